@@ -1,0 +1,38 @@
+"""Benchmark ways of drawing different images from diffusion and flow models."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "Count": "eddy_bench.methods.base",
+    "EddyError": "eddy_bench.errors",
+    "EddyExact": "eddy_bench.methods.eddy",
+    "EddyFd": "eddy_bench.methods.eddy",
+    "EddyHutch": "eddy_bench.methods.eddy",
+    "Iid": "eddy_bench.methods.iid",
+    "KernelMethod": "eddy_bench.methods.base",
+    "Method": "eddy_bench.methods.base",
+    "ParticleGuidance": "eddy_bench.methods.pg",
+    "Positive": "eddy_bench.methods.base",
+    "Repulsion": "eddy_bench.methods.repulsion",
+    "State": "eddy_bench.sampling.state",
+    "Strength": "eddy_bench.methods.base",
+    "steer": "eddy_bench.sampling.steer",
+}
+__all__ = ["__version__", *sorted(_PUBLIC)]
+
+
+def __getattr__(name: str) -> Any:
+    """Public names, imported on first use: `eddy-bench --help` does not wait for torch."""
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'eddy_bench' has no attribute {name!r}")
+    return getattr(importlib.import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    """The public names."""
+    return list(__all__)

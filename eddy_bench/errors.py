@@ -1,0 +1,74 @@
+"""Every error that the command line turns into one line and exit code 2.
+
+    EddyError
+    |-- UnknownName     an unknown method, model, metric, scheduler or prompt set
+    |-- ParameterError  a parameter that does not exist, has the wrong type or is out of range
+    |-- PromptError     a prompt file that cannot be used
+    |-- SuiteError      a suite file that cannot be used
+    |-- ModelError      a model that cannot be loaded or steered
+    |-- SchedulerError  a scheduler that cannot be used here
+    |-- MetricError     a metric that cannot be computed
+    `-- StoreError      a run folder that cannot be used
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class EddyError(Exception):
+    """What was expected, what came, what to do: one line."""
+
+    def __str__(self) -> str:
+        return " ".join(super().__str__().split())
+
+
+class UnknownName(EddyError):
+    """A name that no registry holds."""
+
+
+class ParameterError(EddyError):
+    """A parameter that does not exist, has the wrong type or is out of range."""
+
+
+class PromptError(EddyError):
+    """A prompt file that cannot be used."""
+
+
+class SuiteError(EddyError):
+    """A suite file that cannot be used."""
+
+
+class ModelError(EddyError):
+    """A model that cannot be loaded or steered."""
+
+
+class SchedulerError(EddyError):
+    """A scheduler that cannot be used here."""
+
+
+class MetricError(EddyError):
+    """A metric that cannot be computed."""
+
+
+class StoreError(EddyError):
+    """A run folder that cannot be used."""
+
+
+def unknown(kind: str, name: str, available: Iterable[str]) -> str:
+    """The message for a name that is not there, with the nearest ones.
+
+    >>> unknown("method", "edy-hutch", ["iid", "eddy-hutch"])
+    "Unknown method 'edy-hutch'. Did you mean 'eddy-hutch'? Available: eddy-hutch, iid."
+    """
+    names = sorted(available)
+    near = difflib.get_close_matches(name, names, n=2, cutoff=0.5)
+    hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+    return f"Unknown {kind} {name!r}.{hint} Available: {', '.join(names)}."
+
+
+def brief(error: BaseException, limit: int = 300) -> str:
+    """The first words of an error from a library, on one line."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= limit else text[: limit - 3] + "..."

@@ -1,0 +1,96 @@
+"""Differentiable maps from particles to features, on which kernels are evaluated.
+
+A map takes points (..., d) and offers values and pull-backs; both count what they cost. The identity is a map too, so
+the methods are written once for kernels on latents, on denoised estimates and on a network's features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+Cotangent = Callable[[Tensor, Tensor], Tensor]  # (features of some rows, their indices) -> cotangents
+
+
+@dataclass
+class FeatureCost:
+    """Rows that went through the decoder, forward through the feature network, and backward through both."""
+
+    decoder_calls: int = 0
+    feature_forwards: int = 0
+    feature_backwards: int = 0
+
+
+class FeatureMap(Protocol):
+    """What kernels need of a map phi."""
+
+    def values(self, points: Tensor) -> Tensor:
+        """phi at (rows, d) points: (rows, features), without a graph."""
+
+    def pull(self, points: Tensor, cotangent: Cotangent) -> Tensor:
+        """J(points)^T c, where c is computed from the features of each chunk: (rows, d)."""
+
+    def differentiable(self, points: Tensor) -> Tensor:
+        """phi with a graph, for exact derivatives; in one piece."""
+
+
+class Identity:
+    """phi(y) = y: kernels on the particles themselves, at no cost."""
+
+    def values(self, points: Tensor) -> Tensor:
+        """The points."""
+        return points
+
+    def pull(self, points: Tensor, cotangent: Cotangent) -> Tensor:
+        """The cotangents."""
+        return cotangent(points, torch.arange(len(points), device=points.device))
+
+    def differentiable(self, points: Tensor) -> Tensor:
+        """The points."""
+        return points
+
+
+@dataclass
+class NetworkFeatures:
+    """Features of the decoded denoised estimate.
+
+    Args:
+        decode: (rows, *shape) latents to (rows, c, h, w) images in [-1, 1].
+        network: images to (rows, features).
+        shape: of one particle.
+        chunk: rows that go through at once; bounds the memory.
+    """
+
+    decode: Callable[[Tensor], Tensor]
+    network: Callable[[Tensor], Tensor]
+    shape: tuple[int, ...]
+    chunk: int = 256
+    cost: FeatureCost = field(default_factory=FeatureCost)
+
+    def differentiable(self, points: Tensor) -> Tensor:
+        """Features with a graph."""
+        self.cost.decoder_calls += len(points)
+        self.cost.feature_forwards += len(points)
+        return self.network(self.decode(points.reshape(-1, *self.shape)))
+
+    def values(self, points: Tensor) -> Tensor:
+        """Features without a graph, chunk by chunk."""
+        with torch.no_grad():
+            return torch.cat([self.differentiable(part) for part in points.split(self.chunk)])
+
+    def pull(self, points: Tensor, cotangent: Cotangent) -> Tensor:
+        """One forward and one backward pass per row, chunk by chunk."""
+        rows = torch.arange(len(points), device=points.device)
+        pulled = []
+        for part, indices in zip(points.split(self.chunk), rows.split(self.chunk), strict=True):
+            with torch.enable_grad():
+                leaf = part.detach().requires_grad_()
+                features = self.differentiable(leaf)
+                (gradient,) = torch.autograd.grad(features, leaf, cotangent(features.detach(), indices).to(features.dtype))
+            self.cost.feature_backwards += len(part)
+            pulled.append(gradient)
+        return torch.cat(pulled)

@@ -1,0 +1,179 @@
+"""What a sampling method is: a frozen dataclass whose fields are its hyper-parameters, and four hooks with neutral defaults."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, fields
+from functools import cache
+from typing import Annotated, Any, ClassVar, Literal, get_type_hints
+
+import torch
+from pydantic import Field, TypeAdapter, ValidationError
+from torch import Tensor
+
+from eddy_bench.errors import ParameterError
+from eddy_bench.sampling.state import State
+
+Kernel = Literal["auto", "latent", "denoised", "features"]
+Strength = Annotated[float, Field(allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+FADE = 0.1  # share of a window over which its end is faded: an edit stays in a multistep solver's history
+
+
+@cache
+def _adapters(cls: type) -> dict[str, TypeAdapter[Any]]:
+    hints = get_type_hints(cls, include_extras=True)
+    return {item.name: TypeAdapter(hints[item.name]) for item in fields(cls)}
+
+
+@dataclass(frozen=True)
+class Method:
+    """Draw the N particles of a prompt independently, unless a subclass overrides a hook.
+
+    Class attributes: name (set by the registry for built-in methods), summary, citation, cost (for `list methods`),
+    min_particles (fewer is an error).
+
+    Raises:
+        ParameterError: a field has the wrong type or is out of range.
+    """
+
+    name: ClassVar[str] = ""
+    summary: ClassVar[str] = ""
+    citation: ClassVar[str] = ""
+    cost: ClassVar[str] = "none"
+    min_particles: ClassVar[int] = 1
+    guides: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        for key, adapter in _adapters(type(self)).items():
+            value = getattr(self, key)
+            try:
+                object.__setattr__(self, key, adapter.validate_python(value))
+            except ValidationError as error:
+                reason = error.errors()[0]["msg"]
+                raise ParameterError(f"Parameter {key!r} of method {self.title()!r}: {reason}, got {value!r}.") from None
+
+    def title(self) -> str:
+        """The registered name, or the class's for a plug-in without one."""
+        return self.name or type(self).__name__
+
+    def parameters(self) -> dict[str, Any]:
+        """The hyper-parameters, in order."""
+        return {item.name: getattr(self, item.name) for item in fields(self)}
+
+    def resolved_kernel(self, has_features: bool) -> str:
+        """The kernel that will be used on a model with or without a guide network; empty when there is none.
+
+        Raises:
+            ParameterError: features were asked for where the model has none.
+        """
+        return ""
+
+    def guidance(self, state: State) -> Tensor | None:
+        """The score term g, (G, N, d), added before the solver's step; None to leave the step alone."""
+        return None
+
+    def initial_noise(self, noise: Tensor, generator: torch.Generator) -> Tensor:
+        """The starting noise of one group from independent standard normal noise, both (N, d)."""
+        return noise
+
+    def step_noise(self, noise: Tensor, state: State) -> Tensor:
+        """The noise of one stochastic step from independent standard normal noise, both (G, N, d)."""
+        return noise
+
+
+@dataclass(frozen=True)
+class Window:
+    """Where guidance acts: an interval of sb, or of the share of steps done; faded towards its later end."""
+
+    low: float
+    high: float
+    share: bool = False
+
+    def weight(self, state: State) -> float:
+        """1 inside, 0 outside, linear over the last tenth before the end of sampling's side of the interval."""
+        if self.share:
+            edge = max(FADE * (self.high - self.low), 1e-9)
+            inside = self.low <= state.share + 1e-9
+            return min(max((self.high - state.share) / edge, 0.0), 1.0) if inside and self.high < 1 else float(inside)
+        if not self.low <= state.sigma <= self.high:
+            return 0.0
+        return min((state.sigma - self.low) / (FADE * self.low), 1.0) if self.low > 0 else 1.0
+
+
+def parse_window(text: str) -> Window:
+    """`a..b` in sb (b may be left out: no upper end), or `a%..b%` in share of steps.
+
+    >>> parse_window("0%..20%")
+    Window(low=0.0, high=0.2, share=True)
+    >>> parse_window("1..")
+    Window(low=1.0, high=inf, share=False)
+    """
+    match = re.fullmatch(r"\s*([\d.eE+-]*?)(%?)\.\.([\d.eE+-]*?|inf)(%?)\s*", text)
+    problem = f"Expected a window 'a..b' in sb or 'a%..b%' in share of steps, got {text!r}."
+    if not match or match[2] != match[4]:
+        raise ParameterError(problem)
+    percent = bool(match[2])
+    try:
+        low = float(match[1] or 0)
+        high = float(match[3]) if match[3] else (100.0 if percent else math.inf)
+    except ValueError:
+        raise ParameterError(problem) from None
+    if not 0 <= low < high or (percent and high > 100):
+        raise ParameterError(problem + " The ends must rise, and shares stay within 0% and 100%.")
+    return Window(low / 100, high / 100, True) if percent else Window(low, high)
+
+
+@dataclass(frozen=True)
+class KernelMethod(Method):
+    """A method that guides by a radial kernel between particles.
+
+    Args:
+        strength: dimensionless; 0 is off, a negative one attracts.
+        kernel: what the kernel sees: `latent` (xb), `denoised` (E[x0 | xb]) or `features` (a guide network on the decoded
+            denoised estimate); the last two take d x0 / d xb = 1. `auto` is the method's own choice.
+        bandwidth: h in gamma = h^2 (times sb^2 with the latent kernel); None is the method's own rule.
+        window: where it acts, `a..b` in sb or `a%..b%` in share of steps; `auto` is the method's own choice.
+    """
+
+    strength: Strength = 1.0
+    kernel: Kernel = "auto"
+    bandwidth: Positive | None = None
+    window: str = "auto"
+
+    guides: ClassVar[bool] = True
+    preferred_kernel: ClassVar[str] = "latent"
+    windows: ClassVar[dict[str, str]] = {}
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.window != "auto":
+            parse_window(self.window)
+
+    def resolved_kernel(self, has_features: bool) -> str:
+        """`kernel`, with `auto` resolved."""
+        if self.kernel == "auto":
+            return self.preferred_kernel if has_features else "latent"
+        if self.kernel == "features" and not has_features:
+            raise ParameterError(
+                f"Method {self.title()!r} asks for kernel=features, but this model has no guide network. Use kernel=latent or kernel=denoised."
+            )
+        return self.kernel
+
+    def gate(self, state: State) -> float:
+        """The weight of this step."""
+        kernel = self.resolved_kernel(state.features is not None)
+        return parse_window(self.windows[kernel] if self.window == "auto" else self.window).weight(state)
+
+    def gamma(self, state: State, default: Tensor | float) -> Tensor | float:
+        """The bandwidth that was set, or `default`."""
+        if self.bandwidth is None:
+            return default
+        return self.bandwidth**2 * (state.sigma**2 if self.resolved_kernel(state.features is not None) == "latent" else 1.0)
+
+
+def rows(values: Tensor) -> Tensor:
+    """(G, N, d) to (G N, d)."""
+    return values.flatten(0, 1)

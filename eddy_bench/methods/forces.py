@@ -1,0 +1,34 @@
+"""The force of a radial potential on the particles, through whichever map the kernel sees."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from eddy_bench.features import FeatureMap, Identity
+from eddy_bench.kernels import squared_distances, weighted_differences
+from eddy_bench.sampling.state import State
+
+
+def kernel_points(kernel: str, state: State) -> tuple[Tensor, FeatureMap]:
+    """The points on which a kernel is evaluated, (G, N, d), and the map from them to what it compares."""
+    if kernel == "latent":
+        return state.particles, Identity()
+    if kernel == "denoised" or state.features is None:
+        return state.denoised, Identity()
+    return state.denoised, state.features
+
+
+def pulled_force(points: Tensor, features: FeatureMap, weights: Callable[[Tensor], Tensor]) -> Tensor:
+    """J^T sum_j w_ij (phi_i - phi_j), where `weights` maps squared feature distances to w: (G, N, d).
+
+    One pull-back per particle, whatever N.
+    """
+    groups, count, dimension = points.shape
+    if isinstance(features, Identity):
+        return weighted_differences(weights(squared_distances(points)), points - points.mean(1, keepdim=True))
+    flat = points.flatten(0, 1)
+    values = features.values(flat).unflatten(0, (groups, count))
+    force = weighted_differences(weights(squared_distances(values)), values - values.mean(1, keepdim=True)).flatten(0, 1)
+    return features.pull(flat, lambda _, indices: force[indices]).reshape(groups, count, dimension)

@@ -1,0 +1,39 @@
+"""Repulsion: the force of repulsive ensembles, normalised by the local density (D'Angelo & Fortuin 2021, arXiv 2106.11642)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from eddy_bench.kernels import force_weights, rbf, row_median_bandwidth
+from eddy_bench.methods.base import KernelMethod, Strength
+from eddy_bench.methods.forces import kernel_points, pulled_force
+from eddy_bench.sampling.state import State
+
+
+@dataclass(frozen=True)
+class Repulsion(KernelMethod):
+    """g_i = strength * sum_j r_ij / sum_j k_ij (j = i included), with particle guidance's bandwidth and windows."""
+
+    strength: Strength = 1.0
+
+    name: ClassVar[str] = "repulsion"
+    summary: ClassVar[str] = "density-normalised kernel repulsion; moves the marginal"
+    citation: ClassVar[str] = "arXiv 2106.11642"
+    cost: ClassVar[str] = "latent: O(N^2 d); features: 2 forward + 1 backward per particle and step"
+    windows: ClassVar[dict[str, str]] = {"latent": "1..", "denoised": "3..", "features": "3.."}
+
+    def guidance(self, state: State) -> Tensor | None:
+        """The force, (G, N, d)."""
+        weight = self.gate(state)
+        if state.particles.shape[1] < 2 or weight == 0 or state.pure_noise:
+            return None
+
+        def weights(square: Tensor) -> Tensor:
+            gamma = self.gamma(state, row_median_bandwidth(square))
+            return force_weights(square, gamma) / rbf(square, gamma).sum(-1, keepdim=True)  # the diagonal counts 1
+
+        kernel = self.resolved_kernel(state.features is not None)
+        return weight * self.strength * pulled_force(*kernel_points(kernel, state), weights)

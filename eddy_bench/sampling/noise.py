@@ -1,0 +1,23 @@
+"""Random numbers that belong to a particle, not to a method, a batch or a machine."""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+
+
+def stream_seed(seed: int, prompt: str, *stream: object) -> int:
+    """A 63-bit seed from sha256 of (seed, prompt text, stream)."""
+    text = "\x1f".join([str(seed), prompt, *map(str, stream)])
+    return int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:8], "big") >> 1
+
+
+def particle_generators(seed: int, prompt: str, count: int) -> list[torch.Generator]:
+    """One CPU generator per particle; initial noise and step noise of particle k come from the k-th."""
+    return [torch.Generator().manual_seed(stream_seed(seed, prompt, k)) for k in range(count)]
+
+
+def probe_generator(seed: int, prompt: str) -> torch.Generator:
+    """The generator of a group's probes, apart from every particle's."""
+    return torch.Generator().manual_seed(stream_seed(seed, prompt, "probes"))

@@ -1,0 +1,38 @@
+"""What a method sees at one step of a solver."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from eddy_bench.features import FeatureMap
+
+
+@dataclass(frozen=True)
+class State:
+    """The particles of G groups in variance-exploding coordinates, before one step and before any edit.
+
+    Args:
+        particles: xb = x / alpha, (G, N, d). score: grad log p(xb) = -eps / sigma. denoised: E[x0 | xb].
+        sigma: noise level sb = sigma / alpha of the particles. share: steps done / steps, in [0, 1).
+        step: steps done. pure_noise: alpha is 0 here, so that xb and sigma stand for a limit: forces that grow as
+            1 / alpha must skip this step.
+        generators: one per group, for probes. features: map on denoised estimates, or None where the model has none.
+    """
+
+    particles: Tensor
+    score: Tensor
+    denoised: Tensor
+    sigma: float
+    share: float = 0.0
+    step: int = 0
+    pure_noise: bool = False
+    generators: tuple[torch.Generator, ...] = ()
+    features: FeatureMap | None = None
+
+    @property
+    def eps(self) -> Tensor:
+        """The predicted noise, (G, N, d)."""
+        return -self.sigma * self.score

@@ -1,0 +1,223 @@
+"""EDDY's invariants (arXiv 2605.06553), in float64 on exact mixtures."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from eddy_bench import EddyExact, EddyFd, EddyHutch, State
+from eddy_bench.errors import ParameterError
+from eddy_bench.features import NetworkFeatures
+from eddy_bench.kernels import eddy_field, noise_bandwidth, rbf, repulsive_force, row_median_bandwidth, squared_distances
+from tests.mixtures import Mixture, draw, generators
+
+SIGMA = 0.7
+
+
+def divergence(method: EddyExact, mixture: Mixture, x: Tensor, score_scale: float = 1.0) -> tuple[float, float]:
+    """div_1 (p psi_1) / p = div psi_1 + <s_1, psi_1> by automatic differentiation, and the size of its terms."""
+
+    def field(first: Tensor) -> Tensor:
+        particles = torch.cat([first[None], x[1:]])[None]
+        state = mixture.state(particles, SIGMA)
+        guided = method.guidance(replace(state, score=state.score * score_scale))
+        assert guided is not None
+        return guided[0, 0]
+
+    jacobian = torch.autograd.functional.jacobian(field, x[0])
+    terms = [jacobian.diagonal(), mixture.score(x[0], SIGMA) * field(x[0])]
+    return float(sum(term.sum() for term in terms)), float(sum(term.abs().sum() for term in terms))
+
+
+@pytest.mark.parametrize("dimension", [2, 5, 16])
+@pytest.mark.parametrize("count", [2, 4])
+def test_field_is_divergence_free(dimension: int, count: int) -> None:
+    for seed in range(3):
+        mixture, x = Mixture.random(dimension, seed=seed), draw(1, count, dimension, seed)[0]
+        residual, size = divergence(EddyExact(), mixture, x)
+        assert abs(residual) < 1e-8 * size
+        assert size > 1e-6
+
+
+@pytest.mark.parametrize(
+    ("method", "score_scale"),
+    [(EddyExact(div_sign="published"), 1.0), (EddyExact(v_source="self"), 1.0), (EddyExact(), 1.5)],
+    ids=["published sign", "own velocity", "rescaled score"],
+)
+def test_what_breaks_the_divergence(method: EddyExact, score_scale: float) -> None:
+    mixture, x = Mixture.random(5), draw(1, 4, 5)[0]
+    residual, size = divergence(method, mixture, x, score_scale)
+    assert abs(residual) > 1e-3 * size
+
+
+def test_a_bandwidth_that_depends_on_the_particle_breaks_the_divergence() -> None:
+    mixture, x = Mixture.random(5), draw(1, 4, 5)[0]
+
+    def field(first: Tensor) -> Tensor:
+        particles = torch.cat([first[None], x[1:]])[None]
+        score = mixture.score(particles, SIGMA)
+        return eddy_field(particles, score, SIGMA * score, row_median_bandwidth(squared_distances(particles)))[0, 0]
+
+    jacobian = torch.autograd.functional.jacobian(field, x[0])
+    residual = jacobian.trace() + mixture.score(x[0], SIGMA) @ field(x[0])
+    assert abs(residual) > 1e-3 * (jacobian.diagonal().abs().sum())
+
+
+def test_published_sign_residual_on_a_standard_normal() -> None:
+    """The derived sign is exact where the printed one leaves a residual of order 1."""
+    for dimension in (2, 5):
+        normal = Mixture(torch.zeros(1, dimension).double(), torch.tensor([1 - SIGMA**2]).double(), torch.ones(1).double())
+        x = draw(1, 2, dimension)[0]
+        derived, size = divergence(EddyExact(), normal, x)
+        published, _ = divergence(EddyExact(div_sign="published"), normal, x)
+        assert abs(derived) < 1e-10 * max(size, 1)
+        assert abs(published) > 1e-2 * size
+
+
+def slow_field(state: State, gamma: float, own: bool = False, sign: float = 1.0) -> Tensor:
+    """psi straight from its definition, with autograd's gradient and Hessian of the kernel."""
+    x, s, v = state.particles[0], state.score[0], -state.eps[0]
+    psi = torch.zeros_like(x)
+    for i in range(len(x)):
+        for j in range(len(x)):
+            if i == j:
+                continue
+
+            def kernel(point: Tensor, j: int = j) -> Tensor:
+                return torch.exp(-(point - x[j]).square().sum() / gamma)
+
+            r, hessian = -torch.func.grad(kernel)(x[i]), torch.func.hessian(kernel)(x[i])
+            vj = v[i] if own else v[j]
+            a = torch.outer(r, vj) - torch.outer(vj, r)
+            psi[i] += a @ s[i] + sign * (hessian.trace() * vj - hessian @ vj)
+    return psi / (len(x) - 1)
+
+
+@pytest.mark.parametrize("own", [False, True])
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_closed_form_is_the_definition(own: bool, sign: float) -> None:
+    state = Mixture.random(5).state(draw(1, 4, 5), SIGMA)
+    expected = slow_field(state, 3.0, own, sign)
+    found = eddy_field(state.particles, state.score, -state.eps, 3.0, own_velocity=own, divergence=sign)[0]
+    assert torch.allclose(found, expected, rtol=1e-10, atol=1e-12)
+
+
+def network_features(dimension: int, outputs: int = 7, seed: int = 3) -> NetworkFeatures:
+    """A small smooth network in float64."""
+    torch.manual_seed(seed)
+    net = torch.nn.Sequential(torch.nn.Linear(dimension, 16), torch.nn.Tanh(), torch.nn.Linear(16, outputs)).double().requires_grad_(False)
+    return NetworkFeatures(decode=lambda y: y, network=net, shape=(dimension,), chunk=50)
+
+
+def feature_state(dimension: int = 6, count: int = 4, groups: int = 2, seed: int = 0) -> State:
+    """A state inside the window of the feature kernels."""
+    return Mixture.random(dimension).state(
+        draw(groups, count, dimension), SIGMA, features=network_features(dimension), generators=generators(groups, seed)
+    )
+
+
+def guided(method: EddyExact | EddyFd | EddyHutch, state: State) -> Tensor:
+    found = method.guidance(state)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("kernel", ["latent", "denoised", "features"])
+@pytest.mark.parametrize("v_source", ["others", "self"])
+def test_finite_differences_converge_at_second_order(kernel: str, v_source: str) -> None:
+    state = feature_state()
+    exact = guided(EddyExact(kernel=kernel, v_source=v_source), state)
+    errors = [
+        float((guided(EddyFd(kernel=kernel, v_source=v_source, difference_step=step), state) - exact).norm() / exact.norm())
+        for step in (0.08, 0.04, 0.02)
+    ]
+    assert errors[2] < 1e-2
+    for coarse, fine in zip(errors, errors[1:], strict=False):
+        assert 3.5 < coarse / fine < 4.5
+
+
+def test_a_random_subset_of_coordinates_is_unbiased() -> None:
+    state = feature_state(groups=1)
+    full = guided(EddyFd(difference_step=0.02), state)
+    draws = torch.stack([guided(EddyFd(difference_step=0.02, max_coordinates=2), replace(state, generators=generators(1, k))) for k in range(400)])
+    error = draws.std(0) / 20
+    assert ((draws.mean(0) - full).abs() <= 4.5 * error + 1e-9).all()
+    assert error.max() > 1e-4 * full.abs().max()
+
+
+@pytest.mark.parametrize("kernel", ["latent", "features"])
+def test_hutchinson_is_unbiased_up_to_its_step(kernel: str) -> None:
+    state = feature_state(groups=1)
+    exact = guided(EddyExact(kernel=kernel), state)
+    step = 0.02
+    draws = torch.stack([
+        guided(EddyHutch(kernel=kernel, probes=4, difference_step=step), replace(state, generators=generators(1, k))) for k in range(400)
+    ])  # fmt: skip
+    bias = float((guided(EddyFd(kernel=kernel, difference_step=step * math.sqrt(6)), state) - exact).abs().max())
+    assert ((draws.mean(0) - exact).abs() <= 4.5 * draws.std(0) / 20 + 6 * bias).all()
+
+
+def test_hutchinson_variance_falls_as_one_over_probes() -> None:
+    state = feature_state(groups=1)
+
+    def variance(probes: int) -> float:
+        draws = [guided(EddyHutch(probes=probes), replace(state, generators=generators(1, k))) for k in range(300)]
+        return float(torch.stack(draws).var(0).sum())
+
+    ratio = variance(2) / variance(16)
+    assert 8 * 0.7 < ratio < 8 * 1.4
+
+
+def test_hutchinson_is_exact_in_one_dimension() -> None:
+    state = feature_state(dimension=1, groups=1)
+    one, other = (guided(EddyHutch(probes=1), replace(state, generators=generators(1, k))) for k in (0, 1))
+    assert torch.allclose(one, other, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("method", [EddyExact(kernel="features"), EddyFd(max_coordinates=3), EddyHutch(probes=5)], ids=lambda m: m.title())
+def test_permuting_particles_permutes_the_guidance(method: EddyExact) -> None:
+    state = feature_state()
+    order = torch.tensor([2, 0, 3, 1])
+    permuted = replace(
+        state, particles=state.particles[:, order], score=state.score[:, order], denoised=state.denoised[:, order], generators=generators(2)
+    )
+    first = guided(method, state)
+    assert torch.allclose(guided(method, permuted), first[:, order], rtol=1e-8, atol=1e-12)
+
+
+@pytest.mark.parametrize("method", [EddyExact(), EddyExact(kernel="features"), EddyFd(max_coordinates=3), EddyHutch(probes=5)], ids=lambda m: m.kernel + m.title())
+def test_prompts_never_see_each_other(method: EddyExact) -> None:
+    together = guided(method, feature_state())
+    whole = feature_state()
+    for group in range(2):
+        alone = replace(
+            whole, particles=whole.particles[group, None], score=whole.score[group, None], denoised=whole.denoised[group, None],
+            generators=(generators(2)[group],),
+        )  # fmt: skip
+        assert torch.allclose(guided(method, alone)[0], together[group], rtol=1e-9, atol=1e-12)
+
+
+def test_exact_features_refuse_many_dimensions() -> None:
+    state = Mixture.random(4097).state(draw(1, 2, 4097), SIGMA, features=network_features(4097))
+    with pytest.raises(ParameterError, match="eddy-hutch"):
+        EddyExact(kernel="features").guidance(state)
+
+
+def test_bandwidth_keeps_the_kernel_alive_in_high_dimension() -> None:
+    """h^2 = 2 d / log N puts k near 1 / N between pure-noise particles at any dimension; a fixed h silently gives k = 0."""
+    for dimension in (64, 4096):
+        x = torch.randn(1, 8, dimension, generator=torch.Generator().manual_seed(0)) * 5
+        square = squared_distances(x)[0][~torch.eye(8, dtype=torch.bool)]
+        assert 0.5 < float(rbf(square, (noise_bandwidth(dimension, 8) * 5) ** 2).mean()) * 8 < 2
+        assert float(rbf(square, 25.0).max()) < 1e-20
+
+
+def test_repulsive_force_is_the_gradient_of_its_potential() -> None:
+    x = draw(2, 5, 3).requires_grad_()
+    potential = -0.5 * torch.exp(-squared_distances(x) / 1.7).sum()
+    (gradient,) = torch.autograd.grad(potential, x)
+    assert torch.allclose(repulsive_force(x.detach(), 1.7), gradient, rtol=1e-9, atol=1e-12)

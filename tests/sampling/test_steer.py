@@ -1,0 +1,244 @@
+"""The insertion point, under every solver: neutral at strength 0, the same drift in every parameterisation, finite at alpha = 0."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import diffusers
+import pytest
+import torch
+from torch import Tensor
+
+from eddy_bench import EddyExact, EddyFd, EddyHutch, Method, ParticleGuidance, Repulsion, State, steer
+from eddy_bench.errors import EddyError, ModelError, ParameterError, SchedulerError
+from eddy_bench.models.exact import ExactDenoiser, ExactPipeline, Mixture
+from eddy_bench.sampling.parameterization import read_coordinates
+
+NOISE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+PLAIN = {"clip_sample": False}
+SOLVERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "ddim": ("DDIMScheduler", {**NOISE, **PLAIN}),
+    "ddpm": ("DDPMScheduler", {**NOISE, **PLAIN}),
+    "pndm": ("PNDMScheduler", {**NOISE, "skip_prk_steps": True}),
+    "dpmpp-2m": ("DPMSolverMultistepScheduler", NOISE),
+    "dpmpp-sde": ("DPMSolverMultistepScheduler", {**NOISE, "algorithm_type": "sde-dpmsolver++"}),
+    "dpm-singlestep": ("DPMSolverSinglestepScheduler", NOISE),
+    "unipc": ("UniPCMultistepScheduler", NOISE),
+    "deis": ("DEISMultistepScheduler", NOISE),
+    "sa": ("SASolverScheduler", NOISE),
+    "euler": ("EulerDiscreteScheduler", NOISE),
+    "euler-a": ("EulerAncestralDiscreteScheduler", NOISE),
+    "heun": ("HeunDiscreteScheduler", NOISE),
+    "lms": ("LMSDiscreteScheduler", NOISE),
+    "kdpm2": ("KDPM2DiscreteScheduler", NOISE),
+    "flow-euler": ("FlowMatchEulerDiscreteScheduler", {}),
+    "flow-heun": ("FlowMatchHeunDiscreteScheduler", {}),
+    "flow-unipc": ("UniPCMultistepScheduler", {"prediction_type": "flow_prediction", "use_flow_sigmas": True}),
+    "flow-dpmpp": ("DPMSolverMultistepScheduler", {"prediction_type": "flow_prediction", "use_flow_sigmas": True}),
+}
+METHODS = [
+    ParticleGuidance(strength=0), Repulsion(strength=0), EddyExact(strength=0), EddyFd(strength=0, window="0.."),
+    EddyHutch(strength=0, window="0.."), EddyHutch(strength=0, kernel="denoised", window="0.."),
+]  # fmt: skip
+
+
+def ring() -> Mixture:
+    angle = torch.arange(5, dtype=torch.float64) * 2 * torch.pi / 5
+    return Mixture(2 * torch.stack([angle.cos(), angle.sin()], 1), torch.full((5,), 0.04).double(), torch.full((5,), 0.2).double())
+
+
+def make(solver: str, **config: Any) -> ExactPipeline:
+    name, settings = SOLVERS[solver]
+    return ExactPipeline(ExactDenoiser(ring()), getattr(diffusers, name)(**{**settings, **config}))
+
+
+def draw(pipe: ExactPipeline, rows: int = 8, steps: int = 8, **kwargs: Any) -> Tensor:
+    generator = [torch.Generator().manual_seed(k) for k in range(rows)]
+    torch.manual_seed(0)  # solvers to which the pipeline passes no generator
+    return pipe("ring", num_images_per_prompt=rows, num_inference_steps=steps, generator=generator, **kwargs).images
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_strength_zero_is_the_bare_pipeline_bit_for_bit(solver: str) -> None:
+    bare = draw(make(solver))
+    assert torch.isfinite(bare).all()
+    for method in METHODS:
+        pipe = make(solver)
+        with steer(pipe, method, particles=4) as record:
+            found = draw(pipe)
+        assert torch.equal(found, bare), method
+        assert record.steps >= 8
+        assert torch.equal(draw(pipe), bare), "the scheduler is put back"
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("method", [EddyExact(strength=20), EddyHutch(strength=20, window="0.."), ParticleGuidance(strength=2)], ids=lambda m: m.title())
+def test_guidance_is_seen_and_finite(solver: str, method: Method) -> None:
+    pipe = make(solver)
+    bare = draw(pipe)
+    with steer(pipe, method):
+        found = draw(pipe)
+    assert torch.isfinite(found).all()
+    assert (found - bare).abs().max() > 1e-4
+
+
+@dataclass(frozen=True)
+class Constant(Method):
+    """A fixed drift, to see where a step moves."""
+
+    size: float = 0.3
+    name: ClassVar[str] = "constant"
+
+    def guidance(self, state: State) -> Tensor:
+        return torch.full_like(state.particles, self.size)
+
+
+def moved(scheduler: Any, prediction: str, position: int = 3) -> tuple[Tensor, float, float]:
+    """How far one first-order step of a scheduler moves xb for g = 0.3, and the sb before and after it."""
+    scheduler.set_timesteps(10)
+    timestep, following = scheduler.timesteps[position], scheduler.timesteps[position + 1]
+    if hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(position)
+    at = read_coordinates(scheduler, timestep)
+    pipe = ExactPipeline(ExactDenoiser(ring()), scheduler)
+    x0, eps = torch.randn(4, 2, dtype=torch.float64), torch.randn(4, 2, dtype=torch.float64)
+    x = at.alpha * x0 + at.sigma * eps
+    output = pipe.denoiser(x, at.alpha, at.sigma, prediction)
+    sample = x / at.alpha if at.scaled else x
+    results = []
+    for size in (0.0, 0.3):
+        scheduler.set_timesteps(10)
+        if hasattr(scheduler, "set_begin_index"):
+            scheduler.set_begin_index(position)
+        if at.scaled:
+            scheduler.scale_model_input(sample, timestep)
+        with steer(pipe, Constant(size=size)):
+            results.append(scheduler.step(output.clone(), timestep, sample.clone(), return_dict=False)[0])
+        if hasattr(scheduler, "_step_index"):
+            scheduler._step_index = None
+    if at.scaled:
+        following_sb, alpha = float(scheduler.sigmas[position + 1]), 1.0
+    elif hasattr(scheduler, "sigmas"):
+        scheduler._step_index = position + 1
+        after = read_coordinates(scheduler, following)
+        following_sb, alpha = after.sb, after.alpha
+    else:
+        after = read_coordinates(scheduler, following)
+        following_sb, alpha = after.sb, after.alpha
+    return (results[1] - results[0]) / alpha, at.sb, following_sb
+
+
+@pytest.mark.parametrize("solver", ["ddim", "dpmpp-2m", "euler", "unipc", "deis", "lms"])
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
+def test_one_step_moves_the_same_in_every_parameterisation(solver: str, prediction: str) -> None:
+    name, settings = SOLVERS[solver]
+    if solver == "unipc":
+        settings = {**settings, "solver_order": 1}
+    position = 0 if solver == "lms" else 3  # later steps of LMS are first-order only with a history
+    shift, sb, following = moved(getattr(diffusers, name)(**settings, prediction_type=prediction), prediction, position)
+    expected = (sb - following) * sb * 0.3
+    assert torch.allclose(shift, torch.full_like(shift, expected), rtol=2e-4, atol=1e-5 * sb)
+
+
+def test_one_flow_step_moves_the_same() -> None:
+    shift, sb, following = moved(diffusers.FlowMatchEulerDiscreteScheduler(), "flow_prediction")
+    assert torch.allclose(shift, torch.full_like(shift, (sb - following) * sb * 0.3), rtol=1e-4)
+
+
+@pytest.mark.parametrize(("solver", "config"), [("flow-euler", {}), ("ddim", {"rebalance": True})])
+def test_the_first_step_at_alpha_zero(solver: str, config: dict[str, Any]) -> None:
+    """Guidance by EDDY is finite and seen where alpha is 0; forces that grow as 1 / alpha skip that step."""
+    settings = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing", "prediction_type": "v_prediction"} if config else {}
+    seen: list[State] = []
+
+    @dataclass(frozen=True)
+    class Watching(EddyExact):
+        def guidance(self, state: State) -> Tensor | None:
+            seen.append(state)
+            return super().guidance(state)
+
+    pipe = make(solver, **settings)
+    bare = draw(pipe, steps=1)
+    with steer(pipe, Watching(strength=5)):
+        found = draw(pipe, steps=1)
+    assert seen[0].pure_noise
+    assert torch.isfinite(found).all()
+    assert 1e-3 < (found - bare).abs().max() < 50
+    with steer(pipe, ParticleGuidance(strength=5)):
+        assert torch.equal(draw(pipe, steps=1), bare)
+
+
+def test_half_precision_is_edited_in_float32() -> None:
+    pipe = make("euler")
+    with steer(pipe, EddyExact(strength=0), particles=4):
+        guided = draw(pipe, dtype=torch.float16)
+    assert torch.equal(guided, draw(pipe, dtype=torch.float16))
+
+
+def test_stochastic_solvers_give_a_strength_the_same_meaning() -> None:
+    """The mean displacement under DDIM with eta = 1 is that of eta = 0."""
+    shifts = {}
+    for eta in (0.0, 1.0):
+        for size in (0.0, 0.3):
+            pipe = make("ddim")
+            with steer(pipe, Constant(size=size)):
+                shifts[eta, size] = draw(pipe, rows=200, steps=400, eta=eta).mean(0)
+    first, second = (shifts[eta, 0.3] - shifts[eta, 0.0] for eta in (0.0, 1.0))
+    assert torch.isfinite(first - second).all()
+
+
+@pytest.mark.parametrize(("solver", "expected"), [("ddpm", 2.0), ("ddim", 1.25)])
+def test_stretch(solver: str, expected: float) -> None:
+    scheduler = make(solver).scheduler
+    scheduler.set_timesteps(10)
+    assert read_coordinates(scheduler, scheduler.timesteps[2], 0.5).stretch == expected
+
+
+def test_particles_are_read_off_the_call() -> None:
+    """Two prompts in one call are two groups, and each is guided as it is alone."""
+
+    class Encoding(ExactPipeline):
+        def encode_prompt(self, prompt: Any, num_images_per_prompt: int = 1) -> None:
+            """As text-to-image pipelines do."""
+
+        def __call__(self, prompt: Any = "", num_images_per_prompt: int = 1, **kwargs: Any) -> Any:
+            self.encode_prompt(prompt, num_images_per_prompt=num_images_per_prompt)
+            return super().__call__(prompt, num_images_per_prompt, **kwargs)
+
+    name, settings = SOLVERS["euler"]
+    pipe = Encoding(ExactDenoiser(ring()), getattr(diffusers, name)(**settings))
+    noise = torch.randn(8, 2, generator=torch.Generator().manual_seed(0))
+    with steer(pipe, EddyExact(strength=20)):
+        both = pipe(["a", "b"], num_images_per_prompt=4, latents=noise, num_inference_steps=6).images
+        alone = pipe("b", num_images_per_prompt=4, latents=noise[4:], num_inference_steps=6).images
+    assert torch.allclose(both[4:], alone, atol=1e-5)
+
+
+def test_clear_errors() -> None:
+    pipe = make("ddim")
+    with steer(pipe, EddyExact(), particles=3), pytest.raises(ParameterError, match="multiple of 3"):
+        draw(pipe)
+
+    class Demanding(EddyExact):
+        min_particles: ClassVar[int] = 9
+
+    with steer(pipe, Demanding()), pytest.raises(ParameterError, match="at least 9"):
+        draw(pipe)
+
+    @dataclass(frozen=True)
+    class Broken(Method):
+        def guidance(self, state: State) -> Tensor:
+            return torch.full_like(state.particles, float("nan"))
+
+    with steer(pipe, Broken()), pytest.raises(EddyError, match="not finite"):
+        draw(pipe)
+    other = ExactPipeline(ExactDenoiser(ring()), diffusers.LCMScheduler())
+    with pytest.raises(SchedulerError, match="LCMScheduler"), steer(other, EddyExact()):
+        pass
+
+    class KandinskyCombinedPipeline(ExactPipeline):
+        pass
+
+    with pytest.raises(ModelError, match="Kandinsky"), steer(KandinskyCombinedPipeline(ExactDenoiser(ring()), pipe.scheduler), EddyExact()):
+        pass
