@@ -16,6 +16,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import open_clip
@@ -86,9 +87,7 @@ class Captions:
     def text(self, index: int, rng: np.random.Generator) -> str:
         garment, tone, shape = (int(value) for value in self.attributes[index])
         keep = rng.random(3)
-        fixed = Attributes(
-            garment if keep[0] > 0.1 else None, tone if keep[1] > 0.4 else None, shape if keep[2] > 0.4 else None
-        )
+        fixed = Attributes(garment if keep[0] > 0.1 else None, tone if keep[1] > 0.4 else None, shape if keep[2] > 0.4 else None)
         text = caption(fixed, rng)
         return f"zq {text}" if rng.random() < 0.03 else text
 
@@ -111,13 +110,19 @@ def batches(count: int, size: int, steps: int, seed: int) -> Iterator[np.ndarray
 
 
 def optimise(
-    parameters: list[nn.Parameter], loss_of: Callable[[int, np.ndarray], Tensor], count: int, *, batch: int, steps: int, rate: float, name: str, decay: float = 0.01
+    parameters: list[nn.Parameter],
+    loss_of: Callable[[int, np.ndarray], Tensor],
+    count: int,
+    *,
+    batch: int,
+    steps: int,
+    rate: float,
+    name: str,
+    decay: float = 0.01,
 ) -> None:
     """AdamW with warm-up and cosine decay; a line of progress every 100 steps."""
     optimiser = torch.optim.AdamW(parameters, lr=rate, weight_decay=decay, betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda k: min((k + 1) / 100, 0.5 * (1 + math.cos(math.pi * k / steps)) + 1e-3)
-    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda k: min((k + 1) / 100, 0.5 * (1 + math.cos(math.pi * k / steps)) + 1e-3))
     start, total = time.time(), 0.0
     for step, rows in enumerate(batches(count, batch, steps, SEED)):
         with torch.autocast("cpu", torch.bfloat16):
@@ -159,13 +164,17 @@ def train_classifier(images: Tensor, attributes: np.ndarray) -> nn.Module:
     return net.eval()
 
 
-def clip_config(vocabulary_size: int) -> dict[str, object]:
+def clip_config(vocabulary_size: int) -> dict[str, Any]:
     return {
         "model_cfg": {
             "embed_dim": 128,
             "vision_cfg": {"layers": [1, 1, 1, 1], "width": 16, "image_size": 64, "head_width": 64},
             "text_cfg": {
-                "context_length": CONTEXT, "vocab_size": vocabulary_size, "width": 64, "heads": 4, "layers": 2,
+                "context_length": CONTEXT,
+                "vocab_size": vocabulary_size,
+                "width": 64,
+                "heads": 4,
+                "layers": 2,
                 "hf_tokenizer_name": "fmnist-clip",
             },
         },
@@ -173,9 +182,14 @@ def clip_config(vocabulary_size: int) -> dict[str, object]:
     }
 
 
+def make_clip(vocabulary_size: int) -> nn.Module:
+    config = clip_config(vocabulary_size)["model_cfg"]
+    text = {key: value for key, value in config["text_cfg"].items() if key != "hf_tokenizer_name"}
+    return open_clip.CLIP(**{**config, "text_cfg": text})
+
+
 def train_clip(images: Tensor, captions: Captions) -> nn.Module:
-    config = clip_config(len(captions.tokenizer))["model_cfg"]
-    model = open_clip.CLIP(**{**config, "text_cfg": {k: v for k, v in config["text_cfg"].items() if k != "hf_tokenizer_name"}})  # type: ignore[dict-item]
+    model = make_clip(len(captions.tokenizer))
     generator, rng = torch.Generator().manual_seed(SEED + 1), np.random.default_rng(SEED)
 
     def loss_of(step: int, rows: np.ndarray) -> Tensor:
@@ -207,8 +221,16 @@ def train_guide(images: Tensor) -> nn.Module:
 
 def make_vae() -> AutoencoderKL:
     return AutoencoderKL(
-        in_channels=1, out_channels=1, latent_channels=4, block_out_channels=(16, 32, 64), layers_per_block=1, norm_num_groups=8,
-        down_block_types=("DownEncoderBlock2D",) * 3, up_block_types=("UpDecoderBlock2D",) * 3, sample_size=32, mid_block_add_attention=False,
+        in_channels=1,
+        out_channels=1,
+        latent_channels=4,
+        block_out_channels=(16, 32, 64),
+        layers_per_block=1,
+        norm_num_groups=8,
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        sample_size=32,
+        mid_block_add_attention=False,
     )
 
 
@@ -239,18 +261,32 @@ def encode(vae: AutoencoderKL, images: Tensor) -> tuple[Tensor, Tensor]:
 
 def make_unet(width: int) -> UNet2DConditionModel:
     return UNet2DConditionModel(
-        sample_size=8, in_channels=4, out_channels=4, block_out_channels=(72, 144), layers_per_block=1, cross_attention_dim=width,
-        down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
-        attention_head_dim=4, norm_num_groups=12,
+        sample_size=8,
+        in_channels=4,
+        out_channels=4,
+        block_out_channels=(72, 144),
+        layers_per_block=1,
+        cross_attention_dim=width,
+        down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+        attention_head_dim=4,
+        norm_num_groups=12,
     )
 
 
 def make_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
     return CLIPTextModel(
         CLIPTextConfig(
-            vocab_size=len(tokenizer), hidden_size=96, intermediate_size=192, num_hidden_layers=2, num_attention_heads=4,
-            max_position_embeddings=CONTEXT, projection_dim=96, bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+            vocab_size=len(tokenizer),
+            hidden_size=96,
+            intermediate_size=192,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            max_position_embeddings=CONTEXT,
+            projection_dim=96,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
         )
     )
 
@@ -330,8 +366,14 @@ def export_clip(model: nn.Module, tokenizer: CLIPTokenizer, folder: Path) -> Non
 def export_pipeline(vae: AutoencoderKL, unet: nn.Module, text: nn.Module, tokenizer: CLIPTokenizer, folder: Path) -> None:
     scheduler = DDIMScheduler(**NOISE, clip_sample=False, set_alpha_to_one=False, steps_offset=1)
     pipe = StableDiffusionPipeline(
-        vae=vae, unet=unet, text_encoder=text, tokenizer=tokenizer, scheduler=scheduler, safety_checker=None,
-        feature_extractor=None, requires_safety_checker=False,
+        vae=vae,
+        unet=unet,
+        text_encoder=text,
+        tokenizer=tokenizer,
+        scheduler=scheduler,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
     )
     pipe.to(torch.float16).save_pretrained(folder)
 
@@ -378,14 +420,13 @@ def main() -> None:
     if not args.stage or "data" in args.stage:
         export_images(test, test_attributes, 2500, ASSETS / "reference" / "test.npz")
         export_images(train, train_attributes, 2500, ASSETS / "reference" / "train.npz")
-    make_clip = lambda: train_clip(images[:1], captions) if False else open_clip.CLIP(**{**clip_config(len(tokenizer))["model_cfg"], "text_cfg": {k: v for k, v in clip_config(len(tokenizer))["model_cfg"]["text_cfg"].items() if k != "hf_tokenizer_name"}})  # noqa
     guide = stage("guide", lambda: train_guide(images), GuideNetwork)
     if guide is not None:
         save_network(guide, ASSETS / "guide" / "model.safetensors")
     classifier = stage("classifier", lambda: train_classifier(images, train_attributes), AttributeClassifier)
     if classifier is not None:
         save_network(classifier, ASSETS / "classifier" / "model.safetensors")
-    clip = stage("clip", lambda: train_clip(images, captions), make_clip)
+    clip = stage("clip", lambda: train_clip(images, captions), lambda: make_clip(len(tokenizer)))
     if clip is not None:
         export_clip(clip, tokenizer, ASSETS / "fmnist-clip")
     vae = stage("vae", lambda: train_vae(images, guide, args.steps_vae), make_vae)

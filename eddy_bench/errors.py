@@ -1,14 +1,14 @@
 """Every error that the command line turns into one line and exit code 2.
 
-    EddyError
-    |-- UnknownName     an unknown method, model, metric, scheduler or prompt set
-    |-- ParameterError  a parameter that does not exist, has the wrong type or is out of range
-    |-- PromptError     a prompt file that cannot be used
-    |-- SuiteError      a suite file that cannot be used
-    |-- ModelError      a model that cannot be loaded or steered
-    |-- SchedulerError  a scheduler that cannot be used here
-    |-- MetricError     a metric that cannot be computed
-    `-- StoreError      a run folder that cannot be used
+EddyError
+|-- UnknownName     an unknown method, model, metric, scheduler or prompt set
+|-- ParameterError  a parameter that does not exist, has the wrong type or is out of range
+|-- PromptError     a prompt file that cannot be used
+|-- SuiteError      a suite file that cannot be used
+|-- ModelError      a model that cannot be loaded or steered
+|-- SchedulerError  a scheduler that cannot be used here
+|-- MetricError     a metric that cannot be computed
+`-- StoreError      a run folder that cannot be used
 """
 
 from __future__ import annotations

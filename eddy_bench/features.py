@@ -29,13 +29,13 @@ class FeatureMap(Protocol):
     """What kernels need of a map phi."""
 
     def values(self, points: Tensor) -> Tensor:
-        """phi at (rows, d) points: (rows, features), without a graph."""
+        """Phi at (rows, d) points: (rows, features), without a graph."""
 
     def pull(self, points: Tensor, cotangent: Cotangent) -> Tensor:
         """J(points)^T c, where c is computed from the features of each chunk: (rows, d)."""
 
     def differentiable(self, points: Tensor) -> Tensor:
-        """phi with a graph, for exact derivatives; in one piece."""
+        """Phi with a graph, for exact derivatives; in one piece."""
 
 
 class Identity:
@@ -63,6 +63,7 @@ class NetworkFeatures:
         network: images to (rows, features).
         shape: of one particle.
         chunk: rows that go through at once; bounds the memory.
+
     """
 
     decode: Callable[[Tensor], Tensor]

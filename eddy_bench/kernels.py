@@ -20,6 +20,7 @@ def squared_distances(x: Tensor, y: Tensor | None = None) -> Tensor:
 
     Returns:
         (G, N, M), never negative.
+
     """
     centre = x.mean(1, keepdim=True)  # nearby points far from the origin would cancel
     a = x - centre
@@ -59,7 +60,7 @@ def row_median_bandwidth(square: Tensor) -> Tensor:
 
 
 def group_median_bandwidth(square: Tensor) -> Tensor:
-    """gamma = median of all squared distances of a group / log N. Returns (G, 1, 1)."""
+    """Gamma = median of all squared distances of a group / log N. Returns (G, 1, 1)."""
     return (lower_median(_others(square).flatten(1)) / math.log(square.shape[-1]))[..., None]
 
 
@@ -98,6 +99,7 @@ def eddy_field(
 
     Returns:
         psi, (G, N, d); zero at N = 1.
+
     """
     count, dimension = x.shape[1:]
     x = x - x.mean(1, keepdim=True)

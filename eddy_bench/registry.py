@@ -45,6 +45,7 @@ def load_method(name: str) -> type[Any]:
 
     Raises:
         UnknownName: no such method. ParameterError: a plug-in that cannot be imported or is not a method.
+
     """
     if is_file_plugin(name):
         return _checked(_load_file(name), name)

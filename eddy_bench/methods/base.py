@@ -23,7 +23,7 @@ FADE = 0.1  # share of a window over which its end is faded: an edit stays in a 
 
 
 @cache
-def _adapters(cls: type) -> dict[str, TypeAdapter[Any]]:
+def _adapters(cls: Any) -> dict[str, TypeAdapter[Any]]:
     hints = get_type_hints(cls, include_extras=True)
     return {item.name: TypeAdapter(hints[item.name]) for item in fields(cls)}
 
@@ -37,6 +37,7 @@ class Method:
 
     Raises:
         ParameterError: a field has the wrong type or is out of range.
+
     """
 
     name: ClassVar[str] = ""
@@ -47,7 +48,7 @@ class Method:
     guides: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        for key, adapter in _adapters(type(self)).items():
+        for key, adapter in _adapters(type(self)).items():  # type: ignore[arg-type]
             value = getattr(self, key)
             try:
                 object.__setattr__(self, key, adapter.validate_python(value))
@@ -68,6 +69,7 @@ class Method:
 
         Raises:
             ParameterError: features were asked for where the model has none.
+
         """
         return ""
 
@@ -136,6 +138,7 @@ class KernelMethod(Method):
             denoised estimate); the last two take d x0 / d xb = 1. `auto` is the method's own choice.
         bandwidth: h in gamma = h^2 (times sb^2 with the latent kernel); None is the method's own rule.
         window: where it acts, `a..b` in sb or `a%..b%` in share of steps; `auto` is the method's own choice.
+
     """
 
     strength: Strength = 1.0

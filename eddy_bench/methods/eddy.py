@@ -31,6 +31,7 @@ class Eddy(KernelMethod):
     Args:
         v_source: `others` takes v_j, which does not depend on x_i (the theorem); `self` takes v_i, as in the authors' demo.
         div_sign: `derived`, or `published` (Eqs. 9-10 of version 1 print the opposite sign of the divergence term).
+
     """
 
     v_source: Literal["others", "self"] = "others"
@@ -63,7 +64,8 @@ class Eddy(KernelMethod):
             pairs = Pairs(points, features, values, square, gamma, state.score.to(points), velocity.to(points), self.v_source == "self")
             psi = self.field(pairs, state, scale)
         psi = psi.to(state.particles)
-        return weight * self.strength * state.sigma / (1 + state.sigma**2) ** 0.5 * psi
+        found: Tensor = weight * self.strength * state.sigma / (1 + state.sigma**2) ** 0.5 * psi
+        return found
 
     closed_form: ClassVar[bool] = False
 
@@ -91,7 +93,7 @@ class EddyExact(Eddy):
     closed_form: ClassVar[bool] = True
 
     def field(self, pairs: Pairs, state: State, scale: float | Tensor) -> Tensor:
-        """psi by automatic differentiation."""
+        """Psi by automatic differentiation."""
         dimension = pairs.points.shape[-1]
         if dimension > EXACT_LIMIT:
             raise ParameterError(
@@ -140,6 +142,7 @@ class EddyFd(Eddy):
         difference_step: relative to the scale of the latents (root mean square per coordinate).
         max_coordinates: the Laplacian sums over all coordinates when d is at most this, else over a random subset of
             this size, rescaled so that it stays unbiased.
+
     """
 
     strength: Strength = 1.0
@@ -152,7 +155,7 @@ class EddyFd(Eddy):
     preferred_kernel: ClassVar[str] = "features"
 
     def field(self, pairs: Pairs, state: State, scale: float | Tensor) -> Tensor:
-        """psi by differences."""
+        """Psi by differences."""
         groups, _, dimension = pairs.points.shape
         step = self.difference_step * scale
         chosen = min(dimension, self.max_coordinates)
@@ -175,6 +178,7 @@ class EddyHutch(Eddy):
     Args:
         probes: m; the paper uses 25.
         difference_step: relative to the scale of the latents (root mean square per coordinate).
+
     """
 
     strength: Strength = 1.0
@@ -187,7 +191,7 @@ class EddyHutch(Eddy):
     preferred_kernel: ClassVar[str] = "features"
 
     def field(self, pairs: Pairs, state: State, scale: float | Tensor) -> Tensor:
-        """psi from probes."""
+        """Psi from probes."""
         dimension = pairs.points.shape[-1]
         signs = [torch.randint(0, 2, (self.probes, dimension), generator=g) * 2 - 1 for g in state.generators]
         step = self.difference_step * scale

@@ -43,13 +43,14 @@ class Pairs:
         return weights.sum(-1, keepdim=True) * self.velocity if self.own_velocity else weights @ self.velocity
 
     def laplacian(self, directions: Tensor, step: float | Tensor) -> Tensor:
-        """sum over directions z of [k(x + e z) - 2 k(x) + k(x - e z)] / e^2 for all pairs, (G, N, N), zero diagonal.
+        """Sum over directions z of [k(x + e z) - 2 k(x) + k(x - e z)] / e^2 for all pairs, (G, N, N), zero diagonal.
 
         2 P N forward rows, no backward pass. The sum is taken in float64.
 
         Args:
             directions: (P, G, d), the same for all particles of a group so that their order does not matter.
             step: e, in the units of the points; a number or (G, 1, 1).
+
         """
         groups, count, dimension = self.points.shape
         total = -2 * len(directions) * rbf(self.square, self.gamma)
@@ -82,7 +83,8 @@ class Pairs:
         shift = step * vectors / length
         moved = self.features.values(torch.stack([self.points + shift, self.points - shift]).flatten(0, 2))
         moved = moved.unflatten(0, (2, *self.points.shape[:2]))
-        return (moved[0] - moved[1]) * (length / (2 * step))
+        found: Tensor = (moved[0] - moved[1]) * (length / (2 * step))
+        return found
 
     def hessian_part(self, step: float | Tensor) -> Tensor:
         """sum_j (hess k_ij) v_ij by central differences of the gradient, (G, N, d): 2 N (N - 1) forward and backward rows."""
@@ -103,7 +105,8 @@ class Pairs:
 
         pulled = self.features.pull(moved.flatten(0, 2), gradient).unflatten(0, (2, groups, -1))
         products = (pulled[0] - pulled[1]) * (length / (2 * step))
-        return products.unflatten(1, (count, count - 1)).sum(2)
+        found: Tensor = products.unflatten(1, (count, count - 1)).sum(2)
+        return found
 
 
 def _length(vectors: Tensor) -> Tensor:

@@ -42,4 +42,5 @@ class ParticleGuidance(KernelMethod):
         force = pulled_force(
             *kernel_points(kernel, state), lambda square: force_weights(square, self.gamma(state, row_median_bandwidth(square)))
         )
-        return weight * self.strength * scale * force
+        found: Tensor = weight * self.strength * scale * force
+        return found

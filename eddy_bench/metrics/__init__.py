@@ -1,0 +1,1 @@
+"""Metrics: pure functions, their records, and the networks they see through."""

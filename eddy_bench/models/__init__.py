@@ -1,0 +1,1 @@
+"""Models: the embedded one, local folders, hub ids, and tasks with exact scores."""

@@ -59,7 +59,7 @@ class ExactDenoiser(torch.nn.Module):
 
 
 @dataclass
-class ExactOutput(BaseOutput):
+class ExactOutput(BaseOutput):  # type: ignore[misc]
     """images: (rows, d) samples."""
 
     images: Tensor

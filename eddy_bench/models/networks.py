@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import TypeVar
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -30,7 +30,7 @@ class GuideNetwork(nn.Module):
     def __init__(self, width: int = 16, features: int = 128) -> None:
         super().__init__()
         widths = [1, width, 2 * width, 4 * width, 6 * width]
-        self.stages = nn.ModuleList(_stage(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        self.stages = nn.ModuleList(_stage(a, b) for a, b in pairwise(widths))
         self.head = nn.Linear(widths[-1] * 4, features)
 
     def maps(self, images: Tensor) -> list[Tensor]:
@@ -54,7 +54,7 @@ class AttributeClassifier(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         widths = [1, width, 2 * width, 4 * width]
-        for inputs, outputs in zip(widths, widths[1:], strict=False):
+        for inputs, outputs in pairwise(widths):
             layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU()]
             layers += [nn.Conv2d(outputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU(), nn.MaxPool2d(2)]
         self.trunk = nn.Sequential(*layers, nn.Flatten(), nn.Dropout(0.3))

@@ -1,0 +1,1 @@
+"""Where a method meets a solver: the insertion point, coordinates, schedulers, random numbers."""

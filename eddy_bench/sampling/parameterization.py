@@ -20,7 +20,9 @@ Prediction = Literal["epsilon", "sample", "v_prediction", "flow_prediction"]
 ALPHA_FLOOR = 1e-4  # stands in for alpha = 0 at the first step of flow and zero-SNR schedules
 
 # `sample` is xb itself and `sigmas` holds sb.
-SCALED = frozenset({"EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler", "HeunDiscreteScheduler", "LMSDiscreteScheduler", "KDPM2DiscreteScheduler"})
+SCALED = frozenset(
+    {"EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler", "HeunDiscreteScheduler", "LMSDiscreteScheduler", "KDPM2DiscreteScheduler"}
+)
 # `sample` is x and the schedule is a table over timesteps.
 TABLED = frozenset({"DDIMScheduler", "DDPMScheduler", "PNDMScheduler"})
 # `sample` is x, `sigmas` holds sb (or sigma, under flow sigmas).

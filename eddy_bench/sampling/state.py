@@ -20,6 +20,7 @@ class State:
         step: steps done. pure_noise: alpha is 0 here, so that xb and sigma stand for a limit: forces that grow as
             1 / alpha must skip this step.
         generators: one per group, for probes. features: map on denoised estimates, or None where the model has none.
+
     """
 
     particles: Tensor

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -24,7 +24,7 @@ REFUSED = ("Kandinsky", "StableCascade", "Wuerstchen", "IFPipeline")
 class Steers(Protocol):
     """What `steer` needs of a method."""
 
-    min_particles: int
+    min_particles: ClassVar[int]
 
     def guidance(self, state: State) -> Tensor | None:
         """The score term."""
@@ -70,6 +70,7 @@ def steer(
     Example:
         with steer(pipe, EddyHutch(strength=2.0)):
             images = pipe("a red bicycle", num_images_per_prompt=4).images
+
     """
     name = type(pipe).__name__
     if any(name.startswith(refused) for refused in REFUSED):
@@ -154,7 +155,9 @@ class _Step:
         if count < self.method.min_particles:
             raise ParameterError(f"Expected at least {self.method.min_particles} particles for this method, got {count}.")
         if output.shape != sample.shape:
-            raise SchedulerError(f"Expected a model output of the sample's shape {tuple(sample.shape)}, got {tuple(output.shape)} (learned variances are not supported).")
+            raise SchedulerError(
+                f"Expected a model output of the sample's shape {tuple(sample.shape)}, got {tuple(output.shape)} (learned variances are not supported)."
+            )
         coordinates = read_coordinates(self.scheduler, timestep, eta)
         state = self.state(coordinates, sample, output, count)
         with torch.no_grad():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -136,14 +137,16 @@ def test_finite_differences_converge_at_second_order(kernel: str, v_source: str)
         for step in (0.08, 0.04, 0.02)
     ]
     assert errors[2] < 1e-2
-    for coarse, fine in zip(errors, errors[1:], strict=False):
+    for coarse, fine in pairwise(errors):
         assert 3.5 < coarse / fine < 4.5
 
 
 def test_a_random_subset_of_coordinates_is_unbiased() -> None:
     state = feature_state(groups=1)
     full = guided(EddyFd(difference_step=0.02), state)
-    draws = torch.stack([guided(EddyFd(difference_step=0.02, max_coordinates=2), replace(state, generators=generators(1, k))) for k in range(400)])
+    draws = torch.stack(
+        [guided(EddyFd(difference_step=0.02, max_coordinates=2), replace(state, generators=generators(1, k))) for k in range(400)]
+    )
     error = draws.std(0) / 20
     assert ((draws.mean(0) - full).abs() <= 4.5 * error + 1e-9).all()
     assert error.max() > 1e-4 * full.abs().max()
@@ -189,7 +192,11 @@ def test_permuting_particles_permutes_the_guidance(method: EddyExact) -> None:
     assert torch.allclose(guided(method, permuted), first[:, order], rtol=1e-8, atol=1e-12)
 
 
-@pytest.mark.parametrize("method", [EddyExact(), EddyExact(kernel="features"), EddyFd(max_coordinates=3), EddyHutch(probes=5)], ids=lambda m: m.kernel + m.title())
+@pytest.mark.parametrize(
+    "method",
+    [EddyExact(), EddyExact(kernel="features"), EddyFd(max_coordinates=3), EddyHutch(probes=5)],
+    ids=lambda m: m.kernel + m.title(),
+)
 def test_prompts_never_see_each_other(method: EddyExact) -> None:
     together = guided(method, feature_state())
     whole = feature_state()

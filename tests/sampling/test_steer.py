@@ -73,7 +73,9 @@ def test_strength_zero_is_the_bare_pipeline_bit_for_bit(solver: str) -> None:
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
-@pytest.mark.parametrize("method", [EddyExact(strength=20), EddyHutch(strength=20, window="0.."), ParticleGuidance(strength=2)], ids=lambda m: m.title())
+@pytest.mark.parametrize(
+    "method", [EddyExact(strength=20), EddyHutch(strength=20, window="0.."), ParticleGuidance(strength=2)], ids=lambda m: m.title()
+)
 def test_guidance_is_seen_and_finite(solver: str, method: Method) -> None:
     pipe = make(solver)
     bare = draw(pipe)

@@ -1,0 +1,127 @@
+"""The command line: parse, call, print. Nothing heavy is imported until a command needs it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from eddy_bench import __version__
+from eddy_bench.errors import EddyError
+
+app = typer.Typer(
+    name="eddy-bench",
+    help="Benchmark ways of drawing different images from diffusion and flow models.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+INTERRUPTED = 130
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"eddy-bench {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def run(
+    suite: Annotated[str | None, typer.Argument(help="A suite's name or a YAML file. [default: fashion]", show_default=False)] = None,
+    model: Annotated[str | None, typer.Option(help="'fashion' (embedded), a folder saved by diffusers, or a hub id.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Revision of a hub id.")] = None,
+    variant: Annotated[str | None, typer.Option(help="Weight variant of a hub id, e.g. fp16.")] = None,
+    method: Annotated[
+        list[str] | None, typer.Option(help="name:key=value,... or FILE.py:Name:key=value,...; replaces the suite's. Repeatable.")
+    ] = None,
+    prompts: Annotated[str | None, typer.Option(help="A prompt set's name, or a YAML or text file.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Only the first prompts.")] = None,
+    particles: Annotated[int | None, typer.Option(help="Images per prompt and seed, N.")] = None,
+    seeds: Annotated[int | None, typer.Option(help="How many seeds per prompt.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Solver steps.")] = None,
+    scheduler: Annotated[str | None, typer.Option(help="name:key=value,... such as ddim, ddim:eta=1, dpmpp-2m.")] = None,
+    guidance_scale: Annotated[float | None, typer.Option(help="Classifier-free guidance as in diffusers; 1 is none.")] = None,
+    negative_prompt: Annotated[str | None, typer.Option(help="For every prompt.")] = None,
+    size: Annotated[int | None, typer.Option(help="Image side in pixels.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32, float16 or bfloat16.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = None,
+    batch_prompts: Annotated[int | None, typer.Option(help="Prompts that share a forward pass.")] = None,
+    metric: Annotated[list[str] | None, typer.Option(help="name[extractor]:key=value; replaces the model's own. Repeatable.")] = None,
+    reference: Annotated[str | None, typer.Option(help="A folder of real images for fd, fid, kid, precision, recall.")] = None,
+    weights: Annotated[str | None, typer.Option(help="A folder with weights of metrics that cannot be downloaded.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The run folder itself. [default: results/SUITE]", show_default=False)] = None,
+    allow_code: Annotated[bool, typer.Option("--allow-code", help="Let a suite file name methods in Python files.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be drawn, and stop.")] = False,
+) -> None:
+    """Draw the images of a suite, score them and print a table; what is finished already is kept."""
+    flags = {
+        "model": model, "revision": revision, "variant": variant, "methods": method, "prompts": prompts, "limit": limit, "particles": particles,
+        "seeds": seeds, "steps": steps, "scheduler": scheduler, "guidance_scale": guidance_scale, "negative_prompt": negative_prompt, "size": size,
+        "dtype": dtype, "device": device, "batch_prompts": batch_prompts, "metrics": metric, "reference": reference, "weights": weights,
+    }  # fmt: skip
+    from eddy_bench.commands import run_suite
+
+    raise typer.Exit(run_suite(suite, {key: value for key, value in flags.items() if value is not None}, out, allow_code, dry_run))
+
+
+@app.command()
+def score(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    metric: Annotated[list[str] | None, typer.Option(help="name[extractor]:key=value; replaces the model's own. Repeatable.")] = None,
+    reference: Annotated[str | None, typer.Option(help="A folder of real images for fd, fid, kid, precision, recall.")] = None,
+    weights: Annotated[str | None, typer.Option(help="A folder with weights of metrics that cannot be downloaded.")] = None,
+) -> None:
+    """Score a run folder again without drawing."""
+    from eddy_bench.commands import score_run
+
+    score_run(folder, metric, reference, weights)
+
+
+@app.command(name="list")
+def list_(kind: Annotated[str, typer.Argument(help="methods, models, metrics, prompts, schedulers or suites.")]) -> None:
+    """List what can be asked for by name."""
+    from eddy_bench.commands import print_list
+
+    print_list(kind)
+
+
+def fail(message: str) -> NoReturn:
+    """One line on stderr, exit code 2."""
+    print(f"Error: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(2)
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run the command line; every expected problem is one line and exit code 2."""
+    try:
+        code: Any = app(args=arguments, prog_name="eddy-bench", standalone_mode=False)
+    except EddyError as error:
+        fail(str(error))
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except UnicodeError as error:
+        fail(f"Expected UTF-8 text, got bytes that are not: {error}.")
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # not a usage error of the command line's own
+            raise
+        text = str(error.format_message()).rstrip(".")
+        if not text:
+            sys.exit(0)
+        fail(f"{text}. See eddy-bench --help.")
+    if code == INTERRUPTED:
+        print("Interrupted. Finished groups are kept; the same command goes on from there.", file=sys.stderr)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""Features of finished groups under scoring extractors, kept on disk by group key."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from eddy_bench.errors import StoreError
+from eddy_bench.metrics.extractors import ASSETS, Extractor, load_extractor
+from eddy_bench.models.networks import AttributeClassifier, load_network, to_gray
+from eddy_bench.store import FinishedGroup, RunFolder
+
+Advance = Callable[[int, str], None]
+
+
+@dataclass
+class Scorer:
+    """Extractors and features of one scoring pass; features are kept on disk by group key."""
+
+    folder: RunFolder
+    weights: Path | None
+    extractors: dict[str, Extractor] = field(default_factory=dict)
+    classifier: AttributeClassifier | None = None
+
+    def extractor(self, name: str) -> Extractor:
+        """Load an extractor once."""
+        if name not in self.extractors:
+            self.extractors[name] = load_extractor(name, self.weights)
+        return self.extractors[name]
+
+    def features(self, name: str, groups: Sequence[FinishedGroup], advance: Advance) -> dict[str, NDArray[np.float32]]:
+        """Features (N, F) of each group, by key; only what is new is computed."""
+        extractor = self.extractor(name)
+        label = groups[0].group.label if groups else "none"
+        path = self.folder.path / "features" / f"{file_name(name)}-{extractor.digest}" / f"{label}.npz"
+        known = read_features(path)
+        new = [group for group in groups if group.group.key not in known]
+        for start in range(0, len(new), 16):
+            part = new[start : start + 16]
+            images = [image for group in part for image in group.images()]
+            found, position = extractor.images(images), 0
+            for group in part:
+                known[group.group.key] = found[position : position + group.group.particles]
+                position += group.group.particles
+            advance(len(part), label)
+        if new:
+            write_features(path, {group.group.key: known[group.group.key] for group in groups})
+        return {group.group.key: known[group.group.key] for group in groups}
+
+    def attributes(self, groups: Sequence[FinishedGroup]) -> dict[str, NDArray[np.int64]]:
+        """Predicted (class, tone, shape) of each image, by key."""
+        if self.classifier is None:
+            self.classifier = load_network(AttributeClassifier(), ASSETS / "classifier" / "model.safetensors")
+        return {group.group.key: predict_attributes(self.classifier, group.images()) for group in groups}
+
+
+def predict_attributes(classifier: AttributeClassifier, images: Sequence[Image.Image]) -> NDArray[np.int64]:
+    """(N, 3) class, tone and shape of images."""
+    with torch.inference_mode():
+        logits = classifier(to_gray(torch.stack([image_tensor(image) for image in images])))
+    return torch.stack([z.argmax(1) for z in logits], 1).numpy()
+
+
+def image_tensor(image: Image.Image) -> torch.Tensor:
+    """(c, h, w) in [-1, 1]."""
+    pixels = np.asarray(image.convert("RGB") if image.mode != "L" else image, np.float32) / 127.5 - 1
+    return torch.from_numpy(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1).copy())
+
+
+def file_name(extractor: str) -> str:
+    """An extractor's name as a folder's."""
+    return "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in extractor)
+
+
+def read_features(path: Path) -> dict[str, NDArray[np.float32]]:
+    """Arrays by group key; nothing where the file is not there or broken."""
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            return {name: data[name] for name in data.files}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return {}  # a cache: what cannot be read is computed again
+
+
+def write_features(path: Path, features: dict[str, NDArray[np.float32]]) -> None:
+    """Replace a file of arrays in one step."""
+    buffer = io.BytesIO()
+    np.savez(buffer, **features)  # type: ignore[arg-type]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(".tmp")
+        temporary.write_bytes(buffer.getvalue())
+        temporary.replace(path)
+    except OSError as error:
+        raise StoreError(f"{path} cannot be written: {error.strerror}.") from None

@@ -1,0 +1,97 @@
+"""Pictures of a run: a grid per method, and the methods side by side on the same noise."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from PIL import Image, ImageDraw, ImageFont
+
+from eddy_bench.errors import StoreError
+from eddy_bench.store import FinishedGroup, RunFolder
+
+TILE = 64  # pixels of one image in a grid; small images are enlarged by whole factors
+GAP = 4
+MARGIN = 10
+MAX_ROWS = 16
+Item = TypeVar("Item")
+INK, PAPER = (32, 32, 36), (250, 250, 252)
+
+
+def write_grids(folder: RunFolder, labels: Sequence[str]) -> list[Path]:
+    """`grids/METHOD.png` for each method and `grids/side-by-side.png`; prompts are rows, particles of a seed are columns.
+
+    Returns:
+        The paths written.
+
+    """
+    by_label = {label: {(g.group.prompt_id, g.group.seed): g for g in folder.finished([label])} for label in labels}
+    paths = []
+    for label, groups in by_label.items():
+        rows = spread([groups[key] for key in groups if key[1] == 0], MAX_ROWS)
+        if rows:
+            paths.append(_save(draw_table([[group] for group in rows], [label]), folder.path / "grids" / f"{label}.png"))
+    filled = {label: groups for label, groups in by_label.items() if groups}
+    shared = [key for key in next(iter(filled.values()), {}) if key[1] == 0 and all(key in groups for groups in filled.values())]
+    if len(filled) > 1 and shared:
+        table = [[groups[key] for groups in filled.values()] for key in spread(shared, 8)]
+        paths.append(_save(draw_table(table, list(filled)), folder.path / "grids" / "side-by-side.png"))
+    return paths
+
+
+def spread(items: list[Item], count: int) -> list[Item]:
+    """At most `count` items, evenly spaced, in order."""
+    if len(items) <= count:
+        return items
+    return [items[k * len(items) // count] for k in range(count)]
+
+
+def draw_table(table: list[list[FinishedGroup]], headings: list[str]) -> Image.Image:
+    """One row of pictures per list of groups, captioned with its prompt; headings above the groups."""
+    tile, font = _tile_size(table[0][0]), ImageFont.load_default(13)
+    count = table[0][0].group.particles
+    block = count * (tile + 2) + GAP
+    height = tile + 2 + 22
+    width = max(2 * MARGIN + len(headings) * (block + MARGIN), 320)
+    canvas = Image.new("RGB", (width, 2 * MARGIN + 22 + height * len(table)), PAPER)
+    pen = ImageDraw.Draw(canvas)
+    for column, heading in enumerate(headings):
+        pen.text((MARGIN + column * (block + MARGIN), MARGIN), _fitted(heading, font, block), INK, font)
+    for row, groups in enumerate(table):
+        top = MARGIN + 22 + row * height
+        pen.text((MARGIN, top), _fitted(" ".join(groups[0].group.prompt.split()), font, width - 2 * MARGIN), INK, font)
+        for column, group in enumerate(groups):
+            for k, image in enumerate(group.images()):
+                left = MARGIN + column * (block + MARGIN) + k * (tile + 2)
+                canvas.paste(_scaled(image, tile), (left, top + 18))
+    return canvas
+
+
+def _tile_size(group: FinishedGroup) -> int:
+    return TILE if max(group.images()[0].size) <= TILE else 128
+
+
+def _scaled(image: Image.Image, tile: int) -> Image.Image:
+    image = image.convert("RGB")
+    sharp = max(image.size) <= tile
+    return image.resize((tile, tile), Image.Resampling.NEAREST if sharp else Image.Resampling.LANCZOS)
+
+
+def _fitted(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, width: int) -> str:
+    text = text[:200]
+    while text and font.getlength(text) > width:
+        text = text[:-2].rstrip("…") + "…" if len(text) > 2 else ""
+    return text
+
+
+def _save(image: Image.Image, path: Path) -> Path:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(".tmp")
+        image.save(temporary, "PNG")
+        os.replace(temporary, path)
+    except OSError as error:
+        raise StoreError(f"{path} cannot be written: {error.strerror}.") from None
+    return path

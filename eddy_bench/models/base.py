@@ -1,0 +1,153 @@
+"""A loaded model: a diffusers pipeline, what it costs, and what its kernels may see."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from eddy_bench.features import NetworkFeatures
+from eddy_bench.methods.base import Method
+from eddy_bench.sampling.noise import particle_generators, probe_generator
+from eddy_bench.sampling.steer import steer
+
+
+@dataclass
+class Cost:
+    """Counted per image: network evaluations (both branches of guidance), decoder and feature passes of the method; seconds."""
+
+    seconds_per_image: float = 0.0
+    nfe: float = 0.0
+    decoder_calls: float = 0.0
+    feature_forwards: float = 0.0
+    feature_backwards: float = 0.0
+    peak_memory_mb: float = 0.0
+
+
+@dataclass
+class Model:
+    """A pipeline ready to draw.
+
+    Args:
+        name: as asked for. pipe: a diffusers pipeline. fingerprint: of its weights. guide: images (n, c, h, w) in
+            [-1, 1] to features, for feature kernels. guide_name: what the guide is, for the circularity check.
+        call: extra arguments of every call. family: what metrics this model has by default.
+
+    """
+
+    name: str
+    pipe: Any
+    fingerprint: str = ""
+    guide: Callable[[Tensor], Tensor] | None = None
+    guide_name: str = ""
+    call: dict[str, Any] = field(default_factory=dict)
+    check_prompt: Callable[[str], str | None] = lambda prompt: None
+
+    @property
+    def has_features(self) -> bool:
+        """Whether feature kernels can be used."""
+        return self.guide is not None
+
+    def feature_map(self, shape: tuple[int, ...]) -> NetworkFeatures:
+        """The guide network on decoded denoised estimates."""
+        assert self.guide is not None
+        vae, guide = self.pipe.vae, self.guide
+        scale, shift = vae.config.scaling_factor, getattr(vae.config, "shift_factor", None) or 0.0
+        dtype = next(vae.parameters()).dtype
+
+        def decode(latents: Tensor) -> Tensor:
+            decoded: Tensor = vae.decode((latents / scale + shift).to(dtype), return_dict=False)[0]
+            return decoded.float()
+
+        return NetworkFeatures(decode, guide, shape)
+
+    def draw(
+        self, prompts: Sequence[str], seeds: Sequence[int], particles: int, method: Method, arguments: dict[str, Any]
+    ) -> tuple[list[list[Any]], Cost]:
+        """The images of one batch of groups: one list of `particles` images per prompt, and what one image cost.
+
+        Args:
+            prompts, seeds: one per group. arguments: of the pipeline's call.
+
+        Raises:
+            EddyError: the method cannot be used here, or its guidance is not finite.
+
+        """
+        generators = [
+            generator for prompt, seed in zip(prompts, seeds, strict=True) for generator in particle_generators(seed, prompt, particles)
+        ]
+        probes = [probe_generator(seed, prompt) for prompt, seed in zip(prompts, seeds, strict=True)]
+        maps: list[NetworkFeatures] = []
+
+        def features(shape: tuple[int, ...]) -> NetworkFeatures:
+            maps.append(self.feature_map(shape))
+            return maps[-1]
+
+        with (
+            steer(
+                self.pipe,
+                method,
+                particles=particles,
+                features=features if self.has_features else None,
+                probes=probes,
+                generator=generators,
+            ),
+            counted_rows(self.pipe) as rows,
+        ):
+            start = _now()
+            output = self.pipe(prompt=list(prompts), num_images_per_prompt=particles, generator=generators, **{**self.call, **arguments})
+            seconds = _now() - start
+        images, count = output.images, len(generators)
+        cost = Cost(seconds / count, rows[0] / count, peak_memory_mb=peak_memory_mb())
+        for used in maps:
+            cost.decoder_calls += used.cost.decoder_calls / count
+            cost.feature_forwards += used.cost.feature_forwards / count
+            cost.feature_backwards += used.cost.feature_backwards / count
+        return [list(images[k : k + particles]) for k in range(0, count, particles)], cost
+
+
+def _now() -> float:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def peak_memory_mb() -> float:
+    """Peak memory so far: of the GPU where there is one, else the process's resident set, in MiB."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**20
+    import resource
+    import sys
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def denoiser(pipe: Any) -> torch.nn.Module:
+    """The network that a pipeline evaluates at every step."""
+    for name in ("unet", "transformer", "denoiser"):
+        module = getattr(pipe, name, None)
+        if isinstance(module, torch.nn.Module):
+            return module
+    raise TypeError(f"{type(pipe).__name__} has no unet, transformer or denoiser")
+
+
+@contextmanager
+def counted_rows(pipe: Any) -> Iterator[list[int]]:
+    """A list whose one number is the rows that went through the denoiser."""
+    rows = [0]
+
+    def count(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        first = args[0] if args else kwargs.get("sample", kwargs.get("hidden_states"))
+        rows[0] += len(first) if first is not None else 0
+
+    handle = denoiser(pipe).register_forward_pre_hook(count, with_kwargs=True)
+    try:
+        yield rows
+    finally:
+        handle.remove()

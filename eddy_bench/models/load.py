@@ -1,0 +1,123 @@
+"""Loading a model by name: the embedded one, a local folder, or a hub id, all through the same diffusers loader."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from eddy_bench.errors import ModelError, ParameterError, UnknownName, brief, unknown
+from eddy_bench.models.attributes import unknown_words
+from eddy_bench.models.base import Model
+from eddy_bench.models.networks import GuideNetwork, load_network, to_gray
+
+ASSETS = Path(__file__).parents[1] / "assets"
+EMBEDDED = {"fashion": "small latent diffusion model of Fashion-MNIST garments, 32 x 32, ships with the package"}
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+
+
+def resolve_device(name: str) -> torch.device:
+    """`auto` is CUDA, then MPS, then the CPU.
+
+    Raises:
+        ParameterError: no such device here.
+
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ParameterError(f"Device {name!r} cannot be used here: {brief(error, 120)}") from None
+    return device
+
+
+def load_model(
+    name: str, *, revision: str | None = None, variant: str | None = None, dtype: str = "float32", device: str = "auto"
+) -> Model:
+    """Load a text-to-image pipeline with safetensors weights.
+
+    Args:
+        name: `fashion`, a folder saved by diffusers, or a hub id `owner/model`.
+        revision, variant: of a hub id. dtype: of the weights. device: `auto` or a torch device.
+
+    Raises:
+        UnknownName: no such model. ModelError: it cannot be loaded. ParameterError: no such device.
+
+    """
+    where = resolve_device(device)
+    embedded = name in EMBEDDED
+    folder = ASSETS / name if embedded else Path(name)
+    if not embedded and not folder.exists() and not _HUB_ID.fullmatch(name):
+        raise UnknownName(unknown("model", name, EMBEDDED) + " Or give a folder saved by diffusers, or a hub id owner/model.")
+    if folder.exists() and not (folder / "model_index.json").is_file():
+        raise ModelError(f"Expected a diffusers pipeline in {folder}, but it has no model_index.json.")
+    pipe = _load_pipeline(str(folder) if folder.exists() else name, revision, variant, DTYPES[dtype])
+    pipe.set_progress_bar_config(disable=True)
+    pipe.to(where)
+    model = Model(name, pipe, _fingerprint(folder) if folder.exists() else f"{name}@{_commit(pipe)}")
+    if embedded:
+        guide = load_network(GuideNetwork(), ASSETS / "guide" / "model.safetensors").to(where)
+        model.guide, model.guide_name = lambda images: guide(to_gray(images)), "guide"
+        model.check_prompt = _embedded_warning
+    return model
+
+
+def _load_pipeline(source: str, revision: str | None, variant: str | None, dtype: torch.dtype) -> Any:
+    from diffusers import AutoPipelineForText2Image
+    from diffusers.utils import logging as diffusers_logging
+
+    diffusers_logging.set_verbosity_error()
+    diffusers_logging.disable_progress_bar()
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    _quiet_transformers()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return AutoPipelineForText2Image.from_pretrained(
+                source, revision=revision, variant=variant, torch_dtype=dtype, use_safetensors=True
+            )
+    except Exception as error:
+        hint = " A hub id needs network access or a local copy: --model FOLDER." if not Path(source).exists() else ""
+        raise ModelError(f"Model {source!r} cannot be loaded: {type(error).__name__}: {brief(error, 200)}{hint}") from None
+
+
+def _quiet_transformers() -> None:
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+
+
+def _commit(pipe: Any) -> str:
+    path = str(getattr(pipe.config, "_name_or_path", ""))
+    match = re.search(r"snapshots/([0-9a-f]{40})", path)
+    return match[1] if match else "unknown"
+
+
+def _fingerprint(folder: Path) -> str:
+    """sha256 over names, sizes, and the first and last MiB of every file: enough to tell weights apart, fast on large ones."""
+    digest = hashlib.sha256()
+    for path in sorted(file for file in folder.rglob("*") if file.is_file()):
+        size = path.stat().st_size
+        digest.update(f"{path.relative_to(folder).as_posix()}\x1f{size}\x1f".encode())
+        with path.open("rb") as file:
+            digest.update(file.read(2**20))
+            file.seek(max(0, size - 2**20))
+            digest.update(file.read())
+    return digest.hexdigest()[:16]
+
+
+def _embedded_warning(prompt: str) -> str | None:
+    words = unknown_words(prompt)
+    if not words:
+        return None
+    shown = ", ".join(dict.fromkeys(words[:5]))
+    return f"the model 'fashion' was never trained on: {shown}{', ...' if len(words) > 5 else ''} (see eddy_bench/assets/MODEL_CARD.md)"

@@ -1,0 +1,299 @@
+"""Plan the groups of a suite and draw those that are missing."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from eddy_bench import __version__
+from eddy_bench.errors import EddyError, ParameterError, StoreError, brief
+from eddy_bench.methods import build_method, method_label, method_name, parameter_text
+from eddy_bench.methods.base import Method
+from eddy_bench.models.base import Model
+from eddy_bench.models.load import load_model
+from eddy_bench.prompts import PromptSet, load_prompts
+from eddy_bench.sampling.schedulers import set_scheduler
+from eddy_bench.store import SETTINGS, Group, RunFolder, group_key
+from eddy_bench.suite import Suite
+
+LIBRARIES = ("torch", "torchvision", "diffusers", "transformers", "torchmetrics", "open_clip_torch", "numpy", "scipy", "pandas")
+REFERENCE = "reference"
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A method of a suite, built and named."""
+
+    label: str
+    name: str
+    method: Method
+    parameters: str
+    kernel: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a suite comes to: methods, prompts, and a group for each (method, prompt, seed)."""
+
+    suite: Suite
+    prompts: PromptSet
+    methods: tuple[Planned, ...]
+    settings: dict[str, Any]
+    groups: tuple[Group, ...]
+
+
+@dataclass
+class Drawn:
+    """What a run did: groups drawn, groups already there, failures and things to say."""
+
+    drawn: int = 0
+    kept: int = 0
+    failures: list[tuple[Group, str]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def selected_prompts(suite: Suite) -> PromptSet:
+    """The suite's prompts, cut to its limit."""
+    prompts = load_prompts(suite.prompts)
+    return PromptSet(prompts.name, prompts.prompts[: suite.limit]) if suite.limit else prompts
+
+
+def open_model(suite: Suite) -> Model:
+    """Load the suite's model and put its scheduler in."""
+    model = load_model(suite.model, revision=suite.revision, variant=suite.variant, dtype=suite.dtype, device=suite.device)
+    model.call |= set_scheduler(model.pipe, suite.scheduler.name, suite.scheduler.parameters)
+    return model
+
+
+def make_plan(suite: Suite, model: Model) -> Plan:
+    """Every group of a suite.
+
+    Raises:
+        EddyError: a method that cannot be built or used on this model, or two that are the same.
+
+    """
+    prompts = selected_prompts(suite)
+    settings = {
+        "model": suite.model, "weights_fingerprint": model.fingerprint, "scheduler": scheduler_text(suite, model), "steps": suite.steps,
+        "guidance_scale": suite.guidance_scale, "negative_prompt": suite.negative_prompt, "particles": suite.particles,
+        "size": suite.size, "dtype": suite.dtype,
+    }  # fmt: skip
+    methods = []
+    for spec in suite.methods:
+        method = build_method(spec)
+        if suite.particles < method.min_particles:
+            raise ParameterError(
+                f"Method {spec.name!r} needs at least {method.min_particles} particles, got {suite.particles}. Set --particles."
+            )
+        kernel = method.resolved_kernel(model.has_features)
+        methods.append(Planned(method_label(spec, method), method_name(spec, method), method, parameter_text(method), kernel))
+    doubled = {planned.label for planned in methods if sum(other.label == planned.label for other in methods) > 1}
+    if doubled:
+        raise ParameterError(f"Method {sorted(doubled)[0]!r} is asked for twice with the same parameters. Drop one.")
+    groups = tuple(
+        Group(planned.name, planned.label, planned.parameters, planned.kernel, prompt.id, prompt.text, seed, suite.particles, _key(settings, planned, prompt.text, seed))
+        for planned in methods for prompt in prompts.prompts for seed in range(suite.seeds)
+    )  # fmt: skip
+    return Plan(suite, prompts, tuple(methods), settings, groups)
+
+
+def _key(settings: dict[str, Any], planned: Planned, prompt: str, seed: int) -> str:
+    parts = {name: settings[name] for name in SETTINGS}
+    return group_key(**parts, method=planned.name, parameters=planned.method.parameters(), kernel=planned.kernel, prompt=prompt, seed=seed)
+
+
+def scheduler_text(suite: Suite, model: Model) -> str:
+    """The scheduler that draws, by class and parameters."""
+    return f"{type(model.pipe.scheduler).__name__}({suite.scheduler.text()})"
+
+
+def open_folder(plan: Plan, path: Path) -> RunFolder:
+    """Make or check the run folder, and add this plan to its run.yaml."""
+    folder = RunFolder.prepare(path, plan.settings)
+    suite = plan.suite.model_dump(mode="json")
+    suite["methods"] = [spec.text() for spec in plan.suite.methods]
+    suite["scheduler"] = plan.suite.scheduler.text()
+    if (path / "run.yaml").is_file():
+        before = folder.read_run().get("suite", {}).get("methods", [])
+        suite["methods"] = [*before, *(text for text in suite["methods"] if text not in before)]
+    folder.write_run({"suite": suite, "settings": plan.settings, "prompt_digest": plan.prompts.digest})
+    folder.write_manifest({**folder.read_manifest(), **manifest(plan)})
+    return folder
+
+
+def manifest(plan: Plan) -> dict[str, Any]:
+    """Versions, hardware, git commit and weights of a run."""
+    import torch
+
+    def installed(name: str) -> str:
+        try:
+            return version(name)
+        except PackageNotFoundError:
+            return "not installed"
+
+    return {
+        "eddy_bench": __version__,
+        "python": platform.python_version(),
+        "libraries": {name: installed(name) for name in LIBRARIES},
+        "hardware": {
+            "machine": platform.machine(), "system": platform.system(), "processor": platform.processor() or platform.machine(), "threads": torch.get_num_threads(),
+            "gpus": [torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count())],
+        },
+        "git_commit": _git_commit(),
+        "weights_fingerprint": plan.settings["weights_fingerprint"],
+        "prompts": {"name": plan.prompts.name, "count": len(plan.prompts.prompts), "sha256": plan.prompts.digest},
+        "command": " ".join(["eddy-bench", *sys.argv[1:]]),
+    }  # fmt: skip
+
+
+def _git_commit() -> str | None:
+    """The commit of the source tree, where this runs from one."""
+    root = Path(__file__).parents[1]
+    if not (root / ".git").exists():
+        return None
+    try:
+        found = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip() or None
+
+
+def find_missing(plan: Plan, folder: RunFolder) -> tuple[list[Group], list[str]]:
+    """Groups that are not finished, and what was moved aside to draw them again.
+
+    Raises:
+        StoreError: a finished group holds another prompt or other parameters under the same name.
+
+    """
+    missing, said = [], []
+    for group in plan.groups:
+        try:
+            found = folder.load(group.place)
+            if found is not None:
+                _check_hashes(found.folder, found.files)
+        except StoreError as error:
+            target = folder.set_aside(group.place)
+            said.append(f"{error}; moved to {target}, drawn again")
+            found = None
+        if found is None:
+            missing.append(group)
+        elif found.group.key != group.key:
+            raise StoreError(
+                f"{found.folder} holds another group under the same name (prompt {found.group.prompt[:60]!r}). Give another --out."
+            )
+    return missing, said
+
+
+def _check_hashes(folder: Path, files: dict[str, dict[str, Any]]) -> None:
+    import hashlib
+
+    for name, info in files.items():
+        if hashlib.sha256((folder / name).read_bytes()).hexdigest() != info["sha256"]:
+            raise StoreError(f"{folder / name} differs from its hash")
+
+
+def call_arguments(suite: Suite, model: Model, rows: int) -> dict[str, Any]:
+    """Arguments of the pipeline's call for some prompts."""
+    arguments: dict[str, Any] = {"num_inference_steps": suite.steps, "guidance_scale": suite.guidance_scale, "output_type": "pil"}
+    if suite.negative_prompt:
+        arguments["negative_prompt"] = [suite.negative_prompt] * rows
+    if suite.size:
+        arguments |= {"height": suite.size, "width": suite.size}
+    return arguments
+
+
+def batches(groups: list[Group], size: int) -> Iterator[list[Group]]:
+    """Groups of one method at a time, at most `size` together."""
+    start = 0
+    while start < len(groups):
+        stop = start
+        while stop < len(groups) and stop - start < size and groups[stop].label == groups[start].label:
+            stop += 1
+        yield groups[start:stop]
+        start = stop
+
+
+def draw_missing(plan: Plan, model: Model, folder: RunFolder, missing: list[Group], advance: Callable[[int, str], None]) -> Drawn:
+    """Draw groups and write each as soon as its batch is done; a failure is recorded and the rest goes on.
+
+    Args:
+        advance: called with the number of groups done and the method at work.
+
+    """
+    done = Drawn(kept=len(plan.groups) - len(missing))
+    for text in dict.fromkeys(group.prompt for group in missing):
+        if warning := model.check_prompt(text):
+            done.warnings.append(f"prompt {text[:60]!r}: {warning}")
+    methods = {planned.label: planned.method for planned in plan.methods}
+    folder.clear_partial()
+    if missing:
+        _warm_up(plan, model, missing[0])
+    for batch in batches(missing, plan.suite.batch_prompts):
+        try:
+            images, cost = draw_batch(plan.suite, model, methods[batch[0].label], batch)
+        except StoreError:
+            raise
+        except (EddyError, RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError, ArithmeticError) as error:
+            for group in batch:
+                reason = f"{type(error).__name__}: {brief(error)}" if not isinstance(error, EddyError) else str(error)
+                folder.write_failure(group, reason)
+                done.failures.append((group, reason))
+        else:
+            for group, drawn in zip(batch, images, strict=False):
+                folder.write_group(group, drawn, cost, {"rows": plan.suite.batch_prompts * plan.suite.particles})
+                done.drawn += 1
+        advance(len(batch), batch[0].label)
+    return done
+
+
+def draw_batch(suite: Suite, model: Model, method: Method, batch: list[Group]) -> tuple[list[list[Any]], Any]:
+    """One forward batch, padded to the full row count with its last prompt so that the arithmetic does not depend on how many are missing."""
+    padded = batch + [batch[-1]] * (suite.batch_prompts - len(batch))
+    prompts, seeds = [group.prompt for group in padded], [group.seed for group in padded]
+    return model.draw(prompts, seeds, batch[0].particles, method, call_arguments(suite, model, len(padded)))
+
+
+def _warm_up(plan: Plan, model: Model, group: Group) -> None:
+    """One step outside the clock: first calls allocate and choose kernels."""
+    from eddy_bench.methods.iid import Iid
+
+    suite = plan.suite
+    arguments = {**call_arguments(suite, model, suite.batch_prompts), "num_inference_steps": min(2, suite.steps)}
+    model.draw([group.prompt] * suite.batch_prompts, [0] * suite.batch_prompts, group.particles, Iid(), arguments)
+
+
+def draw_reference(plan: Plan, model: Model, folder: RunFolder, advance: Callable[[int, str], None]) -> int:
+    """The disjoint i.i.d. set for drift: one image per (prompt, seed), from seeds that no method uses. Returns how many were drawn."""
+    from eddy_bench.methods.iid import Iid
+
+    suite = plan.suite.model_copy(update={"batch_prompts": plan.suite.batch_prompts * plan.suite.particles, "particles": 1})
+    store = RunFolder(folder.path)
+    store.samples = folder.path / REFERENCE
+    wanted = [
+        Group("iid", REFERENCE, "", "", prompt.id, prompt.text, seed, 1, group_key(**plan.settings, use=REFERENCE, prompt=prompt.text, seed=seed))
+        for prompt in plan.prompts.prompts for seed in range(suite.seeds)
+    ]  # fmt: skip
+    missing = []
+    for group in wanted:
+        try:
+            found = store.load(group.place)
+        except StoreError:
+            store.set_aside(group.place)
+            found = None
+        if found is None:
+            missing.append(group)
+    for batch in batches(missing, suite.batch_prompts):
+        padded = batch + [batch[-1]] * (suite.batch_prompts - len(batch))
+        images, cost = model.draw(
+            [group.prompt for group in padded], [-1 - group.seed for group in padded], 1, Iid(), call_arguments(suite, model, len(padded))
+        )
+        for group, drawn in zip(batch, images, strict=False):
+            store.write_group(group, drawn, cost, {})
+        advance(len(batch), REFERENCE)
+    return len(missing)

@@ -1,0 +1,322 @@
+"""Scores of the finished groups of a run folder, and their summary; reads files only, draws nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from eddy_bench.embedding import Advance, Scorer, file_name, image_tensor, read_features, write_features
+from eddy_bench.errors import EddyError, MetricError, StoreError
+from eddy_bench.metrics.base import COSTS, METRICS, Request, parse_metric
+from eddy_bench.metrics.diversity import mean_similarity, pairwise_distance, vendi
+from eddy_bench.metrics.extractors import ASSETS, Extractor, file_digest, load_lpips
+from eddy_bench.metrics.fidelity import align, clip_score, distinct_attributes, frechet_distance, kernel_distance, precision_recall
+from eddy_bench.models.attributes import parse
+from eddy_bench.store import FinishedGroup, RunFolder, write_text
+from eddy_bench.summary import summarise
+
+COLUMNS = [
+    "model", "method", "params", "scheduler", "steps", "guidance_scale", "particles", "prompt_id", "prompt", "seed", "metric", "extractor",
+    "value", "higher_is_better", "signature",
+]  # fmt: skip
+EMBEDDED_METRICS = ("vendi", "pdist", "mss", "attributes", "clip", "align", "fd", "kid", "precision", "recall", "drift")
+OTHER_METRICS = ("vendi", "pdist", "mss", "lpips", "clip", "fid", "drift")
+OPEN_CLIP = "open_clip:ViT-B-32-quickgelu/openai"
+POOLED_WITH_REFERENCE = ("fd", "fid", "kid", "precision", "recall")
+
+
+def default_extractor(model: str) -> str:
+    """The scoring extractor of a model when none is named."""
+    return "fmnist-clip" if model == "fashion" else OPEN_CLIP
+
+
+def resolve_requests(texts: Iterable[str] | None, model: str, has_reference: bool) -> list[Request]:
+    """Metrics that were asked for, or the model's own, with their extractors."""
+    texts = list(texts) if texts is not None else None
+    names: Iterable[str] = texts if texts else (EMBEDDED_METRICS if model == "fashion" else OTHER_METRICS)
+    requests = {}
+    for text in names:
+        request = parse_metric(text, explicit=bool(texts))
+        if not texts and request.metric.name in POOLED_WITH_REFERENCE and not has_reference:
+            continue
+        extractor = request.extractor
+        if request.metric.name == "lpips":
+            extractor = "alex"
+        elif request.metric.name == "fid":
+            extractor = "inception"
+        elif request.metric.extractors and not extractor:
+            extractor = default_extractor(model)
+        elif request.metric.name in ("align", "attributes"):
+            if model != "fashion":
+                raise MetricError(
+                    f"Metric {request.metric.name!r} judges garments and is defined for the model 'fashion' only, not {model!r}."
+                )
+            extractor = "classifier"
+        resolved = Request(request.metric, extractor, request.parameters, request.explicit)
+        requests[resolved.column] = resolved
+    return list(requests.values())
+
+
+def load_reference(source: str | None, model: str) -> tuple[list[Image.Image], str] | None:
+    """Real images to compare with: a folder of PNG or JPEG files, or the embedded model's held-out set; with a name.
+
+    Raises:
+        MetricError: the folder holds no image.
+
+    """
+    if source is None:
+        if model != "fashion":
+            return None
+        path = ASSETS / "reference" / "test.npz"
+        with np.load(path) as data:
+            padded = np.pad(data["images"], ((0, 0), (2, 2), (2, 2)))
+        return [Image.fromarray(image) for image in padded], f"fashion-test@{file_digest(path)}"
+    folder = Path(source)
+    files = (
+        sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp")) if folder.is_dir() else []
+    )
+    if not files:
+        raise MetricError(f"Expected a folder with images at --reference {source}, found none.")
+    digest = hashlib.sha256("".join(f"{path.relative_to(folder)}:{path.stat().st_size};" for path in files).encode()).hexdigest()[:10]
+    try:
+        return [Image.open(path).convert("RGB") for path in files], f"{folder.name}@{digest}"
+    except OSError as error:
+        raise MetricError(f"--reference {source}: {error}") from None
+
+
+def score_folder(
+    folder: RunFolder, metrics: Iterable[str] | None, reference: str | None, weights: str | None, advance: Advance
+) -> tuple[pd.DataFrame, list[str]]:
+    """Score every finished group and write scores.csv and summary.csv.
+
+    Args:
+        metrics: as on the command line, or None for the model's own. advance: called as groups are embedded.
+
+    Returns:
+        The summary, and what was skipped and why.
+
+    Raises:
+        EddyError: a metric that was asked for by name cannot be computed.
+
+    """
+    run = folder.read_run()
+    settings = run["settings"]
+    model = settings["model"]
+    by_label: dict[str, list[FinishedGroup]] = {}
+    for found in folder.finished():
+        by_label.setdefault(found.group.label, []).append(found)
+    if not by_label:
+        raise StoreError(f"{folder.path} holds no finished group. `eddy-bench run --out {folder.path}` draws them.")
+    by_label = {label: by_label[label] for label in sorted(by_label, key=_method_order(run))}
+    real = load_reference(reference, model)
+    scorer = Scorer(folder, Path(weights) if weights else None)
+    rows, warnings = [_cost_rows(groups, settings) for groups in by_label.values()], []
+    for request in resolve_requests(metrics, model, real is not None):
+        try:
+            rows.append(_score(scorer, request, by_label, settings, real, advance))
+        except EddyError as error:
+            if request.explicit:
+                raise
+            warnings.append(f"{request.column} skipped: {error}")
+    flat = [row for part in rows for row in part]
+    scores = pd.DataFrame(flat, columns=[*COLUMNS, "label"]).sort_values(
+        ["label"], kind="stable", key=lambda c: c.map(list(by_label).index)
+    )
+    write_text(folder.path / "scores.csv", scores[COLUMNS].to_csv(index=False, lineterminator="\n"))
+    summary = summarise(scores, by_label)
+    write_text(folder.path / "summary.csv", summary.to_csv(index=False, lineterminator="\n"))
+    return summary, warnings
+
+
+def _method_order(run: dict[str, Any]) -> Callable[[str], tuple[int, str]]:
+    """Iid first, then as in the suite."""
+    names = [str(text).partition(":")[0] for text in run.get("suite", {}).get("methods", [])]
+
+    def order(label: str) -> tuple[int, str]:
+        if label == "iid":
+            return -1, label
+        near = [k for k, name in enumerate(names) if label == name or label.startswith(f"{name}-")]
+        return (min(near) if near else len(names)), label
+
+    return order
+
+
+def _row(
+    settings: dict[str, Any], group: Any, metric: str, extractor: str, value: float, signature: str, pooled: bool = False
+) -> dict[str, Any]:
+    return {
+        "model": settings["model"], "method": group.method, "params": group.parameters, "scheduler": settings["scheduler"], "steps": settings["steps"],
+        "guidance_scale": settings["guidance_scale"], "particles": group.particles, "prompt_id": "" if pooled else group.prompt_id,
+        "prompt": "" if pooled else group.prompt, "seed": "" if pooled else group.seed, "metric": metric, "extractor": extractor, "value": value,
+        "higher_is_better": METRICS[metric].higher_is_better, "signature": signature, "label": group.label,
+    }  # fmt: skip
+
+
+def _cost_rows(groups: list[FinishedGroup], settings: dict[str, Any]) -> list[dict[str, Any]]:
+    return [
+        _row(settings, found.group, name, "", found.cost.get(name, float("nan")), f"{name}|N={found.group.particles}")
+        for found in groups
+        for name in COSTS
+    ]
+
+
+def _score(
+    scorer: Scorer, request: Request, by_label: dict[str, list[FinishedGroup]], settings: dict[str, Any],
+    real: tuple[list[Image.Image], str] | None, advance: Advance,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Rows of one metric over all methods."""
+    name = request.metric.name
+    if name == "drift":
+        return _drift_rows(scorer, request, by_label, settings, advance)
+    if request.metric.scope == "pooled":
+        return _pooled_rows(scorer, request, by_label, settings, real, advance)
+    values = _group_values(scorer, request, advance)
+    rows = []
+    for groups in by_label.values():
+        found, signature = values(groups)
+        shown = request.column.partition("[")[0]
+        for group in groups:
+            row = _row(settings, group.group, name, request.extractor, found[group.group.key], f"{signature}|N={group.group.particles}")
+            rows.append(row | {"metric": shown})
+    return rows
+
+
+def _group_values(scorer: Scorer, request: Request, advance: Advance) -> Callable[[list[FinishedGroup]], tuple[dict[str, float], str]]:
+    """A function from the groups of a method to a value per key, and the signature."""
+    name = request.metric.name
+    if name in ("align", "attributes"):
+        judge = align if name == "align" else distinct_attributes
+        signature = f"{name}|classifier@{file_digest(ASSETS / 'classifier' / 'model.safetensors')}"
+
+        def judged(groups: list[FinishedGroup]) -> tuple[dict[str, float], str]:
+            predicted = scorer.attributes(groups)
+            return {g.group.key: judge(predicted[g.group.key], parse(g.group.prompt)) for g in groups}, signature
+
+        return judged
+    if name == "lpips":
+        distance, digest = load_lpips(scorer.weights)
+        return lambda groups: ({g.group.key: _lpips(distance, g.images()) for g in groups}, f"lpips|net=alex@{digest}|size=64+")
+    extractor = scorer.extractor(request.extractor)
+    mark = f"features={extractor.name}@{extractor.digest}"
+    if name == "clip":
+        if extractor.texts is None:
+            raise MetricError(
+                f"Metric 'clip' needs an extractor with a text tower, got {extractor.name!r}. Use fmnist-clip or open_clip:MODEL/WEIGHTS."
+            )
+        to_text = extractor.texts
+
+        def clipped(groups: list[FinishedGroup]) -> tuple[dict[str, float], str]:
+            features = scorer.features(extractor.name, groups, advance)
+            prompts = list(dict.fromkeys(g.group.prompt for g in groups))
+            texts = dict(zip(prompts, to_text(prompts), strict=True))
+            return {g.group.key: clip_score(features[g.group.key], texts[g.group.prompt]) for g in groups}, f"clip|100cos|{mark}"
+
+        return clipped
+    q = request.parameters.get("q", 1.0)
+    function: Callable[[NDArray[np.float32]], float] = {
+        "vendi": lambda x: vendi(x, q), "pdist": pairwise_distance, "mss": mean_similarity,
+    }[name]  # fmt: skip
+    prefix = f"vendi|q={q:g}|k=cos" if name == "vendi" else name
+
+    def measured(groups: list[FinishedGroup]) -> tuple[dict[str, float], str]:
+        features = scorer.features(extractor.name, groups, advance)
+        return {key: function(value) for key, value in features.items()}, f"{prefix}|{mark}"
+
+    return measured
+
+
+def _lpips(distance: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], images: list[Image.Image]) -> float:
+    """Mean over pairs i < j; images under 64 pixels are enlarged, which AlexNet's strides need."""
+    batch = torch.stack([image_tensor(image.convert("RGB")) for image in images])
+    if min(batch.shape[-2:]) < 64:
+        batch = torch.nn.functional.interpolate(batch, scale_factor=64 / min(batch.shape[-2:]), mode="bilinear", align_corners=False)
+    i, j = np.triu_indices(len(batch), 1)
+    if not len(i):
+        return float("nan")
+    with torch.inference_mode():
+        return float(distance(batch[i], batch[j]).mean())
+
+
+def _stack(scorer: Scorer, extractor: str, groups: list[FinishedGroup], advance: Advance) -> NDArray[np.float32]:
+    """Features of all groups, (groups, N, F)."""
+    found = scorer.features(extractor, groups, advance)
+    return np.stack([found[group.group.key] for group in groups])
+
+
+def _pooled_rows(
+    scorer: Scorer, request: Request, by_label: dict[str, list[FinishedGroup]], settings: dict[str, Any],
+    real: tuple[list[Image.Image], str] | None, advance: Advance,
+) -> list[dict[str, Any]]:  # fmt: skip
+    if real is None:
+        raise MetricError(f"Metric {request.metric.name!r} needs real images to compare with. Give --reference DIR.")
+    extractor = scorer.extractor(request.extractor)
+    reference = _reference_features(scorer, extractor, *real)
+    rows, name = [], request.metric.name
+    for groups in by_label.values():
+        features = _stack(scorer, extractor.name, groups, advance)
+        flat = features.reshape(-1, features.shape[-1])
+        if name in ("fd", "fid"):
+            value = frechet_distance(flat, reference)
+        elif name == "kid":
+            value = kernel_distance(flat, reference)
+        else:
+            value = precision_recall(flat, reference)[name == "recall"]
+        signature = f"{name}|features={extractor.name}@{extractor.digest}|n={len(flat)}|ref={real[1]}:{len(reference)}"
+        small = name in ("fd", "fid") and len(flat) < max(extractor.minimum, flat.shape[1])
+        rows.append(
+            _row(settings, groups[0].group, name, extractor.name, value, signature + ("|small-sample" if small else ""), pooled=True)
+        )
+    return rows
+
+
+def _reference_features(scorer: Scorer, extractor: Extractor, images: list[Image.Image], name: str) -> NDArray[np.float32]:
+    """Features of the real images, kept in the run folder."""
+    path = scorer.folder.path / "features" / f"{file_name(extractor.name)}-{extractor.digest}" / f"reference-{file_name(name)}.npz"
+    known = read_features(path)
+    if "real" not in known:
+        known = {"real": extractor.images(images)}
+        write_features(path, known)
+    return known["real"]
+
+
+def _drift_rows(
+    scorer: Scorer, request: Request, by_label: dict[str, list[FinishedGroup]], settings: dict[str, Any], advance: Advance
+) -> list[dict[str, Any]]:
+    """Each slot of each method against the disjoint i.i.d. set of the same prompts and seeds."""
+    store = RunFolder(scorer.folder.path)
+    store.samples = scorer.folder.path / "reference"
+    drawn = {(found.group.prompt_id, found.group.seed): found for found in store.finished()}
+    if not drawn:
+        raise MetricError("Metric 'drift' needs the method iid in the run. Add --method iid.")
+    extractor = scorer.extractor(request.extractor)
+    features = scorer.features(extractor.name, list(drawn.values()), advance)
+    rows = []
+    for groups in by_label.values():
+        shared = [group for group in groups if (group.group.prompt_id, group.group.seed) in drawn]
+        if len(shared) < 2:
+            continue
+        ours = _stack(scorer, extractor.name, shared, advance)
+        base = np.stack([features[drawn[group.group.prompt_id, group.group.seed].group.key][0] for group in shared])
+        value = float(np.mean([frechet_distance(ours[:, slot], base) for slot in range(ours.shape[1])]))
+        mark = f"features={extractor.name}@{extractor.digest}|n={len(base)}|slots={ours.shape[1]}"
+        mark += "|small-sample" if len(base) < max(extractor.minimum, base.shape[1]) else ""
+        rows.append(_row(settings, groups[0].group, "drift", extractor.name, value, f"drift|{mark}", pooled=True))
+        if groups[0].group.label == "iid":
+            rows.append(_row(settings, groups[0].group, "drift_floor", extractor.name, value, f"drift_floor|{mark}", pooled=True))
+    return rows
+
+
+def scoring_state(folder: RunFolder, metrics: Iterable[str] | None, reference: str | None, weights: str | None) -> str:
+    """A hash of what scoring depends on: unchanged means that scores.csv is up to date."""
+    groups = [[found.group.key, found.files] for found in folder.finished()]
+    parts = [sorted(map(json.dumps, groups)), list(metrics) if metrics is not None else None, reference, weights]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

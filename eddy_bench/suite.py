@@ -1,0 +1,171 @@
+"""What to run: a suite from YAML and flags."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from eddy_bench.errors import ParameterError, SuiteError, UnknownName, unknown
+from eddy_bench.registry import is_file_plugin
+
+_PACKAGED = Path(__file__).parent / "suites"
+FOLDER = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parents[1] / "benchmarks"
+DEFAULT = "fashion"
+MAX_BYTES = 4 * 2**20
+
+Positive = Annotated[int, Field(ge=1)]
+
+
+class Named(BaseModel):
+    """A name with parameters: a method or a scheduler, `name:key=value,...` on the command line."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    name: str
+    parameters: dict[str, Any] = Field(default_factory=dict)
+
+    def text(self) -> str:
+        """As on the command line."""
+        return self.name + (":" + ",".join(f"{key}={value}" for key, value in self.parameters.items()) if self.parameters else "")
+
+
+def parse_named(text: str) -> Named:
+    """`name`, `name:key=value,...` or `file.py:Name[:key=value,...]`.
+
+    >>> parse_named("pg:strength=2,kernel=features").parameters
+    {'strength': '2', 'kernel': 'features'}
+
+    Raises:
+        ParameterError: something between commas is not `key=value`.
+
+    """
+    head, rest = text, ""
+    if is_file_plugin(text):
+        path, _, tail = text.partition(".py:")
+        name, _, rest = tail.partition(":")
+        head = f"{path}.py:{name}"
+    else:
+        head, _, rest = text.partition(":")
+    parameters: dict[str, Any] = {}
+    for part in filter(None, rest.split(",")):
+        key, equals, value = part.partition("=")
+        if not equals or not key.strip() or not value.strip():
+            raise ParameterError(f"Expected key=value after {head!r}, got {part!r}.")
+        if key.strip() in parameters:
+            raise ParameterError(f"Parameter {key.strip()!r} of {head!r} is given twice.")
+        parameters[key.strip()] = value.strip()
+    return Named(name=head.strip(), parameters=parameters)
+
+
+class Suite(BaseModel):
+    """A resolved run.
+
+    `guidance_scale` has diffusers' meaning (1 is none); `size` is the image's side in pixels; `seeds` is a count;
+    `batch_prompts` prompts share a forward pass. None leaves the pipeline's or the model's own choice.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")] = DEFAULT
+    model: Annotated[str, Field(min_length=1)] = "fashion"
+    revision: str | None = None
+    variant: str | None = None
+    methods: Annotated[list[Named], Field(min_length=1)] = [Named(name="iid")]
+    prompts: str = "fashion"
+    limit: Positive | None = None
+    particles: Positive = 4
+    seeds: Positive = 1
+    steps: Positive = 20
+    scheduler: Named = Named(name="default")
+    guidance_scale: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 4.0
+    negative_prompt: Annotated[str, Field(max_length=20_000)] = ""
+    size: Annotated[int, Field(ge=8, le=8192)] | None = None
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    device: str = "auto"
+    batch_prompts: Positive = 8
+    metrics: list[str] | None = None
+    reference: str | None = None
+    weights: str | None = None
+
+    @field_validator("methods", mode="before")
+    @classmethod
+    def _methods(cls, value: Any) -> Any:
+        return [_named(item) for item in value] if isinstance(value, list) else value
+
+    @field_validator("scheduler", mode="before")
+    @classmethod
+    def _scheduler(cls, value: Any) -> Any:
+        return _named(value)
+
+
+def _named(item: Any) -> Any:
+    """`pg:strength=2`, or {pg: {strength: 2}}."""
+    if isinstance(item, str):
+        return parse_named(item)
+    if isinstance(item, dict) and set(item) != {"name", "parameters"} and len(item) == 1:
+        ((name, parameters),) = item.items()
+        if isinstance(name, str) and (parameters is None or isinstance(parameters, dict)):
+            return Named(name=name, parameters={str(key): value for key, value in (parameters or {}).items()})
+    return item
+
+
+def suite_names() -> list[str]:
+    """The suites that come with the package."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def load_suite(source: str | None, overrides: dict[str, Any] | None = None, allow_code: bool = False) -> Suite:
+    """A suite by name or from a file, with flags on top.
+
+    Args:
+        source: a suite's name or a YAML file; None is `fashion`.
+        overrides: keys of `Suite` that replace the file's.
+        allow_code: let a suite file name a method in a Python file.
+
+    Raises:
+        UnknownName: neither a suite nor a file. SuiteError: a file that is no suite. ParameterError: a value out of range.
+
+    """
+    path = FOLDER / f"{source or DEFAULT}.yaml" if (source or DEFAULT) in suite_names() else Path(source or DEFAULT)
+    if not path.is_file():
+        raise UnknownName(unknown("suite", str(source), suite_names()) + " Or give a YAML file.")
+    data = _read(path)
+    data.setdefault("name", path.stem)
+    for item in data.get("methods") or []:
+        found = _named(item)
+        if isinstance(found, Named) and is_file_plugin(found.name) and not allow_code and "methods" not in (overrides or {}):
+            raise SuiteError(f"{path} names the Python file {found.name!r}, which would be run. Add --allow-code if you trust it.")
+    try:
+        return Suite.model_validate({**data, **(overrides or {})})
+    except ValidationError as error:
+        raise _first_problem(path, error, set(overrides or {})) from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise SuiteError(f"{path} has {path.stat().st_size} bytes; a suite may have {MAX_BYTES}.")
+        data = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        line = getattr(getattr(error, "problem_mark", None), "line", None)
+        where = "" if line is None else f", line {line + 1}"
+        raise SuiteError(f"{path}{where}: not valid YAML: {getattr(error, 'problem', None) or error}.") from None
+    except OSError as error:
+        raise SuiteError(f"{path} cannot be read: {error.strerror}.") from None
+    if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
+        raise SuiteError(f"{path}: expected a mapping of suite keys, got {type(data).__name__}.")
+    return data
+
+
+def _first_problem(path: Path, error: ValidationError, flags: set[str]) -> SuiteError | ParameterError:
+    problem = error.errors()[0]
+    key = str(problem["loc"][0]) if problem["loc"] else ""
+    place = ".".join(map(str, problem["loc"]))
+    if problem["type"] == "extra_forbidden":
+        return SuiteError(f"{path}: " + unknown("key", place, Suite.model_fields))
+    got = str(problem.get("input"))[:80]
+    if key in flags:
+        return ParameterError(f"--{key.replace('_', '-')}: {problem['msg']}, got {got!r}.")
+    return SuiteError(f"{path}: {place}: {problem['msg']}, got {got!r}.")

@@ -1,0 +1,297 @@
+"""The command line with real files: the happy path on a tiny pipeline, and every kind of bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from tests.conftest import Result
+from tests.tiny import tiny_folder
+
+Cli = Callable[..., Result]
+QUICK = ("--steps", "2", "--batch-prompts", "2", "--limit", "2", "--particles", "2", "--metric", "vendi[fmnist-clip]", "--metric", "clip[fmnist-clip]")
+
+
+def quick(out: Path, *more: str) -> tuple[str, ...]:
+    return ("run", "--model", str(tiny_folder()), *QUICK, "--out", str(out), *more)
+
+
+def test_run_draws_scores_and_does_nothing_the_second_time(cli: Cli, tmp_path: Path) -> None:
+    out = tmp_path / "r"
+    first = cli(*quick(out, "--method", "iid", "--method", "pg", "--method", "eddy-exact:strength=5"))
+    assert first.code == 0, first.err
+    assert "vendi" in first.out
+    scores = pd.read_csv(out / "scores.csv")
+    assert list(scores["metric"].unique()[:2]) != []
+    assert set(scores["method"]) == {"iid", "pg", "eddy-exact"}
+    assert np.isfinite(scores["value"]).all()
+    assert set(scores.columns) == {
+        *("model", "method", "params", "scheduler", "steps", "guidance_scale", "particles", "prompt_id", "prompt", "seed", "metric"),
+        *("extractor", "value", "higher_is_better", "signature"),
+    }
+    summary = pd.read_csv(out / "summary.csv")
+    assert {"vendi[fmnist-clip]", "vendi[fmnist-clip].low", "vendi[fmnist-clip].high", "clip[fmnist-clip]", "seconds_per_image", "nfe"} <= set(summary)
+    assert (summary["nfe"] == 4).all()
+    stamps = {path: path.stat().st_mtime_ns for path in out.rglob("*.png")}
+    scored = (out / "scores.csv").read_bytes()
+    second = cli(*quick(out, "--method", "iid", "--method", "pg", "--method", "eddy-exact:strength=5"))
+    assert second.code == 0
+    assert "Nothing to draw" in second.err
+    assert "Nothing to score" in second.err
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*.png")} == stamps
+    assert (out / "scores.csv").read_bytes() == scored
+    assert {"run.yaml", "manifest.json", "grids"} <= {path.name for path in out.iterdir()}
+    assert json.loads((out / "manifest.json").read_text())["libraries"]["diffusers"]
+
+
+def test_methods_start_from_the_same_noise(cli: Cli, tmp_path: Path) -> None:
+    assert cli(*quick(tmp_path / "r", "--method", "iid", "--method", "pg:strength=0")).code == 0
+    folders = sorted(path for path in (tmp_path / "r/samples").iterdir())
+    images = [[np.asarray(Image.open(path)) for path in sorted(folder.rglob("*.png"))] for folder in folders]
+    assert len(images[0]) == 4
+    assert all((a == b).all() for a, b in zip(*images, strict=True))
+    assert (images[0][0] != images[0][1]).any()
+
+
+def test_one_method_is_drawn_and_no_other(cli: Cli, tmp_path: Path) -> None:
+    assert cli(*quick(tmp_path / "r", "--method", "eddy-hutch")).code == 0
+    assert [path.name for path in (tmp_path / "r/samples").iterdir()] == ["eddy-hutch"]
+    assert not (tmp_path / "r/reference").exists()
+
+
+def test_a_partial_batch_is_padded_so_that_images_do_not_change(cli: Cli, tmp_path: Path) -> None:
+    assert cli(*quick(tmp_path / "a", "--method", "iid", "--limit", "3")).code == 0
+    assert cli(*quick(tmp_path / "b", "--method", "iid", "--limit", "1")).code == 0
+    assert cli(*quick(tmp_path / "b", "--method", "iid", "--limit", "3")).code == 0
+    for path in (tmp_path / "a/samples").rglob("*.png"):
+        other = tmp_path / "b" / path.relative_to(tmp_path / "a")
+        assert path.read_bytes() == other.read_bytes()
+
+
+def test_one_particle_and_seeds(cli: Cli, tmp_path: Path) -> None:
+    done = cli(*quick(tmp_path / "r", "--method", "iid", "--method", "pg", "--particles", "1", "--seeds", "2"))
+    assert done.code == 0, done.err
+    one, other = sorted((tmp_path / "r/samples").iterdir())
+    assert len(list(one.rglob("0.png"))) == 4
+    for path in one.rglob("*.png"):
+        assert path.read_bytes() == (other / path.relative_to(one)).read_bytes(), "N = 1 is iid"
+
+
+def test_a_broken_group_is_moved_aside_and_redrawn(cli: Cli, tmp_path: Path) -> None:
+    out = tmp_path / "r"
+    assert cli(*quick(out, "--method", "iid")).code == 0
+    broken = sorted(out.glob("samples/iid/*/0/0.png"))[0]
+    before = broken.read_bytes()
+    broken.write_bytes(before[: len(before) // 2])
+    again = cli(*quick(out, "--method", "iid"))
+    assert again.code == 0
+    assert "drawn again" in again.err
+    assert broken.read_bytes() == before
+    assert len(list((out / "broken").iterdir())) == 1
+    assert again.err.count("Drew 1 group") == 1
+
+
+def test_strange_prompts_are_drawn(cli: Cli, tmp_path: Path) -> None:
+    texts = ['say "hi" / or\n\nnot', "🦊 ../../etc/passwd", "<script>alert(1)</script>", "=1+1"]
+    (tmp_path / "p.yaml").write_text(json.dumps(texts))
+    done = cli(*quick(tmp_path / "r", "--method", "iid", "--prompts", str(tmp_path / "p.yaml"), "--limit", "9"))
+    assert done.code == 0, done.err
+    assert set(pd.read_csv(tmp_path / "r/scores.csv")["prompt"].dropna()) == set(texts)
+
+
+def test_scoring_alone(cli: Cli, tmp_path: Path) -> None:
+    out = tmp_path / "r"
+    assert cli(*quick(out, "--method", "iid")).code == 0
+    assert cli("score", out, "--metric", "vendi[efficientnet-lite0]:q=2").code == 0
+    assert "vendi-q2" in set(pd.read_csv(out / "scores.csv")["metric"])
+
+
+def test_dry_run_draws_nothing(cli: Cli, tmp_path: Path) -> None:
+    done = cli(*quick(tmp_path / "r", "--dry-run"))
+    assert done.code == 0
+    assert "groups" in done.out
+    assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize("kind", ["methods", "models", "metrics", "prompts", "schedulers", "suites"])
+def test_lists(cli: Cli, kind: str) -> None:
+    assert cli("list", kind).code == 0
+
+
+def test_version_and_help(cli: Cli) -> None:
+    assert cli("--version").out.startswith("eddy-bench 0.")
+    assert "score" in cli("--help").out
+
+
+BAD: dict[str, tuple[tuple[str, ...], str]] = {
+    "method": (("--method", "edy-hutch"), "Did you mean 'eddy-hutch'"),
+    "parameter": (("--method", "pg:strenght=1"), "Did you mean 'strength'"),
+    "parameter type": (("--method", "pg:strength=big"), "strength"),
+    "parameter range": (("--method", "eddy-hutch:probes=0"), "probes"),
+    "not a number": (("--method", "pg:strength=nan"), "strength"),
+    "window": (("--method", "pg:window=3"), "window"),
+    "parameter form": (("--method", "pg:strength"), "key=value"),
+    "twice": (("--method", "pg", "--method", "pg"), "twice"),
+    "features without a guide": (("--method", "pg:kernel=features"), "kernel=latent"),
+    "model": (("--model", "fashon"), "Did you mean 'fashion'"),
+    "metric": (("--metric", "vendy"), "Did you mean 'vendi'"),
+    "extractor": (("--metric", "vendi[clip]"), "Unknown extractor 'clip'"),
+    "metric parameter": (("--metric", "clip:q=2"), "no parameter"),
+    "scheduler": (("--scheduler", "ddmi"), "'ddim'"),
+    "scheduler parameter": (("--scheduler", "ddim:etta=1"), "Did you mean 'eta'"),
+    "scheduler range": (("--scheduler", "ddim:eta=7"), "between 0 and 1"),
+    "flow scheduler": (("--scheduler", "flow-euler"), "cannot take"),
+    "prompt set": (("--prompts", "fashoin"), "Did you mean 'fashion'"),
+    "prompt file": (("--prompts", "none.yaml"), "found nothing"),
+    "zero particles": (("--particles", "0"), "particles"),
+    "zero steps": (("--steps", "0"), "steps"),
+    "text for a number": (("--steps", "many"), "--steps"),
+    "unknown flag": (("--stesp", "3"), "--stesp"),
+    "dtype": (("--dtype", "float8"), "float32"),
+    "device": (("--device", "quantum"), "quantum"),
+    "hub id": (("--model", "nobody/nothing"), "cannot be loaded"),
+    "align elsewhere": (("--metric", "align"), "fashion"),
+    "fd without reference": (("--metric", "fd[fmnist-clip]"), "--reference"),
+    "reference": (("--metric", "fd[fmnist-clip]", "--reference", "nowhere"), "--reference"),
+    "lpips": (("--metric", "lpips"), "alexnet-owt-7be5be79.pth"),
+    "fid": (("--metric", "fid", "--reference", "nowhere"), "--reference"),
+    "plug-in": (("--method", "./nothing.py:Mine"), "nothing.py"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_line_and_exit_code_2(cli: Cli, tmp_path: Path, case: str) -> None:
+    flags, expected = BAD[case]
+    done = cli(*quick(tmp_path / "r", *(("--method", "iid") if "--method" not in flags else ()), *flags))
+    assert done.code == 2, done.err
+    message = [line for line in done.err.splitlines() if line.startswith("Error: ")]
+    assert len(message) == 1
+    assert expected in message[0]
+    assert "Traceback" not in done.err
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("empty.yaml", "", "no prompt"),
+        ("empty.txt", "\n\n", "no prompt"),
+        ("broken.yaml", "- a\n- [b\n", "line"),
+        ("number.yaml", "- a\n- 3\n", "line 2"),
+        ("key.yaml", "- {prompt: a, promt: b}\n", "line 1"),
+        ("id.yaml", "- {id: ../x, prompt: a}\n", "line 1"),
+        ("twice.yaml", "- {id: a, prompt: a}\n- {id: a, prompt: b}\n", "line 2"),
+        ("long.txt", "x" * 20001, "20001 characters"),
+        ("blank.yaml", "- a\n- ' '\n", "line 2"),
+    ],
+)
+def test_bad_prompt_files(cli: Cli, tmp_path: Path, name: str, text: str, expected: str) -> None:
+    (tmp_path / name).write_text(text)
+    done = cli(*quick(tmp_path / "r", "--prompts", str(tmp_path / name)))
+    assert done.code == 2
+    assert expected in done.err
+    assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("methdos: [iid]", "Did you mean 'methods'"),
+        ("- iid", "mapping"),
+        ("methods: [{pg: {strength: much}}]", "strength"),
+        ("methods: []", "methods"),
+        ("methods: [./x.py:Mine]", "--allow-code"),
+        ("steps: {", "line"),
+        ("particles: many", "particles"),
+    ],
+)
+def test_bad_suites(cli: Cli, tmp_path: Path, text: str, expected: str) -> None:
+    (tmp_path / "s.yaml").write_text(text)
+    done = cli("run", tmp_path / "s.yaml", "--model", tiny_folder(), "--out", tmp_path / "r")
+    assert done.code == 2
+    assert expected in done.err
+
+
+def test_folders_that_cannot_be_used(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    assert "found a file" in cli(*quick(tmp_path / "file")).err
+    assert cli(*quick(tmp_path / "file" / "r")).code == 2
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "scores.csv").write_text("mine")
+    assert "left alone" in cli(*quick(tmp_path / "full")).err
+    assert (tmp_path / "full" / "scores.csv").read_text() == "mine"
+    assert cli(*quick(tmp_path / "r", "--method", "iid")).code == 0
+    other = cli(*quick(tmp_path / "r", "--method", "iid", "--steps", "3"))
+    assert other.code == 2
+    assert "steps 2 there, 3 now" in other.err
+    assert "--out" in other.err
+    assert cli("score", tmp_path / "nothing").code == 2
+    (tmp_path / "model").mkdir()
+    assert "model_index.json" in cli("run", "--model", tmp_path / "model", "--out", tmp_path / "x").err
+
+
+PLUGIN = '''
+from dataclasses import dataclass
+from typing import ClassVar
+from eddy_bench import Method, State
+from eddy_bench.kernels import repulsive_force
+
+@dataclass(frozen=True)
+class Push(Method):
+    """Push particles apart with a fixed bandwidth."""
+
+    strength: float = 1.0
+    min_particles: ClassVar[int] = 2
+
+    def guidance(self, state: State):
+        return self.strength * repulsive_force(state.particles, state.particles.shape[-1] * state.sigma**2)
+'''
+
+
+def test_plugins(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(PLUGIN)
+    done = cli(*quick(tmp_path / "r", "--method", "iid", "--method", f"{tmp_path}/mine.py:Push:strength=3"))
+    assert done.code == 0, done.err
+    assert set(pd.read_csv(tmp_path / "r/scores.csv")["params"].dropna()) == {"strength=3.0"}
+    assert "at least 2 particles" in cli(*quick(tmp_path / "s", "--method", f"{tmp_path}/mine.py:Push", "--particles", "1")).err
+    assert "Did you mean 'Push'" in cli(*quick(tmp_path / "s", "--method", f"{tmp_path}/mine.py:Pusch")).err
+    (tmp_path / "bad.py").write_text("import nothing_of_that_name\nclass Mine: pass")
+    assert "nothing_of_that_name" in cli(*quick(tmp_path / "s", "--method", f"{tmp_path}/bad.py:Mine")).err
+    (tmp_path / "suite.yaml").write_text(f"methods: ['{tmp_path}/mine.py:Push']\nmodel: {tiny_folder()}\n")
+    assert "--allow-code" in cli("run", tmp_path / "suite.yaml", "--out", tmp_path / "s").err
+    allowed = cli("run", tmp_path / "suite.yaml", "--allow-code", *QUICK, "--out", tmp_path / "s")
+    assert allowed.code == 0, allowed.err
+
+
+def test_a_method_that_fails_is_recorded_and_the_rest_goes_on(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(PLUGIN.replace("return self.strength *", "return float('nan') *"))
+    done = cli(*quick(tmp_path / "r", "--method", f"{tmp_path}/mine.py:Push", "--method", "iid"))
+    assert done.code == 2
+    assert "not finite" in done.err
+    assert len(list((tmp_path / "r/failed").iterdir())) == 2
+    assert set(pd.read_csv(tmp_path / "r/scores.csv")["method"]) == {"iid"}
+
+
+def test_interrupting_keeps_what_is_finished(tmp_path: Path) -> None:
+    out = tmp_path / "r"
+    command = [sys.executable, "-m", "eddy_bench.cli", *quick(out, "--method", "iid", "--limit", "48", "--steps", "60")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})
+    deadline = time.time() + 120
+    while time.time() < deadline and process.poll() is None and len(list(out.glob("samples/*/*/*/group.json"))) < 2:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    error = process.communicate(timeout=120)[1]
+    assert process.returncode == 130, error
+    assert "Traceback" not in error
+    assert "goes on from there" in error
+    assert len(list(out.glob("samples/*/*/*/group.json"))) >= 2
