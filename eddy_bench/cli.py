@@ -90,7 +90,7 @@ def score(
 @app.command(name="list")
 def list_(kind: Annotated[str, typer.Argument(help="methods, models, metrics, prompts, schedulers or suites.")]) -> None:
     """List what can be asked for by name."""
-    from eddy_bench.commands import print_list
+    from eddy_bench.tables import print_list
 
     print_list(kind)
 

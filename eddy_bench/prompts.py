@@ -15,7 +15,7 @@ from eddy_bench.errors import PromptError, UnknownName, unknown
 MAX_LENGTH = 20_000
 MAX_BYTES = 64 * 2**20
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
-_PACKAGED = Path(__file__).parent / "prompts"
+_PACKAGED = Path(__file__).parent / "data" / "prompts"
 FOLDER = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parents[1] / "prompts"
 
 
@@ -71,7 +71,7 @@ def text_id(text: str) -> str:
     """A folder name for a prompt: its first words and a short hash.
 
     >>> text_id("a dark dress")
-    'a-dark-dress-1cb1b9'
+    'a-dark-dress-ddc9d3'
     """
     words = re.sub(r"[^a-z0-9]+", "-", text.lower())[:40].strip("-")
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:6]

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import platform
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from eddy_bench import __version__
 from eddy_bench.errors import EddyError, ParameterError, StoreError, brief
+from eddy_bench.manifest import manifest
 from eddy_bench.methods import build_method, method_label, method_name, parameter_text
 from eddy_bench.methods.base import Method
 from eddy_bench.models.base import Model
@@ -22,7 +18,6 @@ from eddy_bench.sampling.schedulers import set_scheduler
 from eddy_bench.store import SETTINGS, Group, RunFolder, group_key
 from eddy_bench.suite import Suite
 
-LIBRARIES = ("torch", "torchvision", "diffusers", "transformers", "torchmetrics", "open_clip_torch", "numpy", "scipy", "pandas")
 REFERENCE = "reference"
 
 
@@ -123,45 +118,8 @@ def open_folder(plan: Plan, path: Path) -> RunFolder:
         before = folder.read_run().get("suite", {}).get("methods", [])
         suite["methods"] = [*before, *(text for text in suite["methods"] if text not in before)]
     folder.write_run({"suite": suite, "settings": plan.settings, "prompt_digest": plan.prompts.digest})
-    folder.write_manifest({**folder.read_manifest(), **manifest(plan)})
+    folder.write_manifest({**folder.read_manifest(), **manifest(plan.settings["weights_fingerprint"], plan.prompts)})
     return folder
-
-
-def manifest(plan: Plan) -> dict[str, Any]:
-    """Versions, hardware, git commit and weights of a run."""
-    import torch
-
-    def installed(name: str) -> str:
-        try:
-            return version(name)
-        except PackageNotFoundError:
-            return "not installed"
-
-    return {
-        "eddy_bench": __version__,
-        "python": platform.python_version(),
-        "libraries": {name: installed(name) for name in LIBRARIES},
-        "hardware": {
-            "machine": platform.machine(), "system": platform.system(), "processor": platform.processor() or platform.machine(), "threads": torch.get_num_threads(),
-            "gpus": [torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count())],
-        },
-        "git_commit": _git_commit(),
-        "weights_fingerprint": plan.settings["weights_fingerprint"],
-        "prompts": {"name": plan.prompts.name, "count": len(plan.prompts.prompts), "sha256": plan.prompts.digest},
-        "command": " ".join(["eddy-bench", *sys.argv[1:]]),
-    }  # fmt: skip
-
-
-def _git_commit() -> str | None:
-    """The commit of the source tree, where this runs from one."""
-    root = Path(__file__).parents[1]
-    if not (root / ".git").exists():
-        return None
-    try:
-        found = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return found.stdout.strip() or None
 
 
 def find_missing(plan: Plan, folder: RunFolder) -> tuple[list[Group], list[str]]:
@@ -219,11 +177,13 @@ def batches(groups: list[Group], size: int) -> Iterator[list[Group]]:
         start = stop
 
 
-def draw_missing(plan: Plan, model: Model, folder: RunFolder, missing: list[Group], advance: Callable[[int, str], None]) -> Drawn:
+def draw_missing(
+    plan: Plan, model: Model, folder: RunFolder, missing: list[Group], advance: Callable[[int, str], None], warm_up: bool = True
+) -> Drawn:
     """Draw groups and write each as soon as its batch is done; a failure is recorded and the rest goes on.
 
     Args:
-        advance: called with the number of groups done and the method at work.
+        advance: called with the number of groups done and the method at work. warm_up: draw two steps outside the clock first.
 
     """
     done = Drawn(kept=len(plan.groups) - len(missing))
@@ -232,7 +192,7 @@ def draw_missing(plan: Plan, model: Model, folder: RunFolder, missing: list[Grou
             done.warnings.append(f"prompt {text[:60]!r}: {warning}")
     methods = {planned.label: planned.method for planned in plan.methods}
     folder.clear_partial()
-    if missing:
+    if missing and warm_up:
         _warm_up(plan, model, missing[0])
     for batch in batches(missing, plan.suite.batch_prompts):
         try:

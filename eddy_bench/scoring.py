@@ -14,13 +14,14 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from eddy_bench.embedding import Advance, Scorer, file_name, image_tensor, read_features, write_features
+from eddy_bench.embedding import Advance, Scorer, image_tensor
 from eddy_bench.errors import EddyError, MetricError, StoreError
-from eddy_bench.metrics.base import COSTS, METRICS, Request, parse_metric
+from eddy_bench.metrics.base import COSTS, Request, parse_metric
 from eddy_bench.metrics.diversity import mean_similarity, pairwise_distance, vendi
-from eddy_bench.metrics.extractors import ASSETS, Extractor, file_digest, load_lpips
-from eddy_bench.metrics.fidelity import align, clip_score, distinct_attributes, frechet_distance, kernel_distance, precision_recall
+from eddy_bench.metrics.extractors import ASSETS, file_digest, load_lpips
+from eddy_bench.metrics.fidelity import align, clip_score, distinct_attributes
 from eddy_bench.models.attributes import parse
+from eddy_bench.pooled import drift_rows, load_reference, pooled_rows, score_row
 from eddy_bench.store import FinishedGroup, RunFolder, write_text
 from eddy_bench.summary import summarise
 
@@ -64,33 +65,6 @@ def resolve_requests(texts: Iterable[str] | None, model: str, has_reference: boo
         resolved = Request(request.metric, extractor, request.parameters, request.explicit)
         requests[resolved.column] = resolved
     return list(requests.values())
-
-
-def load_reference(source: str | None, model: str) -> tuple[list[Image.Image], str] | None:
-    """Real images to compare with: a folder of PNG or JPEG files, or the embedded model's held-out set; with a name.
-
-    Raises:
-        MetricError: the folder holds no image.
-
-    """
-    if source is None:
-        if model != "fashion":
-            return None
-        path = ASSETS / "reference" / "test.npz"
-        with np.load(path) as data:
-            padded = np.pad(data["images"], ((0, 0), (2, 2), (2, 2)))
-        return [Image.fromarray(image) for image in padded], f"fashion-test@{file_digest(path)}"
-    folder = Path(source)
-    files = (
-        sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp")) if folder.is_dir() else []
-    )
-    if not files:
-        raise MetricError(f"Expected a folder with images at --reference {source}, found none.")
-    digest = hashlib.sha256("".join(f"{path.relative_to(folder)}:{path.stat().st_size};" for path in files).encode()).hexdigest()[:10]
-    try:
-        return [Image.open(path).convert("RGB") for path in files], f"{folder.name}@{digest}"
-    except OSError as error:
-        raise MetricError(f"--reference {source}: {error}") from None
 
 
 def score_folder(
@@ -150,20 +124,9 @@ def _method_order(run: dict[str, Any]) -> Callable[[str], tuple[int, str]]:
     return order
 
 
-def _row(
-    settings: dict[str, Any], group: Any, metric: str, extractor: str, value: float, signature: str, pooled: bool = False
-) -> dict[str, Any]:
-    return {
-        "model": settings["model"], "method": group.method, "params": group.parameters, "scheduler": settings["scheduler"], "steps": settings["steps"],
-        "guidance_scale": settings["guidance_scale"], "particles": group.particles, "prompt_id": "" if pooled else group.prompt_id,
-        "prompt": "" if pooled else group.prompt, "seed": "" if pooled else group.seed, "metric": metric, "extractor": extractor, "value": value,
-        "higher_is_better": METRICS[metric].higher_is_better, "signature": signature, "label": group.label,
-    }  # fmt: skip
-
-
 def _cost_rows(groups: list[FinishedGroup], settings: dict[str, Any]) -> list[dict[str, Any]]:
     return [
-        _row(settings, found.group, name, "", found.cost.get(name, float("nan")), f"{name}|N={found.group.particles}")
+        score_row(settings, found.group, name, "", found.cost.get(name, float("nan")), f"{name}|N={found.group.particles}")
         for found in groups
         for name in COSTS
     ]
@@ -176,16 +139,18 @@ def _score(
     """Rows of one metric over all methods."""
     name = request.metric.name
     if name == "drift":
-        return _drift_rows(scorer, request, by_label, settings, advance)
+        return drift_rows(scorer, request, by_label, settings, advance)
     if request.metric.scope == "pooled":
-        return _pooled_rows(scorer, request, by_label, settings, real, advance)
+        return pooled_rows(scorer, request, by_label, settings, real, advance)
     values = _group_values(scorer, request, advance)
     rows = []
     for groups in by_label.values():
         found, signature = values(groups)
         shown = request.column.partition("[")[0]
         for group in groups:
-            row = _row(settings, group.group, name, request.extractor, found[group.group.key], f"{signature}|N={group.group.particles}")
+            row = score_row(
+                settings, group.group, name, request.extractor, found[group.group.key], f"{signature}|N={group.group.particles}"
+            )
             rows.append(row | {"metric": shown})
     return rows
 
@@ -244,75 +209,6 @@ def _lpips(distance: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], image
         return float("nan")
     with torch.inference_mode():
         return float(distance(batch[i], batch[j]).mean())
-
-
-def _stack(scorer: Scorer, extractor: str, groups: list[FinishedGroup], advance: Advance) -> NDArray[np.float32]:
-    """Features of all groups, (groups, N, F)."""
-    found = scorer.features(extractor, groups, advance)
-    return np.stack([found[group.group.key] for group in groups])
-
-
-def _pooled_rows(
-    scorer: Scorer, request: Request, by_label: dict[str, list[FinishedGroup]], settings: dict[str, Any],
-    real: tuple[list[Image.Image], str] | None, advance: Advance,
-) -> list[dict[str, Any]]:  # fmt: skip
-    if real is None:
-        raise MetricError(f"Metric {request.metric.name!r} needs real images to compare with. Give --reference DIR.")
-    extractor = scorer.extractor(request.extractor)
-    reference = _reference_features(scorer, extractor, *real)
-    rows, name = [], request.metric.name
-    for groups in by_label.values():
-        features = _stack(scorer, extractor.name, groups, advance)
-        flat = features.reshape(-1, features.shape[-1])
-        if name in ("fd", "fid"):
-            value = frechet_distance(flat, reference)
-        elif name == "kid":
-            value = kernel_distance(flat, reference)
-        else:
-            value = precision_recall(flat, reference)[name == "recall"]
-        signature = f"{name}|features={extractor.name}@{extractor.digest}|n={len(flat)}|ref={real[1]}:{len(reference)}"
-        small = name in ("fd", "fid") and len(flat) < max(extractor.minimum, flat.shape[1])
-        rows.append(
-            _row(settings, groups[0].group, name, extractor.name, value, signature + ("|small-sample" if small else ""), pooled=True)
-        )
-    return rows
-
-
-def _reference_features(scorer: Scorer, extractor: Extractor, images: list[Image.Image], name: str) -> NDArray[np.float32]:
-    """Features of the real images, kept in the run folder."""
-    path = scorer.folder.path / "features" / f"{file_name(extractor.name)}-{extractor.digest}" / f"reference-{file_name(name)}.npz"
-    known = read_features(path)
-    if "real" not in known:
-        known = {"real": extractor.images(images)}
-        write_features(path, known)
-    return known["real"]
-
-
-def _drift_rows(
-    scorer: Scorer, request: Request, by_label: dict[str, list[FinishedGroup]], settings: dict[str, Any], advance: Advance
-) -> list[dict[str, Any]]:
-    """Each slot of each method against the disjoint i.i.d. set of the same prompts and seeds."""
-    store = RunFolder(scorer.folder.path)
-    store.samples = scorer.folder.path / "reference"
-    drawn = {(found.group.prompt_id, found.group.seed): found for found in store.finished()}
-    if not drawn:
-        raise MetricError("Metric 'drift' needs the method iid in the run. Add --method iid.")
-    extractor = scorer.extractor(request.extractor)
-    features = scorer.features(extractor.name, list(drawn.values()), advance)
-    rows = []
-    for groups in by_label.values():
-        shared = [group for group in groups if (group.group.prompt_id, group.group.seed) in drawn]
-        if len(shared) < 2:
-            continue
-        ours = _stack(scorer, extractor.name, shared, advance)
-        base = np.stack([features[drawn[group.group.prompt_id, group.group.seed].group.key][0] for group in shared])
-        value = float(np.mean([frechet_distance(ours[:, slot], base) for slot in range(ours.shape[1])]))
-        mark = f"features={extractor.name}@{extractor.digest}|n={len(base)}|slots={ours.shape[1]}"
-        mark += "|small-sample" if len(base) < max(extractor.minimum, base.shape[1]) else ""
-        rows.append(_row(settings, groups[0].group, "drift", extractor.name, value, f"drift|{mark}", pooled=True))
-        if groups[0].group.label == "iid":
-            rows.append(_row(settings, groups[0].group, "drift_floor", extractor.name, value, f"drift_floor|{mark}", pooled=True))
-    return rows
 
 
 def scoring_state(folder: RunFolder, metrics: Iterable[str] | None, reference: str | None, weights: str | None) -> str:

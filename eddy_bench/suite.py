@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from eddy_bench.errors import ParameterError, SuiteError, UnknownName, unknown
 from eddy_bench.registry import is_file_plugin
 
-_PACKAGED = Path(__file__).parent / "suites"
+_PACKAGED = Path(__file__).parent / "data" / "suites"
 FOLDER = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parents[1] / "benchmarks"
 DEFAULT = "fashion"
 MAX_BYTES = 4 * 2**20

@@ -20,7 +20,20 @@ from tests.conftest import Result
 from tests.tiny import tiny_folder
 
 Cli = Callable[..., Result]
-QUICK = ("--steps", "2", "--batch-prompts", "2", "--limit", "2", "--particles", "2", "--metric", "vendi[fmnist-clip]", "--metric", "clip[fmnist-clip]")
+QUICK = (
+    "--steps",
+    "2",
+    "--batch-prompts",
+    "2",
+    "--limit",
+    "2",
+    "--particles",
+    "2",
+    "--metric",
+    "vendi[fmnist-clip]",
+    "--metric",
+    "clip[fmnist-clip]",
+)
 
 
 def quick(out: Path, *more: str) -> tuple[str, ...]:
@@ -41,7 +54,14 @@ def test_run_draws_scores_and_does_nothing_the_second_time(cli: Cli, tmp_path: P
         *("extractor", "value", "higher_is_better", "signature"),
     }
     summary = pd.read_csv(out / "summary.csv")
-    assert {"vendi[fmnist-clip]", "vendi[fmnist-clip].low", "vendi[fmnist-clip].high", "clip[fmnist-clip]", "seconds_per_image", "nfe"} <= set(summary)
+    assert {
+        "vendi[fmnist-clip]",
+        "vendi[fmnist-clip].low",
+        "vendi[fmnist-clip].high",
+        "clip[fmnist-clip]",
+        "seconds_per_image",
+        "nfe",
+    } <= set(summary)
     assert (summary["nfe"] == 4).all()
     stamps = {path: path.stat().st_mtime_ns for path in out.rglob("*.png")}
     scored = (out / "scores.csv").read_bytes()

@@ -62,6 +62,9 @@ def load_model(
     pipe = _load_pipeline(str(folder) if folder.exists() else name, revision, variant, DTYPES[dtype])
     pipe.set_progress_bar_config(disable=True)
     pipe.to(where)
+    for part in pipe.components.values():
+        if isinstance(part, torch.nn.Module):
+            part.requires_grad_(False)
     model = Model(name, pipe, _fingerprint(folder) if folder.exists() else f"{name}@{_commit(pipe)}")
     if embedded:
         guide = load_network(GuideNetwork(), ASSETS / "guide" / "model.safetensors").to(where)

@@ -1,0 +1,243 @@
+"""What the tool and its methods cost, as ratios of two things run in turn in this process.
+
+    python benchmarks/overhead.py [--part NAME ...] [--repeats 5] [--json FILE]
+
+Each line is a ratio A / B: the median over repeats of the ratio within a pair, with its minimum and maximum.
+Parts: run, latent, growth, hutch, paper, help.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from eddy_bench import EddyExact, EddyHutch, Iid, Method, ParticleGuidance, Repulsion, State
+from eddy_bench.features import NetworkFeatures
+from eddy_bench.kernels import group_median_bandwidth, rbf, squared_distances
+from eddy_bench.methods.pairs import Pairs
+from eddy_bench.models.base import Model
+from eddy_bench.models.load import load_model
+from eddy_bench.runner import draw_missing, find_missing, make_plan, open_folder
+from eddy_bench.sampling.noise import particle_generators
+from eddy_bench.sampling.schedulers import set_scheduler
+from eddy_bench.suite import Named, Suite
+
+PROMPTS = ["dress", "dark coat", "ankle boot", "a wide bag"]
+RESULTS: dict[str, dict[str, float]] = {}
+
+
+def seconds(call: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def compare(name: str, a: Callable[[], Any], b: Callable[[], Any], repeats: int, goal: str = "") -> float:
+    """Run a and b in turn and print the ratio a / b."""
+    a(), b()
+    times = [(seconds(a), seconds(b)) for _ in range(repeats)]
+    ratios = [x / y for x, y in times]
+    median = statistics.median(ratios)
+    RESULTS[name] = {"ratio": median, "low": min(ratios), "high": max(ratios), "seconds_a": statistics.median(x for x, _ in times)}
+    print(f"{name:66} {median:8.3f}  [{min(ratios):.3f}, {max(ratios):.3f}]  {goal}", flush=True)
+    return median
+
+
+def model_on(steps: int) -> tuple[Model, dict[str, Any]]:
+    model = load_model("fashion", device="cpu")
+    model.call |= set_scheduler(model.pipe, "ddim", {})
+    return model, {"num_inference_steps": steps, "guidance_scale": 4.0, "output_type": "pil"}
+
+
+def drawing(model: Model, method: Method, particles: int, arguments: dict[str, Any], prompts: list[str] = PROMPTS) -> Callable[[], Any]:
+    return lambda: model.draw(prompts, [0] * len(prompts), particles, method, arguments)
+
+
+def part_run(repeats: int) -> None:
+    """`iid` through the runner, files written, against the bare pipeline call on the same batch."""
+    model, arguments = model_on(20)
+    suite = Suite(prompts="fashion", limit=8, methods=[Named(name="iid")], batch_prompts=8, scheduler=Named(name="ddim"))
+    plan = make_plan(suite, model)
+    texts = [group.prompt for group in plan.groups]
+
+    def ours() -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            store = open_folder(plan, Path(folder) / "run")
+            missing, _ = find_missing(plan, store)
+            draw_missing(plan, model, store, missing, lambda count, label: None, warm_up=False)
+
+    def bare() -> None:
+        generators = [generator for text in texts for generator in particle_generators(0, text, 4)]
+        model.pipe(prompt=texts, num_images_per_prompt=4, generator=generators, **arguments)
+
+    compare("iid through eddy-bench / bare pipeline call, 8 x 4", ours, bare, repeats, "at most 1.03")
+
+
+def part_latent(repeats: int) -> None:
+    """Latent kernels against iid at N = 8."""
+    model, arguments = model_on(10)
+    for method in (Repulsion(), ParticleGuidance(kernel="latent"), EddyExact()):
+        compare(
+            f"{method.title()} (latent) / iid, N = 8",
+            drawing(model, method, 8, arguments),
+            drawing(model, Iid(), 8, arguments),
+            repeats,
+            "at most 1.10",
+        )
+
+
+def part_growth(repeats: int) -> None:
+    """How that ratio grows with N, on one prompt."""
+    model, arguments = model_on(10)
+    for count in (4, 8, 16, 32, 64):
+        for method in (Repulsion(), ParticleGuidance(kernel="latent"), EddyExact()):
+            a, b = (drawing(model, m, count, arguments, PROMPTS[:1]) for m in (method, Iid()))
+            compare(f"{method.title()} (latent) / iid, N = {count}", a, b, repeats)
+
+
+@dataclass
+class Setting:
+    """One step of feature EDDY on the embedded model: a state and its feature map."""
+
+    state: State
+    features: NetworkFeatures
+    pairs: Pairs
+
+
+def feature_setting(count: int = 8) -> Setting:
+    model = load_model("fashion", device="cpu")
+    features = model.feature_map((4, 8, 8))
+    generator = torch.Generator().manual_seed(0)
+    denoised = torch.randn(1, count, 256, generator=generator)
+    sigma = 5.0
+    eps = torch.randn(1, count, 256, generator=generator)
+    state = State(denoised + sigma * eps, -eps / sigma, denoised, sigma, generators=(generator,), features=features)
+    values = features.values(denoised[0])[None]
+    square = squared_distances(values.double())
+    pairs = Pairs(denoised, features, values, square, group_median_bandwidth(square), state.score, -eps)
+    return Setting(state, features, pairs)
+
+
+def kernel_at(setting: Setting, points: Tensor, anchors: Tensor) -> Tensor:
+    """k between points (n, d) and anchor features (n, F), with a graph."""
+    difference = setting.features.differentiable(points) - anchors
+    return rbf(difference.square().sum(-1), setting.pairs.gamma.flatten()[0].float())
+
+
+def hessian_products(setting: Setting, points: Tensor, anchors: Tensor, vectors: Tensor) -> Tensor:
+    """hess k v by double backward, (n, d)."""
+    leaf = points.detach().requires_grad_()
+    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+        (gradient,) = torch.autograd.grad(kernel_at(setting, leaf, anchors).sum(), leaf, create_graph=True)
+        (product,) = torch.autograd.grad((gradient * vectors).sum(), leaf)
+    return product
+
+
+def part_hutch(repeats: int) -> None:
+    """25 probes at N = 8: the Laplacian of all pairs by second differences, against Hessian-vector products."""
+    count, probes = 8, 25
+    setting = feature_setting(count)
+    points, values = setting.pairs.points[0], setting.pairs.values[0]
+    i, j = torch.nonzero(~torch.eye(count, dtype=torch.bool)).T
+    signs = torch.randint(0, 2, (probes, 256), generator=torch.Generator().manual_seed(1)).float() * 2 - 1
+    step = 0.1 * float(points.square().mean().sqrt())
+
+    def ours() -> Tensor:
+        return setting.pairs.laplacian(signs[:, None], step)[0] / probes
+
+    def batched() -> Tensor:
+        total = torch.zeros(count, count)
+        for z in signs:
+            products = hessian_products(setting, points[i], values[j], z.expand(len(i), -1))
+            total[i, j] += (products * z).sum(-1) / probes
+        return total
+
+    def one_by_one(used: int = 1) -> Tensor:
+        total = torch.zeros(count, count)
+        for z in signs[:used]:
+            for a, b in zip(i.tolist(), j.tolist(), strict=True):
+                total[a, b] += (hessian_products(setting, points[a, None], values[b, None], z[None])[0] * z).sum() / used
+        return total
+
+    error = float((ours() - batched()).norm() / batched().norm())
+    print(f"{'relative difference of the two Laplacians on the same probes':66} {error:8.4f}")
+    for relative in (0.4, 0.2, 0.1, 0.05, 0.025, 0.0125):
+        found = setting.pairs.laplacian(signs[:, None], relative * step / 0.1)[0] / probes
+        print(f"{f'  at difference step {relative}':66} {float((found - batched()).norm() / batched().norm()):8.4f}")
+    compare("HVPs batched over pairs / second differences", batched, ours, max(3, repeats // 2), "at least 15")
+    single = compare(f"HVPs one by one, one of {probes} probes / second differences", one_by_one, ours, max(3, repeats // 2))
+    print(f"{f'HVPs one by one, all {probes} probes / second differences (x {probes})':66} {single * probes:8.1f}  at least 40")
+    RESULTS["HVPs one by one / second differences"] = {"ratio": single * probes}
+    part_physics(setting, count, probes, repeats)
+
+
+def part_physics(setting: Setting, count: int, probes: int, repeats: int) -> None:
+    """The whole guidance against the bare passes that it must make, in the same chunks."""
+    pairs = count * (count - 1)
+    forward, backward = 2 * probes * count + 2 * count, count + 2 * pairs
+    chunk = setting.features.chunk
+    plain, graded = torch.randn(forward, 256), torch.randn(backward, 256)
+    method = EddyHutch(probes=probes)
+
+    def bare() -> None:
+        with torch.no_grad():
+            setting.features.differentiable(setting.pairs.points[0])
+            for part in plain.split(chunk):
+                setting.features.differentiable(part)
+        for part in graded.split(chunk):
+            leaf = part.clone().requires_grad_()
+            torch.autograd.grad(setting.features.differentiable(leaf).sum(), leaf)
+
+    compare(
+        f"eddy-hutch / its {forward + count} forward and {backward} forward-backward rows",
+        lambda: method.guidance(setting.state),
+        bare,
+        repeats,
+        "at most 1.25",
+    )
+
+
+def part_paper(repeats: int) -> None:
+    """Whole runs beside the paper's table on one A100 (seconds for i.i.d. / PG / EDDY: SDXL 8.0 / 9.0 / 23.0, FLUX 28.1 / 28.4 / 35.1)."""
+    model, arguments = model_on(20)
+    hutch, pg, iid = (drawing(model, m, 4, arguments) for m in (EddyHutch(), ParticleGuidance(kernel="features"), Iid()))
+    compare("eddy-hutch / iid, whole run, N = 4", hutch, iid, repeats, "paper: SDXL 2.9, FLUX 1.25")
+    compare("eddy-hutch / pg (features), whole run, N = 4", hutch, pg, repeats, "paper: SDXL 2.6, FLUX 1.24")
+
+
+def part_help(repeats: int) -> None:
+    """Start-up."""
+    ours = lambda: subprocess.run([sys.executable, "-m", "eddy_bench.cli", "--help"], check=True, capture_output=True)  # noqa: E731
+    bare = lambda: subprocess.run([sys.executable, "-c", "import typer, rich"], check=True, capture_output=True)  # noqa: E731
+    compare("eddy-bench --help / python -c 'import typer, rich'", ours, bare, max(repeats, 9), "at most 2")
+
+
+PARTS = {"run": part_run, "latent": part_latent, "growth": part_growth, "hutch": part_hutch, "paper": part_paper, "help": part_help}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--part", action="append", choices=sorted(PARTS))
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    for name in args.part or PARTS:
+        PARTS[name](args.repeats)
+    if args.json:
+        args.json.write_text(json.dumps(RESULTS, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

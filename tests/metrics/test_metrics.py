@@ -1,0 +1,186 @@
+"""Metrics against reference libraries and cases computed by hand."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from eddy_bench.errors import MetricError, ParameterError, UnknownName
+from eddy_bench.metrics.base import METRICS, parse_metric
+from eddy_bench.metrics.diversity import mean_similarity, pairwise_distance, unit, vendi
+from eddy_bench.metrics.extractors import ALEXNET, INCEPTION, load_extractor, load_lpips
+from eddy_bench.metrics.fidelity import align, clip_score, distinct_attributes, frechet_distance, kernel_distance, precision_recall
+from eddy_bench.models.attributes import Attributes
+
+
+def features(count: int = 6, width: int = 5, seed: int = 0) -> NDArray[np.float64]:
+    return np.random.default_rng(seed).normal(size=(count, width)) + 0.5
+
+
+def test_vendi_agrees_with_the_reference_package() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from vendi_score import vendi as reference
+
+        x = features()
+        kernel = unit(x) @ unit(x).T
+        expected = {q: reference.score_K(kernel, q=q) for q in (1, 2, 0.5)}
+    for q, value in expected.items():
+        assert vendi(x, q) == pytest.approx(value, rel=1e-6)
+
+
+def test_vendi_by_hand() -> None:
+    assert vendi(np.ones((4, 3))) == pytest.approx(1)
+    assert vendi(np.eye(5)) == pytest.approx(5)
+    half = np.repeat(np.eye(2), 2, axis=0)  # two pairs of equal images
+    assert vendi(half) == pytest.approx(2)
+    assert vendi(half, q=2) == pytest.approx(2)
+    skewed = np.array([[1.0, 0], [1, 0], [1, 0], [0, 1]])
+    assert vendi(skewed) == pytest.approx(math.exp(-0.75 * math.log(0.75) - 0.25 * math.log(0.25)))
+    assert vendi(skewed, q=2) == pytest.approx(1 / (0.75**2 + 0.25**2))
+    assert 1 <= vendi(features(1)) <= 1 + 1e-9
+
+
+def test_pairwise_by_hand() -> None:
+    x = np.array([[2.0, 0], [0, 3.0], [-1.0, 0]])
+    assert mean_similarity(x) == pytest.approx((0 - 1 + 0) / 3)
+    assert pairwise_distance(x) == pytest.approx((math.sqrt(2) * 2 + 2) / 3)
+    assert math.isnan(pairwise_distance(x[:1]))
+    assert math.isnan(mean_similarity(x[:1]))
+
+
+def test_clip_score_has_no_clamp() -> None:
+    assert clip_score(np.array([[1.0, 0], [0, 2.0]]), np.array([1.0, 0])) == pytest.approx(50)
+    assert clip_score(np.array([[-1.0, 0]]), np.array([1.0, 0])) == pytest.approx(-100)
+
+
+def test_frechet_distance_of_known_gaussians() -> None:
+    """Between N(0, I) and N(mu, s^2 I): |mu|^2 + d (1 - s)^2, here with samples whose moments are made exact."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(500, 3))
+    x = (x - x.mean(0)) @ np.linalg.inv(np.linalg.cholesky(np.cov(x.T)).T)
+    assert frechet_distance(x, x) == pytest.approx(0, abs=1e-6)
+    assert frechet_distance(x + 2, x) == pytest.approx(12, rel=1e-5)
+    assert frechet_distance(x * 3, x) == pytest.approx(12, rel=1e-5)
+    assert math.isnan(frechet_distance(x[:1], x))
+
+
+def test_kernel_distance() -> None:
+    x, y = features(200, 4, 0), features(200, 4, 1)
+    assert abs(kernel_distance(x, y)) < 0.3
+    assert kernel_distance(x + 1, y) > 1
+    assert kernel_distance(x, y) == kernel_distance(x, y), "a fixed seed"
+    state = torch.random.get_rng_state()
+    kernel_distance(x, y)
+    assert torch.equal(state, torch.random.get_rng_state()), "no global random state is touched"
+
+
+def test_precision_and_recall() -> None:
+    real = features(300, 2, 0)
+    near = real + 1e-6
+    assert precision_recall(near, real) == (1.0, 1.0)
+    assert precision_recall(real + 100, real) == (0.0, 0.0)
+    narrow = real[np.abs(real - real.mean(0)).max(1) < 0.5]
+    precision, recall = precision_recall(narrow + 1e-9, real)
+    assert precision == 1.0
+    assert recall < 0.6
+    assert math.isnan(precision_recall(real[:3], real)[0])
+
+
+def test_attributes_by_hand() -> None:
+    predicted = np.array([[3, 0, 1], [3, 2, 1], [3, 2, 1], [4, 2, 1]])
+    assert align(predicted, Attributes(3)) == 0.75
+    assert align(predicted, Attributes(3, 2)) == 0.5
+    assert math.isnan(align(predicted, Attributes()))
+    assert distinct_attributes(predicted, Attributes()) == 3
+    assert distinct_attributes(predicted, Attributes(garment=3)) == 2
+    assert math.isnan(distinct_attributes(predicted, Attributes(3, 2, 1)))
+
+
+def test_requests() -> None:
+    request = parse_metric("vendi[fmnist-clip]:q=2")
+    assert (request.metric.name, request.extractor, request.parameters) == ("vendi", "fmnist-clip", {"q": 2.0})
+    assert request.column == "vendi-q2[fmnist-clip]"
+    for text, error in [
+        ("vendo", UnknownName),
+        ("nfe", UnknownName),
+        ("vendi:q=0", ParameterError),
+        ("fid[x]", MetricError),
+        ("mss:q=2", ParameterError),
+    ]:
+        with pytest.raises(error):
+            parse_metric(text)
+    for metric in METRICS.values():
+        assert metric.summary
+
+
+def pictures(count: int = 3) -> list[Image.Image]:
+    rng = np.random.default_rng(0)
+    return [Image.fromarray(rng.integers(0, 255, (32, 32), dtype=np.uint8)) for _ in range(count)]
+
+
+@pytest.mark.parametrize(("name", "width"), [("fmnist-clip", 128), ("efficientnet-lite0", 1280), ("efficientnet-lite2", 1280)])
+def test_extractors(name: str, width: int) -> None:
+    extractor = load_extractor(name)
+    together = extractor.images(pictures())
+    assert together.shape == (3, width)
+    assert np.allclose(together[1:2], extractor.images(pictures()[1:2]), rtol=1e-3, atol=1e-3)
+    if extractor.texts is not None:
+        assert extractor.texts(["a dark dress", "x" * 500]).shape == (2, width)
+
+
+def test_clip_tells_garments_apart() -> None:
+    extractor = load_extractor("fmnist-clip")
+    assert extractor.texts is not None
+    from eddy_bench.models.attributes import CLASSES
+    from eddy_bench.pooled import load_reference
+
+    found = load_reference(None, "fashion")
+    assert found is not None
+    images = found[0][:200]
+    from eddy_bench.metrics.extractors import ASSETS
+
+    with np.load(ASSETS / "reference" / "test.npz") as data:
+        labels = data["attributes"][:200, 0]
+    guess = (unit(extractor.images(images)) @ unit(extractor.texts([names[0] for names in CLASSES])).T).argmax(1)
+    assert (guess == labels).mean() > 0.8
+
+
+def test_weights_that_are_missing_are_named(tmp_path: Path) -> None:
+    for name, call in [(ALEXNET, lambda: load_lpips(tmp_path)), (INCEPTION, lambda: load_extractor("inception", tmp_path))]:
+        with pytest.raises(MetricError, match=name.replace(".", r"\.")):
+            call()
+    (tmp_path / ALEXNET).write_bytes(b"not weights")
+    with pytest.raises(MetricError, match="cannot be read"):
+        load_lpips(tmp_path)
+    with pytest.raises(MetricError, match="quickgelu"):
+        load_extractor("open_clip:ViT-B-32/openai")
+    with pytest.raises(UnknownName, match="ViT-B-32"):
+        load_extractor("open_clip:ViT-B-33/openai")
+
+
+def test_lpips_is_torchmetrics_own_number(tmp_path: Path) -> None:
+    """The backbone from a file gives what torchmetrics gives with the same backbone."""
+    from torchmetrics.functional.image.lpips import _LPIPS
+    from torchvision.models import alexnet
+
+    torch.manual_seed(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        backbone = alexnet(weights=None)
+        torch.save(backbone.state_dict(), tmp_path / ALEXNET)
+        reference = _LPIPS(pretrained=True, net="alex", pnet_rand=True).eval()
+    distance, digest = load_lpips(tmp_path)
+    assert len(digest) == 10
+    x, y = torch.rand(2, 3, 64, 64) * 2 - 1, torch.rand(2, 3, 64, 64) * 2 - 1
+    for name, value in reference.net.named_parameters():
+        value.data.copy_(backbone.state_dict()[f"features.{name.split('.', 1)[1]}"])
+    assert torch.allclose(distance(x, y), reference(x, y), rtol=1e-5)
+    assert float(distance(x, x).abs().max()) == pytest.approx(0, abs=1e-6)

@@ -1,0 +1,86 @@
+"""Prompt sets and the words of the embedded model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from eddy_bench.metrics.extractors import ASSETS
+from eddy_bench.models.attributes import CLASSES, Attributes, caption, measure, parse, unknown_words
+from eddy_bench.prompts import load_prompts
+
+
+def test_sets_that_ship() -> None:
+    reported, tuning = load_prompts("fashion"), load_prompts("fashion-tune")
+    assert len(reported.prompts) >= 48
+    assert not {prompt.text for prompt in reported.prompts} & {prompt.text for prompt in tuning.prompts}
+    lengths = {len(prompt.text.split()) for prompt in reported.prompts}
+    assert min(lengths) == 1
+    for prompt in reported.prompts:
+        assert not unknown_words(prompt.text)
+        fixed = parse(prompt.text)
+        assert (
+            (prompt.attributes.get("class") == CLASSES[fixed.garment][0]) if fixed.garment is not None else "class" not in prompt.attributes
+        )
+    assert any(parse(prompt.text) == Attributes() for prompt in reported.prompts)
+    assert any(None not in vars(parse(prompt.text)).values() for prompt in reported.prompts)
+
+
+def test_the_digest_sees_text_id_and_order(tmp_path: Path) -> None:
+    def digest(text: str) -> str:
+        (tmp_path / "p.yaml").write_text(text)
+        return load_prompts(str(tmp_path / "p.yaml")).digest
+
+    first = digest("- {id: a, prompt: x}\n- {id: b, prompt: y}\n")
+    assert first == digest("- {id: a, prompt: x}\n-  {prompt: y, id: b}\n")
+    others = [
+        "- {id: a, prompt: z}\n- {id: b, prompt: y}\n",
+        "- {id: c, prompt: x}\n- {id: b, prompt: y}\n",
+        "- {id: b, prompt: y}\n- {id: a, prompt: x}\n",
+    ]
+    assert len({first, *map(digest, others)}) == 4
+
+
+def test_text_files(tmp_path: Path) -> None:
+    (tmp_path / "p.txt").write_text("\ufeffa dress\n\n# a comment\n  a coat  \r\n", encoding="utf-8")
+    found = load_prompts(str(tmp_path / "p.txt"))
+    assert [prompt.text for prompt in found.prompts] == ["a dress", "a coat"]
+    assert found.name == "p"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a photo of a dark wide t-shirt", Attributes(0, 0, 1)),
+        ("SHIRT", Attributes(6)),
+        ("ankle boot", Attributes(9)),
+        ("light long sneaker", Attributes(7, 2, 0)),
+        ("a wide sneaker", Attributes(7)),  # not a word for shoes
+        ("dark item", Attributes(None, 0)),
+        ("a unicorn", Attributes()),
+    ],
+)
+def test_prompts_are_read_back(text: str, expected: Attributes) -> None:
+    assert parse(text) == expected
+
+
+def test_captions_say_what_they_mean() -> None:
+    rng = np.random.default_rng(0)
+    for garment in range(10):
+        for tone in range(3):
+            for shape in range(2):
+                attributes = Attributes(garment, tone, shape)
+                assert parse(caption(attributes)) == attributes
+                text = caption(attributes, rng)
+                assert parse(text) == attributes
+                assert not unknown_words(text)
+    assert unknown_words("a purple dress, 3") == ["purple", ",", "3"]
+
+
+def test_attributes_of_stored_images_are_what_measure_says() -> None:
+    with np.load(ASSETS / "reference" / "test.npz") as data:
+        images, stored = data["images"], data["attributes"].astype(np.int64)
+    assert len(images) >= 2000
+    assert (measure(images, stored[:, 0]) == stored).all()

@@ -1,0 +1,121 @@
+"""Run folders: whole groups or none, and nothing foreign overwritten."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from eddy_bench.errors import StoreError
+from eddy_bench.models.base import Cost
+from eddy_bench.store import Group, RunFolder, group_key, write_text
+
+SETTINGS = {"model": "m", "steps": 2}
+
+
+def group(**changes: Any) -> Group:
+    values = {
+        "method": "iid",
+        "label": "iid",
+        "parameters": "",
+        "kernel": "",
+        "prompt_id": "p",
+        "prompt": "a dress",
+        "seed": 0,
+        "particles": 2,
+    }
+    return Group(**{**values, "key": "k", **changes})
+
+
+def made(path: Path) -> RunFolder:
+    folder = RunFolder.prepare(path, SETTINGS)
+    folder.write_run({"settings": SETTINGS})
+    return folder
+
+
+def images() -> list[Image.Image]:
+    return [Image.new("L", (8, 8), 10 * k) for k in range(2)]
+
+
+def test_a_group_is_read_back(tmp_path: Path) -> None:
+    folder = made(tmp_path / "r")
+    folder.write_group(group(), images(), Cost(0.5, 40), {"rows": 8})
+    found = folder.load(group().place)
+    assert found is not None
+    assert found.group == group()
+    assert found.cost["nfe"] == 40
+    assert [image.getpixel((0, 0)) for image in found.images()] == [0, 10]
+    assert not any((tmp_path / "r" / "partial").iterdir())
+    assert [item.group for item in folder.finished()] == [group()]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda f: (f / "0.png").write_bytes(b""),
+        lambda f: (f / "1.png").unlink(),
+        lambda f: (f / "group.json").write_text("{"),
+        lambda f: (f / "group.json").write_text("[]"),
+        lambda f: (f / "group.json").unlink(),
+        lambda f: (f / "group.json").write_text(json.dumps({"group": {}, "files": {}, "cost": {}})),
+        lambda f: (f / "group.json").write_bytes(b"\xff\xfe"),
+    ],
+)
+def test_damage_is_seen(tmp_path: Path, damage: Any) -> None:
+    folder = made(tmp_path / "r")
+    found = folder.write_group(group(), images(), Cost(), {})
+    damage(found.folder)
+    with pytest.raises(StoreError):
+        folder.load(group().place)
+    assert list(folder.finished()) == []
+    assert folder.set_aside(group().place).is_dir()
+    assert folder.load(group().place) is None
+
+
+def test_a_changed_image_of_the_same_size_is_seen(tmp_path: Path) -> None:
+    found = made(tmp_path / "r").write_group(group(), images(), Cost(), {})
+    data = bytearray((found.folder / "0.png").read_bytes())
+    data[-20] ^= 1
+    (found.folder / "0.png").write_bytes(bytes(data))
+    with pytest.raises(StoreError, match="changed after it was drawn"):
+        found.images()
+
+
+def test_a_failed_write_leaves_nothing_behind(tmp_path: Path) -> None:
+    folder = made(tmp_path / "r")
+
+    class Full(Image.Image):
+        def save(self, *args: Any, **kwargs: Any) -> None:
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(StoreError, match="No space left"):
+        folder.write_group(group(), [Full()], Cost(), {})
+    assert not any((tmp_path / "r" / "partial").iterdir())
+    assert folder.load(group().place) is None
+
+
+def test_settings_are_compared(tmp_path: Path) -> None:
+    made(tmp_path / "r")
+    RunFolder.prepare(tmp_path / "r", SETTINGS)
+    with pytest.raises(StoreError, match="steps 2 there, 3 now"):
+        RunFolder.prepare(tmp_path / "r", {**SETTINGS, "steps": 3})
+    (tmp_path / "r" / "run.yaml").write_text(": : [")
+    with pytest.raises(StoreError, match="cannot be read"):
+        RunFolder.prepare(tmp_path / "r", SETTINGS)
+
+
+def test_keys_cover_their_parts() -> None:
+    assert group_key(a=1, b=2) == group_key(b=2, a=1)
+    assert group_key(a=1, b=2) != group_key(a=1, b=3)
+
+
+def test_write_text_replaces_in_one_step(tmp_path: Path) -> None:
+    write_text(tmp_path / "x" / "a.csv", "1")
+    write_text(tmp_path / "x" / "a.csv", "2")
+    assert [path.read_text() for path in (tmp_path / "x").iterdir()] == ["2"]
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError):
+        write_text(tmp_path / "file" / "a.csv", "1")
