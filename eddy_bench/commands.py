@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +41,13 @@ def progress_bar(title: str, total: int) -> Iterator[Callable[[int, str], None]]
 
         yield advance
         bar.update(task, description=title)
+
+
+@contextmanager
+def growing_bar(title: str) -> Iterator[Callable[[int], Callable[[int, str], None]]]:
+    """A bar whose total becomes known inside."""
+    with ExitStack() as stack:
+        yield lambda total: stack.enter_context(progress_bar(title, total))
 
 
 def run_suite(source: str | None, flags: dict[str, Any], out: Path | None, allow_code: bool, dry_run: bool) -> int:
@@ -160,10 +167,8 @@ def _score(folder: RunFolder, metrics: Sequence[str] | None, reference: str | No
     from eddy_bench.grids import write_grids
     from eddy_bench.scoring import score_folder
 
-    total = sum(1 for _ in folder.finished())
-    with progress_bar("Scoring", total) as advance:
-        summary, skipped = score_folder(folder, metrics, reference, weights, advance)
-        advance(total, "")
+    with growing_bar("Scoring") as progress:
+        summary, skipped = score_folder(folder, metrics, reference, weights, progress)
     labels = sorted({found.group.label for found in folder.finished()})
     grids = write_grids(folder, sorted(labels, key=lambda label: label != "iid"))
     for note in skipped:

@@ -27,8 +27,12 @@ class Scorer:
 
     folder: RunFolder
     weights: Path | None
+    advance: Advance
     extractors: dict[str, Extractor] = field(default_factory=dict)
     classifier: AttributeClassifier | None = None
+    kept: dict[tuple[str, str], dict[str, NDArray[np.float32]]] = field(default_factory=dict)
+    judged: dict[str, NDArray[np.int64]] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
 
     def extractor(self, name: str) -> Extractor:
         """Load an extractor once."""
@@ -36,30 +40,45 @@ class Scorer:
             self.extractors[name] = load_extractor(name, self.weights)
         return self.extractors[name]
 
-    def features(self, name: str, groups: Sequence[FinishedGroup], advance: Advance) -> dict[str, NDArray[np.float32]]:
-        """Features (N, F) of each group, by key; only what is new is computed."""
+    def features(self, name: str, groups: Sequence[FinishedGroup]) -> dict[str, NDArray[np.float32]]:
+        """Features (N, F) of each group of one method, by key; only what is new is computed."""
         extractor = self.extractor(name)
         label = groups[0].group.label if groups else "none"
-        path = self.folder.path / "features" / f"{file_name(name)}-{extractor.digest}" / f"{label}.npz"
-        known = read_features(path)
-        new = [group for group in groups if group.group.key not in known]
-        for start in range(0, len(new), 16):
-            part = new[start : start + 16]
-            images = [image for group in part for image in group.images()]
-            found, position = extractor.images(images), 0
-            for group in part:
-                known[group.group.key] = found[position : position + group.group.particles]
-                position += group.group.particles
-            advance(len(part), label)
-        if new:
-            write_features(path, {group.group.key: known[group.group.key] for group in groups})
-        return {group.group.key: known[group.group.key] for group in groups}
+        if (name, label) not in self.kept:
+            path = self.folder.path / "features" / f"{file_name(name)}-{extractor.digest}" / f"{label}.npz"
+            known = read_features(path)
+            new = [group for group in groups if group.group.key not in known]
+            self.advance(len(groups) - len(new), label)
+            for start in range(0, len(new), 16):
+                part = new[start : start + 16]
+                found, position = extractor.images([image for group in part for image in group.images()]), 0
+                for group in part:
+                    known[group.group.key] = found[position : position + group.group.particles]
+                    position += group.group.particles
+                self.advance(len(part), f"{label} {name}")
+            if new:
+                write_features(path, {group.group.key: known[group.group.key] for group in groups})
+            self.kept[name, label] = known
+        return {group.group.key: self.kept[name, label][group.group.key] for group in groups}
 
     def attributes(self, groups: Sequence[FinishedGroup]) -> dict[str, NDArray[np.int64]]:
         """Predicted (class, tone, shape) of each image, by key."""
         if self.classifier is None:
             self.classifier = load_network(AttributeClassifier(), ASSETS / "classifier" / "model.safetensors")
-        return {group.group.key: predict_attributes(self.classifier, group.images()) for group in groups}
+        for group in groups:
+            if group.group.key not in self.judged:
+                self.judged[group.group.key] = predict_attributes(self.classifier, group.images())
+                self.advance(1, f"{group.group.label} classifier")
+        return {group.group.key: self.judged[group.group.key] for group in groups}
+
+    def note_truncated(self, extractor: Extractor, prompts: Sequence[str]) -> None:
+        """Warn of prompts that are longer than the extractor's text tower takes."""
+        if extractor.truncated is None:
+            return
+        for prompt in prompts:
+            note = f"prompt {prompt[:60]!r} is longer than {extractor.name} reads; the rest does not count in clip"
+            if note not in self.warnings and extractor.truncated(prompt):
+                self.warnings.append(note)
 
 
 def predict_attributes(classifier: AttributeClassifier, images: Sequence[Image.Image]) -> NDArray[np.int64]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from eddy_bench.embedding import Advance, Scorer, file_name, read_features, write_features
+from eddy_bench.embedding import Scorer, file_name, read_features, write_features
 from eddy_bench.errors import MetricError
 from eddy_bench.metrics.base import METRICS, Request
 from eddy_bench.metrics.extractors import ASSETS, Extractor, file_digest
@@ -57,15 +57,15 @@ def load_reference(source: str | None, model: str) -> tuple[list[Image.Image], s
         raise MetricError(f"--reference {source}: {error}") from None
 
 
-def _stack(scorer: Scorer, extractor: str, groups: list[FinishedGroup], advance: Advance) -> NDArray[np.float32]:
+def _stack(scorer: Scorer, extractor: str, groups: list[FinishedGroup]) -> NDArray[np.float32]:
     """Features of all groups, (groups, N, F)."""
-    found = scorer.features(extractor, groups, advance)
+    found = scorer.features(extractor, groups)
     return np.stack([found[group.group.key] for group in groups])
 
 
 def pooled_rows(
     scorer: Scorer, request: Request, by_label: dict[str, list[FinishedGroup]], settings: dict[str, Any],
-    real: tuple[list[Image.Image], str] | None, advance: Advance,
+    real: tuple[list[Image.Image], str] | None,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Rows of fd, fid, kid, precision or recall, one per method."""
     if real is None:
@@ -74,7 +74,7 @@ def pooled_rows(
     reference = _reference_features(scorer, extractor, *real)
     rows, name = [], request.metric.name
     for groups in by_label.values():
-        features = _stack(scorer, extractor.name, groups, advance)
+        features = _stack(scorer, extractor.name, groups)
         flat = features.reshape(-1, features.shape[-1])
         if name in ("fd", "fid"):
             value = frechet_distance(flat, reference)
@@ -101,7 +101,7 @@ def _reference_features(scorer: Scorer, extractor: Extractor, images: list[Image
 
 
 def drift_rows(
-    scorer: Scorer, request: Request, by_label: dict[str, list[FinishedGroup]], settings: dict[str, Any], advance: Advance
+    scorer: Scorer, request: Request, by_label: dict[str, list[FinishedGroup]], settings: dict[str, Any]
 ) -> list[dict[str, Any]]:
     """Each slot of each method against the disjoint i.i.d. set of the same prompts and seeds."""
     store = RunFolder(scorer.folder.path)
@@ -110,13 +110,13 @@ def drift_rows(
     if not drawn:
         raise MetricError("Metric 'drift' needs the method iid in the run. Add --method iid.")
     extractor = scorer.extractor(request.extractor)
-    features = scorer.features(extractor.name, list(drawn.values()), advance)
+    features = scorer.features(extractor.name, list(drawn.values()))
     rows = []
     for groups in by_label.values():
         shared = [group for group in groups if (group.group.prompt_id, group.group.seed) in drawn]
         if len(shared) < 2:
             continue
-        ours = _stack(scorer, extractor.name, shared, advance)
+        ours = _stack(scorer, extractor.name, shared)
         base = np.stack([features[drawn[group.group.prompt_id, group.group.seed].group.key][0] for group in shared])
         value = float(np.mean([frechet_distance(ours[:, slot], base) for slot in range(ours.shape[1])]))
         mark = f"features={extractor.name}@{extractor.digest}|n={len(base)}|slots={ours.shape[1]}"

@@ -25,6 +25,7 @@ from eddy_bench.pooled import drift_rows, load_reference, pooled_rows, score_row
 from eddy_bench.store import FinishedGroup, RunFolder, write_text
 from eddy_bench.summary import summarise
 
+Progress = Callable[[int], Advance]
 COLUMNS = [
     "model", "method", "params", "scheduler", "steps", "guidance_scale", "particles", "prompt_id", "prompt", "seed", "metric", "extractor",
     "value", "higher_is_better", "signature",
@@ -68,12 +69,12 @@ def resolve_requests(texts: Iterable[str] | None, model: str, has_reference: boo
 
 
 def score_folder(
-    folder: RunFolder, metrics: Iterable[str] | None, reference: str | None, weights: str | None, advance: Advance
+    folder: RunFolder, metrics: Iterable[str] | None, reference: str | None, weights: str | None, progress: Progress
 ) -> tuple[pd.DataFrame, list[str]]:
     """Score every finished group and write scores.csv and summary.csv.
 
     Args:
-        metrics: as on the command line, or None for the model's own. advance: called as groups are embedded.
+        metrics: as on the command line, or None for the model's own. progress: told the total once, then what is done.
 
     Returns:
         The summary, and what was skipped and why.
@@ -92,15 +93,19 @@ def score_folder(
         raise StoreError(f"{folder.path} holds no finished group. `eddy-bench run --out {folder.path}` draws them.")
     by_label = {label: by_label[label] for label in sorted(by_label, key=_method_order(run))}
     real = load_reference(reference, model)
-    scorer = Scorer(folder, Path(weights) if weights else None)
+    requests = resolve_requests(metrics, model, real is not None)
+    count = sum(map(len, by_label.values()))
+    advance = progress(count * len({request.extractor for request in requests}))
+    scorer = Scorer(folder, Path(weights) if weights else None, advance)
     rows, warnings = [_cost_rows(groups, settings) for groups in by_label.values()], []
-    for request in resolve_requests(metrics, model, real is not None):
+    for request in requests:
         try:
-            rows.append(_score(scorer, request, by_label, settings, real, advance))
+            rows.append(_score(scorer, request, by_label, settings, real))
         except EddyError as error:
             if request.explicit:
                 raise
             warnings.append(f"{request.column} skipped: {error}")
+    warnings += scorer.warnings
     flat = [row for part in rows for row in part]
     scores = pd.DataFrame(flat, columns=[*COLUMNS, "label"]).sort_values(
         ["label"], kind="stable", key=lambda c: c.map(list(by_label).index)
@@ -134,15 +139,15 @@ def _cost_rows(groups: list[FinishedGroup], settings: dict[str, Any]) -> list[di
 
 def _score(
     scorer: Scorer, request: Request, by_label: dict[str, list[FinishedGroup]], settings: dict[str, Any],
-    real: tuple[list[Image.Image], str] | None, advance: Advance,
+    real: tuple[list[Image.Image], str] | None,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Rows of one metric over all methods."""
     name = request.metric.name
     if name == "drift":
-        return drift_rows(scorer, request, by_label, settings, advance)
+        return drift_rows(scorer, request, by_label, settings)
     if request.metric.scope == "pooled":
-        return pooled_rows(scorer, request, by_label, settings, real, advance)
-    values = _group_values(scorer, request, advance)
+        return pooled_rows(scorer, request, by_label, settings, real)
+    values = _group_values(scorer, request)
     rows = []
     for groups in by_label.values():
         found, signature = values(groups)
@@ -155,7 +160,7 @@ def _score(
     return rows
 
 
-def _group_values(scorer: Scorer, request: Request, advance: Advance) -> Callable[[list[FinishedGroup]], tuple[dict[str, float], str]]:
+def _group_values(scorer: Scorer, request: Request) -> Callable[[list[FinishedGroup]], tuple[dict[str, float], str]]:
     """A function from the groups of a method to a value per key, and the signature."""
     name = request.metric.name
     if name in ("align", "attributes"):
@@ -169,7 +174,15 @@ def _group_values(scorer: Scorer, request: Request, advance: Advance) -> Callabl
         return judged
     if name == "lpips":
         distance, digest = load_lpips(scorer.weights)
-        return lambda groups: ({g.group.key: _lpips(distance, g.images()) for g in groups}, f"lpips|net=alex@{digest}|size=64+")
+
+        def perceived(groups: list[FinishedGroup]) -> tuple[dict[str, float], str]:
+            values = {}
+            for group in groups:
+                values[group.group.key] = _lpips(distance, group.images())
+                scorer.advance(1, f"{group.group.label} lpips")
+            return values, f"lpips|net=alex@{digest}|size=64+"
+
+        return perceived
     extractor = scorer.extractor(request.extractor)
     mark = f"features={extractor.name}@{extractor.digest}"
     if name == "clip":
@@ -180,9 +193,10 @@ def _group_values(scorer: Scorer, request: Request, advance: Advance) -> Callabl
         to_text = extractor.texts
 
         def clipped(groups: list[FinishedGroup]) -> tuple[dict[str, float], str]:
-            features = scorer.features(extractor.name, groups, advance)
+            features = scorer.features(extractor.name, groups)
             prompts = list(dict.fromkeys(g.group.prompt for g in groups))
             texts = dict(zip(prompts, to_text(prompts), strict=True))
+            scorer.note_truncated(extractor, prompts)
             return {g.group.key: clip_score(features[g.group.key], texts[g.group.prompt]) for g in groups}, f"clip|100cos|{mark}"
 
         return clipped
@@ -193,7 +207,7 @@ def _group_values(scorer: Scorer, request: Request, advance: Advance) -> Callabl
     prefix = f"vendi|q={q:g}|k=cos" if name == "vendi" else name
 
     def measured(groups: list[FinishedGroup]) -> tuple[dict[str, float], str]:
-        features = scorer.features(extractor.name, groups, advance)
+        features = scorer.features(extractor.name, groups)
         return {key: function(value) for key, value in features.items()}, f"{prefix}|{mark}"
 
     return measured

@@ -315,3 +315,21 @@ def test_interrupting_keeps_what_is_finished(tmp_path: Path) -> None:
     assert "Traceback" not in error
     assert "goes on from there" in error
     assert len(list(out.glob("samples/*/*/*/group.json"))) >= 2
+
+
+def test_the_readme_s_plugin_runs_and_is_short(cli: Cli, tmp_path: Path) -> None:
+    text = (Path(__file__).parents[1] / "README.md").read_text()
+    code = next(block.split("```")[0] for block in text.split("```python\n")[1:] if block.startswith("# mine.py"))
+    assert len(code.splitlines()) < 25
+    (tmp_path / "mine.py").write_text(code)
+    done = cli(*quick(tmp_path / "r", "--method", "iid", "--method", f"{tmp_path}/mine.py:Push:strength=3"))
+    assert done.code == 0, done.err
+    images = [path.read_bytes() for path in sorted((tmp_path / "r/samples").rglob("*.png"))]
+    assert len(set(images)) == len(images) == 8
+
+
+def test_a_long_prompt_is_said(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "p.txt").write_text("dark " * 40)
+    done = cli(*quick(tmp_path / "r", "--method", "iid", "--prompts", str(tmp_path / "p.txt")))
+    assert done.code == 0
+    assert "longer than fmnist-clip reads" in done.err

@@ -38,7 +38,7 @@ class Extractor:
 
     Args:
         name: in `extractor`. digest: of the weights. images: to (n, F). texts: to (n, F), or None.
-        minimum: fewer samples than this flag a Frechet distance as small-sample; 0 is F.
+        truncated: whether a text is longer than the text tower takes. minimum: fewer samples than this flag a Frechet distance as small-sample; 0 is F.
 
     """
 
@@ -47,6 +47,7 @@ class Extractor:
     images: Callable[[Sequence[Image.Image]], FLOAT]
     texts: Callable[[Sequence[str]], FLOAT] | None = None
     minimum: int = 0
+    truncated: Callable[[str], bool] | None = None
 
 
 def file_digest(path: Path) -> str:
@@ -102,7 +103,13 @@ def _from_open_clip(name: str, digest: str, source: str, **arguments: object) ->
             encoded: FLOAT = model.encode_text(tokenizer(list(prompts))).float().numpy()
         return encoded
 
-    return Extractor(name, digest, lambda images: _batched(images, prepare, model.encode_image), texts)
+    def truncated(prompt: str) -> bool:
+        """Its end mark, the highest token, comes after the last place that is read."""
+        length = model.context_length
+        tokens = tokenizer([prompt], context_length=length + 1)[0]
+        return bool(int(tokens.argmax()) >= length)
+
+    return Extractor(name, digest, lambda images: _batched(images, prepare, model.encode_image), texts, truncated=truncated)
 
 
 def _open_clip_folder(name: str, folder: Path) -> Extractor:

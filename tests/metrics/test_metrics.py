@@ -184,3 +184,11 @@ def test_lpips_is_torchmetrics_own_number(tmp_path: Path) -> None:
         value.data.copy_(backbone.state_dict()[f"features.{name.split('.', 1)[1]}"])
     assert torch.allclose(distance(x, y), reference(x, y), rtol=1e-5)
     assert float(distance(x, x).abs().max()) == pytest.approx(0, abs=1e-6)
+
+
+def test_texts_that_are_too_long_are_seen() -> None:
+    truncated = load_extractor("fmnist-clip").truncated
+    assert truncated is not None
+    assert not truncated("a photo of a dark wide t-shirt")
+    assert not truncated(" ".join(["dark"] * 14))
+    assert truncated(" ".join(["dark"] * 15))
