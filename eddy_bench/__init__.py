@@ -8,17 +8,21 @@ from typing import Any
 __version__ = "0.1.0"
 
 _PUBLIC = {
+    "Antithetic": "eddy_bench.methods.couplings",
     "Count": "eddy_bench.methods.base",
+    "Coupled": "eddy_bench.methods.coupled",
     "EddyError": "eddy_bench.errors",
     "EddyExact": "eddy_bench.methods.eddy",
     "EddyFd": "eddy_bench.methods.eddy",
     "EddyHutch": "eddy_bench.methods.eddy",
     "Iid": "eddy_bench.methods.iid",
     "KernelMethod": "eddy_bench.methods.base",
+    "Lhs": "eddy_bench.methods.couplings",
     "Method": "eddy_bench.methods.base",
     "ParticleGuidance": "eddy_bench.methods.pg",
     "Positive": "eddy_bench.methods.base",
     "Repulsion": "eddy_bench.methods.repulsion",
+    "Sobol": "eddy_bench.methods.couplings",
     "State": "eddy_bench.sampling.state",
     "Strength": "eddy_bench.methods.base",
     "steer": "eddy_bench.sampling.steer",

@@ -17,6 +17,10 @@ METHODS = {
     "eddy-exact": "eddy_bench.methods.eddy:EddyExact",
     "eddy-fd": "eddy_bench.methods.eddy:EddyFd",
     "eddy-hutch": "eddy_bench.methods.eddy:EddyHutch",
+    "antithetic": "eddy_bench.methods.couplings:Antithetic",
+    "lhs": "eddy_bench.methods.couplings:Lhs",
+    "sobol": "eddy_bench.methods.couplings:Sobol",
+    "coupled": "eddy_bench.methods.coupled:Coupled",
 }
 METHOD_GROUP = "eddy_bench.methods"
 

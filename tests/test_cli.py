@@ -322,7 +322,7 @@ def test_the_readme_s_plugin_runs_and_is_short(cli: Cli, tmp_path: Path) -> None
     code = next(block.split("```")[0] for block in text.split("```python\n")[1:] if block.startswith("# mine.py"))
     assert len(code.splitlines()) < 25
     (tmp_path / "mine.py").write_text(code)
-    done = cli(*quick(tmp_path / "r", "--method", "iid", "--method", f"{tmp_path}/mine.py:Push:strength=3"))
+    done = cli(*quick(tmp_path / "r", "--method", "iid", "--method", f"{tmp_path}/mine.py:Push:strength=100"))
     assert done.code == 0, done.err
     images = [path.read_bytes() for path in sorted((tmp_path / "r/samples").rglob("*.png"))]
     assert len(set(images)) == len(images) == 8

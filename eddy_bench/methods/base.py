@@ -13,6 +13,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from torch import Tensor
 
 from eddy_bench.errors import ParameterError
+from eddy_bench.sampling.couplings import Init, couple_initial
 from eddy_bench.sampling.state import State
 
 Kernel = Literal["auto", "latent", "denoised", "features"]
@@ -72,6 +73,16 @@ class Method:
 
         """
         return ""
+
+    @property
+    def couples_start(self) -> bool:
+        """Whether the particles of a group start from dependent noise."""
+        return type(self).initial_noise is not Method.initial_noise
+
+    @property
+    def couples_steps(self) -> bool:
+        """Whether the step noise of a group is dependent, which needs a stochastic solver."""
+        return type(self).step_noise is not Method.step_noise
 
     def guidance(self, state: State) -> Tensor | None:
         """The score term g, (G, N, d), added before the solver's step; None to leave the step alone."""
@@ -137,6 +148,7 @@ class KernelMethod(Method):
         kernel: what the kernel sees: `latent` (xb), `denoised` (E[x0 | xb]) or `features` (a guide network on the decoded
             denoised estimate); the last two take d x0 / d xb = 1. `auto` is the method's own choice.
         bandwidth: h in gamma = h^2 (times sb^2 with the latent kernel); None is the method's own rule.
+        init: coupling of the initial noise: `iid`, `antithetic`, `lhs` or `sobol`.
         window: where it acts, `a..b` in sb or `a%..b%` in share of steps; `auto` is the method's own choice.
 
     """
@@ -145,6 +157,7 @@ class KernelMethod(Method):
     kernel: Kernel = "auto"
     bandwidth: Positive | None = None
     window: str = "auto"
+    init: Init = "iid"
 
     guides: ClassVar[bool] = True
     preferred_kernel: ClassVar[str] = "latent"
@@ -155,10 +168,19 @@ class KernelMethod(Method):
         if self.window != "auto":
             parse_window(self.window)
 
+    @property
+    def couples_start(self) -> bool:
+        """Whether the particles of a group start from dependent noise."""
+        return self.init != "iid"
+
+    def initial_noise(self, noise: Tensor, generator: torch.Generator) -> Tensor:
+        """The starting noise under `init`, (N, d)."""
+        return couple_initial(self.init, noise, generator)
+
     def resolved_kernel(self, has_features: bool) -> str:
         """`kernel`, with `auto` resolved."""
         if self.kernel == "auto":
-            return self.preferred_kernel if has_features else "latent"
+            return self.preferred_kernel if has_features or self.preferred_kernel != "features" else "latent"
         if self.kernel == "features" and not has_features:
             raise ParameterError(
                 f"Method {self.title()!r} asks for kernel=features, but this model has no guide network. Use kernel=latent or kernel=denoised."

@@ -91,6 +91,17 @@ def check_scheduler(scheduler: Any) -> None:
         raise SchedulerError(f"Expected prediction_type epsilon, sample, v_prediction or flow_prediction, got {kind!r}.")
 
 
+def check_stochastic(scheduler: Any, eta: float) -> None:
+    """Raise SchedulerError for a solver that draws no noise at its steps."""
+    name = type(scheduler).__name__
+    stochastic = name in ("DDPMScheduler", "EulerAncestralDiscreteScheduler", "SASolverScheduler") or (name == "DDIMScheduler" and eta > 0)
+    if not stochastic and not str(getattr(scheduler.config, "algorithm_type", "")).startswith("sde"):
+        raise SchedulerError(
+            f"Step noise can be coupled under a stochastic solver only, got {name}{' with eta = 0' if name == 'DDIMScheduler' else ''}."
+            " Use ddim:eta=1, ddpm, dpmpp-2m-sde, euler-ancestral or sa-solver, or a coupling of the start: antithetic, lhs, sobol."
+        )
+
+
 def step_position(scheduler: Any, timestep: Any) -> int:
     """Index into `scheduler.sigmas` of the coming step; `step_index` is unset before the first one."""
     if scheduler.step_index is not None:

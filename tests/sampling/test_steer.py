@@ -244,3 +244,29 @@ def test_clear_errors() -> None:
 
     with pytest.raises(ModelError, match="Kandinsky"), steer(KandinskyCombinedPipeline(ExactDenoiser(ring()), pipe.scheduler), EddyExact()):
         pass
+
+
+def test_a_second_call_in_one_block_is_guided_as_the_first() -> None:
+    """Windows in share of steps begin anew with each call of the pipeline, also after one that was cut short."""
+    pipe = make("ddim")
+    method = EddyHutch(strength=20, kernel="denoised")
+    with steer(pipe, method, particles=4):
+        first, second = draw(pipe), draw(pipe)
+
+        class Stop(Exception):
+            pass
+
+        def stop(*args: Any) -> None:
+            if len(calls) == 3:
+                raise Stop
+            calls.append(args)
+
+        calls: list[Any] = []
+        handle = pipe.denoiser.register_forward_pre_hook(stop)
+        with pytest.raises(Stop):
+            draw(pipe)
+        handle.remove()
+        third = draw(pipe)
+    assert torch.equal(first, second)
+    assert torch.equal(first, third)
+    assert not torch.equal(first, draw(pipe))

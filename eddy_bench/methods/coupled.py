@@ -1,0 +1,78 @@
+"""Coupled step noise: every stochastic step draws noise that repels similar particles, and no particle's law changes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from eddy_bench.kernels import group_median_bandwidth, squared_distances
+from eddy_bench.methods.base import KernelMethod
+from eddy_bench.methods.forces import kernel_points
+from eddy_bench.sampling.state import State
+
+FLOOR = 1e-6  # lambda: added to each degree, so that an isolated particle has independent noise
+ZERO = 1e-12  # eigenvalues below this are zero
+
+
+def laplacian_root(log_similarity: Tensor, strength: float) -> Tensor:
+    """The symmetric root S of L = I - a D^-1/2 W D^-1/2, the normalised Laplacian of a similarity W.
+
+    L has unit diagonal and is positive semi-definite, so xi = S eta has standard normal rows for independent eta.
+
+    Args:
+        log_similarity: log W, (G, N, N), symmetric; the diagonal is left out. strength: a in [0, 1].
+
+    Returns:
+        S, (G, N, N), float64.
+
+    """
+    logs = log_similarity.double()
+    count = logs.shape[-1]
+    logs = logs.masked_fill(torch.eye(count, dtype=torch.bool, device=logs.device), -torch.inf)
+    floor = torch.full_like(logs[..., :1], FLOOR).log()
+    degree = torch.logsumexp(torch.cat([logs, floor], -1), -1)  # log (lambda + sum_j W_ij)
+    laplacian = -strength * torch.exp(logs - (degree[:, :, None] + degree[:, None, :]) / 2)
+    laplacian = laplacian + torch.eye(count, dtype=laplacian.dtype, device=laplacian.device)
+    values, vectors = torch.linalg.eigh(laplacian)
+    root = (vectors * values.clamp_min(0).where(values > ZERO, torch.zeros_like(values)).sqrt()[:, None, :]) @ vectors.mT
+    found: Tensor = root / root.square().sum(-1, keepdim=True).sqrt()
+    return found
+
+
+@dataclass(frozen=True)
+class Coupled(KernelMethod):
+    """xi = S eta at every stochastic step, with S from the similarity of the particles before the step.
+
+    Given the past, each row of xi is standard normal and independent of it: every particle follows exactly the law of
+    the base sampler, for any score, guidance scale, solver and step count. Similar particles get opposed noise.
+
+    Args:
+        strength: a in [0, 1]; 0 is independent noise. kernel, bandwidth, window: of the similarity
+            exp(-|delta|^2 / gamma), with gamma = median / log N unless `bandwidth` is set.
+
+    """
+
+    strength: Annotated[float, Field(ge=0, le=1)] = 1.0
+
+    name: ClassVar[str] = "coupled"
+    summary: ClassVar[str] = "step noise that repels similar particles; each sample keeps its law exactly; stochastic solvers only"
+    citation: ClassVar[str] = "normalised graph Laplacian (Chung 1997); derivation in docs"
+    cost: ClassVar[str] = "one N x N eigendecomposition per step; features: N forward"
+    preferred_kernel: ClassVar[str] = "denoised"
+    windows: ClassVar[dict[str, str]] = {"latent": "0..", "denoised": "0..", "features": "0.."}
+    guides: ClassVar[bool] = False
+
+    def step_noise(self, noise: Tensor, state: State) -> Tensor:
+        """Independent noise (G, N, d) to coupled noise of the same shape."""
+        if self.strength == 0 or noise.shape[1] < 2 or self.gate(state) == 0:
+            return noise
+        kernel = self.resolved_kernel(state.features is not None)
+        points, features = kernel_points(kernel, state)
+        values = features.values(points.flatten(0, 1)).unflatten(0, points.shape[:2])
+        square = squared_distances(values.double())
+        root = laplacian_root(-square / self.gamma(state, group_median_bandwidth(square)), self.strength)
+        return (root.to(noise.dtype) @ noise).to(noise)

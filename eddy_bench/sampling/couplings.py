@@ -1,0 +1,88 @@
+"""Couplings of the initial noise: each particle's noise stays exactly standard normal, only their joint law changes.
+
+So every sample keeps the distribution of the base sampler, for any model, guidance scale, solver and step count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from eddy_bench.errors import ParameterError
+
+EDGE = 2.0**-31  # uniforms are kept this far from 0 and 1: the normal quantile is infinite there
+Init = Literal["iid", "antithetic", "lhs", "sobol"]
+SOBOL_LIMIT = torch.quasirandom.SobolEngine.MAXDIM
+
+
+def normal_quantile(uniform: Tensor) -> Tensor:
+    """The inverse of the standard normal distribution function, in float64."""
+    found: Tensor = torch.special.ndtri(uniform.double().clamp(EDGE, 1 - EDGE))
+    return found
+
+
+def antithetic(noise: Tensor, generator: torch.Generator) -> Tensor:
+    """sqrt(N / (N - 1)) (g_i - mean g): rows correlate by -1 / (N - 1) and sum to zero (arXiv 2506.06185, 2605.11311).
+
+    Args:
+        noise: independent standard normal, (N, d). generator: not used.
+
+    Returns:
+        (N, d); at N = 2 the pair (z, -z), at N = 1 the noise itself.
+
+    """
+    count = len(noise)
+    if count == 1:
+        return noise
+    found: Tensor = (count / (count - 1)) ** 0.5 * (noise - noise.mean(0))
+    return found
+
+
+def lhs(noise: Tensor, generator: torch.Generator) -> Tensor:
+    """Latin hypercube: z_ik = ppf((perm_k(i) + U_ik) / N), with U_ik the distribution function of the given noise.
+
+    Args:
+        noise: independent standard normal, (N, d). generator: draws an independent permutation per coordinate.
+
+    Returns:
+        (N, d); each coordinate has one particle in each of N strata of equal probability.
+
+    """
+    count = len(noise)
+    if count == 1:
+        return noise
+    uniform = torch.special.ndtr(noise.double()).clamp(EDGE, 1 - EDGE)
+    order = torch.rand(noise.shape, generator=generator, dtype=torch.float64).argsort(0)
+    return normal_quantile((order.to(noise.device) + uniform) / count).to(noise.dtype)
+
+
+def sobol(noise: Tensor, generator: torch.Generator) -> Tensor:
+    """Scrambled Sobol points through the normal quantile, rows in random order; uniforms lie on a 2^-30 grid.
+
+    Args:
+        noise: gives the shape, (N, d). generator: draws the scrambling and the order.
+
+    Raises:
+        ParameterError: d is beyond the engine's dimensions.
+
+    """
+    count, dimension = noise.shape
+    if count == 1:
+        return noise
+    if dimension > SOBOL_LIMIT:
+        raise ParameterError(f"sobol goes up to {SOBOL_LIMIT} dimensions, this model has {dimension}. Use lhs.")
+    seed = int(torch.randint(0, 2**31, (1,), generator=generator))
+    points = torch.quasirandom.SobolEngine(dimension, scramble=True, seed=seed).draw(count, dtype=torch.float64)
+    order = torch.randperm(count, generator=generator)
+    return normal_quantile(points[order]).to(noise)
+
+
+COUPLINGS: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {"antithetic": antithetic, "lhs": lhs, "sobol": sobol}
+
+
+def couple_initial(init: str, noise: Tensor, generator: torch.Generator) -> Tensor:
+    """The coupling of a name; `iid` leaves the noise as it is."""
+    return COUPLINGS[init](noise, generator) if init in COUPLINGS else noise

@@ -1,0 +1,64 @@
+"""Noise that a method chooses, put where a pipeline and its scheduler draw theirs."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Transform = Callable[[Tensor], Tensor]  # (rows, *shape) to the same
+
+
+@contextmanager
+def transformed_draws(namespace: dict[str, Any], transform: Callable[[], Transform | None]) -> Iterator[None]:
+    """Every `randn_tensor` of a module goes through the transform that is set at the time; None leaves it alone.
+
+    Noise is drawn in float32 and cast afterwards, so that precision does not change it.
+    """
+    original = namespace.get("randn_tensor")
+    if original is None:  # a deterministic solver's module; the method says so at the first step
+        yield
+        return
+
+    def draw(
+        shape: Sequence[int],
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        device: torch.device | None = None,
+        dtype: torch.dtype | None = None,
+        layout: torch.layout | None = None,
+    ) -> Tensor:
+        change = transform()
+        if change is None:
+            found: Tensor = original(shape, generator=generator, device=device, dtype=dtype, layout=layout)
+            return found
+        wide = torch.promote_types(dtype or torch.get_default_dtype(), torch.float32)
+        return change(original(shape, generator=generator, device=device, dtype=wide, layout=layout)).to(dtype or wide)
+
+    namespace["randn_tensor"] = draw
+    try:
+        yield
+    finally:
+        namespace["randn_tensor"] = original
+
+
+def start_namespace(pipe: Any) -> dict[str, Any]:
+    """The module in which a pipeline draws its initial noise."""
+    function = getattr(type(pipe), "prepare_latents", type(pipe).__call__)
+    found: dict[str, Any] = inspect.unwrap(function).__globals__
+    return found
+
+
+def step_namespace(scheduler: Any) -> dict[str, Any]:
+    """The module in which a scheduler draws its step noise."""
+    return vars(sys.modules[type(scheduler).__module__])
+
+
+def by_group(noise: Tensor, count: int, change: Callable[[Tensor], Tensor]) -> Tensor:
+    """Apply a change of (G, N, d) to noise of shape (rows, *shape)."""
+    grouped = noise.reshape(len(noise) // count, count, -1)
+    return change(grouped).reshape(noise.shape)

@@ -1,0 +1,161 @@
+"""`scheduler.step` with a method's guidance put into the model output and its noise into the solver's draws."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
+
+import torch
+from torch import Tensor
+
+from eddy_bench.errors import EddyError, ParameterError, SchedulerError
+from eddy_bench.features import FeatureMap
+from eddy_bench.sampling.injection import Transform, by_group
+from eddy_bench.sampling.noise import probe_generator
+from eddy_bench.sampling.parameterization import Coordinates, check_stochastic, read_coordinates
+from eddy_bench.sampling.state import State
+
+MapMaker = Callable[[tuple[int, ...]], FeatureMap]
+
+
+class Steers(Protocol):
+    """What `steer` needs of a method."""
+
+    min_particles: ClassVar[int]
+
+    @property
+    def couples_start(self) -> bool:
+        """Whether `initial_noise` changes anything."""
+
+    @property
+    def couples_steps(self) -> bool:
+        """Whether `step_noise` changes anything."""
+
+    def guidance(self, state: State) -> Tensor | None:
+        """The score term, (G, N, d)."""
+
+    def initial_noise(self, noise: Tensor, generator: torch.Generator) -> Tensor:
+        """Starting noise of a group, (N, d)."""
+
+    def step_noise(self, noise: Tensor, state: State) -> Tensor:
+        """Noise of a step, (G, N, d)."""
+
+
+@dataclass
+class Steering:
+    """What happened inside one `steer` block."""
+
+    steps: int = 0
+
+
+@dataclass
+class SteeredStep:
+    """Stands in for `scheduler.step`.
+
+    Args:
+        scheduler, method: as in `steer`. particles: rows per prompt, or None for all. features, probes, generator, seed: as in `steer`.
+        position: steps done in the pipeline's present call. transform: what the solver's draws go through at this moment.
+
+    """
+
+    scheduler: Any
+    method: Steers
+    particles: int | None
+    features: MapMaker | None
+    probes: Sequence[torch.Generator] | None
+    generator: Sequence[torch.Generator] | None
+    seed: int
+    record: Steering = field(default_factory=Steering)
+    position: int = 0
+    transform: Transform | None = None
+    maps: dict[tuple[int, ...], FeatureMap] = field(default_factory=dict)
+    groups: tuple[torch.Generator, ...] = ()
+
+    def __post_init__(self) -> None:
+        self.inner = self.scheduler.step
+        self.takes_generator = "generator" in inspect.signature(self.inner).parameters
+
+    def __call__(self, model_output: Tensor, timestep: Any, sample: Tensor, *args: Any, **kwargs: Any) -> Any:
+        """One step of the solver on the edited output."""
+        if self.takes_generator and self.generator is not None and kwargs.get("generator") is None and not args:
+            kwargs["generator"] = list(self.generator)
+        if self.position and timestep == self.scheduler.timesteps[0]:
+            self.position = 0  # an earlier call of the pipeline was cut short
+        eta = float(kwargs.get("eta") or 0.0)
+        if self.method.couples_steps:
+            check_stochastic(self.scheduler, eta)
+        if model_output.shape != sample.shape:
+            raise SchedulerError(
+                f"Expected a model output of the sample's shape {tuple(sample.shape)}, got {tuple(model_output.shape)} (learned variances are not supported)."
+            )
+        coordinates = read_coordinates(self.scheduler, timestep, eta)
+        state = self.state(coordinates, sample, model_output)
+        edited = self.edit(model_output, state, coordinates)
+        if self.method.couples_steps:
+            self.transform = lambda noise: by_group(noise, state.particles.shape[1], lambda grouped: self.method.step_noise(grouped, state))
+        try:
+            done = self.inner(edited, timestep, sample, *args, **kwargs)
+        finally:
+            self.transform = None
+        self.record.steps += 1
+        self.position = (self.position + 1) % max(len(self.scheduler.timesteps), 1)
+        return done
+
+    def count(self, rows: int) -> int:
+        """Particles per group."""
+        count = self.particles or rows
+        if rows % count:
+            raise ParameterError(f"Expected a multiple of {count} rows, got {rows}. Set particles= in steer().")
+        if count < self.method.min_particles:
+            raise ParameterError(f"Expected at least {self.method.min_particles} particles for this method, got {count}.")
+        return count
+
+    def generators(self, groups: int) -> tuple[torch.Generator, ...]:
+        """A generator per group, for probes and couplings; made anew for each call of the pipeline unless they were given."""
+        if self.probes is not None:
+            return tuple(self.probes)
+        if self.position == 0 or len(self.groups) != groups:
+            self.groups = tuple(probe_generator(self.seed, str(group)) for group in range(groups))
+        return self.groups
+
+    def start_transform(self) -> Transform | None:
+        """What is drawn before the first step of a call goes through `initial_noise`."""
+        if self.position:
+            return None
+
+        def change(noise: Tensor) -> Tensor:
+            count = self.count(len(noise))
+            groups = self.generators(len(noise) // count)
+            return by_group(
+                noise,
+                count,
+                lambda grouped: torch.stack([self.method.initial_noise(g, group) for g, group in zip(grouped, groups, strict=True)]),
+            )
+
+        return change
+
+    def state(self, coordinates: Coordinates, sample: Tensor, output: Tensor) -> State:
+        """What the method sees."""
+        count, shape = self.count(len(sample)), tuple(sample.shape[1:])
+        if shape not in self.maps and self.features is not None:
+            self.maps[shape] = self.features(shape)
+        particles, eps, denoised = (value.reshape(len(sample) // count, count, -1) for value in coordinates.read(sample, output))
+        return State(
+            particles=particles, score=eps / -coordinates.sb, denoised=denoised, sigma=coordinates.sb,
+            share=self.position / max(len(self.scheduler.timesteps), 1), step=self.position, pure_noise=coordinates.pure_noise,
+            generators=self.generators(len(particles)), features=self.maps.get(shape),
+        )  # fmt: skip
+
+    def edit(self, output: Tensor, state: State, coordinates: Coordinates) -> Tensor:
+        """The model output with the method's guidance in it."""
+        with torch.no_grad():
+            guidance = self.method.guidance(state)
+        if guidance is None:
+            return output
+        if guidance.shape != state.particles.shape:
+            raise ParameterError(f"Expected guidance of shape {tuple(state.particles.shape)}, got {tuple(guidance.shape)}.")
+        if not torch.isfinite(guidance).all():
+            raise EddyError(f"The guidance is not finite at step {state.step} (sb = {state.sigma:.3g}). Lower the strength.")
+        return coordinates.edit(output, (coordinates.sb / coordinates.stretch) * guidance.reshape(output.shape))

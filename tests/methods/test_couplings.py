@@ -1,0 +1,173 @@
+"""Couplings: every row stays standard normal, and correlations are as stated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from torch import Tensor
+
+from eddy_bench import Antithetic, Coupled, EddyExact, Iid, Lhs, Method, Sobol, State, steer
+from eddy_bench.errors import ParameterError, SchedulerError
+from eddy_bench.methods.coupled import FLOOR, laplacian_root
+from eddy_bench.sampling.couplings import EDGE, antithetic, lhs, normal_quantile, sobol
+from tests.sampling.test_steer import SOLVERS, draw, make
+
+GROUPS = 4000
+Coupling = Callable[[Tensor, torch.Generator], Tensor]
+
+
+def samples(coupling: Coupling, count: int, dimension: int = 3) -> Tensor:
+    """(GROUPS, N, d)."""
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(GROUPS, count, dimension, generator=generator, dtype=torch.float64)
+    return torch.stack([coupling(group, torch.Generator().manual_seed(k)) for k, group in enumerate(noise)])
+
+
+def correlation(found: Tensor) -> float:
+    """Mean correlation of two different rows."""
+    count = found.shape[1]
+    product = torch.einsum("gid,gjd->ij", found, found) / (len(found) * found.shape[2])
+    return float((product.sum() - product.trace()) / (count * (count - 1)))
+
+
+@pytest.mark.parametrize("coupling", [antithetic, lhs, sobol])
+@pytest.mark.parametrize("count", [2, 3, 4, 8])
+def test_rows_are_standard_normal(coupling: Coupling, count: int) -> None:
+    found = samples(coupling, count)
+    for slot in range(count):
+        for coordinate in range(3):
+            values = found[:, slot, coordinate].numpy()
+            assert stats.kstest(values, "norm").pvalue > 1e-4
+            assert abs(values.mean()) < 4.5 / GROUPS**0.5
+            assert abs(values.var() - 1) < 4.5 * (2 / GROUPS) ** 0.5
+
+
+@pytest.mark.parametrize(("count", "expected"), [(2, -0.637), (3, -0.397), (4, -0.287), (8, -0.135)])
+def test_lhs_correlation(count: int, expected: float) -> None:
+    assert correlation(samples(lhs, count)) == pytest.approx(expected, abs=4.5 / (GROUPS * 3) ** 0.5)
+
+
+@pytest.mark.parametrize("count", [2, 3, 8])
+def test_antithetic_sums_to_zero(count: int) -> None:
+    found = samples(antithetic, count)
+    assert float(found.sum(1).abs().max()) < 1e-12
+    assert correlation(found) == pytest.approx(-1 / (count - 1), abs=4.5 / (GROUPS * 3) ** 0.5)
+    if count == 2:
+        assert torch.allclose(found[:, 0], -found[:, 1])
+
+
+def test_sobol_pairs_are_alike_after_permutation() -> None:
+    found = samples(sobol, 4)
+    pairs = [float((found[:, i] * found[:, j]).mean()) for i in range(4) for j in range(i)]
+    assert max(pairs) - min(pairs) < 0.08
+    assert max(pairs) < 0
+
+
+@pytest.mark.parametrize("coupling", [antithetic, lhs, sobol])
+def test_one_particle_is_left_alone(coupling: Coupling) -> None:
+    noise = torch.randn(1, 5)
+    assert torch.equal(coupling(noise, torch.Generator()), noise)
+
+
+def test_coordinates_of_a_latin_hypercube_are_independent_and_stratified() -> None:
+    found = samples(lhs, 4, 2)
+    uniform = torch.special.ndtr(found)
+    strata = (uniform * 4).floor().sort(1).values
+    assert (strata == torch.arange(4)[None, :, None]).all()
+    assert abs(np.corrcoef(found[:, 0, 0], found[:, 0, 1])[0, 1]) < 4.5 / GROUPS**0.5
+
+
+def test_quantiles_are_finite_and_limits_are_errors() -> None:
+    assert torch.isfinite(normal_quantile(torch.tensor([0.0, 1.0]))).all()
+    assert float(normal_quantile(torch.tensor([0.0]))) == pytest.approx(stats.norm.ppf(EDGE))
+    with pytest.raises(ParameterError, match="lhs"):
+        sobol(torch.zeros(2, 21202), torch.Generator())
+
+
+def similarities(count: int, seed: int = 0) -> Tensor:
+    x = torch.randn(2, count, 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return -(x[:, :, None] - x[:, None]).square().sum(-1)
+
+
+@pytest.mark.parametrize("count", [2, 3, 8])
+@pytest.mark.parametrize("strength", [0.3, 1.0])
+def test_the_laplacian_has_unit_diagonal_and_the_stated_correlations(count: int, strength: float) -> None:
+    logs = similarities(count)
+    root = laplacian_root(logs, strength)
+    covariance = root @ root.mT
+    assert torch.allclose(covariance.diagonal(dim1=1, dim2=2), torch.ones(2, count).double())
+    weights = logs.exp() * (1 - torch.eye(count))
+    degree = weights.sum(-1) + FLOOR
+    expected = -strength * weights / (degree[:, :, None] * degree[:, None, :]).sqrt() + torch.eye(count)
+    assert torch.allclose(covariance, expected, atol=1e-6)
+    if count == 2:
+        assert covariance[0, 0, 1] == pytest.approx(-strength, abs=1e-3)
+
+
+def test_limits_of_the_similarity() -> None:
+    equal = laplacian_root(torch.zeros(1, 5, 5), 1.0)
+    assert torch.allclose((equal @ equal.mT)[0], 1.25 * torch.eye(5).double() - 0.25, atol=1e-5), "equal similarities sum to zero"
+    tiny = laplacian_root(torch.full((1, 5, 5), -2000.0), 1.0)
+    assert torch.allclose(tiny[0], torch.eye(5).double()), "isolated particles are independent, and nothing underflows"
+    order = torch.tensor([2, 0, 1, 3])
+    logs = similarities(4)
+    assert torch.allclose(laplacian_root(logs[:, order][:, :, order], 1.0), laplacian_root(logs, 1.0)[:, order][:, :, order], atol=1e-8)
+
+
+def test_a_state_dependent_coupling_keeps_each_particle_s_law_on_a_nonlinear_chain() -> None:
+    """x <- x + 0.3 sin(2 x) + 0.6 xi, many groups: every slot has the law of the independent chain."""
+    generator = torch.Generator().manual_seed(0)
+
+    def chain(method: Method) -> Tensor:
+        x = torch.randn(6000, 4, 1, generator=generator, dtype=torch.float64)
+        for _ in range(8):
+            noise = torch.randn(x.shape, generator=generator, dtype=torch.float64)
+            state = State(particles=x, score=-x, denoised=x, sigma=1.0)
+            x = x + 0.3 * torch.sin(2 * x) + 0.6 * method.step_noise(noise, state)
+        return x[..., 0]
+
+    free, coupled = chain(Iid()), chain(Coupled(kernel="latent"))
+    for slot in range(4):
+        assert stats.ks_2samp(free[:, slot], coupled[:, slot]).pvalue > 1e-4
+    assert coupled.sum(1).var() < 0.8 * free.sum(1).var(), "the joint law did change"
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("method", [Antithetic(), Lhs(), Sobol(), EddyExact(init="antithetic")], ids=lambda m: m.title())
+def test_the_start_is_coupled_under_every_solver(solver: str, method: Method) -> None:
+    pipe = make(solver)
+    bare = draw(pipe)
+    with steer(pipe, method, particles=4):
+        first, second = draw(pipe), draw(pipe)
+    assert torch.isfinite(first).all()
+    assert (first - bare).abs().max() > 1e-3
+    assert torch.equal(first, second), "each call of the pipeline starts anew"
+    assert torch.equal(draw(pipe), bare)
+
+
+STOCHASTIC = ["ddpm", "dpmpp-sde", "sa", "euler-a"]
+
+
+@pytest.mark.parametrize("solver", [*STOCHASTIC, "ddim"])
+def test_step_noise_is_coupled_under_stochastic_solvers(solver: str) -> None:
+    pipe = make(solver)
+    extra = {"eta": 1.0} if solver == "ddim" else {}
+    bare = draw(pipe, **extra)
+    with steer(pipe, Coupled(strength=0.0), particles=4):
+        assert torch.equal(draw(pipe, **extra), bare)
+    with steer(pipe, Coupled(), particles=4):
+        found = draw(pipe, **extra)
+    assert torch.isfinite(found).all()
+    assert (found - bare).abs().max() > 1e-3
+    assert torch.equal(draw(pipe, **extra), bare)
+
+
+@pytest.mark.parametrize("solver", sorted(SOLVERS.keys() - set(STOCHASTIC)))
+def test_deterministic_solvers_are_refused(solver: str) -> None:
+    pipe = make(solver)
+    with steer(pipe, Coupled(), particles=4), pytest.raises(SchedulerError, match="ddim:eta=1"):
+        draw(pipe)
