@@ -109,6 +109,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         fail(str(error))
     except KeyboardInterrupt:
         code = INTERRUPTED
+    except OSError as error:
+        fail(f"{error.filename or 'A file'} cannot be used: {error.strerror or error}.")
     except UnicodeError as error:
         fail(f"Expected UTF-8 text, got bytes that are not: {error}.")
     except Exception as error:

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from eddy_bench.errors import UnknownName, unknown
+from eddy_bench.errors import MetricError, UnknownName, unknown
 from eddy_bench.suite import Suite, load_suite
 from eddy_bench.tables import console, print_summary
 
@@ -52,11 +52,13 @@ def growing_bar(title: str) -> Iterator[Callable[[int], Callable[[int, str], Non
 
 def run_suite(source: str | None, flags: dict[str, Any], out: Path | None, allow_code: bool, dry_run: bool) -> int:
     """`eddy-bench run`. Returns the exit code: 2 when a group could not be drawn."""
+    if "model" in flags and "scheduler" not in flags and source is None:
+        flags = {**flags, "scheduler": "default"}  # another model keeps its own solver
     suite = load_suite(source, flags, allow_code)
     path = out or Path("results") / suite.name
     _check_early(suite, path)
     warnings.filterwarnings("ignore")  # of libraries; ours are printed
-    from eddy_bench.runner import draw_missing, draw_reference, find_missing, make_plan, open_folder, open_model
+    from eddy_bench.runner import draw_missing, draw_reference, find_missing, make_plan, open_folder, open_model, record_plan
 
     say = console(stderr=True)
     model = open_model(suite)
@@ -67,12 +69,13 @@ def run_suite(source: str | None, flags: dict[str, Any], out: Path | None, allow
         return _print_plan(plan, path)
     folder = open_folder(plan, path)
     missing, notes = find_missing(plan, folder)
+    record_plan(plan, folder)
     for note in notes:
         say.print(f"[yellow]Note:[/] {escape(note)}")
     start = time.perf_counter()
     with progress_bar("Drawing", len(missing)) as advance:
         done = draw_missing(plan, model, folder, missing, advance)
-        if any(planned.label == "iid" for planned in plan.methods):
+        if any(planned.label == "iid" for planned in plan.methods) and not any(group.label == "iid" for group, _ in done.failures):
             draw_reference(plan, model, folder, lambda count, label: None)
     for note in done.warnings[:5]:
         say.print(f"[yellow]Warning:[/] {escape(note)}")
@@ -97,12 +100,21 @@ def _without_features(suite: Suite, say: Console) -> Suite:
 def _check_early(suite: Suite, path: Path) -> None:
     """What can be refused before a model is loaded."""
     from eddy_bench.metrics.base import parse_metric
+    from eddy_bench.metrics.extractors import check_extractor
     from eddy_bench.runner import selected_prompts
     from eddy_bench.store import RunFolder
 
     selected_prompts(suite)
     for text in suite.metrics or []:
-        parse_metric(text)
+        check_extractor(parse_metric(text).extractor)
+    if suite.reference and not Path(suite.reference).is_dir():
+        raise MetricError(
+            f"Expected a folder with images at --reference {suite.reference}, found {'a file' if Path(suite.reference).exists() else 'nothing'}."
+        )
+    if suite.weights and not Path(suite.weights).is_dir():
+        raise MetricError(
+            f"Expected a folder at --weights {suite.weights}, found {'a file' if Path(suite.weights).exists() else 'nothing'}."
+        )
     if path.exists() and not path.is_dir():
         RunFolder.prepare(path, {})
     if suite.scheduler.name != "default":
@@ -128,10 +140,10 @@ def _print_plan(plan: Plan, path: Path) -> int:
     out = console()
     suite = plan.suite
     out.print(
-        f"{len(plan.groups)} groups of {suite.particles} into {path}: {len(plan.methods)} methods, {len(plan.prompts.prompts)} prompts, {suite.seeds} seeds."
+        f"{len(plan.groups)} groups of {suite.particles} into {escape(str(path))}: {len(plan.methods)} methods, {len(plan.prompts.prompts)} prompts, {suite.seeds} seeds."
     )
     for planned in plan.methods:
-        out.print(f"  {planned.label:28} kernel {planned.kernel or '-':9} {planned.parameters}")
+        out.print(escape(f"  {planned.label:28} kernel {planned.kernel or '-':9} {planned.parameters}"))
     return 0
 
 
@@ -144,10 +156,10 @@ def _score_if_needed(folder: RunFolder, metrics: Sequence[str] | None, reference
         import pandas as pd
 
         console(stderr=True).print("Nothing to score: scores.csv is up to date.")
-        print_summary(pd.read_csv(folder.path / "summary.csv", keep_default_na=True), folder, [])
+        print_summary(pd.read_csv(folder.path / "summary.csv"), folder, [], list(metrics or ()))
         return
-    _score(folder, metrics, reference, weights)
-    folder.write_manifest({**folder.read_manifest(), "scored": state})
+    done = _score(folder, metrics, reference, weights)
+    folder.write_manifest({**folder.read_manifest(), "scored": state if done else None})
 
 
 def score_run(path: Path, metrics: Sequence[str] | None, reference: str | None, weights: str | None) -> None:
@@ -163,14 +175,16 @@ def score_run(path: Path, metrics: Sequence[str] | None, reference: str | None, 
     folder.write_manifest({key: value for key, value in folder.read_manifest().items() if key != "scored"})
 
 
-def _score(folder: RunFolder, metrics: Sequence[str] | None, reference: str | None, weights: str | None) -> None:
+def _score(folder: RunFolder, metrics: Sequence[str] | None, reference: str | None, weights: str | None) -> bool:
+    """Score, draw the grids, print the table. Returns whether every metric could be computed."""
     from eddy_bench.grids import write_grids
     from eddy_bench.scoring import score_folder
 
     with growing_bar("Scoring") as progress:
-        summary, skipped = score_folder(folder, metrics, reference, weights, progress)
+        scores = score_folder(folder, metrics, reference, weights, progress)
     labels = sorted({found.group.label for found in folder.finished()})
     grids = write_grids(folder, sorted(labels, key=lambda label: label != "iid"))
-    for note in skipped:
-        console(stderr=True).print(f"[yellow]Warning:[/] {escape(note)}")
-    print_summary(summary, folder, grids)
+    for note in scores.warnings:
+        console(stderr=True).print(f"[yellow]Warning:[/] {escape(note)}", soft_wrap=True)
+    print_summary(scores.summary, folder, grids, scores.columns if metrics else ())
+    return not scores.skipped

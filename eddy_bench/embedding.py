@@ -44,22 +44,21 @@ class Scorer:
         """Features (N, F) of each group of one method, by key; only what is new is computed."""
         extractor = self.extractor(name)
         label = groups[0].group.label if groups else "none"
+        path = self.folder.path / "features" / f"{file_name(name)}-{extractor.digest}" / f"{label}.npz"
         if (name, label) not in self.kept:
-            path = self.folder.path / "features" / f"{file_name(name)}-{extractor.digest}" / f"{label}.npz"
-            known = read_features(path)
-            new = [group for group in groups if group.group.key not in known]
-            self.advance(len(groups) - len(new), label)
-            for start in range(0, len(new), 16):
-                part = new[start : start + 16]
-                found, position = extractor.images([image for group in part for image in group.images()]), 0
-                for group in part:
-                    known[group.group.key] = found[position : position + group.group.particles]
-                    position += group.group.particles
-                self.advance(len(part), f"{label} {name}")
-            if new:
-                write_features(path, {group.group.key: known[group.group.key] for group in groups})
-            self.kept[name, label] = known
-        return {group.group.key: self.kept[name, label][group.group.key] for group in groups}
+            self.kept[name, label] = read_features(path)
+        known = self.kept[name, label]
+        new = [group for group in groups if group.group.key not in known]
+        for start in range(0, len(new), 16):
+            part = new[start : start + 16]
+            found, position = extractor.images([image for group in part for image in group.images()]), 0
+            for group in part:
+                known[group.group.key] = found[position : position + group.group.particles]
+                position += group.group.particles
+            self.advance(len(part), f"{label} {name}")
+        if new:
+            write_features(path, known)
+        return {group.group.key: known[group.group.key] for group in groups}
 
     def attributes(self, groups: Sequence[FinishedGroup]) -> dict[str, NDArray[np.int64]]:
         """Predicted (class, tone, shape) of each image, by key."""

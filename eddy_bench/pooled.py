@@ -83,7 +83,7 @@ def pooled_rows(
         else:
             value = precision_recall(flat, reference)[name == "recall"]
         signature = f"{name}|features={extractor.name}@{extractor.digest}|n={len(flat)}|ref={real[1]}:{len(reference)}"
-        small = name in ("fd", "fid") and len(flat) < max(extractor.minimum, flat.shape[1])
+        small = name in ("fd", "fid") and min(len(flat), len(reference)) < max(extractor.minimum, flat.shape[1])
         rows.append(
             score_row(settings, groups[0].group, name, extractor.name, value, signature + ("|small-sample" if small else ""), pooled=True)
         )
@@ -115,7 +115,7 @@ def drift_rows(
     for groups in by_label.values():
         shared = [group for group in groups if (group.group.prompt_id, group.group.seed) in drawn]
         if len(shared) < 2:
-            continue
+            raise MetricError(f"Metric 'drift' needs at least 2 groups of {groups[0].group.label} that iid has too, got {len(shared)}.")
         ours = _stack(scorer, extractor.name, shared)
         base = np.stack([features[drawn[group.group.prompt_id, group.group.seed].group.key][0] for group in shared])
         value = float(np.mean([frechet_distance(ours[:, slot], base) for slot in range(ours.shape[1])]))

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from eddy_bench.errors import EddyError, ParameterError, StoreError, brief
+from eddy_bench.errors import EddyError, ModelError, ParameterError, StoreError, brief
 from eddy_bench.manifest import manifest
-from eddy_bench.methods import build_method, method_label, method_name, parameter_text
+from eddy_bench.methods import build_method, method_label, method_name, parameter_text, source_digest
 from eddy_bench.methods.base import Method
 from eddy_bench.models.base import Model
 from eddy_bench.models.load import load_model
@@ -30,6 +30,7 @@ class Planned:
     method: Method
     parameters: str
     kernel: str
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def make_plan(suite: Suite, model: Model) -> Plan:
     """
     prompts = selected_prompts(suite)
     settings = {
-        "model": suite.model, "weights_fingerprint": model.fingerprint, "scheduler": scheduler_text(suite, model), "steps": suite.steps,
+        "model": suite.model, "revision": suite.revision, "variant": suite.variant, "weights_fingerprint": model.fingerprint, "scheduler": scheduler_text(suite, model), "steps": suite.steps,
         "guidance_scale": suite.guidance_scale, "negative_prompt": suite.negative_prompt, "particles": suite.particles,
         "size": suite.size, "dtype": suite.dtype,
     }  # fmt: skip
@@ -87,7 +88,7 @@ def make_plan(suite: Suite, model: Model) -> Plan:
                 f"Method {spec.name!r} needs at least {method.min_particles} particles, got {suite.particles}. Set --particles."
             )
         kernel = method.resolved_kernel(model.has_features)
-        methods.append(Planned(method_label(spec, method), method_name(spec, method), method, parameter_text(method), kernel))
+        methods.append(Planned(method_label(spec, method), method_name(spec), method, parameter_text(method), kernel, source_digest(spec)))
     doubled = {planned.label for planned in methods if sum(other.label == planned.label for other in methods) > 1}
     if doubled:
         raise ParameterError(f"Method {sorted(doubled)[0]!r} is asked for twice with the same parameters. Drop one.")
@@ -100,7 +101,15 @@ def make_plan(suite: Suite, model: Model) -> Plan:
 
 def _key(settings: dict[str, Any], planned: Planned, prompt: str, seed: int) -> str:
     parts = {name: settings[name] for name in SETTINGS}
-    return group_key(**parts, method=planned.name, parameters=planned.method.parameters(), kernel=planned.kernel, prompt=prompt, seed=seed)
+    return group_key(
+        **parts,
+        method=planned.name,
+        source=planned.source,
+        parameters=planned.method.parameters(),
+        kernel=planned.kernel,
+        prompt=prompt,
+        seed=seed,
+    )
 
 
 def scheduler_text(suite: Suite, model: Model) -> str:
@@ -109,17 +118,20 @@ def scheduler_text(suite: Suite, model: Model) -> str:
 
 
 def open_folder(plan: Plan, path: Path) -> RunFolder:
-    """Make or check the run folder, and add this plan to its run.yaml."""
-    folder = RunFolder.prepare(path, plan.settings)
+    """Make the run folder, or check that this plan may go into it; nothing of it is changed yet."""
+    return RunFolder.prepare(path, plan.settings)
+
+
+def record_plan(plan: Plan, folder: RunFolder) -> None:
+    """Add this plan to run.yaml and the manifest."""
     suite = plan.suite.model_dump(mode="json")
     suite["methods"] = [spec.text() for spec in plan.suite.methods]
     suite["scheduler"] = plan.suite.scheduler.text()
-    if (path / "run.yaml").is_file():
-        before = folder.read_run().get("suite", {}).get("methods", [])
+    if (folder.path / "run.yaml").is_file():
+        before = folder.read_run()["suite"].get("methods", [])
         suite["methods"] = [*before, *(text for text in suite["methods"] if text not in before)]
     folder.write_run({"suite": suite, "settings": plan.settings, "prompt_digest": plan.prompts.digest})
     folder.write_manifest({**folder.read_manifest(), **manifest(plan.settings["weights_fingerprint"], plan.prompts)})
-    return folder
 
 
 def find_missing(plan: Plan, folder: RunFolder) -> tuple[list[Group], list[str]]:
@@ -142,9 +154,9 @@ def find_missing(plan: Plan, folder: RunFolder) -> tuple[list[Group], list[str]]
         if found is None:
             missing.append(group)
         elif found.group.key != group.key:
-            raise StoreError(
-                f"{found.folder} holds another group under the same name (prompt {found.group.prompt[:60]!r}). Give another --out."
-            )
+            same = found.group.prompt == group.prompt
+            what = "other parameters or another version of the method" if same else f"the prompt {found.group.prompt[:60]!r}"
+            raise StoreError(f"{found.folder} was drawn with {what}. Give another --out, or remove {folder.samples / group.label}.")
     return missing, said
 
 
@@ -199,7 +211,7 @@ def draw_missing(
             images, cost = draw_batch(plan.suite, model, methods[batch[0].label], batch)
         except StoreError:
             raise
-        except (EddyError, RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError, ArithmeticError) as error:
+        except Exception as error:  # a method or a model may raise anything; the rest of the run goes on
             for group in batch:
                 reason = f"{type(error).__name__}: {brief(error)}" if not isinstance(error, EddyError) else str(error)
                 folder.write_failure(group, reason)
@@ -225,7 +237,12 @@ def _warm_up(plan: Plan, model: Model, group: Group) -> None:
 
     suite = plan.suite
     arguments = {**call_arguments(suite, model, suite.batch_prompts), "num_inference_steps": min(2, suite.steps)}
-    model.draw([group.prompt] * suite.batch_prompts, [0] * suite.batch_prompts, group.particles, Iid(), arguments)
+    try:
+        model.draw([group.prompt] * suite.batch_prompts, [0] * suite.batch_prompts, group.particles, Iid(), arguments)
+    except EddyError:
+        raise
+    except Exception as error:
+        raise ModelError(f"{suite.model} cannot draw with these settings: {type(error).__name__}: {brief(error)}") from None
 
 
 def draw_reference(plan: Plan, model: Model, folder: RunFolder, advance: Callable[[int, str], None]) -> int:
@@ -250,9 +267,11 @@ def draw_reference(plan: Plan, model: Model, folder: RunFolder, advance: Callabl
             missing.append(group)
     for batch in batches(missing, suite.batch_prompts):
         padded = batch + [batch[-1]] * (suite.batch_prompts - len(batch))
-        images, cost = model.draw(
-            [group.prompt for group in padded], [-1 - group.seed for group in padded], 1, Iid(), call_arguments(suite, model, len(padded))
-        )
+        seeds = [-1 - group.seed for group in padded]
+        try:
+            images, cost = model.draw([group.prompt for group in padded], seeds, 1, Iid(), call_arguments(suite, model, len(padded)))
+        except Exception as error:
+            raise ModelError(f"The reference set for drift cannot be drawn: {brief(error)}") from None
         for group, drawn in zip(batch, images, strict=False):
             store.write_group(group, drawn, cost, {})
         advance(len(batch), REFERENCE)

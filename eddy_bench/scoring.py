@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from eddy_bench import __version__
 from eddy_bench.embedding import Advance, Scorer, image_tensor
 from eddy_bench.errors import EddyError, MetricError, StoreError
 from eddy_bench.metrics.base import COSTS, Request, parse_metric
@@ -39,6 +41,16 @@ POOLED_WITH_REFERENCE = ("fd", "fid", "kid", "precision", "recall")
 def default_extractor(model: str) -> str:
     """The scoring extractor of a model when none is named."""
     return "fmnist-clip" if model == "fashion" else OPEN_CLIP
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What scoring gave: the summary, warnings, the metrics' columns, and whether a metric was skipped."""
+
+    summary: pd.DataFrame
+    warnings: list[str]
+    columns: list[str]
+    skipped: bool
 
 
 def resolve_requests(texts: Iterable[str] | None, model: str, has_reference: bool) -> list[Request]:
@@ -70,14 +82,14 @@ def resolve_requests(texts: Iterable[str] | None, model: str, has_reference: boo
 
 def score_folder(
     folder: RunFolder, metrics: Iterable[str] | None, reference: str | None, weights: str | None, progress: Progress
-) -> tuple[pd.DataFrame, list[str]]:
+) -> Scores:
     """Score every finished group and write scores.csv and summary.csv.
 
     Args:
         metrics: as on the command line, or None for the model's own. progress: told the total once, then what is done.
 
     Returns:
-        The summary, and what was skipped and why.
+        The summary, what is to be said, and the columns that were asked for.
 
     Raises:
         EddyError: a metric that was asked for by name cannot be computed.
@@ -87,7 +99,8 @@ def score_folder(
     settings = run["settings"]
     model = settings["model"]
     by_label: dict[str, list[FinishedGroup]] = {}
-    for found in folder.finished():
+    broken: list[str] = []
+    for found in folder.finished(broken=broken):
         by_label.setdefault(found.group.label, []).append(found)
     if not by_label:
         raise StoreError(f"{folder.path} holds no finished group. `eddy-bench run --out {folder.path}` draws them.")
@@ -106,6 +119,11 @@ def score_folder(
                 raise
             warnings.append(f"{request.column} skipped: {error}")
     warnings += scorer.warnings
+    if broken:
+        warnings.append(f"{len(broken)} groups are broken and were left out ({broken[0]}); run again to redraw them")
+    if len({len(groups) for groups in by_label.values()}) > 1:
+        counts = ", ".join(f"{label} {len(groups)}" for label, groups in by_label.items())
+        warnings.append(f"the methods have different numbers of groups ({counts}): their means are over different prompts")
     flat = [row for part in rows for row in part]
     scores = pd.DataFrame(flat, columns=[*COLUMNS, "label"]).sort_values(
         ["label"], kind="stable", key=lambda c: c.map(list(by_label).index)
@@ -113,7 +131,7 @@ def score_folder(
     write_text(folder.path / "scores.csv", scores[COLUMNS].to_csv(index=False, lineterminator="\n"))
     summary = summarise(scores, by_label)
     write_text(folder.path / "summary.csv", summary.to_csv(index=False, lineterminator="\n"))
-    return summary, warnings
+    return Scores(summary, warnings, [request.column for request in requests], any("skipped" in note for note in warnings))
 
 
 def _method_order(run: dict[str, Any]) -> Callable[[str], tuple[int, str]]:
@@ -151,12 +169,11 @@ def _score(
     rows = []
     for groups in by_label.values():
         found, signature = values(groups)
-        shown = request.column.partition("[")[0]
         for group in groups:
             row = score_row(
                 settings, group.group, name, request.extractor, found[group.group.key], f"{signature}|N={group.group.particles}"
             )
-            rows.append(row | {"metric": shown})
+            rows.append(row)
     return rows
 
 
@@ -227,6 +244,13 @@ def _lpips(distance: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], image
 
 def scoring_state(folder: RunFolder, metrics: Iterable[str] | None, reference: str | None, weights: str | None) -> str:
     """A hash of what scoring depends on: unchanged means that scores.csv is up to date."""
-    groups = [[found.group.key, found.files] for found in folder.finished()]
-    parts = [sorted(map(json.dumps, groups)), list(metrics) if metrics is not None else None, reference, weights]
+    groups = sorted(json.dumps([found.group.key, found.files], sort_keys=True) for found in folder.finished())
+    files = [_listing(Path(place)) for place in (reference, weights, str(ASSETS)) if place]
+    parts = [groups, list(metrics) if metrics is not None else None, reference, weights, files, __version__]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _listing(folder: Path) -> list[list[Any]]:
+    """Names, sizes and times of the files of a folder."""
+    found = [(path, path.stat()) for path in sorted(folder.rglob("*")) if path.is_file()]
+    return [[str(path), status.st_size, status.st_mtime_ns] for path, status in found]

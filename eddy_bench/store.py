@@ -20,7 +20,19 @@ from PIL import Image
 from eddy_bench.errors import StoreError
 
 FORMAT = 1  # of what a group's key covers; changes when the same inputs give other images
-SETTINGS = ("model", "weights_fingerprint", "scheduler", "steps", "guidance_scale", "negative_prompt", "particles", "size", "dtype")
+SETTINGS = (
+    "model",
+    "revision",
+    "variant",
+    "weights_fingerprint",
+    "scheduler",
+    "steps",
+    "guidance_scale",
+    "negative_prompt",
+    "particles",
+    "size",
+    "dtype",
+)
 
 
 @dataclass(frozen=True)
@@ -148,8 +160,8 @@ class RunFolder:
             data = yaml.safe_load((self.path / "run.yaml").read_text(encoding="utf-8"))
         except (OSError, yaml.YAMLError, ValueError) as error:
             raise StoreError(f"{self.path / 'run.yaml'} cannot be read: {error}. Give another --out.") from None
-        if not isinstance(data, dict):
-            raise StoreError(f"{self.path / 'run.yaml'} is not a run's. Give another --out.")
+        if not isinstance(data, dict) or not all(isinstance(data.get(key), dict) for key in ("settings", "suite")):
+            raise StoreError(f"{self.path / 'run.yaml'} is not a run's: expected `suite` and `settings`. Give another --out.")
         return data
 
     def write_run(self, data: dict[str, Any]) -> None:
@@ -239,15 +251,17 @@ class RunFolder:
         """Record why a group could not be drawn; the next run tries again."""
         write_text(self.failure_path(group), json.dumps({"group": asdict(group), "error": reason}, indent=1, ensure_ascii=False))
 
-    def finished(self, labels: list[str] | None = None) -> Iterator[FinishedGroup]:
-        """All finished groups that are whole, by method, prompt and seed; broken ones are left out."""
+    def finished(self, labels: list[str] | None = None, broken: list[str] | None = None) -> Iterator[FinishedGroup]:
+        """All finished groups that are whole, by method, prompt and seed; what is wrong with the others goes into `broken`."""
         if not self.samples.is_dir():
             return
         for method in sorted(path for path in self.samples.iterdir() if path.is_dir() and (labels is None or path.name in labels)):
             for path in sorted(method.glob("*/*/group.json")):
                 try:
                     found = self.load(path.parent.relative_to(self.samples))
-                except StoreError:
+                except StoreError as error:
+                    if broken is not None:
+                        broken.append(str(error))
                     continue
                 if found is not None:
                     yield found

@@ -133,14 +133,14 @@ def load_suite(source: str | None, overrides: dict[str, Any] | None = None, allo
         raise UnknownName(unknown("suite", str(source), suite_names()) + " Or give a YAML file.")
     data = _read(path)
     data.setdefault("name", path.stem)
-    for item in data.get("methods") or []:
-        found = _named(item)
-        if isinstance(found, Named) and is_file_plugin(found.name) and not allow_code and "methods" not in (overrides or {}):
-            raise SuiteError(f"{path} names the Python file {found.name!r}, which would be run. Add --allow-code if you trust it.")
     try:
-        return Suite.model_validate({**data, **(overrides or {})})
+        suite = Suite.model_validate({**data, **(overrides or {})})
     except ValidationError as error:
         raise _first_problem(path, error, set(overrides or {})) from None
+    named = [spec.name for spec in suite.methods if is_file_plugin(spec.name)]
+    if named and not allow_code and "methods" not in (overrides or {}):
+        raise SuiteError(f"{path} names the Python file {named[0]!r}, which would be run. Add --allow-code if you trust it.")
+    return suite
 
 
 def _read(path: Path) -> dict[str, Any]:

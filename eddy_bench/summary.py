@@ -13,7 +13,9 @@ from eddy_bench.store import FinishedGroup
 
 def summarise(scores: pd.DataFrame, by_label: dict[str, list[FinishedGroup]]) -> pd.DataFrame:
     """One row per (method, params): means over prompts with 95% intervals, pooled metrics, mean costs."""
-    columns = scores["metric"] + scores["extractor"].map(lambda name: f"[{name}]" if name else "")
+    order = scores["signature"].str.extract(r"^vendi\|q=([\d.]+)\|", expand=False)
+    suffix = order.map(lambda q: f"-q{q}" if isinstance(q, str) and q != "1" else "", na_action=None)
+    columns = scores["metric"] + suffix + scores["extractor"].map(lambda name: f"[{name}]" if name else "")
     lines = []
     for label, part in scores.assign(column=columns).groupby("label", sort=False):
         groups = by_label[str(label)]

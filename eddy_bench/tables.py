@@ -29,32 +29,31 @@ def console(stderr: bool = False) -> Console:
     return Console(file=stream, width=None if stream.isatty() else WIDE, highlight=False, soft_wrap=False)
 
 
-def print_summary(summary: pd.DataFrame, folder: RunFolder, grids: Sequence[Path]) -> None:
+def print_summary(summary: pd.DataFrame, folder: RunFolder, grids: Sequence[Path], wanted: Sequence[str] = ()) -> None:
     """The table: one row per method and kernel, baseline first, best values marked with a star."""
     from eddy_bench.metrics.base import METRICS
 
-    columns = [
-        column
-        for name in SHOWN
-        for column in summary.columns
-        if column.partition("[")[0] == name and not column.endswith((".low", ".high"))
-    ]
+    values = [column for column in summary.columns if not column.endswith((".low", ".high"))]
+    columns = [column for name in SHOWN for column in values if _bare(column) == name]
+    columns[-2:-2] = [column for column in values if column not in columns and column in wanted]
+    flagged = _small_samples(folder)
     table = Table(
-        title=f"{folder.path}",
-        caption="Mean over prompts with half the width of its 95% interval. * best of the column.",
+        title=escape(str(folder.path)),
+        caption="Mean over prompts with half the width of its 95% interval. * best of the column (none where samples are too few).",
         caption_justify="left",
     )
     table.add_column("method", no_wrap=True)
     table.add_column("kernel")
     for column in columns:
         name, _, extractor = column.partition("[")
-        arrow = "↑" if METRICS[name].higher_is_better else "↓"
+        arrow = "↑" if METRICS[_bare(column)].higher_is_better else "↓"
         table.add_column(
             f"{'s/image' if name == 'seconds_per_image' else name} {arrow}" + (f"\n{extractor.rstrip(']')}" if extractor else ""),
             justify="right",
         )
-    varied = [column for column in columns if summary[column].nunique() > 1]
-    highest = {column: METRICS[column.partition("[")[0]].higher_is_better for column in varied}
+    compared = summary["groups"].nunique() == 1
+    varied = [column for column in columns if compared and column not in flagged and summary[column].nunique() > 1]
+    highest = {column: METRICS[_bare(column)].higher_is_better for column in varied}
     best = {column: summary[column].max() if highest[column] else summary[column].min() for column in varied}
     for record in summary.to_dict("records"):
         row = {str(key): value for key, value in record.items()}
@@ -66,9 +65,23 @@ def print_summary(summary: pd.DataFrame, folder: RunFolder, grids: Sequence[Path
     out = console()
     out.print(table)
     for label, path in [("scores", folder.path / "scores.csv"), ("summary", folder.path / "summary.csv")]:
-        out.print(f"{label:9}{path}", soft_wrap=True)
+        out.print(escape(f"{label:9}{path}"), soft_wrap=True)
     for path in grids or sorted((folder.path / "grids").glob("*.png")):
-        out.print(f"{'grid':9}{path}", soft_wrap=True)
+        out.print(escape(f"{'grid':9}{path}"), soft_wrap=True)
+
+
+def _bare(column: str) -> str:
+    """The metric of a column: `vendi` of `vendi-q2[fmnist-clip]`."""
+    return column.partition("[")[0].partition("-q")[0]
+
+
+def _small_samples(folder: RunFolder) -> set[str]:
+    """Columns whose values are flagged: they are shown, and no best is marked."""
+    import pandas as pd
+
+    scores = pd.read_csv(folder.path / "scores.csv", usecols=["metric", "extractor", "signature"])
+    small = scores[scores["signature"].str.contains("small-sample")]
+    return {f"{metric}[{extractor}]" for metric, extractor in zip(small["metric"], small["extractor"], strict=True)}
 
 
 def _cell(row: dict[str, Any], column: str, best: float | None) -> str:
@@ -114,9 +127,9 @@ def _list_models() -> list[tuple[str, ...]]:
     from eddy_bench.models.load import EMBEDDED
 
     return [
-        *((name, text, "", "") for name, text in EMBEDDED.items()),
-        ("FOLDER", "any text-to-image pipeline saved by diffusers", "", ""),
-        ("owner/model", "any text-to-image pipeline on the hub", "", ""),
+        *((name, text, "0.3 s per image on two cores", "eddy_bench/assets/MODEL_CARD.md") for name, text in EMBEDDED.items()),
+        ("FOLDER", "any text-to-image pipeline saved by diffusers", "the model's own", "diffusers"),
+        ("owner/model", "any text-to-image pipeline on the hub", "the model's own", "its model card"),
     ]
 
 
@@ -135,7 +148,12 @@ def _list_prompts() -> list[tuple[str, ...]]:
 
     sets = [load_prompts(name) for name in prompt_set_names()]
     return [
-        (found.name, f"{len(found.prompts)} prompts, from {found.prompts[0].text!r} to {found.prompts[-1].text!r}", "", "")
+        (
+            found.name,
+            f"{len(found.prompts)} prompts, from {found.prompts[0].text!r} to {found.prompts[-1].text!r}",
+            f"{len(found.prompts)} groups a seed",
+            "eddy-bench",
+        )
         for found in sets
     ]
 

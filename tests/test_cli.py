@@ -46,7 +46,7 @@ def test_run_draws_scores_and_does_nothing_the_second_time(cli: Cli, tmp_path: P
     assert first.code == 0, first.err
     assert "vendi" in first.out
     scores = pd.read_csv(out / "scores.csv")
-    assert list(scores["metric"].unique()[:2]) != []
+    assert {"vendi", "clip", "seconds_per_image", "nfe", "feature_forwards"} <= set(scores["metric"])
     assert set(scores["method"]) == {"iid", "pg", "eddy-exact"}
     assert np.isfinite(scores["value"]).all()
     assert set(scores.columns) == {
@@ -134,7 +134,15 @@ def test_scoring_alone(cli: Cli, tmp_path: Path) -> None:
     out = tmp_path / "r"
     assert cli(*quick(out, "--method", "iid")).code == 0
     assert cli("score", out, "--metric", "vendi[efficientnet-lite0]:q=2").code == 0
-    assert "vendi-q2" in set(pd.read_csv(out / "scores.csv")["metric"])
+    scores = pd.read_csv(out / "scores.csv").set_index("metric")
+    assert scores.loc["vendi", "signature"].str.startswith("vendi|q=2|k=cos|features=efficientnet-lite0@").all()
+    assert "vendi-q2[efficientnet-lite0]" in pd.read_csv(out / "summary.csv")
+    (broken,) = sorted(out.glob("samples/iid/*/0/1.png"))[:1]
+    broken.write_bytes(b"")
+    again = cli("score", out, "--metric", "vendi[fmnist-clip]:q=2", "--metric", "mss[fmnist-clip]")
+    assert "1 groups are broken" in again.err
+    assert "mss" in again.out
+    assert "vendi-q2" in again.out
 
 
 def test_dry_run_draws_nothing(cli: Cli, tmp_path: Path) -> None:
@@ -146,7 +154,18 @@ def test_dry_run_draws_nothing(cli: Cli, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["methods", "models", "metrics", "prompts", "schedulers", "suites"])
 def test_lists(cli: Cli, kind: str) -> None:
-    assert cli("list", kind).code == 0
+    done = cli("list", kind)
+    assert done.code == 0
+    known = {
+        "methods": "eddy-hutch",
+        "models": "fashion",
+        "metrics": "vendi",
+        "prompts": "fashion-tune",
+        "schedulers": "dpmpp-2m",
+        "suites": "fashion",
+    }
+    assert known[kind] in done.out
+    assert "list" in cli("list", "things").err
 
 
 def test_version_and_help(cli: Cli) -> None:
@@ -186,6 +205,13 @@ BAD: dict[str, tuple[tuple[str, ...], str]] = {
     "reference": (("--metric", "fd[fmnist-clip]", "--reference", "nowhere"), "--reference"),
     "lpips": (("--metric", "lpips"), "alexnet-owt-7be5be79.pth"),
     "fid": (("--metric", "fid", "--reference", "nowhere"), "--reference"),
+    "size": (("--size", "12", "--method", "iid"), "cannot draw"),
+    "scheduler value": (("--scheduler", "ddim:timestep_spacing=foo"), "foo"),
+    "a prompt for a file": (("--prompts", "a dress " * 60), "Error"),
+    "a long model": (("--model", "m" * 300), "Error"),
+    "a long folder": (("--out", "o" * 300), "Error"),
+    "drift of one group": (("--metric", "drift[fmnist-clip]", "--limit", "1", "--method", "iid"), "at least 2 groups"),
+    "weights": (("--metric", "lpips", "--weights", "nowhere"), "--weights"),
     "plug-in": (("--method", "./nothing.py:Mine"), "nothing.py"),
 }
 
@@ -231,6 +257,10 @@ def test_bad_prompt_files(cli: Cli, tmp_path: Path, name: str, text: str, expect
         ("methods: [{pg: {strength: much}}]", "strength"),
         ("methods: []", "methods"),
         ("methods: [./x.py:Mine]", "--allow-code"),
+        ("methods: [{name: ./x.py:Mine}]", "--allow-code"),
+        ("methods: [{name: ./x.py:Mine, parameters: {}}]", "--allow-code"),
+        ("methods: 5", "methods"),
+        ("methods: [3]", "methods"),
         ("steps: {", "line"),
         ("particles: many", "particles"),
     ],
@@ -333,3 +363,83 @@ def test_a_long_prompt_is_said(cli: Cli, tmp_path: Path) -> None:
     done = cli(*quick(tmp_path / "r", "--method", "iid", "--prompts", str(tmp_path / "p.txt")))
     assert done.code == 0
     assert "longer than fmnist-clip reads" in done.err
+
+
+def test_an_edited_plugin_is_another_method(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(PLUGIN)
+    command = quick(tmp_path / "r", "--method", f"{tmp_path}/mine.py:Push")
+    assert cli(*command).code == 0
+    assert "Nothing to draw" in cli(*command).err
+    (tmp_path / "mine.py").write_text(PLUGIN.replace("self.strength *", "2 * self.strength *"))
+    assert "Drew 2 groups" in cli(*command).err
+    assert len(list((tmp_path / "r/samples").iterdir())) == 2
+    (tmp_path / "mine.py").write_text(
+        PLUGIN.replace("class Push", "class Iid")
+        .replace("strength: float", "strength: Nothing")
+        .replace("from dataclasses", "from __future__ import annotations\nfrom dataclasses", 1)
+    )
+    assert "cannot be made" in cli(*quick(tmp_path / "s", "--method", f"{tmp_path}/mine.py:Iid")).err
+
+
+def test_a_plugin_that_raises_anything_is_recorded(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        PLUGIN.replace("return self.strength", "assert False, 'my own mistake'\n        return self.strength")
+    )
+    done = cli(*quick(tmp_path / "r", "--method", "iid", "--method", f"{tmp_path}/mine.py:Push"))
+    assert done.code == 2
+    assert "my own mistake" in done.err
+    assert set(pd.read_csv(tmp_path / "r/scores.csv")["method"]) == {"iid"}
+
+
+def test_a_refused_run_changes_nothing(cli: Cli, tmp_path: Path) -> None:
+    out = tmp_path / "r"
+    (tmp_path / "p.yaml").write_text("- {id: a, prompt: dress}\n")
+    (tmp_path / "q.yaml").write_text("- {id: a, prompt: coat}\n")
+    assert cli(*quick(out, "--method", "iid", "--prompts", tmp_path / "p.yaml", "--metric", "clip[fmnist-clip]")).code == 0
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    done = cli(*quick(out, "--method", "iid", "--prompts", tmp_path / "q.yaml"))
+    assert done.code == 2
+    assert "the prompt 'dress'" in done.err
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+
+def test_methods_on_different_prompts_are_said(cli: Cli, tmp_path: Path) -> None:
+    assert cli(*quick(tmp_path / "r", "--method", "iid", "--limit", "3")).code == 0
+    done = cli(*quick(tmp_path / "r", "--method", "pg", "--limit", "2"))
+    assert done.code == 0
+    assert "different prompts" in done.err
+    assert "*" not in done.out.split("Mean over")[0]
+    scored = cli("score", tmp_path / "r", "--metric", "vendi[fmnist-clip]")
+    assert scored.code == 0, scored.err
+
+
+def test_brackets_in_paths_are_shown(cli: Cli, tmp_path: Path) -> None:
+    done = cli(*quick(tmp_path / "b[/x]", "--method", "iid"))
+    assert done.code == 0, done.err
+    assert "b[/x]" in done.out
+
+
+def test_scoring_again_when_what_it_needs_has_changed(cli: Cli, tmp_path: Path) -> None:
+    real = tmp_path / "real"
+    real.mkdir()
+    for k in range(5):
+        Image.fromarray(np.full((8, 8, 3), 40 * k, np.uint8)).save(real / f"{k}.png")
+    command = quick(tmp_path / "r", "--method", "iid", "--metric", "fd[fmnist-clip]", "--reference", real)
+    assert cli(*command).code == 0
+    assert "Nothing to score" in cli(*command).err
+    Image.fromarray(np.full((8, 8, 3), 255, np.uint8)).save(real / "5.png")
+    assert "Nothing to score" not in cli(*command).err
+
+
+@pytest.mark.parametrize("text", ["a: 1", "settings: []", "[]", "suite: {}\nsettings: 3"])
+def test_a_damaged_run_file(cli: Cli, tmp_path: Path, text: str) -> None:
+    (tmp_path / "run.yaml").write_text(text)
+    assert cli("score", tmp_path).code == 2
+    assert cli(*quick(tmp_path, "--method", "iid")).code == 2
+
+
+def test_settings_that_fail_while_drawing_are_listed(cli: Cli, tmp_path: Path) -> None:
+    done = cli(*quick(tmp_path / "r", "--method", "iid", "--steps", "2000"))
+    assert done.code == 2
+    assert done.err.count("Failed:") == 2
+    assert "Traceback" not in done.err

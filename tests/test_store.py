@@ -32,7 +32,7 @@ def group(**changes: Any) -> Group:
 
 def made(path: Path) -> RunFolder:
     folder = RunFolder.prepare(path, SETTINGS)
-    folder.write_run({"settings": SETTINGS})
+    folder.write_run({"suite": {}, "settings": SETTINGS})
     return folder
 
 

@@ -1,4 +1,4 @@
-"""What a sampling method is: a frozen dataclass whose fields are its hyper-parameters, and four hooks with neutral defaults."""
+"""What a sampling method is: a frozen dataclass whose fields are its hyper-parameters, and three hooks with neutral defaults."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ Kernel = Literal["auto", "latent", "denoised", "features"]
 Strength = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
-FADE = 0.1  # share of a window over which its end is faded: an edit stays in a multistep solver's history
+# Guidance is faded at the end of its window: an edit stays in a multistep solver's history.
+FADE_STEPS = 2
+FADE_SIGMA = 0.25
 
 
 @cache
@@ -106,14 +108,14 @@ class Window:
     share: bool = False
 
     def weight(self, state: State) -> float:
-        """1 inside, 0 outside, linear over the last tenth before the end of sampling's side of the interval."""
+        """1 inside and 0 outside; linear towards the end that sampling reaches last: over two steps, or over sb in [a, 1.25 a]."""
         if self.share:
-            edge = max(FADE * (self.high - self.low), 1e-9)
             inside = self.low <= state.share + 1e-9
+            edge = FADE_STEPS / max(state.steps, 1)
             return min(max((self.high - state.share) / edge, 0.0), 1.0) if inside and self.high < 1 else float(inside)
         if not self.low <= state.sigma <= self.high:
             return 0.0
-        return min((state.sigma - self.low) / (FADE * self.low), 1.0) if self.low > 0 else 1.0
+        return min((state.sigma - self.low) / (FADE_SIGMA * self.low), 1.0) if self.low > 0 else 1.0
 
 
 def parse_window(text: str) -> Window:

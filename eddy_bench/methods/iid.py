@@ -13,4 +13,5 @@ class Iid(Method):
     """N independent particles: every hook is neutral."""
 
     name: ClassVar[str] = "iid"
+    citation: ClassVar[str] = "the base sampler"
     summary: ClassVar[str] = "independent samples, the baseline"

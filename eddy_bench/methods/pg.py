@@ -20,7 +20,7 @@ class ParticleGuidance(KernelMethod):
     Latent kernel: c = strength sqrt(1 + sb^2), while sb >= 1 (their coefficient on Stable Diffusion 1.5 is 30).
     Other kernels: c = strength / sigma with sigma = sb / sqrt(1 + sb^2), while sb > 3 (theirs is 8), through one
     pull-back with d x0 / d xb = 1. Bandwidth: the median of each row over log(N - 1). The end of the window is faded
-    over sb in [a, 1.1 a], where the authors cut.
+    over sb in [a, 1.25 a], where the authors cut.
     """
 
     strength: Strength = 1.0

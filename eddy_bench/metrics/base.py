@@ -88,7 +88,7 @@ def parse_metric(text: str, explicit: bool = True) -> Request:
     """A request from `vendi`, `vendi[fmnist-clip]` or `vendi[fmnist-clip]:q=2`.
 
     Raises:
-        UnknownName: no such metric. ParameterError: a parameter it does not have. MetricError: cost counters, which are always there.
+        UnknownName: no such metric. ParameterError: a parameter it does not have. MetricError: an extractor where it takes none. Cost counters are always there and have no request.
 
     """
     match = re.fullmatch(r"([\w-]+)(?:\[([^\[\]]+)\])?(?::(.*))?", text.strip())

@@ -77,6 +77,12 @@ def load_extractor(name: str, weights: Path | None = None) -> Extractor:
     raise UnknownName(unknown("extractor", name, NAMES))
 
 
+def check_extractor(name: str) -> None:
+    """Raise UnknownName for a name that no extractor has; an empty one stands for the model's own."""
+    if name and name not in NAMES and not name.startswith("open_clip:"):
+        raise UnknownName(unknown("extractor", name, NAMES))
+
+
 def _batched(
     images: Sequence[Image.Image], prepare: Callable[[Image.Image], torch.Tensor], network: Callable[[torch.Tensor], torch.Tensor]
 ) -> FLOAT:
@@ -126,8 +132,12 @@ def _open_clip(name: str, weights: Path | None) -> Extractor:
         raise MetricError(
             f"Expected open_clip:MODEL/WEIGHTS, got {name!r}. Weights of {model}: {', '.join(open_clip.list_pretrained_tags_by_model(model)) or 'none'}."
         )
-    if pretrained == "openai" and not model.startswith("RN") and not model.endswith("quickgelu"):
-        raise MetricError(f"OpenAI's weights need the quickgelu variant: open_clip:{model}-quickgelu/openai.")
+    trained = bool((open_clip.get_pretrained_cfg(model, pretrained) or {}).get("quick_gelu", False))
+    if trained != bool((open_clip.get_model_config(model) or {}).get("quick_gelu", False)):
+        other = f"{model}-quickgelu" if trained else model.removesuffix("-quickgelu")
+        raise MetricError(
+            f"The weights {pretrained!r} were trained {'with' if trained else 'without'} QuickGELU: use open_clip:{other}/{pretrained}."
+        )
     files = [weights / f"{model}-{pretrained}{ending}" for ending in (".safetensors", ".pt", ".bin")] if weights else []
     local = next((file for file in files if file.is_file()), None)
     try:
@@ -168,7 +178,7 @@ def _inception(weights: Path | None) -> Extractor:
         network = NoTrainInceptionV3("inception-v3-compat", ["2048"], str(path)).eval()
     except ImportError:
         raise MetricError("The metric 'fid' needs the package torch-fidelity. Install eddy-bench[fid].") from None
-    except (RuntimeError, OSError, KeyError) as error:
+    except Exception as error:
         raise MetricError(f"{path} cannot be read as Inception-v3 weights: {brief(error, 120)}") from None
 
     def prepare(image: Image.Image) -> torch.Tensor:

@@ -35,8 +35,8 @@ class Model:
 
     Args:
         name: as asked for. pipe: a diffusers pipeline. fingerprint: of its weights. guide: images (n, c, h, w) in
-            [-1, 1] to features, for feature kernels. guide_name: what the guide is, for the circularity check.
-        call: extra arguments of every call. family: what metrics this model has by default.
+            [-1, 1] to features, for feature kernels; never a scoring network. call: extra arguments of every call.
+        check_prompt: from a prompt to a warning, or None.
 
     """
 
@@ -44,7 +44,6 @@ class Model:
     pipe: Any
     fingerprint: str = ""
     guide: Callable[[Tensor], Tensor] | None = None
-    guide_name: str = ""
     call: dict[str, Any] = field(default_factory=dict)
     check_prompt: Callable[[str], str | None] = lambda prompt: None
 
@@ -99,6 +98,8 @@ class Model:
             ),
             counted_rows(self.pipe) as rows,
         ):
+            if torch.cuda.is_available():
+                torch.cuda.reset_peak_memory_stats()
             start = _now()
             output = self.pipe(prompt=list(prompts), num_images_per_prompt=particles, generator=generators, **{**self.call, **arguments})
             seconds = _now() - start
@@ -118,7 +119,7 @@ def _now() -> float:
 
 
 def peak_memory_mb() -> float:
-    """Peak memory so far: of the GPU where there is one, else the process's resident set, in MiB."""
+    """Peak memory, MiB: of the GPU since the batch began; without one, of the process so far, which later methods inherit."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**20
     import resource

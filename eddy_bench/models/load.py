@@ -65,10 +65,10 @@ def load_model(
     for part in pipe.components.values():
         if isinstance(part, torch.nn.Module):
             part.requires_grad_(False)
-    model = Model(name, pipe, _fingerprint(folder) if folder.exists() else f"{name}@{_commit(pipe)}")
+    model = Model(name, pipe, _fingerprint(folder) if folder.exists() else f"{name}@{_commit(name, revision)}")
     if embedded:
         guide = load_network(GuideNetwork(), ASSETS / "guide" / "model.safetensors").to(where)
-        model.guide, model.guide_name = lambda images: guide(to_gray(images)), "guide"
+        model.guide = lambda images: guide(to_gray(images))
         model.check_prompt = _embedded_warning
     return model
 
@@ -99,22 +99,26 @@ def _quiet_transformers() -> None:
     transformers_logging.disable_progress_bar()
 
 
-def _commit(pipe: Any) -> str:
-    path = str(getattr(pipe.config, "_name_or_path", ""))
-    match = re.search(r"snapshots/([0-9a-f]{40})", path)
+def _commit(name: str, revision: str | None) -> str:
+    """The commit of a hub id's snapshot in the local cache."""
+    from huggingface_hub import try_to_load_from_cache
+
+    path = try_to_load_from_cache(name, "model_index.json", revision=revision)
+    match = re.search(r"snapshots/([0-9a-f]{40})", str(path))
     return match[1] if match else "unknown"
 
 
 def _fingerprint(folder: Path) -> str:
-    """sha256 over names, sizes, and the first and last MiB of every file: enough to tell weights apart, fast on large ones."""
+    """sha256 over names, sizes and contents; of files beyond 256 MiB, 256 blocks of 1 MiB spread evenly."""
     digest = hashlib.sha256()
     for path in sorted(file for file in folder.rglob("*") if file.is_file()):
         size = path.stat().st_size
         digest.update(f"{path.relative_to(folder).as_posix()}\x1f{size}\x1f".encode())
+        blocks = -(-size // 2**20)
         with path.open("rb") as file:
-            digest.update(file.read(2**20))
-            file.seek(max(0, size - 2**20))
-            digest.update(file.read())
+            for block in range(blocks) if blocks <= 256 else (k * (blocks - 1) // 255 for k in range(256)):
+                file.seek(block * 2**20)
+                digest.update(file.read(2**20))
     return digest.hexdigest()[:16]
 
 

@@ -153,6 +153,9 @@ def _next_ratio(scheduler: Any, index: int) -> float:
 def _multistep_stretch(scheduler: Any, timestep: Any, index: int) -> float:
     if type(scheduler).__name__ == "SASolverScheduler":
         return 1 + float(scheduler.tau_func(timestep)) ** 2
-    if str(getattr(scheduler.config, "algorithm_type", "")).startswith("sde"):
+    kind = str(getattr(scheduler.config, "algorithm_type", ""))
+    if kind == "sde-dpmsolver":
+        return 2.0
+    if kind == "sde-dpmsolver++":
         return 1 + _next_ratio(scheduler, index)
     return 1.0

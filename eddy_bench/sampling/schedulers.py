@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -29,7 +30,6 @@ SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
     "unipc": ("UniPCMultistepScheduler", {}),
 }
 FLOW_CAPABLE = frozenset({"dpmpp-2m", "dpmpp-2m-sde", "unipc", "flow-euler", "flow-heun"})
-DETERMINISTIC = frozenset(SCHEDULERS) - {"ddpm", "dpmpp-2m-sde", "euler-ancestral", "sa-solver"}
 CALL_ARGUMENTS = {"ddim": {"eta": float}}
 
 
@@ -64,8 +64,9 @@ def set_scheduler(pipe: Any, name: str, parameters: dict[str, Any]) -> dict[str,
             raise UnknownName(unknown("scheduler", name, [*SCHEDULERS, "default"]))
         cls, settings = getattr(diffusers, SCHEDULERS[name][0]), dict(SCHEDULERS[name][1])
     call, config = _split(name, cls, parameters)
-    flow = is_flow(pipe.scheduler)
-    if (flow and name not in FLOW_CAPABLE) or (not flow and cls.__name__ in FLOW):
+    flow, before = is_flow(pipe.scheduler), dict(pipe.scheduler.config)
+    own = cls is type(pipe.scheduler)
+    if (flow and not own and name not in FLOW_CAPABLE) or (not flow and cls.__name__ in FLOW):
         kind = "a flow model" if flow else "a noise-predicting model"
         able = sorted(FLOW_CAPABLE if flow else set(SCHEDULERS) - {"flow-euler", "flow-heun"})
         raise SchedulerError(f"{type(pipe).__name__} is {kind} and cannot take scheduler {name!r}. Use one of: {', '.join(able)}.")
@@ -73,10 +74,14 @@ def set_scheduler(pipe: Any, name: str, parameters: dict[str, Any]) -> dict[str,
         settings |= {
             "prediction_type": "flow_prediction",
             "use_flow_sigmas": True,
-            "flow_shift": getattr(pipe.scheduler.config, "shift", 1.0),
+            "flow_shift": before.get("shift", before.get("flow_shift", 1.0)),
         }
+    if "clip_sample" not in before and name in ("ddim", "ddpm"):
+        settings["clip_sample"] = False  # diffusers' default clips latents to [-1, 1]
     try:
-        pipe.scheduler = cls.from_config(pipe.scheduler.config, **{**settings, **config})
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of deprecated settings that a user asked for by name
+            pipe.scheduler = cls.from_config(pipe.scheduler.config, **{**settings, **config})
     except Exception as error:
         raise SchedulerError(f"Scheduler {name!r} cannot be made from this pipeline's configuration: {brief(error)}") from None
     check_scheduler(pipe.scheduler)

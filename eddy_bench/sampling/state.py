@@ -17,7 +17,7 @@ class State:
     Args:
         particles: xb = x / alpha, (G, N, d). score: grad log p(xb) = -eps / sigma. denoised: E[x0 | xb].
         sigma: noise level sb = sigma / alpha of the particles. share: steps done / steps, in [0, 1).
-        step: steps done. pure_noise: alpha is 0 here, so that xb and sigma stand for a limit: forces that grow as
+        step: steps done. steps: of the whole call. pure_noise: alpha is 0 here, so that xb and sigma stand for a limit: forces that grow as
             1 / alpha must skip this step.
         generators: one per group, for probes. features: map on denoised estimates, or None where the model has none.
 
@@ -29,6 +29,7 @@ class State:
     sigma: float
     share: float = 0.0
     step: int = 0
+    steps: int = 1
     pure_noise: bool = False
     generators: tuple[torch.Generator, ...] = ()
     features: FeatureMap | None = None

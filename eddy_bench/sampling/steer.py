@@ -34,7 +34,8 @@ def steer(
     Args:
         pipe: a diffusers text-to-image pipeline; anything with a `scheduler` works.
         method: what returns the score term g at each step, or chooses noise.
-        particles: rows per prompt. By default it is what the pipeline was called with as `num_images_per_prompt`.
+        particles: rows per prompt. By default it is what the pipeline was called with as `num_images_per_prompt`;
+            pipelines whose `encode_prompt` does not take that (Z-Image) need it here when they draw several prompts at once.
         features: from the shape of one particle to the map that `features` kernels see; None where there is none.
         probes: a generator per prompt for random probes and couplings; by default made from `seed`, anew for each call.
         generator: a generator per row, for pipelines that pass none to `scheduler.step`.

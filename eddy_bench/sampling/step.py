@@ -144,7 +144,7 @@ class SteeredStep:
         particles, eps, denoised = (value.reshape(len(sample) // count, count, -1) for value in coordinates.read(sample, output))
         return State(
             particles=particles, score=eps / -coordinates.sb, denoised=denoised, sigma=coordinates.sb,
-            share=self.position / max(len(self.scheduler.timesteps), 1), step=self.position, pure_noise=coordinates.pure_noise,
+            share=self.position / max(len(self.scheduler.timesteps), 1), step=self.position, steps=max(len(self.scheduler.timesteps), 1), pure_noise=coordinates.pure_noise,
             generators=self.generators(len(particles)), features=self.maps.get(shape),
         )  # fmt: skip
 

@@ -104,12 +104,12 @@ def test_hutchinson_costs_what_it_says() -> None:
 def test_windows() -> None:
     pg = ParticleGuidance()
     assert pg.guidance(state_at(0.9)) is None
-    faded, full = pg.gate(state_at(1.05)), pg.gate(state_at(1.2))
+    faded, full = pg.gate(state_at(1.125)), pg.gate(state_at(1.3))
     assert 0.4 < faded < 0.6
     assert full == 1
     hutch = EddyHutch()
-    inside = [replace(state_at(features=True), share=share) for share in (0.0, 0.1, 0.15)]
-    assert [hutch.gate(state) for state in inside] == [1, 1, 1]
+    inside = [replace(state_at(features=True), share=share, steps=20) for share in (0.0, 0.05, 0.1, 0.15)]
+    assert [hutch.gate(state) for state in inside] == pytest.approx([1, 1, 1, 0.5]), "the end is faded over two steps"
     assert hutch.guidance(replace(inside[0], share=0.2)) is None
     assert parse_window("2..5").weight(state_at(4.0)) == 1
     assert parse_window("2..5").weight(state_at(6.0)) == 0

@@ -160,6 +160,12 @@ def test_weights_that_are_missing_are_named(tmp_path: Path) -> None:
     (tmp_path / ALEXNET).write_bytes(b"not weights")
     with pytest.raises(MetricError, match="cannot be read"):
         load_lpips(tmp_path)
+    for junk in (b"", b"not weights"):
+        (tmp_path / INCEPTION).write_bytes(junk)
+        with pytest.raises(MetricError, match="cannot be read"):
+            load_extractor("inception", tmp_path)
+    with pytest.raises(MetricError, match="RN50-quickgelu"):
+        load_extractor("open_clip:RN50/openai")
     with pytest.raises(MetricError, match="quickgelu"):
         load_extractor("open_clip:ViT-B-32/openai")
     with pytest.raises(UnknownName, match="ViT-B-32"):

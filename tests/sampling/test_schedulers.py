@@ -1,0 +1,79 @@
+"""Schedulers by name, swapped in from a pipeline's configuration."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import diffusers
+import pytest
+
+from eddy_bench.errors import EddyError, ParameterError, SchedulerError, UnknownName
+from eddy_bench.sampling.parameterization import read_coordinates
+from eddy_bench.sampling.schedulers import SCHEDULERS, set_scheduler
+from tests.sampling.test_steer import NOISE, draw, make
+
+
+class Pipe:
+    def __init__(self, scheduler: Any) -> None:
+        self.scheduler = scheduler
+
+
+@pytest.mark.parametrize("name", [name for name in SCHEDULERS if not name.startswith("flow")])
+def test_every_scheduler_draws_from_a_noise_model(name: str) -> None:
+    pipe = make("ddim")
+    before = dict(pipe.scheduler.config)
+    call = set_scheduler(pipe, name, {})
+    assert type(pipe.scheduler).__name__ == SCHEDULERS[name][0]
+    assert pipe.scheduler.config.beta_schedule == before["beta_schedule"]
+    assert draw(pipe, **call).isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["flow-euler", "flow-heun", "unipc", "dpmpp-2m"])
+def test_flow_models_get_flow_capable_ones(name: str) -> None:
+    pipe = make("flow-euler")
+    set_scheduler(pipe, name, {})
+    assert draw(pipe).isfinite().all()
+    with pytest.raises(SchedulerError, match="cannot take"):
+        set_scheduler(make("flow-euler"), "ddim", {})
+    with pytest.raises(SchedulerError, match="cannot take"):
+        set_scheduler(make("ddim"), "flow-euler", {})
+
+
+def test_a_flow_model_keeps_its_own_scheduler_and_shift() -> None:
+    own = diffusers.DPMSolverMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0)
+    pipe = Pipe(own)
+    set_scheduler(pipe, "default", {})
+    assert pipe.scheduler.config.flow_shift == 3.0
+    set_scheduler(pipe, "unipc", {})
+    assert pipe.scheduler.config.flow_shift == 3.0
+
+
+def test_clipping_is_never_switched_on_silently() -> None:
+    for name in ("ddim", "ddpm"):
+        pipe = Pipe(diffusers.EulerDiscreteScheduler(**NOISE))
+        set_scheduler(pipe, name, {})
+        assert not pipe.scheduler.config.clip_sample
+
+
+def test_parameters() -> None:
+    pipe = make("ddim")
+    assert set_scheduler(pipe, "ddim", {"eta": "0.5", "timestep_spacing": "trailing"}) == {"eta": 0.5}
+    assert pipe.scheduler.config.timestep_spacing == "trailing"
+    set_scheduler(pipe, "euler", {"use_karras_sigmas": "true"})
+    assert pipe.scheduler.config.use_karras_sigmas is True
+    wrong: list[tuple[str, dict[str, str], type[EddyError]]] = [
+        ("nothing", {}, UnknownName), ("ddim", {"eta": "2"}, ParameterError), ("ddim", {"x": "1"}, ParameterError),
+        ("euler", {"eta": "1"}, ParameterError), ("euler", {"use_karras_sigmas": "perhaps"}, ParameterError),
+    ]  # fmt: skip
+    for name, parameters, error in wrong:
+        with pytest.raises(error):
+            set_scheduler(pipe, name, parameters)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_both_kinds_of_sde_dpm_solver_have_their_own_stretch() -> None:
+    for kind in ("sde-dpmsolver", "sde-dpmsolver++"):
+        scheduler = diffusers.DPMSolverMultistepScheduler(**NOISE, algorithm_type=kind, final_sigmas_type="sigma_min")
+        scheduler.set_timesteps(10)
+        stretch = read_coordinates(scheduler, scheduler.timesteps[2]).stretch
+        assert stretch == 2.0 if kind == "sde-dpmsolver" else 1 < stretch < 2
