@@ -364,7 +364,7 @@ def export_clip(model: nn.Module, tokenizer: CLIPTokenizer, folder: Path) -> Non
 
 
 def export_pipeline(vae: AutoencoderKL, unet: nn.Module, text: nn.Module, tokenizer: CLIPTokenizer, folder: Path) -> None:
-    scheduler = DDIMScheduler(**NOISE, clip_sample=False, set_alpha_to_one=False, steps_offset=1)
+    scheduler = DDIMScheduler(**NOISE, clip_sample=False, set_alpha_to_one=False, steps_offset=1, timestep_spacing="trailing")
     pipe = StableDiffusionPipeline(
         vae=vae,
         unet=unet,

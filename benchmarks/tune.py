@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from eddy_bench import EddyExact, EddyFd, EddyHutch, Iid, KernelMethod, Method, ParticleGuidance, Repulsion
+from eddy_bench import EddyExact, EddyHutch, Iid, KernelMethod, Method, ParticleGuidance, Repulsion
 from eddy_bench.embedding import predict_attributes
 from eddy_bench.metrics.diversity import pairwise_distance, vendi
 from eddy_bench.metrics.extractors import ASSETS, load_extractor
@@ -29,13 +29,12 @@ from eddy_bench.sampling.schedulers import set_scheduler
 from eddy_bench.statistics import mean_interval
 
 GRID: dict[str, tuple[KernelMethod, tuple[float, ...]]] = {
-    "pg-latent": (ParticleGuidance(kernel="latent"), (0.5, 1, 2, 3, 4, 6)),
-    "repulsion-latent": (Repulsion(kernel="latent"), (2, 4, 8, 16, 24, 32)),
-    "pg-features": (ParticleGuidance(kernel="features"), (0.1, 0.3, 1, 2, 4, 8)),
-    "repulsion-features": (Repulsion(kernel="features"), (0.1, 0.3, 1, 2, 4, 8)),
-    "eddy-exact": (EddyExact(), (-5, 1, 5, 20, 50)),
-    "eddy-hutch": (EddyHutch(), (0.01, 0.03, 0.1, 0.3, 1)),
-    "eddy-fd": (EddyFd(max_coordinates=16), (0.1, 0.3)),
+    "pg-latent": (ParticleGuidance(kernel="latent"), (1, 2, 3, 4)),
+    "repulsion-latent": (Repulsion(kernel="latent"), (8, 16, 24, 36)),
+    "pg-features": (ParticleGuidance(kernel="features"), (0.3, 0.6, 1, 3)),
+    "repulsion-features": (Repulsion(kernel="features"), (0.3, 1, 3)),
+    "eddy-exact": (EddyExact(), (1, 5, 20)),
+    "eddy-hutch": (EddyHutch(), (0.03, 0.1, 0.2, 0.3, 1)),
 }
 CLIP_LOSS = 0.007
 

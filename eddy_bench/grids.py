@@ -32,12 +32,12 @@ def write_grids(folder: RunFolder, labels: Sequence[str]) -> list[Path]:
     for label, groups in by_label.items():
         rows = spread([groups[key] for key in groups if key[1] == 0], MAX_ROWS)
         if rows:
-            paths.append(_save(draw_table([[group] for group in rows], [label]), folder.path / "grids" / f"{label}.png"))
+            paths.append(_save(draw_table([[group] for group in rows]), folder.path / "grids" / f"{label}.png"))
     filled = {label: groups for label, groups in by_label.items() if groups}
     shared = [key for key in next(iter(filled.values()), {}) if key[1] == 0 and all(key in groups for groups in filled.values())]
     if len(filled) > 1 and shared:
         table = [[groups[key] for groups in filled.values()] for key in spread(shared, 8)]
-        paths.append(_save(draw_table(table, list(filled)), folder.path / "grids" / "side-by-side.png"))
+        paths.append(_save(draw_table(table), folder.path / "grids" / "side-by-side.png"))
     return paths
 
 
@@ -48,8 +48,9 @@ def spread(items: list[Item], count: int) -> list[Item]:
     return [items[k * len(items) // count] for k in range(count)]
 
 
-def draw_table(table: list[list[FinishedGroup]], headings: list[str]) -> Image.Image:
-    """One row of pictures per list of groups, captioned with its prompt; headings above the groups."""
+def draw_table(table: list[list[FinishedGroup]]) -> Image.Image:
+    """One row of pictures per list of groups, captioned with its prompt; the methods stand above the groups."""
+    headings = [heading(group) for group in table[0]]
     tile, font = _tile_size(table[0][0]), ImageFont.load_default(13)
     count = table[0][0].group.particles
     block = count * (tile + 2) + GAP
@@ -57,8 +58,8 @@ def draw_table(table: list[list[FinishedGroup]], headings: list[str]) -> Image.I
     width = max(2 * MARGIN + len(headings) * (block + MARGIN), 320)
     canvas = Image.new("RGB", (width, 2 * MARGIN + 22 + height * len(table)), PAPER)
     pen = ImageDraw.Draw(canvas)
-    for column, heading in enumerate(headings):
-        pen.text((MARGIN + column * (block + MARGIN), MARGIN), _fitted(heading, font, block), INK, font)
+    for column, text in enumerate(headings):
+        pen.text((MARGIN + column * (block + MARGIN), MARGIN), _fitted(text, font, block), INK, font)
     for row, groups in enumerate(table):
         top = MARGIN + 22 + row * height
         pen.text((MARGIN, top), _fitted(" ".join(groups[0].group.prompt.split()), font, width - 2 * MARGIN), INK, font)
@@ -67,6 +68,13 @@ def draw_table(table: list[list[FinishedGroup]], headings: list[str]) -> Image.I
                 left = MARGIN + column * (block + MARGIN) + k * (tile + 2)
                 canvas.paste(_scaled(image, tile), (left, top + 18))
     return canvas
+
+
+def heading(group: FinishedGroup) -> str:
+    """A method with its kernel and the other parameters that are not the defaults."""
+    own = group.group
+    others = [part for part in own.parameters.split(",") if part and not part.startswith("kernel=")]
+    return ", ".join([own.method, *([own.kernel] if own.kernel else []), *others])
 
 
 def _tile_size(group: FinishedGroup) -> int:

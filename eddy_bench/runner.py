@@ -30,7 +30,8 @@ class Planned:
     method: Method
     parameters: str
     kernel: str
-    source: str = ""
+    resolved: dict[str, Any]
+    source: str
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,17 @@ def make_plan(suite: Suite, model: Model) -> Plan:
                 f"Method {spec.name!r} needs at least {method.min_particles} particles, got {suite.particles}. Set --particles."
             )
         kernel = method.resolved_kernel(model.has_features)
-        methods.append(Planned(method_label(spec, method), method_name(spec), method, parameter_text(method), kernel, source_digest(spec)))
+        methods.append(
+            Planned(
+                method_label(spec, method),
+                method_name(spec),
+                method,
+                parameter_text(method),
+                kernel,
+                method.resolved(model.has_features).parameters(),
+                source_digest(spec),
+            )
+        )
     doubled = {planned.label for planned in methods if sum(other.label == planned.label for other in methods) > 1}
     if doubled:
         raise ParameterError(f"Method {sorted(doubled)[0]!r} is asked for twice with the same parameters. Drop one.")

@@ -39,7 +39,8 @@ def print_summary(summary: pd.DataFrame, folder: RunFolder, grids: Sequence[Path
     flagged = _small_samples(folder)
     table = Table(
         title=escape(str(folder.path)),
-        caption="Mean over prompts with half the width of its 95% interval. * best of the column (none where samples are too few).",
+        caption="Mean over prompts with half the width of its 95% interval. * best of the column (none where samples are too few)."
+        + (f"\nThrough: {', '.join(seen)}." if (seen := _extractors(columns)) else ""),
         caption_justify="left",
     )
     table.add_column("method", no_wrap=True)
@@ -47,6 +48,7 @@ def print_summary(summary: pd.DataFrame, folder: RunFolder, grids: Sequence[Path
     for column in columns:
         name, _, extractor = column.partition("[")
         arrow = "↑" if METRICS[_bare(column)].higher_is_better else "↓"
+        extractor = extractor if sum(other.partition("[")[0] == name for other in columns) > 1 else ""
         table.add_column(
             f"{'s/image' if name == 'seconds_per_image' else name} {arrow}" + (f"\n{extractor.rstrip(']')}" if extractor else ""),
             justify="right",
@@ -68,6 +70,11 @@ def print_summary(summary: pd.DataFrame, folder: RunFolder, grids: Sequence[Path
         out.print(escape(f"{label:9}{path}"), soft_wrap=True)
     for path in grids or sorted((folder.path / "grids").glob("*.png")):
         out.print(escape(f"{'grid':9}{path}"), soft_wrap=True)
+
+
+def _extractors(columns: Sequence[str]) -> list[str]:
+    """The networks that the columns are seen through, each once."""
+    return list(dict.fromkeys(column.partition("[")[2].rstrip("]") for column in columns if "[" in column))
 
 
 def _bare(column: str) -> str:

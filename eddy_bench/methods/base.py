@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cache
-from typing import Annotated, Any, ClassVar, Literal, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal, Self, get_type_hints
 
 import torch
 from pydantic import Field, TypeAdapter, ValidationError
@@ -66,6 +66,10 @@ class Method:
     def parameters(self) -> dict[str, Any]:
         """The hyper-parameters, in order."""
         return {item.name: getattr(self, item.name) for item in fields(self)}
+
+    def resolved(self, has_features: bool) -> Self:
+        """This method with everything that is left to a default spelled out; it is what a group's key covers."""
+        return self
 
     def resolved_kernel(self, has_features: bool) -> str:
         """The kernel that will be used on a model with or without a guide network; empty when there is none.
@@ -146,7 +150,7 @@ class KernelMethod(Method):
     """A method that guides by a radial kernel between particles.
 
     Args:
-        strength: dimensionless; 0 is off, a negative one attracts.
+        strength: dimensionless; 0 is off, a negative one attracts; None is the value tuned for the kernel (`strengths`).
         kernel: what the kernel sees: `latent` (xb), `denoised` (E[x0 | xb]) or `features` (a guide network on the decoded
             denoised estimate); the last two take d x0 / d xb = 1. `auto` is the method's own choice.
         bandwidth: h in gamma = h^2 (times sb^2 with the latent kernel); None is the method's own rule.
@@ -155,7 +159,7 @@ class KernelMethod(Method):
 
     """
 
-    strength: Strength = 1.0
+    strength: Strength | None = None
     kernel: Kernel = "auto"
     bandwidth: Positive | None = None
     window: str = "auto"
@@ -164,6 +168,7 @@ class KernelMethod(Method):
     guides: ClassVar[bool] = True
     preferred_kernel: ClassVar[str] = "latent"
     windows: ClassVar[dict[str, str]] = {}
+    strengths: ClassVar[dict[str, float]] = {"latent": 1.0, "denoised": 1.0, "features": 1.0}
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -188,6 +193,15 @@ class KernelMethod(Method):
                 f"Method {self.title()!r} asks for kernel=features, but this model has no guide network. Use kernel=latent or kernel=denoised."
             )
         return self.kernel
+
+    def resolved(self, has_features: bool) -> Self:
+        """This method with its kernel and strength spelled out."""
+        kernel = self.resolved_kernel(has_features)
+        return replace(self, kernel=kernel, strength=self.amount(kernel))  # type: ignore[arg-type]
+
+    def amount(self, kernel: str) -> float:
+        """The strength that was set, or the one tuned for a kernel."""
+        return self.strengths[kernel] if self.strength is None else self.strength
 
     def gate(self, state: State) -> float:
         """The weight of this step."""

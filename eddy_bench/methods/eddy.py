@@ -16,7 +16,7 @@ from torch import Tensor
 from eddy_bench.errors import ParameterError
 from eddy_bench.features import Identity
 from eddy_bench.kernels import eddy_field, group_median_bandwidth, noise_bandwidth, rbf, squared_distances
-from eddy_bench.methods.base import Count, KernelMethod, Positive, Strength
+from eddy_bench.methods.base import Count, KernelMethod, Positive
 from eddy_bench.methods.forces import kernel_points
 from eddy_bench.methods.pairs import Pairs
 from eddy_bench.sampling.state import State
@@ -39,6 +39,8 @@ class Eddy(KernelMethod):
 
     citation: ClassVar[str] = "arXiv 2605.06553"
     windows: ClassVar[dict[str, str]] = {"latent": "0..", "denoised": "0%..20%", "features": "0%..20%"}
+    # benchmarks/tuning.csv; the kernel on denoised estimates was not tuned and takes the features kernel's value
+    strengths: ClassVar[dict[str, float]] = {"latent": 20.0, "denoised": 0.1, "features": 0.1}
 
     def guidance(self, state: State) -> Tensor | None:
         """w(sb) psi, (G, N, d)."""
@@ -64,7 +66,7 @@ class Eddy(KernelMethod):
             pairs = Pairs(points, features, values, square, gamma, state.score.to(points), velocity.to(points), self.v_source == "self")
             psi = self.field(pairs, state, scale)
         psi = psi.to(state.particles)
-        found: Tensor = weight * self.strength * state.sigma / (1 + state.sigma**2) ** 0.5 * psi
+        found: Tensor = weight * self.amount(kernel) * state.sigma / (1 + state.sigma**2) ** 0.5 * psi
         return found
 
     closed_form: ClassVar[bool] = False
@@ -84,8 +86,6 @@ class EddyExact(Eddy):
 
     The closed form takes gamma = (h sb)^2 with h^2 = 2 d / log N unless `bandwidth` sets h.
     """
-
-    strength: Strength = 1.0
 
     name: ClassVar[str] = "eddy-exact"
     summary: ClassVar[str] = "EDDY with exact derivatives; keeps each sample's law in the limit of fine steps"
@@ -145,7 +145,6 @@ class EddyFd(Eddy):
 
     """
 
-    strength: Strength = 1.0
     difference_step: Positive = 0.1
     max_coordinates: Count = 256
 
@@ -181,7 +180,6 @@ class EddyHutch(Eddy):
 
     """
 
-    strength: Strength = 1.0
     probes: Count = 25
     difference_step: Positive = 0.1
 

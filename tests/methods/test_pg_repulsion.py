@@ -153,10 +153,11 @@ def test_every_method_keeps_the_contract(cls: type[Method]) -> None:
             assert found is None
             continue
         assert issubclass(cls, KernelMethod)
+        found = cls(strength=1).guidance(replace(state, generators=generators(2)))
         assert found is not None
         assert found.shape == state.particles.shape
         assert torch.isfinite(found).all()
-        again = cls().guidance(replace(state, generators=generators(2)))
+        again = cls(strength=1).guidance(replace(state, generators=generators(2)))
         assert torch.equal(found, again)
         zero = cls(strength=0).guidance(replace(state, generators=generators(2)))
         assert zero is not None
@@ -204,3 +205,18 @@ def test_parameters_are_checked_in_python_too() -> None:
         EddyExact(v_source="other")  # type: ignore[arg-type]
     assert Iid().parameters() == {}
     assert "iid" in method_names()
+
+
+def test_the_default_strength_is_the_one_tuned_for_the_kernel() -> None:
+    for cls in (ParticleGuidance, Repulsion, EddyExact, EddyFd, EddyHutch):
+        for features in (False, True):
+            method = cls()
+            kernel = method.resolved_kernel(features)
+            spelled = method.resolved(features)
+            assert (spelled.kernel, spelled.strength) == (kernel, cls.strengths[kernel])
+            state = replace(state_at(features=features), share=0.0)
+            first = method.guidance(state)
+            second = spelled.guidance(replace(state, generators=generators(2)))
+            assert first is not None
+            assert second is not None
+            assert torch.equal(first, second)
