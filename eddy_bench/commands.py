@@ -182,8 +182,7 @@ def _score(folder: RunFolder, metrics: Sequence[str] | None, reference: str | No
 
     with growing_bar("Scoring") as progress:
         scores = score_folder(folder, metrics, reference, weights, progress)
-    labels = sorted({found.group.label for found in folder.finished()})
-    grids = write_grids(folder, sorted(labels, key=lambda label: label != "iid"))
+    grids = write_grids(folder, scores.labels)
     for note in scores.warnings:
         console(stderr=True).print(f"[yellow]Warning:[/] {escape(note)}", soft_wrap=True)
     print_summary(scores.summary, folder, grids, scores.columns if metrics else ())

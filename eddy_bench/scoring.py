@@ -45,11 +45,12 @@ def default_extractor(model: str) -> str:
 
 @dataclass(frozen=True)
 class Scores:
-    """What scoring gave: the summary, warnings, the metrics' columns, and whether a metric was skipped."""
+    """What scoring gave: the summary, warnings, the metrics' columns, the methods in the table's order, and whether a metric was skipped."""
 
     summary: pd.DataFrame
     warnings: list[str]
     columns: list[str]
+    labels: list[str]
     skipped: bool
 
 
@@ -131,7 +132,7 @@ def score_folder(
     write_text(folder.path / "scores.csv", scores[COLUMNS].to_csv(index=False, lineterminator="\n"))
     summary = summarise(scores, by_label)
     write_text(folder.path / "summary.csv", summary.to_csv(index=False, lineterminator="\n"))
-    return Scores(summary, warnings, [request.column for request in requests], any("skipped" in note for note in warnings))
+    return Scores(summary, warnings, [request.column for request in requests], list(by_label), any("skipped" in note for note in warnings))
 
 
 def _method_order(run: dict[str, Any]) -> Callable[[str], tuple[int, str]]:

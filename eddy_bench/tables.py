@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from eddy_bench.store import RunFolder
 
-WIDE = 150
+WIDE = 154
 SHOWN = ("vendi", "pdist", "attributes", "lpips", "clip", "align", "fd", "fid", "drift", "seconds_per_image", "nfe")
 
 
@@ -106,7 +106,7 @@ def _cell(row: dict[str, Any], column: str, best: float | None) -> str:
     )
     low, high = row.get(f"{column}.low"), row.get(f"{column}.high")
     if low is not None and low == low and high is not None:
-        text += f" ±{(high - low) / 2:.2f}"
+        text += f"±{(high - low) / 2:.2f}"
     return f"[bold green]{text}*[/]" if value == best else text
 
 

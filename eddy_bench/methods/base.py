@@ -68,7 +68,7 @@ class Method:
         return {item.name: getattr(self, item.name) for item in fields(self)}
 
     def resolved(self, has_features: bool) -> Self:
-        """This method with everything that is left to a default spelled out; it is what a group's key covers."""
+        """Everything that is left to a default spelled out; a group's key covers it."""
         return self
 
     def resolved_kernel(self, has_features: bool) -> str:
@@ -195,7 +195,7 @@ class KernelMethod(Method):
         return self.kernel
 
     def resolved(self, has_features: bool) -> Self:
-        """This method with its kernel and strength spelled out."""
+        """The method with its kernel and strength spelled out."""
         kernel = self.resolved_kernel(has_features)
         return replace(self, kernel=kernel, strength=self.amount(kernel))  # type: ignore[arg-type]
 
