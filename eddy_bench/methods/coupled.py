@@ -60,7 +60,7 @@ class Coupled(KernelMethod):
 
     name: ClassVar[str] = "coupled"
     summary: ClassVar[str] = "step noise that repels similar particles; each sample keeps its law exactly; stochastic solvers only"
-    citation: ClassVar[str] = "normalised graph Laplacian (Chung 1997); derivation in docs"
+    citation: ClassVar[str] = "normalised graph Laplacian (Chung 1997); see its docstring"
     cost: ClassVar[str] = "one N x N eigendecomposition per step; features: N forward"
     preferred_kernel: ClassVar[str] = "denoised"
     windows: ClassVar[dict[str, str]] = {"latent": "0..", "denoised": "0..", "features": "0.."}
