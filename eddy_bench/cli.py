@@ -17,6 +17,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 INTERRUPTED = 130
@@ -63,7 +64,10 @@ def run(
     allow_code: Annotated[bool, typer.Option("--allow-code", help="Let a suite file name methods in Python files.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be drawn, and stop.")] = False,
 ) -> None:
-    """Draw the images of a suite, score them and print a table; what is finished already is kept."""
+    """Draw the images of a suite, score them, print a table.
+
+    What is finished already is kept: the same command goes on where it stopped.
+    """
     flags = {
         "model": model, "revision": revision, "variant": variant, "methods": method, "prompts": prompts, "limit": limit, "particles": particles,
         "seeds": seeds, "steps": steps, "scheduler": scheduler, "guidance_scale": guidance_scale, "negative_prompt": negative_prompt, "size": size,
