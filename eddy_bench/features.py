@@ -69,7 +69,7 @@ class NetworkFeatures:
     decode: Callable[[Tensor], Tensor]
     network: Callable[[Tensor], Tensor]
     shape: tuple[int, ...]
-    chunk: int = 256
+    chunk: int = 64
     cost: FeatureCost = field(default_factory=FeatureCost)
 
     def differentiable(self, points: Tensor) -> Tensor:

@@ -30,6 +30,13 @@ def score_row(
     }  # fmt: skip
 
 
+def reference_groups(folder: RunFolder) -> list[FinishedGroup]:
+    """The disjoint i.i.d. set for drift, one image a group."""
+    store = RunFolder(folder.path)
+    store.samples = folder.path / "reference"
+    return list(store.finished())
+
+
 def load_reference(source: str | None, model: str) -> tuple[list[Image.Image], str] | None:
     """Real images to compare with: a folder of PNG or JPEG files, or the embedded model's held-out set; with a name.
 
@@ -104,9 +111,7 @@ def drift_rows(
     scorer: Scorer, request: Request, by_label: dict[str, list[FinishedGroup]], settings: dict[str, Any]
 ) -> list[dict[str, Any]]:
     """Each slot of each method against the disjoint i.i.d. set of the same prompts and seeds."""
-    store = RunFolder(scorer.folder.path)
-    store.samples = scorer.folder.path / "reference"
-    drawn = {(found.group.prompt_id, found.group.seed): found for found in store.finished()}
+    drawn = {(found.group.prompt_id, found.group.seed): found for found in reference_groups(scorer.folder)}
     if not drawn:
         raise MetricError("Metric 'drift' needs the method iid in the run. Add --method iid.")
     extractor = scorer.extractor(request.extractor)

@@ -23,7 +23,7 @@ from eddy_bench.metrics.diversity import mean_similarity, pairwise_distance, ven
 from eddy_bench.metrics.extractors import ASSETS, file_digest, load_lpips
 from eddy_bench.metrics.fidelity import align, clip_score, distinct_attributes
 from eddy_bench.models.attributes import parse
-from eddy_bench.pooled import drift_rows, load_reference, pooled_rows, score_row
+from eddy_bench.pooled import drift_rows, load_reference, pooled_rows, reference_groups, score_row
 from eddy_bench.store import FinishedGroup, RunFolder, write_text
 from eddy_bench.summary import summarise
 
@@ -109,7 +109,9 @@ def score_folder(
     real = load_reference(reference, model)
     requests = resolve_requests(metrics, model, real is not None)
     count = sum(map(len, by_label.values()))
-    advance = progress(count * len({request.extractor for request in requests}))
+    drifting = {request.extractor for request in requests if request.metric.name == "drift"}
+    units = count * len({request.extractor for request in requests}) + len(drifting) * len(reference_groups(folder))
+    advance = progress(units)
     scorer = Scorer(folder, Path(weights) if weights else None, advance)
     rows, warnings = [_cost_rows(groups, settings) for groups in by_label.values()], []
     for request in requests:
