@@ -14,6 +14,7 @@ from eddy_bench.methods.base import Method
 from eddy_bench.models.base import Model
 from eddy_bench.models.load import load_model
 from eddy_bench.prompts import PromptSet, load_prompts
+from eddy_bench.sampling.parameterization import check_stochastic
 from eddy_bench.sampling.schedulers import set_scheduler
 from eddy_bench.store import SETTINGS, Group, RunFolder, group_key
 from eddy_bench.suite import Suite
@@ -89,6 +90,8 @@ def make_plan(suite: Suite, model: Model) -> Plan:
                 f"Method {spec.name!r} needs at least {method.min_particles} particles, got {suite.particles}. Set --particles."
             )
         kernel = method.resolved_kernel(model.has_features)
+        if method.couples_steps:
+            check_stochastic(model.pipe.scheduler, float(model.call.get("eta", 0.0)))
         methods.append(
             Planned(
                 method_label(spec, method),

@@ -212,6 +212,8 @@ BAD: dict[str, tuple[tuple[str, ...], str]] = {
     "a long folder": (("--out", "o" * 300), "Error"),
     "drift of one group": (("--metric", "drift[fmnist-clip]", "--limit", "1", "--method", "iid"), "at least 2 groups"),
     "weights": (("--metric", "lpips", "--weights", "nowhere"), "--weights"),
+    "coupled under a deterministic solver": (("--method", "coupled"), "ddim:eta=1"),
+    "coupled out of range": (("--method", "coupled:strength=2", "--scheduler", "ddim:eta=1"), "strength"),
     "plug-in": (("--method", "./nothing.py:Mine"), "nothing.py"),
 }
 
@@ -443,3 +445,12 @@ def test_settings_that_fail_while_drawing_are_listed(cli: Cli, tmp_path: Path) -
     assert done.code == 2
     assert done.err.count("Failed:") == 2
     assert "Traceback" not in done.err
+
+
+def test_couplings_from_the_command_line(cli: Cli, tmp_path: Path) -> None:
+    methods = [flag for name in ("iid", "antithetic", "lhs", "sobol", "coupled", "pg:init=lhs") for flag in ("--method", name)]
+    done = cli(*quick(tmp_path / "r", "--scheduler", "ddim:eta=1", *methods))
+    assert done.code == 0, done.err
+    images = {path.name: (path / "t-shirt/0/1.png").read_bytes() for path in (tmp_path / "r/samples").iterdir()}
+    assert len(images) == 6
+    assert len(set(images.values())) == 6
