@@ -3,7 +3,7 @@
     python benchmarks/overhead.py [--part NAME ...] [--repeats 5] [--json FILE]
 
 Each line is a ratio A / B: the median over repeats of the ratio within a pair, with its minimum and maximum.
-Parts: run, latent, growth, hutch, paper, help.
+Parts: run, latent, growth, hutch, paper, couplings, help.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from eddy_bench import EddyExact, EddyHutch, Iid, Method, ParticleGuidance, Repulsion, State
+from eddy_bench import Antithetic, Coupled, EddyExact, EddyHutch, Iid, Lhs, Method, ParticleGuidance, Repulsion, Sobol, State
 from eddy_bench.features import NetworkFeatures
 from eddy_bench.kernels import group_median_bandwidth, rbf, squared_distances
 from eddy_bench.methods.pairs import Pairs
@@ -220,6 +220,23 @@ def part_paper(repeats: int) -> None:
     compare("eddy-hutch / pg (features), whole run, N = 4", hutch, pg, repeats, "paper: SDXL 2.6, FLUX 1.24")
 
 
+def part_couplings(repeats: int) -> None:
+    """Couplings of the initial and the step noise against iid under the same solver, N = 4."""
+    model, arguments = model_on(10)
+    for method in (Antithetic(), Lhs(), Sobol()):
+        compare(
+            f"{method.title()} / iid", drawing(model, method, 4, arguments), drawing(model, Iid(), 4, arguments), repeats, "at most 1.05"
+        )
+    model.call["eta"] = 1.0
+    compare(
+        "coupled / iid, DDIM with eta = 1",
+        drawing(model, Coupled(), 4, arguments),
+        drawing(model, Iid(), 4, arguments),
+        repeats,
+        "at most 1.05",
+    )
+
+
 def part_help(repeats: int) -> None:
     """Start-up."""
     ours = lambda: subprocess.run([sys.executable, "-m", "eddy_bench.cli", "--help"], check=True, capture_output=True)  # noqa: E731
@@ -227,7 +244,15 @@ def part_help(repeats: int) -> None:
     compare("eddy-bench --help / python -c 'import typer, rich'", ours, bare, max(repeats, 9), "at most 2")
 
 
-PARTS = {"run": part_run, "latent": part_latent, "growth": part_growth, "hutch": part_hutch, "paper": part_paper, "help": part_help}
+PARTS = {
+    "run": part_run,
+    "latent": part_latent,
+    "growth": part_growth,
+    "hutch": part_hutch,
+    "paper": part_paper,
+    "couplings": part_couplings,
+    "help": part_help,
+}
 
 
 def main() -> None:
