@@ -32,9 +32,7 @@ def score_row(
 
 def reference_groups(folder: RunFolder) -> list[FinishedGroup]:
     """The disjoint i.i.d. set for drift, one image a group."""
-    store = RunFolder(folder.path)
-    store.samples = folder.path / "reference"
-    return list(store.finished())
+    return list(folder.reference().finished())
 
 
 def load_reference(source: str | None, model: str) -> tuple[list[Image.Image], str] | None:

@@ -160,7 +160,7 @@ def find_missing(plan: Plan, folder: RunFolder) -> tuple[list[Group], list[str]]
         try:
             found = folder.load(group.place)
             if found is not None:
-                _check_hashes(found.folder, found.files)
+                found.contents()
         except StoreError as error:
             target = folder.set_aside(group.place)
             said.append(f"{error}; moved to {target}, drawn again")
@@ -172,14 +172,6 @@ def find_missing(plan: Plan, folder: RunFolder) -> tuple[list[Group], list[str]]
             what = "other parameters or another version of the method" if same else f"the prompt {found.group.prompt[:60]!r}"
             raise StoreError(f"{found.folder} was drawn with {what}. Give another --out, or remove {folder.samples / group.label}.")
     return missing, said
-
-
-def _check_hashes(folder: Path, files: dict[str, dict[str, Any]]) -> None:
-    import hashlib
-
-    for name, info in files.items():
-        if hashlib.sha256((folder / name).read_bytes()).hexdigest() != info["sha256"]:
-            raise StoreError(f"{folder / name} differs from its hash")
 
 
 def call_arguments(suite: Suite, model: Model, rows: int) -> dict[str, Any]:
@@ -264,8 +256,7 @@ def draw_reference(plan: Plan, model: Model, folder: RunFolder, advance: Callabl
     from eddy_bench.methods.iid import Iid
 
     suite = plan.suite.model_copy(update={"batch_prompts": plan.suite.batch_prompts * plan.suite.particles, "particles": 1})
-    store = RunFolder(folder.path)
-    store.samples = folder.path / REFERENCE
+    store = folder.reference()
     wanted = [
         Group("iid", REFERENCE, "", "", prompt.id, prompt.text, seed, 1, group_key(**plan.settings, use=REFERENCE, prompt=prompt.text, seed=seed))
         for prompt in plan.prompts.prompts for seed in range(suite.seeds)

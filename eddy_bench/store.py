@@ -67,14 +67,14 @@ class FinishedGroup:
     cost: dict[str, float] = field(default_factory=dict)
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
 
-    def images(self) -> list[Image.Image]:
-        """The particles in order, checked against their hashes.
+    def contents(self) -> list[bytes]:
+        """The image files in order, checked against their hashes.
 
         Raises:
             StoreError: a file is missing or was changed.
 
         """
-        found: list[Image.Image] = []
+        found = []
         for name, expected in self.files.items():
             try:
                 data = (self.folder / name).read_bytes()
@@ -82,9 +82,14 @@ class FinishedGroup:
                 raise StoreError(f"{self.folder / name} cannot be read: {error.strerror}. Run again to redraw it.") from None
             if hashlib.sha256(data).hexdigest() != expected["sha256"]:
                 raise StoreError(f"{self.folder / name} was changed after it was drawn. Run again to redraw it.")
-            image = Image.open(io.BytesIO(data))
+            found.append(data)
+        return found
+
+    def images(self) -> list[Image.Image]:
+        """The particles in order; raises as `contents` does."""
+        found: list[Image.Image] = [Image.open(io.BytesIO(data)) for data in self.contents()]
+        for image in found:
             image.load()
-            found.append(image)
         return found
 
 
@@ -121,6 +126,12 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.samples = path / "samples"
+
+    def reference(self) -> RunFolder:
+        """The same folder with the disjoint i.i.d. set for drift in the place of the samples."""
+        folder = RunFolder(self.path)
+        folder.samples = self.path / "reference"
+        return folder
 
     @classmethod
     def existing(cls, path: Path) -> RunFolder:
