@@ -16,7 +16,16 @@ LIBRARIES = ("torch", "torchvision", "diffusers", "transformers", "torchmetrics"
 
 
 def manifest(fingerprint: str, prompts: PromptSet) -> dict[str, Any]:
-    """Versions, hardware, git commit and weights of a run."""
+    """Versions, hardware, git commit, weights and prompts of a run."""
+    return {
+        **environment(),
+        "weights_fingerprint": fingerprint,
+        "prompts": {"name": prompts.name, "count": len(prompts.prompts), "sha256": prompts.digest},
+    }
+
+
+def environment() -> dict[str, Any]:
+    """Versions, hardware, git commit and the command."""
     import torch
 
     def installed(name: str) -> str:
@@ -34,8 +43,6 @@ def manifest(fingerprint: str, prompts: PromptSet) -> dict[str, Any]:
             "gpus": [torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count())],
         },
         "git_commit": _git_commit(),
-        "weights_fingerprint": fingerprint,
-        "prompts": {"name": prompts.name, "count": len(prompts.prompts), "sha256": prompts.digest},
         "command": " ".join(["eddy-bench", *sys.argv[1:]]),
     }  # fmt: skip
 

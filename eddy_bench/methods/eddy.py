@@ -193,8 +193,8 @@ class EddyHutch(Eddy):
     def field(self, pairs: Pairs, state: State, scale: float | Tensor) -> Tensor:
         """Psi from probes."""
         dimension = pairs.points.shape[-1]
-        signs = [torch.randint(0, 2, (self.probes, dimension), generator=g) * 2 - 1 for g in state.generators]
+        bits = torch.stack([torch.randint(0, 2, (self.probes, dimension), generator=g) for g in state.generators], 1)
         step = self.difference_step * scale
-        directions = torch.stack(signs, 1).to(pairs.points)  # (P, G, d)
+        directions = (bits * 2 - 1).to(pairs.points)  # (P, G, d)
         laplacian = pairs.laplacian(directions, step) / self.probes
         return pairs.stein_field(laplacian, step, self._sign)

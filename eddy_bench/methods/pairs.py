@@ -14,6 +14,7 @@ from eddy_bench.features import FeatureMap, Identity
 from eddy_bench.kernels import force_weights, rbf, squared_distances, weighted_differences
 
 CHUNK_ELEMENTS = 2**24  # shifted points held at once, so that many probes of large latents fit
+CACHED_ELEMENTS = 2**18  # pair values held at once where no network is in between: they stay in the processor's cache
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Pairs:
     def laplacian(self, directions: Tensor, step: float | Tensor) -> Tensor:
         """Sum over directions z of [k(x + e z) - 2 k(x) + k(x - e z)] / e^2 for all pairs, (G, N, N), zero diagonal.
 
-        2 P N forward rows, no backward pass. The sum is taken in float64.
+        2 P N forward rows, no backward pass; none of either through the identity. The sum is taken in float64.
 
         Args:
             directions: (P, G, d), the same for all particles of a group so that their order does not matter.
@@ -54,12 +55,20 @@ class Pairs:
         """
         groups, count, dimension = self.points.shape
         total = -2 * len(directions) * rbf(self.square, self.gamma)
+        if isinstance(self.features, Identity):
+            rate = torch.as_tensor(2 * step / self.gamma, dtype=total.dtype, device=total.device).reshape(-1, 1)  # (G, 1) or (1, 1)
+            for part in directions.split(max(1, CACHED_ELEMENTS // (groups * count**2))):
+                along = torch.einsum("pgd,gnd->pgn", part, self.points).double() * rate
+                near = (self.square + step**2 * part.square().sum(-1)[..., None, None]) / -self.gamma  # (p, G, N, N)
+                ahead = torch.exp(near.sub_(along[..., :, None]).add_(along[..., None, :])).sum(0)  # k at x_i + e z
+                total = total + ahead + ahead.mT  # x_i - e z is to x_j what x_j + e z is to x_i
+            return _without_diagonal(total) / step**2
         for part in directions.split(max(1, CHUNK_ELEMENTS // (2 * groups * count * dimension))):
             shift = step * torch.cat([part, -part])[:, :, None]  # (2 p, G, 1, d)
             moved = self.features.values((self.points + shift).flatten(0, 2)).double().unflatten(0, (-1, count))
             square = squared_distances(moved, self.values.double().repeat(len(shift), 1, 1))
             total = total + rbf(square.unflatten(0, (-1, groups)), self.gamma).sum(0)
-        return (1 - torch.eye(count, dtype=total.dtype, device=total.device)) * total / step**2
+        return _without_diagonal(total) / step**2
 
     def antisymmetric_part(self, step: float | Tensor) -> Tensor:
         """sum_j A_ij s_i = sum_j r_ij <v_ij, s_i> - v_ij <r_ij, s_i>, (G, N, d).
@@ -87,7 +96,9 @@ class Pairs:
         return found
 
     def hessian_part(self, step: float | Tensor) -> Tensor:
-        """sum_j (hess k_ij) v_ij by central differences of the gradient, (G, N, d): 2 N (N - 1) forward and backward rows."""
+        """sum_j (hess k_ij) v_ij by central differences of the gradient, (G, N, d): 2 N (N - 1) forward and backward rows, or none."""
+        if isinstance(self.features, Identity):
+            return self._plain_hessian_part(step)
         groups, count, _ = self.points.shape
         i, j = torch.nonzero(~torch.eye(count, dtype=torch.bool)).to(self.points.device).T  # (N (N - 1),)
         vectors = self.velocity[:, i if self.own_velocity else j]
@@ -107,6 +118,30 @@ class Pairs:
         products = (pulled[0] - pulled[1]) * (length / (2 * step))
         found: Tensor = products.unflatten(1, (count, count - 1)).sum(2)
         return found
+
+    def _plain_hessian_part(self, step: float | Tensor) -> Tensor:
+        """The same differences of the gradient -(2 / gamma) k (delta + h v) through the identity, as matrix products."""
+        length = _length(self.velocity)
+        h = (step / length)[..., 0]  # (G, N), of v_i or v_j
+        centred = self.points - self.points.mean(1, keepdim=True)
+        if self.own_velocity:
+            along = (centred * self.velocity).sum(-1)[..., :, None] - self.velocity @ centred.mT
+            h = h[..., :, None]
+            reach = (self.velocity.square().sum(-1)[..., :, None] * h**2).double()
+        else:
+            along = centred @ self.velocity.mT - (centred * self.velocity).sum(-1)[..., None, :]  # <delta_ij, v_j>
+            h = h[..., None, :]
+            reach = (self.velocity.square().sum(-1)[..., None, :] * h**2).double()
+        shift = 2 * (h * along).double()
+        plus, minus = (_without_diagonal(rbf(self.square + reach + sign * shift, self.gamma)) for sign in (1, -1))
+        scale = -1 / (self.gamma * h)
+        on_delta = (scale * (plus - minus)).to(centred)
+        return weighted_differences(on_delta, centred) + self.on_velocity((scale * h * (plus + minus)).to(centred))
+
+
+def _without_diagonal(values: Tensor) -> Tensor:
+    """(..., N, N) with zeros on the diagonal."""
+    return values * (1 - torch.eye(values.shape[-1], dtype=values.dtype, device=values.device))
 
 
 def _length(vectors: Tensor) -> Tensor:

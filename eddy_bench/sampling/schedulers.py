@@ -65,12 +65,12 @@ def set_scheduler(pipe: Any, name: str, parameters: dict[str, Any]) -> dict[str,
         cls, settings = getattr(diffusers, SCHEDULERS[name][0]), dict(SCHEDULERS[name][1])
     call, config = _split(name, cls, parameters)
     flow, before = is_flow(pipe.scheduler), dict(pipe.scheduler.config)
-    own = cls is type(pipe.scheduler)
-    if (flow and not own and name not in FLOW_CAPABLE) or (not flow and cls.__name__ in FLOW):
+    own = cls is type(pipe.scheduler) or getattr(pipe, "any_prediction", False)
+    if not own and ((flow and name not in FLOW_CAPABLE) or (not flow and cls.__name__ in FLOW)):
         kind = "a flow model" if flow else "a noise-predicting model"
         able = sorted(FLOW_CAPABLE if flow else set(SCHEDULERS) - {"flow-euler", "flow-heun"})
         raise SchedulerError(f"{type(pipe).__name__} is {kind} and cannot take scheduler {name!r}. Use one of: {', '.join(able)}.")
-    if flow and cls.__name__ not in FLOW:
+    if flow and cls.__name__ not in FLOW and not own:
         settings |= {
             "prediction_type": "flow_prediction",
             "use_flow_sigmas": True,

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from eddy_bench import EddyExact, EddyFd, EddyHutch, Method, ParticleGuidance, Repulsion, State, steer
 from eddy_bench.errors import EddyError, ModelError, ParameterError, SchedulerError
-from eddy_bench.models.exact import ExactDenoiser, ExactPipeline, Mixture
+from eddy_bench.models.exact import ExactDenoiser, ExactPipeline
+from eddy_bench.models.mixture import Mixture
 from eddy_bench.sampling.parameterization import read_coordinates
 
 NOISE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
@@ -193,7 +194,7 @@ def test_stochastic_solvers_give_a_strength_the_same_meaning() -> None:
         results = []
         for size in (0.0, 0.02):
             pipe = make("ddim")
-            pipe.denoiser.mixture = wide
+            pipe.denoiser = ExactDenoiser(wide)
             with steer(pipe, Constant(size=size)):
                 results.append(draw(pipe, rows=16, steps=400, eta=eta))
         shifts[eta] = float((results[1] - results[0]).mean())  # the same noise: the difference is the drift alone

@@ -1,0 +1,57 @@
+"""Drawing the groups of an audit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from eddy_bench.audit.plan import Block
+from eddy_bench.methods.base import Method
+from eddy_bench.sampling.noise import stream_seed
+from eddy_bench.sampling.steer import steer
+
+CHUNK_NUMBERS = 2**17  # of N (N + d) per group: groups that are drawn at once stay in the processor's cache
+
+
+def draw_groups(
+    block: Block, method: Method, steps: int, groups: int, seed: int, stream: str, advance: Callable[[int], None] = lambda count: None
+) -> Tensor:
+    """Particles of `groups` groups, (G, N, d), float64.
+
+    The noise belongs to (seed, stream, task, place), never to the method or the step count, so methods are paired and a
+    ladder of step counts starts from the same noise.
+
+    Args:
+        block: task, scheduler and N. stream: `main` for what is paired, another name for a disjoint set.
+        advance: called with group-steps done.
+
+    """
+    pipe, call = block.pipeline()
+    count, dimension = block.particles, block.task.mixture.dimension
+    chunk = max(1, CHUNK_NUMBERS // (count * (count + dimension)))
+    drawn = []
+    for start in range(0, groups, chunk):
+        size = min(chunk, groups - start)
+        generator, probes = (
+            torch.Generator().manual_seed(stream_seed(seed, block.task.name, stream, start, use)) for use in ("noise", "probes")
+        )
+        with steer(pipe, method, particles=count, probes=[probes] * size):
+            drawn.append(
+                pipe(
+                    num_images_per_prompt=size * count,
+                    num_inference_steps=steps,
+                    generator=generator,
+                    dtype=torch.float64,
+                    on_step=lambda: advance(size),
+                    **call,
+                ).images.unflatten(0, (size, count))
+            )
+    return torch.cat(drawn)
+
+
+def draw_truth(block: Block, groups: int, seed: int, stream: str) -> Tensor:
+    """Exact samples in groups of independent particles, (G, N, d)."""
+    generator = torch.Generator().manual_seed(stream_seed(seed, block.task.name, stream, "truth"))
+    return block.task.mixture.sample(groups * block.particles, generator).unflatten(0, (groups, block.particles))

@@ -1,0 +1,192 @@
+"""What an audit draws: tasks, methods, schedulers, step counts and groups."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from eddy_bench import __version__
+from eddy_bench.errors import ParameterError, SchedulerError
+from eddy_bench.methods import build_method, method_name, parameter_text, source_digest
+from eddy_bench.methods.base import Method
+from eddy_bench.models.exact import TIMESTEPS, ExactDenoiser, ExactPipeline, exact_scheduler
+from eddy_bench.models.tasks import DEFAULT_TASKS, Task, load_task
+from eddy_bench.registry import METHODS
+from eddy_bench.sampling.parameterization import check_stochastic
+from eddy_bench.sampling.schedulers import set_scheduler
+from eddy_bench.suite import Named, parse_named
+
+SCHEDULERS = ("ddim", "ddim:eta=1")
+LADDER = (25, 50, 100, 200, 400)
+GROUPS = 2000
+QUICK: dict[str, Any] = {"tasks": ("ring8",), "ladder": (25, 100, 400), "groups": 1000}
+GAIN_MARGIN = 0.1  # modes; of the Vendi score where modes are not counted
+MAX_PARTICLES = 1024
+MAX_GROUPS = 1_000_000
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A method of an audit. label: as on the command line. source: digest of a plug-in's file."""
+
+    label: str
+    name: str
+    parameters: str
+    method: Method
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Block:
+    """What shares one iid baseline: a task under one scheduler, with the methods that are defined there."""
+
+    task: Task
+    scheduler: Named
+    particles: int
+    candidates: tuple[Candidate, ...]
+
+    @property
+    def title(self) -> str:
+        """Task, particles and scheduler."""
+        return f"{self.task.name}, N = {self.particles}, {self.scheduler.text()}"
+
+    def pipeline(self) -> tuple[ExactPipeline, dict[str, Any]]:
+        """The task behind the scheduler, and arguments of the pipeline's call."""
+        return open_pipeline(self.task, self.scheduler)
+
+
+@dataclass(frozen=True)
+class AuditPlan:
+    """An audit: blocks, the ladder of step counts, groups, seed, and the margin of a gain."""
+
+    blocks: tuple[Block, ...]
+    ladder: tuple[int, ...]
+    groups: int
+    seed: int
+    margin: float
+    skipped: tuple[str, ...]
+
+    def key(self, block: Block, steps: int) -> str:
+        """A hash of everything that determines the measurements of a block at one step count."""
+        methods = [[one.name, one.method.resolved(False).parameters(), one.source] for one in block.candidates]
+        parts = [
+            __version__, block.task.name, block.task.digest, block.scheduler.text(), block.particles, methods, steps, self.groups, self.seed
+        ]  # fmt: skip
+        return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()[:16]
+
+
+def open_pipeline(task: Task, scheduler: Named) -> tuple[ExactPipeline, dict[str, Any]]:
+    """A task behind a scheduler, and arguments of the pipeline's call."""
+    pipe = ExactPipeline(ExactDenoiser(task.mixture), exact_scheduler())
+    return pipe, set_scheduler(pipe, scheduler.name, scheduler.parameters)
+
+
+def parse_ladder(text: str) -> tuple[int, ...]:
+    """Step counts from `25,50,100`, ascending.
+
+    >>> parse_ladder("100, 25")
+    (25, 100)
+
+    Raises:
+        ParameterError: not whole numbers, out of range, or twice the same.
+
+    """
+    try:
+        counts = sorted(int(part) for part in text.split(","))
+    except ValueError:
+        raise ParameterError(f"Expected --steps as whole numbers with commas between them, such as 25,50,100, got {text!r}.") from None
+    if counts[0] < 1 or counts[-1] > TIMESTEPS or len(set(counts)) < len(counts):
+        raise ParameterError(f"Expected different --steps from 1 to {TIMESTEPS}, got {text!r}.")
+    return tuple(counts)
+
+
+def make_plan(
+    tasks: Sequence[str] = (),
+    methods: Sequence[str] = (),
+    schedulers: Sequence[str] = (),
+    *,
+    particles: int | None = None,
+    groups: int | None = None,
+    steps: str | None = None,
+    seed: int = 0,
+    margin: float = GAIN_MARGIN,
+    quick: bool = False,
+) -> AuditPlan:
+    """Every block of an audit; what is left out has the default.
+
+    Args:
+        tasks, methods, schedulers: as on the command line. particles: N, or each task's own. groups: per method and step count.
+        steps: the ladder. margin: a gain smaller than this counts as none. quick: one task, three step counts, fewer groups.
+
+    Raises:
+        EddyError: a name or number that cannot be used, or a method that is defined under none of the schedulers.
+
+    """
+    usual = QUICK if quick else {"tasks": DEFAULT_TASKS, "ladder": LADDER, "groups": GROUPS}
+    count = usual["groups"] if groups is None else groups
+    if not 2 <= count <= MAX_GROUPS:
+        raise ParameterError(f"Expected --groups from 2 to {MAX_GROUPS}, got {count}.")
+    if particles is not None and not 1 <= particles <= MAX_PARTICLES:
+        raise ParameterError(f"Expected --particles from 1 to {MAX_PARTICLES}, got {particles}.")
+    if not 0 < margin < float("inf"):
+        raise ParameterError(f"Expected a positive --margin, got {margin}.")
+    candidates = [_candidate(text) for text in (methods or [name for name in METHODS if name != "iid"])]
+    labels = [one.label for one in candidates]
+    _check_distinct("method", labels)
+    loaded = [load_task(name) for name in (tasks or usual["tasks"])]
+    _check_distinct("task", [task.name for task in loaded])
+    named = [parse_named(text) for text in (schedulers or SCHEDULERS)]
+    _check_distinct("scheduler", [spec.text() for spec in named])
+    blocks, skipped, used = [], [], set()
+    for scheduler in named:
+        fitting, problems = _fitting(candidates, loaded[0], scheduler)
+        skipped += [f"{label} is left out under {scheduler.text()}: {reason}" for label, reason in problems.items()]
+        used |= {one.label for one in fitting}
+        if fitting:
+            blocks += [Block(task, scheduler, particles or task.particles, tuple(fitting)) for task in loaded]
+    for one in candidates:
+        if one.label not in used:
+            raise SchedulerError(next(note.partition(": ")[2] for note in skipped if note.startswith(f"{one.label} is left out")))
+        for block in blocks:
+            if block.particles < one.method.min_particles:
+                raise ParameterError(f"Method {one.label!r} needs at least {one.method.min_particles} particles, got {block.particles}.")
+    ladder = tuple(usual["ladder"]) if steps is None else parse_ladder(steps)
+    return AuditPlan(tuple(sorted(blocks, key=lambda block: labels_of(loaded).index(block.task.name))), ladder, count, seed, margin, tuple(skipped))
+
+
+def labels_of(tasks: Sequence[Task]) -> list[str]:
+    """Names, in order."""
+    return [task.name for task in tasks]
+
+
+def _candidate(text: str) -> Candidate:
+    spec = parse_named(text)
+    method = build_method(spec)
+    method.resolved_kernel(False)
+    if spec.name == "iid":
+        raise ParameterError("iid is what every method is compared with in an audit and cannot be one of them. Drop --method iid.")
+    label = method_name(spec) + (f":{changed}" if (changed := parameter_text(method)) else "")
+    return Candidate(label, method_name(spec), parameter_text(method), method, source_digest(spec))
+
+
+def _fitting(candidates: Sequence[Candidate], task: Task, scheduler: Named) -> tuple[list[Candidate], dict[str, str]]:
+    """The methods that are defined under a scheduler, and why others are not."""
+    pipe, call = open_pipeline(task, scheduler)
+    fitting, problems = [], {}
+    for one in candidates:
+        try:
+            if one.method.couples_steps:
+                check_stochastic(pipe.scheduler, float(call.get("eta", 0.0)))
+            fitting.append(one)
+        except SchedulerError as error:
+            problems[one.label] = str(error)
+    return fitting, problems
+
+
+def _check_distinct(kind: str, names: Sequence[str]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise ParameterError(f"The {kind} {name!r} is asked for twice. Drop one.")

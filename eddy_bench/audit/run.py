@@ -1,0 +1,152 @@
+"""Running an audit: what is missing is drawn and measured, what was measured before is read back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from eddy_bench.audit.draw import draw_groups, draw_truth
+from eddy_bench.audit.measure import Baseline, Groups, Measured, Row
+from eddy_bench.audit.plan import AuditPlan, Block
+from eddy_bench.audit.verdict import Verdict, judge_block
+from eddy_bench.errors import EddyError, StoreError
+from eddy_bench.manifest import environment
+from eddy_bench.methods.iid import Iid
+from eddy_bench.statistics import Estimate
+from eddy_bench.store import write_text
+
+MARK = "audit.json"
+PARTS = "parts"
+NOTHING = Estimate(float("nan"), float("nan"), 0)
+
+
+@dataclass(frozen=True)
+class Rung:
+    """A block at one step count: lines of iid, and the methods by label."""
+
+    steps: int
+    iid: tuple[Row, ...]
+    methods: dict[str, Measured]
+
+
+@dataclass(frozen=True)
+class Audited:
+    """A block with all its step counts and verdicts by label. A method that could not be drawn has its reason as text."""
+
+    block: Block
+    rungs: tuple[Rung, ...]
+    verdicts: dict[str, Verdict]
+
+
+def prepare_folder(path: Path, plan: AuditPlan) -> None:
+    """Make the folder of an audit and say what it holds.
+
+    Raises:
+        StoreError: it holds other things, or cannot be written.
+
+    """
+    if path.exists() and not path.is_dir():
+        raise StoreError(f"Expected a folder at {path}, found a file. Give another --out.")
+    if path.is_dir() and any(path.iterdir()) and not (path / MARK).is_file():
+        raise StoreError(f"{path} holds other files and is not an audit's folder. Give another --out.")
+    settings = {
+        "blocks": [[block.task.name, block.scheduler.text(), block.particles, [one.label for one in block.candidates]] for block in plan.blocks],
+        "steps": plan.ladder, "groups": plan.groups, "seed": plan.seed, "margin": plan.margin, **environment(),
+    }  # fmt: skip
+    write_text(path / MARK, json.dumps(settings, indent=1) + "\n")
+
+
+def run_audit(plan: AuditPlan, path: Path, advance: Callable[[int, str], None]) -> list[Audited]:
+    """Every block at every step count, each kept in `parts/` as soon as it is measured.
+
+    Args:
+        path: a prepared folder. advance: called with group-steps done and what is at work.
+
+    """
+    audited = []
+    for block in plan.blocks:
+        rungs = [_kept(plan, block, steps, path) or _measured(plan, block, steps, path, advance) for steps in plan.ladder]
+        ladders = {one.label: [rung.methods[one.label] for rung in rungs] for one in block.candidates}
+        sound = {label: ladder for label, ladder in ladders.items() if not any(measured.problem for measured in ladder)}
+        verdicts = dict(zip(sound, judge_block(plan.ladder, list(sound.values()), plan.margin), strict=True))
+        for label, ladder in ladders.items():
+            reason = next((measured.problem for measured in ladder if measured.problem), "")
+            if reason:
+                verdicts[label] = Verdict(f"not measured: {reason}", (), None, "open")
+        audited.append(Audited(block, tuple(rungs), verdicts))
+    _drop_stale(plan, path)
+    return audited
+
+
+def missing_work(plan: AuditPlan, path: Path) -> int:
+    """Group-steps still to be drawn."""
+    work = 0
+    for block in plan.blocks:
+        missing = [steps for steps in plan.ladder if _kept(plan, block, steps, path) is None]
+        work += sum(missing) * plan.groups * (2 + len(block.candidates))
+    return work
+
+
+def _part(plan: AuditPlan, block: Block, steps: int, path: Path) -> Path:
+    return path / PARTS / f"{plan.key(block, steps)}.json"
+
+
+def _kept(plan: AuditPlan, block: Block, steps: int, path: Path) -> Rung | None:
+    """What was measured before; None where it was not, or where the file is cut short."""
+    try:
+        data = json.loads(_part(plan, block, steps, path).read_text())
+        methods = {
+            label: Measured(
+                np.asarray(found["gain"], np.float64), Estimate(**found["energy"]), Estimate(**found["spread"]), found["slot_p"],
+                tuple(Row(**row) for row in found["rows"]), found["problem"],
+            )
+            for label, found in data["methods"].items()
+        }  # fmt: skip
+        return Rung(steps, tuple(Row(**row) for row in data["iid"]), methods)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _measured(plan: AuditPlan, block: Block, steps: int, path: Path, advance: Callable[[int, str], None]) -> Rung:
+    def draw(method: Any, stream: str, label: str) -> torch.Tensor:
+        return draw_groups(
+            block, method, steps, plan.groups, plan.seed, stream, lambda count: advance(count, f"{block.title}, {steps} steps: {label}")
+        )
+
+    task = block.task
+    base = Baseline(
+        task,
+        Groups.of(task, draw(Iid(), "main", "iid")),
+        Groups.of(task, draw(Iid(), "disjoint", "iid")),
+        *(Groups.of(task, draw_truth(block, plan.groups, plan.seed, stream)) for stream in ("main", "disjoint")),
+    )
+    methods = {}
+    for one in block.candidates:
+        try:
+            particles = draw(one.method, "main", one.label)
+            problem = "" if torch.isfinite(particles).all() else f"the samples are not finite at {steps} steps. Lower the strength."
+        except EddyError as error:
+            problem = str(error)
+        methods[one.label] = Measured(np.empty(0), NOTHING, NOTHING, 1.0, (), problem) if problem else base.measure(particles)
+    rung = Rung(steps, base.rows(), methods)
+    write_text(_part(plan, block, steps, path), _as_json(rung))
+    return rung
+
+
+def _as_json(rung: Rung) -> str:
+    methods = {label: {**asdict(measured), "gain": measured.gain.tolist()} for label, measured in rung.methods.items()}
+    return json.dumps({"iid": [asdict(row) for row in rung.iid], "methods": methods})
+
+
+def _drop_stale(plan: AuditPlan, path: Path) -> None:
+    """Remove parts of other settings: the folder holds one audit."""
+    wanted = {_part(plan, block, steps, path) for block in plan.blocks for steps in plan.ladder}
+    for part in (path / PARTS).glob("*.json"):
+        if part not in wanted:
+            part.unlink()

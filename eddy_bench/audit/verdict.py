@@ -1,0 +1,140 @@
+"""From measurements over a ladder of step counts to a verdict in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from eddy_bench.audit.measure import Measured
+from eddy_bench.distances import shift_of
+from eddy_bench.statistics import Estimate, group_mean, groups_needed, holm
+
+LEVEL = 0.05
+SHIFT_MARGIN = 0.05  # standard deviations of a normal distribution with the same energy coefficient
+SPREAD_MARGIN = 0.05  # relative change of the mean squared Mahalanobis distance
+FITTED = 3  # finest step counts on which the limit of fine steps is fitted
+
+REAL_KEPT = "real gain, marginal kept"
+REAL_MOVED = "real gain, marginal moved"
+VANISHES = "gain vanishes with finer steps"
+UNRESOLVED = "gain persists, cause unresolved"
+NO_GAIN = "no gain"
+NO_GAIN_MOVED = "no gain, marginal moved"
+LOSS = "loss"
+FEW = "not enough groups to tell"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What an audit concludes about a method on one task under one scheduler.
+
+    text: in words. gains: one per step count. limit: the gain extrapolated to endless steps, None with one step count.
+    marginal: `kept`, `moved` or `open` at the finest step count.
+    """
+
+    text: str
+    gains: tuple[Estimate, ...]
+    limit: Estimate | None
+    marginal: str
+
+
+@dataclass(frozen=True)
+class Tests:
+    """Holm-adjusted p-values of one method. gain: against 0, per step count. none: that the finest gain lies within the margin.
+    moved: that the finest marginal differs. kept: that it lies within its margins."""
+
+    gain: tuple[float, ...]
+    none: float
+    moved: float
+    kept: float
+
+
+def limit_gain(steps: Sequence[int], gains: Sequence[np.ndarray[tuple[int], np.dtype[np.float64]]]) -> Estimate | None:
+    """The gain at 1 / steps = 0 by a straight line through the finest step counts, fitted per group; None with one count.
+
+    An artefact of finite steps falls to 0 there; solvers of order one err in proportion to 1 / steps.
+
+    Args:
+        steps: ascending. gains: per group at each of them, (G,).
+
+    """
+    if len(steps) < 2:
+        return None
+    x = 1 / np.asarray(steps[-FITTED:], np.float64)
+    centred = x - x.mean()
+    weights = 1 / len(x) - centred * x.mean() / (centred**2).sum()
+    return group_mean(sum(weight * gain for weight, gain in zip(weights, gains[-FITTED:], strict=True)))
+
+
+def judge_block(steps: Sequence[int], ladders: Sequence[Sequence[Measured]], margin: float) -> list[Verdict]:
+    """Verdicts for the methods of one task and scheduler, corrected for how many there are.
+
+    Args:
+        steps: ascending. ladders: of each method, one measurement per step count. margin: a smaller gain counts as none.
+
+    """
+    gains = [tuple(group_mean(one.gain) for one in ladder) for ladder in ladders]
+    moved = [_moved_p(ladder[-1]) for ladder in ladders]
+    kept = [_kept_p(ladder[-1]) for ladder in ladders]
+    flat = holm([found.difference_p() for ladder in gains for found in ladder])
+    families = zip(holm([ladder[-1].equivalence_p(margin) for ladder in gains]), holm(moved), holm(kept), strict=True)
+    tests = [Tests(tuple(flat[k * len(steps) : (k + 1) * len(steps)]), *found) for k, found in enumerate(families)]
+    return [_judge(steps, ladder, gain, test, margin, len(ladders)) for ladder, gain, test in zip(ladders, gains, tests, strict=True)]
+
+
+def _moved_p(finest: Measured) -> float:
+    """The marginal differs in location and shape, in spread, or in one slot: smallest p-value of three."""
+    energy = finest.energy.difference_p() if finest.energy.value > 0 else 1.0
+    return min(holm([energy, finest.spread.difference_p(), finest.slot_p]))
+
+
+def _kept_p(finest: Measured) -> float:
+    """The marginal is equivalent in both: the larger p-value (intersection-union)."""
+    return max(finest.energy.below_p(SHIFT_MARGIN**2 / 4), finest.spread.equivalence_p(SPREAD_MARGIN))
+
+
+def _judge(
+    steps: Sequence[int], ladder: Sequence[Measured], gains: tuple[Estimate, ...], tests: Tests, margin: float, family: int
+) -> Verdict:
+    finest = gains[-1]
+    limit = limit_gain(steps, [one.gain for one in ladder])
+    slot_moved = ladder[-1].slot_p < LEVEL / family
+    marginal = "kept" if tests.kept < LEVEL and not slot_moved else "moved" if tests.moved < LEVEL else "open"
+    shown = [p < LEVEL for p in tests.gain]
+    needed = ""
+    if tests.none < LEVEL:
+        coarser = any(seen and found.value > margin for seen, found in zip(shown[:-1], gains[:-1], strict=True))
+        text = VANISHES if coarser else NO_GAIN_MOVED if marginal == "moved" else NO_GAIN
+    elif shown[-1] and finest.value < 0:
+        text = LOSS
+    elif shown[-1] and (limit is None or not limit.low > 0):
+        text = UNRESOLVED
+    elif shown[-1] and marginal != "open":
+        text = REAL_KEPT if marginal == "kept" else f"{REAL_MOVED} (by {moved_by(ladder[-1])})"
+    else:
+        text = FEW
+        needed = f" (need about {_needed(finest, ladder[-1], margin, family, shown[-1]):,})"
+    return Verdict(text + needed, gains, limit, marginal)
+
+
+def moved_by(finest: Measured) -> str:
+    """How far a marginal moved: in standard deviations, and in spread."""
+    ratio = 1 + finest.spread.value
+    return f"{max(shift_of(finest.energy.value), 0):.2f} std, spread x{ratio:.2f}" if ratio < 100 else f"spread x{ratio:.0f}"
+
+
+def _needed(gain: Estimate, finest: Measured, margin: float, family: int, gain_shown: bool) -> int:
+    """About how many groups settle what is open, to two digits."""
+    level = LEVEL / family
+    if gain_shown:  # the marginal is what is open
+        shift = groups_needed(finest.energy, SHIFT_MARGIN**2 / 4 - max(finest.energy.value, 0), level)
+        count = max(shift, groups_needed(finest.spread, SPREAD_MARGIN - abs(finest.spread.value), level))
+        if not np.isfinite(count):
+            count = 2 * gain.groups
+    else:
+        count = min(groups_needed(gain, margin - abs(gain.value), level), groups_needed(gain, abs(gain.value), level))
+    count = max(count, 1.1 * gain.groups, 10)
+    scale = 10 ** (len(str(int(count))) - 2)
+    return int(-(-count // scale) * scale)

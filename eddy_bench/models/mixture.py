@@ -1,0 +1,104 @@
+"""Gaussian mixtures: the exact denoiser at every noise level, exact samples, and which component a point belongs to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """A Gaussian mixture with K components in d dimensions, float64.
+
+    Component k has covariance Q_k diag(variances_k) Q_k^T.
+
+    Args:
+        means: (K, d). variances: (K,) for isotropic components, or (K, d). weights: (K,), positive, summing to 1.
+        basis: the eigenvectors Q_k as columns, (K, d, d); None is the coordinate axes.
+
+    """
+
+    means: Tensor
+    variances: Tensor
+    weights: Tensor
+    basis: Tensor | None = None
+
+    @property
+    def dimension(self) -> int:
+        """d."""
+        return self.means.shape[1]
+
+    def denoise(self, x: Tensor, alpha: float, sigma: float) -> Tensor:
+        """E[x0 | x] for x = alpha x0 + sigma eps. (..., d) to (..., d), exact at alpha = 0 too.
+
+        It is the mean over components, weighted by their posterior, of mu_k + alpha C_k (alpha^2 C_k + sigma^2)^-1 (x - alpha mu_k).
+        """
+        posterior = torch.softmax(self._log_joint(x, alpha, sigma), -1)  # (..., K)
+        if self.variances.ndim == 1:
+            gain = alpha * self.variances / (alpha**2 * self.variances + sigma**2)  # (K,)
+            return posterior @ ((1 - alpha * gain)[:, None] * self.means) + (posterior @ gain)[..., None] * x
+        gain = alpha * self.variances / (alpha**2 * self.variances + sigma**2)  # (K, d)
+        moved = gain * self._rotated(x, alpha)
+        if self.basis is not None:
+            moved = (self.basis @ moved[..., None])[..., 0]
+        return (posterior[..., None] * (self.means + moved)).sum(-2)
+
+    def score(self, x: Tensor, sigma: float) -> Tensor:
+        """grad log p at points x of x0 + sigma eps, (..., d); differentiable."""
+        return (self.denoise(x, 1.0, sigma) - x) / sigma**2
+
+    def log_density(self, x: Tensor, sigma: float = 0.0) -> Tensor:
+        """log p at points x of x0 + sigma eps, (...)."""
+        return torch.logsumexp(self._log_joint(x, 1.0, sigma), -1) - self.dimension / 2 * torch.log(x.new_tensor(2 * torch.pi))
+
+    def components(self, x: Tensor) -> Tensor:
+        """The most probable component of each point, (...), int64."""
+        return self._log_joint(x, 1.0, 0.0).argmax(-1)
+
+    def mahalanobis(self, x: Tensor) -> Tensor:
+        """Squared Mahalanobis distance to the most probable component, over d: about 1 for samples of separated components. (...)."""
+        component = self.components(x)[..., None]
+        return self._squares(x, 1.0, 0.0).gather(-1, component)[..., 0] / self.dimension
+
+    def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
+        """(count, d) exact samples."""
+        component = torch.multinomial(self.weights, count, replacement=True, generator=generator)
+        noise = torch.randn(count, self.dimension, dtype=self.means.dtype, generator=generator)
+        scale = self.variances[component].sqrt()
+        moved = noise * (scale if scale.ndim == 2 else scale[:, None])
+        if self.basis is not None:
+            moved = (self.basis[component] @ moved[..., None])[..., 0]
+        return self.means[component] + moved
+
+    def scale(self) -> float:
+        """The mixture's standard deviation: root of the mean squared distance to its mean, per coordinate."""
+        centre = self.weights @ self.means
+        inner = self.variances if self.variances.ndim == 1 else self.variances.mean(1)
+        between = (self.means - centre).square().mean(1)
+        return float((self.weights @ (inner + between)).sqrt())
+
+    def spacing(self) -> float:
+        """The smallest distance between two components' means; with one component, its standard deviation."""
+        return float(torch.pdist(self.means).min()) if len(self.means) > 1 else self.scale()
+
+    def _rotated(self, x: Tensor, alpha: float) -> Tensor:
+        """x - alpha mu_k on component k's axes, (..., K, d)."""
+        offset = x[..., None, :] - alpha * self.means
+        return offset if self.basis is None else (offset[..., None, :] @ self.basis)[..., 0, :]
+
+    def _squares(self, x: Tensor, alpha: float, sigma: float) -> Tensor:
+        """Squared Mahalanobis distances at a noise level, (..., K)."""
+        total = alpha**2 * self.variances + sigma**2
+        if self.variances.ndim == 2:
+            return (self._rotated(x, alpha).square() / total).sum(-1)
+        means = alpha * self.means
+        square = x.square().sum(-1, keepdim=True) + means.square().sum(-1) - 2 * x @ means.mT
+        return square.clamp_min(0) / total
+
+    def _log_joint(self, x: Tensor, alpha: float, sigma: float) -> Tensor:
+        """log w_k + log N(x; alpha mu_k, alpha^2 C_k + sigma^2) without the factor (2 pi)^(-d/2), (..., K)."""
+        total = alpha**2 * self.variances + sigma**2
+        volume = total.log().sum(-1) if total.ndim == 2 else self.dimension * total.log()
+        return self.weights.log() - 0.5 * (self._squares(x, alpha, sigma) + volume)

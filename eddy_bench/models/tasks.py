@@ -1,0 +1,240 @@
+"""Named distributions whose score is known exactly, and distributions from YAML files."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import yaml
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import Tensor
+
+from eddy_bench.errors import SuiteError, UnknownName, unknown
+from eddy_bench.models.attributes import CLASSES, parse
+from eddy_bench.models.mixture import Mixture
+
+IMAGES = Path(__file__).parents[1] / "assets" / "reference" / "train.npz"
+SIDE = 28  # of a Fashion-MNIST image
+PICTURE = 32  # pixels across, as the embedded model's
+KERNEL_STD = 0.2  # of fashion-kde's components, for pixels in [-1, 1]
+MAX_MODES = 64  # with more components than this, counting them says nothing about a group
+MAX_BYTES = 64 * 2**20
+TASKS = {
+    "ring8": "8 modes on a circle of radius 4, standard deviation 0.3",
+    "ring10": "10 modes on the unit circle, variance 0.005, N = 10 (arXiv 2310.13102)",
+    "grid25": "5 x 5 modes at distance 2, standard deviation 0.2",
+    "mixture-64d": "20 random modes in 64 dimensions",
+    "anisotropic": "6 elongated, turned modes with weights from 0.05 to 0.3",
+    "fashion-kde": "kernel density over 2,500 real garments, one Gaussian (std 0.2) per image, those of the prompt's class; fashion-kde:CLASS in an audit",
+}
+DEFAULT_TASKS = ("ring8", "ring10", "grid25", "mixture-64d", "anisotropic")
+
+
+@dataclass(frozen=True)
+class Task:
+    """A known distribution.
+
+    Args:
+        name: as in tables. mixture: of prompts that fix nothing. particles: N when none is asked for. of_prompt: from a prompt to its mixture.
+
+    """
+
+    name: str
+    mixture: Mixture
+    particles: int = 8
+    of_prompt: Callable[[str], Mixture] | None = None
+
+    @property
+    def counts_modes(self) -> bool:
+        """Whether the number of components in a group says how diverse it is."""
+        return 2 <= len(self.mixture.means) <= MAX_MODES
+
+    @property
+    def digest(self) -> str:
+        """Of everything that defines the distribution."""
+        parts = [self.mixture.means, self.mixture.variances, self.mixture.weights, self.mixture.basis]
+        text = b"".join(b"" if part is None else part.numpy().tobytes() + str(tuple(part.shape)).encode() for part in parts)
+        return hashlib.sha256(text).hexdigest()[:16]
+
+    def pictures(self, samples: Tensor) -> list[Image.Image]:
+        """Samples (rows, d) as 8-bit grey pictures: images as they are, points of the plane as a dot, others as a map of their coordinates."""
+        samples = samples.detach().double().cpu()
+        dimension = samples.shape[1]
+        if self.of_prompt is not None:
+            pixels = torch.nn.functional.pad(samples.reshape(-1, SIDE, SIDE), [(PICTURE - SIDE) // 2] * 4, value=-1.0)
+        elif dimension == 2:
+            pixels = 2 * self._dots(samples) - 1
+        else:
+            side = math.ceil(dimension**0.5)
+            filled = torch.nn.functional.pad(samples / (3 * self.mixture.scale()), [0, side**2 - dimension])
+            pixels = torch.nn.functional.interpolate(filled.reshape(-1, 1, side, side), size=(PICTURE, PICTURE))[:, 0]
+        return [Image.fromarray(picture) for picture in ((pixels.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).numpy()]
+
+    def _dots(self, samples: Tensor) -> Tensor:
+        """A Gaussian dot two pixels wide at each sample's place; the frame shows 3 standard deviations each way. (rows, 32, 32)."""
+        axis = torch.linspace(-1, 1, PICTURE, dtype=samples.dtype)
+        place = samples / (3 * self.mixture.scale())
+        x, y = (torch.exp(-0.5 * ((axis - place[:, k : k + 1]) * PICTURE / 4) ** 2) for k in (0, 1))
+        return y.flip(1)[:, :, None] * x[:, None, :]
+
+
+def load_task(name: str) -> Task:
+    """A task by name, or from a YAML file with keys name, means, covariances, weights.
+
+    Raises:
+        UnknownName: neither a task nor a file. SuiteError: a file that is no task.
+
+    """
+    if name in _MAKERS:
+        return _MAKERS[name]()
+    if name.startswith("fashion-kde:"):
+        return _garments(name.partition(":")[2])
+    if Path(name).is_file():
+        return read_task(Path(name))
+    raise UnknownName(unknown("task", name, TASKS) + " Or give a YAML file.")
+
+
+def _equal(means: Tensor, variance: float) -> Mixture:
+    count = len(means)
+    return Mixture(means, torch.full((count,), variance, dtype=torch.float64), torch.full((count,), 1 / count, dtype=torch.float64))
+
+
+def _circle(count: int, radius: float) -> Tensor:
+    angle = torch.arange(count, dtype=torch.float64) * (2 * torch.pi / count)
+    return radius * torch.stack([angle.cos(), angle.sin()], 1)
+
+
+def _ring8() -> Task:
+    return Task("ring8", _equal(_circle(8, 4.0), 0.3**2))
+
+
+def _ring10() -> Task:
+    return Task("ring10", _equal(_circle(10, 1.0), 0.005), particles=10)
+
+
+def _grid25() -> Task:
+    axis = torch.arange(-2, 3, dtype=torch.float64) * 2
+    return Task("grid25", _equal(torch.cartesian_prod(axis, axis), 0.2**2))
+
+
+def _mixture64() -> Task:
+    generator = torch.Generator().manual_seed(64)
+    return Task("mixture-64d", _equal(torch.randn(20, 64, generator=generator, dtype=torch.float64), 0.3**2))
+
+
+def _anisotropic() -> Task:
+    count = 6
+    means = _circle(count, 3.0)
+    angle = torch.arange(count, dtype=torch.float64) * 0.7
+    basis = torch.stack([torch.stack([angle.cos(), -angle.sin()], 1), torch.stack([angle.sin(), angle.cos()], 1)], 1)
+    variances = torch.tensor([[0.6**2, 0.15**2]], dtype=torch.float64).repeat(count, 1)
+    weights = torch.tensor([0.05, 0.1, 0.15, 0.2, 0.2, 0.3], dtype=torch.float64)
+    return Task("anisotropic", Mixture(means, variances, weights, basis))
+
+
+@cache
+def _garment_mixture(garment: int | None) -> Mixture:
+    with np.load(IMAGES) as data:
+        images, labels = data["images"], data["attributes"][:, 0]
+    chosen = images if garment is None else images[labels == garment]
+    return _equal(torch.from_numpy(chosen.reshape(len(chosen), -1) / 127.5 - 1.0), KERNEL_STD**2)
+
+
+def _of_prompt(prompt: str) -> Mixture:
+    return _garment_mixture(parse(prompt).garment)
+
+
+def _garments(garment: str = "") -> Task:
+    named = parse(garment).garment
+    if garment and named is None:
+        raise UnknownName(unknown("garment", garment, [nouns[0] for nouns in CLASSES]))
+    return Task(f"fashion-kde:{garment}" if garment else "fashion-kde", _garment_mixture(named), 4, _of_prompt)
+
+
+_MAKERS: dict[str, Callable[[], Task]] = {
+    "ring8": _ring8, "ring10": _ring10, "grid25": _grid25, "mixture-64d": _mixture64, "anisotropic": _anisotropic,
+    "fashion-kde": partial(_garments, ""),
+}  # fmt: skip
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class TaskFile(BaseModel):
+    """What a task's YAML file holds.
+
+    means: K rows of d numbers. covariances: one variance, K variances, K diagonals of d, or K full d x d matrices.
+    weights: K positive numbers, made to sum to 1; equal when left out.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")]
+    means: Annotated[list[Annotated[list[Finite], Field(min_length=1)]], Field(min_length=1)]
+    covariances: Positive | list[Positive] | list[list[Positive]] | list[list[list[Finite]]]
+    weights: list[Positive] | None = None
+
+
+def read_task(path: Path) -> Task:
+    """A task from a YAML file.
+
+    Raises:
+        SuiteError: not YAML, a missing or unknown key, a number out of range, shapes that do not fit, or a matrix that is no covariance.
+
+    """
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise SuiteError(f"{path} has {path.stat().st_size} bytes; a task may have {MAX_BYTES}.")
+        data = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+        file = TaskFile.model_validate(data)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise SuiteError(f"{path}: not valid YAML: {getattr(error, 'problem', None) or error}.") from None
+    except ValidationError as error:
+        raise SuiteError(f"{path}: {_first_problem(error, data)}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SuiteError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.") from None
+    return Task(file.name, _mixture(file, path))
+
+
+def _first_problem(error: ValidationError, data: Any) -> str:
+    if not isinstance(data, dict):
+        return f"expected the keys {', '.join(TaskFile.model_fields)}, got {type(data).__name__}."
+    problem = error.errors()[0]
+    key = str(problem["loc"][0]) if problem["loc"] else ""
+    if problem["type"] == "extra_forbidden":
+        return unknown("key", key, TaskFile.model_fields)
+    if key == "covariances":
+        return "covariances: expected one positive number, one per mode, a diagonal per mode, or a full matrix per mode, all finite."
+    return f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}."
+
+
+def _mixture(file: TaskFile, path: Path) -> Mixture:
+    count, dimension = len(file.means), len(file.means[0])
+    if any(len(row) != dimension for row in file.means):
+        raise SuiteError(f"{path}: means: expected {dimension} numbers in every row, as in the first.")
+    weights = torch.tensor(file.weights or [1.0] * count, dtype=torch.float64)
+    if len(weights) != count:
+        raise SuiteError(f"{path}: weights: expected {count}, one per mode, got {len(weights)}.")
+    try:
+        covariances = torch.tensor(file.covariances, dtype=torch.float64)
+    except ValueError:
+        covariances = torch.empty(0)
+    shapes = {(): "one number", (count,): "one per mode", (count, dimension): "diagonals", (count, dimension, dimension): "full matrices"}
+    if tuple(covariances.shape) not in shapes:
+        raise SuiteError(f"{path}: covariances: expected one number, or the shape {(count,)}, {(count, dimension)} or {(count, dimension, dimension)}.")
+    means, weights = torch.tensor(file.means, dtype=torch.float64), weights / weights.sum()
+    if covariances.ndim < 3:
+        return Mixture(means, covariances.expand(count) if covariances.ndim == 0 else covariances, weights)
+    if (covariances - covariances.mT).abs().max() > 1e-9 * covariances.abs().max():
+        raise SuiteError(f"{path}: covariances: expected symmetric matrices.")
+    variances, basis = torch.linalg.eigh(covariances)
+    if variances.min() <= 1e-12 * variances.max():
+        raise SuiteError(f"{path}: covariances: expected positive definite matrices, got one with the eigenvalue {float(variances.min()):.3g}.")
+    return Mixture(means, variances, weights, basis)
