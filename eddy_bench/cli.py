@@ -91,8 +91,48 @@ def score(
     score_run(folder, metric, reference, weights)
 
 
+@app.command()
+def audit(
+    method: Annotated[
+        list[str] | None, typer.Option(help="name:key=value,... [default: every registered method]. Repeatable.", show_default=False)
+    ] = None,
+    task: Annotated[
+        list[str] | None,
+        typer.Option(help="A task's name (see list tasks) or a YAML file. [default: every closed-form task]. Repeatable.", show_default=False),
+    ] = None,
+    scheduler: Annotated[
+        list[str] | None, typer.Option(help="name:key=value,... [default: ddim and ddim:eta=1]. Repeatable.", show_default=False)
+    ] = None,
+    particles: Annotated[int | None, typer.Option(help="Particles per group, N. [default: the task's own]", show_default=False)] = None,
+    groups: Annotated[
+        int | None, typer.Option(help="Groups per method and step count. [default: 1500, quick 1000]", show_default=False)
+    ] = None,
+    steps: Annotated[
+        str | None, typer.Option(help="The ladder of step counts. [default: 25,50,100,200,400, quick 25,50,200]", show_default=False)
+    ] = None,
+    margin: Annotated[float, typer.Option(help="A gain below this counts as none, in modes.")] = 0.1,
+    seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
+    out: Annotated[Path, typer.Option(help="The folder for audit.csv, audit.md and audit.png.")] = Path("results/audit"),
+    quick: Annotated[bool, typer.Option("--quick", help="ring8 only, three step counts: under a minute.")] = False,
+    divergence: Annotated[bool, typer.Option("--divergence", help="Measure div(p g) / p by automatic differentiation instead.")] = False,
+) -> None:
+    """Tell a real gain from an artefact of finite steps, and whether each sample keeps its distribution.
+
+    Methods are compared with iid where the score is known exactly, over a ladder of step counts.
+    """
+    from eddy_bench.audit.command import audit_divergence, audit_methods
+
+    if divergence:
+        raise typer.Exit(audit_divergence(task or [], method or [], seed, out))
+    options = {
+        "tasks": task or [], "methods": method or [], "schedulers": scheduler or [], "particles": particles, "groups": groups, "steps": steps,
+        "seed": seed, "margin": margin, "quick": quick,
+    }  # fmt: skip
+    raise typer.Exit(audit_methods(options, out))
+
+
 @app.command(name="list")
-def list_(kind: Annotated[str, typer.Argument(help="methods, models, metrics, prompts, schedulers or suites.")]) -> None:
+def list_(kind: Annotated[str, typer.Argument(help="methods, models, tasks, metrics, prompts, schedulers or suites.")]) -> None:
     """List what can be asked for by name."""
     from eddy_bench.tables import print_list
 
@@ -125,7 +165,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
             sys.exit(0)
         fail(f"{text}. See eddy-bench --help.")
     if code == INTERRUPTED:
-        print("Interrupted. Finished groups are kept; the same command goes on from there.", file=sys.stderr)
+        print("Interrupted. What is finished is kept; the same command goes on from there.", file=sys.stderr)
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -4,50 +4,21 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from eddy_bench.errors import MetricError, UnknownName, unknown
+from eddy_bench.progress import growing_bar, progress_bar
 from eddy_bench.suite import Suite, load_suite
 from eddy_bench.tables import console, print_summary
 
 if TYPE_CHECKING:
     from eddy_bench.runner import Drawn, Plan
     from eddy_bench.store import RunFolder
-
-
-@contextmanager
-def progress_bar(title: str, total: int) -> Iterator[Callable[[int, str], None]]:
-    """A bar on stderr with time left; yields a function of (groups done, what is at work)."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console(stderr=True), transient=False) as bar:
-        task = bar.add_task(title, total=total)
-
-        def advance(count: int, label: str) -> None:
-            bar.update(task, advance=count, description=f"{title} {escape(label)}")
-
-        yield advance
-        bar.update(task, description=title)
-
-
-@contextmanager
-def growing_bar(title: str) -> Iterator[Callable[[int], Callable[[int, str], None]]]:
-    """A bar whose total becomes known inside."""
-    with ExitStack() as stack:
-        yield lambda total: stack.enter_context(progress_bar(title, total))
 
 
 def run_suite(source: str | None, flags: dict[str, Any], out: Path | None, allow_code: bool, dry_run: bool) -> int:

@@ -11,7 +11,7 @@ from torch import Tensor
 from eddy_bench.statistics import Estimate
 
 PLANE_DIRECTIONS = 16
-SPACE_DIRECTIONS = 128
+SPACE_DIRECTIONS = 64
 
 
 def directions(dimension: int) -> Tensor:
@@ -33,12 +33,13 @@ def directions(dimension: int) -> Tensor:
 class Sample:
     """Projected particles of G groups, sorted for O(n log n) distances.
 
-    values: (L, G, N). ordered: (L, G N), ascending. sums: cumulative sums of `ordered`, with a leading 0, (L, G N + 1).
-    within: E|x - x'| of each particle to particles of other groups, (G, N), averaged over the directions.
+    values: (L, G, N). ordered: (L, G N), ascending. order: where each came from. sums: cumulative sums of `ordered`, with a
+    leading 0, (L, G N + 1). within: E|x - x'| of each particle to particles of other groups, (G, N), averaged over the directions.
     """
 
     values: Tensor
     ordered: Tensor
+    order: Tensor
     sums: Tensor
     within: Tensor
 
@@ -51,27 +52,38 @@ class Sample:
     @classmethod
     def of_projections(cls, values: Tensor) -> Sample:
         """From projections (L, G, N)."""
-        ordered = values.flatten(1).sort(-1).values
+        ordered, order = values.flatten(1).sort(-1)
         sums = torch.nn.functional.pad(ordered.cumsum(-1), (1, 0))
+        total = _back(_total_distance(ordered, torch.arange(ordered.shape[1]).expand_as(order), sums), order, values)
         inside = (values[..., :, None] - values[..., None, :]).abs().sum(-1)  # (L, G, N), same group
         others = max((values.shape[1] - 1) * values.shape[2], 1)
-        return cls(values, ordered, sums, ((_total_distance(values, ordered, sums) - inside) / others).mean(0))
+        return cls(values, ordered, order, sums, ((total - inside) / others).mean(0))
 
-    def slot(self, k: int) -> Sample:
-        """Particle k of every group alone."""
-        return Sample.of_projections(self.values[..., k : k + 1])
-
-    def distance_to(self, other: Sample) -> Tensor:
-        """E|x - y| of each particle to the other's, (G, N), averaged over the directions."""
-        return (_total_distance(self.values, other.ordered, other.sums) / other.ordered.shape[1]).mean(0)
+    def slots(self) -> list[Sample]:
+        """Particle k of every group alone, for each k."""
+        return [Sample.of_projections(self.values[..., k : k + 1]) for k in range(self.values.shape[2])]
 
 
-def _total_distance(values: Tensor, ordered: Tensor, sums: Tensor) -> Tensor:
-    """sum_j |v - o_j|, (L, G, N), from sorted o, (L, n)."""
-    flat = values.flatten(1).contiguous()
-    below = torch.searchsorted(ordered, flat)
-    total = flat * (2 * below - ordered.shape[1]) - 2 * sums.gather(1, below) + sums[:, -1:]
-    return total.reshape(values.shape)
+def _across(x: Sample, y: Sample) -> tuple[Tensor, Tensor]:
+    """E|x - y| of each x to all y, and of each y to all x, (G, N) and (H, M), averaged over the directions; by one sort of both."""
+    n, m = x.ordered.shape[1], y.ordered.shape[1]
+    order = torch.cat([x.ordered, y.ordered], -1).argsort(-1)
+    place = torch.empty_like(order).scatter_(-1, order, torch.arange(n + m).expand_as(order))
+    below_x, below_y = place[:, :n] - torch.arange(n), place[:, n:] - torch.arange(m)  # how many of the other are smaller
+    return (
+        _back(_total_distance(x.ordered, below_x, y.sums), x.order, x.values).mean(0) / m,
+        _back(_total_distance(y.ordered, below_y, x.sums), y.order, y.values).mean(0) / n,
+    )
+
+
+def _total_distance(values: Tensor, below: Tensor, sums: Tensor) -> Tensor:
+    """sum_j |v - o_j|, (L, n), where `below` of the o_j are smaller than v and `sums` are cumulative sums of the sorted o."""
+    return values * (2 * below - (sums.shape[1] - 1)) - 2 * sums.gather(1, below) + sums[:, -1:]
+
+
+def _back(sorted_values: Tensor, order: Tensor, like: Tensor) -> Tensor:
+    """From ascending order to the particles' own places, (L, G, N)."""
+    return torch.empty_like(sorted_values).scatter_(-1, order, sorted_values).reshape(like.shape)
 
 
 def energy_coefficient(x: Sample, y: Sample) -> Estimate:
@@ -81,7 +93,7 @@ def energy_coefficient(x: Sample, y: Sample) -> Estimate:
     slightly negative. The standard error is from the groups' contributions, which stays of the right order where the
     distributions are equal.
     """
-    across_x, across_y = x.distance_to(y), y.distance_to(x)
+    across_x, across_y = _across(x, y)
     between = float(across_x.mean())
     value = (2 * between - float(x.within.mean()) - float(y.within.mean())) / (2 * between)
     variance = sum(

@@ -113,7 +113,7 @@ def _cell(row: dict[str, Any], column: str, best: float | None) -> str:
 def print_list(kind: str) -> None:
     """`eddy-bench list`."""
     makers: dict[str, Callable[[], list[tuple[str, ...]]]] = {
-        "methods": _list_methods, "models": _list_models, "metrics": _list_metrics, "prompts": _list_prompts, "schedulers": _list_schedulers, "suites": _list_suites,
+        "methods": _list_methods, "models": _list_models, "tasks": _list_tasks, "metrics": _list_metrics, "prompts": _list_prompts, "schedulers": _list_schedulers, "suites": _list_suites,
     }  # fmt: skip
     if kind not in makers:
         raise UnknownName(unknown("list", kind, makers))
@@ -135,9 +135,16 @@ def _list_models() -> list[tuple[str, ...]]:
 
     return [
         *((name, text, "0.3 s per image on two cores", "eddy_bench/assets/MODEL_CARD.md") for name, text in EMBEDDED.items()),
+        ("exact:TASK", "a distribution whose score is known: a task's name or YAML file (list tasks)", "no network", "eddy_bench/models/tasks.py"),
         ("FOLDER", "any text-to-image pipeline saved by diffusers", "the model's own", "diffusers"),
         ("owner/model", "any text-to-image pipeline on the hub", "the model's own", "its model card"),
     ]
+
+
+def _list_tasks() -> list[tuple[str, ...]]:
+    from eddy_bench.models.tasks import DEFAULT_TASKS, TASKS
+
+    return [(name, text, "" if name in DEFAULT_TASKS else "only when asked for", "") for name, text in TASKS.items()]
 
 
 def _list_metrics() -> list[tuple[str, ...]]:

@@ -15,6 +15,7 @@ ROOT = Path(eddy_bench.__file__).parent
 ORDER = [
     {"errors"},
     {"registry", "prompts", "suite", "kernels", "statistics"},
+    {"distances"},
     {"features", "sampling"},
     {"methods", "models", "metrics"},
     {"store", "manifest"},
@@ -22,6 +23,8 @@ ORDER = [
     {"pooled"},
     {"scoring", "runner"},
     {"tables"},
+    {"progress"},
+    {"audit"},
     {"commands"},
     {"cli"},
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -111,9 +112,21 @@ class Baseline:
     truth: Groups
     other_truth: Groups
 
+    @cached_property
+    def floors(self) -> dict[str, float]:
+        """Each distance between two samples of one distribution."""
+        pairs = {"iid": (self.paired.sample, self.disjoint.sample), "truth": (self.other_truth.sample, self.truth.sample)}
+        energies = {f"energy_to_{name}": energy_coefficient(*pair).value for name, pair in pairs.items()}
+        return {**energies, **{f"sw2_to_{name}": sliced_wasserstein(*pair) for name, pair in pairs.items()}}
+
+    @cached_property
+    def slots(self) -> list[Sample]:
+        """The particle slots of the disjoint set."""
+        return self.disjoint.sample.slots()
+
     def rows(self) -> tuple[Row, ...]:
         """The lines of iid itself: against the truth, and against the disjoint set, which is the floor."""
-        return (*_levels(self.paired), *_marginal_rows(self, self.paired), *_slot_rows(self, self.paired)[1])
+        return (*_levels(self.paired), *_marginal_rows(self, self.paired)[1], *_slot_rows(self, self.paired)[1])
 
     def measure(self, particles: Tensor) -> Measured:
         """A method's groups, (G, N, d), drawn from the noise of the paired ones."""
@@ -125,10 +138,11 @@ class Baseline:
         usual = float(self.paired.spread.mean())
         spread = group_mean((groups.spread - self.paired.spread) / usual)
         slot_p, slots = _slot_rows(self, groups)
-        rows = [*_levels(groups), *gains, *_marginal_rows(self, groups), _row("spread_change", spread), *slots]
+        energy, marginal = _marginal_rows(self, groups)
+        rows = [*_levels(groups), *gains, *marginal, _row("spread_change", spread), *slots]
         return Measured(
             groups.diversity(self.task) - self.paired.diversity(self.task),
-            energy_coefficient(groups.sample, self.disjoint.sample),
+            energy,
             spread,
             slot_p,
             tuple(rows),
@@ -148,29 +162,26 @@ def _shift_row(metric: str, found: Estimate, floor: float) -> Row:
     return Row(metric, shift_of(found.value), shift_of(found.low), shift_of(found.high), shift_of(floor))
 
 
-def _marginal_rows(base: Baseline, groups: Groups) -> list[Row]:
-    """Distances to the truth and to the disjoint iid set, each beside the value between two samples of the same distribution."""
-    to_iid, to_truth = energy_coefficient(groups.sample, base.disjoint.sample), energy_coefficient(groups.sample, base.truth.sample)
-    floors = energy_coefficient(base.paired.sample, base.disjoint.sample), energy_coefficient(base.other_truth.sample, base.truth.sample)
-    rows = [
-        _shift_row("shift_to_iid", to_iid, floors[0].value),
-        _shift_row("shift_to_truth", to_truth, floors[1].value),
-        _row("energy_to_iid", to_iid, floors[0].value),
-        _row("energy_to_truth", to_truth, floors[1].value),
-        Row("sw2_to_iid", sliced_wasserstein(groups.sample, base.disjoint.sample), floor=sliced_wasserstein(base.paired.sample, base.disjoint.sample)),
-        Row("sw2_to_truth", sliced_wasserstein(groups.sample, base.truth.sample), floor=sliced_wasserstein(base.other_truth.sample, base.truth.sample)),
-        _row("spread", group_mean(groups.spread), float(base.truth.spread.mean())),
-    ]  # fmt: skip
-    if base.task.counts_modes:
-        for name, reference in (("iid", base.disjoint), ("truth", base.truth)):
-            statistic, freedom, p = frequency_chi2(groups.counts, reference.counts)
+def _marginal_rows(base: Baseline, groups: Groups) -> tuple[Estimate, list[Row]]:
+    """The energy coefficient to iid; and the distances to the truth and to the disjoint iid set, each beside the value between two samples of one distribution."""
+    rows = [_row("spread", group_mean(groups.spread), float(base.truth.spread.mean()))]
+    energies = {name: energy_coefficient(groups.sample, other.sample) for name, other in (("iid", base.disjoint), ("truth", base.truth))}
+    for name, other in (("iid", base.disjoint), ("truth", base.truth)):
+        energy, floor = energies[name], base.floors[f"energy_to_{name}"]
+        rows += [
+            _shift_row(f"shift_to_{name}", energy, floor),
+            _row(f"energy_to_{name}", energy, floor),
+            Row(f"sw2_to_{name}", sliced_wasserstein(groups.sample, other.sample), floor=base.floors[f"sw2_to_{name}"]),
+        ]
+        if base.task.counts_modes:
+            statistic, freedom, p = frequency_chi2(groups.counts, other.counts)
             rows += [Row(f"mode_chi2_to_{name}", statistic, floor=freedom), Row(f"mode_chi2_to_{name}_p", p)]
-    return rows
+    return energies["iid"], rows
 
 
 def _slot_rows(base: Baseline, groups: Groups) -> tuple[float, list[Row]]:
-    """The smallest Holm-adjusted p-value over the particle slots, and the largest slot's distance to iid."""
-    slots = [energy_coefficient(groups.sample.slot(k), base.disjoint.sample) for k in range(groups.sample.values.shape[2])]
+    """The smallest Holm-adjusted p-value over the particle slots, and the largest distance of a slot to the same one of iid."""
+    slots = [energy_coefficient(own, other) for own, other in zip(groups.sample.slots(), base.slots, strict=True)]
     smallest = min(holm([found.difference_p() if found.value > 0 else 1.0 for found in slots]))
     worst = max(slots, key=lambda found: found.value)
     return smallest, [_shift_row("slot_shift_to_iid_max", worst, float("nan")), Row("slot_shift_to_iid_p", smallest)]

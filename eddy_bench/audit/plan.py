@@ -21,8 +21,8 @@ from eddy_bench.suite import Named, parse_named
 
 SCHEDULERS = ("ddim", "ddim:eta=1")
 LADDER = (25, 50, 100, 200, 400)
-GROUPS = 2000
-QUICK: dict[str, Any] = {"tasks": ("ring8",), "ladder": (25, 100, 400), "groups": 1000}
+GROUPS = 1500
+QUICK: dict[str, Any] = {"tasks": ("ring8",), "ladder": (25, 50, 200), "groups": 1000}
 GAIN_MARGIN = 0.1  # modes; of the Vendi score where modes are not counted
 MAX_PARTICLES = 1024
 MAX_GROUPS = 1_000_000
@@ -148,18 +148,15 @@ def make_plan(
         if fitting:
             blocks += [Block(task, scheduler, particles or task.particles, tuple(fitting)) for task in loaded]
     for one in candidates:
-        if one.label not in used:
+        if methods and one.label not in used:
             raise SchedulerError(next(note.partition(": ")[2] for note in skipped if note.startswith(f"{one.label} is left out")))
         for block in blocks:
             if block.particles < one.method.min_particles:
                 raise ParameterError(f"Method {one.label!r} needs at least {one.method.min_particles} particles, got {block.particles}.")
     ladder = tuple(usual["ladder"]) if steps is None else parse_ladder(steps)
-    return AuditPlan(tuple(sorted(blocks, key=lambda block: labels_of(loaded).index(block.task.name))), ladder, count, seed, margin, tuple(skipped))
-
-
-def labels_of(tasks: Sequence[Task]) -> list[str]:
-    """Names, in order."""
-    return [task.name for task in tasks]
+    names = [task.name for task in loaded]
+    by_task = sorted(blocks, key=lambda block: names.index(block.task.name))
+    return AuditPlan(tuple(by_task), ladder, count, seed, margin, tuple(skipped))
 
 
 def _candidate(text: str) -> Candidate:

@@ -23,6 +23,7 @@ from eddy_bench.store import write_text
 
 MARK = "audit.json"
 PARTS = "parts"
+NOT_MEASURED = "not measured"
 NOTHING = Estimate(float("nan"), float("nan"), 0)
 
 
@@ -78,7 +79,7 @@ def run_audit(plan: AuditPlan, path: Path, advance: Callable[[int, str], None]) 
         for label, ladder in ladders.items():
             reason = next((measured.problem for measured in ladder if measured.problem), "")
             if reason:
-                verdicts[label] = Verdict(f"not measured: {reason}", (), None, "open")
+                verdicts[label] = Verdict(f"{NOT_MEASURED}: {reason}")
         audited.append(Audited(block, tuple(rungs), verdicts))
     _drop_stale(plan, path)
     return audited

@@ -27,28 +27,32 @@ FEW = "not enough groups to tell"
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What an audit concludes about a method on one task under one scheduler.
-
-    text: in words. gains: one per step count. limit: the gain extrapolated to endless steps, None with one step count.
-    marginal: `kept`, `moved` or `open` at the finest step count.
-    """
-
-    text: str
-    gains: tuple[Estimate, ...]
-    limit: Estimate | None
-    marginal: str
-
-
-@dataclass(frozen=True)
 class Tests:
-    """Holm-adjusted p-values of one method. gain: against 0, per step count. none: that the finest gain lies within the margin.
-    moved: that the finest marginal differs. kept: that it lies within its margins."""
+    """Holm-adjusted p-values of one method.
+
+    gain: of no gain, per step count. none: of a finest gain beyond the margin. moved: of the finest marginal being iid's.
+    kept: of it lying beyond its margins. So a small `gain` shows a gain, a small `none` its absence.
+    """
 
     gain: tuple[float, ...]
     none: float
     moved: float
     kept: float
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What an audit concludes about a method on one task under one scheduler.
+
+    text: in words. gains: one per step count. limit: the gain extrapolated to endless steps, None with one step count.
+    marginal: `kept`, `moved` or `open` at the finest step count. tests: the p-values behind it, None where nothing could be measured.
+    """
+
+    text: str
+    gains: tuple[Estimate, ...] = ()
+    limit: Estimate | None = None
+    marginal: str = "open"
+    tests: Tests | None = None
 
 
 def limit_gain(steps: Sequence[int], gains: Sequence[np.ndarray[tuple[int], np.dtype[np.float64]]]) -> Estimate | None:
@@ -116,7 +120,7 @@ def _judge(
     else:
         text = FEW
         needed = f" (need about {_needed(finest, ladder[-1], margin, family, shown[-1]):,})"
-    return Verdict(text + needed, gains, limit, marginal)
+    return Verdict(text + needed, gains, limit, marginal, tests)
 
 
 def moved_by(finest: Measured) -> str:

@@ -1,0 +1,133 @@
+"""Whether a guidance keeps one particle's density: div(p g) / p by automatic differentiation, on densities known exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from eddy_bench.errors import ParameterError
+from eddy_bench.methods.base import KernelMethod, Method
+from eddy_bench.methods.eddy import Eddy, EddyExact, EddyFd, EddyHutch
+from eddy_bench.models.tasks import Task
+from eddy_bench.sampling.noise import stream_seed
+from eddy_bench.sampling.state import State
+
+GROUPS = 24
+DRAWS = 24  # of a method's random probes
+LEVELS = (0.1, 0.5)  # noise levels, in standard deviations of the task
+FREE = 1e-6  # relative residual below which a field is divergence-free up to rounding
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """What was found for one method on one task at one noise level, relative to the size of the terms.
+
+    residual: root mean square of div(p g) / p over points and probe draws. mean_residual: of its mean over probe draws,
+    with mean_error, the part of it that the draws' own spread explains. halved_step: the mean residual with half the difference step; NaN where there is none.
+    """
+
+    task: str
+    method: str
+    params: str
+    sigma: float
+    residual: float
+    mean_residual: float
+    mean_error: float
+    halved_step: float
+
+    @property
+    def verdict(self) -> str:
+        """In words."""
+        if self.residual < FREE:
+            return "divergence-free"
+        if self.mean_residual < FREE or self.mean_residual < 2 * self.mean_error:
+            return "divergence-free in the mean over probes"
+        if self.halved_step < self.mean_residual / 3:
+            return "divergence-free as the difference step goes to 0"
+        return "not divergence-free"
+
+
+def default_methods() -> list[Eddy]:
+    """Every form of EDDY with every sign of the divergence term and source of the velocity."""
+    forms: tuple[type[Eddy], ...] = (EddyExact, EddyFd, EddyHutch)
+    return [form(kernel="latent", v_source=source, div_sign=sign) for form in forms for sign in ("derived", "published") for source in ("others", "self")]  # type: ignore[arg-type]
+
+
+def check_guides(methods: Sequence[Method]) -> list[KernelMethod]:
+    """The methods, with their kernel on latents and no window.
+
+    Raises:
+        ParameterError: one of them does not guide.
+
+    """
+    found = []
+    for method in methods:
+        if not (isinstance(method, KernelMethod) and method.guides):
+            raise ParameterError(f"Method {method.title()!r} adds no drift, so there is no divergence to measure. Use one that guides, such as eddy-exact or pg.")
+        found.append(replace(method, kernel="latent", window="0.."))
+    return found
+
+
+def measure_divergence(task: Task, method: KernelMethod, params: str, level: float, seed: int = 0) -> Divergence:
+    """The residual of one method on one task.
+
+    Args:
+        params: as shown. level: noise, in standard deviations of the task. seed: of the points and the probes.
+
+    """
+    random = "probes" in method.parameters() or getattr(method, "max_coordinates", task.mixture.dimension) < task.mixture.dimension
+    residuals, size = _residuals(task, method, level, seed, DRAWS if random else 1)
+    mean = residuals.mean(0)
+    error = float((residuals.var(0) / len(residuals)).mean().sqrt()) if len(residuals) > 1 else 0.0
+    halved = float("nan")
+    if "difference_step" in method.parameters():
+        finer = replace(method, difference_step=method.difference_step / 2)  # type: ignore[attr-defined]
+        again, finer_size = _residuals(task, finer, level, seed, DRAWS if random else 1)
+        halved = float(again.mean(0).square().mean().sqrt()) / finer_size
+    return Divergence(
+        task.name, method.title(), params, level * task.mixture.scale(), float(residuals.square().mean().sqrt()) / size,
+        float(mean.square().mean().sqrt()) / size, error / size, halved,
+    )  # fmt: skip
+
+
+def _residuals(task: Task, method: KernelMethod, level: float, seed: int, draws: int) -> tuple[Tensor, float]:
+    """div(p g) / p at the first particle of each group for each draw of the probes, (draws, G), and the size of its terms."""
+    mixture, sigma = task.mixture, level * task.mixture.scale()
+    generator = torch.Generator().manual_seed(stream_seed(seed, task.name, "divergence"))
+    clean = mixture.sample(GROUPS * task.particles, generator).unflatten(0, (GROUPS, task.particles))
+    particles = clean + sigma * torch.randn(clean.shape, generator=generator, dtype=torch.float64)
+    found, sizes = [], []
+    for draw in range(draws):
+        residual, size = _divergence(_field(mixture.score, method, particles, sigma, seed + draw), particles[:, 0], mixture.score, sigma)
+        found.append(residual)
+        sizes.append(size)
+    return torch.stack(found), float(torch.stack(sizes).square().mean().sqrt().clamp_min(1e-300))
+
+
+def _field(score: Callable[[Tensor, float], Tensor], method: Method, particles: Tensor, sigma: float, seed: int) -> Callable[[Tensor], Tensor]:
+    """The guidance on the first particle of every group as a function of where it is, the others and the probes fixed."""
+
+    def field(first: Tensor) -> Tensor:
+        x = torch.cat([first[:, None], particles[:, 1:]], 1)
+        s = score(x, sigma)
+        probes = tuple(torch.Generator().manual_seed(stream_seed(seed, str(group), "probes")) for group in range(len(x)))
+        guidance = method.guidance(State(x, s, x + sigma**2 * s, sigma, generators=probes))
+        return torch.zeros_like(first) if guidance is None else guidance[:, 0]
+
+    return field
+
+
+def _divergence(
+    field: Callable[[Tensor], Tensor], points: Tensor, score: Callable[[Tensor, float], Tensor], sigma: float
+) -> tuple[Tensor, Tensor]:
+    """div g + <s, g> at points (G, d), and the sum of the absolute values of its terms; (G,) each."""
+    points = points.detach().requires_grad_()
+    with torch.enable_grad():
+        value = field(points)
+        slopes = [torch.autograd.grad(value[:, k].sum(), points, retain_graph=True)[0][:, k] for k in range(points.shape[1])]
+    terms = torch.stack(slopes, 1).detach()
+    along = score(points.detach(), sigma) * value.detach()
+    return (terms + along).sum(1), (terms.abs() + along.abs()).sum(1)

@@ -1,0 +1,75 @@
+"""The figure of an audit: the gain and the marginal of every method against the number of steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from eddy_bench.audit.plan import AuditPlan
+from eddy_bench.audit.run import Audited
+from eddy_bench.audit.tables import measure_name, value_of
+from eddy_bench.audit.verdict import REAL_KEPT, SHIFT_MARGIN
+
+# Okabe and Ito's colours, told apart by colour-blind readers too.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8A8A00")
+MARKERS = "osD^vPX*"
+FLOOR = 1e-3  # of the logarithmic axis of distances
+
+
+def write_figure(plan: AuditPlan, audited: Sequence[Audited], path: Path) -> None:
+    """One row of panels per task and scheduler: gains left, distance to iid's distribution right. PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 3.1 * len(audited) + 0.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(len(audited), 2, squeeze=False)
+    styles = _styles(audited)
+    for (left, right), found in zip(axes, audited, strict=True):
+        _draw_gains(left, plan, found, styles)
+        _draw_distances(right, plan, found, styles)
+    handles = {label: handle for row in axes for handle, label in zip(*row[0].get_legend_handles_labels(), strict=True)}
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(5, len(handles)), frameon=False, fontsize=9)
+    figure.savefig(path, dpi=120, metadata={"Software": None})
+
+
+def _styles(audited: Sequence[Audited]) -> dict[str, dict[str, Any]]:
+    labels = list(dict.fromkeys(one.label for found in audited for one in found.block.candidates))
+    return {
+        label: {"color": COLOURS[k % len(COLOURS)], "marker": MARKERS[k % len(MARKERS)], "linestyle": ("-", "--", ":")[k // len(COLOURS) % 3]}
+        for k, label in enumerate(labels)
+    }
+
+
+def _prepare(axis: Any, plan: AuditPlan, title: str) -> None:
+    axis.set_xscale("log")
+    axis.set_xticks(plan.ladder, [str(steps) for steps in plan.ladder])
+    axis.minorticks_off()
+    axis.set_xlabel("solver steps")
+    axis.set_title(title, fontsize=10, loc="left")
+    axis.grid(alpha=0.25)
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def _draw_gains(axis: Any, plan: AuditPlan, found: Audited, styles: dict[str, dict[str, Any]]) -> None:
+    _prepare(axis, plan, f"{found.block.title}: gain in {measure_name(found)}")
+    axis.axhspan(-plan.margin, plan.margin, color="#000000", alpha=0.08, linewidth=0)
+    axis.axhline(0, color="#000000", linewidth=0.8)
+    for label, verdict in found.verdicts.items():
+        if verdict.gains:
+            values = [gain.value for gain in verdict.gains]
+            reach = [(gain.high - gain.low) / 2 for gain in verdict.gains]
+            full = {"markerfacecolor": styles[label]["color"] if verdict.text == REAL_KEPT else "white"}
+            axis.errorbar(plan.ladder, values, yerr=reach, label=label, markersize=5, linewidth=1.2, capsize=2, **styles[label], **full)
+
+
+def _draw_distances(axis: Any, plan: AuditPlan, found: Audited, styles: dict[str, dict[str, Any]]) -> None:
+    _prepare(axis, plan, "distance of a particle's distribution to iid's, in standard deviations")
+    axis.set_yscale("log")
+    axis.axhspan(FLOOR, SHIFT_MARGIN, color="#000000", alpha=0.08, linewidth=0)
+    for label, verdict in found.verdicts.items():
+        if verdict.gains:
+            shifts = [max(value_of(rung.methods[label].rows, "shift_to_iid"), FLOOR) for rung in found.rungs]
+            axis.plot(plan.ladder, shifts, markersize=5, linewidth=1.2, markerfacecolor="white", **styles[label])
+    axis.set_ylim(bottom=FLOOR)
