@@ -98,7 +98,9 @@ def audit(
     ] = None,
     task: Annotated[
         list[str] | None,
-        typer.Option(help="A task's name (see list tasks) or a YAML file. [default: every closed-form task]. Repeatable.", show_default=False),
+        typer.Option(
+            help="A task's name (see list tasks) or a YAML file. [default: every closed-form task]. Repeatable.", show_default=False
+        ),
     ] = None,
     scheduler: Annotated[
         list[str] | None, typer.Option(help="name:key=value,... [default: ddim and ddim:eta=1]. Repeatable.", show_default=False)

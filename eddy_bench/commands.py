@@ -25,6 +25,8 @@ def run_suite(source: str | None, flags: dict[str, Any], out: Path | None, allow
     """`eddy-bench run`. Returns the exit code: 2 when a group could not be drawn."""
     if "model" in flags and "scheduler" not in flags and source is None:
         flags = {**flags, "scheduler": "default"}  # another model keeps its own solver
+    if str(flags.get("model", "")).startswith("exact:") and source is None:
+        flags = {"guidance_scale": 1.0, **flags}  # an exact score has no guidance
     suite = load_suite(source, flags, allow_code)
     path = out or Path("results") / suite.name
     _check_early(suite, path)

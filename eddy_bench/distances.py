@@ -67,7 +67,7 @@ class Sample:
 def _across(x: Sample, y: Sample) -> tuple[Tensor, Tensor]:
     """E|x - y| of each x to all y, and of each y to all x, (G, N) and (H, M), averaged over the directions; by one sort of both."""
     n, m = x.ordered.shape[1], y.ordered.shape[1]
-    order = torch.cat([x.ordered, y.ordered], -1).argsort(-1)
+    order = torch.cat([x.ordered, y.ordered], -1).argsort(stable=True, dim=-1)  # ties would lose their places
     place = torch.empty_like(order).scatter_(-1, order, torch.arange(n + m).expand_as(order))
     below_x, below_y = place[:, :n] - torch.arange(n), place[:, n:] - torch.arange(m)  # how many of the other are smaller
     return (
@@ -96,9 +96,7 @@ def energy_coefficient(x: Sample, y: Sample) -> Estimate:
     across_x, across_y = _across(x, y)
     between = float(across_x.mean())
     value = (2 * between - float(x.within.mean()) - float(y.within.mean())) / (2 * between)
-    variance = sum(
-        float((2 * (across - own)).mean(1).var()) / len(own) for across, own in ((across_x, x.within), (across_y, y.within))
-    )
+    variance = sum(float((2 * (across - own)).mean(1).var()) / len(own) for across, own in ((across_x, x.within), (across_y, y.within)))
     return Estimate(value, variance**0.5 / (2 * between), min(len(across_x), len(across_y)))
 
 

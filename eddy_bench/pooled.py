@@ -17,6 +17,8 @@ from eddy_bench.metrics.extractors import ASSETS, Extractor, file_digest
 from eddy_bench.metrics.fidelity import frechet_distance, kernel_distance, precision_recall
 from eddy_bench.store import FinishedGroup, RunFolder
 
+GARMENTS = ("fashion", "exact:fashion-kde")  # models of the same garments
+
 
 def score_row(
     settings: dict[str, Any], group: Any, metric: str, extractor: str, value: float, signature: str, pooled: bool = False
@@ -43,7 +45,7 @@ def load_reference(source: str | None, model: str) -> tuple[list[Image.Image], s
 
     """
     if source is None:
-        if model != "fashion":
+        if model not in GARMENTS:
             return None
         path = ASSETS / "reference" / "test.npz"
         with np.load(path) as data:

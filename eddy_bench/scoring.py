@@ -23,7 +23,7 @@ from eddy_bench.metrics.diversity import mean_similarity, pairwise_distance, ven
 from eddy_bench.metrics.extractors import ASSETS, file_digest, load_lpips
 from eddy_bench.metrics.fidelity import align, clip_score, distinct_attributes
 from eddy_bench.models.attributes import parse
-from eddy_bench.pooled import drift_rows, load_reference, pooled_rows, reference_groups, score_row
+from eddy_bench.pooled import GARMENTS, drift_rows, load_reference, pooled_rows, reference_groups, score_row
 from eddy_bench.store import FinishedGroup, RunFolder, write_text
 from eddy_bench.summary import summarise
 
@@ -33,6 +33,8 @@ COLUMNS = [
     "value", "higher_is_better", "signature",
 ]  # fmt: skip
 EMBEDDED_METRICS = ("vendi", "pdist", "mss", "attributes", "clip", "align", "fd", "kid", "precision", "recall", "drift")
+KDE_METRICS = tuple(name for name in EMBEDDED_METRICS if name != "align")  # it follows the class of a prompt alone
+POINT_METRICS = ("vendi", "pdist", "mss")  # of the pictures of points
 OTHER_METRICS = ("vendi", "pdist", "mss", "lpips", "clip", "fid", "drift")
 OPEN_CLIP = "open_clip:ViT-B-32-quickgelu/openai"
 POOLED_WITH_REFERENCE = ("fd", "fid", "kid", "precision", "recall")
@@ -40,7 +42,14 @@ POOLED_WITH_REFERENCE = ("fd", "fid", "kid", "precision", "recall")
 
 def default_extractor(model: str) -> str:
     """The scoring extractor of a model when none is named."""
-    return "fmnist-clip" if model == "fashion" else OPEN_CLIP
+    return "fmnist-clip" if model in GARMENTS else "pixels" if model.startswith("exact:") else OPEN_CLIP
+
+
+def default_metrics(model: str) -> tuple[str, ...]:
+    """The metrics of a model when none is named."""
+    if model in GARMENTS:
+        return EMBEDDED_METRICS if model == "fashion" else KDE_METRICS
+    return POINT_METRICS if model.startswith("exact:") else OTHER_METRICS
 
 
 @dataclass(frozen=True)
@@ -57,7 +66,7 @@ class Scores:
 def resolve_requests(texts: Iterable[str] | None, model: str, has_reference: bool) -> list[Request]:
     """Metrics that were asked for, or the model's own, with their extractors."""
     texts = list(texts) if texts is not None else None
-    names: Iterable[str] = texts if texts else (EMBEDDED_METRICS if model == "fashion" else OTHER_METRICS)
+    names: Iterable[str] = texts if texts else default_metrics(model)
     requests = {}
     for text in names:
         request = parse_metric(text, explicit=bool(texts))
@@ -71,9 +80,9 @@ def resolve_requests(texts: Iterable[str] | None, model: str, has_reference: boo
         elif request.metric.extractors and not extractor:
             extractor = default_extractor(model)
         elif request.metric.name in ("align", "attributes"):
-            if model != "fashion":
+            if model not in GARMENTS:
                 raise MetricError(
-                    f"Metric {request.metric.name!r} judges garments and is defined for the model 'fashion' only, not {model!r}."
+                    f"Metric {request.metric.name!r} judges garments and is defined for the models {' and '.join(GARMENTS)} only, not {model!r}."
                 )
             extractor = "classifier"
         resolved = Request(request.metric, extractor, request.parameters, request.explicit)

@@ -67,7 +67,7 @@ class Estimate:
 
     def difference_p(self) -> float:
         """Two-sided p-value of the mean being 0."""
-        return 2 * self._tail(abs(self.value))
+        return min(1.0, 2 * self._tail(abs(self.value)))
 
     def equivalence_p(self, margin: float) -> float:
         """p-value of two one-sided tests: small when the mean is shown to lie within (-margin, margin) (Schuirmann 1987)."""

@@ -135,7 +135,12 @@ def _list_models() -> list[tuple[str, ...]]:
 
     return [
         *((name, text, "0.3 s per image on two cores", "eddy_bench/assets/MODEL_CARD.md") for name, text in EMBEDDED.items()),
-        ("exact:TASK", "a distribution whose score is known: a task's name or YAML file (list tasks)", "no network", "eddy_bench/models/tasks.py"),
+        (
+            "exact:TASK",
+            "a distribution whose score is known: a task's name or YAML file (list tasks)",
+            "no network",
+            "eddy_bench/models/tasks.py",
+        ),
         ("FOLDER", "any text-to-image pipeline saved by diffusers", "the model's own", "diffusers"),
         ("owner/model", "any text-to-image pipeline on the hub", "the model's own", "its model card"),
     ]

@@ -58,7 +58,10 @@ def audit_divergence(tasks: Sequence[str], methods: Sequence[str], seed: int, ou
     """The divergence check of guiding methods, by default every form of EDDY. Returns the exit code."""
     loaded = [load_task(name) for name in (tasks or DEFAULT_TASKS)]
     guides = check_guides([build_method(parse_named(text)) for text in methods]) if methods else default_methods()
-    named = [(method, ",".join(f"{key}={value}" for key, value in changed_parameters(method).items() if key not in ("kernel", "window"))) for method in guides]
+    named = [
+        (method, ",".join(f"{key}={value}" for key, value in changed_parameters(method).items() if key not in ("kernel", "window")))
+        for method in guides
+    ]
     found = []
     with progress_bar("Differentiating", len(loaded) * len(named) * len(LEVELS)) as advance:
         for task in loaded:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -53,7 +54,12 @@ class Divergence:
 def default_methods() -> list[Eddy]:
     """Every form of EDDY with every sign of the divergence term and source of the velocity."""
     forms: tuple[type[Eddy], ...] = (EddyExact, EddyFd, EddyHutch)
-    return [form(kernel="latent", v_source=source, div_sign=sign) for form in forms for sign in ("derived", "published") for source in ("others", "self")]  # type: ignore[arg-type]
+    return [
+        form(kernel="latent", v_source=source, div_sign=sign)
+        for form in forms
+        for sign in ("derived", "published")
+        for source in ("others", "self")
+    ]
 
 
 def check_guides(methods: Sequence[Method]) -> list[KernelMethod]:
@@ -66,7 +72,9 @@ def check_guides(methods: Sequence[Method]) -> list[KernelMethod]:
     found = []
     for method in methods:
         if not (isinstance(method, KernelMethod) and method.guides):
-            raise ParameterError(f"Method {method.title()!r} adds no drift, so there is no divergence to measure. Use one that guides, such as eddy-exact or pg.")
+            raise ParameterError(
+                f"Method {method.title()!r} adds no drift, so there is no divergence to measure. Use one that guides, such as eddy-exact or pg."
+            )
         found.append(replace(method, kernel="latent", window="0.."))
     return found
 
@@ -84,7 +92,8 @@ def measure_divergence(task: Task, method: KernelMethod, params: str, level: flo
     error = float((residuals.var(0) / len(residuals)).mean().sqrt()) if len(residuals) > 1 else 0.0
     halved = float("nan")
     if "difference_step" in method.parameters():
-        finer = replace(method, difference_step=method.difference_step / 2)  # type: ignore[attr-defined]
+        halves: dict[str, Any] = {"difference_step": method.parameters()["difference_step"] / 2}
+        finer = replace(method, **halves)
         again, finer_size = _residuals(task, finer, level, seed, DRAWS if random else 1)
         halved = float(again.mean(0).square().mean().sqrt()) / finer_size
     return Divergence(
@@ -107,7 +116,9 @@ def _residuals(task: Task, method: KernelMethod, level: float, seed: int, draws:
     return torch.stack(found), float(torch.stack(sizes).square().mean().sqrt().clamp_min(1e-300))
 
 
-def _field(score: Callable[[Tensor, float], Tensor], method: Method, particles: Tensor, sigma: float, seed: int) -> Callable[[Tensor], Tensor]:
+def _field(
+    score: Callable[[Tensor, float], Tensor], method: Method, particles: Tensor, sigma: float, seed: int
+) -> Callable[[Tensor], Tensor]:
     """The guidance on the first particle of every group as a function of where it is, the others and the probes fixed."""
 
     def field(first: Tensor) -> Tensor:
@@ -123,7 +134,7 @@ def _field(score: Callable[[Tensor, float], Tensor], method: Method, particles: 
 def _divergence(
     field: Callable[[Tensor], Tensor], points: Tensor, score: Callable[[Tensor, float], Tensor], sigma: float
 ) -> tuple[Tensor, Tensor]:
-    """div g + <s, g> at points (G, d), and the sum of the absolute values of its terms; (G,) each."""
+    """The divergence of g plus <s, g> at points (G, d), and the sum of the absolute values of its terms; (G,) each."""
     points = points.detach().requires_grad_()
     with torch.enable_grad():
         value = field(points)

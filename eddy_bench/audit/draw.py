@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -44,7 +45,7 @@ def draw_groups(
                     num_inference_steps=steps,
                     generator=generator,
                     dtype=torch.float64,
-                    on_step=lambda: advance(size),
+                    on_step=partial(advance, size),
                     **call,
                 ).images.unflatten(0, (size, count))
             )
@@ -54,4 +55,4 @@ def draw_groups(
 def draw_truth(block: Block, groups: int, seed: int, stream: str) -> Tensor:
     """Exact samples in groups of independent particles, (G, N, d)."""
     generator = torch.Generator().manual_seed(stream_seed(seed, block.task.name, stream, "truth"))
-    return block.task.mixture.sample(groups * block.particles, generator).unflatten(0, (groups, block.particles))
+    return block.task.mixture.sample(groups * block.particles, generator).reshape(groups, block.particles, -1)

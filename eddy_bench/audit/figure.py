@@ -2,33 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from eddy_bench.audit.measure import Row
 from eddy_bench.audit.plan import AuditPlan
 from eddy_bench.audit.run import Audited
 from eddy_bench.audit.tables import measure_name, value_of
-from eddy_bench.audit.verdict import REAL_KEPT, SHIFT_MARGIN
+from eddy_bench.audit.verdict import REAL_KEPT, SHIFT_MARGIN, SPREAD_MARGIN
 
 # Okabe and Ito's colours, told apart by colour-blind readers too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8A8A00")
 MARKERS = "osD^vPX*"
-FLOOR = 1e-3  # of the logarithmic axis of distances
+FLOOR = 0.01  # of the axis of distances: what lies below is not told from noise
 
 
 def write_figure(plan: AuditPlan, audited: Sequence[Audited], path: Path) -> None:
-    """One row of panels per task and scheduler: gains left, distance to iid's distribution right. PNG."""
+    """One row of panels per task and scheduler: gains, distance to iid's distribution, spread around the modes. PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 3.1 * len(audited) + 0.6), layout="constrained")
+    figure = Figure(figsize=(14, 3.1 * len(audited) + 0.9), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(len(audited), 2, squeeze=False)
+    axes = figure.subplots(len(audited), 3, squeeze=False)
     styles = _styles(audited)
-    for (left, right), found in zip(axes, audited, strict=True):
+    for (left, middle, right), found in zip(axes, audited, strict=True):
         _draw_gains(left, plan, found, styles)
-        _draw_distances(right, plan, found, styles)
+        _draw_ladder(
+            middle, plan, found, styles, "distance to iid's distribution, in std", lambda rows: max(value_of(rows, "shift_to_iid"), FLOOR)
+        )
+        middle.axhspan(FLOOR, SHIFT_MARGIN, color="#000000", alpha=0.08, linewidth=0)
+        middle.set_ylim(bottom=FLOOR, top=max(middle.get_ylim()[1], 4 * SHIFT_MARGIN))
+        _draw_ladder(right, plan, found, styles, "spread around the modes, of iid's", lambda rows: 1 + value_of(rows, "spread_change"))
+        right.axhspan(1 - SPREAD_MARGIN, 1 + SPREAD_MARGIN, color="#000000", alpha=0.08, linewidth=0)
+        right.set_ylim(bottom=min(right.get_ylim()[0], 0.8), top=max(right.get_ylim()[1], 1.25))
+    axes[0][0].annotate(
+        "Filled: real gain, marginal kept. Grey: within the margin.", (0, 1.12), xycoords="axes fraction", fontsize=9, annotation_clip=False
+    )
     handles = {label: handle for row in axes for handle, label in zip(*row[0].get_legend_handles_labels(), strict=True)}
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(5, len(handles)), frameon=False, fontsize=9)
     figure.savefig(path, dpi=120, metadata={"Software": None})
@@ -37,7 +48,11 @@ def write_figure(plan: AuditPlan, audited: Sequence[Audited], path: Path) -> Non
 def _styles(audited: Sequence[Audited]) -> dict[str, dict[str, Any]]:
     labels = list(dict.fromkeys(one.label for found in audited for one in found.block.candidates))
     return {
-        label: {"color": COLOURS[k % len(COLOURS)], "marker": MARKERS[k % len(MARKERS)], "linestyle": ("-", "--", ":")[k // len(COLOURS) % 3]}
+        label: {
+            "color": COLOURS[k % len(COLOURS)],
+            "marker": MARKERS[k % len(MARKERS)],
+            "linestyle": ("-", "--", ":")[k // len(COLOURS) % 3],
+        }
         for k, label in enumerate(labels)
     }
 
@@ -64,12 +79,14 @@ def _draw_gains(axis: Any, plan: AuditPlan, found: Audited, styles: dict[str, di
             axis.errorbar(plan.ladder, values, yerr=reach, label=label, markersize=5, linewidth=1.2, capsize=2, **styles[label], **full)
 
 
-def _draw_distances(axis: Any, plan: AuditPlan, found: Audited, styles: dict[str, dict[str, Any]]) -> None:
-    _prepare(axis, plan, "distance of a particle's distribution to iid's, in standard deviations")
+def _draw_ladder(
+    axis: Any, plan: AuditPlan, found: Audited, styles: dict[str, dict[str, Any]], title: str, value: Callable[[Sequence[Row]], float]
+) -> None:
+    _prepare(axis, plan, title)
     axis.set_yscale("log")
-    axis.axhspan(FLOOR, SHIFT_MARGIN, color="#000000", alpha=0.08, linewidth=0)
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_minor_formatter("")
     for label, verdict in found.verdicts.items():
         if verdict.gains:
-            shifts = [max(value_of(rung.methods[label].rows, "shift_to_iid"), FLOOR) for rung in found.rungs]
-            axis.plot(plan.ladder, shifts, markersize=5, linewidth=1.2, markerfacecolor="white", **styles[label])
-    axis.set_ylim(bottom=FLOOR)
+            values = [value(rung.methods[label].rows) for rung in found.rungs]
+            axis.plot(plan.ladder, values, markersize=5, linewidth=1.2, markerfacecolor="white", **styles[label])

@@ -25,7 +25,8 @@ def modes_covered(task: Task, particles: Tensor) -> Tensor:
 
 def mode_counts(task: Task, particles: Tensor) -> Tensor:
     """Particles of each group in each component, (G, K)."""
-    return torch.nn.functional.one_hot(task.mixture.components(particles), len(task.mixture.means)).sum(1)
+    counts: Tensor = torch.nn.functional.one_hot(task.mixture.components(particles), len(task.mixture.means)).sum(1)
+    return counts
 
 
 def group_vendi(task: Task, particles: Tensor) -> Tensor:
@@ -36,14 +37,16 @@ def group_vendi(task: Task, particles: Tensor) -> Tensor:
     count, dimension = particles.shape[1:]
     kernel = torch.exp(-squared_distances(particles) / (2 * dimension * task.mixture.scale() ** 2))
     values = torch.linalg.eigvalsh(kernel / count).clamp_min(1e-12)
-    return torch.exp(-(values * values.log()).sum(-1))
+    score: Tensor = torch.exp(-(values * values.log()).sum(-1))
+    return score
 
 
 def group_distance(task: Task, particles: Tensor) -> Tensor:
     """Mean distance over the pairs of each group, in units of sqrt(2 d) times the task's standard deviation, (G,); NaN at N = 1."""
     count, dimension = particles.shape[1:]
     total = squared_distances(particles).sqrt().sum((1, 2)) / (count * (count - 1) or float("nan"))
-    return total / ((2 * dimension) ** 0.5 * task.mixture.scale())
+    distance: Tensor = total / ((2 * dimension) ** 0.5 * task.mixture.scale())
+    return distance
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,9 @@ from eddy_bench.suite import Named, parse_named
 SCHEDULERS = ("ddim", "ddim:eta=1")
 LADDER = (25, 50, 100, 200, 400)
 GROUPS = 1500
-QUICK: dict[str, Any] = {"tasks": ("ring8",), "ladder": (25, 50, 200), "groups": 1000}
+QUICK_TASKS = ("ring8",)
+QUICK_LADDER = (25, 50, 200)
+QUICK_GROUPS = 1000
 GAIN_MARGIN = 0.1  # modes; of the Vendi score where modes are not counted
 MAX_PARTICLES = 1024
 MAX_GROUPS = 1_000_000
@@ -125,8 +127,7 @@ def make_plan(
         EddyError: a name or number that cannot be used, or a method that is defined under none of the schedulers.
 
     """
-    usual = QUICK if quick else {"tasks": DEFAULT_TASKS, "ladder": LADDER, "groups": GROUPS}
-    count = usual["groups"] if groups is None else groups
+    count = groups if groups is not None else QUICK_GROUPS if quick else GROUPS
     if not 2 <= count <= MAX_GROUPS:
         raise ParameterError(f"Expected --groups from 2 to {MAX_GROUPS}, got {count}.")
     if particles is not None and not 1 <= particles <= MAX_PARTICLES:
@@ -136,7 +137,7 @@ def make_plan(
     candidates = [_candidate(text) for text in (methods or [name for name in METHODS if name != "iid"])]
     labels = [one.label for one in candidates]
     _check_distinct("method", labels)
-    loaded = [load_task(name) for name in (tasks or usual["tasks"])]
+    loaded = [load_task(name) for name in (tasks or (QUICK_TASKS if quick else DEFAULT_TASKS))]
     _check_distinct("task", [task.name for task in loaded])
     named = [parse_named(text) for text in (schedulers or SCHEDULERS)]
     _check_distinct("scheduler", [spec.text() for spec in named])
@@ -153,7 +154,7 @@ def make_plan(
         for block in blocks:
             if block.particles < one.method.min_particles:
                 raise ParameterError(f"Method {one.label!r} needs at least {one.method.min_particles} particles, got {block.particles}.")
-    ladder = tuple(usual["ladder"]) if steps is None else parse_ladder(steps)
+    ladder = parse_ladder(steps) if steps is not None else QUICK_LADDER if quick else LADDER
     names = [task.name for task in loaded]
     by_task = sorted(blocks, key=lambda block: names.index(block.task.name))
     return AuditPlan(tuple(by_task), ladder, count, seed, margin, tuple(skipped))

@@ -15,7 +15,7 @@ from eddy_bench.audit.run import Audited
 from eddy_bench.audit.verdict import REAL_KEPT, SHIFT_MARGIN, SPREAD_MARGIN, Verdict
 from eddy_bench.statistics import Estimate
 
-COLUMNS = "task,method,params,scheduler,steps,particles,groups,metric,value,low,high,floor,verdict".split(",")
+COLUMNS = ["task", "method", "params", "scheduler", "steps", "particles", "groups", "metric", "value", "low", "high", "floor", "verdict"]
 
 
 def audit_frame(plan: AuditPlan, audited: Sequence[Audited]) -> pd.DataFrame:

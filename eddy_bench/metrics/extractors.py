@@ -25,6 +25,7 @@ NAMES = {
     "fmnist-clip": "CLIP of the embedded model's images and captions; ships with the package",
     "efficientnet-lite0": "ImageNet EfficientNet-Lite0 (extra: efficientnet)",
     "efficientnet-lite2": "ImageNet EfficientNet-Lite2 (extra: efficientnet)",
+    "pixels": "grey values as they are: for pictures of points (exact:TASK), not for photographs",
     "inception": f"Inception-v3 with the FID weights (extra: fid; --weights DIR with {INCEPTION})",
     "open_clip:MODEL/WEIGHTS": "any open_clip model, e.g. open_clip:ViT-B-32-quickgelu/openai",
 }
@@ -72,9 +73,15 @@ def load_extractor(name: str, weights: Path | None = None) -> Extractor:
         return _efficientnet(name)
     if name == "inception":
         return _inception(weights)
+    if name == "pixels":
+        return Extractor(name, "v1", _pixels)
     if name.startswith("open_clip:"):
         return _open_clip(name, weights)
     raise UnknownName(unknown("extractor", name, NAMES))
+
+
+def _pixels(images: Sequence[Image.Image]) -> FLOAT:
+    return np.stack([np.asarray(image.convert("L"), np.float32).ravel() / 255 for image in images])
 
 
 def check_extractor(name: str) -> None:

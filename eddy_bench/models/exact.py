@@ -99,14 +99,16 @@ class ExactPipeline(DiffusionPipeline):  # type: ignore[misc]
         guidance_scale: float = 1.0,
         output_type: str = "pt",
         on_step: Callable[[], None] | None = None,
-        **_: Any,
+        **unused: Any,
     ) -> ExactOutput:
         """Samples, (prompts x num_images_per_prompt, d), or with output_type `pil` a list of pictures.
 
         Raises:
-            ModelError: a guidance scale other than 1, which would make the score inexact.
+            ModelError: a guidance scale other than 1, which would make the score inexact, or an argument that means nothing here.
 
         """
+        if unused:
+            raise ModelError(f"Exact tasks cannot use {', '.join(unused)}. Leave such settings out.")
         if guidance_scale != 1:
             raise ModelError(f"Exact tasks have no classifier-free guidance: expected guidance_scale 1, got {guidance_scale:g}.")
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)

@@ -14,10 +14,13 @@ import torch
 from eddy_bench.errors import ModelError, ParameterError, UnknownName, brief, unknown
 from eddy_bench.models.attributes import unknown_words
 from eddy_bench.models.base import Model
+from eddy_bench.models.exact import ExactDenoiser, ExactPipeline, exact_scheduler
 from eddy_bench.models.networks import GuideNetwork, load_network, to_gray
+from eddy_bench.models.tasks import load_task
 
 ASSETS = Path(__file__).parents[1] / "assets"
 EMBEDDED = {"fashion": "small latent diffusion model of Fashion-MNIST garments, 32 x 32, ships with the package"}
+EXACT = "exact:"
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
@@ -45,7 +48,7 @@ def load_model(
     """Load a text-to-image pipeline with safetensors weights.
 
     Args:
-        name: `fashion`, a folder saved by diffusers, or a hub id `owner/model`.
+        name: `fashion`, `exact:TASK`, a folder saved by diffusers, or a hub id `owner/model`.
         revision, variant: of a hub id. dtype: of the weights. device: `auto` or a torch device.
 
     Raises:
@@ -53,10 +56,12 @@ def load_model(
 
     """
     where = resolve_device(device)
+    if name.startswith(EXACT):
+        return _exact_model(name)
     embedded = name in EMBEDDED
     folder = ASSETS / name if embedded else Path(name)
     if not embedded and not folder.exists() and not _HUB_ID.fullmatch(name):
-        raise UnknownName(unknown("model", name, EMBEDDED) + " Or give a folder saved by diffusers, or a hub id owner/model.")
+        raise UnknownName(unknown("model", name, EMBEDDED) + " Or give exact:TASK, a folder saved by diffusers, or a hub id owner/model.")
     if folder.exists() and not (folder / "model_index.json").is_file():
         raise ModelError(f"Expected a diffusers pipeline in {folder}, but it has no model_index.json.")
     pipe = _load_pipeline(str(folder) if folder.exists() else name, revision, variant, DTYPES[dtype])
@@ -71,6 +76,13 @@ def load_model(
         model.guide = lambda images: guide(to_gray(images))
         model.check_prompt = _embedded_warning
     return model
+
+
+def _exact_model(name: str) -> Model:
+    """A distribution whose score is known, by the name of a task or its YAML file; computed in float64 on the CPU."""
+    task = load_task(name.removeprefix(EXACT))
+    pipe = ExactPipeline(ExactDenoiser(task.of_prompt or task.mixture), exact_scheduler(), task.pictures)
+    return Model(name, pipe, task.digest)
 
 
 def _load_pipeline(source: str, revision: str | None, variant: str | None, dtype: torch.dtype) -> Any:

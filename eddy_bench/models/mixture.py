@@ -27,7 +27,7 @@ class Mixture:
 
     @property
     def dimension(self) -> int:
-        """d."""
+        """Coordinates of a point, d."""
         return self.means.shape[1]
 
     def denoise(self, x: Tensor, alpha: float, sigma: float) -> Tensor:
@@ -46,11 +46,11 @@ class Mixture:
         return (posterior[..., None] * (self.means + moved)).sum(-2)
 
     def score(self, x: Tensor, sigma: float) -> Tensor:
-        """grad log p at points x of x0 + sigma eps, (..., d); differentiable."""
+        """The gradient of log p at points x of x0 + sigma eps, (..., d); differentiable."""
         return (self.denoise(x, 1.0, sigma) - x) / sigma**2
 
     def log_density(self, x: Tensor, sigma: float = 0.0) -> Tensor:
-        """log p at points x of x0 + sigma eps, (...)."""
+        """The log density at points x of x0 + sigma eps, (...)."""
         return torch.logsumexp(self._log_joint(x, 1.0, sigma), -1) - self.dimension / 2 * torch.log(x.new_tensor(2 * torch.pi))
 
     def components(self, x: Tensor) -> Tensor:
@@ -84,7 +84,7 @@ class Mixture:
         return float(torch.pdist(self.means).min()) if len(self.means) > 1 else self.scale()
 
     def _rotated(self, x: Tensor, alpha: float) -> Tensor:
-        """x - alpha mu_k on component k's axes, (..., K, d)."""
+        """Offsets x - alpha mu_k on component k's axes, (..., K, d)."""
         offset = x[..., None, :] - alpha * self.means
         return offset if self.basis is None else (offset[..., None, :] @ self.basis)[..., 0, :]
 
@@ -98,7 +98,7 @@ class Mixture:
         return square.clamp_min(0) / total
 
     def _log_joint(self, x: Tensor, alpha: float, sigma: float) -> Tensor:
-        """log w_k + log N(x; alpha mu_k, alpha^2 C_k + sigma^2) without the factor (2 pi)^(-d/2), (..., K)."""
+        """The logarithm of w_k N(x; alpha mu_k, alpha^2 C_k + sigma^2) without the factor (2 pi)^(-d/2), (..., K)."""
         total = alpha**2 * self.variances + sigma**2
         volume = total.log().sum(-1) if total.ndim == 2 else self.dimension * total.log()
         return self.weights.log() - 0.5 * (self._squares(x, alpha, sigma) + volume)

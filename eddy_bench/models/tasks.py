@@ -228,7 +228,9 @@ def _mixture(file: TaskFile, path: Path) -> Mixture:
         covariances = torch.empty(0)
     shapes = {(): "one number", (count,): "one per mode", (count, dimension): "diagonals", (count, dimension, dimension): "full matrices"}
     if tuple(covariances.shape) not in shapes:
-        raise SuiteError(f"{path}: covariances: expected one number, or the shape {(count,)}, {(count, dimension)} or {(count, dimension, dimension)}.")
+        raise SuiteError(
+            f"{path}: covariances: expected one number, or the shape {(count,)}, {(count, dimension)} or {(count, dimension, dimension)}."
+        )
     means, weights = torch.tensor(file.means, dtype=torch.float64), weights / weights.sum()
     if covariances.ndim < 3:
         return Mixture(means, covariances.expand(count) if covariances.ndim == 0 else covariances, weights)
@@ -236,5 +238,7 @@ def _mixture(file: TaskFile, path: Path) -> Mixture:
         raise SuiteError(f"{path}: covariances: expected symmetric matrices.")
     variances, basis = torch.linalg.eigh(covariances)
     if variances.min() <= 1e-12 * variances.max():
-        raise SuiteError(f"{path}: covariances: expected positive definite matrices, got one with the eigenvalue {float(variances.min()):.3g}.")
+        raise SuiteError(
+            f"{path}: covariances: expected positive definite matrices, got one with the eigenvalue {float(variances.min()):.3g}."
+        )
     return Mixture(means, variances, weights, basis)

@@ -228,3 +228,20 @@ def test_repulsive_force_is_the_gradient_of_its_potential() -> None:
     potential = -0.5 * torch.exp(-squared_distances(x) / 1.7).sum()
     (gradient,) = torch.autograd.grad(potential, x)
     assert torch.allclose(repulsive_force(x.detach(), 1.7), gradient, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("v_source", ["others", "self"])
+@pytest.mark.parametrize("kernel", ["latent", "denoised"])
+@pytest.mark.parametrize("form", [EddyFd, EddyHutch])
+def test_the_shortcut_through_the_identity_changes_nothing(form: type[EddyFd | EddyHutch], kernel: str, v_source: str) -> None:
+    """Differences through the identity are matrix products; the same field by shifted points through a map that does nothing."""
+    mixture = Mixture.random(5)
+    state = mixture.state(draw(3, 4, 5), SIGMA, generators=generators(3))
+    method = form(kernel=kernel, window="0..", v_source=v_source, strength=1)
+    short = method.guidance(state)
+    slow_map = NetworkFeatures(lambda latents: latents, lambda images: images, (5,))
+    slow = replace(method, kernel="features", bandwidth=1.0).guidance(replace(state, features=slow_map, generators=generators(3)))
+    shortcut = replace(method, kernel="denoised", bandwidth=1.0).guidance(replace(state, generators=generators(3)))
+    assert short is not None
+    assert torch.isfinite(short).all()
+    torch.testing.assert_close(shortcut, slow, rtol=1e-7, atol=1e-12)

@@ -1,0 +1,61 @@
+"""Write the tables and figures of docs/audit.md: three audits, about 40 minutes on two cores; what is measured already is kept.
+
+python benchmarks/audit_page.py [--out results/audit-page]
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+from typing import Any
+
+from eddy_bench.audit.figure import write_figure
+from eddy_bench.audit.plan import make_plan
+from eddy_bench.audit.run import missing_work, prepare_folder, run_audit
+from eddy_bench.audit.tables import audit_frame, audit_markdown
+from eddy_bench.progress import progress_bar
+from eddy_bench.store import write_text
+
+DOCS = Path(__file__).parents[1] / "docs"
+PARTS: dict[str, dict[str, Any]] = {
+    "all": {},
+    "theory": {
+        "tasks": ["ring8"], "methods": ["eddy-exact", "pg:strength=0.01", "repulsion:strength=0.3", "antithetic", "coupled"],
+        "steps": "25,50,100,200,400,800", "groups": 16_000, "margin": 0.05,
+    },
+    "variants": {
+        "tasks": ["ring8"], "schedulers": ["ddim"], "groups": 4000,
+        "methods": ["eddy-exact:strength=40", "eddy-exact:init=antithetic", "eddy-exact:div_sign=published", "eddy-exact:v_source=self"],
+    },
+}  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("results/audit-page"))
+    out = parser.parse_args().out
+    page = (DOCS / "audit.md").read_text()
+    for name, options in PARTS.items():
+        plan, folder = make_plan(**options), out / name
+        prepare_folder(folder, plan)
+        with progress_bar(name, missing_work(plan, folder), percent=True) as advance:
+            audited = run_audit(plan, folder, advance)
+        write_text(DOCS / f"audit-{name}.csv", audit_frame(plan, audited).to_csv(index=False, lineterminator="\n", float_format="%.4g"))
+        write_figure(plan, audited, folder / "audit.png")
+        shutil.copyfile(folder / "audit.png", DOCS / f"audit-{name}.png")
+        page = insert(page, name, audit_markdown(plan, audited))
+    write_text(DOCS / "audit.md", page)
+
+
+def insert(page: str, name: str, text: str) -> str:
+    """The page with what stands between two marks replaced."""
+    start, end = f"<!-- {name}: written by benchmarks/audit_page.py -->", f"<!-- end of {name} -->"
+    before, _, rest = page.partition(start)
+    if not rest or end not in rest:
+        raise SystemExit(f"docs/audit.md: expected the marks {start} and {end}.")
+    return f"{before}{start}\n\n{text}\n{end}{rest.partition(end)[2]}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,307 @@
+"""Audits drawn for real: what iid must give, what couplings and EDDY must give, files, resumption."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from eddy_bench.audit.divergence import check_guides, default_methods, measure_divergence
+from eddy_bench.audit.draw import draw_groups, draw_truth
+from eddy_bench.audit.measure import Baseline, Groups, group_distance, group_vendi, modes_covered
+from eddy_bench.audit.plan import AuditPlan, make_plan, parse_ladder
+from eddy_bench.audit.run import missing_work, prepare_folder, run_audit
+from eddy_bench.audit.tables import COLUMNS
+from eddy_bench.errors import EddyError, ParameterError
+from eddy_bench.methods import build_method
+from eddy_bench.methods.iid import Iid
+from eddy_bench.models.tasks import load_task
+from eddy_bench.suite import parse_named
+from tests.conftest import Result
+
+SMALL = {"groups": 40, "steps": "4,8"}
+
+
+def plan(*methods: str, task: str = "ring8", **options: object) -> AuditPlan:
+    return make_plan([task], methods, **{**SMALL, **options})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("name", "particles"), [("ring8", 8), ("ring10", 10)])
+def test_iid_covers_the_modes_that_theory_gives(name: str, particles: int) -> None:
+    """K (1 - (1 - 1/K)^N) for equal weights, within 3 standard errors."""
+    block = plan("pg", task=name, particles=particles).blocks[0]
+    found = modes_covered(block.task, draw_groups(block, Iid(), 100, 4000, 0, "main")).numpy()
+    count = len(block.task.mixture.means)
+    expected = count * (1 - (1 - 1 / count) ** particles)
+    assert abs(found.mean() - expected) < 3 * found.std(ddof=1) / len(found) ** 0.5
+
+
+def test_iid_s_distance_to_the_truth_falls_to_the_floor() -> None:
+    block = plan("pg", particles=4).blocks[0]
+    task = block.task
+    truth = [Groups.of(task, draw_truth(block, 3000, 0, stream)) for stream in ("main", "disjoint")]
+    found = {}
+    for steps in (10, 40, 400):
+        main, disjoint = (Groups.of(task, draw_groups(block, Iid(), steps, 3000, 0, stream)) for stream in ("main", "disjoint"))
+        found[steps] = {row.metric: row for row in Baseline(task, main, disjoint, *truth).rows()}
+    coarse, fine = found[10]["energy_to_truth"], found[400]["energy_to_truth"]
+    assert coarse.low > 0
+    assert fine.low < 0 < fine.high
+    gaps = [abs(rows["spread"].value - rows["spread"].floor) for rows in found.values()]
+    assert min(gaps[:2]) > 3 * gaps[2]
+    distances = [rows["sw2_to_truth"].value for rows in found.values()]
+    assert distances == sorted(distances, reverse=True)
+    assert distances[-1] < 2 * found[400]["sw2_to_truth"].floor
+
+
+def test_methods_share_the_noise_of_iid() -> None:
+    for scheduler in ("ddim", "ddim:eta=1"):
+        block = plan("pg", schedulers=[scheduler]).blocks[0]
+        bare = draw_groups(block, Iid(), 6, 40, 0, "main")
+        assert torch.equal(draw_groups(block, build_method(parse_named("pg:strength=0")), 6, 40, 0, "main"), bare)
+        assert not torch.equal(draw_groups(block, Iid(), 6, 40, 0, "disjoint"), bare)
+        assert not torch.equal(draw_groups(block, Iid(), 6, 40, 1, "main"), bare)
+
+
+def test_group_measures_by_hand() -> None:
+    task = load_task("ring8")
+    same = task.mixture.means[:1].expand(8, 2)[None]
+    assert modes_covered(task, torch.cat([same, task.mixture.means[None]])).tolist() == [1, 8]
+    assert group_vendi(task, same).tolist() == pytest.approx([1.0])
+    two = torch.stack([torch.zeros(2), torch.tensor([100.0, 0.0])]).double()[None]
+    assert group_vendi(task, two).tolist() == pytest.approx([2.0])
+    assert group_distance(task, two).tolist() == pytest.approx([100 / (2 * task.mixture.scale())])
+    assert torch.isnan(group_distance(task, two[:, :1])).all()
+
+
+def test_a_small_audit_through_the_command_line(cli: Callable[..., Result], tmp_path: Path) -> None:
+    out = tmp_path / "audit"
+    arguments = [
+        "audit",
+        "--task",
+        "ring8",
+        "--method",
+        "antithetic",
+        "--method",
+        "coupled",
+        "--groups",
+        60,
+        "--steps",
+        "4,8",
+        "--out",
+        out,
+    ]
+    found = cli(*arguments)
+    assert found.code == 0, found.err
+    assert "coupled is left out under ddim" in " ".join(found.err.split())
+    frame = pd.read_csv(out / "audit.csv", keep_default_na=False, na_values=[""])
+    assert list(frame.columns) == COLUMNS
+    assert set(frame["method"]) == {"iid", "antithetic", "coupled"}
+    assert {
+        "modes_covered",
+        "modes_covered_gain",
+        "shift_to_iid",
+        "shift_to_truth",
+        "sw2_to_truth",
+        "slot_shift_to_iid_p",
+        "gain_limit",
+    } <= set(frame["metric"])
+    keys = ["task", "method", "params", "scheduler", "steps", "metric"]
+    assert not frame.duplicated(keys).any()
+    gains = frame[frame["metric"] == "modes_covered_gain"].set_index(["method", "scheduler", "steps"])
+    levels = frame[frame["metric"] == "modes_covered"].set_index(["method", "scheduler", "steps"])
+    one = ("coupled", "ddim:eta=1", 8)
+    assert gains.loc[one, "value"] == pytest.approx(levels.loc[one, "value"] - levels.loc[("iid", *one[1:]), "value"], abs=1e-5)
+    assert gains.loc[one, "low"] < gains.loc[one, "value"] < gains.loc[one, "high"]
+    assert frame[frame["method"] == "coupled"]["verdict"].str.len().min() > 0
+    assert Image.open(out / "audit.png").size[0] > 500
+    assert "| antithetic |" in (out / "audit.md").read_text()
+    before = (out / "audit.csv").read_text()
+    again = cli(*arguments)
+    assert again.code == 0
+    assert (out / "audit.csv").read_text() == before
+
+
+def test_what_was_measured_is_kept_and_a_broken_part_is_measured_again(tmp_path: Path) -> None:
+    wanted = plan("antithetic", schedulers=["ddim"])
+    prepare_folder(tmp_path, wanted)
+    assert missing_work(wanted, tmp_path) == 12 * 40 * 3
+    first = run_audit(wanted, tmp_path, lambda count, label: None)
+    assert missing_work(wanted, tmp_path) == 0
+    parts = sorted((tmp_path / "parts").glob("*.json"))
+    assert len(parts) == 2
+    parts[0].write_text(parts[0].read_text()[:100])
+    drawn: list[int] = []
+    second = run_audit(wanted, tmp_path, lambda count, label: drawn.append(count))
+    assert 0 < sum(drawn) < 12 * 40 * 3
+    assert [a.verdicts for a in first] == [a.verdicts for a in second]
+    run_audit(plan("antithetic", schedulers=["ddim"], seed=1), tmp_path, lambda count, label: None)
+    assert len(list((tmp_path / "parts").glob("*.json"))) == 2, "parts of other settings go"
+
+
+def test_a_file_task_with_one_mode_and_one_particle(cli: Callable[..., Result], tmp_path: Path) -> None:
+    """Nothing to count and nothing to gain; every column is still there."""
+    (tmp_path / "one.yaml").write_text("name: one\nmeans: [[1, 2, 3]]\ncovariances: 0.5\n")
+    found = cli(
+        "audit",
+        "--task",
+        tmp_path / "one.yaml",
+        "--particles",
+        1,
+        "--groups",
+        30,
+        "--steps",
+        "5",
+        "--method",
+        "eddy-hutch",
+        "--out",
+        tmp_path / "a",
+    )
+    assert found.code == 0, found.err
+    frame = pd.read_csv(tmp_path / "a" / "audit.csv")
+    assert frame[frame["metric"] == "vendi_gain"]["value"].tolist() == [0, 0]
+    assert set(frame[frame["method"] != "iid"]["verdict"]) == {"no gain"}
+
+
+def test_a_method_that_breaks_is_named_and_the_rest_goes_on(cli: Callable[..., Result], tmp_path: Path) -> None:
+    found = cli(
+        "audit",
+        "--task",
+        "ring8",
+        "--method",
+        "eddy-exact:strength=1e300",
+        "--method",
+        "antithetic",
+        "--scheduler",
+        "ddim",
+        "--groups",
+        20,
+        "--steps",
+        "5",
+        "--out",
+        tmp_path / "a",
+    )
+    assert found.code == 2
+    frame = pd.read_csv(tmp_path / "a" / "audit.csv")
+    assert "antithetic" in set(frame["method"])
+    assert "not measured: " in found.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--task", "ring9"], "Unknown task 'ring9'. Did you mean"),
+        (["--method", "edy-exact"], "Unknown method 'edy-exact'"),
+        (["--method", "iid"], "what every method is compared with"),
+        (["--method", "pg", "--method", "pg"], "asked for twice"),
+        (["--method", "eddy-hutch:kernel=features"], "no guide network"),
+        (["--method", "coupled", "--scheduler", "ddim"], "stochastic solver only"),
+        (["--scheduler", "dim"], "Unknown scheduler 'dim'"),
+        (["--groups", "1"], "--groups from 2"),
+        (["--particles", "0"], "--particles from 1"),
+        (["--steps", "25,x"], "whole numbers"),
+        (["--steps", "0"], "from 1 to 8000"),
+        (["--steps", "25,25"], "different --steps"),
+        (["--margin", "0"], "positive --margin"),
+        (["--divergence", "--method", "antithetic"], "adds no drift"),
+    ],
+)
+def test_bad_input_is_one_line(cli: Callable[..., Result], tmp_path: Path, arguments: list[str], message: str) -> None:
+    found = cli("audit", "--quick", *arguments, "--out", tmp_path / "a")
+    assert found.code == 2
+    assert message in found.err
+    assert found.err.strip().count("\n") == 0
+    assert not (tmp_path / "a").exists()
+
+
+def test_foreign_folders_are_left_alone(cli: Callable[..., Result], tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    found = cli("audit", "--quick", "--out", tmp_path)
+    assert (found.code, list(tmp_path.iterdir())) == (2, [tmp_path / "notes.txt"])
+    assert "is not an audit's folder" in found.err
+    assert "found a file" in cli("audit", "--quick", "--out", tmp_path / "notes.txt").err
+
+
+def test_the_ladder_is_sorted() -> None:
+    assert parse_ladder("100, 25,50") == (25, 50, 100)
+    with pytest.raises(ParameterError):
+        parse_ladder("")
+
+
+def test_the_default_is_every_method_where_it_is_defined() -> None:
+    found = make_plan()
+    names = {(block.task.name, block.scheduler.text()): [one.name for one in block.candidates] for block in found.blocks}
+    assert len(names) == 10
+    assert "coupled" in names["ring10", "ddim:eta=1"]
+    assert "coupled" not in names["ring10", "ddim"]
+    assert len(names["ring8", "ddim:eta=1"]) == 9
+    assert {block.particles for block in found.blocks if block.task.name == "ring10"} == {10}
+
+
+def test_the_divergence_of_every_form_of_eddy() -> None:
+    task = load_task("anisotropic")
+    verdicts = {}
+    for method in default_methods():
+        found = measure_divergence(task, method, "", 0.5)
+        verdicts[method.title(), method.div_sign, method.v_source] = found.verdict
+    assert verdicts.pop(("eddy-exact", "derived", "others")) == "divergence-free"
+    assert verdicts.pop(("eddy-fd", "derived", "others")) == "divergence-free as the difference step goes to 0"
+    assert verdicts.pop(("eddy-hutch", "derived", "others")) == "divergence-free in the mean over probes"
+    assert set(verdicts.values()) == {"not divergence-free"}
+    assert len(verdicts) == 9
+    (pg,) = check_guides([build_method(parse_named("pg"))])
+    assert measure_divergence(task, pg, "", 0.5).verdict == "not divergence-free"
+
+
+def test_the_divergence_check_through_the_command_line(cli: Callable[..., Result], tmp_path: Path) -> None:
+    found = cli(
+        "audit", "--divergence", "--task", "ring8", "--method", "eddy-exact", "--method", "eddy-exact:v_source=self", "--out", tmp_path
+    )
+    assert found.code == 0, found.err
+    frame = pd.read_csv(tmp_path / "divergence.csv")
+    assert set(frame["verdict"]) == {"divergence-free", "not divergence-free"}
+
+
+@pytest.mark.slow
+def test_ring8_shows_what_theory_says() -> None:
+    """EDDY's gain at 25 steps is gone at 400; couplings gain at every step count with the marginal kept; forces move it."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        wanted = make_plan(["ring8"], ["eddy-exact", "antithetic", "coupled", "pg:strength=0.01"], groups=4000, steps="25,100,400")
+        prepare_folder(Path(folder), wanted)
+        ode, sde = run_audit(wanted, Path(folder), lambda count, label: None)
+        assert ode.verdicts["eddy-exact"].text == "gain vanishes with finer steps"
+        assert ode.verdicts["eddy-exact"].gains[0].low > 0.1
+        assert ode.verdicts["antithetic"].text == "real gain, marginal kept"
+        assert ode.verdicts["pg:strength=0.01"].text.startswith("real gain, marginal moved")
+        assert sde.verdicts["coupled"].text == "real gain, marginal kept"
+        assert min(gain.low for gain in sde.verdicts["coupled"].gains) > 0.3
+        assert json.loads((Path(folder) / "audit.json").read_text())["groups"] == 4000
+
+
+@pytest.mark.slow
+def test_no_false_alarms_when_a_method_is_iid() -> None:
+    """Groups of the same law as iid's are called a gain, a loss or moved in at most 5% of audits, within binomial error."""
+    block = make_plan(["ring8"], ["pg"]).blocks[0]
+    task, alarms = block.task, 0
+    from eddy_bench.audit.verdict import judge_block
+
+    for trial in range(200):
+        sets = [Groups.of(task, draw_truth(block, 300, 5 * trial + k, "main")) for k in range(4)]
+        measured = Baseline(task, *sets).measure(draw_truth(block, 300, 5 * trial + 4, "main"))
+        verdict = judge_block((25,), [[measured]], 0.1)[0]
+        alarms += verdict.marginal == "moved" or verdict.text.startswith(("gain", "real", "loss"))
+    assert alarms <= 2 * 200 * 0.05 + 3 * np.sqrt(200 * 0.1 * 0.9)
+    assert alarms < 40
+
+
+def test_errors_are_ours() -> None:
+    with pytest.raises(EddyError):
+        make_plan(groups=10**9)
