@@ -9,7 +9,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from eddy_bench import __version__
-from eddy_bench.errors import EddyError
+from eddy_bench.errors import EddyError, ParameterError
 
 app = typer.Typer(
     name="eddy-bench",
@@ -131,6 +131,37 @@ def audit(
         "seed": seed, "margin": margin, "quick": quick,
     }  # fmt: skip
     raise typer.Exit(audit_methods(options, out))
+
+
+@app.command()
+def compare(
+    sources: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[RUN]...", help="Run folders or scores.csv files. [default: the last run]", show_default=False),
+    ] = None,
+    baseline: Annotated[str, typer.Option(help="The method that the others are compared with, with its parameters if any.")] = "iid",
+    form: Annotated[str, typer.Option("--format", help="table, markdown, csv or json.")] = "table",
+    against: Annotated[Path | None, typer.Option(help="Another run or a scores.csv: compare each method with itself there.")] = None,
+    gate: Annotated[
+        Path | None,
+        typer.Option(
+            help="A gate's YAML file; needs --against. Exit codes: 0 passes, 1 regression, 2 could not be measured, 3 not enough data."
+        ),
+    ] = None,
+    junit: Annotated[Path | None, typer.Option(help="Write the gate's outcome as JUnit XML.")] = None,
+    summary: Annotated[Path | None, typer.Option(help="Write the gate's outcome as Markdown, for a pull request.")] = None,
+    partly: Annotated[bool, typer.Option("--partly", help="Compare what both sides have where they differ.")] = False,
+) -> None:
+    """Say which method is better, by how much and how surely: paired over prompts. Or gate a run against a recorded one."""
+    from eddy_bench.compare.command import compare_runs, run_gate_files
+
+    if gate is None:
+        if junit or summary:
+            raise ParameterError("--junit and --summary are of a gate. Add --gate FILE.")
+        raise typer.Exit(compare_runs(sources or [], baseline, form, against, partly))
+    if against is None:
+        raise ParameterError("--gate needs a baseline to compare with. Add --against RUN or --against FILE.csv.")
+    raise typer.Exit(run_gate_files(sources or [], against, gate, junit, summary))
 
 
 @app.command(name="list")

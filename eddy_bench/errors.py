@@ -52,6 +52,10 @@ class MetricError(EddyError):
     """A metric that cannot be computed."""
 
 
+class CompareError(EddyError):
+    """Results that cannot be compared."""
+
+
 class StoreError(EddyError):
     """A run folder that cannot be used."""
 

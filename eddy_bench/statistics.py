@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 RESAMPLES = 2000
+FLIPS = 4999
+BATCH = 256
 
 
 def mean_interval(values: NDArray[np.float64], level: float = 0.95) -> tuple[float, float, float]:
@@ -142,3 +145,55 @@ def frequency_chi2(counts: NDArray[np.float64], reference: NDArray[np.float64]) 
         return float("nan"), 0, float("nan")
     statistic = float(((vectors[:, kept].T @ gap) ** 2 / values[kept]).sum())
     return statistic, int(kept.sum()), float(chi2.sf(statistic, int(kept.sum())))
+
+
+def mean_intervals(values: NDArray[np.float64], level: float = 0.95) -> tuple[list[float], list[float]]:
+    """Percentile-bootstrap intervals of several means over the same prompts, with a fixed seed.
+
+    Args:
+        values: (means, prompts), without NaN.
+
+    Returns:
+        Lower and upper ends; NaN for fewer than 2 prompts.
+
+    """
+    from scipy.stats import bootstrap
+
+    if values.shape[1] < 2:
+        return [float("nan")] * len(values), [float("nan")] * len(values)
+    found = bootstrap(
+        (values,), np.mean, n_resamples=RESAMPLES, confidence_level=level, method="percentile", axis=-1, batch=BATCH,
+        rng=np.random.default_rng(0), vectorized=True,
+    ).confidence_interval  # fmt: skip
+    return np.atleast_1d(found.low).tolist(), np.atleast_1d(found.high).tolist()
+
+
+def sign_flip_p(values: NDArray[np.float64]) -> list[float]:
+    """Two-sided permutation p-values of several means of paired differences being 0, by flipping signs; exact for few prompts.
+
+    Args:
+        values: (means, prompts), without NaN.
+
+    Returns:
+        One per row; 1 for a row of zeros, NaN without prompts.
+
+    """
+    from scipy.stats import permutation_test
+
+    if not values.shape[1]:
+        return [float("nan")] * len(values)
+    found = permutation_test(
+        (values,), np.mean, permutation_type="samples", n_resamples=FLIPS, axis=-1, batch=BATCH, rng=np.random.default_rng(0), vectorized=True,
+    )  # fmt: skip
+    return [float(p) for p in np.atleast_1d(found.pvalue)]
+
+
+def detectable(values: NDArray[np.float64], power: float = 0.8) -> float:
+    """The smallest mean of paired differences that this many prompts, scattered as these, show at 5% with a power."""
+    from scipy.stats import t
+
+    count = len(values)
+    if count < 2:
+        return float("nan")
+    error = float(values.std(ddof=1)) / math.sqrt(count)
+    return error * (float(t.ppf(0.975, count - 1)) + float(t.ppf(power, count - 1)))

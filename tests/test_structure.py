@@ -24,7 +24,7 @@ ORDER = [
     {"scoring", "runner"},
     {"tables"},
     {"progress"},
-    {"audit"},
+    {"audit", "compare"},
     {"commands"},
     {"cli"},
 ]

@@ -1,0 +1,74 @@
+"""`eddy-bench compare`: tables of differences, and gates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+from rich.markup import escape
+
+from eddy_bench.compare.gate import WORDS, exit_code, read_gate, run_gate
+from eddy_bench.compare.halves import Sides
+from eddy_bench.compare.load import Scores, check_comparable, last_run, read_scores
+from eddy_bench.compare.paired import Difference, compare
+from eddy_bench.compare.tables import as_csv, as_json, as_junit, as_markdown, comparison_table, gate_markdown, gate_table
+from eddy_bench.errors import CompareError, ParameterError
+from eddy_bench.store import write_text
+from eddy_bench.tables import console
+
+FORMATS = ("table", "markdown", "csv", "json")
+BEFORE, NOW = "before", "now"
+
+
+def compare_runs(sources: Sequence[Path], baseline: str, form: str, against: Path | None, partly: bool) -> int:
+    """Print the differences to a baseline method, or to the same methods of another run. Returns the exit code."""
+    if form not in FORMATS:
+        raise ParameterError(f"Expected --format {', '.join(FORMATS[:-1])} or {FORMATS[-1]}, got {form!r}.")
+    scores = read_scores(sources or [last_run()])
+    other = read_scores([against]) if against else None
+    notes = check_comparable(scores, other, partly)
+    for note in notes:
+        console(stderr=True).print(f"[yellow]Note:[/] {escape(note)}", soft_wrap=True)
+    found = between(scores, other) if other else compare(scores, baseline)
+    if not found:
+        raise CompareError(
+            f"Nothing to compare: {', '.join(scores.sources)} holds {', '.join(scores.labels)} alone. Run another method into it."
+        )
+    name = f"the same method in {against}" if against else baseline
+    if form == "table":
+        console().print(comparison_table(found, name))
+    else:
+        print({"markdown": as_markdown(found, name), "csv": as_csv(found), "json": as_json(found, notes)}[form], end="")
+    return 0
+
+
+def between(now: Scores, before: Scores) -> list[Difference]:
+    """Each method against itself in another run."""
+    found = []
+    for label in (label for label in now.labels if label in before.labels):
+        parts = [side.frame[side.frame["label"] == label].assign(label=name) for side, name in ((before, BEFORE), (now, NOW))]
+        both = Scores(pd.concat(parts, ignore_index=True), (*before.sources, *now.sources))
+        found += [replace(one, label=label) for one in compare(both, BEFORE)]
+    columns = list(dict.fromkeys(one.column for one in found))
+    return sorted(found, key=lambda one: columns.index(one.column))
+
+
+def run_gate_files(sources: Sequence[Path], against: Path, gate: Path, junit: Path | None, summary: Path | None) -> int:
+    """Check a candidate against a baseline. Returns the gate's exit code."""
+    rules = read_gate(gate)
+    candidates = list(sources) or [last_run()]
+    candidate, baseline = read_scores(candidates), read_scores([against])
+    folders = [path if path.is_dir() else None for path in (candidates[0], against)]
+    halves = Sides(folders[0], folders[1]) if len(candidates) == 1 else None
+    outcomes = run_gate(rules, candidate, baseline, halves.difference if halves else None)
+    code = exit_code(outcomes)
+    if junit:
+        write_text(junit, as_junit(outcomes))
+    if summary:
+        write_text(summary, gate_markdown(outcomes, code))
+    console().print(gate_table(outcomes))
+    counts = ", ".join(f"{sum(one.status == status for one in outcomes)} {word}" for status, word in WORDS.items())
+    console().print(escape(f"{WORDS[code].capitalize()}: {counts}."))
+    return code

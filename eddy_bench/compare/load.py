@@ -1,0 +1,158 @@
+"""Reading scores.csv of run folders, and what may be compared with what."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from eddy_bench.errors import CompareError
+from eddy_bench.metrics.base import METRICS
+
+COLUMNS = (
+    "model", "method", "params", "scheduler", "steps", "guidance_scale", "particles", "prompt_id", "prompt", "seed", "metric", "extractor", "value",
+    "higher_is_better", "signature",
+)  # fmt: skip
+SETTINGS = ("model", "scheduler", "steps", "guidance_scale", "particles")
+TEXTS = ("model", "method", "params", "scheduler", "prompt_id", "prompt", "metric", "extractor", "signature")
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The rows of one or several score files.
+
+    Columns are those of scores.csv, and: label (method with its parameters), column (metric with its order and extractor), unit (of the
+    sample: prompt and seed; empty for pooled metrics), source (where from).
+    """
+
+    frame: pd.DataFrame
+    sources: tuple[str, ...]
+
+    @property
+    def labels(self) -> list[str]:
+        """Methods with their parameters, in order."""
+        return list(dict.fromkeys(self.frame["label"]))
+
+
+def last_run(root: Path = Path("results")) -> Path:
+    """The run folder whose scores are newest.
+
+    Raises:
+        CompareError: there is none.
+
+    """
+    found = sorted(root.glob("*/scores.csv"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise CompareError(
+            f"Expected a scored run below {root}/, found none. Name a run folder or a CSV file, or draw one: eddy-bench run."
+        )
+    return found[-1].parent
+
+
+def read_scores(sources: Sequence[Path]) -> Scores:
+    """The scores of folders or CSV files, as one table.
+
+    Raises:
+        CompareError: a source cannot be read or is no scores.csv, or a method's group stands in two of them.
+
+    """
+    frames = []
+    for source in sources:
+        frame = _read(source)
+        frames.append(frame.assign(source=str(source)))
+    frame = pd.concat(frames, ignore_index=True)
+    doubled = frame.duplicated(["label", "column", "prompt_id", "seed"], keep=False)
+    if doubled.any():
+        row = frame[doubled].iloc[0]
+        places = sorted(set(frame[doubled & (frame["label"] == row["label"])]["source"]))
+        where = f"twice in {places[0]}" if len(places) == 1 else f"in {' and in '.join(places)}"
+        raise CompareError(f"The values of {row['label']} for {row['column']} stand {where}. Compare them as --against, or leave one out.")
+    return Scores(frame, tuple(map(str, sources)))
+
+
+def _read(source: Path) -> pd.DataFrame:
+    path = source / "scores.csv" if source.is_dir() else source
+    if not path.is_file():
+        hint = f" `eddy-bench score {source}` writes it." if (source / "run.yaml").is_file() else ""
+        raise CompareError(f"Expected a run folder with scores.csv, or a CSV file, got {source}.{hint}")
+    try:
+        frame = pd.read_csv(path, dtype=dict.fromkeys(TEXTS, str) | {"seed": str, "value": str}, keep_default_na=False)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, ValueError) as error:
+        raise CompareError(f"{path} is not a scores.csv: {str(error).splitlines()[0]}. Score the run again.") from None
+    missing = [name for name in COLUMNS if name not in frame.columns]
+    if missing:
+        raise CompareError(f"{path} has no column {missing[0]!r}: expected those of scores.csv. Score the run again.")
+    if frame.empty:
+        raise CompareError(f"{path} has no rows. Score the run again.")
+    frame["value"] = pd.to_numeric(frame["value"], errors="coerce")
+    short = frame["signature"].isna() | (frame["signature"] == "")
+    if short.any():
+        line = int(short.to_numpy().argmax()) + 2
+        raise CompareError(
+            f"{path}, line {line}: expected {len(COLUMNS)} fields, the signature is missing; the file may be cut short. Score the run again."
+        )
+    unknown = set(frame["metric"]) - METRICS.keys()
+    if unknown:
+        raise CompareError(f"{path}: unknown metric {sorted(unknown)[0]!r}; it was written by another version.")
+    frame["label"] = label_of(frame)
+    frame["column"] = column_of(frame)
+    for name in SETTINGS:
+        values = frame[name].unique()
+        if len(values) > 1:
+            raise CompareError(f"{path} mixes runs: {name} is {values[0]} in some rows and {values[1]} in others. Give one file per run.")
+    return frame
+
+
+def label_of(frame: pd.DataFrame) -> pd.Series:
+    """`method` or `method:key=value,...`."""
+    return frame["method"] + frame["params"].where(frame["params"] == "", ":" + frame["params"])
+
+
+def column_of(frame: pd.DataFrame) -> pd.Series:
+    """The metric with its order and extractor, as in summary.csv: `vendi-q2[fmnist-clip]`."""
+    order = frame["signature"].str.extract(r"^vendi\|q=([\d.]+)\|", expand=False)
+    suffix = order.map(lambda q: f"-q{q}" if isinstance(q, str) and q != "1" else "", na_action=None)
+    return frame["metric"] + suffix + frame["extractor"].map(lambda name: f"[{name}]" if name else "")
+
+
+def settings_of(scores: Scores) -> dict[str, tuple[str, ...]]:
+    """What each setting is, over all sources."""
+    return {name: tuple(dict.fromkeys(map(str, scores.frame[name]))) for name in SETTINGS}
+
+
+def check_comparable(scores: Scores, other: Scores | None = None, partly: bool = False) -> list[str]:
+    """What differs between sources that are to be compared.
+
+    Args:
+        scores, other: one table, or two sides. partly: compare what both sides have.
+
+    Returns:
+        Notes on what was left out or differs, when `partly`.
+
+    Raises:
+        CompareError: settings, signatures or prompt sets differ and `partly` is not set.
+
+    """
+    frame = scores.frame if other is None else pd.concat([scores.frame, other.frame], ignore_index=True)
+    notes = []
+    for name in SETTINGS:
+        values = list(dict.fromkeys(map(str, frame[name])))
+        if len(values) > 1:
+            notes.append(f"{name} differs: {values[0]} and {values[1]}")
+    signatures = frame.groupby("column")["signature"].unique()
+    for column, found in signatures.items():
+        if len(found) > 1:
+            notes.append(f"the signatures of {column} differ: {found[0]} and {found[1]}")
+    sets = {key: frozenset(rows["prompt_id"]) for key, rows in frame[frame["prompt_id"] != ""].groupby(["source", "label"])}
+    first = next(iter(sets), None)
+    second = next((key for key in sets if first and sets[key] != sets[first]), None)
+    if first and second:
+        missing = sorted(sets[first] ^ sets[second])
+        notes.append(
+            f"prompts differ: {missing[0]!r} is not in both {first[1]} ({first[0]}) and {second[1]} ({second[0]}), {len(missing)} in all"
+        )
+    if notes and not partly:
+        raise CompareError(f"Cannot compare: {'; '.join(notes)}. Add --partly to compare what both have.")
+    return notes

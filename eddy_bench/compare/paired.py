@@ -1,0 +1,145 @@
+"""Paired differences to a baseline method over prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from eddy_bench.compare.load import Scores
+from eddy_bench.errors import CompareError
+from eddy_bench.metrics.base import METRICS
+from eddy_bench.statistics import detectable, holm, mean_intervals, sign_flip_p
+
+LEVEL = 0.05
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A method against the baseline on one metric.
+
+    prompts: how many both have; 0 for pooled metrics and for costs, whose prompts share batches: they have no interval. baseline, value: means. low, high: 95% bootstrap interval of
+    the difference over prompts. effect: mean over standard deviation of the paired differences (Cohen's d_z). p: of no difference, by sign
+    flips; p_holm: corrected over the methods. wins: share of prompts on which the method is better, ties half. detectable: the smallest
+    difference that this many prompts show 4 times in 5. warning: what speaks against reading much into it.
+    """
+
+    label: str
+    column: str
+    higher_is_better: bool
+    prompts: int
+    baseline: float
+    value: float
+    difference: float
+    low: float = float("nan")
+    high: float = float("nan")
+    effect: float = float("nan")
+    p: float = float("nan")
+    p_holm: float = float("nan")
+    wins: float = float("nan")
+    detectable: float = float("nan")
+    warning: str = ""
+
+    @property
+    def better(self) -> bool | None:
+        """True for a shown gain, False for a shown loss, None for neither."""
+        if not self.p_holm < LEVEL or not (self.low > 0 or self.high < 0):
+            return None
+        return (self.difference > 0) == self.higher_is_better
+
+
+def by_prompt(frame: pd.DataFrame) -> pd.DataFrame:
+    """Means over seeds: prompts down, methods across, in order."""
+    table = frame.pivot_table(index="prompt_id", columns="label", values="value", aggfunc="mean", dropna=False, sort=False)
+    return table[list(dict.fromkeys(frame["label"]))]
+
+
+def compare(scores: Scores, baseline: str = "iid") -> list[Difference]:
+    """Every method against the baseline on every metric.
+
+    Raises:
+        CompareError: the baseline is not there.
+
+    """
+    if baseline not in scores.labels:
+        where = scores.sources[0]
+        raise CompareError(
+            f"The baseline {baseline!r} is not in {', '.join(scores.sources)}, which holds {', '.join(scores.labels[:8])}. "
+            f"Add it: eddy-bench run --method {baseline} --out {where}; or name another: --baseline."
+        )
+    found: list[Difference] = []
+    order = {name: place for place, name in enumerate(METRICS)}
+    for column, rows in sorted(scores.frame.groupby("column", sort=False), key=lambda item: order[item[1]["metric"].iloc[0]]):
+        group = METRICS[rows["metric"].iloc[0]].scope == "group"
+        found += _paired(str(column), rows, baseline) if group else _pooled(str(column), rows, baseline)
+    return found
+
+
+def _warnings(rows: pd.DataFrame) -> str:
+    marks = [mark for mark in ("small-sample", "circular") if rows["signature"].str.contains(mark).any()]
+    return ", ".join(marks)
+
+
+def _pooled(column: str, rows: pd.DataFrame, baseline: str) -> list[Difference]:
+    means = rows.groupby("label", sort=False)["value"].mean()
+    if baseline not in means:
+        return []
+    higher, warning = METRICS[rows["metric"].iloc[0]].higher_is_better, _warnings(rows)
+    return [
+        Difference(str(label), column, higher, 0, means[baseline], value, value - means[baseline], warning=warning)
+        for label, value in means.items()
+        if label != baseline
+    ]
+
+
+def _paired(column: str, rows: pd.DataFrame, baseline: str) -> list[Difference]:
+    table = by_prompt(rows)
+    if baseline not in table.columns:
+        return []
+    higher, warning = METRICS[rows["metric"].iloc[0]].higher_is_better, _warnings(rows)
+    labels = [str(label) for label in table.columns if label != baseline]
+    if not labels:
+        return []
+    found = sorted(_differences(column, table, labels, baseline, higher, warning), key=lambda one: labels.index(one.label))
+    adjusted = holm([one.p if one.p == one.p else 1.0 for one in found])
+    return [Difference(**{**vars(one), "p_holm": p}) for one, p in zip(found, adjusted, strict=True)]
+
+
+def _differences(column: str, table: pd.DataFrame, labels: list[str], baseline: str, higher: bool, warning: str) -> Iterator[Difference]:
+    values, usual = table[labels].to_numpy(np.float64).T, table[baseline].to_numpy(np.float64)
+    gaps = values - usual  # (methods, prompts)
+    for shared in _same_prompts(gaps):
+        rows = gaps[shared][:, ~np.isnan(gaps[shared[0]])]
+        count = rows.shape[1]
+        lows, highs = mean_intervals(rows)
+        chances = sign_flip_p(rows)
+        for place, k in enumerate(shared):
+            own, there = rows[place], ~np.isnan(gaps[k])
+            scatter = float(own.std(ddof=1)) if count > 1 else float("nan")
+            yield Difference(
+                labels[k], column, higher, count,
+                float(usual[there].mean()) if count else float("nan"), float(values[k][there].mean()) if count else float("nan"),
+                float(own.mean()) if count else float("nan"), lows[place], highs[place],
+                float(own.mean() / scatter) if count > 1 and scatter > 0 else float("nan"), chances[place], float("nan"),
+                win_rate(own if higher else -own), detectable(own), warning,
+            )  # fmt: skip
+
+
+def _same_prompts(gaps: NDArray[np.float64]) -> list[list[int]]:
+    """Rows with values for the same prompts, together."""
+    together: dict[bytes, list[int]] = {}
+    for k, row in enumerate(gaps):
+        together.setdefault(np.isnan(row).tobytes(), []).append(k)
+    return list(together.values())
+
+
+def win_rate(gains: NDArray[np.float64]) -> float:
+    """Share of gains above 0, ties half.
+
+    >>> win_rate(np.array([1.0, 0.0, -1.0, 2.0]))
+    0.625
+    """
+    return float(((gains > 0) + 0.5 * (gains == 0)).mean()) if len(gains) else float("nan")

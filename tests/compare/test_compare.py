@@ -1,0 +1,190 @@
+"""Comparisons: statistics against scipy and by hand, what may be compared, formats."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from eddy_bench.compare.load import read_scores
+from eddy_bench.compare.paired import Difference, compare, win_rate
+from eddy_bench.statistics import detectable, holm, mean_interval, mean_intervals, sign_flip_p
+from tests.compare.made import frame, write
+from tests.conftest import Result
+
+EFFECTS = {
+    "iid": {"vendi": 0.0, "clip": 0.0, "nfe": 0.0},
+    "pg": {"vendi": 0.3, "clip": -0.2, "nfe": 5.0},
+    "pg:strength=2": {"vendi": 0.0, "clip": 0.0, "nfe": 0.0},
+}
+
+
+@pytest.fixture
+def csv(tmp_path: Path) -> Path:
+    return write(tmp_path / "scores.csv", frame(EFFECTS))
+
+
+def find(found: list[Difference], label: str, metric: str) -> Difference:
+    return next(one for one in found if one.label == label and one.column.startswith(metric))
+
+
+def test_a_difference_has_the_figures_of_scipy(csv: Path) -> None:
+    rows = pd.read_csv(csv, keep_default_na=False)
+    table = (
+        rows[rows["metric"] == "vendi"]
+        .assign(label=lambda part: part["method"] + part["params"])
+        .pivot(index="prompt_id", columns="label", values="value")
+    )
+    gaps = (table["pg"] - table["iid"]).to_numpy()
+    found = find(compare(read_scores([csv])), "pg", "vendi")
+    assert found.prompts == 30
+    assert found.difference == pytest.approx(gaps.mean())
+    assert found.value - found.baseline == pytest.approx(gaps.mean())
+    interval = stats.bootstrap((gaps,), np.mean, method="percentile", n_resamples=9999, rng=np.random.default_rng(1)).confidence_interval
+    error = gaps.std(ddof=1) / len(gaps) ** 0.5
+    assert found.low == pytest.approx(interval.low, abs=0.15 * error)
+    assert found.high == pytest.approx(interval.high, abs=0.15 * error)
+    assert found.effect == pytest.approx(gaps.mean() / gaps.std(ddof=1))
+    assert found.better is True
+    assert find(compare(read_scores([csv])), "pg", "clip").better is False
+    assert find(compare(read_scores([csv])), "pg:strength=2", "vendi").better is None
+    assert find(compare(read_scores([csv])), "pg", "nfe").prompts == 0
+
+
+def test_sign_flips_are_exact_for_few_prompts() -> None:
+    """Of 2^4 sign patterns, 2 have a mean as far from 0 as (1, 2, 3, 4)."""
+    assert sign_flip_p(np.array([[1.0, 2, 3, 4], [0, 0, 0, 0]])) == pytest.approx([2 / 16, 1.0])
+    gaps = np.random.default_rng(0).normal(0.3, 1, 40)
+    assert sign_flip_p(gaps[None])[0] == pytest.approx(stats.ttest_1samp(gaps, 0).pvalue, abs=0.02)
+
+
+def test_batched_intervals_agree_with_single_ones() -> None:
+    values = np.random.default_rng(0).normal(0.3, 1, (3, 25))
+    lows, highs = mean_intervals(values)
+    for row, low, high in zip(values, lows, highs, strict=True):
+        _, one, other = mean_interval(row)
+        error = row.std() / 5
+        assert (low, high) == (pytest.approx(one, abs=0.2 * error), pytest.approx(other, abs=0.2 * error))
+
+
+def test_holm_is_over_the_methods(csv: Path) -> None:
+    found = [one for one in compare(read_scores([csv])) if one.column.startswith("vendi")]
+    assert [one.p_holm for one in found] == pytest.approx(holm([one.p for one in found]))
+
+
+def test_the_detectable_difference_is_detected_four_times_in_five() -> None:
+    rng = np.random.default_rng(0)
+    size = detectable(rng.normal(0, 1, 100_000)) * (100_000 / 30) ** 0.5
+    shown = [stats.ttest_1samp(rng.normal(size, 1, 30), 0).pvalue < 0.05 for _ in range(3000)]
+    assert np.mean(shown) == pytest.approx(0.8, abs=0.04)
+
+
+def test_wins_and_ties() -> None:
+    assert win_rate(np.array([1.0, 0.0])) == 0.75
+    assert np.isnan(win_rate(np.array([])))
+
+
+def test_seeds_are_averaged_within_prompts(tmp_path: Path) -> None:
+    rows = frame({"iid": {"vendi": 0.0}, "pg": {"vendi": 0.1}})
+    path = write(tmp_path / "s.csv", pd.concat([rows, rows.assign(seed="1", value=rows["value"] + 0.2 * (rows["method"] == "pg"))]))
+    found = compare(read_scores([path]))[0]
+    assert found.prompts == 30
+    once = compare(read_scores([write(tmp_path / "one.csv", rows)]))[0]
+    assert found.difference == pytest.approx(once.difference + 0.1)
+
+
+def test_prompts_that_a_method_lacks_are_left_out_of_its_difference(tmp_path: Path) -> None:
+    rows = frame(EFFECTS)
+    short = rows[~((rows["method"] == "pg") & (rows["params"] == "") & (rows["prompt_id"] < "p010"))]
+    found = compare(read_scores([write(tmp_path / "s.csv", short)]))
+    assert find(found, "pg", "vendi").prompts == 20
+    assert find(found, "pg:strength=2", "vendi").prompts == 30
+
+
+@pytest.mark.parametrize("form", ["table", "markdown", "csv", "json"])
+def test_formats(cli: Callable[..., Result], csv: Path, form: str) -> None:
+    found = cli("compare", csv, "--format", form)
+    assert found.code == 0, found.err
+    assert "vendi[fmnist-clip]" in found.out
+    if form == "csv":
+        table = pd.read_csv(StringIO(found.out))
+        assert len(table) == 6
+        assert {"difference", "low", "high", "effect", "p", "p_holm", "wins", "detectable", "better"} <= set(table.columns)
+    if form == "json":
+        assert json.loads(found.out)["differences"][0]["prompts"] == 30
+    if form == "markdown":
+        assert len({line.count("|") for line in found.out.splitlines() if line.startswith("|")}) == 1
+
+
+def test_the_last_run_is_compared_when_none_is_named(cli: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "found none" in cli("compare").err
+    write(tmp_path / "results" / "mine" / "scores.csv", frame(EFFECTS))
+    assert "vendi" in cli("compare").out
+
+
+def test_against_another_run_each_method_is_compared_with_itself(cli: Callable[..., Result], tmp_path: Path, csv: Path) -> None:
+    changed = {label: {name: value + 0.5 * (name == "vendi") for name, value in by.items()} for label, by in EFFECTS.items()}
+    now = write(tmp_path / "now.csv", frame(changed))
+    found = json.loads(cli("compare", now, "--against", csv, "--format", "json").out)["differences"]
+    gains = {one["label"]: one["difference"] for one in found if one["column"].startswith("vendi")}
+    assert gains == {label: pytest.approx(0.5) for label in EFFECTS}
+
+
+def edited(rows: pd.DataFrame, **values: object) -> pd.DataFrame:
+    return rows.assign(**values)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda rows: rows[rows["method"] != "iid"], "Add it: eddy-bench run --method iid"),
+        (lambda rows: rows.iloc[:0], "has no rows"),
+        (lambda rows: rows.drop(columns="signature"), "no column 'signature'"),
+        (lambda rows: edited(rows, metric="beauty"), "unknown metric 'beauty'"),
+        (lambda rows: pd.concat([rows, rows]), "stand twice in"),
+        (lambda rows: rows.assign(steps=[20] * 50 + [30] * (len(rows) - 50)), "mixes runs: steps is 20"),
+        (lambda rows: rows.assign(signature=rows["signature"].where(rows.index > 5, "vendi|features=other@1|N=4")), "signatures of vendi"),
+        (lambda rows: rows[~((rows["method"] == "pg") & (rows["prompt_id"] == "p003"))], "prompts differ: 'p003'"),
+        (lambda rows: rows[rows["method"] == "iid"], "Nothing to compare"),
+    ],
+)
+def test_what_cannot_be_compared_says_why(
+    cli: Callable[..., Result], tmp_path: Path, change: Callable[[pd.DataFrame], pd.DataFrame], message: str
+) -> None:
+    found = cli("compare", write(tmp_path / "s.csv", change(frame(EFFECTS))))
+    assert (found.code, found.err.count("\n")) == (2, 1)
+    assert message in found.err
+
+
+def test_a_file_that_is_cut_short(cli: Callable[..., Result], csv: Path) -> None:
+    text = csv.read_text()
+    csv.write_text(text[: text.rindex("vendi|")])
+    assert "may be cut short" in cli("compare", csv).err
+    csv.write_text("")
+    assert "is not a scores.csv" in cli("compare", csv).err
+    assert "got nowhere" in cli("compare", "nowhere").err
+
+
+def test_two_runs_of_one_method_need_a_choice(cli: Callable[..., Result], tmp_path: Path, csv: Path) -> None:
+    other = write(tmp_path / "other.csv", frame(EFFECTS, noise_seed=5))
+    assert "Compare them as --against" in cli("compare", csv, other).err
+
+
+def test_what_differs_is_compared_only_when_asked(cli: Callable[..., Result], tmp_path: Path, csv: Path) -> None:
+    other = write(tmp_path / "other.csv", frame({"eddy-exact": {"vendi": 0.1}}, prompts=20).assign(steps=50))
+    refused = cli("compare", csv, other)
+    assert refused.code == 2
+    assert "steps differs: 20 and 50" in refused.err
+    assert "prompts differ" in refused.err
+    found = cli("compare", csv, other, "--partly", "--format", "json")
+    assert found.code == 0
+    assert {one["label"]: one["prompts"] for one in json.loads(found.out)["differences"] if one["column"].startswith("vendi")}[
+        "eddy-exact"
+    ] == 20

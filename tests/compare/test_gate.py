@@ -1,0 +1,144 @@
+"""Gates: every kind of regression through the command line, and how often they are wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from eddy_bench.compare.gate import PASS, REGRESSION, judge_gaps
+from eddy_bench.statistics import detectable
+from tests.compare.made import frame, write
+from tests.conftest import Result
+
+LEVELS = {"vendi": 0.0, "clip": 0.0, "nfe": 0.0, "seconds_per_image": 0.0, "fd": 0.0}
+EFFECTS = {"iid": LEVELS, "pg": {**LEVELS, "seconds_per_image": 0.05}}
+GATE = {
+    "checks": [
+        {"metric": "vendi[fmnist-clip]", "test": "noninferior", "margin": 0.15},
+        {"metric": "clip[fmnist-clip]", "test": "noninferior", "margin": 0.3},
+        {"metric": "nfe", "test": "equal"},
+        {"metric": "seconds_per_image", "test": "ratio", "margin": 0.5},
+        {"metric": "fd[fmnist-clip]", "test": "pooled", "margin": 0.2},
+    ]
+}
+Change = Callable[[pd.DataFrame], pd.DataFrame]
+
+
+def run(cli: Callable[..., Result], folder: Path, change: Change = lambda rows: rows, **options: object) -> Result:
+    """A candidate, changed, against a baseline whose scatter is another draw."""
+    before = write(folder / "baseline.csv", frame(EFFECTS))
+    now = write(folder / "candidate.csv", change(frame(EFFECTS, noise_seed=7, **options)))  # type: ignore[arg-type]
+    (folder / "gate.yaml").write_text(yaml.safe_dump(GATE))
+    return cli(
+        "compare",
+        now,
+        "--against",
+        before,
+        "--gate",
+        folder / "gate.yaml",
+        "--junit",
+        folder / "junit.xml",
+        "--summary",
+        folder / "summary.md",
+    )
+
+
+def shift(metric: str, by: float, method: str = "pg") -> Change:
+    return lambda rows: rows.assign(value=rows["value"] + by * ((rows["metric"] == metric) & (rows["method"] == method)))
+
+
+def test_no_change_passes(cli: Callable[..., Result], tmp_path: Path) -> None:
+    found = run(cli, tmp_path)
+    assert (found.code, found.err) == (0, "")
+    suite = ElementTree.parse(tmp_path / "junit.xml").getroot()
+    assert suite.attrib["tests"] == "10"
+    assert suite.attrib["failures"] == suite.attrib["errors"] == suite.attrib["skipped"] == "0"
+    assert "10 of 10 checks pass" in (tmp_path / "summary.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "words"),
+    [
+        (shift("vendi", -0.3), 1, "margin 0.15"),
+        (shift("clip", -1.0), 1, "margin 0.3"),
+        (shift("nfe", 1.0), 1, "30 of 30 groups differ"),
+        (shift("seconds_per_image", 0.2), 1, "times iid now"),
+        (shift("fd", 20.0), 1, "no test without features"),
+        (lambda rows: rows[rows["method"] != "pg"], 2, "eddy-bench run --method pg"),
+        (lambda rows: rows[~((rows["metric"] == "vendi") & (rows["prompt_id"] == "p004"))], 2, "'p004', seed 0 is not in the candidate"),
+        (lambda rows: rows.assign(value=rows["value"].mask((rows["metric"] == "clip") & (rows["prompt_id"] == "p001"))), 2, "not a number"),
+        (lambda rows: rows.assign(signature=rows["signature"].str.replace("@0", "@1")), 2, "signatures differ"),
+        (lambda rows: rows[rows["metric"] != "fd"], 2, "has no such value"),
+    ],
+    ids=["diversity", "fidelity", "counter", "time", "pooled", "missing method", "missing prompt", "NaN", "signature", "missing metric"],
+)
+def test_each_kind_of_regression(cli: Callable[..., Result], tmp_path: Path, change: Change, code: int, words: str) -> None:
+    found = run(cli, tmp_path, change)
+    assert found.code == code
+    assert words in (tmp_path / "summary.md").read_text()
+
+
+def test_too_few_prompts_on_both_sides(cli: Callable[..., Result], tmp_path: Path) -> None:
+    before = write(tmp_path / "b.csv", frame(EFFECTS, prompts=4))
+    now = write(tmp_path / "n.csv", frame(EFFECTS, prompts=4, noise_seed=7))
+    (tmp_path / "gate.yaml").write_text(yaml.safe_dump(GATE))
+    assert cli("compare", now, "--against", before, "--gate", tmp_path / "gate.yaml").code == 3
+    scattered = [write(tmp_path / f"{k}.csv", frame(EFFECTS, prompts=12, scatter=1.0, noise_seed=k)) for k in (1, 2)]
+    assert cli("compare", scattered[0], "--against", scattered[1], "--gate", tmp_path / "gate.yaml").code == 3
+
+
+def test_precedence(cli: Callable[..., Result], tmp_path: Path) -> None:
+    """What could not be measured comes before a regression."""
+    both = lambda rows: shift("vendi", -0.3)(rows[~((rows["metric"] == "nfe") & (rows["method"] == "iid"))])  # noqa: E731
+    assert run(cli, tmp_path, both).code == 2
+
+
+@pytest.mark.parametrize(
+    ("gate", "message"),
+    [
+        ({"checks": [{"metric": "beauty", "test": "equal"}]}, "Unknown metric 'beauty'"),
+        ({"checks": [{"metric": "vendi", "test": "pooled"}]}, "does not fit"),
+        ({"checks": []}, "checks"),
+        ({"checks": [{"metric": "nfe", "test": "equal", "colour": 1}]}, "checks.0.colour"),
+        ({"checks": [{"metric": "nfe", "test": "equal", "margin": -1}]}, "margin"),
+        ([], "the file"),
+        ({"checks": [{"metric": "nfe", "test": "equal"}], "methods": ["lhs"]}, "names the method 'lhs'"),
+    ],
+)
+def test_a_wrong_gate(cli: Callable[..., Result], tmp_path: Path, gate: object, message: str) -> None:
+    csv = write(tmp_path / "s.csv", frame(EFFECTS))
+    (tmp_path / "gate.yaml").write_text(yaml.safe_dump(gate))
+    found = cli("compare", csv, "--against", csv, "--gate", tmp_path / "gate.yaml")
+    assert (found.code, found.err.count("\n")) == (2, 1)
+    assert message in found.err
+
+
+def test_options_that_belong_together(cli: Callable[..., Result], tmp_path: Path) -> None:
+    csv = write(tmp_path / "s.csv", frame(EFFECTS))
+    assert "--gate needs a baseline" in cli("compare", csv, "--gate", tmp_path / "g.yaml").err
+    assert "Add --gate" in cli("compare", csv, "--junit", tmp_path / "j.xml").err
+    assert "cannot be read" in cli("compare", csv, "--against", csv, "--gate", tmp_path / "g.yaml").err
+    assert "Expected --format" in cli("compare", csv, "--format", "pdf").err
+
+
+@pytest.mark.slow
+def test_the_gate_s_error_rates() -> None:
+    """Without a difference at most 64 alarms in 1,000; twice the smallest difference that it says it sees is caught 950 times or more."""
+    for margin in (0.0, 0.05):
+        rng, alarms, caught = np.random.default_rng(11), 0, 0
+        for _ in range(1000):
+            gaps = rng.normal(0, 0.2, 48)
+            alarms += judge_gaps(gaps, margin)[0] == REGRESSION
+            caught += judge_gaps(gaps - 2 * (margin + detectable(gaps)), margin)[0] == REGRESSION
+        assert alarms <= 64
+        assert caught >= 950
+
+
+def test_bit_equal_runs_pass_without_scatter() -> None:
+    assert judge_gaps(np.zeros(3), 0.0)[0] == PASS
