@@ -31,12 +31,23 @@ def run_suite(source: str | None, flags: dict[str, Any], out: Path | None, allow
     path = out or Path("results") / suite.name
     _check_early(suite, path)
     warnings.filterwarnings("ignore")  # of libraries; ours are printed
-    from eddy_bench.runner import draw_missing, draw_reference, find_missing, make_plan, open_folder, open_model, record_plan
+    from eddy_bench.equal_cost import settle_best_of
+    from eddy_bench.runner import (
+        draw_missing,
+        draw_reference,
+        find_missing,
+        make_plan,
+        open_folder,
+        open_model,
+        planned_methods,
+        record_plan,
+    )
 
     say = console(stderr=True)
     model = open_model(suite)
     if "methods" not in flags and not model.has_features:
         suite = _without_features(suite, say)
+    suite = settle_best_of(suite, model, planned_methods(path))
     plan = make_plan(suite, model)
     if dry_run:
         return _print_plan(plan, path)

@@ -21,6 +21,7 @@ METHODS = {
     "lhs": "eddy_bench.methods.couplings:Lhs",
     "sobol": "eddy_bench.methods.couplings:Sobol",
     "coupled": "eddy_bench.methods.coupled:Coupled",
+    "best-of-m": "eddy_bench.methods.best_of_m:BestOfM",
 }
 METHOD_GROUP = "eddy_bench.methods"
 

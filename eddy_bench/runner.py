@@ -89,6 +89,9 @@ def make_plan(suite: Suite, model: Model) -> Plan:
             raise ParameterError(
                 f"Method {spec.name!r} needs at least {method.min_particles} particles, got {suite.particles}. Set --particles."
             )
+        if method.selects and not model.has_features:
+            raise ParameterError(f"Method {spec.name!r} chooses by a guide network, and this model has none. Leave it out.")
+        method.drawn(suite.particles)
         kernel = method.resolved_kernel(model.has_features)
         if method.couples_steps:
             check_stochastic(model.pipe.scheduler, float(model.call.get("eta", 0.0)))
@@ -136,13 +139,17 @@ def open_folder(plan: Plan, path: Path) -> RunFolder:
     return RunFolder.prepare(path, plan.settings)
 
 
+def planned_methods(path: Path) -> list[str]:
+    """The methods in a folder's run.yaml; none where there is no run yet."""
+    return [str(text) for text in RunFolder(path).read_run()["suite"].get("methods", [])] if (path / "run.yaml").is_file() else []
+
+
 def record_plan(plan: Plan, folder: RunFolder) -> None:
     """Add this plan to run.yaml and the manifest."""
     suite = plan.suite.model_dump(mode="json")
     suite["methods"] = [spec.text() for spec in plan.suite.methods]
     suite["scheduler"] = plan.suite.scheduler.text()
-    if (folder.path / "run.yaml").is_file():
-        before = folder.read_run()["suite"].get("methods", [])
+    if before := planned_methods(folder.path):
         suite["methods"] = [*before, *(text for text in suite["methods"] if text not in before)]
     folder.write_run({"suite": suite, "settings": plan.settings, "prompt_digest": plan.prompts.digest})
     folder.write_manifest({**folder.read_manifest(), **manifest(plan.settings["weights_fingerprint"], plan.prompts)})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -59,11 +60,30 @@ def parse_named(text: str) -> Named:
     return Named(name=head.strip(), parameters=parameters)
 
 
+def expand(spec: Named) -> list[Named]:
+    """A method for each combination of the values that are given as a grid: `a|b|c`, or a list in YAML.
+
+    >>> [one.text() for one in expand(parse_named("pg:strength=1|2"))]
+    ['pg:strength=1', 'pg:strength=2']
+    """
+    grids = {
+        key: value
+        if isinstance(value, list)
+        else [part.strip() for part in value.split("|")]
+        if isinstance(value, str) and "|" in value
+        else [value]
+        for key, value in spec.parameters.items()
+    }
+    if any(part == "" for values in grids.values() for part in values) or not all(grids.values()):
+        raise ParameterError(f"Expected values with | between them in {spec.text()!r}, got an empty one.")
+    return [Named(name=spec.name, parameters=dict(zip(grids, values, strict=True))) for values in itertools.product(*grids.values())]
+
+
 class Suite(BaseModel):
     """A resolved run.
 
     `guidance_scale` has diffusers' meaning (1 is none); `size` is the image's side in pixels; `seeds` is a count;
-    `batch_prompts` prompts share a forward pass. None leaves the pipeline's or the model's own choice.
+    `batch_prompts` prompts share a forward pass. `methods` may hold grids (`pg:strength=1|2`). None leaves the pipeline's or the model's own choice.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -92,12 +112,20 @@ class Suite(BaseModel):
     @field_validator("methods", mode="before")
     @classmethod
     def _methods(cls, value: Any) -> Any:
-        return [_named(item) for item in value] if isinstance(value, list) else value
+        return _expanded(value) if isinstance(value, list) else value
 
     @field_validator("scheduler", mode="before")
     @classmethod
     def _scheduler(cls, value: Any) -> Any:
         return _named(value)
+
+
+def _expanded(items: list[Any]) -> list[Any]:
+    """Methods with their grids spelled out; what is no method is left to the validation."""
+    found: list[Any] = []
+    for item in map(_named, items):
+        found += expand(item) if isinstance(item, Named) else [item]
+    return found
 
 
 def _named(item: Any) -> Any:
@@ -133,6 +161,7 @@ def load_suite(source: str | None, overrides: dict[str, Any] | None = None, allo
         raise UnknownName(unknown("suite", str(source), suite_names()) + " Or give a YAML file.")
     data = _read(path)
     data.setdefault("name", path.stem)
+    data = _with_sweep(path, data)
     try:
         suite = Suite.model_validate({**data, **(overrides or {})})
     except ValidationError as error:
@@ -141,6 +170,17 @@ def load_suite(source: str | None, overrides: dict[str, Any] | None = None, allo
     if named and not allow_code and "methods" not in (overrides or {}):
         raise SuiteError(f"{path} names the Python file {named[0]!r}, which would be run. Add --allow-code if you trust it.")
     return suite
+
+
+def _with_sweep(path: Path, data: dict[str, Any]) -> dict[str, Any]:
+    """A suite whose `sweep: {method: {parameter: [values]}}` is added to its methods."""
+    sweep = data.pop("sweep", None)
+    if sweep is None:
+        return data
+    if not isinstance(sweep, dict) or not all(isinstance(values, dict) and values for values in sweep.values()):
+        raise SuiteError(f"{path}: sweep: expected methods with a list of values per parameter, such as pg: {{strength: [1, 2]}}.")
+    methods = data.get("methods", ["iid"])
+    return {**data, "methods": [*methods, *({name: values} for name, values in sweep.items())] if isinstance(methods, list) else methods}
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -22,6 +22,7 @@ ORDER = [
     {"summary", "embedding", "grids"},
     {"pooled"},
     {"scoring", "runner"},
+    {"equal_cost"},
     {"tables"},
     {"progress"},
     {"audit", "compare"},

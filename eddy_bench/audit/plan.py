@@ -134,7 +134,7 @@ def make_plan(
         raise ParameterError(f"Expected --particles from 1 to {MAX_PARTICLES}, got {particles}.")
     if not 0 < margin < float("inf"):
         raise ParameterError(f"Expected a positive --margin, got {margin}.")
-    candidates = [_candidate(text) for text in (methods or [name for name in METHODS if name != "iid"])]
+    candidates = [_candidate(text) for text in (methods or [name for name in METHODS if name not in ("iid", "best-of-m")])]
     labels = [one.label for one in candidates]
     _check_distinct("method", labels)
     loaded = [load_task(name) for name in (tasks or (QUICK_TASKS if quick else DEFAULT_TASKS))]
@@ -166,6 +166,8 @@ def _candidate(text: str) -> Candidate:
     method.resolved_kernel(False)
     if spec.name == "iid":
         raise ParameterError("iid is what every method is compared with in an audit and cannot be one of them. Drop --method iid.")
+    if method.selects:
+        raise ParameterError(f"{spec.name} chooses among finished images by a guide network, which exact tasks do not have. Drop it.")
     label = method_name(spec) + (f":{changed}" if (changed := parameter_text(method)) else "")
     return Candidate(label, method_name(spec), parameter_text(method), method, source_digest(spec))
 

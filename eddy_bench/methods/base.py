@@ -36,7 +36,7 @@ class Method:
     """Draw the N particles of a prompt independently, unless a subclass overrides a hook.
 
     Class attributes: name (set by the registry for built-in methods), summary, citation, cost (for `list methods`),
-    min_particles (fewer is an error).
+    min_particles (fewer is an error), guides (adds a drift), selects (draws more than it keeps, and needs a guide network).
 
     Raises:
         ParameterError: a field has the wrong type or is out of range.
@@ -49,6 +49,7 @@ class Method:
     cost: ClassVar[str] = "none"
     min_particles: ClassVar[int] = 1
     guides: ClassVar[bool] = False
+    selects: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         for key, adapter in _adapters(type(self)).items():  # type: ignore[arg-type]
@@ -89,6 +90,14 @@ class Method:
     def couples_steps(self) -> bool:
         """Whether the step noise of a group is dependent, which needs a stochastic solver."""
         return type(self).step_noise is not Method.step_noise
+
+    def drawn(self, particles: int) -> int:
+        """How many images are drawn to keep `particles` of them."""
+        return particles
+
+    def choose(self, features: Tensor, count: int) -> list[int]:
+        """The places of the images to keep, from guide-network features (M, F)."""
+        return list(range(count))
 
     def guidance(self, state: State) -> Tensor | None:
         """The score term g, (G, N, d), added before the solver's step; None to leave the step alone."""

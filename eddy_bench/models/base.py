@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -77,8 +78,9 @@ class Model:
             EddyError: the method cannot be used here, or its guidance is not finite.
 
         """
+        drawn = method.drawn(particles)
         generators = [
-            generator for prompt, seed in zip(prompts, seeds, strict=True) for generator in particle_generators(seed, prompt, particles)
+            generator for prompt, seed in zip(prompts, seeds, strict=True) for generator in particle_generators(seed, prompt, drawn)
         ]
         probes = [probe_generator(seed, prompt) for prompt, seed in zip(prompts, seeds, strict=True)]
         maps: list[NetworkFeatures] = []
@@ -91,7 +93,7 @@ class Model:
             steer(
                 self.pipe,
                 method,
-                particles=particles,
+                particles=drawn,
                 features=features if self.has_features else None,
                 probes=probes,
                 generator=generators,
@@ -101,15 +103,37 @@ class Model:
             if torch.cuda.is_available():
                 torch.cuda.reset_peak_memory_stats()
             start = _now()
-            output = self.pipe(prompt=list(prompts), num_images_per_prompt=particles, generator=generators, **{**self.call, **arguments})
+            output = self.pipe(prompt=list(prompts), num_images_per_prompt=drawn, generator=generators, **{**self.call, **arguments})
+            images = list(output.images)
+            if drawn > particles:
+                images = self._selected(images, drawn, particles, method)
             seconds = _now() - start
-        images, count = output.images, len(generators)
+        count = len(images)
         cost = Cost(seconds / count, rows[0] / count, peak_memory_mb=peak_memory_mb())
         for used in maps:
             cost.decoder_calls += used.cost.decoder_calls / count
             cost.feature_forwards += used.cost.feature_forwards / count
             cost.feature_backwards += used.cost.feature_backwards / count
-        return [list(images[k : k + particles]) for k in range(0, count, particles)], cost
+        if drawn > particles:
+            cost.feature_forwards += len(generators) / count
+        return [images[k : k + particles] for k in range(0, count, particles)], cost
+
+    def _selected(self, images: list[Any], drawn: int, particles: int, method: Method) -> list[Any]:
+        """What the method keeps of each prompt's images, by the guide network."""
+        assert self.guide is not None
+        kept = []
+        for start in range(0, len(images), drawn):
+            part = images[start : start + drawn]
+            with torch.inference_mode():
+                features = self.guide(torch.stack([picture_tensor(image) for image in part]).to(self.pipe.device))
+            kept += [part[k] for k in method.choose(features, particles)]
+        return kept
+
+
+def picture_tensor(image: Any) -> Tensor:
+    """A picture as (c, h, w) in [-1, 1]."""
+    pixels = np.asarray(image, np.float32) / 127.5 - 1
+    return torch.from_numpy(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1).copy())
 
 
 def _now() -> float:

@@ -1,0 +1,79 @@
+"""Best of M: draw more independent images than are wanted and keep the most different ones."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from eddy_bench.errors import ParameterError
+from eddy_bench.methods.base import Count, Method
+
+EXACT_CHOICES = 20_000  # subsets that are tried one by one
+
+
+@dataclass(frozen=True)
+class BestOfM(Method):
+    """Keep the N of M independent images whose guide-network features are farthest apart: the baseline to beat at equal cost.
+
+    Args:
+        m: how many are drawn, at least N; None sets it, when a run is planned, so that it takes as long as another method.
+        equal: that method, as on the command line with `;` for `,`; empty is the slowest one of the run.
+
+    """
+
+    m: Count | None = None
+    equal: str = ""
+
+    summary: ClassVar[str] = "draws M i.i.d. images, keeps the N most different by the guide network; selection moves the marginal"
+    citation: ClassVar[str] = "max-sum dispersion (Ravi et al. 1994)"
+    cost: ClassVar[str] = "M / N times iid; M feature forwards"
+    selects: ClassVar[bool] = True
+
+    def drawn(self, particles: int) -> int:
+        """M.
+
+        Raises:
+            ParameterError: M is not set, or fewer than N.
+
+        """
+        if self.m is None:
+            raise ParameterError("Expected m for best-of-m here: there is no other method to take as long as. Use best-of-m:m=16.")
+        if self.m < particles:
+            raise ParameterError(f"Expected m of best-of-m to be at least the {particles} particles, got {self.m}.")
+        return self.m
+
+    def choose(self, features: Tensor, count: int) -> list[int]:
+        """The places of the `count` most different of (M, F) features, ascending."""
+        return most_distant(features, count)
+
+
+def most_distant(features: Tensor, count: int) -> list[int]:
+    """The subset with the largest sum of distances between unit-normalised features, ascending.
+
+    All subsets are tried when they are at most 20,000; beyond that it is grown from the farthest pair by the point that
+    adds most, which reaches at least half of the best sum.
+
+    Args:
+        features: (M, F). count: how many to keep, at most M.
+
+    """
+    unit = torch.nn.functional.normalize(features.double(), dim=-1)
+    distances = torch.cdist(unit, unit)
+    total = len(features)
+    if count >= total:
+        return list(range(total))
+    if math.comb(total, count) <= EXACT_CHOICES:
+        subsets = torch.tensor(list(itertools.combinations(range(total), count)))
+        sums = distances[subsets[:, :, None], subsets[:, None, :]].sum((1, 2))
+        return [int(k) for k in subsets[int(sums.argmax())]]
+    chosen = [int(distances.sum(1).argmax())] if count == 1 else [int(k) for k in divmod(int(distances.argmax()), total)]
+    while len(chosen) < count:
+        gain = distances[chosen].sum(0)
+        gain[chosen] = -1.0
+        chosen.append(int(gain.argmax()))
+    return sorted(chosen)
