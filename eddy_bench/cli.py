@@ -107,7 +107,8 @@ def audit(
     ] = None,
     particles: Annotated[int | None, typer.Option(help="Particles per group, N. [default: the task's own]", show_default=False)] = None,
     groups: Annotated[
-        int | None, typer.Option(help="Groups per method and step count. [default: 1500, quick 1000]", show_default=False)
+        int | None,
+        typer.Option(help="Groups per method and step count. [default: 1500, in many dimensions fewer; quick 1000]", show_default=False),
     ] = None,
     steps: Annotated[
         str | None, typer.Option(help="The ladder of step counts. [default: 25,50,100,200,400, quick 25,50,200]", show_default=False)

@@ -21,7 +21,6 @@ from eddy_bench.suite import Named, parse_named
 
 SCHEDULERS = ("ddim", "ddim:eta=1")
 LADDER = (25, 50, 100, 200, 400)
-GROUPS = 1500
 QUICK_TASKS = ("ring8",)
 QUICK_LADDER = (25, 50, 200)
 QUICK_GROUPS = 1000
@@ -48,6 +47,7 @@ class Block:
     task: Task
     scheduler: Named
     particles: int
+    groups: int
     candidates: tuple[Candidate, ...]
 
     @property
@@ -62,11 +62,10 @@ class Block:
 
 @dataclass(frozen=True)
 class AuditPlan:
-    """An audit: blocks, the ladder of step counts, groups, seed, and the margin of a gain."""
+    """An audit: blocks, the ladder of step counts, seed, and the margin of a gain. skipped: methods that are left out somewhere, in words."""
 
     blocks: tuple[Block, ...]
     ladder: tuple[int, ...]
-    groups: int
     seed: int
     margin: float
     skipped: tuple[str, ...]
@@ -75,7 +74,7 @@ class AuditPlan:
         """A hash of everything that determines the measurements of a block at one step count."""
         methods = [[one.name, one.method.resolved(False).parameters(), one.source] for one in block.candidates]
         parts = [
-            __version__, block.task.name, block.task.digest, block.scheduler.text(), block.particles, methods, steps, self.groups, self.seed
+            __version__, block.task.name, block.task.digest, block.scheduler.text(), block.particles, methods, steps, block.groups, self.seed
         ]  # fmt: skip
         return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()[:16]
 
@@ -120,16 +119,15 @@ def make_plan(
     """Every block of an audit; what is left out has the default.
 
     Args:
-        tasks, methods, schedulers: as on the command line. particles: N, or each task's own. groups: per method and step count.
+        tasks, methods, schedulers: as on the command line. particles, groups: of every task, or each task's own.
         steps: the ladder. margin: a gain smaller than this counts as none. quick: one task, three step counts, fewer groups.
 
     Raises:
         EddyError: a name or number that cannot be used, or a method that is defined under none of the schedulers.
 
     """
-    count = groups if groups is not None else QUICK_GROUPS if quick else GROUPS
-    if not 2 <= count <= MAX_GROUPS:
-        raise ParameterError(f"Expected --groups from 2 to {MAX_GROUPS}, got {count}.")
+    if groups is not None and not 2 <= groups <= MAX_GROUPS:
+        raise ParameterError(f"Expected --groups from 2 to {MAX_GROUPS}, got {groups}.")
     if particles is not None and not 1 <= particles <= MAX_PARTICLES:
         raise ParameterError(f"Expected --particles from 1 to {MAX_PARTICLES}, got {particles}.")
     if not 0 < margin < float("inf"):
@@ -147,7 +145,7 @@ def make_plan(
         skipped += [f"{label} is left out under {scheduler.text()}: {reason}" for label, reason in problems.items()]
         used |= {one.label for one in fitting}
         if fitting:
-            blocks += [Block(task, scheduler, particles or task.particles, tuple(fitting)) for task in loaded]
+            blocks += [_block(task, scheduler, particles, groups or (QUICK_GROUPS if quick else None), fitting) for task in loaded]
     for one in candidates:
         if methods and one.label not in used:
             raise SchedulerError(next(note.partition(": ")[2] for note in skipped if note.startswith(f"{one.label} is left out")))
@@ -157,7 +155,11 @@ def make_plan(
     ladder = parse_ladder(steps) if steps is not None else QUICK_LADDER if quick else LADDER
     names = [task.name for task in loaded]
     by_task = sorted(blocks, key=lambda block: names.index(block.task.name))
-    return AuditPlan(tuple(by_task), ladder, count, seed, margin, tuple(skipped))
+    return AuditPlan(tuple(by_task), ladder, seed, margin, tuple(skipped))
+
+
+def _block(task: Task, scheduler: Named, particles: int | None, groups: int | None, candidates: Sequence[Candidate]) -> Block:
+    return Block(task, scheduler, particles or task.particles, groups or task.groups, tuple(candidates))
 
 
 def _candidate(text: str) -> Candidate:

@@ -57,8 +57,8 @@ def prepare_folder(path: Path, plan: AuditPlan) -> None:
     if path.is_dir() and any(path.iterdir()) and not (path / MARK).is_file():
         raise StoreError(f"{path} holds other files and is not an audit's folder. Give another --out.")
     settings = {
-        "blocks": [[block.task.name, block.scheduler.text(), block.particles, [one.label for one in block.candidates]] for block in plan.blocks],
-        "steps": plan.ladder, "groups": plan.groups, "seed": plan.seed, "margin": plan.margin, **environment(),
+        "blocks": [[block.task.name, block.scheduler.text(), block.particles, block.groups, [one.label for one in block.candidates]] for block in plan.blocks],
+        "steps": plan.ladder, "seed": plan.seed, "margin": plan.margin, **environment(),
     }  # fmt: skip
     write_text(path / MARK, json.dumps(settings, indent=1) + "\n")
 
@@ -90,7 +90,7 @@ def missing_work(plan: AuditPlan, path: Path) -> int:
     work = 0
     for block in plan.blocks:
         missing = [steps for steps in plan.ladder if _kept(plan, block, steps, path) is None]
-        work += sum(missing) * plan.groups * (2 + len(block.candidates))
+        work += sum(missing) * block.groups * (2 + len(block.candidates))
     return work
 
 
@@ -117,7 +117,7 @@ def _kept(plan: AuditPlan, block: Block, steps: int, path: Path) -> Rung | None:
 def _measured(plan: AuditPlan, block: Block, steps: int, path: Path, advance: Callable[[int, str], None]) -> Rung:
     def draw(method: Any, stream: str, label: str) -> torch.Tensor:
         return draw_groups(
-            block, method, steps, plan.groups, plan.seed, stream, lambda count: advance(count, f"{block.title}, {steps} steps: {label}")
+            block, method, steps, block.groups, plan.seed, stream, lambda count: advance(count, f"{block.title}, {steps} steps: {label}")
         )
 
     task = block.task
@@ -125,7 +125,7 @@ def _measured(plan: AuditPlan, block: Block, steps: int, path: Path, advance: Ca
         task,
         Groups.of(task, draw(Iid(), "main", "iid")),
         Groups.of(task, draw(Iid(), "disjoint", "iid")),
-        *(Groups.of(task, draw_truth(block, plan.groups, plan.seed, stream)) for stream in ("main", "disjoint")),
+        *(Groups.of(task, draw_truth(block, block.groups, plan.seed, stream)) for stream in ("main", "disjoint")),
     )
     methods = {}
     for one in block.candidates:

@@ -26,7 +26,7 @@ def audit_frame(plan: AuditPlan, audited: Sequence[Audited]) -> pd.DataFrame:
 def _records(plan: AuditPlan, audited: Sequence[Audited]) -> Iterator[dict[str, Any]]:
     for found in audited:
         block = found.block
-        shared = {"task": block.task.name, "scheduler": block.scheduler.text(), "particles": block.particles, "groups": plan.groups}
+        shared = {"task": block.task.name, "scheduler": block.scheduler.text(), "particles": block.particles, "groups": block.groups}
         for rung in found.rungs:
             for row in rung.iid:
                 yield {**shared, "method": "iid", "params": "", "steps": rung.steps, **vars(row), "verdict": ""}
@@ -60,7 +60,7 @@ def caption(plan: AuditPlan, found: Audited) -> str:
     baseline = value_of(found.rungs[-1].iid, "modes_covered" if found.block.task.counts_modes else "vendi")
     floor = next(row.floor for row in found.rungs[-1].iid if row.metric == "shift_to_iid")
     return (
-        f"{plan.groups:,} groups a cell, seed {plan.seed}. Gain in {measure_name(found)} over iid's {baseline:.2f}, on the same noise, with half its 95% interval; "
+        f"{found.block.groups:,} groups a cell, seed {plan.seed}. Gain in {measure_name(found)} over iid's {baseline:.2f}, on the same noise, with half its 95% interval; "
         f"below {plan.margin:g} is none. At {plan.ladder[-1]} steps: moved by, in standard deviations of a shifted normal, from iid's distribution "
         f"(disjoint seeds; iid itself: {floor:+.3f}; margin {SHIFT_MARGIN}); spread, of iid's, around the modes (margin {SPREAD_MARGIN:.0%})."
     )

@@ -43,13 +43,15 @@ class Task:
     """A known distribution.
 
     Args:
-        name: as in tables. mixture: of prompts that fix nothing. particles: N when none is asked for. of_prompt: from a prompt to its mixture.
+        name: as in tables. mixture: of prompts that fix nothing. particles: N, and groups: how many an audit draws, when none is asked for.
+        of_prompt: from a prompt to its mixture.
 
     """
 
     name: str
     mixture: Mixture
     particles: int = 8
+    groups: int = 1500
     of_prompt: Callable[[str], Mixture] | None = None
 
     @property
@@ -127,7 +129,7 @@ def _grid25() -> Task:
 
 def _mixture64() -> Task:
     generator = torch.Generator().manual_seed(64)
-    return Task("mixture-64d", _equal(torch.randn(20, 64, generator=generator, dtype=torch.float64), 0.3**2))
+    return Task("mixture-64d", _equal(torch.randn(20, 64, generator=generator, dtype=torch.float64), 0.3**2), groups=400)
 
 
 def _anisotropic() -> Task:
@@ -156,7 +158,7 @@ def _garments(garment: str = "") -> Task:
     named = parse(garment).garment
     if garment and named is None:
         raise UnknownName(unknown("garment", garment, [nouns[0] for nouns in CLASSES]))
-    return Task(f"fashion-kde:{garment}" if garment else "fashion-kde", _garment_mixture(named), 4, _of_prompt)
+    return Task(f"fashion-kde:{garment}" if garment else "fashion-kde", _garment_mixture(named), 4, 100, _of_prompt)
 
 
 _MAKERS: dict[str, Callable[[], Task]] = {

@@ -283,7 +283,7 @@ def test_ring8_shows_what_theory_says() -> None:
         assert ode.verdicts["pg:strength=0.01"].text.startswith("real gain, marginal moved")
         assert sde.verdicts["coupled"].text == "real gain, marginal kept"
         assert min(gain.low for gain in sde.verdicts["coupled"].gains) > 0.3
-        assert json.loads((Path(folder) / "audit.json").read_text())["groups"] == 4000
+        assert json.loads((Path(folder) / "audit.json").read_text())["blocks"][0][3] == 4000
 
 
 @pytest.mark.slow
