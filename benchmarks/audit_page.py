@@ -1,4 +1,4 @@
-"""Write the tables and figures of docs/audit.md: three audits, about 40 minutes on two cores; what is measured already is kept.
+"""Write the tables and figures of docs/audit.md: four audits, about half an hour on two cores; what is measured already is kept.
 
 python benchmarks/audit_page.py [--out results/audit-page]
 """
@@ -21,8 +21,12 @@ DOCS = Path(__file__).parents[1] / "docs"
 PARTS: dict[str, dict[str, Any]] = {
     "all": {},
     "theory": {
-        "tasks": ["ring8"], "methods": ["eddy-exact", "pg:strength=0.01", "repulsion:strength=0.3", "antithetic", "coupled"],
+        "tasks": ["ring8"], "schedulers": ["ddim"], "methods": ["eddy-exact", "pg:strength=0.01", "repulsion:strength=0.3", "antithetic"],
         "steps": "25,50,100,200,400,800", "groups": 16_000, "margin": 0.05,
+    },
+    "stochastic": {
+        "tasks": ["ring8"], "schedulers": ["ddim:eta=1"], "methods": ["eddy-exact", "antithetic", "coupled", "coupled:strength=0.5"],
+        "steps": "25,50,100,200,400,800", "groups": 6000, "margin": 0.05,
     },
     "variants": {
         "tasks": ["ring8"], "schedulers": ["ddim"], "groups": 4000,

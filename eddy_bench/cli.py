@@ -165,6 +165,19 @@ def compare(
     raise typer.Exit(run_gate_files(sources or [], against, gate, junit, summary))
 
 
+@app.command()
+def report(
+    folders: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")],
+    out: Annotated[Path | None, typer.Option(help="The page. [default: RUN/report.html]", show_default=False)] = None,
+    baseline: Annotated[str, typer.Option(help="The method that the others are compared with, with its parameters if any.")] = "iid",
+    partly: Annotated[bool, typer.Option("--partly", help="Compare what all runs have where they differ.")] = False,
+) -> None:
+    """Write one self-contained HTML page about a run: verdicts, plots, images, cost."""
+    from eddy_bench.report.command import report_runs
+
+    report_runs(folders, out, baseline, partly)
+
+
 @app.command(name="list")
 def list_(kind: Annotated[str, typer.Argument(help="methods, models, tasks, metrics, prompts, schedulers or suites.")]) -> None:
     """List what can be asked for by name."""

@@ -26,6 +26,7 @@ ORDER = [
     {"tables"},
     {"progress"},
     {"audit", "compare"},
+    {"report"},
     {"commands"},
     {"cli"},
 ]

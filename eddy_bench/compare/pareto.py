@@ -23,7 +23,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Range:
-    """A value with its 95% bootstrap interval over prompts."""
+    """A value with the 95% bootstrap interval, over prompts, of its difference to the baseline."""
 
     value: float
     low: float
@@ -88,6 +88,8 @@ def fronts(scores: Scores, baseline: str = "iid") -> Fronts | None:
     rng = np.random.default_rng(0)
     weights = rng.multinomial(len(prompts), np.full(len(prompts), 1 / len(prompts)), RESAMPLES) / len(prompts)
     means, drawn = values.mean(1), weights @ values  # (2, methods), (2, resamples, methods)
+    start = labels.index(baseline)
+    drawn = drawn + (means[:, None, start] - drawn[:, :, start])[..., None]  # what counts is the difference to the baseline
     reference = (float(means[0].min()), float(means[1].min()))
     dominated = ~_nondominated(means.T)
     seconds = scores.frame[scores.frame["metric"] == "seconds_per_image"].groupby("label")["value"].mean()

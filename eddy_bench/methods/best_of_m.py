@@ -71,7 +71,7 @@ def most_distant(features: Tensor, count: int) -> list[int]:
         subsets = torch.tensor(list(itertools.combinations(range(total), count)))
         sums = distances[subsets[:, :, None], subsets[:, None, :]].sum((1, 2))
         return [int(k) for k in subsets[int(sums.argmax())]]
-    chosen = [int(distances.sum(1).argmax())] if count == 1 else [int(k) for k in divmod(int(distances.argmax()), total)]
+    chosen = [int(distances.sum(1).argmax())] if count == 1 else list(dict.fromkeys(divmod(int(distances.argmax()), total)))
     while len(chosen) < count:
         gain = distances[chosen].sum(0)
         gain[chosen] = -1.0

@@ -48,6 +48,8 @@ def pareto_plot(found: Fronts, folder: Path | None = None) -> str:
 
 
 def _draw(axis: Any, found: Fronts, across: str) -> None:
+    from matplotlib.ticker import LogLocator
+
     start = found.families[0].points[0]
     for k, family in enumerate(found.families):
         _draw_family(axis, family, across, COLOURS[k % len(COLOURS)], MARKERS[k % len(MARKERS)])
@@ -63,6 +65,7 @@ def _draw(axis: Any, found: Fronts, across: str) -> None:
         axis.set_title("up and right is better; dotted: 1% loss", fontsize=10, loc="left")
     else:
         axis.set_xscale("log")
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.xaxis.set_major_formatter("{x:g}")
         axis.xaxis.set_minor_formatter("")
         axis.set_title("up and left is better", fontsize=10, loc="left")

@@ -1,0 +1,173 @@
+"""`eddy-bench report`: what the page holds, put into its template."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from eddy_bench.compare.load import SETTINGS, Scores, check_comparable, read_scores
+from eddy_bench.compare.paired import Difference, by_prompt, compare
+from eddy_bench.compare.pareto import Fronts, Range, fronts
+from eddy_bench.compare.tables import HEADER, caption, cells
+from eddy_bench.errors import CompareError
+from eddy_bench.metrics.base import COSTS
+from eddy_bench.report.pictures import BUDGET, SMALL, Strip, groups_of, make_strip
+from eddy_bench.report.plots import pareto_plot
+from eddy_bench.report.sentences import DIVERSITY, bare, verdicts, warnings
+from eddy_bench.store import RunFolder, write_text
+
+EXTREMES = 4  # largest gains, and as many losses
+PROMPTS = 100  # shown with pictures at most
+
+
+def write_report(
+    folders: Sequence[Path], out: Path | None, baseline: str, partly: bool, advance: Callable[[int, str], None] = lambda count, label: None
+) -> Path:
+    """Write the page of one or several run folders; returns where.
+
+    Raises:
+        CompareError: a folder is no scored run, or they cannot be compared.
+
+    """
+    for path in folders:
+        if not path.is_dir():
+            raise CompareError(f"Expected a run folder, got {path}. A report shows its images.")
+    scores = read_scores(folders)
+    notes = check_comparable(scores, None, partly)
+    target = out or folders[0] / "report.html"
+    several = len(scores.labels) > 1
+    found = compare(scores, baseline) if several else []
+    parts = fronts(scores, baseline) if several else None
+    fields = {
+        **_texts(folders, scores, found, baseline, notes),
+        **_front_fields(parts, target.parent / "plots"),
+        **_prompt_fields(folders, scores, found, baseline, advance),
+        "costs": _costs(scores), "manifests": [(str(path), json.dumps(RunFolder(path).read_manifest(), indent=2, ensure_ascii=False)) for path in folders],
+    }  # fmt: skip
+    write_text(target, _template().render(fields))
+    return target
+
+
+def _template() -> Any:
+    from jinja2 import Environment, StrictUndefined
+
+    text = (Path(__file__).parent / "template.html").read_text(encoding="utf-8")
+    return Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True).from_string(text)
+
+
+def _texts(folders: Sequence[Path], scores: Scores, found: Sequence[Difference], baseline: str, notes: Sequence[str]) -> dict[str, Any]:
+    settings = ", ".join(f"{name.replace('_', ' ')} {scores.frame[name].iloc[0]}" for name in SETTINGS)
+    prompts = scores.frame[scores.frame["prompt_id"] != ""]["prompt_id"].nunique()
+    tones = {True: "better", False: "worse", None: ""}
+    shown = [one for one in found if one.prompts or one.difference]
+    return {
+        "title": ", ".join(path.resolve().name for path in folders), "settings": f"{settings}, {prompts} prompts.", "baseline": baseline,
+        "verdicts": verdicts(found, scores, baseline), "warnings": [*notes, *warnings(found, scores, _kernels(folders))],
+        "header": HEADER, "rows": [{"cells": cells(one), "tone": tones[one.better]} for one in shown], "caption": caption(found, baseline),
+    }  # fmt: skip
+
+
+def _kernels(folders: Sequence[Path]) -> dict[str, str]:
+    """The kernel of each method, from summary.csv."""
+    found = {}
+    for path in folders:
+        try:
+            table = pd.read_csv(path / "summary.csv", keep_default_na=False, usecols=["method", "params", "kernel"])
+        except (OSError, ValueError):
+            continue
+        for method, params, kernel in table.itertuples(index=False):
+            found[f"{method}:{params}" if params else method] = kernel
+    return found
+
+
+def _front_fields(parts: Fronts | None, plots: Path) -> dict[str, Any]:
+    if parts is None:
+        return {"plot": "", "families": [], "diversity": "", "fidelity": ""}
+    families = [
+        {
+            "name": family.name, "strengths": len(family.points) - 1, "kept": _range_text(family.at_fidelity), "hypervolume": _range_text(family.hypervolume),
+            "front": ", ".join(point.strength or point.label for point in family.points[1:] if point.front) or "-",
+        }
+        for family in parts.families
+    ]  # fmt: skip
+    return {"plot": pareto_plot(parts, plots), "families": families, "diversity": parts.diversity, "fidelity": parts.fidelity}
+
+
+def _range_text(found: Range) -> str:
+    return f"{found.value:.3g} [{found.low:.3g}, {found.high:.3g}]"
+
+
+def _prompt_fields(
+    folders: Sequence[Path], scores: Scores, found: Sequence[Difference], baseline: str, advance: Callable[[int, str], None]
+) -> dict[str, Any]:
+    columns = [one.column for one in found if one.prompts]
+    column = next((column for name in DIVERSITY for column in columns if bare(column) == name), None)
+    frame = scores.frame
+    texts = {prompt: text for prompt, text in zip(frame["prompt_id"], frame["prompt"], strict=True) if prompt}
+    if column is None:
+        order, table, extremes = list(texts), pd.DataFrame(), []
+    else:
+        table = by_prompt(frame[frame["column"] == column])
+        gaps = table.drop(columns=baseline).sub(table[baseline], axis=0)
+        order = [str(prompt) for prompt in gaps.abs().max(axis=1).sort_values(ascending=False).index]
+        extremes = [
+            _extremes(column, str(label), gaps[label].dropna().sort_values(ascending=False), table, baseline, texts)
+            for label in gaps.columns
+        ]
+    pictures = _pictures(folders, scores.labels, order, texts, table, advance)
+    left = len(order) - len(pictures)
+    strips = [strip for prompt in pictures for strip in prompt["strips"]]
+    return {
+        "extremes": extremes, "pictures": pictures, "small_images": all(strip.height <= SMALL for strip in strips),
+        "shown_prompts": f"{left} more prompts are left out to keep the page small." if left else "",
+    }  # fmt: skip
+
+
+def _extremes(column: str, label: str, gaps: pd.Series, table: pd.DataFrame, baseline: str, texts: dict[str, str]) -> dict[str, Any]:
+    chosen = gaps if len(gaps) <= 2 * EXTREMES else pd.concat([gaps.head(EXTREMES), gaps.tail(EXTREMES)])
+    rows = [
+        {
+            "prompt": texts.get(prompt, prompt), "baseline": f"{float(table[baseline][prompt]):.3f}", "value": f"{float(table[label][prompt]):.3f}",
+            "difference": f"{gap:+.3f}", "tone": "better" if gap > 0 else "worse" if gap < 0 else "",
+        }
+        for prompt, gap in zip(map(str, chosen.index), chosen.to_numpy(float), strict=True)
+    ]  # fmt: skip
+    return {"label": label, "column": column, "rows": rows}
+
+
+def _pictures(
+    folders: Sequence[Path],
+    labels: Sequence[str],
+    order: Sequence[str],
+    texts: dict[str, str],
+    table: pd.DataFrame,
+    advance: Callable[[int, str], None],
+) -> list[dict[str, Any]]:
+    """Prompts with their strips, until the budget is spent."""
+    found: list[dict[str, Any]] = []
+    groups, spent = groups_of(folders), 0
+    for prompt in order[:PROMPTS]:
+        strips: list[Strip] = []
+        for label in labels:
+            if (label, prompt) in groups:
+                value = f"{float(table[label][prompt]):.2f}" if label in table and prompt in table.index else ""
+                strip = make_strip(groups[label, prompt], label, value)
+                strips += [strip] if strip else []
+        spent += sum(len(strip.data) for strip in strips)
+        if spent > BUDGET and found:
+            break
+        if strips:
+            found.append({"text": texts[prompt], "strips": strips})
+        advance(1, prompt)
+    return found
+
+
+def _costs(scores: Scores) -> dict[str, Any]:
+    frame = scores.frame[scores.frame["metric"].isin(COSTS)]
+    table = frame.pivot_table(index="label", columns="metric", values="value", aggfunc="mean", sort=False)
+    names = [name for name in COSTS if name in table and table[name].abs().sum() > 0]
+    return {"names": names, "rows": [[str(label), *(f"{value:.4g}" for value in table.loc[label, names])] for label in table.index]}

@@ -1,0 +1,66 @@
+"""Fronts over strengths: against moocore and by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from eddy_bench.compare.load import read_scores
+from eddy_bench.compare.pareto import diversity_at_loss, fronts, fronts_frame
+from tests.compare.made import frame, write
+
+GRID = {
+    "iid": {"vendi": 0.0, "clip": 0.0, "seconds_per_image": 0.0},
+    "pg:strength=1": {"vendi": 0.2, "clip": -0.3, "seconds_per_image": 0.0},
+    "pg:strength=4": {"vendi": 0.6, "clip": -1.5, "seconds_per_image": 0.0},
+    "pg:strength=2": {"vendi": 0.4, "clip": -0.9, "seconds_per_image": 0.0},
+    "pg:kernel=features,strength=1": {"vendi": 0.1, "clip": -3.0, "seconds_per_image": 0.05},
+}
+
+
+def test_families_fronts_and_equal_fidelity(tmp_path: Path) -> None:
+    found = fronts(read_scores([write(tmp_path / "s.csv", frame(GRID, scatter=1e-6))]))
+    assert found is not None
+    assert [family.name for family in found.families] == ["pg", "pg:kernel=features"]
+    pg, features = found.families
+    assert [point.strength for point in pg.points] == ["", "1", "2", "4"]
+    assert [point.front for point in pg.points] == [True] * 4
+    assert not features.points[1].front
+    start = pg.points[0]
+    allowed = 0.01 * start.fidelity.value  # about 0.605: between strengths 1 and 2
+    expected = start.diversity.value + 0.2 + 0.2 * (allowed - 0.3) / 0.6
+    assert pg.at_fidelity.value == pytest.approx(expected, abs=1e-4)
+    assert features.at_fidelity.value == pytest.approx(start.diversity.value + 0.1 * allowed / 3, abs=1e-4)
+    # the staircase over (iid's diversity, the worst fidelity)
+    assert pg.hypervolume.value == pytest.approx(0.2 * 2.7 + 0.2 * 2.1 + 0.2 * 1.5, abs=1e-3)
+    assert list(fronts_frame(found)["strengths"]) == [3, 1]
+
+
+def test_bands_are_of_the_difference_to_the_baseline(tmp_path: Path) -> None:
+    """Prompts differ by far more than methods do: the bands must not show that."""
+    found = fronts(read_scores([write(tmp_path / "s.csv", frame(GRID, scatter=0.01))]))
+    assert found is not None
+    start, first = found.families[0].points[:2]
+    assert start.diversity.high - start.diversity.low < 1e-9
+    assert 0 < first.diversity.high - first.diversity.low < 0.02
+
+
+def test_diversity_at_a_loss_of_fidelity() -> None:
+    assert diversity_at_loss([1, 2], [100, 99.5]) == 2
+    assert diversity_at_loss([1, 2], [100, 98]) == 1.5
+    assert diversity_at_loss([2, 1], [100, 90]) == 2, "the baseline is always allowed"
+    assert diversity_at_loss([1, 5, 3], [100, 90, 99.9]) == pytest.approx(3.0 + 2.0 * 0.9 / 9.9), "on the way back as well"
+
+
+def test_nothing_to_draw(tmp_path: Path) -> None:
+    assert fronts(read_scores([write(tmp_path / "a.csv", frame({"iid": {"vendi": 0.0, "clip": 0.0}}))])) is None
+    assert fronts(read_scores([write(tmp_path / "b.csv", frame({"iid": {"vendi": 0.0}, "pg": {"vendi": 0.1}}))])) is None
+
+
+def test_lower_is_better_is_turned_round(tmp_path: Path) -> None:
+    rows = frame({"iid": {"vendi": 0.0, "clip": 0.0}, "pg": {"vendi": 0.2, "clip": -0.1}})
+    found = fronts(read_scores([write(tmp_path / "s.csv", rows)]))
+    assert found is not None
+    assert np.isnan(found.families[0].points[1].seconds)

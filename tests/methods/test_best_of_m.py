@@ -1,0 +1,136 @@
+"""best-of-m: which images it keeps, what it costs, how M is set."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from eddy_bench.equal_cost import settle_best_of
+from eddy_bench.errors import ParameterError
+from eddy_bench.methods.best_of_m import BestOfM, most_distant
+from eddy_bench.models.base import Cost
+from eddy_bench.suite import Suite, expand, load_suite, parse_named
+from tests.conftest import Result
+
+
+def spread(features: torch.Tensor, chosen: tuple[int, ...] | list[int]) -> float:
+    unit = torch.nn.functional.normalize(features.double(), dim=-1)[list(chosen)]
+    return float(torch.pdist(unit).sum())
+
+
+def test_the_most_distant_subset_is_the_best_of_all() -> None:
+    features = torch.randn(9, 5, generator=torch.Generator().manual_seed(0))
+    best = max(itertools.combinations(range(9), 4), key=lambda chosen: spread(features, chosen))
+    assert most_distant(features, 4) == list(best)
+
+
+def test_greedy_reaches_half_of_the_best_and_more() -> None:
+    features = torch.randn(40, 5, generator=torch.Generator().manual_seed(0))  # C(40, 6) subsets are too many to try
+    found = most_distant(features, 6)
+    assert len(set(found)) == 6
+    random = [spread(features, torch.randperm(40, generator=torch.Generator().manual_seed(k))[:6].tolist()) for k in range(200)]
+    assert spread(features, found) > max(random)
+
+
+def test_edges() -> None:
+    features = torch.eye(3)
+    assert most_distant(features, 3) == [0, 1, 2]
+    assert len(most_distant(features, 1)) == 1
+    same = torch.ones(50, 4)
+    assert len(set(most_distant(same, 8))) == 8
+    with pytest.raises(ParameterError, match="at least the 4 particles"):
+        BestOfM(m=2).drawn(4)
+    with pytest.raises(ParameterError, match="Expected m"):
+        BestOfM().drawn(4)
+
+
+class Clock:
+    """A model that takes a known time per image."""
+
+    has_features = True
+
+    def __init__(self) -> None:
+        self.drawn: list[str] = []
+
+    def draw(self, prompts: list[str], seeds: list[int], particles: int, method: object, arguments: object) -> tuple[list[object], Cost]:
+        name = str(getattr(method, "name", ""))
+        self.drawn.append(name)
+        return [], Cost(seconds_per_image={"iid": 0.1, "pg": 0.12, "eddy-hutch": 0.42}[name])
+
+
+@pytest.mark.parametrize(("text", "m"), [("best-of-m", 17), ("best-of-m:equal=pg", 5), ("best-of-m:m=9", 9)])
+def test_m_takes_as_long_as_another_method(text: str, m: int) -> None:
+    suite = Suite(methods=["iid", "pg", "eddy-hutch", text])  # type: ignore[list-item]
+    settled = settle_best_of(suite, Clock(), [])  # type: ignore[arg-type]
+    assert int(settled.methods[-1].parameters["m"]) == m
+
+
+def test_what_was_measured_once_stands() -> None:
+    clock = Clock()
+    suite = Suite(methods=["iid", "pg", "best-of-m"])  # type: ignore[list-item]
+    settled = settle_best_of(suite, clock, ["iid", "best-of-m:m=11"])  # type: ignore[arg-type]
+    assert settled.methods[-1].text() == "best-of-m:m=11"
+    assert clock.drawn == []
+
+
+def test_the_first_images_are_those_of_iid(cli: Callable[..., Result], tmp_path: Path) -> None:
+    """On the embedded model: paired noise, N images kept of M, M network evaluations paid."""
+    import pandas as pd
+
+    out = tmp_path / "run"
+    found = cli(
+        "run",
+        "--limit",
+        1,
+        "--particles",
+        2,
+        "--steps",
+        2,
+        "--batch-prompts",
+        1,
+        "--method",
+        "iid",
+        "--method",
+        "best-of-m:m=5",
+        "--metric",
+        "vendi",
+        "--out",
+        out,
+    )
+    assert found.code == 0, found.err
+    scores = pd.read_csv(out / "scores.csv").set_index(["method", "metric"])["value"]
+    assert scores["best-of-m", "nfe"] == 2.5 * scores["iid", "nfe"]
+    assert scores["best-of-m", "feature_forwards"] == 2.5
+    assert scores["best-of-m", "vendi"] >= scores["iid", "vendi"] - 0.2
+    assert "best-of-m:m=5" in yaml.safe_load((out / "run.yaml").read_text())["suite"]["methods"]
+
+
+def test_it_needs_a_guide_network(cli: Callable[..., Result], tmp_path: Path) -> None:
+    found = cli("run", "--model", "exact:ring8", "--limit", 1, "--method", "iid", "--method", "best-of-m:m=9", "--out", tmp_path / "a")
+    assert (found.code, "chooses by a guide network" in found.err) == (2, True)
+    assert "Drop it" in cli("audit", "--quick", "--method", "best-of-m:m=9", "--out", tmp_path / "b").err
+
+
+def test_grids_are_spelled_out(tmp_path: Path) -> None:
+    assert [one.text() for one in expand(parse_named("pg:strength=1|2,kernel=latent|features"))] == [
+        f"pg:strength={s},kernel={k}" for s in (1, 2) for k in ("latent", "features")
+    ]
+    with pytest.raises(ParameterError, match="got an empty one"):
+        expand(parse_named("pg:strength=1|"))
+    path = tmp_path / "mine.yaml"
+    path.write_text("methods: [iid, {repulsion: {strength: [1, 2]}}]\nsweep: {pg: {strength: [0.5, 1]}}\n")
+    assert [one.text() for one in load_suite(str(path)).methods] == [
+        "iid",
+        "repulsion:strength=1",
+        "repulsion:strength=2",
+        "pg:strength=0.5",
+        "pg:strength=1",
+    ]
+    path.write_text("sweep: [1]\n")
+    with pytest.raises(Exception, match="sweep: expected methods"):
+        load_suite(str(path))

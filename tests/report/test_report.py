@@ -1,0 +1,174 @@
+"""The page: what it says, that it is one file, and how it behaves in a real browser."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from eddy_bench.report.pictures import make_strip
+from eddy_bench.store import Group, RunFolder, group_key
+from tests.compare.made import frame
+from tests.conftest import Result
+
+EVIL = '<script>alert("x")</script> & a "quoted" coat'
+EFFECTS = {
+    "iid": {"vendi": 0.0, "clip": 0.0, "nfe": 0.0, "seconds_per_image": 0.0},
+    "pg:strength=1": {"vendi": 0.3, "clip": -0.1, "nfe": 0.0, "seconds_per_image": 0.0},
+    "pg:strength=2": {"vendi": 0.6, "clip": -2.0, "nfe": 0.0, "seconds_per_image": 0.0},
+    "eddy-exact": {"vendi": 0.0, "clip": 0.0, "nfe": 0.0, "seconds_per_image": 0.1},
+}
+
+
+@dataclass
+class Cost:
+    """What a group cost."""
+
+    nfe: float = 40.0
+
+
+def make_run(folder: Path, side: int = 32, prompts: int = 8) -> Path:
+    """A run folder with made-up scores and pictures."""
+    run = RunFolder.prepare(folder, {})
+    run.write_run({"suite": {"methods": list(EFFECTS)}, "settings": {"model": "fashion"}})
+    run.write_manifest({"eddy_bench": "0", "note": EVIL})
+    rows = frame(EFFECTS, prompts=prompts)
+    rows["prompt"] = rows["prompt"].where(rows["prompt_id"] != "p003", EVIL)
+    rng = np.random.default_rng(0)
+    for label in EFFECTS:
+        method, _, parameters = label.partition(":")
+        for k in range(prompts):
+            text = EVIL if k == 3 else f"a p{k:03}"
+            group = Group(
+                method,
+                label.replace(":", "-").replace("=", ""),
+                parameters,
+                "latent" if method != "iid" else "",
+                f"p{k:03}",
+                text,
+                0,
+                2,
+                group_key(a=label, b=k),
+            )
+            run.write_group(group, [Image.fromarray(rng.integers(0, 255, (side, side), np.uint8)) for _ in range(2)], Cost(), {})
+    rows.to_csv(folder / "scores.csv", index=False)
+    return folder
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    return make_run(tmp_path / "made")
+
+
+def test_the_page_is_one_file_that_says_what_was_found(cli: Callable[..., Result], run: Path) -> None:
+    found = cli("report", run)
+    assert found.code == 0, found.err
+    page = (run / "report.html").read_text()
+    assert "More diverse than iid" in page
+    assert "Less faithful" in page
+    assert "No shown difference in diversity" in page
+    assert EVIL not in page
+    assert "&lt;script&gt;alert" in page
+    addresses = re.findall(r"""(?:src|href)=["']?([^"'\s>]+)""", page)
+    assert addresses
+    assert all(address.startswith(("data:", "#")) for address in addresses)
+    assert not re.search(r"url\((?!#)|@import", page)
+    assert (run / "plots" / "pareto.svg").is_file()
+    assert Image.open(run / "plots" / "pareto.png").size[0] > 800
+
+
+def test_large_images_stay_under_five_megabytes(cli: Callable[..., Result], tmp_path: Path) -> None:
+    run = make_run(tmp_path / "large", side=700, prompts=30)
+    assert cli("report", run, "--out", tmp_path / "page.html").code == 0
+    assert (tmp_path / "page.html").stat().st_size < 5e6
+
+
+def test_one_method_alone_is_shown_without_a_comparison(cli: Callable[..., Result], run: Path) -> None:
+    rows = pd.read_csv(run / "scores.csv", keep_default_na=False)
+    rows[rows["method"] == "iid"].to_csv(run / "scores.csv", index=False)
+    assert cli("report", run).code == 0
+    assert "nothing to compare" in (run / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("prepare", "message"),
+    [
+        (lambda run: run / "scores.csv", "Expected a run folder"),
+        (lambda run: run / "nowhere", "Expected a run folder"),
+        (lambda run: (run / "scores.csv").unlink() or run, "eddy-bench score"),
+    ],
+)
+def test_what_is_no_run_is_refused(cli: Callable[..., Result], run: Path, prepare: Callable[[Path], Path], message: str) -> None:
+    found = cli("report", prepare(run))
+    assert (found.code, found.err.splitlines()[-1].count("Error:")) == (2, 1)
+    assert message in found.err
+
+
+def test_broken_pictures_are_left_out(run: Path) -> None:
+    groups = list(RunFolder(run).finished())
+    (groups[0].folder / "0.png").write_bytes(b"x" * groups[0].files["0.png"]["size"])
+    assert make_strip(groups[0], "iid") is None
+    strip = make_strip(groups[1], "iid")
+    assert strip is not None
+    assert (strip.width, strip.height, strip.count) == (2 * 32 + 2, 32, 2)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """The system's Chromium."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs the Python package playwright")
+    path = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
+    if path is None:
+        pytest.skip("needs Chromium on the system")
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_in_a_real_browser(browser: Any, cli: Callable[..., Result], run: Path, width: int, scheme: str) -> None:
+    cli("report", run)
+    page = browser.new_page(viewport={"width": width, "height": 844}, color_scheme=scheme)
+    problems: list[str] = []
+    requests: list[str] = []
+    page.on("console", lambda message: problems.append(message.text) if message.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("dialog", lambda dialog: problems.append("a prompt ran as a script"))
+    page.on("request", lambda request: requests.append(request.url))
+    page.goto((run / "report.html").as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    images = page.locator("img[src]")
+    assert images.count() == 8 * 4
+    for k in range(images.count()):
+        images.nth(k).scroll_into_view_if_needed()
+    page.wait_for_function("[...document.querySelectorAll('img[src]')].every(image => image.complete && image.naturalWidth > 0)")
+    assert page.locator("h3", has_text="<script>").count() == 1
+    assert not page.locator("dialog").is_visible()
+    page.locator("[data-zoom]").first.click()
+    assert page.locator("dialog").is_visible()
+    assert page.evaluate("document.querySelector('dialog img').naturalWidth") > 0
+    page.keyboard.press("Escape")
+    assert not page.locator("dialog").is_visible()
+    assert [url for url in requests if not url.startswith(("file:", "data:"))] == []
+    assert sum(url.startswith("file:") for url in requests) == 1
+    assert problems == []
+    dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (dark == "rgb(255, 255, 255)") == (scheme == "light")
+
+
+def test_it_reads_without_javascript(browser: Any, cli: Callable[..., Result], run: Path) -> None:
+    cli("report", run)
+    page = browser.new_context(java_script_enabled=False).new_page()
+    page.goto((run / "report.html").as_uri())
+    assert page.locator("dl.verdicts dt").count() == 3
+    assert page.locator("figure svg").first.is_visible()
+    assert page.locator("section.prompt").count() == 8
