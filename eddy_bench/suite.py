@@ -135,7 +135,8 @@ def _named(item: Any) -> Any:
     if isinstance(item, dict) and set(item) != {"name", "parameters"} and len(item) == 1:
         ((name, parameters),) = item.items()
         if isinstance(name, str) and (parameters is None or isinstance(parameters, dict)):
-            return Named(name=name, parameters={str(key): value for key, value in (parameters or {}).items()})
+            spec = parse_named(name)
+            return Named(name=spec.name, parameters=spec.parameters | {str(key): value for key, value in (parameters or {}).items()})
     return item
 
 

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pandas as pd
 from rich.markup import escape
+from rich.table import Table
 
 from eddy_bench.compare.gate import WORDS, exit_code, read_gate, run_gate
 from eddy_bench.compare.halves import Sides
 from eddy_bench.compare.load import Scores, check_comparable, last_run, read_scores
 from eddy_bench.compare.paired import Difference, compare
-from eddy_bench.compare.tables import as_csv, as_json, as_junit, as_markdown, comparison_table, gate_markdown, gate_table
+from eddy_bench.compare.pareto import Fronts, front_header, front_lines, fronts, fronts_frame
+from eddy_bench.compare.tables import as_csv, as_json, as_junit, as_markdown, comparison_table, gate_markdown, gate_table, markdown_rows
 from eddy_bench.errors import CompareError, ParameterError
 from eddy_bench.store import write_text
 from eddy_bench.tables import console
@@ -37,11 +39,29 @@ def compare_runs(sources: Sequence[Path], baseline: str, form: str, against: Pat
             f"Nothing to compare: {', '.join(scores.sources)} holds {', '.join(scores.labels)} alone. Run another method into it."
         )
     name = f"the same method in {against}" if against else baseline
+    curves = None if other else fronts(scores, baseline)
+    curves = curves if curves and any(len(family.points) > 2 for family in curves.families) else None
     if form == "table":
         console().print(comparison_table(found, name))
+        if curves:
+            console().print(fronts_table(curves))
+    elif form == "markdown":
+        print(as_markdown(found, name) + (f"\n{markdown_rows(front_header(curves), front_lines(curves))}\n" if curves else ""), end="")
     else:
-        print({"markdown": as_markdown(found, name), "csv": as_csv(found), "json": as_json(found, notes)}[form], end="")
+        print(as_csv(found) if form == "csv" else as_json(found, notes, fronts_frame(curves).to_dict("records") if curves else []), end="")
     return 0
+
+
+def fronts_table(found: Fronts) -> Table:
+    """Methods over their strengths, for the terminal."""
+    table = Table(
+        *front_header(found),
+        caption="Interpolated between neighbouring strengths; hypervolume over the worst point of all.",
+        caption_justify="left",
+    )
+    for line in front_lines(found):
+        table.add_row(*map(escape, line))
+    return table
 
 
 def between(now: Scores, before: Scores) -> list[Difference]:

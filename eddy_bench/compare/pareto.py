@@ -180,8 +180,29 @@ def _hypervolume(points: Array, reference: tuple[float, float]) -> float:
     return float(moocore.hypervolume(np.ascontiguousarray(points), ref=reference, maximise=True))
 
 
+def range_text(found: Range) -> str:
+    """`1.55 [1.5, 1.59]`."""
+    return f"{found.value:.3g} [{found.low:.3g}, {found.high:.3g}]"
+
+
+def front_lines(found: Fronts) -> list[tuple[str, str, str, str, str]]:
+    """Per family: name, number of strengths, diversity at 1% loss, hypervolume, strengths on the front of all."""
+    return [
+        (
+            family.name, str(len(family.points) - 1), range_text(family.at_fidelity), range_text(family.hypervolume),
+            ", ".join(point.strength or point.label for point in family.points[1:] if point.front) or "-",
+        )
+        for family in found.families
+    ]  # fmt: skip
+
+
+def front_header(found: Fronts) -> tuple[str, ...]:
+    """Titles of `front_lines`."""
+    return ("method", "strengths", f"{found.diversity} at no more than 1% loss of {found.fidelity}", "hypervolume", "on the front")
+
+
 def fronts_frame(found: Fronts) -> pd.DataFrame:
-    """A line per family."""
+    """A line per family, in numbers."""
     return pd.DataFrame(
         [
             {

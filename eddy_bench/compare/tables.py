@@ -91,13 +91,13 @@ def as_csv(found: Sequence[Difference]) -> str:
     return text
 
 
-def as_json(found: Sequence[Difference], notes: Sequence[str] = ()) -> str:
-    """A list of objects under `differences`; numbers that are not there are null."""
+def as_json(found: Sequence[Difference], notes: Sequence[str] = (), fronts: Sequence[dict[Any, Any]] = ()) -> str:
+    """Lists of objects under `differences` and `fronts`; numbers that are not there are null."""
     plain = [
         {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in _record(one).items()}
         for one in found
     ]
-    return json.dumps({"differences": plain, "notes": list(notes)}, indent=1, ensure_ascii=False) + "\n"
+    return json.dumps({"differences": plain, "fronts": list(fronts), "notes": list(notes)}, indent=1, ensure_ascii=False) + "\n"
 
 
 def _record(one: Difference) -> dict[str, Any]:

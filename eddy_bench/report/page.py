@@ -11,7 +11,7 @@ import pandas as pd
 
 from eddy_bench.compare.load import SETTINGS, Scores, check_comparable, read_scores
 from eddy_bench.compare.paired import Difference, by_prompt, compare
-from eddy_bench.compare.pareto import Fronts, Range, fronts
+from eddy_bench.compare.pareto import Fronts, front_header, front_lines, fronts
 from eddy_bench.compare.tables import HEADER, caption, cells
 from eddy_bench.errors import CompareError
 from eddy_bench.metrics.base import COSTS
@@ -86,19 +86,8 @@ def _kernels(folders: Sequence[Path]) -> dict[str, str]:
 
 def _front_fields(parts: Fronts | None, plots: Path) -> dict[str, Any]:
     if parts is None:
-        return {"plot": "", "families": [], "diversity": "", "fidelity": ""}
-    families = [
-        {
-            "name": family.name, "strengths": len(family.points) - 1, "kept": _range_text(family.at_fidelity), "hypervolume": _range_text(family.hypervolume),
-            "front": ", ".join(point.strength or point.label for point in family.points[1:] if point.front) or "-",
-        }
-        for family in parts.families
-    ]  # fmt: skip
-    return {"plot": pareto_plot(parts, plots), "families": families, "diversity": parts.diversity, "fidelity": parts.fidelity}
-
-
-def _range_text(found: Range) -> str:
-    return f"{found.value:.3g} [{found.low:.3g}, {found.high:.3g}]"
+        return {"plot": "", "front_header": (), "front_lines": []}
+    return {"plot": pareto_plot(parts, plots), "front_header": front_header(parts), "front_lines": front_lines(parts)}
 
 
 def _prompt_fields(

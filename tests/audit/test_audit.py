@@ -120,7 +120,8 @@ def test_a_small_audit_through_the_command_line(cli: Callable[..., Result], tmp_
     assert gains.loc[one, "value"] == pytest.approx(levels.loc[one, "value"] - levels.loc[("iid", *one[1:]), "value"], abs=1e-5)
     assert gains.loc[one, "low"] < gains.loc[one, "value"] < gains.loc[one, "high"]
     assert frame[frame["method"] == "coupled"]["verdict"].str.len().min() > 0
-    assert Image.open(out / "audit.png").size[0] > 500
+    with Image.open(out / "audit.png") as figure:
+        assert figure.size[0] > 500
     assert "| antithetic |" in (out / "audit.md").read_text()
     before = (out / "audit.csv").read_text()
     again = cli(*arguments)

@@ -119,7 +119,8 @@ def test_formats(cli: Callable[..., Result], csv: Path, form: str) -> None:
     if form == "json":
         assert json.loads(found.out)["differences"][0]["prompts"] == 30
     if form == "markdown":
-        assert len({line.count("|") for line in found.out.splitlines() if line.startswith("|")}) == 1
+        table = found.out.split("\n\n")[0].splitlines()
+        assert len({line.count("|") for line in table}) == 1
 
 
 def test_the_last_run_is_compared_when_none_is_named(cli: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,3 +189,15 @@ def test_what_differs_is_compared_only_when_asked(cli: Callable[..., Result], tm
     assert {one["label"]: one["prompts"] for one in json.loads(found.out)["differences"] if one["column"].startswith("vendi")}[
         "eddy-exact"
     ] == 20
+
+
+@pytest.mark.parametrize("form", ["table", "markdown", "json"])
+def test_several_strengths_give_fronts(cli: Callable[..., Result], tmp_path: Path, form: str) -> None:
+    rows = frame({"iid": {"vendi": 0.0, "clip": 0.0}, "pg:strength=1": {"vendi": 0.2, "clip": -0.1}, "pg:strength=3": {"vendi": 0.5, "clip": -2.0}})
+    found = cli("compare", write(tmp_path / "s.csv", rows), "--format", form)
+    assert found.code == 0, found.err
+    if form == "json":
+        (front,) = json.loads(found.out)["fronts"]
+        assert (front["family"], front["strengths"]) == ("pg", 2)
+    else:
+        assert "at no more than 1% loss" in " ".join(found.out.split()).replace("│ ", "")

@@ -134,3 +134,9 @@ def test_grids_are_spelled_out(tmp_path: Path) -> None:
     path.write_text("sweep: [1]\n")
     with pytest.raises(Exception, match="sweep: expected methods"):
         load_suite(str(path))
+
+
+def test_a_sweep_of_a_method_with_parameters() -> None:
+    names = [one.text() for one in load_suite("grid").methods]
+    assert "pg:kernel=features,strength=0.6" in names
+    assert len(names) == len(set(names)) == 24

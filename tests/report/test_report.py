@@ -82,7 +82,8 @@ def test_the_page_is_one_file_that_says_what_was_found(cli: Callable[..., Result
     assert all(address.startswith(("data:", "#")) for address in addresses)
     assert not re.search(r"url\((?!#)|@import", page)
     assert (run / "plots" / "pareto.svg").is_file()
-    assert Image.open(run / "plots" / "pareto.png").size[0] > 800
+    with Image.open(run / "plots" / "pareto.png") as plot:
+        assert plot.size[0] > 800
 
 
 def test_large_images_stay_under_five_megabytes(cli: Callable[..., Result], tmp_path: Path) -> None:
