@@ -126,6 +126,9 @@ def audit(
     from eddy_bench.audit.command import audit_divergence, audit_methods
 
     if divergence:
+        unused = {"--scheduler": scheduler, "--particles": particles, "--groups": groups, "--steps": steps, "--quick": quick}
+        if given := [name for name, value in unused.items() if value]:
+            raise ParameterError(f"--divergence draws nothing, so {given[0]} means nothing there. Leave it out.")
         raise typer.Exit(audit_divergence(task or [], method or [], seed, out))
     options = {
         "tasks": task or [], "methods": method or [], "schedulers": scheduler or [], "particles": particles, "groups": groups, "steps": steps,

@@ -55,7 +55,9 @@ class Sample:
         ordered, order = values.flatten(1).sort(-1)
         sums = torch.nn.functional.pad(ordered.cumsum(-1), (1, 0))
         total = _back(_total_distance(ordered, torch.arange(ordered.shape[1]).expand_as(order), sums), order, values)
-        inside = (values[..., :, None] - values[..., None, :]).abs().sum(-1)  # (L, G, N), same group
+        alike, places = values.flatten(0, 1).sort(-1)  # (L G, N), each group by itself
+        inside = _total_distance(alike, torch.arange(alike.shape[1]).expand_as(places), torch.nn.functional.pad(alike.cumsum(-1), (1, 0)))
+        inside = _back(inside, places, values)
         others = max((values.shape[1] - 1) * values.shape[2], 1)
         return cls(values, ordered, order, sums, ((total - inside) / others).mean(0))
 

@@ -8,6 +8,7 @@ EddyError
 |-- ModelError      a model that cannot be loaded or steered
 |-- SchedulerError  a scheduler that cannot be used here
 |-- MetricError     a metric that cannot be computed
+|-- CompareError    results that cannot be compared
 `-- StoreError      a run folder that cannot be used
 """
 

@@ -1,4 +1,4 @@
-"""Statistics over prompts: particles of a group depend on each other, so groups are what is resampled."""
+"""Statistics over prompts and over groups: particles of a group depend on each other, so groups are what is resampled."""
 
 from __future__ import annotations
 
@@ -75,6 +75,10 @@ class Estimate:
     def equivalence_p(self, margin: float) -> float:
         """p-value of two one-sided tests: small when the mean is shown to lie within (-margin, margin) (Schuirmann 1987)."""
         return self._tail(margin - abs(self.value))
+
+    def above_p(self, bound: float) -> float:
+        """p-value of one one-sided test: small when the mean is shown to be more than a bound."""
+        return self._tail(self.value - bound)
 
     def below_p(self, bound: float) -> float:
         """p-value of one one-sided test: small when the mean is shown to be less than a bound."""

@@ -62,6 +62,7 @@ def audit_divergence(tasks: Sequence[str], methods: Sequence[str], seed: int, ou
         (method, ",".join(f"{key}={value}" for key, value in changed_parameters(method).items() if key not in ("kernel", "window")))
         for method in guides
     ]
+    prepare_folder(out)
     found = []
     with progress_bar("Differentiating", len(loaded) * len(named) * len(LEVELS)) as advance:
         for task in loaded:

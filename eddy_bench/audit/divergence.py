@@ -16,8 +16,10 @@ from eddy_bench.models.tasks import Task
 from eddy_bench.sampling.noise import stream_seed
 from eddy_bench.sampling.state import State
 
-GROUPS = 24
+POINTS = 24
 DRAWS = 24  # of a method's random probes
+MANY = 16  # dimensions beyond which a third of both does: each point costs d backward passes
+NOTHING = 1e-12  # of a field's natural size, below which it is 0 but for rounding
 LEVELS = (0.1, 0.5)  # noise levels, in standard deviations of the task
 FREE = 1e-6  # relative residual below which a field is divergence-free up to rounding
 
@@ -87,15 +89,16 @@ def measure_divergence(task: Task, method: KernelMethod, params: str, level: flo
 
     """
     random = "probes" in method.parameters() or getattr(method, "max_coordinates", task.mixture.dimension) < task.mixture.dimension
-    residuals, size = _residuals(task, method, level, seed, DRAWS if random else 1)
+    draws = 1 if not random else DRAWS if task.mixture.dimension <= MANY else DRAWS // 3
+    residuals, size = _residuals(task, method, level, seed, draws)
     mean = residuals.mean(0)
     error = float((residuals.var(0) / len(residuals)).mean().sqrt()) if len(residuals) > 1 else 0.0
     halved = float("nan")
     if "difference_step" in method.parameters():
         halves: dict[str, Any] = {"difference_step": method.parameters()["difference_step"] / 2}
         finer = replace(method, **halves)
-        again, finer_size = _residuals(task, finer, level, seed, DRAWS if random else 1)
-        halved = float(again.mean(0).square().mean().sqrt()) / finer_size
+        again, _ = _residuals(task, finer, level, seed, draws)
+        halved = float(again.mean(0).square().mean().sqrt()) / size
     return Divergence(
         task.name, method.title(), params, level * task.mixture.scale(), float(residuals.square().mean().sqrt()) / size,
         float(mean.square().mean().sqrt()) / size, error / size, halved,
@@ -106,14 +109,20 @@ def _residuals(task: Task, method: KernelMethod, level: float, seed: int, draws:
     """div(p g) / p at the first particle of each group for each draw of the probes, (draws, G), and the size of its terms."""
     mixture, sigma = task.mixture, level * task.mixture.scale()
     generator = torch.Generator().manual_seed(stream_seed(seed, task.name, "divergence"))
-    clean = mixture.sample(GROUPS * task.particles, generator).unflatten(0, (GROUPS, task.particles))
+    groups = POINTS if mixture.dimension <= MANY else POINTS // 3
+    clean = mixture.sample(groups * task.particles, generator).reshape(groups, task.particles, -1)
     particles = clean + sigma * torch.randn(clean.shape, generator=generator, dtype=torch.float64)
     found, sizes = [], []
     for draw in range(draws):
         residual, size = _divergence(_field(mixture.score, method, particles, sigma, seed + draw), particles[:, 0], mixture.score, sigma)
         found.append(residual)
         sizes.append(size)
-    return torch.stack(found), float(torch.stack(sizes).square().mean().sqrt().clamp_min(1e-300))
+    typical = float(torch.stack(sizes).square().mean().sqrt())
+    if typical < NOTHING * float(
+        mixture.score(particles, sigma).square().mean()
+    ):  # 0 but for rounding, as EDDY's field is in one dimension
+        return torch.zeros(1, groups, dtype=torch.float64), 1.0
+    return torch.stack(found), typical
 
 
 def _field(

@@ -33,6 +33,13 @@ def write_figure(plan: AuditPlan, audited: Sequence[Audited], path: Path) -> Non
             middle, plan, found, styles, "distance to iid's distribution, in std", lambda rows: max(value_of(rows, "shift_to_iid"), FLOOR)
         )
         middle.axhspan(FLOOR, SHIFT_MARGIN, color="#000000", alpha=0.08, linewidth=0)
+        middle.plot(
+            plan.ladder,
+            [max(value_of(rung.iid, "shift_to_truth"), FLOOR) for rung in found.rungs],
+            color="#888888",
+            linestyle="--",
+            label="iid to the truth",
+        )
         middle.set_ylim(bottom=FLOOR, top=max(middle.get_ylim()[1], 4 * SHIFT_MARGIN))
         _draw_ladder(right, plan, found, styles, "spread around the modes, of iid's", lambda rows: 1 + value_of(rows, "spread_change"))
         right.axhspan(1 - SPREAD_MARGIN, 1 + SPREAD_MARGIN, color="#000000", alpha=0.08, linewidth=0)
@@ -40,7 +47,7 @@ def write_figure(plan: AuditPlan, audited: Sequence[Audited], path: Path) -> Non
     axes[0][0].annotate(
         "Filled: real gain, marginal kept. Grey: within the margin.", (0, 1.12), xycoords="axes fraction", fontsize=9, annotation_clip=False
     )
-    handles = {label: handle for row in axes for handle, label in zip(*row[0].get_legend_handles_labels(), strict=True)}
+    handles = {label: handle for row in axes for panel in row[:2] for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)}
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(5, len(handles)), frameon=False, fontsize=9)
     figure.savefig(path, dpi=120, metadata={"Software": None})
 

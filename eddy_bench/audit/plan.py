@@ -25,7 +25,7 @@ QUICK_TASKS = ("ring8",)
 QUICK_LADDER = (25, 50, 200)
 QUICK_GROUPS = 1000
 GAIN_MARGIN = 0.1  # modes; of the Vendi score where modes are not counted
-MAX_PARTICLES = 1024
+MAX_PARTICLES = 256
 MAX_GROUPS = 1_000_000
 
 
@@ -133,8 +133,11 @@ def make_plan(
     if not 0 < margin < float("inf"):
         raise ParameterError(f"Expected a positive --margin, got {margin}.")
     candidates = [_candidate(text) for text in (methods or [name for name in METHODS if name not in ("iid", "best-of-m")])]
-    labels = [one.label for one in candidates]
-    _check_distinct("method", labels)
+    _check_distinct("method", [one.label for one in candidates])
+    same = [(one.name, one.method.resolved(False).parameters(), one.source) for one in candidates]
+    for place, one in enumerate(candidates):
+        if same[place] in same[:place]:
+            raise ParameterError(f"The methods {candidates[same.index(same[place])].label!r} and {one.label!r} are the same. Drop one.")
     loaded = [load_task(name) for name in (tasks or (QUICK_TASKS if quick else DEFAULT_TASKS))]
     _check_distinct("task", [task.name for task in loaded])
     named = [parse_named(text) for text in (schedulers or SCHEDULERS)]

@@ -15,7 +15,7 @@ from eddy_bench.audit.draw import draw_groups, draw_truth
 from eddy_bench.audit.measure import Baseline, Groups, Measured, Row
 from eddy_bench.audit.plan import AuditPlan, Block
 from eddy_bench.audit.verdict import Verdict, judge_block
-from eddy_bench.errors import EddyError, StoreError
+from eddy_bench.errors import EddyError, ModelError, StoreError, brief
 from eddy_bench.manifest import environment
 from eddy_bench.methods.iid import Iid
 from eddy_bench.statistics import Estimate
@@ -23,6 +23,7 @@ from eddy_bench.store import write_text
 
 MARK = "audit.json"
 PARTS = "parts"
+FAR = 1e100  # beyond it squares overflow
 NOT_MEASURED = "not measured"
 NOTHING = Estimate(float("nan"), float("nan"), 0)
 
@@ -45,8 +46,8 @@ class Audited:
     verdicts: dict[str, Verdict]
 
 
-def prepare_folder(path: Path, plan: AuditPlan) -> None:
-    """Make the folder of an audit and say what it holds.
+def prepare_folder(path: Path, plan: AuditPlan | None = None) -> None:
+    """Make the folder of an audit and say what it holds; without a plan, of a divergence check.
 
     Raises:
         StoreError: it holds other things, or cannot be written.
@@ -56,6 +57,9 @@ def prepare_folder(path: Path, plan: AuditPlan) -> None:
         raise StoreError(f"Expected a folder at {path}, found a file. Give another --out.")
     if path.is_dir() and any(path.iterdir()) and not (path / MARK).is_file():
         raise StoreError(f"{path} holds other files and is not an audit's folder. Give another --out.")
+    if plan is None:
+        write_text(path / MARK, json.dumps(environment(), indent=1) + "\n")
+        return
     settings = {
         "blocks": [[block.task.name, block.scheduler.text(), block.particles, block.groups, [one.label for one in block.candidates]] for block in plan.blocks],
         "steps": plan.ladder, "seed": plan.seed, "margin": plan.margin, **environment(),
@@ -81,7 +85,6 @@ def run_audit(plan: AuditPlan, path: Path, advance: Callable[[int, str], None]) 
             if reason:
                 verdicts[label] = Verdict(f"{NOT_MEASURED}: {reason}")
         audited.append(Audited(block, tuple(rungs), verdicts))
-    _drop_stale(plan, path)
     return audited
 
 
@@ -109,9 +112,10 @@ def _kept(plan: AuditPlan, block: Block, steps: int, path: Path) -> Rung | None:
             )
             for label, found in data["methods"].items()
         }  # fmt: skip
-        return Rung(steps, tuple(Row(**row) for row in data["iid"]), methods)
-    except (OSError, ValueError, KeyError, TypeError):
+        rung = Rung(steps, tuple(Row(**row) for row in data["iid"]), methods)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
+    return rung if set(methods) == {one.label for one in block.candidates} and rung.iid else None
 
 
 def _measured(plan: AuditPlan, block: Block, steps: int, path: Path, advance: Callable[[int, str], None]) -> Rung:
@@ -121,19 +125,23 @@ def _measured(plan: AuditPlan, block: Block, steps: int, path: Path, advance: Ca
         )
 
     task = block.task
+    plain = [draw(Iid(), stream, "iid") for stream in ("main", "disjoint")]
+    if not all(particles.abs().max() < FAR for particles in plain):
+        raise ModelError(f"The samples of iid on {block.title} are not finite at {steps} steps. Use another scheduler or more steps.")
     base = Baseline(
         task,
-        Groups.of(task, draw(Iid(), "main", "iid")),
-        Groups.of(task, draw(Iid(), "disjoint", "iid")),
+        *(Groups.of(task, particles) for particles in plain),
         *(Groups.of(task, draw_truth(block, block.groups, plan.seed, stream)) for stream in ("main", "disjoint")),
     )
     methods = {}
     for one in block.candidates:
         try:
             particles = draw(one.method, "main", one.label)
-            problem = "" if torch.isfinite(particles).all() else f"the samples are not finite at {steps} steps. Lower the strength."
+            problem = "" if particles.abs().max() < FAR else f"the samples are not finite at {steps} steps. Lower the strength."
         except EddyError as error:
             problem = str(error)
+        except Exception as error:  # a plug-in may raise anything; the rest of the audit goes on
+            problem = f"{type(error).__name__}: {brief(error)}"
         methods[one.label] = Measured(np.empty(0), NOTHING, NOTHING, 1.0, (), problem) if problem else base.measure(particles)
     rung = Rung(steps, base.rows(), methods)
     write_text(_part(plan, block, steps, path), _as_json(rung))
@@ -143,11 +151,3 @@ def _measured(plan: AuditPlan, block: Block, steps: int, path: Path, advance: Ca
 def _as_json(rung: Rung) -> str:
     methods = {label: {**asdict(measured), "gain": measured.gain.tolist()} for label, measured in rung.methods.items()}
     return json.dumps({"iid": [asdict(row) for row in rung.iid], "methods": methods})
-
-
-def _drop_stale(plan: AuditPlan, path: Path) -> None:
-    """Remove parts of other settings: the folder holds one audit."""
-    wanted = {_part(plan, block, steps, path) for block in plan.blocks for steps in plan.ladder}
-    for part in (path / PARTS).glob("*.json"):
-        if part not in wanted:
-            part.unlink()

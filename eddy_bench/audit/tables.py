@@ -33,6 +33,8 @@ def _records(plan: AuditPlan, audited: Sequence[Audited]) -> Iterator[dict[str, 
         for one in block.candidates:
             verdict = found.verdicts[one.label]
             mine = {**shared, "method": one.name, "params": one.parameters, "verdict": verdict.text}
+            if verdict.tests is None:
+                yield {**mine, "steps": plan.ladder[-1], **vars(Row("problem", float("nan")))}
             for place, rung in enumerate(found.rungs):
                 for row in [*rung.methods[one.label].rows, *_test_rows(verdict, place, len(found.rungs))]:
                     yield {**mine, "steps": rung.steps, **vars(row)}
@@ -45,6 +47,7 @@ def _test_rows(verdict: Verdict, place: int, count: int) -> Iterator[Row]:
     if place == count - 1:
         if verdict.limit is not None:
             yield Row("gain_limit", verdict.limit.value, verdict.limit.low, verdict.limit.high)
+        yield Row("gain_limit_p", verdict.tests.limit)
         yield Row("gain_within_margin_p", verdict.tests.none)
         yield Row("marginal_moved_p", verdict.tests.moved)
         yield Row("marginal_kept_p", verdict.tests.kept)
@@ -58,11 +61,12 @@ def measure_name(found: Audited) -> str:
 def caption(plan: AuditPlan, found: Audited) -> str:
     """How to read a table: units, baseline, margins."""
     baseline = value_of(found.rungs[-1].iid, "modes_covered" if found.block.task.counts_modes else "vendi")
-    floor = next(row.floor for row in found.rungs[-1].iid if row.metric == "shift_to_iid")
+    floor = next(row for row in found.rungs[-1].iid if row.metric == "shift_to_iid")
     return (
         f"{found.block.groups:,} groups a cell, seed {plan.seed}. Gain in {measure_name(found)} over iid's {baseline:.2f}, on the same noise, with half its 95% interval; "
         f"below {plan.margin:g} is none. At {plan.ladder[-1]} steps: moved by, in standard deviations of a shifted normal, from iid's distribution "
-        f"(disjoint seeds; iid itself: {floor:+.3f}; margin {SHIFT_MARGIN}); spread, of iid's, around the modes (margin {SPREAD_MARGIN:.0%})."
+        f"(disjoint seeds; iid's own, the floor: {floor.value:+.3f} [{floor.low:+.3f}, {floor.high:+.3f}]; margin {SHIFT_MARGIN}), and the same from the "
+        f"truth; spread around the modes, of iid's (margin {SPREAD_MARGIN:.0%}), in iid's own line of the truth's."
     )
 
 
@@ -73,18 +77,35 @@ def value_of(rows: Sequence[Row], metric: str) -> float:
 
 def header(plan: AuditPlan) -> list[str]:
     """Column titles."""
-    return ["method", *(f"gain at {steps}" for steps in plan.ladder), "moved by", "spread", "verdict"]
+    return ["method", *(f"gain at {steps}" for steps in plan.ladder), "moved by", "from truth", "spread", "verdict"]
 
 
 def lines(found: Audited) -> Iterator[list[str]]:
-    """The cells of a table, a line per method."""
+    """The cells of a table: iid, then a line per method."""
+    plain = found.rungs[-1].iid
+    ratio = value_of(plain, "spread") / next(row.floor for row in plain if row.metric == "spread")
+    yield [
+        "iid",
+        *[""] * len(found.rungs),
+        f"{value_of(plain, 'shift_to_iid'):+.3f}",
+        f"{value_of(plain, 'shift_to_truth'):+.3f}",
+        f"x{ratio:.3g}",
+        "",
+    ]
     for one in found.block.candidates:
         verdict, rows = found.verdicts[one.label], found.rungs[-1].methods[one.label].rows
         if verdict.tests is None:
-            yield [one.label, *["-"] * (len(found.rungs) + 2), verdict.text]
+            yield [one.label, *["-"] * (len(found.rungs) + 3), verdict.text]
             continue
         moved, spread = value_of(rows, "shift_to_iid"), 1 + value_of(rows, "spread_change")
-        yield [one.label, *map(gain_text, verdict.gains), f"{moved:+.3f}", f"x{spread:.3g}", verdict.text]
+        yield [
+            one.label,
+            *map(gain_text, verdict.gains),
+            f"{moved:+.3f}",
+            f"{value_of(rows, 'shift_to_truth'):+.3f}",
+            f"x{spread:.3g}",
+            verdict.text,
+        ]
 
 
 def gain_text(gain: Estimate) -> str:

@@ -7,14 +7,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eddy_bench.audit.measure import Measured
+from eddy_bench.audit.measure import Measured, Values
 from eddy_bench.distances import shift_of
 from eddy_bench.statistics import Estimate, group_mean, groups_needed, holm
 
 LEVEL = 0.05
 SHIFT_MARGIN = 0.05  # standard deviations of a normal distribution with the same energy coefficient
 SPREAD_MARGIN = 0.05  # relative change of the mean squared Mahalanobis distance
-FITTED = 3  # finest step counts on which the limit of fine steps is fitted
+FITTED = 3  # finest step counts on which the limit of fine steps is fitted; fewer cannot show a real gain
+UNSETTLED_GAIN = 0.25  # share of a gain by which it may still change between the two finest step counts
+UNSETTLED_SPREAD = 0.1  # relative change of the spread between them: beyond it the solver does not follow the drift yet
 
 REAL_KEPT = "real gain, marginal kept"
 REAL_MOVED = "real gain, marginal moved"
@@ -30,12 +32,13 @@ FEW = "not enough groups to tell"
 class Tests:
     """Holm-adjusted p-values of one method.
 
-    gain: of no gain, per step count. none: of a finest gain beyond the margin. moved: of the finest marginal being iid's.
-    kept: of it lying beyond its margins. So a small `gain` shows a gain, a small `none` its absence.
+    gain: of no gain, per step count. none: of a finest gain beyond the margin. limit: of no gain in the limit of fine
+    steps. moved: of the finest marginal being iid's. kept: of it lying beyond its margins. So a small `gain` shows a gain, a small `none` its absence.
     """
 
     gain: tuple[float, ...]
     none: float
+    limit: float
     moved: float
     kept: float
 
@@ -79,33 +82,69 @@ def judge_block(steps: Sequence[int], ladders: Sequence[Sequence[Measured]], mar
         steps: ascending. ladders: of each method, one measurement per step count. margin: a smaller gain counts as none.
 
     """
-    gains = [tuple(group_mean(one.gain) for one in ladder) for ladder in ladders]
+    gains = [tuple(gain_estimate(one.gain) for one in ladder) for ladder in ladders]
+    limits = [limit_gain(steps, [one.gain for one in ladder]) for ladder in ladders]
     moved = [_moved_p(ladder[-1]) for ladder in ladders]
     kept = [_kept_p(ladder[-1]) for ladder in ladders]
     flat = holm([found.difference_p() for ladder in gains for found in ladder])
-    families = zip(holm([ladder[-1].equivalence_p(margin) for ladder in gains]), holm(moved), holm(kept), strict=True)
+    families = zip(
+        holm([ladder[-1].equivalence_p(margin) for ladder in gains]),
+        holm([1.0 if limit is None else limit.above_p(0.0) for limit in limits]),
+        holm(moved),
+        holm(kept),
+        strict=True,
+    )
     tests = [Tests(tuple(flat[k * len(steps) : (k + 1) * len(steps)]), *found) for k, found in enumerate(families)]
-    return [_judge(steps, ladder, gain, test, margin, len(ladders)) for ladder, gain, test in zip(ladders, gains, tests, strict=True)]
+    return [_judge(*parts, margin, len(ladders)) for parts in zip(ladders, gains, limits, tests, strict=True)]
+
+
+def gain_estimate(gain: Values) -> Estimate:
+    """The mean gain over groups; its standard error is at least that of one group that differs by half a mode, as counts of modes may all be equal."""
+    found = group_mean(gain)
+    return Estimate(found.value, max(found.error, 0.5 / max(len(gain), 1)), found.groups)
+
+
+def frequency_p(finest: Measured) -> float:
+    """p-value of equal mode frequencies, from Wald's statistic by Hotelling's F; 1 where modes are not counted or groups are too few."""
+    from scipy.stats import f
+
+    row = next((row for row in finest.rows if row.metric == "mode_chi2_to_iid"), None)
+    groups = finest.spread.groups
+    if row is None or not row.floor > 0 or 2 * groups - 1 <= row.floor:
+        return 1.0
+    freedom = 2 * groups - 1 - row.floor
+    return float(f.sf(row.value * freedom / (row.floor * (2 * groups - 2)), row.floor, freedom))
 
 
 def _moved_p(finest: Measured) -> float:
-    """The marginal differs in location and shape, in spread, or in one slot: smallest p-value of three."""
+    """The marginal differs in location and shape, in spread, in the modes' shares, or in one slot: smallest p-value of four."""
     energy = finest.energy.difference_p() if finest.energy.value > 0 else 1.0
-    return min(holm([energy, finest.spread.difference_p(), finest.slot_p]))
+    return min(holm([energy, finest.spread.difference_p(), frequency_p(finest), finest.slot_p]))
 
 
 def _kept_p(finest: Measured) -> float:
-    """The marginal is equivalent in both: the larger p-value (intersection-union)."""
+    """The marginal is equivalent in both measures that have a margin: the larger p-value (intersection-union)."""
     return max(finest.energy.below_p(SHIFT_MARGIN**2 / 4), finest.spread.equivalence_p(SPREAD_MARGIN))
 
 
+def settled(ladder: Sequence[Measured]) -> bool:
+    """Whether the gain and the spread hardly change between the two finest of at least three step counts.
+
+    A drift that the solver does not follow yet may gain the same at several step counts; its spread, or its gain, still changes.
+    """
+    if len(ladder) < FITTED:
+        return False
+    before, finest = (float(one.gain.mean()) for one in ladder[-2:])
+    spreads = [1 + one.spread.value for one in ladder[-2:]]
+    return abs(finest - before) <= UNSETTLED_GAIN * abs(finest) and abs(spreads[1] - spreads[0]) <= UNSETTLED_SPREAD * spreads[1]
+
+
 def _judge(
-    steps: Sequence[int], ladder: Sequence[Measured], gains: tuple[Estimate, ...], tests: Tests, margin: float, family: int
+    ladder: Sequence[Measured], gains: tuple[Estimate, ...], limit: Estimate | None, tests: Tests, margin: float, family: int
 ) -> Verdict:
     finest = gains[-1]
-    limit = limit_gain(steps, [one.gain for one in ladder])
-    slot_moved = ladder[-1].slot_p < LEVEL / family
-    marginal = "kept" if tests.kept < LEVEL and not slot_moved else "moved" if tests.moved < LEVEL else "open"
+    without_margin = min(ladder[-1].slot_p, frequency_p(ladder[-1])) < LEVEL / family  # shown is moved
+    marginal = "kept" if tests.kept < LEVEL and not without_margin else "moved" if tests.moved < LEVEL else "open"
     shown = [p < LEVEL for p in tests.gain]
     needed = ""
     if tests.none < LEVEL:
@@ -113,7 +152,7 @@ def _judge(
         text = VANISHES if coarser else NO_GAIN_MOVED if marginal == "moved" else NO_GAIN
     elif shown[-1] and finest.value < 0:
         text = LOSS
-    elif shown[-1] and (limit is None or not limit.low > 0):
+    elif shown[-1] and not (tests.limit < LEVEL and settled(ladder)):
         text = UNRESOLVED
     elif shown[-1] and marginal != "open":
         text = REAL_KEPT if marginal == "kept" else f"{REAL_MOVED} (by {moved_by(ladder[-1])})"
@@ -132,11 +171,10 @@ def moved_by(finest: Measured) -> str:
 def _needed(gain: Estimate, finest: Measured, margin: float, family: int, gain_shown: bool) -> int:
     """About how many groups settle what is open, to two digits."""
     level = LEVEL / family
-    if gain_shown:  # the marginal is what is open
-        shift = groups_needed(finest.energy, SHIFT_MARGIN**2 / 4 - max(finest.energy.value, 0), level)
-        count = max(shift, groups_needed(finest.spread, SPREAD_MARGIN - abs(finest.spread.value), level))
-        if not np.isfinite(count):
-            count = 2 * gain.groups
+    if gain_shown:  # the marginal is what is open; where distributions are equal, the energy's error falls as 1 / n
+        quantiles = groups_needed(Estimate(0.0, 1.0, 1), 1.0, level) ** 0.5
+        shift = gain.groups * finest.energy.error * quantiles / (SHIFT_MARGIN**2 / 4)
+        count = max(shift, groups_needed(finest.spread, SPREAD_MARGIN, level))
     else:
         count = min(groups_needed(gain, margin - abs(gain.value), level), groups_needed(gain, abs(gain.value), level))
     count = max(count, 1.1 * gain.groups, 10)

@@ -42,7 +42,7 @@ class Mixture:
         gain = alpha * self.variances / (alpha**2 * self.variances + sigma**2)  # (K, d)
         moved = gain * self._rotated(x, alpha)
         if self.basis is not None:
-            moved = (self.basis @ moved[..., None])[..., 0]
+            moved = torch.einsum("kde,...ke->...kd", self.basis, moved)
         return (posterior[..., None] * (self.means + moved)).sum(-2)
 
     def score(self, x: Tensor, sigma: float) -> Tensor:
@@ -69,7 +69,7 @@ class Mixture:
         scale = self.variances[component].sqrt()
         moved = noise * (scale if scale.ndim == 2 else scale[:, None])
         if self.basis is not None:
-            moved = (self.basis[component] @ moved[..., None])[..., 0]
+            moved = torch.stack([moved @ axes.mT for axes in self.basis], 1)[torch.arange(count), component]
         return self.means[component] + moved
 
     def scale(self) -> float:
@@ -86,7 +86,7 @@ class Mixture:
     def _rotated(self, x: Tensor, alpha: float) -> Tensor:
         """Offsets x - alpha mu_k on component k's axes, (..., K, d)."""
         offset = x[..., None, :] - alpha * self.means
-        return offset if self.basis is None else (offset[..., None, :] @ self.basis)[..., 0, :]
+        return offset if self.basis is None else torch.einsum("...kd,kde->...ke", offset, self.basis)
 
     def _squares(self, x: Tensor, alpha: float, sigma: float) -> Tensor:
         """Squared Mahalanobis distances at a noise level, (..., K)."""

@@ -17,7 +17,7 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
-from eddy_bench.errors import SuiteError, UnknownName, unknown
+from eddy_bench.errors import SuiteError, UnknownName, brief, unknown
 from eddy_bench.models.attributes import CLASSES, parse
 from eddy_bench.models.mixture import Mixture
 
@@ -27,6 +27,8 @@ PICTURE = 32  # pixels across, as the embedded model's
 KERNEL_STD = 0.2  # of fashion-kde's components, for pixels in [-1, 1]
 MAX_MODES = 64  # with more components than this, counting them says nothing about a group
 MAX_BYTES = 64 * 2**20
+SCALES = (0.1, 10.0)  # standard deviations of a task between which sampling starts from noise and ends at data
+SMALLEST = 0.01
 TASKS = {
     "ring8": "8 modes on a circle of radius 4, standard deviation 0.3",
     "ring10": "10 modes on the unit circle, variance 0.005, N = 10 (arXiv 2310.13102)",
@@ -97,7 +99,7 @@ def load_task(name: str) -> Task:
     """
     if name in _MAKERS:
         return _MAKERS[name]()
-    if name.startswith("fashion-kde:"):
+    if name.startswith("fashion-kde:") and name != "fashion-kde:":
         return _garments(name.partition(":")[2])
     if Path(name).is_file():
         return read_task(Path(name))
@@ -166,14 +168,15 @@ _MAKERS: dict[str, Callable[[], Task]] = {
     "fashion-kde": partial(_garments, ""),
 }  # fmt: skip
 
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Finite = Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=1e-12, le=1e12, allow_inf_nan=False)]
 
 
 class TaskFile(BaseModel):
     """What a task's YAML file holds.
 
-    means: K rows of d numbers. covariances: one variance, K variances, K diagonals of d, or K full d x d matrices.
+    means: K rows of d numbers. covariances: one variance, K variances, K diagonals of d, or K full d x d matrices (never one matrix for all: K rows
+    of d numbers are diagonals).
     weights: K positive numbers, made to sum to 1; equal when left out.
     """
 
@@ -202,7 +205,16 @@ def read_task(path: Path) -> Task:
         raise SuiteError(f"{path}: {_first_problem(error, data)}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise SuiteError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.") from None
-    return Task(file.name, _mixture(file, path))
+    except ValueError as error:  # of values that YAML promises and Python refuses
+        raise SuiteError(f"{path}: not valid YAML: {brief(error, 120)}.") from None
+    mixture = _mixture(file, path)
+    centre, scale, smallest = float((mixture.weights @ mixture.means).norm()), mixture.scale(), float(mixture.variances.min()) ** 0.5
+    if not SCALES[0] <= scale <= SCALES[1] or centre > 5 * SCALES[1] or smallest < SMALLEST:
+        raise SuiteError(
+            f"{path}: the noise levels of the schedule fit a standard deviation from {SCALES[0]} to {SCALES[1]}, a mean within {5 * SCALES[1]:g} of 0 and "
+            f"modes no narrower than {SMALLEST}; here they are {scale:.3g}, {centre:.3g} and {smallest:.3g}. Shift and rescale the task."
+        )
+    return Task(file.name, mixture)
 
 
 def _first_problem(error: ValidationError, data: Any) -> str:

@@ -143,7 +143,7 @@ def test_what_was_measured_is_kept_and_a_broken_part_is_measured_again(tmp_path:
     assert 0 < sum(drawn) < 12 * 40 * 3
     assert [a.verdicts for a in first] == [a.verdicts for a in second]
     run_audit(plan("antithetic", schedulers=["ddim"], seed=1), tmp_path, lambda count, label: None)
-    assert len(list((tmp_path / "parts").glob("*.json"))) == 2, "parts of other settings go"
+    assert missing_work(wanted, tmp_path) == 0, "parts of other settings stay"
 
 
 def test_a_file_task_with_one_mode_and_one_particle(cli: Callable[..., Result], tmp_path: Path) -> None:
@@ -210,7 +210,8 @@ def test_a_method_that_breaks_is_named_and_the_rest_goes_on(cli: Callable[..., R
         (["--steps", "0"], "from 1 to 8000"),
         (["--steps", "25,25"], "different --steps"),
         (["--margin", "0"], "positive --margin"),
-        (["--divergence", "--method", "antithetic"], "adds no drift"),
+        (["--method", "eddy-exact", "--method", "eddy-exact:strength=20"], "are the same"),
+        (["--divergence"], "--quick means nothing there"),
     ],
 )
 def test_bad_input_is_one_line(cli: Callable[..., Result], tmp_path: Path, arguments: list[str], message: str) -> None:
@@ -306,3 +307,119 @@ def test_no_false_alarms_when_a_method_is_iid() -> None:
 def test_errors_are_ours() -> None:
     with pytest.raises(EddyError):
         make_plan(groups=10**9)
+
+
+def test_another_spelling_of_a_method_in_the_same_folder(cli: Callable[..., Result], tmp_path: Path) -> None:
+    arguments = ["--task", "ring8", "--scheduler", "ddim", "--groups", 20, "--steps", "4", "--out", tmp_path / "a"]
+    for text in ("eddy-exact", "eddy-exact:strength=20"):
+        found = cli("audit", "--method", text, *arguments)
+        assert found.code == 0, found.err
+
+
+def test_damaged_parts_are_measured_again(tmp_path: Path) -> None:
+    wanted = plan("antithetic", schedulers=["ddim"], steps="4")
+    prepare_folder(tmp_path, wanted)
+    run_audit(wanted, tmp_path, lambda count, label: None)
+    (part,) = (tmp_path / "parts").glob("*.json")
+    for text in ('{"methods": [], "iid": []}', '{"methods": {}, "iid": []}', "[]", ""):
+        part.write_text(text)
+        assert missing_work(wanted, tmp_path) > 0
+        run_audit(wanted, tmp_path, lambda count, label: None)
+        assert missing_work(wanted, tmp_path) == 0
+
+
+def test_a_plug_in_that_raises_is_named_in_the_csv(cli: Callable[..., Result], tmp_path: Path) -> None:
+    (tmp_path / "plug.py").write_text(
+        "from eddy_bench import Method\nclass Boom(Method):\n    def guidance(self, state):\n        return 1 / 0\n"
+    )
+    found = cli(
+        "audit",
+        "--task",
+        "ring8",
+        "--method",
+        f"{tmp_path / 'plug.py'}:Boom",
+        "--method",
+        "antithetic",
+        "--scheduler",
+        "ddim",
+        "--groups",
+        20,
+        "--steps",
+        "4",
+        "--out",
+        tmp_path / "a",
+    )
+    assert found.code == 2
+    frame = pd.read_csv(tmp_path / "a" / "audit.csv")
+    (line,) = frame[frame["metric"] == "problem"]["verdict"]
+    assert "ZeroDivisionError" in line
+    assert (frame["method"] == "antithetic").any()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "name: 2001-13-45",
+        "name: a\nmeans: !!int abc",
+        "name: a\nmeans: [[1e200, 0]]\ncovariances: 1",
+        "name: a\nmeans: [[0, 0]]\ncovariances: 1.0e+308",
+        "name: a\nmeans: [[1000, 0], [-1000, 0]]\ncovariances: 1",
+        "name: a\nmeans: [[0.01], [-0.01]]\ncovariances: 1e-6",
+        "name: a\nmeans: [[0, 1], [1, 0]]\ncovariances: 1\nweights: [1e308, 1e308]",
+    ],
+)
+def test_tasks_that_no_schedule_fits(cli: Callable[..., Result], tmp_path: Path, text: str) -> None:
+    (tmp_path / "task.yaml").write_text(text)
+    found = cli("audit", "--quick", "--task", tmp_path / "task.yaml", "--out", tmp_path / "a")
+    assert (found.code, found.err.count("\n")) == (2, 1)
+
+
+def test_numbers_that_overflow_are_not_measured(cli: Callable[..., Result], tmp_path: Path) -> None:
+    found = cli(
+        "audit",
+        "--task",
+        "ring8",
+        "--steps",
+        "1",
+        "--groups",
+        20,
+        "--scheduler",
+        "ddim",
+        "--method",
+        "eddy-exact:strength=1e160",
+        "--out",
+        tmp_path / "a",
+    )
+    assert (found.code, "not measured" in found.out) == (2, True)
+
+
+def test_the_divergence_check_shares_the_audit_s_folder(cli: Callable[..., Result], tmp_path: Path) -> None:
+    assert cli("audit", "--divergence", "--task", "ring8", "--method", "eddy-exact", "--out", tmp_path / "a").code == 0
+    assert (
+        cli(
+            "audit",
+            "--task",
+            "ring8",
+            "--method",
+            "antithetic",
+            "--groups",
+            20,
+            "--steps",
+            "4",
+            "--scheduler",
+            "ddim",
+            "--out",
+            tmp_path / "a",
+        ).code
+        == 0
+    )
+    (tmp_path / "notes.txt").write_text("mine")
+    assert "is not an audit's folder" in cli("audit", "--divergence", "--task", "ring8", "--out", tmp_path).err
+
+
+def test_a_field_that_vanishes_has_no_divergence(tmp_path: Path) -> None:
+    """In one dimension an antisymmetric matrix is 0, and so is EDDY's drift."""
+    (tmp_path / "line.yaml").write_text("name: line\nmeans: [[-1], [1]]\ncovariances: 0.1")
+    task = load_task(str(tmp_path / "line.yaml"))
+    for method in default_methods()[::4]:
+        assert measure_divergence(task, method, "", 0.5).verdict == "divergence-free"

@@ -193,7 +193,9 @@ def test_what_differs_is_compared_only_when_asked(cli: Callable[..., Result], tm
 
 @pytest.mark.parametrize("form", ["table", "markdown", "json"])
 def test_several_strengths_give_fronts(cli: Callable[..., Result], tmp_path: Path, form: str) -> None:
-    rows = frame({"iid": {"vendi": 0.0, "clip": 0.0}, "pg:strength=1": {"vendi": 0.2, "clip": -0.1}, "pg:strength=3": {"vendi": 0.5, "clip": -2.0}})
+    rows = frame(
+        {"iid": {"vendi": 0.0, "clip": 0.0}, "pg:strength=1": {"vendi": 0.2, "clip": -0.1}, "pg:strength=3": {"vendi": 0.5, "clip": -2.0}}
+    )
     found = cli("compare", write(tmp_path / "s.csv", rows), "--format", form)
     assert found.code == 0, found.err
     if form == "json":
