@@ -422,4 +422,4 @@ def test_a_field_that_vanishes_has_no_divergence(tmp_path: Path) -> None:
     (tmp_path / "line.yaml").write_text("name: line\nmeans: [[-1], [1]]\ncovariances: 0.1")
     task = load_task(str(tmp_path / "line.yaml"))
     for method in default_methods()[::4]:
-        assert measure_divergence(task, method, "", 0.5).verdict == "divergence-free"
+        assert measure_divergence(task, method, "", 0.5).verdict.startswith("divergence-free")
