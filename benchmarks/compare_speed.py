@@ -1,0 +1,56 @@
+"""Seconds of `compare` over 100,000 score rows and 20 methods, and as a ratio to reading the file with pandas alone, in one process.
+
+python benchmarks/compare_speed.py
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from eddy_bench.compare.load import check_comparable, read_scores
+from eddy_bench.compare.paired import compare
+from eddy_bench.compare.pareto import fronts
+from eddy_bench.metrics.base import METRICS
+
+METHODS, SEEDS = 20, 5
+GROUP = [name for name, metric in METRICS.items() if metric.scope == "group"]
+COST = [name for name, metric in METRICS.items() if metric.scope == "cost"]
+
+
+def main() -> None:
+    prompts = 100_000 // (METHODS * SEEDS * (len(GROUP) + len(COST))) + 1
+    rng = np.random.default_rng(0)
+    index = pd.MultiIndex.from_product(
+        [["iid", *(f"pg:strength={k}" for k in range(1, METHODS))], GROUP + COST, range(prompts), range(SEEDS)],
+        names=["label", "metric", "prompt", "seed"],
+    )
+    rows = index.to_frame(index=False)
+    rows["method"], rows["params"] = rows["label"].str.partition(":")[0], rows["label"].str.partition(":")[2]
+    rows["prompt_id"] = "p" + rows["prompt"].astype(str)
+    rows["prompt"] = "a " + rows["prompt_id"]
+    rows["value"], rows["extractor"] = rng.random(len(rows)), ""
+    rows["signature"] = rows["metric"] + "|N=4"
+    rows = rows.assign(model="m", scheduler="s", steps=20, guidance_scale=4.0, particles=4, higher_is_better=True)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "scores.csv"
+        rows.drop(columns="label").to_csv(path, index=False)
+        start = time.perf_counter()
+        pd.read_csv(path)
+        reading = time.perf_counter() - start
+        start = time.perf_counter()
+        scores = read_scores([path])
+        check_comparable(scores)
+        found, curves = compare(scores), fronts(scores)
+        seconds = time.perf_counter() - start
+    print(
+        f"{len(rows):,} rows, {METHODS} methods: {seconds:.1f} s, {seconds / reading:.0f} times reading the file; {len(found)} differences, fronts: {curves is not None}"
+    )
+
+
+if __name__ == "__main__":
+    main()
