@@ -1,6 +1,6 @@
 """Coupled step noise on the embedded text-to-image model: diversity gain, drift beside its floor, fidelity, cost.
 
-python benchmarks/coupled.py [--seeds 8] [--out results/coupled]
+python benchmarks/coupled.py [--seeds 4] [--out results/coupled]
 
 Draws `iid` and `coupled` with DDIM, eta = 1, on the prompt set fashion at two guidance scales, and writes docs/coupled.md.
 """
@@ -17,13 +17,13 @@ from eddy_bench.statistics import mean_interval
 from eddy_bench.store import write_text
 
 DOCS = Path(__file__).parents[1] / "docs"
-METHODS = ["iid", "coupled", "coupled:kernel=features", "coupled:strength=0.5"]
+METHODS = ["iid", "coupled", "coupled:kernel=features"]
 PAIRED = [("vendi", "fmnist-clip"), ("pdist", "fmnist-clip"), ("clip", "fmnist-clip"), ("align", "classifier")]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=8)
+    parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--out", type=Path, default=Path("results/coupled"))
     options = parser.parse_args()
     parts = []

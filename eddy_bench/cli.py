@@ -141,7 +141,7 @@ def audit(
 def compare(
     sources: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[RUN]...", help="Run folders or scores.csv files. [default: the last run]", show_default=False),
+        typer.Argument(metavar="RUN", help="Run folders or scores.csv files. [default: the last run]", show_default=False),
     ] = None,
     baseline: Annotated[str, typer.Option(help="The method that the others are compared with, with its parameters if any.")] = "iid",
     form: Annotated[str, typer.Option("--format", help="table, markdown, csv or json.")] = "table",
@@ -170,7 +170,7 @@ def compare(
 
 @app.command()
 def report(
-    folders: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")],
+    folders: Annotated[list[Path], typer.Argument(metavar="RUN", help="Run folders.")],
     out: Annotated[Path | None, typer.Option(help="The page. [default: RUN/report.html]", show_default=False)] = None,
     baseline: Annotated[str, typer.Option(help="The method that the others are compared with, with its parameters if any.")] = "iid",
     partly: Annotated[bool, typer.Option("--partly", help="Compare what all runs have where they differ.")] = False,
