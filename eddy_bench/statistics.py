@@ -184,8 +184,8 @@ def sign_flip_p(values: NDArray[np.float64]) -> list[float]:
     """
     from scipy.stats import permutation_test
 
-    if not values.shape[1]:
-        return [float("nan")] * len(values)
+    if values.shape[1] < 2:  # one prompt: both signs are as far from 0
+        return [1.0 if values.shape[1] else float("nan")] * len(values)
     found = permutation_test(
         (values,), np.mean, permutation_type="samples", n_resamples=FLIPS, axis=-1, batch=BATCH, rng=np.random.default_rng(0), vectorized=True,
     )  # fmt: skip

@@ -12,11 +12,12 @@ from rich.table import Table
 
 from eddy_bench.compare.gate import WORDS, exit_code, read_gate, run_gate
 from eddy_bench.compare.halves import Sides
-from eddy_bench.compare.load import Scores, check_comparable, last_run, read_scores
+from eddy_bench.compare.load import Scores, check_comparable, check_settings, last_run, read_scores
 from eddy_bench.compare.paired import Difference, compare
 from eddy_bench.compare.pareto import Fronts, front_header, front_lines, fronts, fronts_frame
 from eddy_bench.compare.tables import as_csv, as_json, as_junit, as_markdown, comparison_table, gate_markdown, gate_table, markdown_rows
 from eddy_bench.errors import CompareError, ParameterError
+from eddy_bench.statistics import holm
 from eddy_bench.store import write_text
 from eddy_bench.tables import console
 
@@ -72,7 +73,12 @@ def between(now: Scores, before: Scores) -> list[Difference]:
         both = Scores(pd.concat(parts, ignore_index=True), (*before.sources, *now.sources))
         found += [replace(one, label=label) for one in compare(both, BEFORE)]
     columns = list(dict.fromkeys(one.column for one in found))
-    return sorted(found, key=lambda one: columns.index(one.column))
+    corrected = []
+    for column in columns:
+        family = [one for one in found if one.column == column]
+        adjusted = holm([one.p if one.p == one.p else 1.0 for one in family])
+        corrected += [replace(one, p_holm=p if one.prompts else one.p_holm) for one, p in zip(family, adjusted, strict=True)]
+    return corrected
 
 
 def run_gate_files(sources: Sequence[Path], against: Path, gate: Path, junit: Path | None, summary: Path | None) -> int:
@@ -80,6 +86,7 @@ def run_gate_files(sources: Sequence[Path], against: Path, gate: Path, junit: Pa
     rules = read_gate(gate)
     candidates = list(sources) or [last_run()]
     candidate, baseline = read_scores(candidates), read_scores([against])
+    check_settings(candidate, baseline)
     folders = [path if path.is_dir() else None for path in (candidates[0], against)]
     halves = Sides(folders[0], folders[1]) if len(candidates) == 1 else None
     outcomes = run_gate(rules, candidate, baseline, halves.difference if halves else None)

@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from eddy_bench.compare.load import Scores
-from eddy_bench.errors import CompareError, unknown
+from eddy_bench.errors import CompareError, brief, unknown
 from eddy_bench.metrics.base import METRICS
 from eddy_bench.statistics import detectable, mean_intervals
 
 PASS, REGRESSION, UNUSABLE, TOO_FEW = 0, 1, 2, 3
 PRECEDENCE = (UNUSABLE, REGRESSION, TOO_FEW, PASS)
 WORDS = {PASS: "passes", REGRESSION: "regression", UNUSABLE: "could not be measured", TOO_FEW: "not enough data"}
-MIN_PROMPTS = 6  # fewer cannot show anything at 5% by signs alone
+MIN_PROMPTS = 12  # with fewer the bootstrap's intervals are too narrow
 MAX_BYTES = 2**20
 IID = "iid"
 
@@ -40,7 +40,7 @@ class Check(BaseModel):
     metric: str
     test: Literal["noninferior", "equal", "ratio", "pooled"]
     direction: Literal["higher", "lower"] | None = None
-    margin: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    margin: Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)] = 0.0
 
     @model_validator(mode="after")
     def _check_metric(self) -> Check:
@@ -64,7 +64,7 @@ class Gate(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     checks: Annotated[list[Check], Field(min_length=1)]
-    methods: list[str] | None = None
+    methods: Annotated[list[str], Field(min_length=1)] | None = None
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,8 @@ def read_gate(path: Path) -> Gate:
         raise CompareError(f"{path}: {place}: {problem['msg'].removeprefix('Value error, ')}.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise CompareError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.") from None
+    except ValueError as error:  # of values that YAML promises and Python refuses
+        raise CompareError(f"{path}: not valid YAML: {brief(error, 120)}.") from None
 
 
 def run_gate(gate: Gate, candidate: Scores, baseline: Scores, halves: Halves | None = None) -> list[Outcome]:
@@ -121,7 +123,8 @@ def exit_code(outcomes: Sequence[Outcome]) -> int:
 
 
 def _outcome(check: Check, label: str, candidate: Scores, baseline: Scores, halves: Halves | None) -> Outcome:
-    sides = [_rows(side, label, check.metric) for side in (candidate, baseline)]
+    sides = _with_values([_rows(side, label, check.metric) for side in (candidate, baseline)])
+    usual = [_rows(side, IID, check.metric) for side in (candidate, baseline)] if check.test == "ratio" else []
     status, detail = UNUSABLE, ""
     if sides[1].empty:
         detail = "the baseline has no such value: leave the check out or make a new baseline"
@@ -130,19 +133,30 @@ def _outcome(check: Check, label: str, candidate: Scores, baseline: Scores, halv
         detail = "the candidate has no such value" if known else f"the method is not in the candidate: eddy-bench run --method {label}"
     elif (signatures := {frozenset(side["signature"]) for side in sides}) and len(signatures) > 1:
         detail = f"signatures differ: {sides[0]['signature'].iloc[0]} now, {sides[1]['signature'].iloc[0]} in the baseline"
-    elif not all(np.isfinite(side["value"]).all() for side in sides):
-        detail = f"a value is not a number in the {'candidate' if not np.isfinite(sides[0]['value']).all() else 'baseline'}"
-    elif check.test in ("noninferior", "equal") and (gap := _missing_prompts(sides[0], sides[1])):
+    elif not all(np.isfinite(side["value"]).all() for side in [*sides, *usual]):
+        detail = f"a value is not a number in the {'candidate' if not all(np.isfinite(side['value']).all() for side in [sides[0], *usual[:1]]) else 'baseline'}"
+    elif check.test != "pooled" and (
+        gap := _missing_prompts(sides[0], sides[1]) or (_missing_prompts(usual[0], usual[1]) if usual else "")
+    ):
         detail = gap
     elif check.test == "noninferior":
         status, detail = _noninferior(check, sides[0], sides[1])
     elif check.test == "equal":
         status, detail = _equal(sides[0], sides[1])
     elif check.test == "ratio":
-        status, detail = _ratio(check, sides, [_rows(side, IID, check.metric) for side in (candidate, baseline)])
+        status, detail = _ratio(check, sides, usual)
     else:
         status, detail = _pooled(check, label, sides[0], sides[1], halves)
     return Outcome(label, check.metric, check.test, status, detail)
+
+
+def _with_values(sides: list[pd.DataFrame]) -> list[pd.DataFrame]:
+    """Both sides without the groups for which a metric is defined on neither, as `align` for prompts that name nothing."""
+    keys = [set(zip(side["prompt_id"], side["seed"], strict=True)) for side in (side[side["value"].isna()] for side in sides)]
+    undefined = keys[0] & keys[1]
+    if not undefined or any(len(side) == len(undefined) for side in sides):
+        return sides
+    return [side[[key not in undefined for key in zip(side["prompt_id"], side["seed"], strict=True)]] for side in sides]
 
 
 def _rows(scores: Scores, label: str, column: str) -> pd.DataFrame:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from eddy_bench.embedding import read_features
+from eddy_bench.embedding import file_name, read_features
 from eddy_bench.metrics.fidelity import frechet_distance, kernel_distance, precision_recall
 from eddy_bench.store import RunFolder
 
@@ -43,8 +43,8 @@ class Sides:
         if found[0] is None or found[1] is None:
             return None
         (ours, real), (theirs, _) = found[0], found[1]
-        prompts = sorted(ours.keys() & theirs.keys())
-        if len(prompts) < 4:
+        prompts = sorted(ours)
+        if len(prompts) < 4 or ours.keys() != theirs.keys():
             return None
         function, rng = FUNCTIONS[metric], np.random.default_rng(0)
 
@@ -59,11 +59,12 @@ def _features(folder: Path, label: str, extractor: str) -> tuple[dict[str, NDArr
     """Features (images, F) of each prompt of a method, and of the real images; None where they were not kept."""
     run = RunFolder(folder)
     groups = [found.group for found in run.finished() if _label(found.group.method, found.group.parameters) == label]
-    places = sorted((folder / "features").glob(f"{extractor}-*"))
-    if not groups or not places:
-        return None
-    known = read_features(places[-1] / f"{groups[0].label}.npz")
-    real = next((read_features(path).get("real") for path in sorted(places[-1].glob("reference-*.npz"))), None)
+    places = list((folder / "features").glob(f"{file_name(extractor)}-*"))
+    references = [path for place in places for path in place.glob("reference-*.npz")]
+    if not groups or len(places) != 1 or len(references) != 1:
+        return None  # nothing, or no telling which of several the scores are of
+    known = read_features(places[0] / f"{groups[0].label}.npz")
+    real = read_features(references[0]).get("real")
     if real is None or any(group.key not in known for group in groups):
         return None
     by_prompt: dict[str, list[NDArray[np.float32]]] = {}

@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from eddy_bench.errors import CompareError
-from eddy_bench.metrics.base import METRICS
+from eddy_bench.metrics.base import COSTS, METRICS
+from eddy_bench.store import SETTINGS as RUN_SETTINGS
+from eddy_bench.store import RunFolder
 
 COLUMNS = (
     "model", "method", "params", "scheduler", "steps", "guidance_scale", "particles", "prompt_id", "prompt", "seed", "metric", "extractor", "value",
@@ -58,10 +61,11 @@ def read_scores(sources: Sequence[Path]) -> Scores:
         CompareError: a source cannot be read or is no scores.csv, or a method's group stands in two of them.
 
     """
-    frames = []
+    frames: list[pd.DataFrame] = []
     for source in sources:
         frame = _read(source)
-        frames.append(frame.assign(source=str(source)))
+        copies = [label for label in dict.fromkeys(frame["label"]) if any(_same_values(frame, earlier, label) for earlier in frames)]
+        frames.append(frame[~frame["label"].isin(copies)].assign(source=str(source)))  # what several runs hold alike, as iid, stays once
     frame = pd.concat(frames, ignore_index=True)
     doubled = frame.duplicated(["label", "column", "prompt_id", "seed"], keep=False)
     if doubled.any():
@@ -70,6 +74,13 @@ def read_scores(sources: Sequence[Path]) -> Scores:
         where = f"twice in {places[0]}" if len(places) == 1 else f"in {' and in '.join(places)}"
         raise CompareError(f"The values of {row['label']} for {row['column']} stand {where}. Compare them as --against, or leave one out.")
     return Scores(frame, tuple(map(str, sources)))
+
+
+def _same_values(frame: pd.DataFrame, other: pd.DataFrame, label: str) -> bool:
+    """Whether two tables hold the same groups of a method with the same values, costs aside."""
+    keys = ["column", "prompt_id", "prompt", "seed", "signature"]
+    sides = [side[(side["label"] == label) & ~side["metric"].isin(COSTS)].set_index(keys)["value"].sort_index() for side in (frame, other)]
+    return not sides[1].empty and sides[0].equals(sides[1])
 
 
 def _read(source: Path) -> pd.DataFrame:
@@ -86,7 +97,12 @@ def _read(source: Path) -> pd.DataFrame:
         raise CompareError(f"{path} has no column {missing[0]!r}: expected those of scores.csv. Score the run again.")
     if frame.empty:
         raise CompareError(f"{path} has no rows. Score the run again.")
-    frame["value"] = pd.to_numeric(frame["value"], errors="coerce")
+    values: pd.Series[float] = pd.to_numeric(frame["value"], errors="coerce")
+    wrong = (values.isna() & ~frame["value"].str.strip().str.lower().isin(("", "nan"))) | values.abs().eq(np.inf)
+    if wrong.any():
+        line = int(wrong.to_numpy().argmax())
+        raise CompareError(f"{path}, line {line + 2}: expected a finite number or nothing in `value`, got {frame['value'].iloc[line]!r}.")
+    frame["value"] = values
     short = frame["signature"].isna() | (frame["signature"] == "")
     if short.any():
         line = int(short.to_numpy().argmax()) + 2
@@ -99,10 +115,35 @@ def _read(source: Path) -> pd.DataFrame:
     frame["label"] = label_of(frame)
     frame["column"] = column_of(frame)
     for name in SETTINGS:
-        values = frame[name].unique()
-        if len(values) > 1:
-            raise CompareError(f"{path} mixes runs: {name} is {values[0]} in some rows and {values[1]} in others. Give one file per run.")
+        found = frame[name].unique()
+        if len(found) > 1:
+            raise CompareError(f"{path} mixes runs: {name} is {found[0]} in some rows and {found[1]} in others. Give one file per run.")
     return frame
+
+
+def check_settings(candidate: Scores, baseline: Scores) -> None:
+    """Raise CompareError where a candidate was drawn with other settings than its baseline."""
+    different = []
+    for name in SETTINGS:
+        values = list(dict.fromkeys([*map(str, baseline.frame[name]), *map(str, candidate.frame[name])]))
+        different += [f"{name} is {values[0]} in the baseline and {values[1]} now"] if len(values) > 1 else []
+    different += _other_settings(list(dict.fromkeys([*baseline.sources, *candidate.sources])))
+    if different:
+        raise CompareError(
+            f"The candidate was drawn with other settings: {'; '.join(different)}. Draw it as the baseline was, or make a new baseline."
+        )
+
+
+def _other_settings(sources: Sequence[str]) -> list[str]:
+    """What run folders hold fixed beside the columns of scores.csv, where it differs."""
+    held = [RunFolder(Path(source)).read_run()["settings"] for source in sources if (Path(source) / "run.yaml").is_file()]
+    names = [name for name in RUN_SETTINGS if name not in SETTINGS]
+    return [
+        f"{name} differs: {held[0].get(name)} and {one.get(name)}"
+        for name in names
+        for one in held[1:]
+        if one.get(name) != held[0].get(name)
+    ][:3]
 
 
 def label_of(frame: pd.DataFrame) -> pd.Series:
@@ -141,17 +182,22 @@ def check_comparable(scores: Scores, other: Scores | None = None, partly: bool =
         values = list(dict.fromkeys(map(str, frame[name])))
         if len(values) > 1:
             notes.append(f"{name} differs: {values[0]} and {values[1]}")
+    notes += _other_settings(list(dict.fromkeys([*scores.sources, *(other.sources if other else ())])))
     signatures = frame.groupby("column")["signature"].unique()
     for column, found in signatures.items():
         if len(found) > 1:
             notes.append(f"the signatures of {column} differ: {found[0]} and {found[1]}")
-    sets = {key: frozenset(rows["prompt_id"]) for key, rows in frame[frame["prompt_id"] != ""].groupby(["source", "label"])}
+    group = frame[frame["prompt_id"] != ""]
+    sets = {
+        key: frozenset(zip(rows["prompt_id"], rows["prompt"], rows["seed"], strict=True))
+        for key, rows in group.groupby(["source", "label"])
+    }
     first = next(iter(sets), None)
     second = next((key for key in sets if first and sets[key] != sets[first]), None)
     if first and second:
         missing = sorted(sets[first] ^ sets[second])
         notes.append(
-            f"prompts differ: {missing[0]!r} is not in both {first[1]} ({first[0]}) and {second[1]} ({second[0]}), {len(missing)} in all"
+            f"prompts differ: {missing[0][0]!r} ({missing[0][1][:40]!r}, seed {missing[0][2]}) is not in both {first[1]} ({first[0]}) and {second[1]} ({second[0]}), {len(missing)} in all"
         )
     if notes and not partly:
         raise CompareError(f"Cannot compare: {'; '.join(notes)}. Add --partly to compare what both have.")

@@ -29,6 +29,7 @@ class BestOfM(Method):
     m: Count | None = None
     equal: str = ""
 
+    name: ClassVar[str] = "best-of-m"
     summary: ClassVar[str] = "draws M i.i.d. images, keeps the N most different by the guide network; selection moves the marginal"
     citation: ClassVar[str] = "max-sum dispersion (Ravi et al. 1994)"
     cost: ClassVar[str] = "M / N times iid; M feature forwards"

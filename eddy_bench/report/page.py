@@ -14,7 +14,7 @@ from eddy_bench.compare.paired import Difference, by_prompt, compare
 from eddy_bench.compare.pareto import Fronts, front_header, front_lines, fronts
 from eddy_bench.compare.tables import HEADER, caption, cells
 from eddy_bench.errors import CompareError
-from eddy_bench.metrics.base import COSTS
+from eddy_bench.metrics.base import COSTS, METRICS
 from eddy_bench.report.pictures import BUDGET, SMALL, Strip, groups_of, make_strip
 from eddy_bench.report.plots import pareto_plot
 from eddy_bench.report.sentences import DIVERSITY, bare, verdicts, warnings
@@ -117,11 +117,13 @@ def _prompt_fields(
 
 
 def _extremes(column: str, label: str, gaps: pd.Series, table: pd.DataFrame, baseline: str, texts: dict[str, str]) -> dict[str, Any]:
-    chosen = gaps if len(gaps) <= 2 * EXTREMES else pd.concat([gaps.head(EXTREMES), gaps.tail(EXTREMES)])
+    sign = 1 if METRICS[bare(column)].higher_is_better else -1
+    gaps = (sign * gaps).sort_values(ascending=False)
+    chosen = sign * (gaps if len(gaps) <= 2 * EXTREMES else pd.concat([gaps.head(EXTREMES), gaps.tail(EXTREMES).iloc[::-1]]))
     rows = [
         {
             "prompt": texts.get(prompt, prompt), "baseline": f"{float(table[baseline][prompt]):.3f}", "value": f"{float(table[label][prompt]):.3f}",
-            "difference": f"{gap:+.3f}", "tone": "better" if gap > 0 else "worse" if gap < 0 else "",
+            "difference": f"{gap:+.3f}", "tone": "better" if sign * gap > 0 else "worse" if sign * gap < 0 else "",
         }
         for prompt, gap in zip(map(str, chosen.index), chosen.to_numpy(float), strict=True)
     ]  # fmt: skip

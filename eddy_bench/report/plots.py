@@ -93,7 +93,7 @@ def _draw_family(axis: Any, family: Family, across: str, colour: str, marker: st
         marker=marker,
         markersize=6,
         linewidth=1.3,
-        label=family.name,
+        label=family.name.replace("$", r"\$"),
         markerfacecolor="none" if across == "seconds" else colour,
     )
     for point, place in zip(points, zip(x, y, strict=True), strict=True):

@@ -31,12 +31,13 @@ def _sentence(mine: Sequence[Difference], scores: Scores, label: str, baseline: 
         said = {True: "More diverse than", False: "Less diverse than", None: "No shown difference in diversity to"}[diverse.better]
         parts.append(f"{said} {baseline}: {figures(diverse)}, better on {diverse.wins:.0%} of prompts")
     faithful = [one for name in FIDELITY for one in mine if bare(one.column) == name and one.prompts]
+    parts += [f"more faithful: {figures(one)}" for one in faithful if one.better is True]
     losses = [one for one in faithful if one.better is False]
     open_losses = [one for one in faithful if one.better is None]
     if losses:
         parts.append("less faithful: " + "; ".join(figures(one) for one in losses))
-    elif open_losses:
-        parts.append("no loss of fidelity shown: " + "; ".join(figures(one) for one in open_losses))
+    if open_losses:
+        parts.append("no difference in fidelity shown, nor excluded: " + "; ".join(figures(one) for one in open_losses))
     parts += [f"drift {text}" for text in _drift(scores, label)]
     seconds = next((one for one in mine if one.column == "seconds_per_image" and one.baseline > 0), None)
     if seconds is not None:
@@ -61,7 +62,9 @@ def warnings(found: Sequence[Difference], scores: Scores, kernels: dict[str, str
     notes = []
     small = sorted({one.column for one in found if "small-sample" in one.warning})
     if small:
-        notes.append(f"Small samples: {', '.join(small)} are biased upwards at this number of images and take no part in verdicts.")
+        notes.append(
+            f"Small samples: {', '.join(small)} are biased upwards at this number of images: read them as ratios between methods of this run at most."
+        )
     circular = sorted({one.column for one in found if "circular" in one.warning})
     if circular:
         notes.append(f"Circular: {', '.join(circular)} are seen through a network that also guided.")

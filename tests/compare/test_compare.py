@@ -203,3 +203,45 @@ def test_several_strengths_give_fronts(cli: Callable[..., Result], tmp_path: Pat
         assert (front["family"], front["strengths"]) == ("pg", 2)
     else:
         assert "at no more than 1% loss" in " ".join(found.out.split()).replace("│ ", "")
+
+
+def test_one_prompt_shows_nothing(cli: Callable[..., Result], tmp_path: Path) -> None:
+    found = cli("compare", write(tmp_path / "s.csv", frame(EFFECTS, prompts=1)), "--format", "json")
+    assert found.code == 0, found.err
+    assert {one["p"] for one in json.loads(found.out)["differences"] if one["prompts"]} == {1.0}
+
+
+def test_runs_that_share_iid_are_one_comparison(cli: Callable[..., Result], tmp_path: Path) -> None:
+    rows = frame(EFFECTS)
+    one, other = (
+        write(tmp_path / f"{k}.csv", rows[rows["method"].eq("iid") | rows["params"].eq(params) & rows["method"].ne("iid")])
+        for k, params in enumerate(("", "strength=2"))
+    )
+    found = cli("compare", one, other, "--format", "json")
+    assert found.code == 0, found.err
+    assert {part["label"] for part in json.loads(found.out)["differences"]} == {"pg", "pg:strength=2"}
+
+
+@pytest.mark.parametrize("value", ["abc", "inf", "-inf"])
+def test_values_that_are_no_numbers(cli: Callable[..., Result], tmp_path: Path, value: str) -> None:
+    rows = frame(EFFECTS).astype({"value": object})
+    rows.loc[3, "value"] = value
+    found = cli("compare", write(tmp_path / "s.csv", rows))
+    assert (found.code, "line 5: expected a finite number" in found.err) == (2, True)
+
+
+def test_other_texts_and_seeds_are_not_the_same_prompts(cli: Callable[..., Result], tmp_path: Path) -> None:
+    rows = frame(EFFECTS)
+    for column in ("prompt", "seed"):
+        changed = rows.assign(**{column: rows[column].where(rows["method"] != "pg", "7")})
+        assert "prompts differ" in cli("compare", write(tmp_path / "s.csv", changed)).err
+
+
+def test_against_corrects_over_the_methods(cli: Callable[..., Result], tmp_path: Path, csv: Path) -> None:
+    now = write(tmp_path / "now.csv", frame(EFFECTS, noise_seed=9))
+    found = [
+        one
+        for one in json.loads(cli("compare", now, "--against", csv, "--format", "json").out)["differences"]
+        if one["column"].startswith("vendi")
+    ]
+    assert [one["p_holm"] for one in found] == pytest.approx(holm([one["p"] for one in found]))

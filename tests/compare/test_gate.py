@@ -142,3 +142,42 @@ def test_the_gate_s_error_rates() -> None:
 
 def test_bit_equal_runs_pass_without_scatter() -> None:
     assert judge_gaps(np.zeros(3), 0.0)[0] == PASS
+
+
+@pytest.mark.parametrize("setting", [{"steps": 50}, {"model": "other"}, {"scheduler": "Euler"}, {"particles": 8}])
+def test_other_settings_are_no_candidate(cli: Callable[..., Result], tmp_path: Path, setting: dict[str, object]) -> None:
+    found = run(cli, tmp_path, lambda rows: rows.assign(**setting))
+    assert (found.code, "drawn with other settings" in found.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda rows: rows[~((rows["metric"] == "seconds_per_image") & (rows["method"] == "pg") & (rows["prompt_id"] > "p000"))],
+        lambda rows: rows.assign(
+            value=rows["value"].mask((rows["metric"] == "seconds_per_image") & (rows["method"] == "iid") & (rows["prompt_id"] > "p000"))
+        ),
+    ],
+)
+def test_time_needs_every_group_of_both_methods(cli: Callable[..., Result], tmp_path: Path, change: Change) -> None:
+    assert run(cli, tmp_path, change).code == 2
+
+
+def test_a_metric_that_is_undefined_for_some_prompts_can_be_gated(cli: Callable[..., Result], tmp_path: Path) -> None:
+    def undefined(rows: pd.DataFrame) -> pd.DataFrame:
+        return rows.assign(value=rows["value"].mask((rows["metric"] == "vendi") & (rows["prompt_id"] < "p005")))
+
+    before, now = write(tmp_path / "b.csv", undefined(frame(EFFECTS))), write(tmp_path / "n.csv", undefined(frame(EFFECTS, noise_seed=7)))
+    (tmp_path / "gate.yaml").write_text(yaml.safe_dump(GATE))
+    assert cli("compare", now, "--against", before, "--gate", tmp_path / "gate.yaml").code == 0
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["checks: 2024-99-99", "checks: [{metric: nfe, test: equal, margin: true}]", "checks: [{metric: nfe, test: equal}]\nmethods: []"],
+)
+def test_gates_that_yaml_takes_and_we_do_not(cli: Callable[..., Result], tmp_path: Path, text: str) -> None:
+    csv = write(tmp_path / "s.csv", frame(EFFECTS))
+    (tmp_path / "gate.yaml").write_text(text)
+    found = cli("compare", csv, "--against", csv, "--gate", tmp_path / "gate.yaml")
+    assert (found.code, found.err.count("\n")) == (2, 1)
