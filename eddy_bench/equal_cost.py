@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from eddy_bench.errors import EddyError, ModelError, ParameterError, brief
 from eddy_bench.methods import build_method
 from eddy_bench.models.base import Model
 from eddy_bench.runner import call_arguments, selected_prompts
@@ -37,12 +38,19 @@ def _measure_m(suite: Suite, model: Model, equal: str) -> int:
     if equal:
         others = [parse_named(equal.replace(";", ","))]
     if not others:
-        return suite.particles
+        raise ParameterError("best-of-m has no other method to take as long as. Give it one, or its m: best-of-m:m=16.")
 
     def seconds(spec: Named) -> float:
         texts = [prompt] * suite.batch_prompts
         arguments = call_arguments(suite, model, len(texts))
-        _, cost = model.draw(texts, [0] * len(texts), suite.particles, build_method(spec), arguments)
+        try:
+            _, cost = model.draw(texts, [0] * len(texts), suite.particles, build_method(spec), arguments)
+        except EddyError:
+            raise
+        except Exception as error:
+            raise ModelError(
+                f"How long {spec.text()} takes cannot be measured for best-of-m: {type(error).__name__}: {brief(error)}"
+            ) from None
         return cost.seconds_per_image
 
     seconds(Named(name="iid"))  # first calls allocate and choose kernels

@@ -140,3 +140,29 @@ def test_a_sweep_of_a_method_with_parameters() -> None:
     names = [one.text() for one in load_suite("grid").methods]
     assert "pg:kernel=features,strength=0.6" in names
     assert len(names) == len(set(names)) == 24
+
+
+def test_m_needs_something_to_equal(cli: Callable[..., Result], tmp_path: Path) -> None:
+    with pytest.raises(ParameterError, match="no other method"):
+        settle_best_of(Suite(methods=["iid", "best-of-m"]), Clock(), [])  # type: ignore[list-item, arg-type]
+    (tmp_path / "plug.py").write_text(
+        "from eddy_bench import Method\nclass Boom(Method):\n    def guidance(self, state):\n        raise RuntimeError('boom')\n"
+    )
+    found = cli(
+        "run",
+        "--limit",
+        1,
+        "--steps",
+        2,
+        "--batch-prompts",
+        1,
+        "--method",
+        "iid",
+        "--method",
+        f"{tmp_path / 'plug.py'}:Boom",
+        "--method",
+        "best-of-m",
+        "--out",
+        tmp_path / "a",
+    )
+    assert (found.code, "RuntimeError: boom" in found.err) == (2, True)
