@@ -14,7 +14,7 @@ from eddy_bench.compare.gate import WORDS, exit_code, read_gate, run_gate
 from eddy_bench.compare.halves import Sides
 from eddy_bench.compare.load import Scores, check_comparable, check_settings, last_run, read_scores
 from eddy_bench.compare.paired import Difference, compare
-from eddy_bench.compare.pareto import Fronts, front_header, front_lines, fronts, fronts_frame
+from eddy_bench.compare.pareto import Fronts, front_header, front_lines, front_records, fronts
 from eddy_bench.compare.tables import as_csv, as_json, as_junit, as_markdown, comparison_table, gate_markdown, gate_table, markdown_rows
 from eddy_bench.errors import CompareError, ParameterError
 from eddy_bench.statistics import holm
@@ -49,7 +49,7 @@ def compare_runs(sources: Sequence[Path], baseline: str, form: str, against: Pat
     elif form == "markdown":
         print(as_markdown(found, name) + (f"\n{markdown_rows(front_header(curves), front_lines(curves))}\n" if curves else ""), end="")
     else:
-        print(as_csv(found) if form == "csv" else as_json(found, notes, fronts_frame(curves).to_dict("records") if curves else []), end="")
+        print(as_csv(found) if form == "csv" else as_json(found, notes, front_records(curves) if curves else []), end="")
     return 0
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,9 @@ from numpy.typing import NDArray
 
 from eddy_bench.compare.load import Scores
 from eddy_bench.compare.paired import by_prompt
+from eddy_bench.errors import EddyError
 from eddy_bench.metrics.base import METRICS
+from eddy_bench.registry import load_method
 
 RESAMPLES = 1000
 LOSS = 0.01  # of the baseline's fidelity, at which methods are compared
@@ -95,13 +98,13 @@ def fronts(scores: Scores, baseline: str = "iid") -> Fronts | None:
     seconds = scores.frame[scores.frame["metric"] == "seconds_per_image"].groupby("label")["value"].mean()
     points = {
         label: Point(
-            label, _strength(scores, label), _range(means[0, k], drawn[0, :, k]), _range(means[1, k], drawn[1, :, k]), float(seconds.get(label, np.nan)),
+            label, _strength(label), _range(means[0, k], drawn[0, :, k]), _range(means[1, k], drawn[1, :, k]), float(seconds.get(label, np.nan)),
             not dominated[k],
         )
         for k, label in enumerate(labels)
     }  # fmt: skip
     families = []
-    for name, members in _families(scores, labels, baseline).items():
+    for name, members in _families(labels, baseline).items():
         places = [labels.index(label) for label in members]
         hyper = [_hypervolume(sample[:, places].T, reference) for sample in (means, *drawn.swapaxes(0, 1))]
         kept = [diversity_at_loss(sample[0, places], sample[1, places]) for sample in (means, *drawn.swapaxes(0, 1))]
@@ -134,27 +137,39 @@ def diversity_at_loss(diversity: Sequence[float] | Array, fidelity: Sequence[flo
     return best
 
 
-def _families(scores: Scores, labels: Sequence[str], baseline: str) -> dict[str, list[str]]:
-    """Labels of each method without its strength, the baseline first, by rising strength."""
+def _families(labels: Sequence[str], baseline: str) -> dict[str, list[str]]:
+    """Labels of each method without its strength, the baseline first, by rising strength; negative strengths are a family of their own."""
     found: dict[str, list[str]] = {}
     for label in labels:
         if label != baseline:
             method, _, parameters = label.partition(":")
             rest = ",".join(part for part in parameters.split(",") if part and not part.startswith(f"{DIAL}="))
-            found.setdefault(f"{method}:{rest}" if rest else method, []).append(label)
-    return {name: [baseline, *sorted(members, key=lambda label: _size(_strength(scores, label)))] for name, members in found.items()}
+            name = f"{method}:{rest}" if rest else method
+            found.setdefault(f"{name} (negative)" if strength_of(label) < 0 else name, []).append(label)
+    return {name: [baseline, *sorted(members, key=lambda label: abs(strength_of(label)))] for name, members in found.items()}
 
 
-def _strength(scores: Scores, label: str) -> str:
-    parameters = dict(part.split("=", 1) for part in label.partition(":")[2].split(",") if "=" in part)
-    return parameters.get(DIAL, "")
+def strength_of(label: str) -> float:
+    """The strength of a method, its default where none is named; infinite for methods without one.
 
-
-def _size(strength: str) -> float:
+    >>> strength_of("pg"), strength_of("pg:strength=0.5"), strength_of("iid")
+    (3.0, 0.5, inf)
+    """
+    method, _, text = label.partition(":")
+    parameters = dict(part.split("=", 1) for part in text.split(",") if "=" in part)
     try:
-        return abs(float(strength))
-    except ValueError:
-        return float("inf")  # the default strength: after the named ones
+        if DIAL in parameters:
+            return float(parameters[DIAL])
+        cls = load_method(method)
+    except (ValueError, EddyError):  # of another version, or a plug-in that is not installed
+        return float("inf")
+    default: Any = next((item.default for item in fields(cls) if item.name == DIAL), float("inf"))
+    kernel = parameters.get("kernel", getattr(cls, "preferred_kernel", ""))
+    return float(cls.strengths[kernel] if default is None else default)
+
+
+def _strength(label: str) -> str:
+    return dict(part.split("=", 1) for part in label.partition(":")[2].split(",") if "=" in part).get(DIAL, "")
 
 
 def _column(scores: Scores, names: Sequence[str]) -> str | None:
@@ -199,6 +214,15 @@ def front_lines(found: Fronts) -> list[tuple[str, str, str, str, str]]:
 def front_header(found: Fronts) -> tuple[str, ...]:
     """Titles of `front_lines`."""
     return ("method", "strengths", f"{found.diversity} at no more than 1% loss of {found.fidelity}", "hypervolume", "on the front")
+
+
+def front_records(found: Fronts) -> list[dict[str, Any]]:
+    """Each family in numbers, with its points."""
+    lines = fronts_frame(found).to_dict("records")
+    return [
+        {**{str(key): value for key, value in line.items()}, "points": [asdict(point) for point in family.points]}
+        for line, family in zip(lines, found.families, strict=True)
+    ]
 
 
 def fronts_frame(found: Fronts) -> pd.DataFrame:

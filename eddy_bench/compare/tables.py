@@ -93,11 +93,17 @@ def as_csv(found: Sequence[Difference]) -> str:
 
 def as_json(found: Sequence[Difference], notes: Sequence[str] = (), fronts: Sequence[dict[Any, Any]] = ()) -> str:
     """Lists of objects under `differences` and `fronts`; numbers that are not there are null."""
-    plain = [
-        {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in _record(one).items()}
-        for one in found
-    ]
-    return json.dumps({"differences": plain, "fronts": list(fronts), "notes": list(notes)}, indent=1, ensure_ascii=False) + "\n"
+    data = {"differences": [_record(one) for one in found], "fronts": list(fronts), "notes": list(notes)}
+    return json.dumps(_finite(data), indent=1, ensure_ascii=False) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    """The same with null for numbers that JSON does not have."""
+    if isinstance(value, dict):
+        return {key: _finite(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _record(one: Difference) -> dict[str, Any]:

@@ -201,6 +201,7 @@ def test_several_strengths_give_fronts(cli: Callable[..., Result], tmp_path: Pat
     if form == "json":
         (front,) = json.loads(found.out)["fronts"]
         assert (front["family"], front["strengths"]) == ("pg", 2)
+        assert [point["strength"] for point in front["points"]] == ["", "1", "3"]
     else:
         assert "at no more than 1% loss" in " ".join(found.out.split()).replace("│ ", "")
 

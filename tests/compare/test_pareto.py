@@ -64,3 +64,20 @@ def test_lower_is_better_is_turned_round(tmp_path: Path) -> None:
     found = fronts(read_scores([write(tmp_path / "s.csv", rows)]))
     assert found is not None
     assert np.isnan(found.families[0].points[1].seconds)
+
+
+def test_a_default_strength_has_its_place(tmp_path: Path) -> None:
+    levels = {"vendi": 0.1, "clip": -0.1}
+    grid = {
+        "iid": {"vendi": 0.0, "clip": 0.0},
+        **dict.fromkeys(
+            ("pg:strength=6", "pg", "pg:strength=1", "pg:strength=-2", "pg:kernel=features,strength=1", "pg:kernel=features"), levels
+        ),
+    }
+    found = fronts(read_scores([write(tmp_path / "s.csv", frame(grid))]))
+    assert found is not None
+    assert {family.name: [point.label for point in family.points[1:]] for family in found.families} == {
+        "pg": ["pg:strength=1", "pg", "pg:strength=6"],
+        "pg (negative)": ["pg:strength=-2"],
+        "pg:kernel=features": ["pg:kernel=features", "pg:kernel=features,strength=1"],
+    }
