@@ -15,6 +15,7 @@ from PIL import Image
 
 from eddy_bench.errors import StoreError
 from eddy_bench.metrics.extractors import ASSETS, Extractor, load_extractor
+from eddy_bench.models.base import image_tensor
 from eddy_bench.models.networks import AttributeClassifier, load_network, to_gray
 from eddy_bench.store import FinishedGroup, RunFolder
 
@@ -85,12 +86,6 @@ def predict_attributes(classifier: AttributeClassifier, images: Sequence[Image.I
     with torch.inference_mode():
         logits = classifier(to_gray(torch.stack([image_tensor(image) for image in images])))
     return torch.stack([z.argmax(1) for z in logits], 1).numpy()
-
-
-def image_tensor(image: Image.Image) -> torch.Tensor:
-    """(c, h, w) in [-1, 1]."""
-    pixels = np.asarray(image.convert("RGB") if image.mode != "L" else image, np.float32) / 127.5 - 1
-    return torch.from_numpy(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1).copy())
 
 
 def file_name(extractor: str) -> str:

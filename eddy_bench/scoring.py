@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from eddy_bench import __version__
-from eddy_bench.embedding import Advance, Scorer, image_tensor
+from eddy_bench.embedding import Advance, Scorer
 from eddy_bench.errors import EddyError, MetricError, StoreError
 from eddy_bench.metrics.base import COSTS, Request, parse_metric
 from eddy_bench.metrics.diversity import mean_similarity, pairwise_distance, vendi
 from eddy_bench.metrics.extractors import ASSETS, file_digest, load_lpips
 from eddy_bench.metrics.fidelity import align, clip_score, distinct_attributes
 from eddy_bench.models.attributes import parse
+from eddy_bench.models.base import image_tensor
 from eddy_bench.pooled import GARMENTS, drift_rows, load_reference, pooled_rows, reference_groups, score_row
 from eddy_bench.store import FinishedGroup, RunFolder, write_text
 from eddy_bench.summary import summarise

@@ -125,14 +125,14 @@ class Model:
         for start in range(0, len(images), drawn):
             part = images[start : start + drawn]
             with torch.inference_mode():
-                features = self.guide(torch.stack([picture_tensor(image) for image in part]).to(self.pipe.device))
+                features = self.guide(torch.stack([image_tensor(image) for image in part]).to(self.pipe.device))
             kept += [part[k] for k in method.choose(features, particles)]
         return kept
 
 
-def picture_tensor(image: Any) -> Tensor:
-    """A picture as (c, h, w) in [-1, 1]."""
-    pixels = np.asarray(image, np.float32) / 127.5 - 1
+def image_tensor(image: Any) -> Tensor:
+    """A PIL image as (c, h, w) in [-1, 1], grey or RGB."""
+    pixels = np.asarray(image.convert("RGB") if image.mode != "L" else image, np.float32) / 127.5 - 1
     return torch.from_numpy(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1).copy())
 
 

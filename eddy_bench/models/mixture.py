@@ -79,10 +79,6 @@ class Mixture:
         between = (self.means - centre).square().mean(1)
         return float((self.weights @ (inner + between)).sqrt())
 
-    def spacing(self) -> float:
-        """The smallest distance between two components' means; with one component, its standard deviation."""
-        return float(torch.pdist(self.means).min()) if len(self.means) > 1 else self.scale()
-
     def _rotated(self, x: Tensor, alpha: float) -> Tensor:
         """Offsets x - alpha mu_k on component k's axes, (..., K, d)."""
         offset = x[..., None, :] - alpha * self.means
