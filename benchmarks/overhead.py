@@ -29,7 +29,8 @@ from eddy_bench.kernels import group_median_bandwidth, rbf, squared_distances
 from eddy_bench.methods.pairs import Pairs
 from eddy_bench.models.base import Model
 from eddy_bench.models.load import load_model
-from eddy_bench.runner import draw_missing, find_missing, make_plan, open_folder, record_plan
+from eddy_bench.plan import make_plan
+from eddy_bench.runner import draw_missing, find_missing, open_folder, record_plan
 from eddy_bench.sampling.noise import particle_generators
 from eddy_bench.sampling.schedulers import set_scheduler
 from eddy_bench.suite import Named, Suite
@@ -74,7 +75,7 @@ def part_run(repeats: int) -> None:
 
     def ours() -> None:
         with tempfile.TemporaryDirectory() as folder:
-            store = open_folder(plan, Path(folder) / "run")
+            store = open_folder(plan.settings, Path(folder) / "run")
             missing, _ = find_missing(plan, store)
             record_plan(plan, store)
             draw_missing(plan, model, store, missing, lambda count, label: None, warm_up=False)

@@ -17,7 +17,8 @@ from eddy_bench.suite import Suite, load_suite
 from eddy_bench.tables import console, print_summary
 
 if TYPE_CHECKING:
-    from eddy_bench.runner import Drawn, Plan
+    from eddy_bench.plan import Plan
+    from eddy_bench.runner import Drawn
     from eddy_bench.store import RunFolder
 
 
@@ -31,15 +32,14 @@ def run_suite(source: str | None, flags: dict[str, Any], out: Path | None, allow
     path = out or Path("results") / suite.name
     _check_early(suite, path)
     warnings.filterwarnings("ignore")  # of libraries; ours are printed
-    from eddy_bench.equal_cost import settle_best_of
+    from eddy_bench.equal_cost import open_best_of, settle_best_of
+    from eddy_bench.plan import make_plan, open_model, run_settings
     from eddy_bench.runner import (
         draw_missing,
         draw_reference,
         find_missing,
-        make_plan,
         open_folder,
-        open_model,
-        planned_methods,
+        read_measured,
         record_plan,
     )
 
@@ -47,13 +47,24 @@ def run_suite(source: str | None, flags: dict[str, Any], out: Path | None, allow
     model = open_model(suite)
     if "methods" not in flags and not model.has_features:
         suite = _without_features(suite, say)
-    suite = settle_best_of(suite, model, planned_methods(path))
-    plan = make_plan(suite, model)
+    settings = run_settings(suite, model)
+    if (path / "run.yaml").is_file():
+        open_folder(settings, path)  # refused before anything is measured
+    measured = read_measured(path)
     if dry_run:
-        return _print_plan(plan, path)
-    folder = open_folder(plan, path)
+        waiting = open_best_of(suite)
+        methods = [spec for spec in suite.methods if spec not in waiting]
+        return _print_plan(make_plan(suite.model_copy(update={"methods": methods}), model), path, [spec.text() for spec in waiting])
+    suite, measured = settle_best_of(suite, model, measured)
+    plan = make_plan(suite, model)
+    folder = open_folder(settings, path)
     missing, notes = find_missing(plan, folder)
-    record_plan(plan, folder)
+    record_plan(plan, folder, measured)
+    notes += [
+        f"best-of-m takes m = {spec.parameters['m']}, all that it draws: no other method takes longer than iid"
+        for spec in suite.methods
+        if spec.name == "best-of-m" and str(spec.parameters.get("m")) == str(suite.particles)
+    ]
     for note in notes:
         say.print(f"[yellow]Note:[/] {escape(note)}")
     start = time.perf_counter()
@@ -85,7 +96,7 @@ def _check_early(suite: Suite, path: Path) -> None:
     """What can be refused before a model is loaded."""
     from eddy_bench.metrics.base import parse_metric
     from eddy_bench.metrics.extractors import check_extractor
-    from eddy_bench.runner import selected_prompts
+    from eddy_bench.plan import selected_prompts
     from eddy_bench.store import RunFolder
 
     selected_prompts(suite)
@@ -120,7 +131,7 @@ def _say_drawn(done: Drawn, total: int, seconds: float) -> None:
         say.print(f"Drew {done.drawn} groups in {seconds:.0f} s, kept {done.kept}, failed {len(done.failures)}.")
 
 
-def _print_plan(plan: Plan, path: Path) -> int:
+def _print_plan(plan: Plan, path: Path, waiting: Sequence[str]) -> int:
     out = console()
     suite = plan.suite
     out.print(
@@ -128,6 +139,8 @@ def _print_plan(plan: Plan, path: Path) -> int:
     )
     for planned in plan.methods:
         out.print(escape(f"  {planned.label:28} kernel {planned.kernel or '-':9} {planned.parameters}"))
+    for text in waiting:
+        out.print(escape(f"  {text}: m is measured when the run starts, and kept in run.yaml"))
     return 0
 
 

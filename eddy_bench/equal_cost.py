@@ -4,41 +4,56 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from eddy_bench.errors import EddyError, ModelError, ParameterError, brief
 from eddy_bench.methods import build_method
 from eddy_bench.models.base import Model
-from eddy_bench.runner import call_arguments, selected_prompts
+from eddy_bench.plan import call_arguments, selected_prompts
 from eddy_bench.suite import Named, Suite, parse_named
 
+Record = list[dict[str, Any]]  # in run.yaml: {equal, methods, m}: of best-of-m:equal=..., which methods M was measured against
 
-def settle_best_of(suite: Suite, model: Model, before: Sequence[str]) -> Suite:
+
+def open_best_of(suite: Suite) -> list[Named]:
+    """Every best-of-m whose M is still to be measured."""
+    return [spec for spec in suite.methods if spec.name == "best-of-m" and not spec.parameters.get("m")]
+
+
+def settle_best_of(suite: Suite, model: Model, record: Record) -> tuple[Suite, Record]:
     """Set M of every best-of-m that has none, so that it takes as long as the method it is to equal.
 
     Args:
-        before: methods of an earlier plan of the same folder; what was measured then stands.
+        record: what was measured for the same run folder before. It stands; only methods that it does not name are measured, and M grows
+            when one of them is slower.
+
+    Returns:
+        The suite with every M set, and the record with what was measured now.
 
     """
-    if not any(spec.name == "best-of-m" and not spec.parameters.get("m") for spec in suite.methods):
-        return suite
-    known = {str(spec.parameters.get("equal", "")): spec for text in before if (spec := parse_named(text)).name == "best-of-m"}
-    methods = []
-    for spec in suite.methods:
-        if spec.name == "best-of-m" and not spec.parameters.get("m"):
-            equal = str(spec.parameters.get("equal", ""))
-            spec = known.get(equal) or Named(name=spec.name, parameters={**spec.parameters, "m": _measure_m(suite, model, equal)})
-        methods.append(spec)
-    return suite.model_copy(update={"methods": methods})
+    found = [dict(entry) for entry in record]
+    settled = {spec.text(): _with_m(spec, suite, model, found) for spec in open_best_of(suite)}
+    return suite.model_copy(update={"methods": [settled.get(spec.text(), spec) for spec in suite.methods]}), found
 
 
-def _measure_m(suite: Suite, model: Model, equal: str) -> int:
-    """How many independent images take as long as the particles of another method: one batch of each, after a warm-up."""
-    prompt = selected_prompts(suite).prompts[0].text
-    others = [spec for spec in suite.methods if spec.name not in ("iid", "best-of-m")]
-    if equal:
-        others = [parse_named(equal.replace(";", ","))]
-    if not others:
+def _with_m(spec: Named, suite: Suite, model: Model, record: Record) -> Named:
+    equal = str(spec.parameters.get("equal", ""))
+    entry = next((entry for entry in record if entry.get("equal") == equal), None)
+    if entry is None:
+        entry = {"equal": equal, "methods": [], "m": suite.particles}
+        record.append(entry)
+    others = [parse_named(equal.replace(";", ","))] if equal else [one for one in suite.methods if one.name not in ("iid", "best-of-m")]
+    new = [one for one in others if one.text() not in entry["methods"]]
+    if new:
+        entry |= {"m": max(entry["m"], _measure_m(suite, model, new)), "methods": [*entry["methods"], *(one.text() for one in new)]}
+    elif not entry["methods"]:
         raise ParameterError("best-of-m has no other method to take as long as. Give it one, or its m: best-of-m:m=16.")
+    return Named(name=spec.name, parameters={**spec.parameters, "m": entry["m"]})
+
+
+def _measure_m(suite: Suite, model: Model, others: Sequence[Named]) -> int:
+    """How many independent images take as long as the particles of the slowest of some methods: one batch of each, after a warm-up."""
+    prompt = selected_prompts(suite).prompts[0].text
 
     def seconds(spec: Named) -> float:
         texts = [prompt] * suite.batch_prompts

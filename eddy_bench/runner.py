@@ -1,4 +1,4 @@
-"""Plan the groups of a suite and draw those that are missing."""
+"""Draw the groups of a plan that are missing."""
 
 from __future__ import annotations
 
@@ -7,43 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from eddy_bench.errors import EddyError, ModelError, ParameterError, StoreError, brief
+from eddy_bench.errors import EddyError, ModelError, StoreError, brief
 from eddy_bench.manifest import manifest
-from eddy_bench.methods import build_method, method_label, method_name, parameter_text, source_digest
 from eddy_bench.methods.base import Method
 from eddy_bench.models.base import Model
-from eddy_bench.models.load import load_model
-from eddy_bench.prompts import PromptSet, load_prompts
-from eddy_bench.sampling.parameterization import check_stochastic
-from eddy_bench.sampling.schedulers import set_scheduler
-from eddy_bench.store import SETTINGS, Group, RunFolder, group_key
+from eddy_bench.plan import Plan, call_arguments
+from eddy_bench.store import Group, RunFolder, group_key
 from eddy_bench.suite import Suite
 
 REFERENCE = "reference"
-
-
-@dataclass(frozen=True)
-class Planned:
-    """A method of a suite, built and named."""
-
-    label: str
-    name: str
-    method: Method
-    parameters: str
-    kernel: str
-    resolved: dict[str, Any]
-    source: str
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a suite comes to: methods, prompts, and a group for each (method, prompt, seed)."""
-
-    suite: Suite
-    prompts: PromptSet
-    methods: tuple[Planned, ...]
-    settings: dict[str, Any]
-    groups: tuple[Group, ...]
 
 
 @dataclass
@@ -56,87 +28,9 @@ class Drawn:
     warnings: list[str] = field(default_factory=list)
 
 
-def selected_prompts(suite: Suite) -> PromptSet:
-    """The suite's prompts, cut to its limit."""
-    prompts = load_prompts(suite.prompts)
-    return PromptSet(prompts.name, prompts.prompts[: suite.limit]) if suite.limit else prompts
-
-
-def open_model(suite: Suite) -> Model:
-    """Load the suite's model and put its scheduler in."""
-    model = load_model(suite.model, revision=suite.revision, variant=suite.variant, dtype=suite.dtype, device=suite.device)
-    model.call |= set_scheduler(model.pipe, suite.scheduler.name, suite.scheduler.parameters)
-    return model
-
-
-def make_plan(suite: Suite, model: Model) -> Plan:
-    """Every group of a suite.
-
-    Raises:
-        EddyError: a method that cannot be built or used on this model, or two that are the same.
-
-    """
-    prompts = selected_prompts(suite)
-    settings = {
-        "model": suite.model, "revision": suite.revision, "variant": suite.variant, "weights_fingerprint": model.fingerprint, "scheduler": scheduler_text(suite, model), "steps": suite.steps,
-        "guidance_scale": suite.guidance_scale, "negative_prompt": suite.negative_prompt, "particles": suite.particles,
-        "size": suite.size, "dtype": suite.dtype,
-    }  # fmt: skip
-    methods = []
-    for spec in suite.methods:
-        method = build_method(spec)
-        if suite.particles < method.min_particles:
-            raise ParameterError(
-                f"Method {spec.name!r} needs at least {method.min_particles} particles, got {suite.particles}. Set --particles."
-            )
-        if method.selects and not model.has_features:
-            raise ParameterError(f"Method {spec.name!r} chooses by a guide network, and this model has none. Leave it out.")
-        method.drawn(suite.particles)
-        kernel = method.resolved_kernel(model.has_features)
-        if method.couples_steps:
-            check_stochastic(model.pipe.scheduler, float(model.call.get("eta", 0.0)))
-        methods.append(
-            Planned(
-                method_label(spec, method),
-                method_name(spec),
-                method,
-                parameter_text(method),
-                kernel,
-                method.resolved(model.has_features).parameters(),
-                source_digest(spec),
-            )
-        )
-    doubled = {planned.label for planned in methods if sum(other.label == planned.label for other in methods) > 1}
-    if doubled:
-        raise ParameterError(f"Method {sorted(doubled)[0]!r} is asked for twice with the same parameters. Drop one.")
-    groups = tuple(
-        Group(planned.name, planned.label, planned.parameters, planned.kernel, prompt.id, prompt.text, seed, suite.particles, _key(settings, planned, prompt.text, seed))
-        for planned in methods for prompt in prompts.prompts for seed in range(suite.seeds)
-    )  # fmt: skip
-    return Plan(suite, prompts, tuple(methods), settings, groups)
-
-
-def _key(settings: dict[str, Any], planned: Planned, prompt: str, seed: int) -> str:
-    parts = {name: settings[name] for name in SETTINGS}
-    return group_key(
-        **parts,
-        method=planned.name,
-        source=planned.source,
-        parameters=planned.method.parameters(),
-        kernel=planned.kernel,
-        prompt=prompt,
-        seed=seed,
-    )
-
-
-def scheduler_text(suite: Suite, model: Model) -> str:
-    """The scheduler that draws, by class and parameters."""
-    return f"{type(model.pipe.scheduler).__name__}({suite.scheduler.text()})"
-
-
-def open_folder(plan: Plan, path: Path) -> RunFolder:
-    """Make the run folder, or check that this plan may go into it; nothing of it is changed yet."""
-    return RunFolder.prepare(path, plan.settings)
+def open_folder(settings: dict[str, Any], path: Path) -> RunFolder:
+    """Make the run folder, or check that a run with these settings may go into it; nothing of it is changed yet."""
+    return RunFolder.prepare(path, settings)
 
 
 def planned_methods(path: Path) -> list[str]:
@@ -144,14 +38,24 @@ def planned_methods(path: Path) -> list[str]:
     return [str(text) for text in RunFolder(path).read_run()["suite"].get("methods", [])] if (path / "run.yaml").is_file() else []
 
 
-def record_plan(plan: Plan, folder: RunFolder) -> None:
-    """Add this plan to run.yaml and the manifest."""
+def read_measured(path: Path) -> list[dict[str, Any]]:
+    """What a folder's run.yaml holds of earlier measurements of best-of-m; none where there is no run yet."""
+    found = RunFolder(path).read_run().get("best_of_m", []) if (path / "run.yaml").is_file() else []
+    whole = isinstance(found, list) and all(
+        isinstance(one, dict) and isinstance(one.get("m"), int) and isinstance(one.get("methods"), list) for one in found
+    )
+    return found if whole else []
+
+
+def record_plan(plan: Plan, folder: RunFolder, measured: list[dict[str, Any]] | None = None) -> None:
+    """Add this plan, and what was measured for it, to run.yaml and the manifest."""
     suite = plan.suite.model_dump(mode="json")
     suite["methods"] = [spec.text() for spec in plan.suite.methods]
     suite["scheduler"] = plan.suite.scheduler.text()
     if before := planned_methods(folder.path):
         suite["methods"] = [*before, *(text for text in suite["methods"] if text not in before)]
-    folder.write_run({"suite": suite, "settings": plan.settings, "prompt_digest": plan.prompts.digest})
+    kept = {"best_of_m": measured} if measured else {}
+    folder.write_run({"suite": suite, "settings": plan.settings, "prompt_digest": plan.prompts.digest, **kept})
     folder.write_manifest({**folder.read_manifest(), **manifest(plan.settings["weights_fingerprint"], plan.prompts)})
 
 
@@ -179,16 +83,6 @@ def find_missing(plan: Plan, folder: RunFolder) -> tuple[list[Group], list[str]]
             what = "other parameters or another version of the method" if same else f"the prompt {found.group.prompt[:60]!r}"
             raise StoreError(f"{found.folder} was drawn with {what}. Give another --out, or remove {folder.samples / group.label}.")
     return missing, said
-
-
-def call_arguments(suite: Suite, model: Model, rows: int) -> dict[str, Any]:
-    """Arguments of the pipeline's call for some prompts."""
-    arguments: dict[str, Any] = {"num_inference_steps": suite.steps, "guidance_scale": suite.guidance_scale, "output_type": "pil"}
-    if suite.negative_prompt:
-        arguments["negative_prompt"] = [suite.negative_prompt] * rows
-    if suite.size:
-        arguments |= {"height": suite.size, "width": suite.size}
-    return arguments
 
 
 def batches(groups: list[Group], size: int) -> Iterator[list[Group]]:

@@ -132,7 +132,9 @@ def _named(item: Any) -> Any:
     """`pg:strength=2`, or {pg: {strength: 2}}."""
     if isinstance(item, str):
         return parse_named(item)
-    if isinstance(item, dict) and set(item) != {"name", "parameters"} and len(item) == 1:
+    if isinstance(item, dict) and set(item) == {"name", "parameters"} and isinstance(item["parameters"], dict):
+        return _named({item["name"]: item["parameters"]})
+    if isinstance(item, dict) and len(item) == 1:
         ((name, parameters),) = item.items()
         if isinstance(name, str) and (parameters is None or isinstance(parameters, dict)):
             spec = parse_named(name)

@@ -21,6 +21,7 @@ ORDER = [
     {"store", "manifest"},
     {"summary", "embedding", "grids"},
     {"pooled"},
+    {"plan"},
     {"scoring", "runner"},
     {"equal_cost"},
     {"tables"},

@@ -66,16 +66,36 @@ class Clock:
 @pytest.mark.parametrize(("text", "m"), [("best-of-m", 17), ("best-of-m:equal=pg", 5), ("best-of-m:m=9", 9)])
 def test_m_takes_as_long_as_another_method(text: str, m: int) -> None:
     suite = Suite(methods=["iid", "pg", "eddy-hutch", text])  # type: ignore[list-item]
-    settled = settle_best_of(suite, Clock(), [])  # type: ignore[arg-type]
+    settled, _ = settle_best_of(suite, Clock(), [])  # type: ignore[arg-type]
     assert int(settled.methods[-1].parameters["m"]) == m
 
 
 def test_what_was_measured_once_stands() -> None:
     clock = Clock()
     suite = Suite(methods=["iid", "pg", "best-of-m"])  # type: ignore[list-item]
-    settled = settle_best_of(suite, clock, ["iid", "best-of-m:m=11"])  # type: ignore[arg-type]
+    record = [{"equal": "", "methods": ["pg"], "m": 11}]
+    settled, after = settle_best_of(suite, clock, record)  # type: ignore[arg-type]
     assert settled.methods[-1].text() == "best-of-m:m=11"
-    assert clock.drawn == []
+    assert (clock.drawn, after) == ([], record)
+    alone, _ = settle_best_of(Suite(methods=["best-of-m"]), clock, record)  # type: ignore[list-item, arg-type]
+    assert alone.methods[0].text() == "best-of-m:m=11"
+
+
+def test_a_slower_method_raises_m() -> None:
+    """Only what is new is measured; an m set by hand is not taken for a measured one."""
+    clock = Clock()
+    suite = Suite(methods=["iid", "pg", "eddy-hutch", "best-of-m:m=30", "best-of-m"])  # type: ignore[list-item]
+    settled, after = settle_best_of(suite, clock, [{"equal": "", "methods": ["pg"], "m": 11}])  # type: ignore[arg-type]
+    assert [spec.text() for spec in settled.methods[-2:]] == ["best-of-m:m=30", "best-of-m:m=17"]
+    assert after == [{"equal": "", "methods": ["pg", "eddy-hutch"], "m": 17}]
+    assert "pg" not in clock.drawn
+
+
+def test_a_dry_run_measures_nothing(cli: Callable[..., Result], tmp_path: Path) -> None:
+    found = cli("run", "--limit", 1, "--method", "iid", "--method", "pg", "--method", "best-of-m", "--dry-run", "--out", tmp_path / "run")
+    assert found.code == 0, found.err
+    assert "m is measured when the run starts" in found.out
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_first_images_are_those_of_iid(cli: Callable[..., Result], tmp_path: Path) -> None:
@@ -140,6 +160,11 @@ def test_a_sweep_of_a_method_with_parameters() -> None:
     names = [one.text() for one in load_suite("grid").methods]
     assert "pg:kernel=features,strength=0.6" in names
     assert len(names) == len(set(names)) == 24
+
+
+def test_a_grid_in_the_long_form() -> None:
+    suite = Suite(methods=[{"name": "pg", "parameters": {"strength": [1, 2]}}])  # type: ignore[list-item]
+    assert [spec.text() for spec in suite.methods] == ["pg:strength=1", "pg:strength=2"]
 
 
 def test_m_needs_something_to_equal(cli: Callable[..., Result], tmp_path: Path) -> None:
