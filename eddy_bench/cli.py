@@ -143,8 +143,11 @@ def compare(
         list[Path] | None,
         typer.Argument(metavar="RUN", help="Run folders or scores.csv files. [default: the last run]", show_default=False),
     ] = None,
-    baseline: Annotated[str, typer.Option(help="The method that the others are compared with, with its parameters if any.")] = "iid",
-    form: Annotated[str, typer.Option("--format", help="table, markdown, csv or json.")] = "table",
+    baseline: Annotated[
+        str | None,
+        typer.Option(help="The method that the others are compared with, with its parameters if any. [default: iid]", show_default=False),
+    ] = None,
+    form: Annotated[str | None, typer.Option("--format", help="table, markdown, csv or json. [default: table]", show_default=False)] = None,
     against: Annotated[Path | None, typer.Option(help="Another run or a scores.csv: compare each method with itself there.")] = None,
     gate: Annotated[
         Path | None,
@@ -162,7 +165,11 @@ def compare(
     if gate is None:
         if junit or summary:
             raise ParameterError("--junit and --summary are of a gate. Add --gate FILE.")
-        raise typer.Exit(compare_runs(sources or [], baseline, form, against, partly))
+        if against and baseline:
+            raise ParameterError("With --against each method is compared with itself, so --baseline means nothing there. Leave one out.")
+        raise typer.Exit(compare_runs(sources or [], baseline or "iid", form or "table", against, partly))
+    if given := [name for name, value in {"--baseline": baseline, "--format": form, "--partly": partly}.items() if value]:
+        raise ParameterError(f"{given[0]} means nothing to a gate. Leave it out.")
     if against is None:
         raise ParameterError("--gate needs a baseline to compare with. Add --against RUN or --against FILE.csv.")
     raise typer.Exit(run_gate_files(sources or [], against, gate, junit, summary))

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from eddy_bench.errors import PromptError, UnknownName, unknown
+from eddy_bench.files import parse_yaml, read_text
 
 MAX_LENGTH = 20_000
 MAX_BYTES = 64 * 2**20
@@ -61,8 +62,6 @@ def load_prompts(source: str) -> PromptSet:
         if path.suffix or "/" in source:
             raise PromptError(f"Expected a prompt file at {source}, found {'a folder' if path.is_dir() else 'nothing'}.")
         raise UnknownName(unknown("prompt set", source, prompt_set_names()))
-    if path.stat().st_size > MAX_BYTES:
-        raise PromptError(f"{source} has {path.stat().st_size} bytes; a prompt file may have {MAX_BYTES}.")
     prompts = _from_yaml(path) if path.suffix in (".yaml", ".yml") else _from_text(path)
     return PromptSet(path.stem, prompts)
 
@@ -78,29 +77,15 @@ def text_id(text: str) -> str:
     return f"{words}-{digest}" if words else f"prompt-{digest}"
 
 
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise PromptError(f"{path} is not UTF-8 text (byte {error.start}).") from None
-    except OSError as error:
-        raise PromptError(f"{path} cannot be read: {error.strerror}.") from None
-
-
 def _from_text(path: Path) -> tuple[Prompt, ...]:
-    lines = [(number, line.strip()) for number, line in enumerate(_read(path).splitlines(), 1)]
+    lines = [(number, line.strip()) for number, line in enumerate(read_text(path, PromptError, "a prompt file", MAX_BYTES).splitlines(), 1)]
     return _checked(path, [(number, Prompt(text_id(line), line)) for number, line in lines if line and not line.startswith("#")])
 
 
 def _from_yaml(path: Path) -> tuple[Prompt, ...]:
-    text = _read(path)
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        data = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        line = getattr(getattr(error, "problem_mark", None), "line", None)
-        where = "" if line is None else f", line {line + 1}"
-        raise PromptError(f"{path}{where}: not valid YAML: {getattr(error, 'problem', None) or error}.") from None
+    text = read_text(path, PromptError, "a prompt file", MAX_BYTES)
+    data = parse_yaml(path, text, PromptError)
+    node = yaml.compose(text, Loader=yaml.SafeLoader)
     if isinstance(data, dict) and set(data) == {"prompts"} and isinstance(node, yaml.MappingNode):
         node, data = node.value[0][1], data["prompts"]
     if data is None:

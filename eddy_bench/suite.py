@@ -6,10 +6,10 @@ import itertools
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from eddy_bench.errors import ParameterError, SuiteError, UnknownName, unknown
+from eddy_bench.files import read_yaml
 from eddy_bench.registry import is_file_plugin
 
 _PACKAGED = Path(__file__).parent / "data" / "suites"
@@ -187,16 +187,7 @@ def _with_sweep(path: Path, data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise SuiteError(f"{path} has {path.stat().st_size} bytes; a suite may have {MAX_BYTES}.")
-        data = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        line = getattr(getattr(error, "problem_mark", None), "line", None)
-        where = "" if line is None else f", line {line + 1}"
-        raise SuiteError(f"{path}{where}: not valid YAML: {getattr(error, 'problem', None) or error}.") from None
-    except OSError as error:
-        raise SuiteError(f"{path} cannot be read: {error.strerror}.") from None
+    data = read_yaml(path, SuiteError, "a suite", MAX_BYTES)
     if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
         raise SuiteError(f"{path}: expected a mapping of suite keys, got {type(data).__name__}.")
     return data

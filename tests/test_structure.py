@@ -14,6 +14,7 @@ import eddy_bench
 ROOT = Path(eddy_bench.__file__).parent
 ORDER = [
     {"errors"},
+    {"files"},
     {"registry", "prompts", "suite", "kernels", "statistics"},
     {"distances"},
     {"features", "sampling"},

@@ -10,13 +10,14 @@ import pandas as pd
 from rich.markup import escape
 from rich.table import Table
 
-from eddy_bench.compare.gate import WORDS, exit_code, read_gate, run_gate
+from eddy_bench.compare.front_tables import CAPTION, front_differences, front_header, front_lines, front_records
+from eddy_bench.compare.gate import UNUSABLE, WORDS, Outcome, exit_code, read_gate, run_gate
 from eddy_bench.compare.halves import Sides
 from eddy_bench.compare.load import Scores, check_comparable, check_settings, last_run, read_scores
 from eddy_bench.compare.paired import Difference, compare
-from eddy_bench.compare.pareto import Fronts, front_header, front_lines, front_records, fronts
+from eddy_bench.compare.pareto import Fronts, fronts
 from eddy_bench.compare.tables import as_csv, as_json, as_junit, as_markdown, comparison_table, gate_markdown, gate_table, markdown_rows
-from eddy_bench.errors import CompareError, ParameterError
+from eddy_bench.errors import CompareError, EddyError, ParameterError
 from eddy_bench.statistics import holm
 from eddy_bench.store import write_text
 from eddy_bench.tables import console
@@ -32,13 +33,16 @@ def compare_runs(sources: Sequence[Path], baseline: str, form: str, against: Pat
     scores = read_scores(sources or [last_run()])
     other = read_scores([against]) if against else None
     notes = check_comparable(scores, other, partly)
+    if other and (lonely := [*_only(scores, other, "here"), *_only(other, scores, f"in {against}")]):
+        notes.append(f"compared only where both sides have a method: {'; '.join(lonely)}")
     for note in notes:
         console(stderr=True).print(f"[yellow]Note:[/] {escape(note)}", soft_wrap=True)
     found = between(scores, other) if other else compare(scores, baseline)
     if not found:
-        raise CompareError(
-            f"Nothing to compare: {', '.join(scores.sources)} holds {', '.join(scores.labels)} alone. Run another method into it."
-        )
+        held = f"{', '.join(scores.sources)} holds {', '.join(scores.labels[:8])}"
+        if other:
+            raise CompareError(f"Nothing to compare: no method is in both. {held}; {against} holds {', '.join(other.labels[:8])}.")
+        raise CompareError(f"Nothing to compare: {held} alone. Run another method into it.")
     name = f"the same method in {against}" if against else baseline
     curves = None if other else fronts(scores, baseline)
     curves = curves if curves and any(len(family.points) > 2 for family in curves.families) else None
@@ -49,15 +53,26 @@ def compare_runs(sources: Sequence[Path], baseline: str, form: str, against: Pat
     elif form == "markdown":
         print(as_markdown(found, name) + (f"\n{markdown_rows(front_header(curves), front_lines(curves))}\n" if curves else ""), end="")
     else:
-        print(as_csv(found) if form == "csv" else as_json(found, notes, front_records(curves) if curves else []), end="")
+        print(
+            as_csv([*found, *(front_differences(curves) if curves else [])])
+            if form == "csv"
+            else as_json(found, notes, front_records(curves) if curves else []),
+            end="",
+        )
     return 0
+
+
+def _only(side: Scores, other: Scores, where: str) -> list[str]:
+    """Which methods one side alone has, in words."""
+    labels = [label for label in side.labels if label not in other.labels]
+    return [f"{', '.join(labels[:8])} only {where}"] if labels else []
 
 
 def fronts_table(found: Fronts) -> Table:
     """Methods over their strengths, for the terminal."""
     table = Table(
         *front_header(found),
-        caption="Interpolated between neighbouring strengths; hypervolume over the worst point of all.",
+        caption=CAPTION,
         caption_justify="left",
     )
     for line in front_lines(found):
@@ -82,20 +97,32 @@ def between(now: Scores, before: Scores) -> list[Difference]:
 
 
 def run_gate_files(sources: Sequence[Path], against: Path, gate: Path, junit: Path | None, summary: Path | None) -> int:
-    """Check a candidate against a baseline. Returns the gate's exit code."""
+    """Check a candidate against a baseline. Returns the gate's exit code; what is written is written for bad input, too."""
+    try:
+        outcomes = _gate_outcomes(sources, against, gate)
+    except EddyError as error:
+        _write_outcomes([Outcome("gate", "input", "read", UNUSABLE, str(error))], junit, summary)
+        raise
+    code = exit_code(outcomes)
+    _write_outcomes(outcomes, junit, summary)
+    console().print(gate_table(outcomes))
+    counts = ", ".join(f"{sum(one.status == status for one in outcomes)} {word}" for status, word in WORDS.items())
+    console().print(escape(f"{WORDS[code].capitalize()}: {counts}."))
+    return code
+
+
+def _gate_outcomes(sources: Sequence[Path], against: Path, gate: Path) -> list[Outcome]:
     rules = read_gate(gate)
     candidates = list(sources) or [last_run()]
     candidate, baseline = read_scores(candidates), read_scores([against])
     check_settings(candidate, baseline)
     folders = [path if path.is_dir() else None for path in (candidates[0], against)]
     halves = Sides(folders[0], folders[1]) if len(candidates) == 1 else None
-    outcomes = run_gate(rules, candidate, baseline, halves.difference if halves else None)
-    code = exit_code(outcomes)
+    return run_gate(rules, candidate, baseline, halves.difference if halves else None)
+
+
+def _write_outcomes(outcomes: Sequence[Outcome], junit: Path | None, summary: Path | None) -> None:
     if junit:
         write_text(junit, as_junit(outcomes))
     if summary:
-        write_text(summary, gate_markdown(outcomes, code))
-    console().print(gate_table(outcomes))
-    counts = ", ".join(f"{sum(one.status == status for one in outcomes)} {word}" for status, word in WORDS.items())
-    console().print(escape(f"{WORDS[code].capitalize()}: {counts}."))
-    return code
+        write_text(summary, gate_markdown(outcomes, exit_code(outcomes)))

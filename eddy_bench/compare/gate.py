@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,12 +10,12 @@ from typing import Annotated, Literal
 
 import numpy as np
 import pandas as pd
-import yaml
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from eddy_bench.compare.load import Scores
-from eddy_bench.errors import CompareError, brief, unknown
+from eddy_bench.errors import CompareError, unknown
+from eddy_bench.files import read_yaml
 from eddy_bench.metrics.base import METRICS
 from eddy_bench.statistics import detectable, mean_intervals
 
@@ -25,7 +26,9 @@ MIN_PROMPTS = 12  # with fewer the bootstrap's intervals are too narrow
 MAX_BYTES = 2**20
 IID = "iid"
 
-Halves = Callable[[str, str], tuple[float, float] | None]  # (label, column) -> (difference, standard error) of a pooled metric
+Halves = Callable[
+    [str, str, str], tuple[float, float] | None
+]  # (label, column, signature) -> (difference, standard error) of a pooled metric
 
 
 class Check(BaseModel):
@@ -86,20 +89,11 @@ def read_gate(path: Path) -> Gate:
 
     """
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise CompareError(f"{path} has {path.stat().st_size} bytes; a gate may have {MAX_BYTES}.")
-        data = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-        return Gate.model_validate(data)
-    except (yaml.YAMLError, RecursionError) as error:
-        raise CompareError(f"{path}: not valid YAML: {getattr(error, 'problem', None) or error}.") from None
+        return Gate.model_validate(read_yaml(path, CompareError, "a gate", MAX_BYTES))
     except ValidationError as error:
         problem = error.errors()[0]
         place = ".".join(map(str, problem["loc"])) or "the file"
         raise CompareError(f"{path}: {place}: {problem['msg'].removeprefix('Value error, ')}.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise CompareError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.") from None
-    except ValueError as error:  # of values that YAML promises and Python refuses
-        raise CompareError(f"{path}: not valid YAML: {brief(error, 120)}.") from None
 
 
 def run_gate(gate: Gate, candidate: Scores, baseline: Scores, halves: Halves | None = None) -> list[Outcome]:
@@ -130,7 +124,11 @@ def _outcome(check: Check, label: str, candidate: Scores, baseline: Scores, halv
         detail = "the baseline has no such value: leave the check out or make a new baseline"
     elif sides[0].empty:
         known = label in candidate.labels
-        detail = "the candidate has no such value" if known else f"the method is not in the candidate: eddy-bench run --method {label}"
+        detail = (
+            "the candidate has no such value"
+            if known
+            else f"the method is not in the candidate: eddy-bench run --method {shlex.quote(label)} --out {shlex.quote(candidate.sources[0])}"
+        )
     elif (signatures := {frozenset(side["signature"]) for side in sides}) and len(signatures) > 1:
         detail = f"signatures differ: {sides[0]['signature'].iloc[0]} now, {sides[1]['signature'].iloc[0]} in the baseline"
     elif not all(np.isfinite(side["value"]).all() for side in [*sides, *usual]):
@@ -221,14 +219,16 @@ def _ratio(check: Check, sides: Sequence[pd.DataFrame], usual: Sequence[pd.DataF
 def _pooled(check: Check, label: str, now: pd.DataFrame, before: pd.DataFrame, halves: Halves | None) -> tuple[int, str]:
     values = float(now["value"].iloc[0]), float(before["value"].iloc[0])
     if any("small-sample" in str(side["signature"].iloc[0]) for side in (now, before)):
-        return UNUSABLE, "the sample is smaller than the metric needs (small-sample); draw more prompts or seeds"
+        return TOO_FEW, "the sample is smaller than the metric needs (small-sample); draw more prompts or seeds on both sides"
     allowed = check.margin * abs(values[1])
-    found = halves(label, check.metric) if halves is not None else None
+    found = halves(label, check.metric, str(now["signature"].iloc[0])) if halves is not None else None
     if found is None:
         gain = check.sign * (values[0] - values[1])
         text = f"{values[0]:.4g} now, {values[1]:.4g} in the baseline, allowed to change by {allowed:.3g}; no test without features on both sides"
         return (PASS if gain >= -allowed else REGRESSION), text
     gain, error = check.sign * found[0], found[1]
+    if not np.isfinite(found).all():
+        return UNUSABLE, "the features hold values that are not numbers; score both runs again"
     low, high = gain - 1.96 * error, gain + 1.96 * error
     text = f"{gain:+.4g} [{low:+.4g}, {high:+.4g}] by subsampling prompts, margin {allowed:.3g}"
     return (PASS if low >= -allowed else REGRESSION if high < -allowed else TOO_FEW), text

@@ -30,16 +30,16 @@ class Sides:
     candidate: Path | None
     baseline: Path | None
 
-    def difference(self, label: str, column: str) -> tuple[float, float] | None:
+    def difference(self, label: str, column: str, signature: str) -> tuple[float, float] | None:
         """The difference of a pooled metric, candidate less baseline, and its standard error; None where features are missing.
 
         Halves are drawn without replacement, as duplicates would bias a Frechet distance; the scatter of a difference over random halves is
-        the standard error of the whole. Both sides are computed on the same half.
+        the standard error of the whole. Both sides are computed on the same half, from the features that the signature names.
         """
-        metric, _, rest = column.partition("[")
+        metric = column.partition("[")[0]
         if metric not in FUNCTIONS or self.candidate is None or self.baseline is None:
             return None
-        found = [_features(folder, label, rest.rstrip("]")) for folder in (self.candidate, self.baseline)]
+        found = [_features(folder, label, signature) for folder in (self.candidate, self.baseline)]
         if found[0] is None or found[1] is None:
             return None
         (ours, real), (theirs, _) = found[0], found[1]
@@ -55,16 +55,17 @@ class Sides:
         return gap(prompts), float(np.std(halves, ddof=1))
 
 
-def _features(folder: Path, label: str, extractor: str) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.float32]] | None:
+def _features(folder: Path, label: str, signature: str) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.float32]] | None:
     """Features (images, F) of each prompt of a method, and of the real images; None where they were not kept."""
     run = RunFolder(folder)
     groups = [found.group for found in run.finished() if _label(found.group.method, found.group.parameters) == label]
-    places = list((folder / "features").glob(f"{file_name(extractor)}-*"))
-    references = [path for place in places for path in place.glob("reference-*.npz")]
-    if not groups or len(places) != 1 or len(references) != 1:
-        return None  # nothing, or no telling which of several the scores are of
-    known = read_features(places[0] / f"{groups[0].label}.npz")
-    real = read_features(references[0]).get("real")
+    parts = dict(part.split("=", 1) for part in signature.split("|") if "=" in part)
+    extractor, _, digest = parts.get("features", "").rpartition("@")
+    place = folder / "features" / f"{file_name(extractor)}-{digest}"
+    if not groups or not place.is_dir():
+        return None
+    known = read_features(place / f"{groups[0].label}.npz")
+    real = read_features(place / f"reference-{file_name(parts.get('ref', '').rpartition(':')[0])}.npz").get("real")
     if real is None or any(group.key not in known for group in groups):
         return None
     by_prompt: dict[str, list[NDArray[np.float32]]] = {}

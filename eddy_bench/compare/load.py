@@ -153,7 +153,7 @@ def label_of(frame: pd.DataFrame) -> pd.Series:
 
 def column_of(frame: pd.DataFrame) -> pd.Series:
     """The metric with its order and extractor, as in summary.csv: `vendi-q2[fmnist-clip]`."""
-    order = frame["signature"].str.extract(r"^vendi\|q=([\d.]+)\|", expand=False)
+    order = frame["signature"].str.extract(r"^vendi\|q=([^|]+)\|", expand=False)
     suffix = order.map(lambda q: f"-q{q}" if isinstance(q, str) and q != "1" else "", na_action=None)
     return frame["metric"] + suffix + frame["extractor"].map(lambda name: f"[{name}]" if name else "")
 

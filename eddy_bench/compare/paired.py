@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -68,7 +69,7 @@ def compare(scores: Scores, baseline: str = "iid") -> list[Difference]:
         where = scores.sources[0]
         raise CompareError(
             f"The baseline {baseline!r} is not in {', '.join(scores.sources)}, which holds {', '.join(scores.labels[:8])}. "
-            f"Add it: eddy-bench run --method {baseline} --out {where}; or name another: --baseline."
+            f"Add it: eddy-bench run --method {shlex.quote(baseline)} --out {shlex.quote(where)}; or name another: --baseline."
         )
     found: list[Difference] = []
     order = {name: place for place, name in enumerate(METRICS)}
@@ -118,13 +119,15 @@ def _differences(column: str, table: pd.DataFrame, labels: list[str], baseline: 
         chances = sign_flip_p(rows)
         for place, k in enumerate(shared):
             own, there = rows[place], ~np.isnan(gaps[k])
+            lost = int((np.isnan(values[k]) != np.isnan(usual)).sum())
+            care = ", ".join(filter(None, [warning, f"{lost} prompts have one value only" if lost else ""]))
             scatter = float(own.std(ddof=1)) if count > 1 else float("nan")
             yield Difference(
                 labels[k], column, higher, count,
                 float(usual[there].mean()) if count else float("nan"), float(values[k][there].mean()) if count else float("nan"),
                 float(own.mean()) if count else float("nan"), lows[place], highs[place],
                 float(own.mean() / scatter) if count > 1 and scatter > 0 else float("nan"), chances[place], float("nan"),
-                win_rate(own if higher else -own), detectable(own), warning,
+                win_rate(own if higher else -own), detectable(own), care,
             )  # fmt: skip
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from eddy_bench.compare.load import Scores
@@ -17,10 +16,11 @@ from eddy_bench.metrics.base import METRICS
 from eddy_bench.registry import load_method
 
 RESAMPLES = 1000
+LEVELS = 120
 LOSS = 0.01  # of the baseline's fidelity, at which methods are compared
 DIVERSITY = ("vendi", "pdist", "lpips")
 FIDELITY = ("clip", "align")
-DIAL = "strength"
+DIALS = {"best-of-m": "m"}  # what is turned up to trade fidelity and time for diversity; of all others `strength`
 Array = NDArray[np.float64]
 
 
@@ -35,7 +35,10 @@ class Range:
 
 @dataclass(frozen=True)
 class Point:
-    """A method on the plane: both means with their intervals, and seconds per image. front: no other point of any family is better in both."""
+    """A method on the plane: both means with their intervals, and seconds per image.
+
+    front: no other point of any family is better in diversity and fidelity. front_seconds: nor in diversity and seconds.
+    """
 
     label: str
     strength: str
@@ -43,20 +46,37 @@ class Point:
     fidelity: Range
     seconds: float
     front: bool
+    front_seconds: bool
 
 
 @dataclass(frozen=True)
 class Family:
     """A method over its strengths, the baseline included.
 
-    hypervolume: area between its points and the reference, of diversity times fidelity. at_fidelity: its diversity at no more than 1% loss of the
-    baseline's fidelity, linear between neighbouring strengths.
+    hypervolume: area between its points and the reference, of diversity times fidelity. hypervolume_seconds: of diversity times doublings of
+    speed (log2 of seconds, which have no interval of their own). at_fidelity: its diversity at no more than 1% loss of the baseline's fidelity,
+    linear between neighbouring strengths. baseline_hypervolumes: of the baseline alone, both.
     """
 
     name: str
     points: tuple[Point, ...]
     hypervolume: Range
+    hypervolume_seconds: Range
     at_fidelity: Range
+    baseline_hypervolumes: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Attained:
+    """The front of all methods: the most diversity at each level of fidelity or more, or at each number of seconds or fewer.
+
+    levels, value, low, high: (levels,), the last two with 95% of the bootstrap's fronts between them.
+    """
+
+    levels: Array
+    value: Array
+    low: Array
+    high: Array
 
 
 @dataclass(frozen=True)
@@ -66,8 +86,11 @@ class Fronts:
     diversity: str
     fidelity: str
     baseline: str
+    prompts: int
     reference: tuple[float, float]
     families: tuple[Family, ...]
+    front: Attained
+    front_seconds: Attained | None
 
 
 def fronts(scores: Scores, baseline: str = "iid") -> Fronts | None:
@@ -94,29 +117,53 @@ def fronts(scores: Scores, baseline: str = "iid") -> Fronts | None:
     start = labels.index(baseline)
     drawn = drawn + (means[:, None, start] - drawn[:, :, start])[..., None]  # what counts is the difference to the baseline
     reference = (float(means[0].min()), float(means[1].min()))
-    dominated = ~_nondominated(means.T)
-    seconds = scores.frame[scores.frame["metric"] == "seconds_per_image"].groupby("label")["value"].mean()
+    seconds = (
+        scores.frame[scores.frame["metric"] == "seconds_per_image"].groupby("label")["value"].mean().reindex(labels).to_numpy(np.float64)
+    )
+    timed = bool((seconds > 0).all())
+    speed = -np.log2(seconds) if timed else np.full(len(labels), np.nan)
+    front = _nondominated(means.T)
+    front_seconds = _nondominated(np.stack([means[0], speed], 1)) if timed else np.zeros(len(labels), bool)
     points = {
         label: Point(
-            label, _strength(label), _range(means[0, k], drawn[0, :, k]), _range(means[1, k], drawn[1, :, k]), float(seconds.get(label, np.nan)),
-            not dominated[k],
+            label, _strength(label), _range([means[0, k], *drawn[0, :, k]]), _range([means[1, k], *drawn[1, :, k]]), float(seconds[k]),
+            bool(front[k]), bool(front_seconds[k]),
         )
         for k, label in enumerate(labels)
     }  # fmt: skip
+    slowest = (reference[0], float(speed.min()) if timed else float("nan"))
+    samples = [means, *drawn.swapaxes(0, 1)]
     families = []
     for name, members in _families(labels, baseline).items():
         places = [labels.index(label) for label in members]
-        hyper = [_hypervolume(sample[:, places].T, reference) for sample in (means, *drawn.swapaxes(0, 1))]
-        kept = [diversity_at_loss(sample[0, places], sample[1, places]) for sample in (means, *drawn.swapaxes(0, 1))]
+        hyper = [_hypervolume(sample[:, places].T, reference) for sample in samples]
+        quick = [_hypervolume(np.stack([sample[0, places], speed[places]], 1), slowest) if timed else float("nan") for sample in samples]
+        kept = [diversity_at_loss(sample[0, places], sample[1, places]) for sample in samples]
+        alone = (means[0, start] - reference[0]) * np.asarray([means[1, start] - reference[1], speed[start] - slowest[1]])
         families.append(
             Family(
-                name,
-                tuple(points[label] for label in members),
-                _range(hyper[0], np.asarray(hyper[1:])),
-                _range(kept[0], np.asarray(kept[1:])),
+                name, tuple(points[label] for label in members), _range(hyper), _range(quick), _range(kept), (float(alone[0]), float(alone[1])),
             )
-        )
-    return Fronts(diversity, fidelity, baseline, reference, tuple(families))
+        )  # fmt: skip
+    curves = (
+        _attained(means, drawn),
+        _attained(np.stack([means[0], speed]), np.stack([drawn[0], np.broadcast_to(speed, drawn[0].shape)])) if timed else None,
+    )
+    return Fronts(diversity, fidelity, baseline, len(prompts), reference, tuple(families), *curves)
+
+
+def _attained(means: Array, drawn: Array) -> Attained:
+    """The front over points (2, methods) and its resamples (2, resamples, methods): first the height, then the place, more is better."""
+    levels = np.unique(np.concatenate([np.linspace(means[1].min(), means[1].max(), LEVELS), means[1]]))
+
+    def heights(sample: Array) -> Array:
+        reached = np.where(sample[1][..., None] >= levels, sample[0][..., None], -np.inf).max(-2)
+        return np.where(np.isfinite(reached), reached, np.nan)
+
+    value, scattered = heights(means), heights(drawn)
+    lost = np.isnan(scattered)  # beyond the best place of a resample; its height there is that of nothing
+    low, high = np.quantile(np.where(lost, -np.inf, scattered), [0.025, 0.975], axis=0, method="nearest")
+    return Attained(levels, value, np.where(np.isfinite(low), low, np.nan), np.where(np.isfinite(high), high, np.nan))
 
 
 def diversity_at_loss(diversity: Sequence[float] | Array, fidelity: Sequence[float] | Array, loss: float = LOSS) -> float:
@@ -143,7 +190,7 @@ def _families(labels: Sequence[str], baseline: str) -> dict[str, list[str]]:
     for label in labels:
         if label != baseline:
             method, _, parameters = label.partition(":")
-            rest = ",".join(part for part in parameters.split(",") if part and not part.startswith(f"{DIAL}="))
+            rest = ",".join(part for part in parameters.split(",") if part and not part.startswith(f"{_dial(method)}="))
             name = f"{method}:{rest}" if rest else method
             found.setdefault(f"{name} (negative)" if strength_of(label) < 0 else name, []).append(label)
     return {name: [baseline, *sorted(members, key=lambda label: abs(strength_of(label)))] for name, members in found.items()}
@@ -158,18 +205,23 @@ def strength_of(label: str) -> float:
     method, _, text = label.partition(":")
     parameters = dict(part.split("=", 1) for part in text.split(",") if "=" in part)
     try:
-        if DIAL in parameters:
-            return float(parameters[DIAL])
+        if _dial(method) in parameters:
+            return float(parameters[_dial(method)])
         cls = load_method(method)
     except (ValueError, EddyError):  # of another version, or a plug-in that is not installed
         return float("inf")
-    default: Any = next((item.default for item in fields(cls) if item.name == DIAL), float("inf"))
+    default: Any = next((item.default for item in fields(cls) if item.name == _dial(method)), float("inf"))
     kernel = parameters.get("kernel", getattr(cls, "preferred_kernel", ""))
-    return float(cls.strengths[kernel] if default is None else default)
+    return float(cls.strengths.get(kernel, float("inf")) if default is None else default)
 
 
 def _strength(label: str) -> str:
-    return dict(part.split("=", 1) for part in label.partition(":")[2].split(",") if "=" in part).get(DIAL, "")
+    method, _, text = label.partition(":")
+    return dict(part.split("=", 1) for part in text.split(",") if "=" in part).get(_dial(method), "")
+
+
+def _dial(method: str) -> str:
+    return DIALS.get(method, "strength")
 
 
 def _column(scores: Scores, names: Sequence[str]) -> str | None:
@@ -177,9 +229,10 @@ def _column(scores: Scores, names: Sequence[str]) -> str | None:
     return next((column for name in names for column in columns if column.partition("[")[0] == name), None)
 
 
-def _range(value: float, drawn: Array) -> Range:
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return Range(float(value), float(low), float(high))
+def _range(samples: Sequence[float] | Array) -> Range:
+    """A value and its interval from the value itself, first, and its resamples."""
+    low, high = np.quantile(np.asarray(samples)[1:], [0.025, 0.975])
+    return Range(float(samples[0]), float(low), float(high))
 
 
 def _nondominated(points: Array) -> NDArray[np.bool_]:
@@ -193,47 +246,3 @@ def _hypervolume(points: Array, reference: tuple[float, float]) -> float:
     import moocore
 
     return float(moocore.hypervolume(np.ascontiguousarray(points), ref=reference, maximise=True))
-
-
-def range_text(found: Range) -> str:
-    """`1.55 [1.5, 1.59]`."""
-    return f"{found.value:.3g} [{found.low:.3g}, {found.high:.3g}]"
-
-
-def front_lines(found: Fronts) -> list[tuple[str, str, str, str, str]]:
-    """Per family: name, number of strengths, diversity at 1% loss, hypervolume, strengths on the front of all."""
-    return [
-        (
-            family.name, str(len(family.points) - 1), range_text(family.at_fidelity), range_text(family.hypervolume),
-            ", ".join(point.strength or point.label for point in family.points[1:] if point.front) or "-",
-        )
-        for family in found.families
-    ]  # fmt: skip
-
-
-def front_header(found: Fronts) -> tuple[str, ...]:
-    """Titles of `front_lines`."""
-    return ("method", "strengths", f"{found.diversity} at no more than 1% loss of {found.fidelity}", "hypervolume", "on the front")
-
-
-def front_records(found: Fronts) -> list[dict[str, Any]]:
-    """Each family in numbers, with its points."""
-    lines = fronts_frame(found).to_dict("records")
-    return [
-        {**{str(key): value for key, value in line.items()}, "points": [asdict(point) for point in family.points]}
-        for line, family in zip(lines, found.families, strict=True)
-    ]
-
-
-def fronts_frame(found: Fronts) -> pd.DataFrame:
-    """A line per family, in numbers."""
-    return pd.DataFrame(
-        [
-            {
-                "family": family.name, "strengths": len(family.points) - 1,
-                **{f"diversity_at_1%_loss{end}": getattr(family.at_fidelity, name) for end, name in (("", "value"), (".low", "low"), (".high", "high"))},
-                **{f"hypervolume{end}": getattr(family.hypervolume, name) for end, name in (("", "value"), (".low", "low"), (".high", "high"))},
-            }
-            for family in found.families
-        ]
-    )  # fmt: skip

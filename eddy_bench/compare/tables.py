@@ -16,7 +16,7 @@ from rich.table import Table
 from eddy_bench.compare.gate import PASS, TOO_FEW, WORDS, Outcome
 from eddy_bench.compare.paired import Difference
 
-HEADER = ("metric", "method", "baseline", "difference", "95% interval", "effect", "p", "wins", "detectable", "note")
+HEADER = ("metric", "method", "prompts", "baseline", "difference", "95% interval", "effect", "p", "wins", "detectable", "note")
 
 
 def cells(one: Difference) -> tuple[str, ...]:
@@ -25,9 +25,10 @@ def cells(one: Difference) -> tuple[str, ...]:
     shown = {True: "better", False: "worse", None: ""}[one.better]
     note = ", ".join(part for part in (shown, one.warning) if part)
     if not one.prompts:
-        return (f"{one.column} {arrow}", one.label, _number(one.baseline), _signed(one.difference), _share(one), "", "", "", "", note)
+        return (f"{one.column} {arrow}", one.label, "", _number(one.baseline), _signed(one.difference), _share(one), "", "", "", "", note)
     return (
-        f"{one.column} {arrow}", one.label, _number(one.baseline), _signed(one.difference), f"{_signed(one.low)} to {_signed(one.high)}",
+        f"{one.column} {arrow}", one.label, str(one.prompts), _number(one.baseline), _signed(one.difference),
+        f"{_signed(one.low)} to {_signed(one.high)}",
         _number(one.effect, 2), _number(one.p_holm, 2), f"{one.wins:.0%}", _number(one.detectable, 2), note,
     )  # fmt: skip
 
@@ -145,9 +146,14 @@ def as_junit(outcomes: Sequence[Outcome]) -> str:
         skipped=str(counts[3]),
     )
     for one in outcomes:
-        case = ElementTree.SubElement(suite, "testcase", classname=one.label, name=f"{one.metric} {one.test}")
+        case = ElementTree.SubElement(suite, "testcase", classname=_printable(one.label), name=_printable(f"{one.metric} {one.test}"))
         tag = {1: "failure", 2: "error", 3: "skipped"}.get(one.status)
         if tag:
-            ElementTree.SubElement(case, tag, message=one.detail)
+            ElementTree.SubElement(case, tag, message=_printable(one.detail))
     ElementTree.indent(suite)
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(suite, encoding="unicode") + "\n"
+
+
+def _printable(text: str) -> str:
+    """Without the characters that XML 1.0 cannot hold."""
+    return "".join(c if c in "\t\n\r" or " " <= c < "\ud800" or "\ue000" <= c < "\ufffe" or c > "\uffff" else "\ufffd" for c in text)

@@ -12,12 +12,12 @@ from typing import Annotated, Any
 
 import numpy as np
 import torch
-import yaml
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
-from eddy_bench.errors import SuiteError, UnknownName, brief, unknown
+from eddy_bench.errors import SuiteError, UnknownName, unknown
+from eddy_bench.files import read_yaml
 from eddy_bench.models.attributes import CLASSES, parse
 from eddy_bench.models.mixture import Mixture
 
@@ -194,19 +194,11 @@ def read_task(path: Path) -> Task:
         SuiteError: not YAML, a missing or unknown key, a number out of range, shapes that do not fit, or a matrix that is no covariance.
 
     """
+    data = read_yaml(path, SuiteError, "a task", MAX_BYTES)
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise SuiteError(f"{path} has {path.stat().st_size} bytes; a task may have {MAX_BYTES}.")
-        data = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
         file = TaskFile.model_validate(data)
-    except (yaml.YAMLError, RecursionError) as error:
-        raise SuiteError(f"{path}: not valid YAML: {getattr(error, 'problem', None) or error}.") from None
     except ValidationError as error:
         raise SuiteError(f"{path}: {_first_problem(error, data)}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise SuiteError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.") from None
-    except ValueError as error:  # of values that YAML promises and Python refuses
-        raise SuiteError(f"{path}: not valid YAML: {brief(error, 120)}.") from None
     mixture = _mixture(file, path)
     centre, scale, smallest = float((mixture.weights @ mixture.means).norm()), mixture.scale(), float(mixture.variances.min()) ** 0.5
     if not SCALES[0] <= scale <= SCALES[1] or centre > 5 * SCALES[1] or smallest < SMALLEST:

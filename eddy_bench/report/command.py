@@ -7,13 +7,13 @@ from pathlib import Path
 
 from rich.markup import escape
 
-from eddy_bench.progress import progress_bar
-from eddy_bench.report.page import PROMPTS, write_report
+from eddy_bench.progress import growing_bar
+from eddy_bench.report.page import write_report
 from eddy_bench.tables import console
 
 
 def report_runs(folders: Sequence[Path], out: Path | None, baseline: str, partly: bool) -> None:
     """Write the page and say where it is."""
-    with progress_bar("Writing", PROMPTS) as advance:
-        path = write_report(folders, out, baseline, partly, advance)
+    with growing_bar("Writing") as progress:
+        path = write_report(folders, out, baseline, partly, progress)
     console().print(escape(f"report   {path} ({path.stat().st_size / 1e6:.1f} MB)"), soft_wrap=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,23 +10,31 @@ from typing import Any
 
 import pandas as pd
 
+from eddy_bench.compare.front_tables import CAPTION as FRONTS_CAPTION
+from eddy_bench.compare.front_tables import front_header, front_lines
 from eddy_bench.compare.load import SETTINGS, Scores, check_comparable, read_scores
 from eddy_bench.compare.paired import Difference, by_prompt, compare
-from eddy_bench.compare.pareto import Fronts, front_header, front_lines, fronts
+from eddy_bench.compare.pareto import Fronts, fronts
 from eddy_bench.compare.tables import HEADER, caption, cells
+from eddy_bench.embedding import Advance
 from eddy_bench.errors import CompareError
 from eddy_bench.metrics.base import COSTS, METRICS
-from eddy_bench.report.pictures import BUDGET, SMALL, Strip, groups_of, make_strip
+from eddy_bench.report.pictures import BUDGET, OVERHEAD, SMALL, Strip, groups_of, make_strip
 from eddy_bench.report.plots import pareto_plot
 from eddy_bench.report.sentences import DIVERSITY, bare, verdicts, warnings
 from eddy_bench.store import RunFolder, write_text
 
 EXTREMES = 4  # largest gains, and as many losses
 PROMPTS = 100  # shown with pictures at most
+TEXT = 300  # characters of a prompt that are shown
 
 
 def write_report(
-    folders: Sequence[Path], out: Path | None, baseline: str, partly: bool, advance: Callable[[int, str], None] = lambda count, label: None
+    folders: Sequence[Path],
+    out: Path | None,
+    baseline: str,
+    partly: bool,
+    progress: Callable[[int], Advance] = lambda total: lambda count, label: None,
 ) -> Path:
     """Write the page of one or several run folders; returns where.
 
@@ -44,8 +53,8 @@ def write_report(
     parts = fronts(scores, baseline) if several else None
     fields = {
         **_texts(folders, scores, found, baseline, notes),
-        **_front_fields(parts, target.parent / "plots"),
-        **_prompt_fields(folders, scores, found, baseline, advance),
+        **_front_fields(parts, target.parent / ("plots" if out is None or target.stem == "report" else f"{target.stem}-plots")),
+        **_prompt_fields(folders, scores, found, baseline, progress),
         "costs": _costs(scores), "manifests": [(str(path), json.dumps(RunFolder(path).read_manifest(), indent=2, ensure_ascii=False)) for path in folders],
     }  # fmt: skip
     write_text(target, _template().render(fields))
@@ -86,17 +95,23 @@ def _kernels(folders: Sequence[Path]) -> dict[str, str]:
 
 def _front_fields(parts: Fronts | None, plots: Path) -> dict[str, Any]:
     if parts is None:
-        return {"plot": "", "front_header": (), "front_lines": []}
-    return {"plot": pareto_plot(parts, plots), "front_header": front_header(parts), "front_lines": front_lines(parts)}
+        return {"plot": "", "plots": "", "front_header": (), "front_lines": [], "front_caption": ""}
+    return {
+        "plot": pareto_plot(parts, plots),
+        "plots": plots.name,
+        "front_caption": FRONTS_CAPTION,
+        "front_header": front_header(parts),
+        "front_lines": front_lines(parts),
+    }
 
 
 def _prompt_fields(
-    folders: Sequence[Path], scores: Scores, found: Sequence[Difference], baseline: str, advance: Callable[[int, str], None]
+    folders: Sequence[Path], scores: Scores, found: Sequence[Difference], baseline: str, progress: Callable[[int], Advance]
 ) -> dict[str, Any]:
     columns = [one.column for one in found if one.prompts]
     column = next((column for name in DIVERSITY for column in columns if bare(column) == name), None)
     frame = scores.frame
-    texts = {prompt: text for prompt, text in zip(frame["prompt_id"], frame["prompt"], strict=True) if prompt}
+    texts = {prompt: shortened(text, TEXT) for prompt, text in zip(frame["prompt_id"], frame["prompt"], strict=True) if prompt}
     if column is None:
         order, table, extremes = list(texts), pd.DataFrame(), []
     else:
@@ -107,7 +122,7 @@ def _prompt_fields(
             _extremes(column, str(label), gaps[label].dropna().sort_values(ascending=False), table, baseline, texts)
             for label in gaps.columns
         ]
-    pictures = _pictures(folders, scores.labels, order, texts, table, advance)
+    pictures = _pictures(folders, scores.labels, order, texts, table, progress(min(PROMPTS, len(order))))
     left = len(order) - len(pictures)
     strips = [strip for prompt in pictures for strip in prompt["strips"]]
     return {
@@ -136,7 +151,7 @@ def _pictures(
     order: Sequence[str],
     texts: dict[str, str],
     table: pd.DataFrame,
-    advance: Callable[[int, str], None],
+    advance: Advance,
 ) -> list[dict[str, Any]]:
     """Prompts with their strips, until the budget is spent."""
     found: list[dict[str, Any]] = []
@@ -148,11 +163,13 @@ def _pictures(
                 value = f"{float(table[label][prompt]):.2f}" if label in table and prompt in table.index else ""
                 strip = make_strip(groups[label, prompt], label, value)
                 strips += [strip] if strip else []
-        spent += sum(len(strip.data) for strip in strips)
-        if spent > BUDGET and found:
+        sizes = list(itertools.accumulate((len(strip.data) + OVERHEAD for strip in strips), initial=spent))
+        if sizes[-1] > BUDGET and found:
             break
+        strips = [strip for strip, size in zip(strips, sizes[1:], strict=True) if size <= BUDGET]  # of the first prompt as many as fit
+        spent = sizes[len(strips)]
         if strips:
-            found.append({"text": texts[prompt], "strips": strips})
+            found.append({"text": texts[prompt], "alt": shortened(texts[prompt], 80), "strips": strips})
         advance(1, prompt)
     return found
 
@@ -162,3 +179,12 @@ def _costs(scores: Scores) -> dict[str, Any]:
     table = frame.pivot_table(index="label", columns="metric", values="value", aggfunc="mean", sort=False)
     names = [name for name in COSTS if name in table and table[name].abs().sum() > 0]
     return {"names": names, "rows": [[str(label), *(f"{value:.4g}" for value in table.loc[label, names])] for label in table.index]}
+
+
+def shortened(text: str, length: int) -> str:
+    """At most that many characters, an ellipsis for the rest.
+
+    >>> shortened("a red dress", 6)
+    'a red…'
+    """
+    return text if len(text) <= length else text[: length - 1].rstrip() + "…"

@@ -14,6 +14,8 @@ from eddy_bench.errors import StoreError
 from eddy_bench.store import FinishedGroup, RunFolder
 
 BUDGET = 3_400_000  # characters of all pictures together: the page stays under 5 MB
+OVERHEAD = 600  # characters around a picture
+SHOWN = 16  # pictures of a group at most
 SIDE = 160  # pixels of a picture at most
 GAP = 2
 SMALL = 64  # pictures up to this size are shown with hard pixels
@@ -45,7 +47,7 @@ def groups_of(folders: Sequence[Path], seed: int = 0) -> dict[tuple[str, str], F
 def make_strip(group: FinishedGroup, label: str, value: str = "") -> Strip | None:
     """A row of the group's images; None where they cannot be read."""
     try:
-        images = group.images()
+        images = group.images()[:SHOWN]
     except StoreError:
         return None
     scale = min(1.0, SIDE / max(max(image.size) for image in images))

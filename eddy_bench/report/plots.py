@@ -6,7 +6,9 @@ import io
 from pathlib import Path
 from typing import Any
 
-from eddy_bench.compare.pareto import Family, Fronts
+import numpy as np
+
+from eddy_bench.compare.pareto import Attained, Family, Fronts
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5195", "#8A8A00")
 MARKERS = "osD^vPX*"
@@ -51,12 +53,15 @@ def _draw(axis: Any, found: Fronts, across: str) -> None:
     from matplotlib.ticker import LogLocator
 
     start = found.families[0].points[0]
+    _draw_front(axis, found, across)
     for k, family in enumerate(found.families):
         _draw_family(axis, family, across, COLOURS[k % len(COLOURS)], MARKERS[k % len(MARKERS)])
     x = start.fidelity.value if across == "fidelity" else start.seconds
-    axis.plot([x], [start.diversity.value], "o", color="#000000", markersize=8, label=found.baseline, markeredgecolor="white", zorder=5)
-    axis.set_ylabel(found.diversity)
-    axis.set_xlabel(found.fidelity if across == "fidelity" else "seconds per image")
+    axis.plot(
+        [x], [start.diversity.value], "o", color="#000000", markersize=8, label=_plain(found.baseline), markeredgecolor="white", zorder=5
+    )
+    axis.set_ylabel(_plain(found.diversity))
+    axis.set_xlabel(_plain(found.fidelity) if across == "fidelity" else "seconds per image")
     axis.grid(alpha=0.25)
     axis.spines[["top", "right"]].set_visible(False)
     if across == "fidelity":
@@ -65,10 +70,30 @@ def _draw(axis: Any, found: Fronts, across: str) -> None:
         axis.set_title("up and right is better; dotted: 1% loss", fontsize=10, loc="left")
     else:
         axis.set_xscale("log")
+        seconds = [point.seconds for family in found.families for point in family.points]
+        if len(set(seconds)) == 1 and seconds[0] > 0:
+            axis.set_xlim(seconds[0] / 2, seconds[0] * 2)
         axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.xaxis.set_major_formatter("{x:g}")
         axis.xaxis.set_minor_formatter("")
         axis.set_title("up and left is better", fontsize=10, loc="left")
+
+
+def _draw_front(axis: Any, found: Fronts, across: str) -> None:
+    """What all methods together attain, with the band of its resamples."""
+    front: Attained | None = found.front if across == "fidelity" else found.front_seconds
+    if front is None:
+        return
+    order, where = (slice(None), "pre") if across == "fidelity" else (slice(None, None, -1), "post")
+    levels = front.levels if across == "fidelity" else np.exp2(-front.levels)
+    x, low, high = levels[order], front.low[order], front.high[order]
+    axis.fill_between(x, low, high, step=where, color=GREY, alpha=0.15, linewidth=0, label="front of all, 95%")
+    axis.step(x, front.value[order], where=where, color=GREY, linewidth=1, alpha=0.8)
+
+
+def _plain(text: str) -> str:
+    """Text that the plot shows as it is: no mathematics, and not left out of the legend."""
+    return f" {text}" if text.startswith("_") else text.replace("$", r"\$")
 
 
 def _draw_family(axis: Any, family: Family, across: str, colour: str, marker: str) -> None:
@@ -93,9 +118,9 @@ def _draw_family(axis: Any, family: Family, across: str, colour: str, marker: st
         marker=marker,
         markersize=6,
         linewidth=1.3,
-        label=family.name.replace("$", r"\$"),
+        label=_plain(family.name),
         markerfacecolor="none" if across == "seconds" else colour,
     )
     for point, place in zip(points, zip(x, y, strict=True), strict=True):
         if point.strength:
-            axis.annotate(point.strength, place, xytext=(4, 4), textcoords="offset points", fontsize=7, color=colour)
+            axis.annotate(_plain(point.strength), place, xytext=(4, 4), textcoords="offset points", fontsize=7, color=colour)

@@ -54,7 +54,9 @@ def _drift(scores: Scores, label: str) -> list[str]:
     frame = scores.frame
     own = frame[(frame["metric"] == "drift") & (frame["label"] == label)]["value"]
     floor = frame[frame["metric"] == "drift_floor"]["value"]
-    return [f"{own.iloc[0] / floor.iloc[0]:.2f} times its floor"] if len(own) and len(floor) and floor.iloc[0] > 0 else []
+    small = frame[frame["metric"] == "drift"]["signature"].str.contains("small-sample").any()
+    care = " (a small sample: a ratio near 1 says little)" if small else ""
+    return [f"{own.iloc[0] / floor.iloc[0]:.2f} times its floor{care}"] if len(own) and len(floor) and floor.iloc[0] > 0 else []
 
 
 def warnings(found: Sequence[Difference], scores: Scores, kernels: dict[str, str]) -> list[str]:

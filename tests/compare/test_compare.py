@@ -114,7 +114,8 @@ def test_formats(cli: Callable[..., Result], csv: Path, form: str) -> None:
     assert "vendi[fmnist-clip]" in found.out
     if form == "csv":
         table = pd.read_csv(StringIO(found.out))
-        assert len(table) == 6
+        assert len(table) == 9
+        assert sum(table["column"].str.startswith("hypervolume")) == 2, "the front is in it, too"
         assert {"difference", "low", "high", "effect", "p", "p_holm", "wins", "detectable", "better"} <= set(table.columns)
     if form == "json":
         assert json.loads(found.out)["differences"][0]["prompts"] == 30
@@ -246,3 +247,26 @@ def test_against_corrects_over_the_methods(cli: Callable[..., Result], tmp_path:
         if one["column"].startswith("vendi")
     ]
     assert [one["p_holm"] for one in found] == pytest.approx(holm([one["p"] for one in found]))
+
+
+def test_a_method_that_lacks_values_says_so(cli: Callable[..., Result], tmp_path: Path) -> None:
+    rows = frame(EFFECTS)
+    rows.loc[(rows["metric"] == "clip") & (rows["method"] == "pg") & (rows["prompt_id"] < "p004"), "value"] = float("nan")
+    found = json.loads(cli("compare", write(tmp_path / "s.csv", rows), "--format", "json").out)["differences"]
+    (one,) = [one for one in found if (one["label"], one["column"]) == ("pg", "clip[fmnist-clip]")]
+    assert (one["prompts"], one["warning"]) == (26, "4 prompts have one value only")
+
+
+def test_two_runs_without_a_common_method(cli: Callable[..., Result], tmp_path: Path) -> None:
+    rows = frame(EFFECTS)
+    one, other = (write(tmp_path / f"{name}.csv", rows[(rows["method"] == name)]) for name in ("iid", "pg"))
+    found = cli("compare", one, "--against", other)
+    assert (found.code, "no method is in both" in found.err) == (2, True)
+    partly = cli("compare", write(tmp_path / "all.csv", rows), "--against", other, "--format", "json")
+    assert any("only here" in note for note in json.loads(partly.out)["notes"])
+
+
+def test_orders_of_vendi_in_any_notation(tmp_path: Path) -> None:
+    rows = frame({"iid": {"vendi": 0.0}})
+    found = read_scores([write(tmp_path / "s.csv", rows.assign(signature="vendi|q=1e-05|k=cos|features=a@0"))])
+    assert set(found.frame["column"]) == {"vendi-q1e-05[fmnist-clip]"}

@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from eddy_bench.compare.gate import PASS, REGRESSION, judge_gaps
+from eddy_bench.compare.gate import PASS, REGRESSION, Check, Gate, exit_code, judge_gaps, run_gate
+from eddy_bench.compare.load import Scores, read_scores
 from eddy_bench.statistics import detectable
 from tests.compare.made import frame, write
 from tests.conftest import Result
@@ -114,9 +115,13 @@ def test_precedence(cli: Callable[..., Result], tmp_path: Path) -> None:
 def test_a_wrong_gate(cli: Callable[..., Result], tmp_path: Path, gate: object, message: str) -> None:
     csv = write(tmp_path / "s.csv", frame(EFFECTS))
     (tmp_path / "gate.yaml").write_text(yaml.safe_dump(gate))
-    found = cli("compare", csv, "--against", csv, "--gate", tmp_path / "gate.yaml")
+    found = cli(
+        "compare", csv, "--against", csv, "--gate", tmp_path / "gate.yaml", "--summary", tmp_path / "s.md", "--junit", tmp_path / "j.xml"
+    )
     assert (found.code, found.err.count("\n")) == (2, 1)
     assert message in found.err
+    assert message in (tmp_path / "s.md").read_text(), "a pull request shows what was wrong"
+    assert ElementTree.parse(tmp_path / "j.xml").getroot().attrib["errors"] == "1"
 
 
 def test_options_that_belong_together(cli: Callable[..., Result], tmp_path: Path) -> None:
@@ -125,6 +130,30 @@ def test_options_that_belong_together(cli: Callable[..., Result], tmp_path: Path
     assert "Add --gate" in cli("compare", csv, "--junit", tmp_path / "j.xml").err
     assert "cannot be read" in cli("compare", csv, "--against", csv, "--gate", tmp_path / "g.yaml").err
     assert "Expected --format" in cli("compare", csv, "--format", "pdf").err
+    assert "--partly means nothing" in cli("compare", csv, "--against", csv, "--gate", tmp_path / "g.yaml", "--partly").err
+    assert "--baseline means nothing" in cli("compare", csv, "--against", csv, "--baseline", "pg").err
+
+
+def test_small_samples_are_too_little_data(cli: Callable[..., Result], tmp_path: Path) -> None:
+    small = lambda rows: rows.assign(signature=rows["signature"].mask(rows["metric"] == "fd", "fd|small-sample"))  # noqa: E731
+    (tmp_path / "gate.yaml").write_text(yaml.safe_dump(GATE))
+    before, now = (write(tmp_path / f"{k}.csv", small(frame(EFFECTS, noise_seed=k))) for k in (1, 2))
+    assert cli("compare", now, "--against", before, "--gate", tmp_path / "gate.yaml").code == 3
+
+
+def test_a_repeated_key_is_refused(cli: Callable[..., Result], tmp_path: Path) -> None:
+    csv = write(tmp_path / "s.csv", frame(EFFECTS))
+    (tmp_path / "gate.yaml").write_text("checks:\n  - {metric: nfe, test: equal, metric: vendi}\n")
+    found = cli("compare", csv, "--against", csv, "--gate", tmp_path / "gate.yaml")
+    assert (found.code, "line 2: not valid YAML: the key 'metric' stands twice" in found.err) == (2, True)
+
+
+def test_names_that_xml_cannot_hold(cli: Callable[..., Result], tmp_path: Path) -> None:
+    odd = lambda rows: rows.assign(method=rows["method"].str.replace("pg", "p\x08g"))  # noqa: E731
+    (tmp_path / "gate.yaml").write_text(yaml.safe_dump(GATE))
+    csv = write(tmp_path / "s.csv", odd(frame(EFFECTS)))
+    assert cli("compare", csv, "--against", csv, "--gate", tmp_path / "gate.yaml", "--junit", tmp_path / "j.xml").code == 0
+    assert "p\ufffdg" in {case.attrib["classname"] for case in ElementTree.parse(tmp_path / "j.xml").getroot()}
 
 
 @pytest.mark.slow
@@ -138,6 +167,20 @@ def test_the_gate_s_error_rates() -> None:
             caught += judge_gaps(gaps - 2 * (margin + detectable(gaps)), margin)[0] == REGRESSION
         assert alarms <= 64
         assert caught >= 950
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("prompts", [12, 48])
+def test_the_error_rate_of_the_whole_gate(tmp_path: Path, prompts: int) -> None:
+    """From score files on: two draws of the same methods, at the fewest prompts that are judged and at the embedded suite's."""
+    gate = Gate(checks=[Check(metric="vendi[fmnist-clip]", test="noninferior", margin=0.0)], methods=["pg"])
+    shared = frame({"pg": {"vendi": 0.0}}, prompts=prompts, scatter=0.0)
+    rng, alarms = np.random.default_rng(3), 0
+    scores = read_scores([write(tmp_path / "s.csv", shared)])
+    for _ in range(1000):
+        sides = [Scores(scores.frame.assign(value=shared["value"] + rng.normal(0, 0.2, prompts)), scores.sources) for _ in range(2)]
+        alarms += exit_code(run_gate(gate, sides[0], sides[1])) == REGRESSION
+    assert alarms <= 64
 
 
 def test_bit_equal_runs_pass_without_scatter() -> None:

@@ -17,6 +17,7 @@ from tests.compare.made import frame, write
 from tests.conftest import Result
 from tests.report.test_report import make_run
 
+SIGNATURE = "fd|features=fmnist-clip@0|n=120|ref=real:400"
 LEVELS = {"iid": {"vendi": 0.0, "fd": 0.0}, "eddy-exact": {"vendi": 0.0, "fd": 0.0}}
 
 
@@ -30,7 +31,8 @@ def with_features(folder: Path, shift: float, seed: int, prompts: int = 60) -> P
     for label, features in groups.items():
         write_features(place / f"{label}.npz", features)
     write_features(place / "reference-real.npz", {"real": np.random.default_rng(0).normal(size=(400, 3)).astype(np.float32)})
-    write(folder / "scores.csv", frame(LEVELS, prompts=prompts))
+    rows = frame(LEVELS, prompts=prompts)
+    write(folder / "scores.csv", rows.assign(signature=rows["signature"].mask(rows["metric"] == "fd", SIGNATURE)))
     return folder
 
 
@@ -38,7 +40,7 @@ def test_the_error_is_that_of_repeated_runs(tmp_path: Path) -> None:
     found, error = [], []
     for k in range(8):
         sides = Sides(with_features(tmp_path / f"a{k}", 0.5, 2 * k + 1), with_features(tmp_path / f"b{k}", 0.5, 2 * k + 2))
-        difference = sides.difference("eddy-exact", "fd[fmnist-clip]")
+        difference = sides.difference("eddy-exact", "fd[fmnist-clip]", SIGNATURE)
         assert difference is not None
         found.append(difference[0])
         error.append(difference[1])
@@ -47,7 +49,7 @@ def test_the_error_is_that_of_repeated_runs(tmp_path: Path) -> None:
 
 def test_the_difference_is_that_of_the_metric(tmp_path: Path) -> None:
     folders = [with_features(tmp_path / name, shift, seed) for name, shift, seed in (("a", 1.0, 1), ("b", 0.0, 2))]
-    difference = Sides(folders[0], folders[1]).difference("eddy-exact", "fd[fmnist-clip]")
+    difference = Sides(folders[0], folders[1]).difference("eddy-exact", "fd[fmnist-clip]", SIGNATURE)
     assert difference is not None
     real = np.random.default_rng(0).normal(size=(400, 3)).astype(np.float32)
     values = []
@@ -60,10 +62,10 @@ def test_the_difference_is_that_of_the_metric(tmp_path: Path) -> None:
 
 def test_without_features_there_is_no_interval(tmp_path: Path) -> None:
     folder = with_features(tmp_path / "a", 0.0, 1)
-    assert Sides(folder, None).difference("eddy-exact", "fd[fmnist-clip]") is None
-    assert Sides(folder, folder).difference("eddy-exact", "fd[inception]") is None
-    assert Sides(folder, folder).difference("eddy-exact", "drift[fmnist-clip]") is None
-    assert Sides(folder, folder).difference("lhs", "fd[fmnist-clip]") is None
+    assert Sides(folder, None).difference("eddy-exact", "fd[fmnist-clip]", SIGNATURE) is None
+    assert Sides(folder, folder).difference("eddy-exact", "fd[inception]", SIGNATURE.replace("fmnist-clip", "inception")) is None
+    assert Sides(folder, folder).difference("eddy-exact", "drift[fmnist-clip]", SIGNATURE) is None
+    assert Sides(folder, folder).difference("lhs", "fd[fmnist-clip]", SIGNATURE) is None
 
 
 @pytest.mark.parametrize(("shift", "code"), [(0.0, 0), (3.0, 1)])

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from eddy_bench.compare.front_tables import front_differences
 from eddy_bench.compare.load import read_scores
-from eddy_bench.compare.pareto import diversity_at_loss, fronts, fronts_frame
+from eddy_bench.compare.pareto import Fronts, diversity_at_loss, fronts
 from tests.compare.made import frame, write
 
 GRID = {
@@ -35,7 +36,24 @@ def test_families_fronts_and_equal_fidelity(tmp_path: Path) -> None:
     assert features.at_fidelity.value == pytest.approx(start.diversity.value + 0.1 * allowed / 3, abs=1e-4)
     # the staircase over (iid's diversity, the worst fidelity)
     assert pg.hypervolume.value == pytest.approx(0.2 * 2.7 + 0.2 * 2.1 + 0.2 * 1.5, abs=1e-3)
-    assert list(fronts_frame(found)["strengths"]) == [3, 1]
+    assert_both_planes(found)
+
+
+def assert_both_planes(found: Fronts) -> None:
+    """The same grid against seconds, the front of all, and its figures as differences."""
+    pg, features = found.families
+    assert not features.points[1].front_seconds
+    assert [point.front_seconds for point in pg.points] == [False, False, False, True], "as fast and more diverse"
+    assert pg.hypervolume_seconds.value == pytest.approx(0.6 * np.log2(0.15 / 0.1), abs=1e-3)
+    start = pg.points[0]
+    for point in pg.points:
+        (place,) = np.flatnonzero(np.isclose(found.front.levels, point.fidelity.value, atol=1e-9))
+        assert found.front.value[place] == pytest.approx(point.diversity.value)
+        assert found.front.low[place] <= point.diversity.value + 1e-4
+    assert found.front_seconds is not None
+    assert found.front_seconds.value.max() == pytest.approx(start.diversity.value + 0.6, abs=1e-4)
+    lines = {(one.label, one.column.partition(" ")[0]): one for one in front_differences(found)}
+    assert lines["pg", "vendi[fmnist-clip]"].difference == pytest.approx(0.2 + 0.2 * (0.01 * start.fidelity.value - 0.3) / 0.6, abs=1e-4)
 
 
 def test_bands_are_of_the_difference_to_the_baseline(tmp_path: Path) -> None:
@@ -81,3 +99,11 @@ def test_a_default_strength_has_its_place(tmp_path: Path) -> None:
         "pg (negative)": ["pg:strength=-2"],
         "pg:kernel=features": ["pg:kernel=features", "pg:kernel=features,strength=1"],
     }
+
+
+def test_best_of_m_is_a_family_over_m(tmp_path: Path) -> None:
+    levels = {"vendi": 0.1, "clip": -0.1}
+    grid = {"iid": {"vendi": 0.0, "clip": 0.0}, "best-of-m:m=17": levels, "best-of-m:m=5": levels}
+    found = fronts(read_scores([write(tmp_path / "s.csv", frame(grid))]))
+    assert found is not None
+    assert [(family.name, [point.strength for point in family.points]) for family in found.families] == [("best-of-m", ["", "5", "17"])]

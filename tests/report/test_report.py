@@ -92,6 +92,15 @@ def test_large_images_stay_under_five_megabytes(cli: Callable[..., Result], tmp_
     assert (tmp_path / "page.html").stat().st_size < 5e6
 
 
+def test_long_prompts_are_shortened(cli: Callable[..., Result], run: Path) -> None:
+    rows = pd.read_csv(run / "scores.csv", keep_default_na=False)
+    rows.assign(prompt=rows["prompt"].where(rows["prompt"] == "", rows["prompt"] + " very" * 4000)).to_csv(run / "scores.csv", index=False)
+    assert cli("report", run, "--out", run / "long.html").code == 0
+    assert (run / "long.html").stat().st_size < 1e6
+    assert "…</h3>" in (run / "long.html").read_text()
+    assert (run / "long-plots" / "pareto.svg").is_file(), "two pages in a folder keep their own plots"
+
+
 def test_one_method_alone_is_shown_without_a_comparison(cli: Callable[..., Result], run: Path) -> None:
     rows = pd.read_csv(run / "scores.csv", keep_default_na=False)
     rows[rows["method"] == "iid"].to_csv(run / "scores.csv", index=False)
