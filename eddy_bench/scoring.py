@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ from eddy_bench.metrics.fidelity import align, clip_score, distinct_attributes
 from eddy_bench.models.attributes import parse
 from eddy_bench.models.base import image_tensor
 from eddy_bench.pooled import GARMENTS, drift_rows, load_reference, pooled_rows, reference_groups, score_row
-from eddy_bench.store import FinishedGroup, RunFolder, write_text
+from eddy_bench.store import FinishedGroup, Group, RunFolder, write_text
 from eddy_bench.summary import summarise
 
 Progress = Callable[[int], Advance]
@@ -115,7 +116,8 @@ def score_folder(
         by_label.setdefault(found.group.label, []).append(found)
     if not by_label:
         raise StoreError(f"{folder.path} holds no finished group. `eddy-bench run --out {folder.path}` draws them.")
-    by_label = {label: by_label[label] for label in sorted(by_label, key=_method_order(run))}
+    order = _method_order(run)
+    by_label = dict(sorted(by_label.items(), key=lambda item: order(item[1][0].group)))
     real = load_reference(reference, model)
     requests = resolve_requests(metrics, model, real is not None)
     count = sum(map(len, by_label.values()))
@@ -147,15 +149,15 @@ def score_folder(
     return Scores(summary, warnings, [request.column for request in requests], list(by_label), any("skipped" in note for note in warnings))
 
 
-def _method_order(run: dict[str, Any]) -> Callable[[str], tuple[int, str]]:
-    """Iid first, then as in the suite."""
+def _method_order(run: dict[str, Any]) -> Callable[[Group], tuple[Any, ...]]:
+    """Iid first, then methods as in the suite, one method's versions by their other parameters and rising numbers."""
     names = [str(text).partition(":")[0] for text in run.get("suite", {}).get("methods", [])]
 
-    def order(label: str) -> tuple[int, str]:
-        if label == "iid":
-            return -1, label
-        near = [k for k, name in enumerate(names) if label == name or label.startswith(f"{name}-")]
-        return (min(near) if near else len(names)), label
+    def order(group: Group) -> tuple[Any, ...]:
+        near = [k for k, name in enumerate(names) if name == group.method]
+        parts = re.split(r"(-?\d+(?:\.\d+)?(?:e[+-]?\d+)?)", group.parameters)
+        place = -1 if group.label == "iid" else near[0] if near else len(names)
+        return place, group.method, re.sub(r"\d", "", "".join(parts[::2])), [float(number) for number in parts[1::2]], group.label
 
     return order
 
