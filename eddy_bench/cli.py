@@ -56,10 +56,19 @@ def run(
     size: Annotated[int | None, typer.Option(help="Image side in pixels.")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, float16 or bfloat16.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = None,
-    batch_prompts: Annotated[int | None, typer.Option(help="Prompts that share a forward pass.")] = None,
+    batch_prompts: Annotated[
+        str | None, typer.Option(help="Prompts that share a forward pass; auto halves them when memory runs out.")
+    ] = None,
+    timesteps: Annotated[str | None, typer.Option(help="Their spacing: default, karras, exponential, beta or ays.")] = None,
+    guide: Annotated[
+        str | None, typer.Option(help="Backbone of feature kernels: auto (DINOv2), dino, timm:MODEL[@SIZE], open_clip:MODEL/WEIGHTS.")
+    ] = None,
+    decoder: Annotated[str | None, typer.Option(help="An AutoencoderTiny that decodes for the guide: a folder or hub id.")] = None,
+    feature_batch: Annotated[int | None, typer.Option(help="Images that go through decoder and guide at once.")] = None,
+    offload: Annotated[bool, typer.Option("--offload", help="Keep only the part at work on the GPU, decode in slices.")] = False,
     metric: Annotated[list[str] | None, typer.Option(help="name[extractor]:key=value; replaces the model's own. Repeatable.")] = None,
     reference: Annotated[str | None, typer.Option(help="A folder of real images for fd, fid, kid, precision, recall.")] = None,
-    weights: Annotated[str | None, typer.Option(help="A folder with weights of metrics that cannot be downloaded.")] = None,
+    weights: Annotated[str | None, typer.Option(help="A folder with weights, of metrics or the guide, that cannot be downloaded.")] = None,
     out: Annotated[Path | None, typer.Option(help="The run folder itself. [default: results/SUITE]", show_default=False)] = None,
     allow_code: Annotated[bool, typer.Option("--allow-code", help="Let a suite file name methods in Python files.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be drawn, and stop.")] = False,
@@ -72,6 +81,7 @@ def run(
         "model": model, "revision": revision, "variant": variant, "methods": method, "prompts": prompts, "limit": limit, "particles": particles,
         "seeds": seeds, "steps": steps, "scheduler": scheduler, "guidance_scale": guidance_scale, "negative_prompt": negative_prompt, "size": size,
         "dtype": dtype, "device": device, "batch_prompts": batch_prompts, "metrics": metric, "reference": reference, "weights": weights,
+        "timesteps": timesteps, "guide": guide, "decoder": decoder, "feature_batch": feature_batch, "offload": offload or None,
     }  # fmt: skip
     from eddy_bench.commands import run_suite
 

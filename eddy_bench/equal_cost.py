@@ -9,7 +9,7 @@ from typing import Any
 from eddy_bench.errors import EddyError, ModelError, ParameterError, brief
 from eddy_bench.methods import build_method
 from eddy_bench.models.base import Model
-from eddy_bench.plan import call_arguments, selected_prompts
+from eddy_bench.plan import batch_size, call_arguments, selected_prompts
 from eddy_bench.suite import Named, Suite, parse_named
 
 Record = list[dict[str, Any]]  # in run.yaml: {equal, methods, m}: of best-of-m:equal=..., which methods M was measured against
@@ -56,7 +56,7 @@ def _measure_m(suite: Suite, model: Model, others: Sequence[Named]) -> int:
     prompt = selected_prompts(suite).prompts[0].text
 
     def seconds(spec: Named) -> float:
-        texts = [prompt] * suite.batch_prompts
+        texts = [prompt] * batch_size(suite, model)
         arguments = call_arguments(suite, model, len(texts))
         try:
             _, cost = model.draw(texts, [0] * len(texts), suite.particles, build_method(spec), arguments)

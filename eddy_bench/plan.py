@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from eddy_bench.errors import ParameterError
@@ -13,8 +15,10 @@ from eddy_bench.models.load import load_model
 from eddy_bench.prompts import PromptSet, load_prompts
 from eddy_bench.sampling.parameterization import check_stochastic
 from eddy_bench.sampling.schedulers import set_scheduler
-from eddy_bench.store import SETTINGS, Group, group_key
+from eddy_bench.store import OPTIONAL, SETTINGS, Group, group_key
 from eddy_bench.suite import Suite
+
+ONE_PROMPT = frozenset({"CogView4Pipeline"})  # pads to the longest prompt and attends to the padding
 
 
 @dataclass(frozen=True)
@@ -49,8 +53,11 @@ def selected_prompts(suite: Suite) -> PromptSet:
 
 def open_model(suite: Suite) -> Model:
     """Load the suite's model and put its scheduler in."""
-    model = load_model(suite.model, revision=suite.revision, variant=suite.variant, dtype=suite.dtype, device=suite.device)
-    model.call |= set_scheduler(model.pipe, suite.scheduler.name, suite.scheduler.parameters)
+    model = load_model(
+        suite.model, revision=suite.revision, variant=suite.variant, dtype=suite.dtype, device=suite.device, guide=suite.guide,
+        decoder=suite.decoder, weights=Path(suite.weights) if suite.weights else None, feature_batch=suite.feature_batch, offload=suite.offload,
+    )  # fmt: skip
+    model.call |= set_scheduler(model.pipe, suite.scheduler.name, suite.scheduler.parameters, suite.timesteps, suite.steps)
     return model
 
 
@@ -59,8 +66,14 @@ def run_settings(suite: Suite, model: Model) -> dict[str, Any]:
     return {
         "model": suite.model, "revision": suite.revision, "variant": suite.variant, "weights_fingerprint": model.fingerprint, "scheduler": scheduler_text(suite, model), "steps": suite.steps,
         "guidance_scale": suite.guidance_scale, "negative_prompt": suite.negative_prompt, "particles": suite.particles,
-        "size": suite.size, "dtype": suite.dtype,
+        "size": suite.size, "dtype": suite.dtype, **_optional(suite, model),
     }  # fmt: skip
+
+
+def _optional(suite: Suite, model: Model) -> dict[str, Any]:
+    """Settings that are left out where they are the default, so that older folders stay what they are."""
+    found = {"timesteps": suite.timesteps, "guide": model.guide_name or None, "decoder": suite.decoder}
+    return {name: value for name, value in found.items() if value not in (None, "default")}
 
 
 def make_plan(suite: Suite, model: Model) -> Plan:
@@ -106,7 +119,7 @@ def make_plan(suite: Suite, model: Model) -> Plan:
 
 
 def _key(settings: dict[str, Any], planned: Planned, prompt: str, seed: int) -> str:
-    parts = {name: settings[name] for name in SETTINGS}
+    parts = {name: settings[name] for name in (*SETTINGS, *OPTIONAL) if name in settings}
     return group_key(
         **parts,
         method=planned.name,
@@ -123,11 +136,34 @@ def scheduler_text(suite: Suite, model: Model) -> str:
     return f"{type(model.pipe.scheduler).__name__}({suite.scheduler.text()})"
 
 
+def batch_size(suite: Suite, model: Model) -> int:
+    """How many prompts share the first forward pass; one, where a pipeline lets the longest prompt of a batch change the others."""
+    return 1 if type(model.pipe).__name__ in ONE_PROMPT else suite.first_batch
+
+
 def call_arguments(suite: Suite, model: Model, rows: int) -> dict[str, Any]:
-    """Arguments of the pipeline's call for some prompts."""
-    arguments: dict[str, Any] = {"num_inference_steps": suite.steps, "guidance_scale": suite.guidance_scale, "output_type": "pil"}
-    if suite.negative_prompt:
-        arguments["negative_prompt"] = [suite.negative_prompt] * rows
+    """Arguments of the pipeline's call for some prompts.
+
+    `guidance_scale` is the scale of classifier-free guidance, or of the distilled one where a pipeline has that; the few pipelines that call it
+    `true_cfg_scale` get it there. A size is taken as it is, without the binning that PixArt and Sana do.
+
+    Raises:
+        ParameterError: a negative prompt for a pipeline that takes none.
+
+    """
+    known = inspect.signature(type(model.pipe).__call__).parameters
+    arguments: dict[str, Any] = {"num_inference_steps": suite.steps, "output_type": "pil"}
+    negative = suite.negative_prompt
+    if "true_cfg_scale" in known and known["true_cfg_scale"].default != 1.0:
+        arguments["true_cfg_scale"] = suite.guidance_scale
+        negative = negative or (" " if suite.guidance_scale > 1 else "")  # without one it is switched off
+    elif "guidance_scale" in known:
+        arguments["guidance_scale"] = suite.guidance_scale
+    if negative:
+        if "negative_prompt" not in known:
+            raise ParameterError(f"{type(model.pipe).__name__} takes no negative prompt. Leave --negative-prompt out.")
+        arguments["negative_prompt"] = [negative] * rows
     if suite.size:
         arguments |= {"height": suite.size, "width": suite.size}
+        arguments |= {"use_resolution_binning": False} if "use_resolution_binning" in known else {}
     return arguments

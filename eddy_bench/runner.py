@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from eddy_bench.errors import EddyError, ModelError, StoreError, brief
 from eddy_bench.manifest import manifest
 from eddy_bench.methods.base import Method
 from eddy_bench.models.base import Model
-from eddy_bench.plan import Plan, call_arguments
+from eddy_bench.plan import Plan, batch_size, call_arguments
 from eddy_bench.store import Group, RunFolder, group_key
 from eddy_bench.suite import Suite
 
@@ -113,27 +116,54 @@ def draw_missing(
     folder.clear_partial()
     if missing and warm_up:
         _warm_up(plan, model, missing[0])
-    for batch in batches(missing, plan.suite.batch_prompts):
+    left, size = list(missing), batch_size(plan.suite, model)
+    while left:
+        batch = next(batches(left, size))
         try:
-            images, cost = draw_batch(plan.suite, model, methods[batch[0].label], batch)
+            images, cost = draw_batch(plan.suite, model, methods[batch[0].label], batch, size)
         except StoreError:
             raise
-        except Exception as error:  # a method or a model may raise anything; the rest of the run goes on
-            for group in batch:
-                reason = f"{type(error).__name__}: {brief(error)}" if not isinstance(error, EddyError) else str(error)
-                folder.write_failure(group, reason)
-                done.failures.append((group, reason))
+        except Exception as error:
+            if size > 1 and plan.suite.batch_prompts == "auto" and out_of_memory(error):
+                size = max(1, size // 2)
+                free_memory()
+                done.warnings.append(f"out of memory: {size} prompts share a forward pass from here on")
+                continue
+            _record_failure(folder, batch, error, done)
         else:
             for group, drawn in zip(batch, images, strict=False):
-                folder.write_group(group, drawn, cost, {"rows": plan.suite.batch_prompts * plan.suite.particles})
+                folder.write_group(group, drawn, cost, {"rows": size * plan.suite.particles})
                 done.drawn += 1
+        left = left[len(batch) :]
         advance(len(batch), batch[0].label)
     return done
 
 
-def draw_batch(suite: Suite, model: Model, method: Method, batch: list[Group]) -> tuple[list[list[Any]], Any]:
-    """One forward batch, padded to the full row count with its last prompt so that the arithmetic does not depend on how many are missing."""
-    padded = batch + [batch[-1]] * (suite.batch_prompts - len(batch))
+def _record_failure(folder: RunFolder, batch: list[Group], error: Exception, done: Drawn) -> None:
+    """Note why a batch could not be drawn; a method or a model may raise anything, and the rest of the run goes on."""
+    reason = str(error) if isinstance(error, EddyError) else f"{type(error).__name__}: {brief(error)}"
+    if out_of_memory(error):
+        reason += " Take fewer prompts at once: --batch-prompts auto."
+    for group in batch:
+        folder.write_failure(group, reason)
+        done.failures.append((group, reason))
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on a GPU or on the CPU."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
+
+
+def free_memory() -> None:
+    """Give back what a failed batch held."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def draw_batch(suite: Suite, model: Model, method: Method, batch: list[Group], size: int) -> tuple[list[list[Any]], Any]:
+    """One forward batch, padded to `size` prompts with its last one so that the arithmetic does not depend on how many are missing."""
+    padded = batch + [batch[-1]] * (size - len(batch))
     prompts, seeds = [group.prompt for group in padded], [group.seed for group in padded]
     return model.draw(prompts, seeds, batch[0].particles, method, call_arguments(suite, model, len(padded)))
 
@@ -142,21 +172,28 @@ def _warm_up(plan: Plan, model: Model, group: Group) -> None:
     """One step outside the clock: first calls allocate and choose kernels."""
     from eddy_bench.methods.iid import Iid
 
-    suite = plan.suite
-    arguments = {**call_arguments(suite, model, suite.batch_prompts), "num_inference_steps": min(2, suite.steps)}
+    suite, size = plan.suite, batch_size(plan.suite, model)
+    arguments = {**call_arguments(suite, model, size), "num_inference_steps": min(2, suite.steps)}
     try:
-        model.draw([group.prompt] * suite.batch_prompts, [0] * suite.batch_prompts, group.particles, Iid(), arguments)
+        model.draw([group.prompt] * size, [0] * size, group.particles, Iid(), arguments)
     except EddyError:
         raise
     except Exception as error:
-        raise ModelError(f"{suite.model} cannot draw with these settings: {type(error).__name__}: {brief(error)}") from None
+        if suite.batch_prompts == "auto" and out_of_memory(error):
+            return  # drawing finds the size that fits
+        hint = (
+            ""
+            if suite.scheduler.name == "default"
+            else f" Its pipeline may not take scheduler {suite.scheduler.name!r}: leave --scheduler out."
+        )
+        raise ModelError(f"{suite.model} cannot draw with these settings: {type(error).__name__}: {brief(error)}{hint}") from None
 
 
 def draw_reference(plan: Plan, model: Model, folder: RunFolder, advance: Callable[[int, str], None]) -> int:
     """The disjoint i.i.d. set for drift: one image per (prompt, seed), from seeds that no method uses. Returns how many were drawn."""
     from eddy_bench.methods.iid import Iid
 
-    suite = plan.suite.model_copy(update={"batch_prompts": plan.suite.batch_prompts * plan.suite.particles, "particles": 1})
+    suite, size = plan.suite, batch_size(plan.suite, model) * plan.suite.particles
     store = folder.reference()
     wanted = [
         Group("iid", REFERENCE, "", "", prompt.id, prompt.text, seed, 1, group_key(**plan.settings, use=REFERENCE, prompt=prompt.text, seed=seed))
@@ -171,14 +208,21 @@ def draw_reference(plan: Plan, model: Model, folder: RunFolder, advance: Callabl
             found = None
         if found is None:
             missing.append(group)
-    for batch in batches(missing, suite.batch_prompts):
-        padded = batch + [batch[-1]] * (suite.batch_prompts - len(batch))
+    left = list(missing)
+    while left:
+        batch = left[:size]
+        padded = batch + [batch[-1]] * (size - len(batch))
         seeds = [-1 - group.seed for group in padded]
         try:
             images, cost = model.draw([group.prompt for group in padded], seeds, 1, Iid(), call_arguments(suite, model, len(padded)))
         except Exception as error:
+            if size > 1 and suite.batch_prompts == "auto" and out_of_memory(error):
+                size = size // 2
+                free_memory()
+                continue
             raise ModelError(f"The reference set for drift cannot be drawn: {brief(error)}") from None
         for group, drawn in zip(batch, images, strict=False):
             store.write_group(group, drawn, cost, {})
+        left = left[len(batch) :]
         advance(len(batch), REFERENCE)
     return len(missing)

@@ -33,6 +33,7 @@ SETTINGS = (
     "size",
     "dtype",
 )
+OPTIONAL = ("timesteps", "guide", "decoder")  # settings that are only there where they are not the default
 
 
 @dataclass(frozen=True)
@@ -160,7 +161,7 @@ class RunFolder:
 
     def _check_settings(self, settings: dict[str, Any]) -> None:
         stored = self.read_run().get("settings", {})
-        different = [name for name in SETTINGS if stored.get(name) != settings.get(name)]
+        different = [name for name in (*SETTINGS, *OPTIONAL) if stored.get(name) != settings.get(name)]
         if different:
             shown = "; ".join(f"{name} {stored.get(name)!r} there, {settings.get(name)!r} now" for name in different)
             raise StoreError(f"{self.path} holds a run with other settings: {shown}. Give another folder: --out {self.path}-2.")

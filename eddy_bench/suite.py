@@ -18,6 +18,8 @@ DEFAULT = "fashion"
 MAX_BYTES = 4 * 2**20
 
 Positive = Annotated[int, Field(ge=1)]
+Spacing = Literal["default", "karras", "exponential", "beta", "ays"]
+AUTO_PROMPTS = 8
 
 
 class Named(BaseModel):
@@ -83,7 +85,8 @@ class Suite(BaseModel):
     """A resolved run.
 
     `guidance_scale` has diffusers' meaning (1 is none); `size` is the image's side in pixels; `seeds` is a count;
-    `batch_prompts` prompts share a forward pass. `methods` may hold grids (`pg:strength=1|2`). None leaves the pipeline's or the model's own choice.
+    `batch_prompts` prompts share a forward pass; `auto` begins with 8 and halves when memory runs out. `methods` may hold grids
+    (`pg:strength=1|2`). `guide` and `decoder` are what feature kernels see through. None leaves the pipeline's or the model's own choice.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -104,7 +107,12 @@ class Suite(BaseModel):
     size: Annotated[int, Field(ge=8, le=8192)] | None = None
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     device: str = "auto"
-    batch_prompts: Positive = 8
+    batch_prompts: Positive | Literal["auto"] = 8
+    timesteps: Spacing = "default"
+    guide: str | None = None
+    decoder: str | None = None
+    feature_batch: Positive = 64
+    offload: bool = False
     metrics: list[str] | None = None
     reference: str | None = None
     weights: str | None = None
@@ -118,6 +126,11 @@ class Suite(BaseModel):
     @classmethod
     def _scheduler(cls, value: Any) -> Any:
         return _named(value)
+
+    @property
+    def first_batch(self) -> int:
+        """How many prompts share the first forward pass."""
+        return AUTO_PROMPTS if self.batch_prompts == "auto" else self.batch_prompts
 
 
 def _expanded(items: list[Any]) -> list[Any]:

@@ -14,8 +14,11 @@ from torch import Tensor
 
 from eddy_bench.features import NetworkFeatures
 from eddy_bench.methods.base import Method
+from eddy_bench.models.decoding import make_decode
 from eddy_bench.sampling.noise import particle_generators, probe_generator
 from eddy_bench.sampling.steer import steer
+
+MASKS_ASTRAY = frozenset({"SanaPipeline", "Lumina2Pipeline", "QwenImagePipeline", "HunyuanDiTPipeline"})  # as of diffusers 0.42
 
 
 @dataclass
@@ -37,7 +40,8 @@ class Model:
     Args:
         name: as asked for. pipe: a diffusers pipeline. fingerprint: of its weights. guide: images (n, c, h, w) in
             [-1, 1] to features, for feature kernels; never a scoring network. call: extra arguments of every call.
-        check_prompt: from a prompt to a warning, or None.
+        check_prompt: from a prompt to a warning, or None. decoder: what decodes for the guide network; None is the pipeline's own autoencoder.
+        feature_batch: rows that go through decoder and guide network at once. guide_name: with the digests of guide and decoder.
 
     """
 
@@ -47,24 +51,25 @@ class Model:
     guide: Callable[[Tensor], Tensor] | None = None
     call: dict[str, Any] = field(default_factory=dict)
     check_prompt: Callable[[str], str | None] = lambda prompt: None
+    decoder: torch.nn.Module | None = None
+    feature_batch: int = 64
+    guide_name: str = ""
 
     @property
     def has_features(self) -> bool:
         """Whether feature kernels can be used."""
         return self.guide is not None
 
-    def feature_map(self, shape: tuple[int, ...]) -> NetworkFeatures:
-        """The guide network on decoded denoised estimates."""
+    def feature_map(self, shape: tuple[int, ...], size: tuple[int, int] | None = None) -> NetworkFeatures:
+        """The guide network on decoded denoised estimates.
+
+        Args:
+            shape: of one particle as the solver holds it. size: height and width of the images, which packed latents need.
+
+        """
         assert self.guide is not None
-        vae, guide = self.pipe.vae, self.guide
-        scale, shift = vae.config.scaling_factor, getattr(vae.config, "shift_factor", None) or 0.0
-        dtype = next(vae.parameters()).dtype
-
-        def decode(latents: Tensor) -> Tensor:
-            decoded: Tensor = vae.decode((latents / scale + shift).to(dtype), return_dict=False)[0]
-            return decoded.float()
-
-        return NetworkFeatures(decode, guide, shape)
+        decode = make_decode(self.pipe, self.decoder if self.decoder is not None else self.pipe.vae, size)
+        return NetworkFeatures(decode, self.guide, shape, self.feature_batch)
 
     def draw(
         self, prompts: Sequence[str], seeds: Sequence[int], particles: int, method: Method, arguments: dict[str, Any]
@@ -86,7 +91,7 @@ class Model:
         maps: list[NetworkFeatures] = []
 
         def features(shape: tuple[int, ...]) -> NetworkFeatures:
-            maps.append(self.feature_map(shape))
+            maps.append(self.feature_map(shape, (arguments["height"], arguments["width"]) if "height" in arguments else None))
             return maps[-1]
 
         with (
@@ -103,7 +108,7 @@ class Model:
             if torch.cuda.is_available():
                 torch.cuda.reset_peak_memory_stats()
             start = _now()
-            output = self.pipe(prompt=list(prompts), num_images_per_prompt=drawn, generator=generators, **{**self.call, **arguments})
+            output = self.pipe(**rows_of(self.pipe, prompts, drawn, {**self.call, **arguments}), generator=generators)
             images = list(output.images)
             if drawn > particles:
                 images = self._selected(images, drawn, particles, method)
@@ -128,6 +133,18 @@ class Model:
                 features = self.guide(torch.stack([image_tensor(image) for image in part]).to(self.pipe.device))
             kept += [part[k] for k in method.choose(features, particles)]
         return kept
+
+
+def rows_of(pipe: Any, prompts: Sequence[str], count: int, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of a pipeline's call for `count` images of each prompt.
+
+    Some pipelines (`MASKS_ASTRAY`) give the rows of several prompts each other's attention masks when they repeat them; for those the prompts
+    are repeated beforehand.
+    """
+    if len(prompts) == 1 or type(pipe).__name__ not in MASKS_ASTRAY:
+        return {"prompt": list(prompts), "num_images_per_prompt": count, **arguments}
+    repeated = {name: [text for text in arguments[name] for _ in range(count)] for name in ("negative_prompt",) if name in arguments}
+    return {"prompt": [text for text in prompts for _ in range(count)], "num_images_per_prompt": 1, **arguments, **repeated}
 
 
 def image_tensor(image: Any) -> Tensor:

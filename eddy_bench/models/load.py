@@ -13,7 +13,10 @@ import torch
 
 from eddy_bench.errors import ModelError, ParameterError, UnknownName, brief, unknown
 from eddy_bench.models.attributes import unknown_words
+from eddy_bench.models.backbones import load_backbone
 from eddy_bench.models.base import Model
+from eddy_bench.models.decoding import KNOWN as DECODED
+from eddy_bench.models.decoding import guide_decoder, load_decoder
 from eddy_bench.models.exact import ExactDenoiser, ExactPipeline, exact_scheduler
 from eddy_bench.models.networks import GuideNetwork, load_network, to_gray
 from eddy_bench.models.tasks import load_task
@@ -22,6 +25,7 @@ ASSETS = Path(__file__).parents[1] / "assets"
 EMBEDDED = {"fashion": "small latent diffusion model of Fashion-MNIST garments, 32 x 32, ships with the package"}
 EXACT = "exact:"
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+_TOKEN = re.compile(r"hf_\w{6,}")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
@@ -43,13 +47,26 @@ def resolve_device(name: str) -> torch.device:
 
 
 def load_model(
-    name: str, *, revision: str | None = None, variant: str | None = None, dtype: str = "float32", device: str = "auto"
+    name: str,
+    *,
+    revision: str | None = None,
+    variant: str | None = None,
+    dtype: str = "float32",
+    device: str = "auto",
+    guide: str | None = None,
+    decoder: str | None = None,
+    weights: Path | None = None,
+    feature_batch: int = 64,
+    offload: bool = False,
 ) -> Model:
     """Load a text-to-image pipeline with safetensors weights.
 
     Args:
         name: `fashion`, `exact:TASK`, a folder saved by diffusers, or a hub id `owner/model`.
         revision, variant: of a hub id. dtype: of the weights. device: `auto` or a torch device.
+        guide: backbone of feature kernels (`auto`, `dinov2`, `timm:MODEL[@SIZE]`, `open_clip:MODEL/WEIGHTS`); None is the embedded model's own
+            and none for others. decoder: an `AutoencoderTiny` that decodes for it, by folder or hub id. weights: a folder with weights of the
+            guide. feature_batch: rows that go through both at once. offload: keep only the part at work on the device, and decode in slices.
 
     Raises:
         UnknownName: no such model. ModelError: it cannot be loaded. ParameterError: no such device.
@@ -57,6 +74,8 @@ def load_model(
     """
     where = resolve_device(device)
     if name.startswith(EXACT):
+        if guide or decoder:
+            raise ModelError(f"{name} draws points, which no guide network sees. Leave --guide and --decoder out.")
         return _exact_model(name)
     embedded = name in EMBEDDED
     folder = ASSETS / name if embedded else Path(name)
@@ -66,16 +85,48 @@ def load_model(
         raise ModelError(f"Expected a diffusers pipeline in {folder}, but it has no model_index.json.")
     pipe = _load_pipeline(str(folder) if folder.exists() else name, revision, variant, DTYPES[dtype])
     pipe.set_progress_bar_config(disable=True)
-    pipe.to(where)
+    network = _own_decoder(pipe, decoder, DTYPES[dtype], offload, where) if guide or decoder else None
+    _place(pipe, where, offload)
     for part in pipe.components.values():
         if isinstance(part, torch.nn.Module):
             part.requires_grad_(False)
     model = Model(name, pipe, _fingerprint(folder) if folder.exists() else f"{name}@{_commit(name, revision)}")
+    model.decoder, model.feature_batch = network, feature_batch
+    if guide:
+        backbone = load_backbone(guide, weights, where)
+        model.guide, model.guide_name = backbone, f"{backbone.name}@{backbone.digest}"
+    elif embedded:
+        own = load_network(GuideNetwork(), ASSETS / "guide" / "model.safetensors").to(where)
+        model.guide = lambda images: own(to_gray(images))
+    elif decoder:
+        raise ModelError("--decoder decodes for a guide network, and there is none. Add --guide, for instance --guide auto.")
     if embedded:
-        guide = load_network(GuideNetwork(), ASSETS / "guide" / "model.safetensors").to(where)
-        model.guide = lambda images: guide(to_gray(images))
         model.check_prompt = _embedded_warning
     return model
+
+
+def _own_decoder(pipe: Any, source: str | None, dtype: torch.dtype, offload: bool, where: torch.device) -> torch.nn.Module | None:
+    """What decodes for the guide network; None for the pipeline's own autoencoder."""
+    if type(pipe).__name__ not in DECODED:
+        raise ModelError(f"How {type(pipe).__name__} decodes its latents is not known here, so --guide cannot be used. Leave it out.")
+    network = load_decoder(source, dtype) if source else guide_decoder(pipe, offload)
+    return network.to(where) if network is not pipe.vae else None
+
+
+def _place(pipe: Any, where: torch.device, offload: bool) -> None:
+    """Put a pipeline on a device, whole, or part by part as it is needed."""
+    if not offload:
+        pipe.to(where)
+        return
+    if where.type == "cpu":
+        raise ModelError("--offload moves a model between the CPU and a GPU, and there is none here. Leave it out.")
+    try:
+        pipe.enable_model_cpu_offload(device=where)
+    except ImportError:
+        raise ModelError("--offload needs the package accelerate. Install eddy-bench[offload].") from None
+    for name in ("enable_slicing", "enable_tiling"):
+        if hasattr(getattr(pipe, "vae", None), name):
+            getattr(pipe.vae, name)()
 
 
 def _exact_model(name: str) -> Model:
@@ -101,7 +152,8 @@ def _load_pipeline(source: str, revision: str | None, variant: str | None, dtype
             )
     except Exception as error:
         hint = " A hub id needs network access or a local copy: --model FOLDER." if not Path(source).exists() else ""
-        raise ModelError(f"Model {source!r} cannot be loaded: {type(error).__name__}: {brief(error, 200)}{hint}") from None
+        said = _TOKEN.sub("hf_...", brief(error, 200))
+        raise ModelError(f"Model {source!r} cannot be loaded: {type(error).__name__}: {said}{hint}") from None
 
 
 def _quiet_transformers() -> None:

@@ -6,6 +6,7 @@ import inspect
 import warnings
 from typing import Any
 
+import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from eddy_bench.errors import ParameterError, SchedulerError, UnknownName, brief, unknown
@@ -29,6 +30,8 @@ SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
     "sa-solver": ("SASolverScheduler", {}),
     "unipc": ("UniPCMultistepScheduler", {}),
 }
+FLOW_ONLY = frozenset({"flow-euler", "flow-heun"})
+SPACINGS = {"karras": "use_karras_sigmas", "exponential": "use_exponential_sigmas", "beta": "use_beta_sigmas"}
 FLOW_CAPABLE = frozenset({"dpmpp-2m", "dpmpp-2m-sde", "unipc", "flow-euler", "flow-heun"})
 CALL_ARGUMENTS = {"ddim": {"eta": float}}
 
@@ -38,12 +41,13 @@ def is_flow(scheduler: Any) -> bool:
     return type(scheduler).__name__ in FLOW or getattr(scheduler.config, "prediction_type", "") == "flow_prediction"
 
 
-def set_scheduler(pipe: Any, name: str, parameters: dict[str, Any]) -> dict[str, Any]:
+def set_scheduler(pipe: Any, name: str, parameters: dict[str, Any], spacing: str = "default", steps: int = 0) -> dict[str, Any]:
     """Put a scheduler into a pipeline.
 
     Args:
         pipe: any pipeline. name: a key of `SCHEDULERS`, or `default` for the pipeline's own.
         parameters: `eta` for DDIM, and any configuration key of the scheduler's class.
+        spacing: of the timesteps: `default`, `karras`, `exponential`, `beta`, or `ays` (Align Your Steps, arXiv 2404.14507). steps: how many.
 
     Returns:
         Arguments for the pipeline's call.
@@ -54,7 +58,8 @@ def set_scheduler(pipe: Any, name: str, parameters: dict[str, Any]) -> dict[str,
     """
     import diffusers
 
-    if name == "default":
+    stays = name == "default"
+    if stays:
         check_scheduler(pipe.scheduler)
         name = next((key for key, (cls, _) in SCHEDULERS.items() if cls == type(pipe.scheduler).__name__), name)
         settings: dict[str, Any] = {}
@@ -64,11 +69,13 @@ def set_scheduler(pipe: Any, name: str, parameters: dict[str, Any]) -> dict[str,
             raise UnknownName(unknown("scheduler", name, [*SCHEDULERS, "default"]))
         cls, settings = getattr(diffusers, SCHEDULERS[name][0]), dict(SCHEDULERS[name][1])
     call, config = _split(name, cls, parameters)
+    if spacing in SPACINGS:
+        config |= _sigma_spacing(name, cls, spacing)
     flow, before = is_flow(pipe.scheduler), dict(pipe.scheduler.config)
-    own = cls is type(pipe.scheduler) or getattr(pipe, "any_prediction", False)
+    own = stays or getattr(pipe, "any_prediction", False)
     if not own and ((flow and name not in FLOW_CAPABLE) or (not flow and cls.__name__ in FLOW)):
         kind = "a flow model" if flow else "a noise-predicting model"
-        able = sorted(FLOW_CAPABLE if flow else set(SCHEDULERS) - {"flow-euler", "flow-heun"})
+        able = sorted(FLOW_CAPABLE if flow else set(SCHEDULERS) - FLOW_ONLY)
         raise SchedulerError(f"{type(pipe).__name__} is {kind} and cannot take scheduler {name!r}. Use one of: {', '.join(able)}.")
     if flow and cls.__name__ not in FLOW and not own:
         settings |= {
@@ -85,7 +92,55 @@ def set_scheduler(pipe: Any, name: str, parameters: dict[str, Any]) -> dict[str,
     except Exception as error:
         raise SchedulerError(f"Scheduler {name!r} cannot be made from this pipeline's configuration: {brief(error)}") from None
     check_scheduler(pipe.scheduler)
-    return call
+    return call | ({"timesteps": aligned_timesteps(pipe, name, steps)} if spacing == "ays" else {})
+
+
+def _sigma_spacing(name: str, cls: Any, spacing: str) -> dict[str, bool]:
+    """The configuration key that spaces a solver's noise levels."""
+    import diffusers
+
+    key = SPACINGS[spacing]
+    if key not in inspect.signature(cls.__init__).parameters:
+        able = [one for one, (other, _) in SCHEDULERS.items() if key in inspect.signature(getattr(diffusers, other).__init__).parameters]
+        raise SchedulerError(f"Scheduler {name!r} cannot space its timesteps by {spacing!r}. These can: {', '.join(able)}.")
+    return {key: True}
+
+
+def aligned_timesteps(pipe: Any, name: str, steps: int) -> list[int]:
+    """Timesteps of Align Your Steps (arXiv 2404.14507), from diffusers' tables for Stable Diffusion 1.5 and SDXL.
+
+    The tables hold 10 steps; other counts are interpolated linearly in log sb, as its authors do.
+
+    Raises:
+        SchedulerError: this solver or pipeline takes no timesteps, or the model has no table.
+
+    """
+    import diffusers
+    from diffusers.schedulers import AysSchedules
+
+    known = {"StableDiffusionPipeline": "StableDiffusion", "StableDiffusionXLPipeline": "StableDiffusionXL"}
+    table = known.get(type(pipe).__name__)
+    if table is None:
+        raise SchedulerError(
+            f"Align Your Steps has tables for Stable Diffusion 1.5 and SDXL, not for {type(pipe).__name__}. Leave --timesteps out."
+        )
+    if "timesteps" not in inspect.signature(pipe.scheduler.set_timesteps).parameters:
+        able = [
+            one
+            for one, (cls, _) in SCHEDULERS.items()
+            if one not in FLOW_ONLY and "timesteps" in inspect.signature(getattr(diffusers, cls).set_timesteps).parameters
+        ]
+        raise SchedulerError(f"Scheduler {name!r} takes no list of timesteps. These do: {', '.join(able)}.")
+    own: list[int] = AysSchedules[f"{table}Timesteps"]
+    if steps == len(own):
+        return list(own)
+    product = np.asarray(pipe.scheduler.alphas_cumprod, np.float64)
+    levels = 0.5 * np.log((1 - product) / product)  # log sb of each timestep, rising
+    places = np.interp(np.linspace(0, 1, steps), np.linspace(0, 1, len(own)), levels[own])
+    found = np.rint(np.interp(places, levels, np.arange(len(levels)))).astype(int)
+    if len(set(found.tolist())) < steps:
+        raise SchedulerError(f"{steps} steps of Align Your Steps fall together. Take fewer --steps.")
+    return [int(t) for t in found]
 
 
 def _split(name: str, cls: Any, parameters: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -101,6 +101,9 @@ class SteeredStep:
             self.transform = None
         self.record.steps += 1
         self.position = (self.position + 1) % max(len(self.scheduler.timesteps), 1)
+        if self.position == 0 and not torch.isfinite(done[0] if isinstance(done, tuple) else done.prev_sample).all():
+            name = type(self.scheduler).__name__
+            raise SchedulerError(f"{name} ended with values that are not finite. Use another --scheduler, or float32.")
         return done
 
     def count(self, rows: int) -> int:

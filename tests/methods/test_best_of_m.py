@@ -53,6 +53,7 @@ class Clock:
     """A model that takes a known time per image."""
 
     has_features = True
+    pipe = None
 
     def __init__(self) -> None:
         self.drawn: list[str] = []

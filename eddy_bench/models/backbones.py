@@ -1,0 +1,182 @@
+"""Backbones by name from timm and open_clip: differentiable for guidance, and with their own preparation for scoring."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from eddy_bench.errors import ModelError, UnknownName, brief, unknown
+
+ALIASES = {
+    "auto": "timm:vit_small_patch14_dinov2.lvd142m@224",
+    "dinov2": "timm:vit_small_patch14_dinov2.lvd142m@224",
+    "dino": "timm:vit_small_patch16_224.dino",
+}
+KINDS = ("timm:", "open_clip:")
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A network from images to features.
+
+    Args:
+        name: with its kind, aliases resolved. digest: of its weights. module: (n, 3, size, size), normalised, to (n, F). size: in pixels.
+        mean, std: of its inputs' channels, for images in [0, 1]. interpolation: bicubic or bilinear.
+
+    """
+
+    name: str
+    digest: str
+    module: torch.nn.Module
+    features: Callable[[Tensor], Tensor]
+    size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: str
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """(n, c, h, w) images in [-1, 1], grey or RGB, to (n, F) float32 features, with a graph.
+
+        The shorter side is resized to the network's size, antialiased, and the middle is cut out.
+        """
+        pixels = (images.float().clamp(-1, 1) + 1) / 2
+        pixels = pixels.expand(-1, 3, -1, -1) if pixels.shape[1] == 1 else pixels
+        height, width = pixels.shape[-2:]
+        if (height, width) != (self.size, self.size):
+            ratio = self.size / min(height, width)
+            shape = (max(self.size, round(height * ratio)), max(self.size, round(width * ratio)))
+            pixels = torch.nn.functional.interpolate(pixels, shape, mode=self.interpolation, antialias=True, align_corners=False)
+            top, left = (shape[0] - self.size) // 2, (shape[1] - self.size) // 2
+            pixels = pixels[..., top : top + self.size, left : left + self.size]
+        mean, std = (torch.tensor(values, device=pixels.device).view(1, 3, 1, 1) for values in (self.mean, self.std))
+        return self.features((pixels - mean) / std).float()
+
+
+def resolve_backbone(name: str) -> str:
+    """The full name: `timm:MODEL[@SIZE]` or `open_clip:MODEL/WEIGHTS`.
+
+    >>> resolve_backbone("dino")
+    'timm:vit_small_patch16_224.dino'
+
+    Raises:
+        UnknownName: neither an alias nor one of these kinds.
+
+    """
+    full = ALIASES.get(name, name)
+    if not full.startswith(KINDS) or full in KINDS:
+        raise UnknownName(unknown("backbone", name, [*ALIASES, "timm:MODEL", "open_clip:MODEL/WEIGHTS"]))
+    return full
+
+
+def same_network(one: str, other: str) -> bool:
+    """Whether two names mean the same weights, at whatever size.
+
+    >>> same_network("dinov2", "timm:vit_small_patch14_dinov2.lvd142m@518")
+    True
+    """
+    return _bare(one) == _bare(other)
+
+
+def _bare(name: str) -> str:
+    full = ALIASES.get(name, name)
+    return full.partition("@")[0] if full.startswith("timm:") else full
+
+
+def load_backbone(name: str, weights: Path | None, device: torch.device) -> Backbone:
+    """A backbone with its trained weights, without gradients of its own.
+
+    Args:
+        name: as `resolve_backbone` takes it. weights: a folder with MODEL.safetensors (timm) or MODEL-WEIGHTS.safetensors (open_clip), for what
+            cannot be downloaded.
+
+    Raises:
+        UnknownName: no such model. ModelError: its weights cannot be had.
+
+    """
+    full = resolve_backbone(name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logging.getLogger("timm").setLevel(logging.ERROR)
+        found = _timm(full, weights) if full.startswith("timm:") else _open_clip(full, weights)
+    found.module.eval().requires_grad_(False).to(device)
+    return found
+
+
+def _timm(name: str, weights: Path | None) -> Backbone:
+    import timm
+
+    model, _, size = name.removeprefix("timm:").partition("@")
+    if not timm.is_model(model):
+        near = timm.list_models(f"*{model.partition('.')[0]}*", pretrained=True)[:20]
+        raise UnknownName(unknown("timm model", model, near))
+    if size and not size.isdigit():
+        raise UnknownName(f"Expected timm:MODEL@SIZE with a size in pixels, got {name!r}.")
+    local = _local(weights, model)
+    arguments: dict[str, Any] = {"img_size": int(size)} if size and "vit" in model else {}
+    try:
+        module: Any = timm.create_model(model, pretrained=local is None, num_classes=0, **arguments)
+        if local is not None:
+            _load(module, local)
+    except Exception as error:
+        raise _missing(name, model, error) from None
+    data = timm.data.resolve_model_data_config(module)
+    interpolation = data["interpolation"] if data["interpolation"] in ("bicubic", "bilinear") else "bicubic"
+    return Backbone(name, _digest(module), module, module, int(size or data["input_size"][-1]), data["mean"], data["std"], interpolation)
+
+
+def _open_clip(name: str, weights: Path | None) -> Backbone:
+    import open_clip
+
+    model, _, tag = name.removeprefix("open_clip:").partition("/")
+    if model not in open_clip.list_models():
+        raise UnknownName(unknown("open_clip model", model, open_clip.list_models()))
+    if not tag:
+        raise ModelError(f"Expected open_clip:MODEL/WEIGHTS, got {name!r}.")
+    local = _local(weights, f"{model}-{tag}")
+    try:
+        module = open_clip.create_model(model, pretrained=str(local or tag))
+    except Exception as error:
+        raise _missing(name, f"{model}-{tag}", error) from None
+    data = open_clip.get_model_preprocess_cfg(module)
+    size = data["size"] if isinstance(data["size"], int) else min(data["size"])
+    return Backbone(name, _digest(module), module, module.encode_image, size, tuple(data["mean"]), tuple(data["std"]), "bicubic")
+
+
+def _local(weights: Path | None, stem: str) -> Path | None:
+    """The file of weights in a folder, if it is there."""
+    if weights is None:
+        return None
+    return next((path for ending in (".safetensors", ".bin", ".pt", ".pth") if (path := weights / f"{stem}{ending}").is_file()), None)
+
+
+def _load(module: torch.nn.Module, path: Path) -> None:
+    """Weights from a file into a network; a classifier's head is left out."""
+    from safetensors.torch import load_file
+
+    state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
+    missing, _ = module.load_state_dict(state, strict=False)
+    if missing:
+        raise ValueError(f"{path.name} lacks {missing[0]}")
+
+
+def _missing(name: str, stem: str, error: Exception) -> ModelError:
+    return ModelError(
+        f"The weights of {name} cannot be had: {brief(error, 120)} They are downloaded once; without network put {stem}.safetensors into a folder and give --weights."
+    )
+
+
+def _digest(module: torch.nn.Module) -> str:
+    """The first 10 hex digits of a sha256 over the weights."""
+    digest = hashlib.sha256()
+    for key, value in sorted(module.state_dict().items()):
+        digest.update(key.encode())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()[:10]

@@ -1,0 +1,125 @@
+"""What goes with what: `python -m tests.sampling.table` writes docs/samplers.md, a slow test holds it."""
+
+from __future__ import annotations
+
+import functools
+import traceback
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from eddy_bench.errors import EddyError, SchedulerError
+from eddy_bench.methods import build_method
+from eddy_bench.models.base import Model
+from eddy_bench.models.load import load_model
+from eddy_bench.plan import call_arguments
+from eddy_bench.registry import method_names
+from eddy_bench.sampling.schedulers import SCHEDULERS, SPACINGS, set_scheduler
+from eddy_bench.suite import Suite, parse_named
+from tests.families import FAMILIES, family_folder
+
+PAGE = Path(__file__).parents[2] / "docs" / "samplers.md"
+SMALL = {"sd15": 16, "sd21": 16}
+LOADED = tuple(name for name in FAMILIES if name != "hidream")
+STEPS = 4
+SOLVERS = (*SCHEDULERS, "ddim:eta=1")
+QUICK = {
+    "pg": "pg:strength=1,window=0..", "repulsion": "repulsion:strength=1,window=0..", "eddy-exact": "eddy-exact:strength=1",
+    "eddy-fd": "eddy-fd:strength=1,window=0..,max_coordinates=2", "eddy-hutch": "eddy-hutch:strength=1,window=0..,probes=2", "best-of-m": "best-of-m:m=3",
+}  # fmt: skip
+HEAD = """# Samplers
+
+Which solver goes with which method and model. Filled by `python -m tests.sampling.table` on pipelines with random weights, 4 steps, and held by
+a test. `yes`: the images are drawn, and finite. `-`: the solver draws no noise at its steps, which `coupled` needs. Where a cell is empty the pair
+is refused with one line and exit code 2: a flow model cannot be solved by a solver of noise-predicting models, nor the other way round, and a few
+pipelines hand their solver a list of noise levels that it does not take.
+
+`--timesteps karras`, `exponential`, `beta` space the noise levels of solvers that can; `--timesteps ays` takes Align Your Steps (arXiv 2404.14507) from
+the tables that diffusers holds for Stable Diffusion 1.5 and SDXL, other step counts than 10 interpolated in log sb.
+"""
+
+
+@functools.cache
+def load(family: str) -> Model:
+    model = load_model(str(family_folder(family)), device="cpu")
+    torch.manual_seed(0)
+    model.guide = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(4), torch.nn.Flatten(), torch.nn.Linear(48, 5)).requires_grad_(False)
+    return model
+
+
+def cell(family: str, solver: str, method: str, spacing: str = "default") -> str:
+    """`yes`, `-` or nothing for one combination."""
+    model, spec = load(family), parse_named(solver)
+    own = model.pipe.scheduler
+    suite = Suite(steps=STEPS, size=SMALL.get(family, 64), guidance_scale=2.0)
+    try:
+        call = set_scheduler(model.pipe, spec.name, spec.parameters, spacing, STEPS)
+        chosen = build_method(parse_named(QUICK.get(method, method)))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            form = "pil" if method == "best-of-m" else "latent"
+            drawn, _ = model.draw(["a red dress"], [0], 2, chosen, {**call_arguments(suite, model, 1), **call, "output_type": form})
+        assert form == "pil" or all(torch.isfinite(latents).all() for latents in drawn[0])
+    except SchedulerError as error:
+        return "-" if "stochastic solver only" in str(error) else ""
+    except EddyError:
+        raise
+    except Exception as error:
+        if "diffusers" in traceback.extract_tb(error.__traceback__)[-1].filename:  # `run` says so after its first batch
+            return ""
+        raise AssertionError(f"{family}, {solver}, {method}: {type(error).__name__}: {error}") from error
+    finally:
+        model.pipe.scheduler = own
+    return "yes"
+
+
+def methods_by_solver(family: str) -> Iterator[list[str]]:
+    """A row per solver that the family takes."""
+    for solver in SOLVERS:
+        cells = [cell(family, solver, method) for method in method_names()]
+        if any(cells):
+            yield [solver, *cells]
+
+
+def families_by_solver() -> Iterator[list[str]]:
+    """A row per family, under pg."""
+    for family in LOADED:
+        yield [family, *(cell(family, solver, "pg") for solver in SCHEDULERS)]
+
+
+def spacings_by_solver() -> Iterator[list[str]]:
+    """A row per solver, on the noise-predicting family, under pg."""
+    for solver in SCHEDULERS:
+        cells = [cell("sd15", solver, "pg", spacing) for spacing in (*SPACINGS, "ays")]
+        if any(cells):
+            yield [solver, *cells]
+
+
+def table(header: list[str], rows: Iterator[list[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def page() -> str:
+    """The whole document."""
+    methods = ["", *method_names()]
+    return "\n".join(
+        [
+            HEAD,
+            "## Methods on a noise-predicting model (`sd15`)\n",
+            table(methods, methods_by_solver("sd15")),
+            "\n## Methods on a flow model (`sd3`)\n",
+            table(methods, methods_by_solver("sd3")),
+            "\n## Families under `pg`\n",
+            table(["", *SCHEDULERS], families_by_solver()),
+            "\n## Spacings (`sd15`, `pg`)\n",
+            table(["", *SPACINGS, "ays"], spacings_by_solver()),
+            "",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())
