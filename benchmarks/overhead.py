@@ -3,7 +3,7 @@
     python benchmarks/overhead.py [--part NAME ...] [--repeats 5] [--json FILE]
 
 Each line is a ratio A / B: the median over repeats of the ratio within a pair, with its minimum and maximum.
-Parts: run, latent, growth, hutch, paper, couplings, help.
+Parts: run, latent, growth, hutch, paper, couplings, features, memory, help.
 """
 
 from __future__ import annotations
@@ -238,6 +238,88 @@ def part_couplings(repeats: int) -> None:
     )
 
 
+def sdxl_setting(count: int, feature_batch: int = 64) -> State:
+    """One step on latents of an SDXL-shaped pipeline of random weights: a tiny autoencoder decodes, a small vision transformer sees."""
+    import diffusers
+    import timm
+
+    from eddy_bench.models.decoding import make_decode
+
+    torch.manual_seed(0)
+    pipe = type("StableDiffusionXLPipeline", (), {})()
+    decoder = diffusers.AutoencoderTiny(
+        latent_channels=4, encoder_block_out_channels=(16,) * 4, decoder_block_out_channels=(16,) * 4, num_decoder_blocks=(1, 1, 1, 1), num_encoder_blocks=(1, 1, 1, 1)
+    ).requires_grad_(False)  # fmt: skip
+    pipe.vae = decoder
+    backbone = timm.create_model("vit_tiny_patch16_224", num_classes=0, img_size=128).eval().requires_grad_(False)
+    features = NetworkFeatures(make_decode(pipe, decoder), backbone, (4, 16, 16), feature_batch)
+    generator = torch.Generator().manual_seed(0)
+    denoised, eps = (torch.randn(1, count, 1024, generator=generator) for _ in range(2))
+    return State(denoised + 5 * eps, -eps / 5, denoised, 5.0, generators=(generator,), features=features, steps=50)
+
+
+def part_features(repeats: int) -> None:
+    """Feature kernels on an SDXL-shaped step against the bare passes of decoder and backbone that they cannot do without."""
+    for count in (4, 16):
+        state = sdxl_setting(count)
+        features: Any = state.features
+        points = state.denoised[0]
+
+        def passes(forward: int, backward: int, features: Any = features) -> Callable[[], None]:
+            plain, graded = torch.randn(forward, 1024), torch.randn(backward, 1024)
+
+            def bare() -> None:
+                with torch.no_grad():
+                    for part in plain.split(features.chunk) if forward else ():
+                        features.differentiable(part)
+                for part in graded.split(features.chunk):
+                    leaf = part.clone().requires_grad_()
+                    torch.autograd.grad(features.differentiable(leaf).sum(), leaf)
+
+            return bare
+
+        pg = ParticleGuidance(kernel="features")
+        compare(
+            f"pg / its {count} forward-backward rows, N = {count}",
+            lambda pg=pg, state=state: pg.guidance(state),
+            passes(0, len(points)),
+            3 * repeats,
+            "at most 1.15",
+        )
+        probes, pairs = 25, count * (count - 1)
+        hutch = EddyHutch(probes=probes)
+        forward, backward = 2 * probes * count + 3 * count, count + 2 * pairs
+        compare(
+            f"eddy-hutch / its {forward} forward and {backward} forward-backward rows, N = {count}",
+            lambda hutch=hutch, state=state: hutch.guidance(state), passes(forward, backward), max(2, repeats // 2), "at most 1.15",
+        )  # fmt: skip
+
+
+def part_memory(repeats: int) -> None:
+    """Peak memory of one guidance at N = 16 against N = 4 with the same feature batch, each in a process of its own, less what is there before."""
+    code = (
+        "import sys; sys.path.insert(0, 'benchmarks'); import overhead, resource, torch; torch.set_num_threads(1)\n"
+        "from eddy_bench import EddyHutch, ParticleGuidance\n"
+        "overhead.sdxl_setting(2, 4).features.differentiable(torch.randn(1, 1024))\n"
+        "state = overhead.sdxl_setting({count}, 4); peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "before = peak(); {method}.guidance(state); print((peak() - before) / 1024)"
+    )
+    for method in ("ParticleGuidance(kernel='features')", "EddyHutch()"):
+        used = [
+            float(
+                subprocess.run(
+                    [sys.executable, "-c", code.format(count=count, method=method)], check=True, capture_output=True, text=True
+                ).stdout
+            )
+            for count in (4, 16)
+        ]
+        RESULTS[f"memory {method}"] = {"ratio": used[1] / used[0]}
+        print(
+            f"{f'peak memory of {method}, N = 16 / N = 4 ({used[1]:.0f} / {used[0]:.0f} MiB)':66} {used[1] / used[0]:8.3f}  at most 2",
+            flush=True,
+        )
+
+
 def part_help(repeats: int) -> None:
     """Start-up."""
     ours = lambda: subprocess.run([sys.executable, "-m", "eddy_bench.cli", "--help"], check=True, capture_output=True)  # noqa: E731
@@ -252,6 +334,8 @@ PARTS = {
     "hutch": part_hutch,
     "paper": part_paper,
     "couplings": part_couplings,
+    "features": part_features,
+    "memory": part_memory,
     "help": part_help,
 }
 

@@ -45,7 +45,12 @@ def run(
     method: Annotated[
         list[str] | None, typer.Option(help="name:key=value,... or FILE.py:Name:key=value,...; replaces the suite's. Repeatable.")
     ] = None,
-    prompts: Annotated[str | None, typer.Option(help="A prompt set's name, or a YAML or text file.")] = None,
+    prompts: Annotated[
+        str | None,
+        typer.Option(
+            help="A set's name; a YAML, text, JSON, CSV or TSV file (FILE:COLUMN); or a hub data set owner/name[:split[:column]]."
+        ),
+    ] = None,
     limit: Annotated[int | None, typer.Option(help="Only the first prompts.")] = None,
     particles: Annotated[int | None, typer.Option(help="Images per prompt and seed, N.")] = None,
     seeds: Annotated[int | None, typer.Option(help="How many seeds per prompt.")] = None,
@@ -196,6 +201,19 @@ def report(
     from eddy_bench.report.command import report_runs
 
     report_runs(folders, out, baseline, partly)
+
+
+@app.command(name="check-method")
+def check_method(
+    method: Annotated[str, typer.Argument(help="name:key=value,... or FILE.py:Name:key=value,...")],
+) -> None:
+    """Check what every method promises, on small models: zero strength, N = 1, permutation, batches, finite, deterministic.
+
+    Exit code 1 when a promise is broken.
+    """
+    from eddy_bench.commands import check_promises
+
+    raise typer.Exit(check_promises(method))
 
 
 @app.command(name="list")

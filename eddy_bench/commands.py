@@ -184,3 +184,26 @@ def _score(folder: RunFolder, metrics: Sequence[str] | None, reference: str | No
         console(stderr=True).print(f"[yellow]Warning:[/] {escape(note)}", soft_wrap=True)
     print_summary(scores.summary, folder, grids, scores.columns if metrics else ())
     return not scores.skipped
+
+
+def check_promises(text: str) -> int:
+    """`eddy-bench check-method`. Returns 1 when a promise is broken."""
+    from rich.table import Table
+
+    from eddy_bench.methods import build_method
+    from eddy_bench.suite import parse_named
+
+    method = build_method(parse_named(text))
+    warnings.filterwarnings("ignore")
+    from eddy_bench.contract import CHECKS, check_contract
+
+    with progress_bar("Checking", len(CHECKS)) as advance:
+        found = check_contract(method, advance)
+    table = Table("promise", "outcome", "detail")
+    for one in found:
+        outcome, style = {True: ("holds", "green"), False: ("broken", "red"), None: ("-", None)}[one.holds]
+        table.add_row(one.name, outcome, escape(one.detail), style=style)
+    console().print(table)
+    broken = [one.name for one in found if one.holds is False]
+    console().print(escape(f"{text}: {', '.join(broken)} broken." if broken else f"{text} keeps every promise that applies to it."))
+    return 1 if broken else 0

@@ -15,7 +15,7 @@ from PIL import Image
 
 from eddy_bench.errors import StoreError
 from eddy_bench.metrics.extractors import ASSETS, Extractor, load_extractor
-from eddy_bench.models.base import image_tensor
+from eddy_bench.models.images import image_tensor
 from eddy_bench.models.networks import AttributeClassifier, load_network, to_gray
 from eddy_bench.store import FinishedGroup, RunFolder
 

@@ -13,6 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+GroupForce = Callable[[Tensor], Tensor]  # (g, N, F) features to (g, N, F) cotangents
 Cotangent = Callable[[Tensor, Tensor], Tensor]  # (features of some rows, their indices) -> cotangents
 
 
@@ -34,6 +35,9 @@ class FeatureMap(Protocol):
     def pull(self, points: Tensor, cotangent: Cotangent) -> Tensor:
         """J(points)^T c, where c is computed from the features of each chunk: (rows, d)."""
 
+    def pull_groups(self, points: Tensor, force: GroupForce) -> Tensor:
+        """J^T f, where f is computed from the features of whole groups: (G, N, d) to the same."""
+
     def differentiable(self, points: Tensor) -> Tensor:
         """Phi with a graph, for exact derivatives; in one piece."""
 
@@ -48,6 +52,10 @@ class Identity:
     def pull(self, points: Tensor, cotangent: Cotangent) -> Tensor:
         """The cotangents."""
         return cotangent(points, torch.arange(len(points), device=points.device))
+
+    def pull_groups(self, points: Tensor, force: GroupForce) -> Tensor:
+        """The force itself."""
+        return force(points)
 
     def differentiable(self, points: Tensor) -> Tensor:
         """The points."""
@@ -95,3 +103,16 @@ class NetworkFeatures:
             self.cost.feature_backwards += len(part)
             pulled.append(gradient)
         return torch.cat(pulled)
+
+    def pull_groups(self, points: Tensor, force: GroupForce) -> Tensor:
+        """One forward and one backward pass per row; a second forward pass where a group is larger than a chunk."""
+        count = points.shape[1]
+        if count > self.chunk:
+            flat = points.flatten(0, 1)
+            cotangents = force(self.values(flat).unflatten(0, (-1, count))).flatten(0, 1)
+            return self.pull(flat, lambda _, rows: cotangents[rows]).reshape(points.shape)
+        pulled = [
+            self.pull(part.flatten(0, 1), lambda features, _: force(features.unflatten(0, (-1, count))).flatten(0, 1))
+            for part in points.split(self.chunk // count)
+        ]
+        return torch.cat(pulled).reshape(points.shape)

@@ -14,7 +14,7 @@ from eddy_bench.embedding import Scorer, file_name, read_features, write_feature
 from eddy_bench.errors import MetricError
 from eddy_bench.metrics.base import METRICS, Request
 from eddy_bench.metrics.extractors import ASSETS, Extractor, file_digest
-from eddy_bench.metrics.fidelity import frechet_distance, kernel_distance, precision_recall
+from eddy_bench.metrics.fidelity import cmmd, density_coverage, frechet_distance, kernel_distance, precision_recall
 from eddy_bench.store import FinishedGroup, RunFolder
 
 GARMENTS = ("fashion", "exact:fashion-kde")  # models of the same garments
@@ -74,7 +74,7 @@ def pooled_rows(
     scorer: Scorer, request: Request, by_label: dict[str, list[FinishedGroup]], settings: dict[str, Any],
     real: tuple[list[Image.Image], str] | None,
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """Rows of fd, fid, kid, precision or recall, one per method."""
+    """Rows of fd, fid, kid, precision, recall, density, coverage or cmmd, one per method."""
     if real is None:
         raise MetricError(f"Metric {request.metric.name!r} needs real images to compare with. Give --reference DIR.")
     extractor = scorer.extractor(request.extractor)
@@ -87,6 +87,10 @@ def pooled_rows(
             value = frechet_distance(flat, reference)
         elif name == "kid":
             value = kernel_distance(flat, reference)
+        elif name == "cmmd":
+            value = cmmd(flat, reference)
+        elif name in ("density", "coverage"):
+            value = density_coverage(flat, reference)[name == "coverage"]
         else:
             value = precision_recall(flat, reference)[name == "recall"]
         signature = f"{name}|features={extractor.name}@{extractor.digest}|n={len(flat)}|ref={real[1]}:{len(reference)}"

@@ -1,4 +1,4 @@
-"""Prompt sets: YAML (id, prompt, optional attributes) or text, one prompt a line."""
+"""Prompt sets: YAML (id, prompt, optional attributes), text, one prompt a line, and the field's data sets."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import yaml
 
 from eddy_bench.errors import PromptError, UnknownName, unknown
 from eddy_bench.files import parse_yaml, read_text
+from eddy_bench.prompt_data import ENDINGS, is_hub_source, split_column, texts_of_file, texts_of_hub
 
 MAX_LENGTH = 20_000
 MAX_BYTES = 64 * 2**20
@@ -49,7 +50,9 @@ def prompt_set_names() -> list[str]:
 
 
 def load_prompts(source: str) -> PromptSet:
-    """A set by name, or from a .yaml, .yml or .txt file.
+    """A set by name, from a .yaml, .yml or .txt file, from a data set's .json, .jsonl, .csv or .tsv, or from a hub data set.
+
+    `FILE.csv:COLUMN` and `owner/name:split:column` name the column of a table. Of a data set, empty and repeated texts are left out.
 
     Raises:
         UnknownName: neither a set nor a file. PromptError: an empty or malformed file, with its line.
@@ -57,11 +60,15 @@ def load_prompts(source: str) -> PromptSet:
     """
     if source in prompt_set_names():
         return PromptSet(source, _from_yaml(FOLDER / f"{source}.yaml"))
-    path = Path(source)
+    path, column = split_column(source)
+    if is_hub_source(source):
+        return PromptSet(source, _from_data(Path(source), texts_of_hub(source)))
     if not path.is_file():
         if path.suffix or "/" in source:
             raise PromptError(f"Expected a prompt file at {source}, found {'a folder' if path.is_dir() else 'nothing'}.")
         raise UnknownName(unknown("prompt set", source, prompt_set_names()))
+    if path.suffix.lower() in ENDINGS:
+        return PromptSet(path.stem, _from_data(path, texts_of_file(path, column)))
     prompts = _from_yaml(path) if path.suffix in (".yaml", ".yml") else _from_text(path)
     return PromptSet(path.stem, prompts)
 
@@ -80,6 +87,14 @@ def text_id(text: str) -> str:
 def _from_text(path: Path) -> tuple[Prompt, ...]:
     lines = [(number, line.strip()) for number, line in enumerate(read_text(path, PromptError, "a prompt file", MAX_BYTES).splitlines(), 1)]
     return _checked(path, [(number, Prompt(text_id(line), line)) for number, line in lines if line and not line.startswith("#")])
+
+
+def _from_data(path: Path, entries: list[tuple[int, str]]) -> tuple[Prompt, ...]:
+    first: dict[str, int] = {}
+    for place, text in entries:
+        if text := _paired(" ".join(text.split())):
+            first.setdefault(text, place)
+    return _checked(path, [(place, Prompt(text_id(text), text)) for text, place in first.items()])
 
 
 def _from_yaml(path: Path) -> tuple[Prompt, ...]:

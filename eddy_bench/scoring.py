@@ -21,10 +21,11 @@ from eddy_bench.embedding import Advance, Scorer
 from eddy_bench.errors import EddyError, MetricError, StoreError
 from eddy_bench.metrics.base import COSTS, Request, parse_metric
 from eddy_bench.metrics.diversity import mean_similarity, pairwise_distance, vendi
-from eddy_bench.metrics.extractors import ASSETS, file_digest, load_lpips
+from eddy_bench.metrics.extractors import ASSETS, DINOV2, file_digest, load_lpips
 from eddy_bench.metrics.fidelity import align, clip_score, distinct_attributes
 from eddy_bench.models.attributes import parse
-from eddy_bench.models.base import image_tensor
+from eddy_bench.models.backbones import same_network
+from eddy_bench.models.images import image_tensor
 from eddy_bench.pooled import GARMENTS, drift_rows, load_reference, pooled_rows, reference_groups, score_row
 from eddy_bench.store import FinishedGroup, Group, RunFolder, write_text
 from eddy_bench.summary import summarise
@@ -37,9 +38,9 @@ COLUMNS = [
 EMBEDDED_METRICS = ("vendi", "pdist", "mss", "attributes", "clip", "align", "fd", "kid", "precision", "recall", "drift")
 KDE_METRICS = tuple(name for name in EMBEDDED_METRICS if name != "align")  # it follows the class of a prompt alone
 POINT_METRICS = ("vendi", "pdist", "mss")  # of the pictures of points
-OTHER_METRICS = ("vendi", "pdist", "mss", "lpips", "clip", "fid", "drift")
+OTHER_METRICS = ("vendi", "vendi[inception]", "pdist", "mss", "lpips", "clip", "fid", "drift")
 OPEN_CLIP = "open_clip:ViT-B-32-quickgelu/openai"
-POOLED_WITH_REFERENCE = ("fd", "fid", "kid", "precision", "recall")
+POOLED_WITH_REFERENCE = ("fd", "fid", "kid", "precision", "recall", "density", "coverage", "cmmd")
 
 
 def default_extractor(model: str) -> str:
@@ -128,7 +129,7 @@ def score_folder(
     rows, warnings = [_cost_rows(groups, settings) for groups in by_label.values()], []
     for request in requests:
         try:
-            rows.append(_score(scorer, request, by_label, settings, real))
+            rows.append(marked(_score(scorer, request, by_label, settings, real), request.extractor, settings))
         except EddyError as error:
             if request.explicit:
                 raise
@@ -147,6 +148,14 @@ def score_folder(
     summary = summarise(scores, by_label)
     write_text(folder.path / "summary.csv", summary.to_csv(index=False, lineterminator="\n"))
     return Scores(summary, warnings, [request.column for request in requests], list(by_label), any("skipped" in note for note in warnings))
+
+
+def marked(rows: list[dict[str, Any]], extractor: str, settings: dict[str, Any]) -> list[dict[str, Any]]:
+    """Rows whose signature says `circular` where the extractor is the network that also guided."""
+    guide = str(settings.get("guide") or "").rpartition("@")[0]
+    if not guide or not same_network(DINOV2 if extractor == "dinov2" else extractor, guide):
+        return rows
+    return [{**row, "signature": f"{row['signature']}|circular"} for row in rows]
 
 
 def _method_order(run: dict[str, Any]) -> Callable[[Group], tuple[Any, ...]]:

@@ -14,6 +14,7 @@ from eddy_bench.registry import is_file_plugin
 
 _PACKAGED = Path(__file__).parent / "data" / "suites"
 FOLDER = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parents[1] / "benchmarks"
+PAPERS = FOLDER / "papers"
 DEFAULT = "fashion"
 MAX_BYTES = 4 * 2**20
 
@@ -157,7 +158,12 @@ def _named(item: Any) -> Any:
 
 def suite_names() -> list[str]:
     """The suites that come with the package."""
-    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+    return sorted(suite_files())
+
+
+def suite_files() -> dict[str, Path]:
+    """The suites that come with the package, by name."""
+    return {path.stem: path for folder in (FOLDER, PAPERS) for path in folder.glob("*.yaml")}
 
 
 def load_suite(source: str | None, overrides: dict[str, Any] | None = None, allow_code: bool = False) -> Suite:
@@ -172,7 +178,7 @@ def load_suite(source: str | None, overrides: dict[str, Any] | None = None, allo
         UnknownName: neither a suite nor a file. SuiteError: a file that is no suite. ParameterError: a value out of range.
 
     """
-    path = FOLDER / f"{source or DEFAULT}.yaml" if (source or DEFAULT) in suite_names() else Path(source or DEFAULT)
+    path = suite_files().get(source or DEFAULT, Path(source or DEFAULT))
     if not path.is_file():
         raise UnknownName(unknown("suite", str(source), suite_names()) + " Or give a YAML file.")
     data = _read(path)

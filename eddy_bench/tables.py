@@ -184,6 +184,6 @@ def _list_schedulers() -> list[tuple[str, ...]]:
 
 
 def _list_suites() -> list[tuple[str, ...]]:
-    from eddy_bench.suite import FOLDER, suite_names
+    from eddy_bench.suite import suite_files
 
-    return [(name, os.path.relpath(FOLDER / f"{name}.yaml"), "", "") for name in suite_names()]
+    return [(name, os.path.relpath(path), "", "") for name, path in sorted(suite_files().items())]

@@ -15,6 +15,7 @@ ROOT = Path(eddy_bench.__file__).parent
 ORDER = [
     {"errors"},
     {"files"},
+    {"prompt_data"},
     {"registry", "prompts", "suite", "kernels", "statistics"},
     {"distances"},
     {"features", "sampling"},
@@ -27,7 +28,7 @@ ORDER = [
     {"equal_cost"},
     {"tables"},
     {"progress"},
-    {"audit", "compare"},
+    {"audit", "compare", "contract"},
     {"report"},
     {"commands"},
     {"cli"},

@@ -16,6 +16,8 @@ from eddy_bench.compare.halves import Sides
 from eddy_bench.compare.load import Scores, check_comparable, check_settings, last_run, read_scores
 from eddy_bench.compare.paired import Difference, compare
 from eddy_bench.compare.pareto import Fronts, fronts
+from eddy_bench.compare.published import HEADER as PUBLISHED
+from eddy_bench.compare.published import published_lines, published_table
 from eddy_bench.compare.tables import as_csv, as_json, as_junit, as_markdown, comparison_table, gate_markdown, gate_table, markdown_rows
 from eddy_bench.errors import CompareError, EddyError, ParameterError
 from eddy_bench.statistics import holm
@@ -46,12 +48,17 @@ def compare_runs(sources: Sequence[Path], baseline: str, form: str, against: Pat
     name = f"the same method in {against}" if against else baseline
     curves = None if other else fronts(scores, baseline)
     curves = curves if curves and any(len(family.points) > 2 for family in curves.families) else None
+    published = [] if other else published_lines(scores)
     if form == "table":
         console().print(comparison_table(found, name))
         if curves:
             console().print(fronts_table(curves))
+        if published:
+            console().print(published_table(published))
     elif form == "markdown":
-        print(as_markdown(found, name) + (f"\n{markdown_rows(front_header(curves), front_lines(curves))}\n" if curves else ""), end="")
+        tables = [(front_header(curves), front_lines(curves))] if curves else []
+        tables += [(PUBLISHED, published)] if published else []
+        print(as_markdown(found, name) + "".join(f"\n{markdown_rows(header, lines)}\n" for header, lines in tables), end="")
     else:
         print(
             as_csv([*found, *(front_differences(curves) if curves else [])])

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eddy_bench.embedding import file_name, read_features
-from eddy_bench.metrics.fidelity import frechet_distance, kernel_distance, precision_recall
+from eddy_bench.metrics.fidelity import cmmd, density_coverage, frechet_distance, kernel_distance, precision_recall
 from eddy_bench.store import RunFolder
 
 HALVES = 40
@@ -20,6 +20,9 @@ FUNCTIONS: dict[str, Callable[[NDArray[np.float32], NDArray[np.float32]], float]
     "kid": kernel_distance,
     "precision": lambda images, real: precision_recall(images, real)[0],
     "recall": lambda images, real: precision_recall(images, real)[1],
+    "density": lambda images, real: density_coverage(images, real)[0],
+    "coverage": lambda images, real: density_coverage(images, real)[1],
+    "cmmd": cmmd,
 }
 
 

@@ -25,10 +25,6 @@ def pulled_force(points: Tensor, features: FeatureMap, weights: Callable[[Tensor
 
     One pull-back per particle, whatever N.
     """
-    groups, count, dimension = points.shape
-    if isinstance(features, Identity):
-        return weighted_differences(weights(squared_distances(points)), points - points.mean(1, keepdim=True))
-    flat = points.flatten(0, 1)
-    values = features.values(flat).unflatten(0, (groups, count))
-    force = weighted_differences(weights(squared_distances(values)), values - values.mean(1, keepdim=True)).flatten(0, 1)
-    return features.pull(flat, lambda _, indices: force[indices]).reshape(groups, count, dimension)
+    return features.pull_groups(
+        points, lambda values: weighted_differences(weights(squared_distances(values)), values - values.mean(1, keepdim=True))
+    )

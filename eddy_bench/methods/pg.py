@@ -26,7 +26,7 @@ class ParticleGuidance(KernelMethod):
     name: ClassVar[str] = "pg"
     summary: ClassVar[str] = "particle guidance: gradient of a joint repulsive potential; moves the marginal"
     citation: ClassVar[str] = "arXiv 2310.13102"
-    cost: ClassVar[str] = "latent: O(N^2 d); features: 2 forward + 1 backward per particle and step"
+    cost: ClassVar[str] = "latent: O(N^2 d); features: 1 forward + 1 backward per particle and step"
     windows: ClassVar[dict[str, str]] = {"latent": "1..", "denoised": "3..", "features": "3.."}
     # benchmarks/tuning.csv; the kernel on denoised estimates was not tuned and takes the features kernel's value
     strengths: ClassVar[dict[str, float]] = {"latent": 3.0, "denoised": 0.6, "features": 0.6}

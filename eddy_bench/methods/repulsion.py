@@ -20,7 +20,7 @@ class Repulsion(KernelMethod):
     name: ClassVar[str] = "repulsion"
     summary: ClassVar[str] = "density-normalised kernel repulsion; moves the marginal"
     citation: ClassVar[str] = "arXiv 2106.11642"
-    cost: ClassVar[str] = "latent: O(N^2 d); features: 2 forward + 1 backward per particle and step"
+    cost: ClassVar[str] = "latent: O(N^2 d); features: 1 forward + 1 backward per particle and step"
     windows: ClassVar[dict[str, str]] = {"latent": "1..", "denoised": "3..", "features": "3.."}
     # benchmarks/tuning.csv; the kernel on denoised estimates was not tuned and takes the features kernel's value
     strengths: ClassVar[dict[str, float]] = {"latent": 36.0, "denoised": 1.0, "features": 1.0}

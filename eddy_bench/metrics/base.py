@@ -55,6 +55,17 @@ METRICS = {
         Metric("kid", "pooled", False, "unbiased squared MMD, cubic kernel, to real images", "arXiv 1801.01401"),
         Metric("precision", "pooled", True, "share of images inside the real images' manifold, 0 to 1", "arXiv 1904.06991"),
         Metric("recall", "pooled", True, "share of real images inside the images' manifold, 0 to 1", "arXiv 1904.06991"),
+        Metric(
+            "density", "pooled", True, "how many real images' balls hold an image, relative to k; 0 up, 1 when equal", "arXiv 2002.09797"
+        ),
+        Metric("coverage", "pooled", True, "share of real images whose ball holds an image, 0 to 1", "arXiv 2002.09797"),
+        Metric(
+            "cmmd",
+            "pooled",
+            False,
+            "1000 times the squared MMD of unit features, Gaussian kernel of width 10, to real images",
+            "arXiv 2401.09603",
+        ),
         Metric("drift", "pooled", False, "Frechet distance of one slot per group to a disjoint i.i.d. set, mean over slots"),
         Metric("drift_floor", "pooled", False, "the same for i.i.d. samples: what drift is without any", "", "features only"),
         Metric("seconds_per_image", "cost", False, "solver seconds per image, guidance and decoding included", "", "none", False),

@@ -16,10 +16,13 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from eddy_bench.errors import MetricError, UnknownName, brief, unknown
+from eddy_bench.errors import MetricError, ModelError, UnknownName, brief, unknown
+from eddy_bench.models.backbones import load_backbone
+from eddy_bench.models.images import image_tensor
 
 ASSETS = Path(__file__).parents[1] / "assets"
 INCEPTION = "pt_inception-2015-12-05-6726825d.pth"
+DINOV2 = "timm:vit_large_patch14_dinov2.lvd142m@224"
 ALEXNET = "alexnet-owt-7be5be79.pth"
 NAMES = {
     "fmnist-clip": "CLIP of the embedded model's images and captions; ships with the package",
@@ -27,6 +30,8 @@ NAMES = {
     "efficientnet-lite2": "ImageNet EfficientNet-Lite2 (extra: efficientnet)",
     "pixels": "grey values as they are: for pictures of points (exact:TASK), not for photographs",
     "inception": f"Inception-v3 with the FID weights (extra: fid; --weights DIR with {INCEPTION})",
+    "dinov2": "DINOv2 ViT-L/14 at 224 pixels, as for FD-DINOv2 (arXiv 2306.04675); downloaded once, or --weights DIR",
+    "timm:MODEL[@SIZE]": "any timm backbone, e.g. timm:vit_base_patch14_dinov2.lvd142m@224; downloaded once, or --weights DIR",
     "open_clip:MODEL/WEIGHTS": "any open_clip model, e.g. open_clip:ViT-B-32-quickgelu/openai",
 }
 FLOAT = NDArray[np.float32]
@@ -77,6 +82,8 @@ def load_extractor(name: str, weights: Path | None = None) -> Extractor:
         return Extractor(name, "v1", _pixels)
     if name.startswith("open_clip:"):
         return _open_clip(name, weights)
+    if name == "dinov2" or name.startswith("timm:"):
+        return _timm(name, weights)
     raise UnknownName(unknown("extractor", name, NAMES))
 
 
@@ -86,17 +93,30 @@ def _pixels(images: Sequence[Image.Image]) -> FLOAT:
 
 def check_extractor(name: str) -> None:
     """Raise UnknownName for a name that no extractor has; an empty one stands for the model's own."""
-    if name and name not in NAMES and not name.startswith("open_clip:"):
+    if name and name not in NAMES and not name.startswith(("open_clip:", "timm:")):
         raise UnknownName(unknown("extractor", name, NAMES))
 
 
+def _timm(name: str, weights: Path | None) -> Extractor:
+    """A backbone on whole images, prepared as for guidance: shorter side to its size, antialiased, the middle cut out."""
+    try:
+        network = load_backbone(DINOV2 if name == "dinov2" else name, weights, torch.device("cpu"))
+    except ModelError as error:
+        raise MetricError(str(error)) from None
+    return Extractor(name, network.digest, lambda images: _batched(images, image_tensor, network, same_size=False))
+
+
 def _batched(
-    images: Sequence[Image.Image], prepare: Callable[[Image.Image], torch.Tensor], network: Callable[[torch.Tensor], torch.Tensor]
+    images: Sequence[Image.Image],
+    prepare: Callable[[Image.Image], torch.Tensor],
+    network: Callable[[torch.Tensor], torch.Tensor],
+    same_size: bool = True,
 ) -> FLOAT:
-    found = []
+    """Features of images, batch by batch; one by one where they may have different sizes."""
+    found, size = [], BATCH if same_size or len({image.size for image in images}) == 1 else 1
     with torch.inference_mode():
-        for start in range(0, len(images), BATCH):
-            batch = torch.stack([prepare(image.convert("RGB")) for image in images[start : start + BATCH]])
+        for start in range(0, len(images), size):
+            batch = torch.stack([prepare(image.convert("RGB")) for image in images[start : start + size]])
             found.append(network(batch).float().numpy())
     return np.concatenate(found)
 

@@ -8,13 +8,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from eddy_bench.features import NetworkFeatures
 from eddy_bench.methods.base import Method
 from eddy_bench.models.decoding import make_decode
+from eddy_bench.models.images import image_tensor
 from eddy_bench.sampling.noise import particle_generators, probe_generator
 from eddy_bench.sampling.steer import steer
 
@@ -145,12 +145,6 @@ def rows_of(pipe: Any, prompts: Sequence[str], count: int, arguments: dict[str, 
         return {"prompt": list(prompts), "num_images_per_prompt": count, **arguments}
     repeated = {name: [text for text in arguments[name] for _ in range(count)] for name in ("negative_prompt",) if name in arguments}
     return {"prompt": [text for text in prompts for _ in range(count)], "num_images_per_prompt": 1, **arguments, **repeated}
-
-
-def image_tensor(image: Any) -> Tensor:
-    """A PIL image as (c, h, w) in [-1, 1], grey or RGB."""
-    pixels = np.asarray(image.convert("RGB") if image.mode != "L" else image, np.float32) / 127.5 - 1
-    return torch.from_numpy(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1).copy())
 
 
 def _now() -> float:

@@ -83,8 +83,13 @@ def load_model(
         raise UnknownName(unknown("model", name, EMBEDDED) + " Or give exact:TASK, a folder saved by diffusers, or a hub id owner/model.")
     if folder.exists() and not (folder / "model_index.json").is_file():
         raise ModelError(f"Expected a diffusers pipeline in {folder}, but it has no model_index.json.")
+    if decoder and not (guide or embedded):
+        raise ModelError("--decoder decodes for a guide network, and there is none. Add --guide, for instance --guide auto.")
     pipe = _load_pipeline(str(folder) if folder.exists() else name, revision, variant, DTYPES[dtype])
     pipe.set_progress_bar_config(disable=True)
+    for part in pipe.components.values():  # what the loader left in float32 although it was asked for half precision
+        if isinstance(part, torch.nn.Module) and {value.dtype for value in part.parameters()} == {torch.float32}:
+            part.to(DTYPES[dtype])
     network = _own_decoder(pipe, decoder, DTYPES[dtype], offload, where) if guide or decoder else None
     _place(pipe, where, offload)
     for part in pipe.components.values():
@@ -98,8 +103,6 @@ def load_model(
     elif embedded:
         own = load_network(GuideNetwork(), ASSETS / "guide" / "model.safetensors").to(where)
         model.guide = lambda images: own(to_gray(images))
-    elif decoder:
-        raise ModelError("--decoder decodes for a guide network, and there is none. Add --guide, for instance --guide auto.")
     if embedded:
         model.check_prompt = _embedded_warning
     return model

@@ -1,0 +1,72 @@
+"""A paper's figures beside ours, for the suites that carry a paper's set-up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+from rich.markup import escape
+from rich.table import Table
+
+from eddy_bench.compare.load import Scores
+from eddy_bench.errors import EddyError
+from eddy_bench.store import RunFolder
+from eddy_bench.suite import PAPERS
+
+HEADER = ("method", "published metric", "published", "ours", "our metric", "source")
+CAPTION = "Published figures are the paper's, on its own prompts, weights and metrics: orders of magnitude, not targets."
+
+
+def published_lines(scores: Scores) -> list[tuple[str, ...]]:
+    """Lines of `HEADER` for a run of a paper's suite; nothing for other runs.
+
+    Ours is the mean of the named metric over prompts, of every strength of the method; of `seconds_per_image` its ratio to iid's.
+    """
+    lines: list[tuple[str, ...]] = []
+    for source in scores.sources:
+        table = _table(Path(source))
+        for row in [] if table is None else table.to_dict("records"):
+            labels = [label for label in scores.labels if label.partition(":")[0] == row["method"]]
+            for label in labels or [""]:
+                value, column = _ours(scores, label, str(row["ours"])) if label else ("", "")
+                lines.append(
+                    (
+                        label or str(row["method"]),
+                        str(row["metric"]),
+                        f"{row['value']} {row['unit']}".strip(),
+                        value,
+                        column,
+                        str(row["source"]),
+                    )
+                )
+    return lines
+
+
+def _table(source: Path) -> pd.DataFrame | None:
+    """The published figures of the suite that a folder was drawn with."""
+    try:
+        name = str(RunFolder(source).read_run()["suite"].get("name", "")) if (source / "run.yaml").is_file() else ""
+    except EddyError:
+        return None
+    path = PAPERS / f"{name}.csv"
+    return pd.read_csv(path, dtype=str, keep_default_na=False) if name and path.is_file() else None
+
+
+def _ours(scores: Scores, label: str, metric: str) -> tuple[str, str]:
+    frame = scores.frame[scores.frame["metric"] == metric] if metric else scores.frame.iloc[:0]
+    column = next(iter(frame["column"]), "")
+    means = frame[frame["column"] == column].groupby("label")["value"].mean()
+    if label not in means:
+        return "", ""
+    if metric == "seconds_per_image":
+        return (f"{means[label] / means['iid']:.3f}", f"{column}, over iid's") if means.get("iid", 0) > 0 else ("", "")
+    return f"{means[label]:.4g}", column
+
+
+def published_table(lines: Sequence[tuple[str, ...]]) -> Table:
+    """For the terminal."""
+    table = Table(*HEADER, caption=CAPTION, caption_justify="left")
+    for line in lines:
+        table.add_row(*map(escape, line))
+    return table

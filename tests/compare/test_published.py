@@ -1,0 +1,52 @@
+"""The papers' set-ups: they load, and compare shows the paper's figures beside a run's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from eddy_bench.methods import build_method
+from eddy_bench.metrics.base import METRICS, parse_metric
+from eddy_bench.metrics.extractors import check_extractor
+from eddy_bench.models.backbones import resolve_backbone
+from eddy_bench.suite import PAPERS, load_suite, suite_names
+from tests.compare.made import frame, write
+from tests.conftest import Result
+
+SUITES = ("eddy-flux", "eddy-sdxl", "pg-sd15")
+
+
+@pytest.mark.parametrize("name", SUITES)
+def test_the_set_ups_are_whole(name: str) -> None:
+    assert name in suite_names()
+    suite = load_suite(name)
+    assert suite.name == name
+    assert suite.guide
+    assert resolve_backbone(suite.guide).startswith("timm:")
+    for spec in suite.methods:
+        build_method(spec)
+    for text in suite.metrics or []:
+        check_extractor(parse_metric(text).extractor)
+    table = pd.read_csv(PAPERS / f"{name}.csv", keep_default_na=False)
+    assert list(table.columns) == ["method", "metric", "value", "unit", "ours", "source"]
+    assert all(source.startswith("arXiv") for source in table["source"])
+    assert set(table["ours"]) <= {"", *METRICS}
+
+
+@pytest.mark.parametrize("form", ["table", "markdown"])
+def test_ours_stands_beside_the_paper_s(cli: Callable[..., Result], tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "220")
+    levels = {"clip": 0.0, "seconds_per_image": 0.0}
+    write(tmp_path / "scores.csv", frame({"iid": levels, "pg:strength=8": levels, "eddy-hutch": {"clip": -1.0, "seconds_per_image": 0.05}}))
+    settings = {"suite": {"name": "eddy-flux", "methods": []}, "settings": {}}
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(settings))
+    found = cli("compare", tmp_path, "--format", form)
+    assert found.code == 0, found.err
+    lines = [line for line in found.out.splitlines() if "1.249" in line]
+    assert len(lines) == 1
+    assert "1.500" in lines[0], "0.15 over 0.1 seconds"
+    assert "41.4" in found.out

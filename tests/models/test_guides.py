@@ -1,0 +1,235 @@
+"""Guide networks and decoders for feature kernels, half precision, memory, and safety of loading."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from eddy_bench.errors import MetricError, ModelError, UnknownName
+from eddy_bench.methods import build_method
+from eddy_bench.metrics.extractors import load_extractor
+from eddy_bench.models.backbones import load_backbone, resolve_backbone, same_network
+from eddy_bench.models.load import load_model
+from eddy_bench.plan import call_arguments, make_plan
+from eddy_bench.runner import draw_missing, draw_reference, find_missing, open_folder, record_plan
+from eddy_bench.scoring import marked
+from eddy_bench.suite import Suite, parse_named
+from tests.conftest import Result
+from tests.families import family_folder
+
+CPU = torch.device("cpu")
+NAME = "resnet10t"
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with random weights of a small timm network, a tiny vision transformer and a tiny CLIP, and a tiny decoder."""
+    import diffusers
+    import open_clip
+    import timm
+    from safetensors.torch import save_file
+
+    folder = tmp_path_factory.mktemp("weights")
+    torch.manual_seed(0)
+    save_file(timm.create_model(NAME, pretrained=False).state_dict(), folder / f"{NAME}.safetensors")
+    config = {
+        "embed_dim": 8,
+        "vision_cfg": {"image_size": 32, "layers": 1, "width": 16, "head_width": 8, "patch_size": 16},
+        "text_cfg": {"context_length": 8, "vocab_size": 49408, "width": 8, "heads": 1, "layers": 1},
+    }
+    (folder / "clip-for-tests.json").write_text(json.dumps(config))
+    open_clip.add_model_config(folder / "clip-for-tests.json")
+    save_file(open_clip.create_model("clip-for-tests").state_dict(), folder / "clip-for-tests-mine.safetensors")
+    diffusers.AutoencoderTiny(
+        latent_channels=4, encoder_block_out_channels=(8,) * 2, decoder_block_out_channels=(8,) * 2, num_encoder_blocks=(1, 1), num_decoder_blocks=(1, 1)
+    ).save_pretrained(folder / "decoder")  # fmt: skip
+    return folder
+
+
+@pytest.mark.parametrize("name", [f"timm:{NAME}@64", f"timm:{NAME}", "open_clip:clip-for-tests/mine"])
+def test_backbones_see_images_of_any_shape_with_a_graph(weights: Path, name: str) -> None:
+    backbone = load_backbone(name, weights, CPU)
+    images = (torch.rand(2, 1, 40, 48) * 2 - 1).requires_grad_()
+    features = backbone(images)
+    assert features.shape[0] == 2
+    assert features.dtype == torch.float32
+    (gradient,) = torch.autograd.grad(features.sum(), images)
+    assert torch.isfinite(gradient).all()
+    assert gradient.abs().sum() > 0
+    assert backbone.digest == load_backbone(name, weights, CPU).digest
+    grey = backbone(images.expand(-1, 3, -1, -1))
+    assert torch.equal(grey, features)
+
+
+def test_a_scoring_extractor_of_the_same_kind(weights: Path) -> None:
+    extractor = load_extractor(f"timm:{NAME}@64", weights)
+    pictures = [Image.fromarray(np.random.default_rng(k).integers(0, 255, (size, 40, 3), np.uint8)) for k, size in enumerate((40, 56))]
+    found = extractor.images(pictures)
+    assert found.shape == (2, 512)
+    alone = extractor.images(pictures[1:])
+    assert np.allclose(found[1], alone[0], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "message"),
+    [
+        ("timm:nothing", UnknownName, "timm model"),
+        ("dinov3", UnknownName, "dinov2"),
+        ("timm:", UnknownName, "backbone"),
+        (f"timm:{NAME}@big", UnknownName, "size in pixels"),
+        ("open_clip:nothing/x", UnknownName, "open_clip model"),
+        ("open_clip:RN50", ModelError, "MODEL/WEIGHTS"),
+        ("auto", ModelError, "vit_small_patch14_dinov2.lvd142m.safetensors into a folder"),
+    ],
+)
+def test_what_is_no_backbone(name: str, error: type[Exception], message: str, tmp_path: Path) -> None:
+    with pytest.raises(error, match=message):
+        load_backbone(name, tmp_path, CPU)
+
+
+def test_weights_that_do_not_fit(tmp_path: Path) -> None:
+    (tmp_path / f"{NAME}.safetensors").write_bytes(b"no weights")
+    with pytest.raises(ModelError, match="cannot be had"):
+        load_backbone(f"timm:{NAME}", tmp_path, CPU)
+    with pytest.raises(MetricError, match="cannot be had"):
+        load_extractor(f"timm:{NAME}", tmp_path)
+
+
+def test_names_of_the_same_network() -> None:
+    assert resolve_backbone("auto") == resolve_backbone("dinov2")
+    assert same_network("timm:a@224", "timm:a@518")
+    assert not same_network("timm:a", "timm:b")
+    rows = [{"signature": "vendi|q=1"}]
+    assert marked(rows, f"timm:{NAME}", {"guide": f"timm:{NAME}@64@0123456789"})[0]["signature"] == "vendi|q=1|circular"
+    assert marked(rows, "inception", {"guide": f"timm:{NAME}@64@0123456789"}) == rows
+    assert marked(rows, "inception", {}) == rows
+
+
+def test_a_run_through_a_guide_and_a_decoder(cli: Callable[..., Result], weights: Path, tmp_path: Path) -> None:
+    common = (
+        "run", "--model", family_folder("sd15"), "--limit", 1, "--particles", 2, "--steps", 3, "--batch-prompts", 1, "--method", "iid",
+        "--method", "pg:kernel=features,strength=5,window=0..", "--metric", f"vendi[timm:{NAME}@64]", "--weights", weights, "--size", 16,
+    )  # fmt: skip
+    own = cli(*common, "--guide", f"timm:{NAME}@64", "--out", tmp_path / "own")
+    assert own.code == 0, own.err
+    rows = pd.read_csv(tmp_path / "own" / "scores.csv")
+    assert rows[rows["metric"] == "vendi"]["signature"].str.endswith("|circular").all()
+    tiny = cli(*common, "--guide", f"timm:{NAME}@64", "--decoder", weights / "decoder", "--out", tmp_path / "tiny")
+    assert tiny.code == 0, tiny.err
+    again = cli(*common, "--out", tmp_path / "none")
+    assert again.code == 2
+    assert "no guide network" in again.err
+    other = cli(*common, "--guide", "open_clip:clip-for-tests/mine", "--out", tmp_path / "own")
+    assert (other.code, "guide" in other.err) == (2, True), "another guide is another run"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--decoder", "nowhere/here"), "--guide auto"),
+        (("--guide", "auto", "--decoder", "/nowhere"), "AutoencoderTiny"),
+        (("--offload",), "none here"),
+        (("--feature-batch", 0), "feature-batch"),
+        (("--batch-prompts", "some"), "batch-prompts"),
+        (("--batch-prompts", 0), "batch-prompts"),
+        (("--timesteps", "odd"), "timesteps"),
+        (("--timesteps", "ays"), "takes no list of timesteps"),
+        (("--model", "exact:ring8", "--guide", "auto"), "draws points"),
+    ],
+)
+def test_options_that_cannot_be(cli: Callable[..., Result], tmp_path: Path, options: tuple[Any, ...], message: str) -> None:
+    found = cli(
+        "run", "--model", family_folder("sd15"), "--scheduler", "ddim", "--limit", 1, "--method", "iid", "--out", tmp_path / "run", *options
+    )
+    assert (found.code, found.err.strip().count("\n")) == (2, 0), found.err
+    assert message in found.err
+
+
+def test_half_precision_keeps_features_in_float32(weights: Path) -> None:
+    model = load_model(str(family_folder("sd3")), dtype="bfloat16", device="cpu", guide=f"timm:{NAME}@64", weights=weights, feature_batch=3)
+    arguments = call_arguments(Suite(steps=3, size=64), model, 1)
+    features = model.feature_map((16, 8, 8), (64, 64))
+    assert features.chunk == 3
+    assert features.values(torch.randn(4, 1024)).dtype == torch.float32
+    images, cost = model.draw(["a red dress"], [0], 4, build_method(parse_named("pg:kernel=features,strength=1,window=0..")), arguments)
+    assert len(images[0]) == 4
+    assert cost.feature_backwards > 0
+
+
+def test_one_forward_pass_where_a_group_fits(weights: Path) -> None:
+    model = load_model(str(family_folder("sd15")), device="cpu", guide=f"timm:{NAME}@64", weights=weights)
+    points = torch.randn(2, 3, 4 * 8 * 8)
+    found = []
+    for chunk, forwards in ((64, 6), (3, 6), (2, 12)):
+        model.feature_batch = chunk
+        features = model.feature_map((4, 8, 8))
+        found.append(features.pull_groups(points, lambda values: values - values.mean(1, keepdim=True)))
+        assert (features.cost.feature_forwards, features.cost.feature_backwards) == (forwards, 6)
+    assert torch.allclose(found[0], found[1], rtol=1e-3, atol=1e-6)
+    assert torch.allclose(found[0], found[2], rtol=1e-3, atol=1e-6)
+
+
+def test_batches_halve_when_memory_runs_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Groups stay whole, everything is drawn, and it is said."""
+    model = load_model(str(family_folder("sd15")), device="cpu")
+    inner, sizes = model.draw, []
+
+    def draw(prompts: list[str], seeds: list[int], particles: int, method: Any, arguments: Any) -> Any:
+        sizes.append(len(prompts) * particles)
+        if len(prompts) * particles > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return inner(prompts, seeds, particles, method, arguments)
+
+    monkeypatch.setattr(model, "draw", draw)
+    suite = Suite(model=str(family_folder("sd15")), prompts="fashion", limit=3, particles=2, steps=2, size=16, batch_prompts="auto")
+    plan = make_plan(suite, model)
+    folder = open_folder(plan.settings, tmp_path / "run")
+    record_plan(plan, folder)
+    done = draw_missing(plan, model, folder, list(plan.groups), lambda count, label: None)
+    assert (done.drawn, done.failures) == (3, [])
+    assert sizes[1:] == [16, 8, 4, 4], "after the warm-up"
+    assert any("2 prompts share a forward pass" in note for note in done.warnings)
+    assert find_missing(plan, folder) == ([], [])
+    assert draw_reference(plan, model, folder, lambda count, label: None) == 3
+    fixed = make_plan(suite.model_copy(update={"batch_prompts": 8, "seeds": 2}), model)
+    failed = draw_missing(fixed, model, folder, find_missing(fixed, folder)[0], lambda count, label: None, warm_up=False)
+    assert "--batch-prompts auto" in failed.failures[0][1]
+
+
+def test_pickled_weights_and_code_are_not_loaded(tmp_path: Path) -> None:
+    folder = tmp_path / "pickled"
+    shutil.copytree(family_folder("sd15"), folder)
+    weights = next((folder / "unet").glob("*.safetensors"))
+    torch.save({}, weights.with_suffix(".bin"))
+    weights.unlink()
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        load_model(str(folder), device="cpu")
+    coded = tmp_path / "coded"
+    shutil.copytree(family_folder("sd15"), coded)
+    index = json.loads((coded / "model_index.json").read_text())
+    (coded / "pipeline.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Mine: pass\n")
+    (coded / "model_index.json").write_text(json.dumps(index | {"_class_name": ["pipeline", "Mine"]}))
+    with pytest.raises(ModelError):
+        load_model(str(coded), device="cpu")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_tokens_are_not_printed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import diffusers
+
+    def refuse(*args: Any, **kwargs: Any) -> Any:
+        raise OSError("401 for token hf_abcdefGHIJKL0123")
+
+    monkeypatch.setattr(diffusers.AutoPipelineForText2Image, "from_pretrained", refuse)
+    with pytest.raises(ModelError, match=r"hf_\.\.\.") as error:
+        load_model("owner/model", device="cpu")
+    assert "abcdef" not in str(error.value)

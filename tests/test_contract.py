@@ -1,0 +1,100 @@
+"""The contract of methods: built-in ones keep it, and each way of breaking it is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from eddy_bench import Method, State
+from eddy_bench.contract import CHECKS, check_contract
+from eddy_bench.methods import build_method
+from eddy_bench.registry import METHODS
+from eddy_bench.suite import parse_named
+from tests.conftest import Result
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_built_in_methods_keep_it(name: str) -> None:
+    method = build_method(parse_named({"best-of-m": "best-of-m:m=3"}.get(name, name)))
+    broken = [finding for finding in check_contract(method) if finding.holds is False]
+    assert broken == []
+
+
+@dataclass(frozen=True)
+class Push(Method):
+    strength: float = 0.1
+
+
+class Random(Push):
+    def guidance(self, state: State) -> Tensor:
+        return self.strength * torch.randn_like(state.score)
+
+
+class Offset(Push):
+    def guidance(self, state: State) -> Tensor:
+        return 0.1 + self.strength * state.score
+
+
+class Ordered(Push):
+    def guidance(self, state: State) -> Tensor:
+        return self.strength * state.score * torch.arange(state.score.shape[1])[:, None]
+
+
+class Mixed(Push):
+    def guidance(self, state: State) -> Tensor:
+        return self.strength * (state.score - state.score.mean((0, 1)))
+
+
+class Broken(Push):
+    def guidance(self, state: State) -> Tensor:
+        return self.strength * state.score / (state.step - 2)
+
+
+class Wide(Method):
+    def initial_noise(self, noise: Tensor, generator: torch.Generator) -> Tensor:
+        return 1.2 * noise
+
+
+class Shifted(Method):
+    def step_noise(self, noise: Tensor, state: State) -> Tensor:
+        return noise + 0.3
+
+
+@pytest.mark.parametrize(
+    ("method", "promise"),
+    [
+        (Random(), "deterministic"),
+        (Offset(), "zero strength"),
+        (Offset(), "one particle"),
+        (Ordered(), "permutation"),
+        (Mixed(), "batch independence"),
+        (Broken(), "finite"),
+        (Wide(), "start noise is normal"),
+        (Shifted(), "step noise is normal"),
+    ],
+)
+def test_what_breaks_it_is_told(method: Method, promise: str) -> None:
+    found, detail = CHECKS[promise](method) if promise != "finite" else (None, "")
+    if promise == "finite":
+        (finding,) = [finding for finding in check_contract(method) if finding.name == promise]
+        found, detail = finding.holds, finding.detail
+    assert found is False
+    assert detail
+
+
+def test_the_command(cli: Callable[..., Result], tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from dataclasses import dataclass\nfrom eddy_bench import Method\n@dataclass(frozen=True)\nclass Mine(Method):\n    strength: float = 0.1\n"
+        "    def guidance(self, state):\n        return self.strength * state.score + 1e-3\n"
+    )
+    found = cli("check-method", f"{tmp_path}/mine.py:Mine")
+    assert found.code == 1
+    assert "zero strength" in found.out
+    assert "broken" in found.out
+    assert cli("check-method", "iid").code == 0
+    assert cli("check-method", "iidd").code == 2
