@@ -55,7 +55,7 @@ def _draw(axis: Any, found: Fronts, across: str) -> None:
     start = found.families[0].points[0]
     _draw_front(axis, found, across)
     for k, family in enumerate(found.families):
-        _draw_family(axis, family, across, COLOURS[k % len(COLOURS)], MARKERS[k % len(MARKERS)])
+        _draw_family(axis, family, across, COLOURS[k % len(COLOURS)], MARKERS[(k + k // len(COLOURS)) % len(MARKERS)])
     x = start.fidelity.value if across == "fidelity" else start.seconds
     axis.plot(
         [x], [start.diversity.value], "o", color="#000000", markersize=8, label=_plain(found.baseline), markeredgecolor="white", zorder=5
