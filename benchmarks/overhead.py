@@ -300,7 +300,6 @@ def part_memory(repeats: int) -> None:
     code = (
         "import sys; sys.path.insert(0, 'benchmarks'); import overhead, resource, torch; torch.set_num_threads(1)\n"
         "from eddy_bench import EddyHutch, ParticleGuidance\n"
-        "overhead.sdxl_setting(2, 4).features.differentiable(torch.randn(1, 1024))\n"
         "state = overhead.sdxl_setting({count}, 4); peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "before = peak(); {method}.guidance(state); print((peak() - before) / 1024)"
     )

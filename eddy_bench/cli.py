@@ -77,6 +77,18 @@ def run(
     out: Annotated[Path | None, typer.Option(help="The run folder itself. [default: results/SUITE]", show_default=False)] = None,
     allow_code: Annotated[bool, typer.Option("--allow-code", help="Let a suite file name methods in Python files.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be drawn, and stop.")] = False,
+    executor: Annotated[str, typer.Option(help="local, or ray (extra: ray).")] = "local",
+    address: Annotated[
+        str | None, typer.Option(help="A Ray cluster to join, HOST:PORT or auto. [default: start one here]", show_default=False)
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Ray workers. [default: one per GPU, or per --cpus-per-worker]", show_default=False)
+    ] = None,
+    cpus_per_worker: Annotated[int, typer.Option(min=1, help="CPUs of a Ray worker.")] = 1,
+    shard: Annotated[
+        str | None, typer.Option(help="Draw share i/n only, into OUT-shard-i-of-n; eddy-bench merge puts shares together.")
+    ] = None,
+    verify: Annotated[bool, typer.Option("--verify", help="Hash every finished image before drawing what is missing.")] = False,
 ) -> None:
     """Draw the images of a suite, score them, print a table.
 
@@ -88,9 +100,22 @@ def run(
         "dtype": dtype, "device": device, "batch_prompts": batch_prompts, "metrics": metric, "reference": reference, "weights": weights,
         "timesteps": timesteps, "guide": guide, "decoder": decoder, "feature_batch": feature_batch, "offload": offload or None,
     }  # fmt: skip
-    from eddy_bench.commands import run_suite
+    from eddy_bench.commands import RunOptions, run_suite
+    from eddy_bench.shards import parse_shard
 
-    raise typer.Exit(run_suite(suite, {key: value for key, value in flags.items() if value is not None}, out, allow_code, dry_run))
+    options = RunOptions(executor, address, workers, cpus_per_worker, parse_shard(shard) if shard else None, verify)
+    raise typer.Exit(run_suite(suite, {key: value for key, value in flags.items() if value is not None}, out, allow_code, dry_run, options))
+
+
+@app.command()
+def merge(
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="The run folder to be.")],
+    sources: Annotated[list[Path], typer.Argument(metavar="SHARE...", help="Run folders of run --shard.")],
+) -> None:
+    """Put the shares of a run together and score them."""
+    from eddy_bench.commands import merge_shards
+
+    merge_shards(target, sources)
 
 
 @app.command()

@@ -2,46 +2,89 @@
 
 from __future__ import annotations
 
+import re
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
 
-from eddy_bench.errors import MetricError, UnknownName, unknown
+from eddy_bench.errors import MetricError, ParameterError, UnknownName, unknown
+from eddy_bench.lock import locked
 from eddy_bench.progress import growing_bar, progress_bar
 from eddy_bench.suite import Suite, load_suite
 from eddy_bench.tables import console, print_summary
 
 if TYPE_CHECKING:
+    from eddy_bench.jobs import Executor
+    from eddy_bench.models.base import Model
     from eddy_bench.plan import Plan
     from eddy_bench.runner import Drawn
+    from eddy_bench.shards import Shard
     from eddy_bench.store import RunFolder
 
 
-def run_suite(source: str | None, flags: dict[str, Any], out: Path | None, allow_code: bool, dry_run: bool) -> int:
+@dataclass(frozen=True)
+class RunOptions:
+    """How a suite is run, which its results do not depend on.
+
+    executor: `local` or `ray`. address: of a Ray cluster to join, `auto` or HOST:PORT; none starts one here. workers: how many; None is one per GPU, or
+    one per `cpus_per_worker`. shard: draw this share only. verify: hash every image of finished groups.
+    """
+
+    executor: str = "local"
+    address: str | None = None
+    workers: int | None = None
+    cpus_per_worker: int = 1
+    shard: Shard | None = None
+    verify: bool = False
+
+    def workers_text(self) -> str:
+        """For the progress bar."""
+        return "Ray" if self.workers is None else f"{self.workers} Ray workers"
+
+
+@contextmanager
+def open_executor(plan: Plan, options: RunOptions) -> Iterator[Executor | None]:
+    """The executor that was asked for; None is this process."""
+    if options.executor == "local":
+        yield None
+        return
+    from eddy_bench.ray_executor import ray_executor
+
+    with ray_executor(plan, options.address, options.workers, options.cpus_per_worker) as executor:
+        yield executor
+
+
+def out_of_shard(path: Path) -> Path:
+    """The run folder that a share's folder belongs to."""
+    return path.with_name(re.sub(r"-shard-\d+-of-\d+$", "", path.name))
+
+
+def run_suite(source: str | None, flags: dict[str, Any], out: Path | None, allow_code: bool, dry_run: bool, options: RunOptions) -> int:
     """`eddy-bench run`. Returns the exit code: 2 when a group could not be drawn."""
+    if options.executor not in ("local", "ray"):
+        raise ParameterError(f"Expected --executor local or ray, got {options.executor!r}.")
+    if options.executor == "local" and (options.address or options.workers):
+        raise ParameterError("--address and --workers are of a cluster. Add --executor ray.")
     if "model" in flags and "scheduler" not in flags and source is None:
         flags = {**flags, "scheduler": "default"}  # another model keeps its own solver
     if str(flags.get("model", "")).startswith("exact:") and source is None:
         flags = {"guidance_scale": 1.0, **flags}  # an exact score has no guidance
     suite = load_suite(source, flags, allow_code)
     path = out or Path("results") / suite.name
+    if options.shard:
+        path = path.with_name(f"{path.name}-shard-{options.shard.first + 1}-of-{options.shard.count}")
     _check_early(suite, path)
     warnings.filterwarnings("ignore")  # of libraries; ours are printed
     from eddy_bench.equal_cost import open_best_of, settle_best_of
     from eddy_bench.plan import make_plan, open_model, run_settings
-    from eddy_bench.runner import (
-        draw_missing,
-        draw_reference,
-        find_missing,
-        open_folder,
-        read_measured,
-        record_plan,
-    )
+    from eddy_bench.runner import open_folder, read_measured
 
     say = console(stderr=True)
     model = open_model(suite)
@@ -58,30 +101,48 @@ def run_suite(source: str | None, flags: dict[str, Any], out: Path | None, allow
     suite, measured = settle_best_of(suite, model, measured)
     plan = make_plan(suite, model)
     folder = open_folder(settings, path)
-    missing, notes = find_missing(plan, folder)
+    with locked(folder.path):
+        done = _draw(plan, model, folder, measured, options)
+        if (done.drawn or done.kept) and options.shard is None:
+            _score_if_needed(folder, suite.metrics, suite.reference, suite.weights)
+    if options.shard is not None:
+        say.print(escape(f"Drawn into {path}. When every share is: eddy-bench merge {out_of_shard(path)} {out_of_shard(path)}-shard-*"))
+    return 2 if done.failures else 0
+
+
+def _draw(plan: Plan, model: Model, folder: RunFolder, measured: list[dict[str, Any]], options: RunOptions) -> Drawn:
+    """Draw what is missing, and say what happened."""
+    from eddy_bench.plan import batch_size
+    from eddy_bench.runner import draw_missing, draw_reference, jobs_of, missing_of, record_plan
+
+    say, shard = console(stderr=True), options.shard
+    mine = shard.of(jobs_of(plan.groups, batch_size(plan.suite, model))) if shard else list(plan.groups)
+    missing, notes = missing_of(mine, folder, options.verify)
     record_plan(plan, folder, measured)
     notes += [
         f"best-of-m takes m = {spec.parameters['m']}, all that it draws: no other method takes longer than iid"
-        for spec in suite.methods
-        if spec.name == "best-of-m" and str(spec.parameters.get("m")) == str(suite.particles)
+        for spec in plan.suite.methods
+        if spec.name == "best-of-m" and str(spec.parameters.get("m")) == str(plan.suite.particles)
     ]
     for note in notes:
         say.print(f"[yellow]Note:[/] {escape(note)}")
     start = time.perf_counter()
-    with progress_bar("Drawing", len(missing)) as advance:
-        done = draw_missing(plan, model, folder, missing, advance)
+    with open_executor(plan, options) as executor:
+        with progress_bar(f"Drawing on {options.workers_text()}" if executor else "Drawing", len(missing)) as advance:
+            done = draw_missing(plan, model, folder, missing, advance, executor=executor)
+        done.kept = len(mine) - len(missing)
         if any(planned.label == "iid" for planned in plan.methods) and not any(group.label == "iid" for group, _ in done.failures):
-            draw_reference(plan, model, folder, lambda count, label: None)
+            draw_reference(plan, model, folder, lambda count, label: None, executor, shard)
     for note in done.warnings[:5]:
         say.print(f"[yellow]Warning:[/] {escape(note)}")
     if len(done.warnings) > 5:
-        say.print(f"[yellow]Warning:[/] {len(done.warnings) - 5} more prompts use words that the model does not know.")
-    _say_drawn(done, len(plan.groups), time.perf_counter() - start)
+        say.print(f"[yellow]Warning:[/] {len(done.warnings) - 5} more of this kind.")
+    _say_drawn(done, len(mine), time.perf_counter() - start)
     for group, reason in done.failures[:20]:
         say.print(f"[red]Failed:[/] {escape(str(group.place))}: {escape(reason)}")
-    if done.drawn or done.kept:
-        _score_if_needed(folder, suite.metrics, suite.reference, suite.weights)
-    return 2 if done.failures else 0
+    if len(done.failures) > 20:
+        say.print(f"[red]Failed:[/] {len(done.failures) - 20} more; all are in {escape(str(folder.path / 'failed'))}.")
+    return done
 
 
 def _without_features(suite: Suite, say: Console) -> Suite:
@@ -168,8 +229,24 @@ def score_run(path: Path, metrics: Sequence[str] | None, reference: str | None, 
     for text in metrics or []:
         parse_metric(text)
     folder = RunFolder.existing(path)
-    _score(folder, metrics, reference, weights)
-    folder.write_manifest({key: value for key, value in folder.read_manifest().items() if key != "scored"})
+    with locked(folder.path):
+        _score(folder, metrics, reference, weights)
+        folder.write_manifest({key: value for key, value in folder.read_manifest().items() if key != "scored"})
+
+
+def merge_shards(target: Path, sources: Sequence[Path]) -> None:
+    """`eddy-bench merge`: the groups of shares in one folder, scored."""
+    warnings.filterwarnings("ignore")
+    from eddy_bench.merge import merge
+    from eddy_bench.store import RunFolder
+
+    with growing_bar("Merging") as progress:
+        copied, kept = merge(target, sources, progress)
+    console(stderr=True).print(escape(f"{target}: {copied} groups copied, {kept} were there."))
+    folder = RunFolder.existing(target)
+    suite = folder.read_run()["suite"]
+    with locked(target):
+        _score_if_needed(folder, suite.get("metrics"), suite.get("reference"), suite.get("weights"))
 
 
 def _score(folder: RunFolder, metrics: Sequence[str] | None, reference: str | None, weights: str | None) -> bool:

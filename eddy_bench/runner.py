@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from eddy_bench.errors import EddyError, ModelError, StoreError, brief
+from eddy_bench.jobs import REFERENCE, Executor, InProcess, Job, draw_job, out_of_memory
 from eddy_bench.manifest import manifest
-from eddy_bench.methods.base import Method
 from eddy_bench.models.base import Model
 from eddy_bench.plan import Plan, batch_size, call_arguments
+from eddy_bench.shards import Shard
 from eddy_bench.store import Group, RunFolder, group_key
-from eddy_bench.suite import Suite
-
-REFERENCE = "reference"
 
 
 @dataclass
@@ -62,15 +58,27 @@ def record_plan(plan: Plan, folder: RunFolder, measured: list[dict[str, Any]] | 
     folder.write_manifest({**folder.read_manifest(), **manifest(plan.settings["weights_fingerprint"], plan.prompts)})
 
 
-def find_missing(plan: Plan, folder: RunFolder) -> tuple[list[Group], list[str]]:
+def find_missing(plan: Plan, folder: RunFolder, verify: bool = False) -> tuple[list[Group], list[str]]:
     """Groups that are not finished, and what was moved aside to draw them again.
+
+    Args:
+        verify: read every group and hash its images, where otherwise the index and the files' sizes are taken.
 
     Raises:
         StoreError: a finished group holds another prompt or other parameters under the same name.
 
     """
-    missing, said = [], []
-    for group in plan.groups:
+    return missing_of(plan.groups, folder, verify)
+
+
+def missing_of(groups: Sequence[Group], folder: RunFolder, verify: bool) -> tuple[list[Group], list[str]]:
+    """`find_missing` for any groups of a folder."""
+    missing, said, learnt = [], [], []
+    known, samples = folder.index.read(), str(folder.samples)
+    for group in groups:
+        entry = None if verify else known.get(group.place.as_posix())
+        if entry is not None and entry.key == group.key and entry.is_whole(samples):
+            continue
         try:
             found = folder.load(group.place)
             if found is not None:
@@ -85,87 +93,55 @@ def find_missing(plan: Plan, folder: RunFolder) -> tuple[list[Group], list[str]]
             same = found.group.prompt == group.prompt
             what = "other parameters or another version of the method" if same else f"the prompt {found.group.prompt[:60]!r}"
             raise StoreError(f"{found.folder} was drawn with {what}. Give another --out, or remove {folder.samples / group.label}.")
+        else:
+            learnt.append(folder.entry(group, found.files))
+    folder.index.add(entry for entry in learnt if known.get(entry.place) != entry)
     return missing, said
 
 
-def batches(groups: list[Group], size: int) -> Iterator[list[Group]]:
+def jobs_of(groups: Sequence[Group], size: int) -> list[Job]:
     """Groups of one method at a time, at most `size` together."""
-    start = 0
-    while start < len(groups):
-        stop = start
-        while stop < len(groups) and stop - start < size and groups[stop].label == groups[start].label:
-            stop += 1
-        yield groups[start:stop]
-        start = stop
+    found = []
+    for _, run in itertools.groupby(groups, key=lambda group: group.label):
+        same = tuple(run)
+        found += [Job(same[start : start + size], size) for start in range(0, len(same), size)]
+    return found
 
 
 def draw_missing(
-    plan: Plan, model: Model, folder: RunFolder, missing: list[Group], advance: Callable[[int, str], None], warm_up: bool = True
+    plan: Plan,
+    model: Model,
+    folder: RunFolder,
+    missing: Sequence[Group],
+    advance: Callable[[int, str], None],
+    warm_up: bool = True,
+    executor: Executor | None = None,
 ) -> Drawn:
     """Draw groups and write each as soon as its batch is done; a failure is recorded and the rest goes on.
 
     Args:
         advance: called with the number of groups done and the method at work. warm_up: draw two steps outside the clock first.
+        executor: what draws; this process by default.
 
     """
     done = Drawn(kept=len(plan.groups) - len(missing))
     for text in dict.fromkeys(group.prompt for group in missing):
         if warning := model.check_prompt(text):
             done.warnings.append(f"prompt {text[:60]!r}: {warning}")
-    methods = {planned.label: planned.method for planned in plan.methods}
     folder.clear_partial()
-    if missing and warm_up:
+    if missing and warm_up and executor is None:
         _warm_up(plan, model, missing[0])
-    left, size = list(missing), batch_size(plan.suite, model)
-    while left:
-        batch = next(batches(left, size))
-        try:
-            images, cost = draw_batch(plan.suite, model, methods[batch[0].label], batch, size)
-        except StoreError:
-            raise
-        except Exception as error:
-            if size > 1 and plan.suite.batch_prompts == "auto" and out_of_memory(error):
-                size = max(1, size // 2)
-                free_memory()
-                done.warnings.append(f"out of memory: {size} prompts share a forward pass from here on")
-                continue
-            _record_failure(folder, batch, error, done)
+    methods = {planned.label: planned.method for planned in plan.methods}
+    running = executor or InProcess(lambda job: draw_job(plan.suite, model, methods[job.groups[0].label], job))
+    for outcome in running.run(jobs_of(missing, batch_size(plan.suite, model)), done.warnings):
+        if outcome.images is None:
+            folder.write_failure(outcome.group, outcome.reason)
+            done.failures.append((outcome.group, outcome.reason))
         else:
-            for group, drawn in zip(batch, images, strict=False):
-                folder.write_group(group, drawn, cost, {"rows": size * plan.suite.particles})
-                done.drawn += 1
-        left = left[len(batch) :]
-        advance(len(batch), batch[0].label)
+            folder.write_group(outcome.group, outcome.images, outcome.cost, {"rows": outcome.rows})
+            done.drawn += 1
+        advance(1, outcome.group.label)
     return done
-
-
-def _record_failure(folder: RunFolder, batch: list[Group], error: Exception, done: Drawn) -> None:
-    """Note why a batch could not be drawn; a method or a model may raise anything, and the rest of the run goes on."""
-    reason = str(error) if isinstance(error, EddyError) else f"{type(error).__name__}: {brief(error)}"
-    if out_of_memory(error):
-        reason += " Take fewer prompts at once: --batch-prompts auto."
-    for group in batch:
-        folder.write_failure(group, reason)
-        done.failures.append((group, reason))
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out, on a GPU or on the CPU."""
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
-
-
-def free_memory() -> None:
-    """Give back what a failed batch held."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-
-
-def draw_batch(suite: Suite, model: Model, method: Method, batch: list[Group], size: int) -> tuple[list[list[Any]], Any]:
-    """One forward batch, padded to `size` prompts with its last one so that the arithmetic does not depend on how many are missing."""
-    padded = batch + [batch[-1]] * (size - len(batch))
-    prompts, seeds = [group.prompt for group in padded], [group.seed for group in padded]
-    return model.draw(prompts, seeds, batch[0].particles, method, call_arguments(suite, model, len(padded)))
 
 
 def _warm_up(plan: Plan, model: Model, group: Group) -> None:
@@ -189,7 +165,14 @@ def _warm_up(plan: Plan, model: Model, group: Group) -> None:
         raise ModelError(f"{suite.model} cannot draw with these settings: {type(error).__name__}: {brief(error)}{hint}") from None
 
 
-def draw_reference(plan: Plan, model: Model, folder: RunFolder, advance: Callable[[int, str], None]) -> int:
+def draw_reference(
+    plan: Plan,
+    model: Model,
+    folder: RunFolder,
+    advance: Callable[[int, str], None],
+    executor: Executor | None = None,
+    shard: Shard | None = None,
+) -> int:
     """The disjoint i.i.d. set for drift: one image per (prompt, seed), from seeds that no method uses. Returns how many were drawn."""
     from eddy_bench.methods.iid import Iid
 
@@ -199,30 +182,11 @@ def draw_reference(plan: Plan, model: Model, folder: RunFolder, advance: Callabl
         Group("iid", REFERENCE, "", "", prompt.id, prompt.text, seed, 1, group_key(**plan.settings, use=REFERENCE, prompt=prompt.text, seed=seed))
         for prompt in plan.prompts.prompts for seed in range(suite.seeds)
     ]  # fmt: skip
-    missing = []
-    for group in wanted:
-        try:
-            found = store.load(group.place)
-        except StoreError:
-            store.set_aside(group.place)
-            found = None
-        if found is None:
-            missing.append(group)
-    left = list(missing)
-    while left:
-        batch = left[:size]
-        padded = batch + [batch[-1]] * (size - len(batch))
-        seeds = [-1 - group.seed for group in padded]
-        try:
-            images, cost = model.draw([group.prompt for group in padded], seeds, 1, Iid(), call_arguments(suite, model, len(padded)))
-        except Exception as error:
-            if size > 1 and suite.batch_prompts == "auto" and out_of_memory(error):
-                size = size // 2
-                free_memory()
-                continue
-            raise ModelError(f"The reference set for drift cannot be drawn: {brief(error)}") from None
-        for group, drawn in zip(batch, images, strict=False):
-            store.write_group(group, drawn, cost, {})
-        left = left[len(batch) :]
-        advance(len(batch), REFERENCE)
+    missing, _ = missing_of(shard.of(jobs_of(wanted, size)) if shard else wanted, store, False)
+    running = executor or InProcess(lambda job: draw_job(suite, model, Iid(), job))
+    for outcome in running.run(jobs_of(missing, size), []):
+        if outcome.images is None:
+            raise ModelError(f"The reference set for drift cannot be drawn: {outcome.reason}")
+        store.write_group(outcome.group, outcome.images, outcome.cost, {})
+        advance(1, REFERENCE)
     return len(missing)

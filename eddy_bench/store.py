@@ -9,7 +9,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,21 +18,13 @@ import yaml
 from PIL import Image
 
 from eddy_bench.errors import StoreError
+from eddy_bench.index import Entry, Index
 
 FORMAT = 1  # of what a group's key covers; changes when the same inputs give other images
 SETTINGS = (
-    "model",
-    "revision",
-    "variant",
-    "weights_fingerprint",
-    "scheduler",
-    "steps",
-    "guidance_scale",
-    "negative_prompt",
-    "particles",
-    "size",
-    "dtype",
-)
+    "model", "revision", "variant", "weights_fingerprint", "scheduler", "steps", "guidance_scale", "negative_prompt", "particles", "size", "dtype",
+)  # fmt: skip
+OURS = (".lock", "samples", "partial")  # of a run that ended before its first group
 OPTIONAL = ("timesteps", "guide", "decoder")  # settings that are only there where they are not the default
 
 
@@ -99,6 +91,15 @@ def group_key(**parts: Any) -> str:
     return hashlib.sha256(json.dumps({"format": FORMAT, **parts}, sort_keys=True, default=str).encode()).hexdigest()
 
 
+def png_bytes(image: Image.Image | bytes) -> bytes:
+    """An image as PNG; bytes are PNG already."""
+    if isinstance(image, bytes):
+        return image
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
 def write_text(path: Path, text: str) -> None:
     """Replace a file in one step.
 
@@ -128,6 +129,11 @@ class RunFolder:
         self.path = path
         self.samples = path / "samples"
 
+    @property
+    def index(self) -> Index:
+        """The log of finished groups."""
+        return Index(self.path / f"{self.samples.name}.jsonl")
+
     def reference(self) -> RunFolder:
         """The same folder with the disjoint i.i.d. set for drift in the place of the samples."""
         folder = RunFolder(self.path)
@@ -149,7 +155,7 @@ class RunFolder:
             raise StoreError(f"Expected a folder at {path}, found a file. Give another --out.")
         if (path / "run.yaml").is_file():
             folder._check_settings(settings)
-        elif path.is_dir() and any(path.iterdir()):
+        elif path.is_dir() and any(child.name not in OURS or (child.is_dir() and any(child.iterdir())) for child in path.iterdir()):
             raise StoreError(f"{path} holds files that are not of a run; they are left alone. Give another --out.")
         try:
             folder.samples.mkdir(parents=True, exist_ok=True)
@@ -219,11 +225,13 @@ class RunFolder:
     def set_aside(self, place: Path) -> Path:
         """Move a broken group out of `samples/`."""
         target = self.path / "broken" / f"{'-'.join(place.parts)}-{time.time_ns()}"
+        while target.exists():  # a clock that stands still or goes back
+            target = target.with_name(f"{target.name}-again")
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(self.samples / place, target)
         return target
 
-    def write_group(self, group: Group, images: list[Image.Image], cost: Any, details: dict[str, Any]) -> FinishedGroup:
+    def write_group(self, group: Group, images: Sequence[Image.Image | bytes], cost: Any, details: dict[str, Any]) -> FinishedGroup:
         """Write a group whole: files, then group.json, then one rename into place.
 
         Raises:
@@ -240,20 +248,25 @@ class RunFolder:
         try:
             files = {}
             for k, image in enumerate(images):
-                buffer = io.BytesIO()
-                image.save(buffer, "PNG")
-                (folder / f"{k}.png").write_bytes(buffer.getvalue())
-                files[f"{k}.png"] = {"size": buffer.tell(), "sha256": hashlib.sha256(buffer.getvalue()).hexdigest()}
-            data = {"group": asdict(group), "cost": asdict(cost), "files": files, **details}
+                content = png_bytes(image)
+                (folder / f"{k}.png").write_bytes(content)
+                files[f"{k}.png"] = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+            data = {"group": asdict(group), "cost": cost if isinstance(cost, dict) else asdict(cost), "files": files, **details}
             (folder / "group.json").write_text(json.dumps(data, indent=1, ensure_ascii=False), encoding="utf-8")
             folder.chmod(0o755)
             final.parent.mkdir(parents=True, exist_ok=True)
             os.replace(folder, final)
+            self.index.add([self.entry(group, files)])
         except OSError as error:
             shutil.rmtree(folder, ignore_errors=True)
             raise StoreError(f"{final} cannot be written: {error.strerror}. Finished groups are kept; run again to go on.") from None
         self.failure_path(group).unlink(missing_ok=True)
         return FinishedGroup(group, final, data["cost"], files)
+
+    def entry(self, group: Group, files: dict[str, dict[str, Any]]) -> Entry:
+        """A finished group's line in the index."""
+        sizes = {name: int(info["size"]) for name, info in files.items()}
+        return Entry(group.place.as_posix(), group.key, {**sizes, "group.json": (self.samples / group.place / "group.json").stat().st_size})
 
     def failure_path(self, group: Group) -> Path:
         """Where a group's failure is recorded."""

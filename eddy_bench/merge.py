@@ -1,0 +1,71 @@
+"""Shares of a run, drawn apart, put together."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from eddy_bench.errors import StoreError
+from eddy_bench.lock import locked
+from eddy_bench.store import FinishedGroup, RunFolder
+
+Advance = Callable[[int, str], None]
+
+
+def merge(
+    target: Path, sources: Sequence[Path], progress: Callable[[int], Advance] = lambda total: lambda count, label: None
+) -> tuple[int, int]:
+    """Copy the finished groups of run folders into another one; every image is checked against its hash on the way.
+
+    Returns:
+        (groups copied, groups that were there).
+
+    Raises:
+        StoreError: a source is no run folder or holds other settings or prompts, or a group is there with other images.
+
+    """
+    folders = [RunFolder.existing(path) for path in sources]
+    if any(path.resolve() == target.resolve() for path in sources):
+        raise StoreError(f"{target} is among the folders that are to be merged into it. Leave it out.")
+    runs = [folder.read_run() for folder in folders]
+    for folder, run in zip(folders[1:], runs[1:], strict=True):
+        if run.get("prompt_digest") != runs[0].get("prompt_digest"):
+            raise StoreError(f"{folder.path} was drawn with other prompts than {folders[0].path}. Merge shares of one run.")
+        if different := [name for name in run["settings"] if run["settings"][name] != runs[0]["settings"].get(name)]:
+            raise StoreError(f"{folder.path} was drawn with another {different[0]} than {folders[0].path}. Merge shares of one run.")
+    store = RunFolder.prepare(target, runs[0]["settings"])
+    with locked(target):
+        earlier = [store.read_run()] if (target / "run.yaml").is_file() else []
+        methods = dict.fromkeys(text for run in [*earlier, *runs] for text in run["suite"].get("methods", []))
+        measured = next((run["best_of_m"] for run in [*earlier, *runs] if "best_of_m" in run), None)
+        kept = {"best_of_m": measured} if measured else {}
+        store.write_run({**runs[0], "suite": {**runs[0]["suite"], "methods": list(methods)}, **kept})
+        store.write_manifest({**store.read_manifest(), **folders[0].read_manifest(), "scored": None})
+        return _copy(store, folders, progress)
+
+
+def _copy(store: RunFolder, folders: Sequence[RunFolder], progress: Callable[[int], Advance]) -> tuple[int, int]:
+    pairs = [(view(store), view(folder)) for folder in folders for view in (lambda one: one, RunFolder.reference)]
+    broken: list[str] = []
+    groups = [(to, group) for to, source in pairs for group in source.finished(broken=broken)]
+    if broken:
+        raise StoreError(f"{broken[0]} ({len(broken)} groups are broken). Run that share again, then merge.")
+    advance, copied = progress(len(groups)), 0
+    for to, group in groups:
+        copied += _copy_group(to, group)
+        advance(1, group.group.label)
+    return copied, len(groups) - copied
+
+
+def _copy_group(store: RunFolder, found: FinishedGroup) -> bool:
+    """Whether it had to be copied."""
+    there = store.load(found.group.place)
+    if there is not None:
+        if there.group.key != found.group.key or there.files != found.files:
+            raise StoreError(f"{there.folder} and {found.folder} hold different images of one group. Remove one of them.")
+        return False
+    data = json.loads((found.folder / "group.json").read_text(encoding="utf-8"))
+    details = {name: value for name, value in data.items() if name not in ("group", "cost", "files")}
+    store.write_group(found.group, found.contents(), found.cost, details)
+    return True
