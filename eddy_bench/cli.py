@@ -10,6 +10,8 @@ import typer
 
 from eddy_bench import __version__
 from eddy_bench.errors import EddyError, ParameterError
+from eddy_bench.interrupt import CODE as INTERRUPTED
+from eddy_bench.interrupt import interruptible, say_interrupted
 
 app = typer.Typer(
     name="eddy-bench",
@@ -20,7 +22,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-INTERRUPTED = 130
 
 
 def _show_version(wanted: bool) -> None:
@@ -257,6 +258,11 @@ def fail(message: str) -> NoReturn:
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line; every expected problem is one line and exit code 2."""
+    with interruptible():
+        _main(arguments)
+
+
+def _main(arguments: list[str] | None) -> NoReturn:
     try:
         code: Any = app(args=arguments, prog_name="eddy-bench", standalone_mode=False)
     except EddyError as error:
@@ -275,7 +281,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
             sys.exit(0)
         fail(f"{text}. See eddy-bench --help.")
     if code == INTERRUPTED:
-        print("Interrupted. What is finished is kept; the same command goes on from there.", file=sys.stderr)
+        say_interrupted()
     sys.exit(code if isinstance(code, int) else 0)
 
 

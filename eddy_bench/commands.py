@@ -213,8 +213,10 @@ def _score_if_needed(folder: RunFolder, metrics: Sequence[str] | None, reference
     if manifest.get("scored") == state and (folder.path / "scores.csv").is_file() and (folder.path / "summary.csv").is_file():
         import pandas as pd
 
+        from eddy_bench.score_files import unescaped
+
         console(stderr=True).print("Nothing to score: scores.csv is up to date.")
-        print_summary(pd.read_csv(folder.path / "summary.csv"), folder, [], list(metrics or ()))
+        print_summary(unescaped(pd.read_csv(folder.path / "summary.csv")), folder, [], list(metrics or ()))
         return
     done = _score(folder, metrics, reference, weights)
     folder.write_manifest({**folder.read_manifest(), "scored": state if done else None})

@@ -47,7 +47,7 @@ class Scorer:
         label = groups[0].group.label if groups else "none"
         path = self.folder.path / "features" / f"{file_name(name)}-{extractor.digest}" / f"{label}.npz"
         if (name, label) not in self.kept:
-            self.kept[name, label] = read_features(path)
+            self.kept = {(name, label): read_features(path)}  # of one method at a time: runs may be large
         known = self.kept[name, label]
         new = [group for group in groups if group.group.key not in known]
         for start in range(0, len(new), 16):

@@ -27,14 +27,11 @@ from eddy_bench.models.attributes import parse
 from eddy_bench.models.backbones import same_network
 from eddy_bench.models.images import image_tensor
 from eddy_bench.pooled import GARMENTS, drift_rows, load_reference, pooled_rows, reference_groups, score_row
+from eddy_bench.score_files import by_method, compact, escaped, write_scores
 from eddy_bench.store import FinishedGroup, Group, RunFolder, write_text
 from eddy_bench.summary import summarise
 
 Progress = Callable[[int], Advance]
-COLUMNS = [
-    "model", "method", "params", "scheduler", "steps", "guidance_scale", "particles", "prompt_id", "prompt", "seed", "metric", "extractor",
-    "value", "higher_is_better", "signature",
-]  # fmt: skip
 EMBEDDED_METRICS = ("vendi", "pdist", "mss", "attributes", "clip", "align", "fd", "kid", "precision", "recall", "drift")
 KDE_METRICS = tuple(name for name in EMBEDDED_METRICS if name != "align")  # it follows the class of a prompt alone
 POINT_METRICS = ("vendi", "pdist", "mss")  # of the pictures of points
@@ -126,10 +123,13 @@ def score_folder(
     units = count * len({request.extractor for request in requests}) + len(drifting) * len(reference_groups(folder))
     advance = progress(units)
     scorer = Scorer(folder, Path(weights) if weights else None, advance)
-    rows, warnings = [_cost_rows(groups, settings) for groups in by_label.values()], []
+    rows, warnings = [compact(_cost_rows(groups, settings)) for groups in by_label.values()], []
     for request in requests:
         try:
-            rows.append(marked(_score(scorer, request, by_label, settings, real), request.extractor, settings))
+            rows.append(compact(marked(_score(scorer, request, by_label, settings, real), request.extractor, settings)))
+        except StoreError:  # an image was changed after it was drawn
+            folder.index.forget()
+            raise
         except EddyError as error:
             if request.explicit:
                 raise
@@ -140,13 +140,11 @@ def score_folder(
     if len({len(groups) for groups in by_label.values()}) > 1:
         counts = ", ".join(f"{label} {len(groups)}" for label, groups in by_label.items())
         warnings.append(f"the methods have different numbers of groups ({counts}): their means are over different prompts")
-    flat = [row for part in rows for row in part]
-    scores = pd.DataFrame(flat, columns=[*COLUMNS, "label"]).sort_values(
-        ["label"], kind="stable", key=lambda c: c.map(list(by_label).index)
-    )
-    write_text(folder.path / "scores.csv", scores[COLUMNS].to_csv(index=False, lineterminator="\n"))
-    summary = summarise(scores, by_label)
-    write_text(folder.path / "summary.csv", summary.to_csv(index=False, lineterminator="\n"))
+    if broken:
+        folder.index.forget()  # so that the next run looks at every group
+    write_scores(folder.path, rows, list(by_label))
+    summary = summarise(by_method(rows, list(by_label)), by_label)
+    write_text(folder.path / "summary.csv", escaped(summary).to_csv(index=False, lineterminator="\n"))
     return Scores(summary, warnings, [request.column for request in requests], list(by_label), any("skipped" in note for note in warnings))
 
 

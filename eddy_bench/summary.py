@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import pandas as pd
@@ -11,13 +12,13 @@ from eddy_bench.statistics import mean_interval
 from eddy_bench.store import FinishedGroup
 
 
-def summarise(scores: pd.DataFrame, by_label: dict[str, list[FinishedGroup]]) -> pd.DataFrame:
+def summarise(by_method: Iterable[tuple[str, pd.DataFrame]], by_label: dict[str, list[FinishedGroup]]) -> pd.DataFrame:
     """One row per (method, params): means over prompts with 95% intervals, pooled metrics, mean costs."""
-    order = scores["signature"].str.extract(r"^vendi\|q=([\d.]+)\|", expand=False)
-    suffix = order.map(lambda q: f"-q{q}" if isinstance(q, str) and q != "1" else "", na_action=None)
-    columns = scores["metric"] + suffix + scores["extractor"].map(lambda name: f"[{name}]" if name else "")
     lines = []
-    for label, part in scores.assign(column=columns).groupby("label", sort=False):
+    for label, rows in by_method:
+        order = rows["signature"].astype(str).str.extract(r"^vendi\|q=([^|]+)\|", expand=False)
+        suffix = order.map(lambda q: f"-q{q}" if isinstance(q, str) and q != "1" else "", na_action=None)
+        part = rows.assign(column=rows["metric"].astype(str) + suffix + rows["extractor"].map(lambda name: f"[{name}]" if name else ""))
         groups = by_label[str(label)]
         first = groups[0].group
         line: dict[str, Any] = {

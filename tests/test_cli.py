@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from eddy_bench.score_files import unescape_cell
 from tests.conftest import Result
 from tests.tiny import tiny_folder
 
@@ -127,7 +128,10 @@ def test_strange_prompts_are_drawn(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "p.yaml").write_text(json.dumps(texts))
     done = cli(*quick(tmp_path / "r", "--method", "iid", "--prompts", str(tmp_path / "p.yaml"), "--limit", "9"))
     assert done.code == 0, done.err
-    assert set(pd.read_csv(tmp_path / "r/scores.csv")["prompt"].dropna()) == set(texts)
+    cells = set(pd.read_csv(tmp_path / "r/scores.csv")["prompt"].dropna())
+    assert cells == {*texts[:-1], "'=1+1"}, "what a spreadsheet would run is text"
+    assert set(map(unescape_cell, cells)) == set(texts)
+    assert set(pd.read_parquet(tmp_path / "r/scores.parquet")["prompt"]) >= set(texts)
 
 
 def test_scoring_alone(cli: Cli, tmp_path: Path) -> None:

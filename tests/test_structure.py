@@ -14,7 +14,7 @@ import eddy_bench
 ROOT = Path(eddy_bench.__file__).parent
 ORDER = [
     {"errors"},
-    {"files"},
+    {"files", "interrupt"},
     {"prompt_data"},
     {"registry", "prompts", "suite", "kernels", "statistics"},
     {"distances"},
@@ -22,6 +22,7 @@ ORDER = [
     {"methods", "models", "metrics"},
     {"index", "lock"},
     {"store", "manifest"},
+    {"score_files"},
     {"summary", "embedding", "grids"},
     {"pooled"},
     {"plan"},

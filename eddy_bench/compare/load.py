@@ -11,6 +11,7 @@ import pandas as pd
 
 from eddy_bench.errors import CompareError
 from eddy_bench.metrics.base import COSTS, METRICS
+from eddy_bench.score_files import unescaped
 from eddy_bench.store import SETTINGS as RUN_SETTINGS
 from eddy_bench.store import RunFolder
 
@@ -97,6 +98,7 @@ def _read(source: Path) -> pd.DataFrame:
         raise CompareError(f"{path} has no column {missing[0]!r}: expected those of scores.csv. Score the run again.")
     if frame.empty:
         raise CompareError(f"{path} has no rows. Score the run again.")
+    frame = unescaped(frame)
     values: pd.Series[float] = pd.to_numeric(frame["value"], errors="coerce")
     wrong = (values.isna() & ~frame["value"].str.strip().str.lower().isin(("", "nan"))) | values.abs().eq(np.inf)
     if wrong.any():

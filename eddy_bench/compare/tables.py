@@ -15,6 +15,7 @@ from rich.table import Table
 
 from eddy_bench.compare.gate import PASS, TOO_FEW, WORDS, Outcome
 from eddy_bench.compare.paired import Difference
+from eddy_bench.score_files import escaped
 
 HEADER = ("metric", "method", "prompts", "baseline", "difference", "95% interval", "effect", "p", "wins", "detectable", "note")
 
@@ -88,7 +89,7 @@ def markdown_rows(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def as_csv(found: Sequence[Difference]) -> str:
     """One line per method and metric."""
-    text: str = pd.DataFrame([_record(one) for one in found]).to_csv(index=False, lineterminator="\n")
+    text: str = escaped(pd.DataFrame([_record(one) for one in found])).to_csv(index=False, lineterminator="\n")
     return text
 
 

@@ -1,0 +1,102 @@
+"""scores.csv, scores.parquet and summary.csv: written method by method, with cells that no spreadsheet runs."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from eddy_bench.errors import StoreError
+
+COLUMNS = [
+    "model", "method", "params", "scheduler", "steps", "guidance_scale", "particles", "prompt_id", "prompt", "seed", "metric", "extractor",
+    "value", "higher_is_better", "signature",
+]  # fmt: skip
+TEXTS = ("model", "method", "params", "scheduler", "prompt_id", "prompt", "metric", "extractor", "signature")
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
+
+
+def escape_cell(text: str) -> str:
+    """Text with an apostrophe before what a spreadsheet would take for a formula.
+
+    >>> escape_cell("=1+1"), escape_cell("a dress"), unescape_cell(escape_cell("'quoted'"))
+    ("'=1+1", 'a dress', "'quoted'")
+    """
+    return f"'{text}" if text.startswith(FORMULA) else text
+
+
+def unescape_cell(text: str) -> str:
+    """What `escape_cell` was given."""
+    return text[1:] if text.startswith("'") and text[1:].startswith(FORMULA) else text
+
+
+def escaped(frame: pd.DataFrame) -> pd.DataFrame:
+    """A table whose text columns a spreadsheet shows as they are."""
+    return _mapped(frame, escape_cell)
+
+
+def unescaped(frame: pd.DataFrame) -> pd.DataFrame:
+    """A table as it was before `escaped`."""
+    return _mapped(frame, unescape_cell)
+
+
+def _mapped(frame: pd.DataFrame, change: Any) -> pd.DataFrame:
+    columns = [name for name in (*TEXTS, "label") if name in frame]
+    return frame.assign(**{name: frame[name].map(lambda cell: change(cell) if isinstance(cell, str) else cell) for name in columns})
+
+
+def compact(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Rows as a table whose repeated texts are stored once."""
+    frame = pd.DataFrame(rows, columns=[*COLUMNS, "label"])
+    return frame.astype(dict.fromkeys([*TEXTS, "label"], "category"))
+
+
+def by_method(parts: Sequence[pd.DataFrame], labels: Sequence[str]) -> Iterator[tuple[str, pd.DataFrame]]:
+    """The rows of each method over all parts, one method at a time."""
+    for label in labels:
+        yield (
+            label,
+            pd.concat([part[part["label"] == label].astype(dict.fromkeys([*TEXTS, "label"], object)) for part in parts], ignore_index=True),
+        )
+
+
+def write_scores(folder: Path, parts: Sequence[pd.DataFrame], labels: Sequence[str]) -> None:
+    """Replace scores.csv and scores.parquet, each in one step.
+
+    Raises:
+        StoreError: the folder cannot be written.
+
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    names = [folder / "scores.csv", folder / "scores.parquet"]
+    temporary = []
+    try:
+        for path in names:
+            handle, name = tempfile.mkstemp(dir=folder, prefix=f".{path.name}-")
+            os.close(handle)
+            temporary.append(name)
+        writer = None
+        with open(temporary[0], "w", encoding="utf-8", newline="") as file:
+            for place, (_, rows) in enumerate(by_method(parts, labels)):
+                escaped(rows[COLUMNS]).to_csv(file, index=False, header=place == 0, lineterminator="\n")
+                table = pa.Table.from_pandas(
+                    rows[COLUMNS].astype({"seed": str, "steps": str, "particles": str, "guidance_scale": str}), preserve_index=False
+                )
+                writer = writer or pq.ParquetWriter(temporary[1], table.schema)
+                writer.write_table(table)
+        if writer is not None:
+            writer.close()
+        for name, path in zip(temporary, names, strict=True):
+            os.chmod(name, 0o644)
+            os.replace(name, path)
+    except OSError as error:
+        raise StoreError(f"{names[0]} cannot be written: {error.strerror}. The scores that were there are kept.") from None
+    finally:
+        for name in temporary:
+            Path(name).unlink(missing_ok=True)

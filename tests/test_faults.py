@@ -1,0 +1,357 @@
+"""Faults, each put in on purpose: what is finished is kept, what is not is drawn again, and the results are those of an undisturbed run."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from eddy_bench.errors import StoreError
+from eddy_bench.jobs import InProcess, Job, Outcome, OutOfMemory
+from eddy_bench.lock import locked
+from eddy_bench.merge import merge
+from eddy_bench.models.base import Cost
+from eddy_bench.runner import missing_of
+from eddy_bench.shards import parse_shard
+from eddy_bench.store import Group, RunFolder
+from tests.conftest import Result
+from tests.test_store import SETTINGS, group, images, made
+
+Cli = Callable[..., Result]
+RUN = (
+    "run",
+    "--limit",
+    "6",
+    "--steps",
+    "3",
+    "--batch-prompts",
+    "2",
+    "--particles",
+    "2",
+    "--metric",
+    "vendi",
+    "--method",
+    "iid",
+    "--method",
+    "pg",
+)
+
+
+def pictures(folder: Path) -> dict[str, str]:
+    """Hashes of all images of a run."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.glob("samples/**/*.png"))
+    }
+
+
+def scores(folder: Path) -> str:
+    """scores.csv, times and memory aside."""
+    table = pd.read_csv(folder / "scores.csv", dtype=str, keep_default_na=False)
+    return str(table[~table["metric"].isin(["seconds_per_image", "peak_memory_mb"])].to_csv(index=False))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("faults") / "whole"
+    done = subprocess.run([sys.executable, "-m", "eddy_bench.cli", *RUN, "--out", str(folder)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def start(folder: Path, *more: str, program: str = "from eddy_bench.cli import main; main()") -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", program, *RUN, *more, "--out", str(folder)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def wait_for(found: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    for _ in range(1200):
+        if found() or process.poll() is not None:
+            return
+        time.sleep(0.05)
+
+
+SLOW_SCORING = """
+import time, eddy_bench.metrics.diversity as d, eddy_bench.scoring as s
+inner = s.vendi
+def slow(*a, **k):
+    time.sleep(0.3); return inner(*a, **k)
+s.vendi = slow
+from eddy_bench.cli import main; main()
+"""
+STUCK_WRITE = """
+import os, time, eddy_bench.store as s
+inner = os.replace
+def replace(a, b):
+    if "samples" in str(b) and "p-3" in str(b) or len(list(__import__("pathlib").Path(str(b)).parent.parent.parent.glob("*/*/*/group.json"))) >= 3 and "samples" in str(b):
+        open(os.environ["STUCK"], "w").close(); time.sleep(60)
+    return inner(a, b)
+s.os.replace = replace
+from eddy_bench.cli import main; main()
+"""
+
+
+@pytest.mark.parametrize("moment", ["drawing", "writing", "scoring"])
+def test_sigkill(cli: Cli, tmp_path: Path, undisturbed: Path, moment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At any moment; the same command goes on and ends with the same images and scores."""
+    out, stuck = tmp_path / "run", tmp_path / "stuck"
+    monkeypatch.setenv("STUCK", str(stuck))
+    program = {"scoring": SLOW_SCORING, "writing": STUCK_WRITE}.get(moment, "from eddy_bench.cli import main; main()")
+    process = start(out, program=program)
+    found: dict[str, Callable[[], bool]] = {
+        "drawing": lambda: len(list(out.glob("samples/*/*/*/group.json"))) >= 2,
+        "writing": stuck.exists,
+        "scoring": lambda: len(list(out.glob("samples/*/*/*/group.json"))) == 12 and any(out.glob("features/*/*.npz")),
+    }
+    wait_for(found[moment], process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    finished = len(list(out.glob("samples/*/*/*/group.json")))
+    assert finished > 0
+    if moment == "writing":
+        assert any((out / "partial").iterdir()), "it was killed between writing and moving"
+    again = cli(*RUN, "--out", out)
+    assert again.code == 0, again.err
+    assert f"kept {finished}" in again.err or "Nothing to draw" in again.err
+    assert pictures(out) == pictures(undisturbed)
+    assert scores(out) == scores(undisturbed)
+    assert not (out / "partial").exists() or not any((out / "partial").iterdir())
+
+
+def test_ctrl_c_twice(tmp_path: Path) -> None:
+    process = start(tmp_path / "run", "--limit", "48", "--steps", "20")
+    wait_for(lambda: any(tmp_path.glob("run/samples/*/*/*/group.json")), process)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in said
+    assert "goes on from there" in said
+
+
+def test_a_damaged_group_is_drawn_again(cli: Cli, tmp_path: Path, undisturbed: Path) -> None:
+    out = tmp_path / "run"
+    assert cli(*RUN, "--out", out).code == 0
+    groups = sorted(out.glob("samples/iid/*/0"))
+    (groups[0] / "0.png").write_bytes((groups[0] / "0.png").read_bytes()[:50])
+    (groups[1] / "group.json").write_text((groups[1] / "group.json").read_text()[:100])
+    (groups[2] / "1.png").unlink()
+    again = cli(*RUN, "--out", out)
+    assert again.code == 0, again.err
+    assert "Drew 3 groups" in again.err
+    assert pictures(out) == pictures(undisturbed)
+    assert len(list((out / "broken").iterdir())) == 3, "nothing is thrown away"
+    changed = bytearray((groups[3] / "0.png").read_bytes())
+    changed[-20] ^= 1
+    (groups[3] / "0.png").write_bytes(changed)
+    assert "Nothing to draw" in cli(*RUN, "--out", out).err, "sizes alone do not show it"
+    verified = cli(*RUN, "--out", out, "--verify")
+    assert "was changed after it was drawn" in verified.err
+    assert pictures(out) == pictures(undisturbed)
+
+
+def test_a_changed_image_is_told_at_scoring_and_drawn_by_the_next_run(cli: Cli, tmp_path: Path, undisturbed: Path) -> None:
+    out = tmp_path / "run"
+    assert cli(*RUN, "--out", out).code == 0
+    path = next(out.glob("samples/pg/*/0")) / "0.png"
+    changed = bytearray(path.read_bytes())
+    changed[-20] ^= 1
+    path.write_bytes(changed)
+    for file in out.glob("features/*/*.npz"):
+        file.unlink()
+    found = cli("score", out, "--metric", "vendi")
+    assert (found.code, "was changed after it was drawn" in found.err) == (2, True)
+    assert "Drew 1 groups" in cli(*RUN, "--out", out).err
+    assert pictures(out) == pictures(undisturbed)
+
+
+def test_a_full_disk(cli: Cli, tmp_path: Path, undisturbed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, inner, written = tmp_path / "run", Path.write_bytes, [0]
+
+    def full(path: Path, data: bytes) -> int:
+        if path.suffix == ".png":
+            written[0] += 1
+            if written[0] > 7:
+                raise OSError(errno.ENOSPC, "No space left on device")
+        return inner(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    found = cli(*RUN, "--out", out)
+    assert found.code == 2
+    assert found.err.splitlines()[-1].startswith("Error:")
+    assert "No space left on device" in found.err
+    assert "Traceback" not in found.err
+    kept = pictures(out)
+    assert len(kept) == 6, "three whole groups"
+    monkeypatch.undo()
+    assert cli(*RUN, "--out", out).code == 0
+    assert pictures(out) == pictures(undisturbed)
+
+
+FAULTY = """
+from dataclasses import dataclass
+import torch
+from eddy_bench import Method
+@dataclass(frozen=True)
+class Faulty(Method):
+    kind: str = "raise"
+    def guidance(self, state):
+        found = torch.zeros_like(state.score)
+        for k, g in enumerate(state.generators):
+            if g.initial_seed() == {seed}:
+                if self.kind == "raise":
+                    raise RuntimeError("boom")
+                found[k] = float("nan")
+        return found
+"""
+
+
+@pytest.mark.parametrize(("kind", "words"), [("raise", "boom"), ("nan", "not finite")])
+def test_a_method_that_fails_for_one_prompt(cli: Cli, tmp_path: Path, kind: str, words: str) -> None:
+    from eddy_bench.prompts import load_prompts
+    from eddy_bench.sampling.noise import probe_generator
+
+    prompt = load_prompts("fashion").prompts[3]
+    seed = probe_generator(0, prompt.text).initial_seed()
+    (tmp_path / "faulty.py").write_text(FAULTY.replace("{seed}", str(seed)))
+    out = tmp_path / "run"
+    found = cli(*RUN[:-4], "--method", "iid", "--method", f"{tmp_path}/faulty.py:Faulty:kind={kind}", "--out", out)
+    assert found.code == 2
+    assert found.err.count("Failed:") == 1
+    assert words in found.err
+    table = pd.read_csv(out / "scores.csv")
+    counts = table[table["metric"] == "vendi"].groupby("method")["prompt_id"].nunique().to_dict()
+    assert counts == {"iid": 6, "Faulty": 5}
+    (failed,) = (out / "failed").glob("*.json")
+    assert json.loads(failed.read_text())["group"]["prompt_id"] == prompt.id
+    again = cli(*RUN[:-4], "--method", "iid", "--method", f"{tmp_path}/faulty.py:Faulty:kind={kind}", "--out", out)
+    assert (again.code, "kept 11" in again.err) == (2, True), "it is tried again, and the rest is not"
+
+
+def test_two_processes_in_one_folder(cli: Cli, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    out.mkdir()
+    with locked(out):
+        found = cli(*RUN, "--out", out)
+        assert found.code == 2
+        assert f"in use by process {os.getpid()} on " in found.err
+    assert cli(*RUN, "--out", out).code == 0
+    with locked(out):
+        assert cli("score", out).code == 2
+
+
+def test_a_clock_that_goes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = made(tmp_path / "r")
+    monkeypatch.setattr("eddy_bench.store.time.time_ns", lambda: 5)
+    for _ in range(3):
+        folder.write_group(group(), images(), Cost(), {})
+        (folder.samples / group().place / "0.png").write_bytes(b"")
+        folder.set_aside(group().place)
+    assert len(list((folder.path / "broken").iterdir())) == 3
+
+
+def test_memory_that_runs_out_in_one_batch() -> None:
+    """Only from there on are batches smaller, and every group is drawn once."""
+    groups = tuple(group(prompt_id=f"p{k}", key=str(k)) for k in range(8))
+    sizes = []
+
+    def draw(job: Job) -> list[Outcome]:
+        sizes.append(job.size)
+        if job.size > 2 and any(one.key == "5" for one in job.groups):
+            raise OutOfMemory
+        return [Outcome(one, (b"",), Cost(), job.size) for one in job.groups]
+
+    notes: list[str] = []
+    found = list(InProcess(draw).run([Job(groups[:4], 4), Job(groups[4:], 4)], notes))
+    assert [outcome.group.key for outcome in found] == [str(k) for k in range(8)]
+    assert sizes == [4, 4, 2, 2]
+    assert len(notes) == 1
+
+
+def finished_run(path: Path, count: int, start: int = 0) -> Iterator[Group]:
+    """Groups of a run, written quickly."""
+    folder = made(path)
+    for k in range(start, start + count):
+        one = group(prompt_id=f"p{k}", key=str(k))
+        folder.write_group(one, images(), Cost(), {})
+        yield one
+
+
+def test_an_index_that_was_cut_off_or_lost(tmp_path: Path) -> None:
+    groups = list(finished_run(tmp_path / "r", 5))
+    folder = RunFolder(tmp_path / "r")
+    index = folder.index.path
+    assert len(index.read_text().splitlines()) == 5
+    index.write_text(index.read_text()[:-30])
+    more = group(prompt_id="p9", key="9")
+    folder.write_group(more, images(), Cost(), {})
+    assert set(folder.index.read()) == {f"iid/p{k}/0" for k in (0, 1, 2, 3, 9)}, (
+        "the line that was cut off does not take the next one along"
+    )
+    assert missing_of([*groups, more], folder, False) == ([], [])
+    assert len(folder.index.read()) == 6
+    index.unlink()
+    assert missing_of([*groups, more], folder, False) == ([], [])
+    index.write_bytes(b'\xff\xfe{}\n[]\n3\nnull\n{"place": 1}\n')
+    assert missing_of(groups, folder, False) == ([], [])
+
+
+def test_merging_shares(tmp_path: Path) -> None:
+    whole = [*finished_run(tmp_path / "a", 3), *finished_run(tmp_path / "b", 2, 3)]
+    assert merge(tmp_path / "all", [tmp_path / "a", tmp_path / "b"]) == (5, 0)
+    assert merge(tmp_path / "all", [tmp_path / "a", tmp_path / "b"]) == (0, 5)
+    folder = RunFolder(tmp_path / "all")
+    assert missing_of(whole, folder, True) == ([], [])
+    (tmp_path / "a/samples/iid/p0/0/0.png").write_bytes(b"x")
+    with pytest.raises(StoreError, match="broken"):
+        merge(tmp_path / "other", [tmp_path / "a", tmp_path / "b"])
+    run = RunFolder(tmp_path / "b").read_run()
+    RunFolder(tmp_path / "b").write_run({**run, "settings": {**SETTINGS, "steps": 3}})
+    with pytest.raises(StoreError, match="another steps"):
+        merge(tmp_path / "third", [tmp_path / "all", tmp_path / "b"])
+    with pytest.raises(StoreError, match="among the folders"):
+        merge(tmp_path / "all", [tmp_path / "all"])
+
+
+def test_shares_hold_every_group_once() -> None:
+    jobs = [Job((group(prompt_id=f"p{k}"),), 1) for k in range(11)]
+    shares = [parse_shard(f"{k}/3").of(jobs) for k in (1, 2, 3)]
+    assert sorted(one.prompt_id for share in shares for one in share) == sorted(f"p{k}" for k in range(11))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+@pytest.mark.parametrize("text", ["0/3", "4/3", "1", "a/b", "1/0", "-1/2"])
+def test_what_is_no_share(cli: Cli, tmp_path: Path, text: str) -> None:
+    found = cli(*RUN, "--shard", text, "--out", tmp_path / "run")
+    assert (found.code, "--shard i/n" in found.err) == (2, True)
+
+
+def test_shares_of_a_run_are_the_run(cli: Cli, tmp_path: Path, undisturbed: Path) -> None:
+    for k in (1, 2):
+        assert cli(*RUN, "--shard", f"{k}/2", "--out", tmp_path / "x").code == 0
+    assert not (tmp_path / "x").exists()
+    found = cli("merge", tmp_path / "x", tmp_path / "x-shard-1-of-2", tmp_path / "x-shard-2-of-2")
+    assert found.code == 0, found.err
+    assert pictures(tmp_path / "x") == pictures(undisturbed)
+    assert scores(tmp_path / "x") == scores(undisturbed)
+
+
+def test_cells_of_any_kind_are_images(tmp_path: Path) -> None:
+    folder = made(tmp_path / "r")
+    picture = Image.new("L", (4, 4))
+    found = folder.write_group(group(), [picture, picture], Cost(), {})
+    again: Any = folder.load(group().place)
+    assert again.files == found.files
