@@ -273,6 +273,7 @@ def check_promises(text: str) -> int:
     from eddy_bench.suite import parse_named
 
     method = build_method(parse_named(text))
+    method.drawn(max(4, method.min_particles))  # what a run would refuse is refused here
     warnings.filterwarnings("ignore")
     from eddy_bench.contract import CHECKS, check_contract
 

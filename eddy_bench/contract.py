@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from eddy_bench.errors import EddyError, SchedulerError, brief
+from eddy_bench.features import NetworkFeatures
 from eddy_bench.methods.base import Method
 from eddy_bench.methods.iid import Iid
 from eddy_bench.models.base import Model
@@ -107,12 +109,26 @@ def _draw(method: Method, prompts: Sequence[str] = PROMPTS, particles: int = PAR
     model = _model(solver or _solver(method))
     drawn = max(particles, method.min_particles)
     generators = [generator for prompt in prompts for generator in particle_generators(0, prompt, drawn)]
-    with steer(model.pipe, method, particles=drawn, probes=[probe_generator(0, prompt) for prompt in prompts], generator=generators):
+    with steer(
+        model.pipe,
+        method,
+        particles=drawn,
+        features=_features,
+        probes=[probe_generator(0, prompt) for prompt in prompts],
+        generator=generators,
+    ):
         images = model.pipe(
             list(prompts), num_images_per_prompt=drawn, num_inference_steps=STEPS, generator=generators, dtype=torch.float64, **model.call
         ).images
     found: Tensor = images.unflatten(0, (len(prompts), drawn))
     return found
+
+
+def _features(shape: tuple[int, ...]) -> NetworkFeatures:
+    """A small network with curvature in the place of decoder and guide, for kernels on features."""
+    generator = torch.Generator().manual_seed(7)
+    first, second = (torch.randn(size, generator=generator, dtype=torch.float64) for size in ((math.prod(shape), 8), (8, 5)))
+    return NetworkFeatures(lambda points: points.flatten(1).double(), lambda points: torch.tanh(points @ first / 2) @ second, shape)
 
 
 def _finite(method: Method) -> Outcome:
@@ -154,7 +170,7 @@ def _states(method: Method) -> list[State]:
 def _permutation(method: Method) -> Outcome:
     order = torch.randperm(PARTICLES, generator=torch.Generator().manual_seed(1))
     worst = 0.0
-    for state in _states(method)[1:]:
+    for state in _states(method):
         turned = replace(
             state, particles=state.particles[:, order], score=state.score[:, order], denoised=state.denoised[:, order], generators=_probes()
         )
@@ -200,12 +216,16 @@ def _step_noise(method: Method) -> Outcome:
 
 
 def _standard_normal(noise: Tensor) -> Outcome:
-    """Kolmogorov-Smirnov on each particle's coordinates over groups."""
+    """Kolmogorov-Smirnov on each particle's coordinates over groups, and on random directions, which see dependence between coordinates."""
     from scipy.stats import kstest
 
-    values = noise.flatten(2).permute(1, 2, 0).flatten(0, 1)
+    directions = torch.randn(noise.shape[-1], 4, generator=torch.Generator().manual_seed(8), dtype=noise.dtype)
+    values = torch.cat([noise, noise @ (directions / directions.norm(dim=0))], -1).permute(1, 2, 0).flatten(0, 1)
     least = min(float(kstest(row.numpy(), "norm").pvalue) for row in values) * len(values)
-    return least > 1e-3, f"Kolmogorov-Smirnov over {len(noise)} groups: least p {min(least, 1.0):.2g} of {len(values)} coordinates"
+    return (
+        least > 1e-3,
+        f"Kolmogorov-Smirnov over {len(noise)} groups: least p {min(least, 1.0):.2g} of {len(values)} coordinates and directions",
+    )
 
 
 def _embedded(method: Method) -> Outcome:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from eddy_bench.errors import EddyError, ModelError, ParameterError, brief
+from eddy_bench.jobs import free_memory, out_of_memory
 from eddy_bench.methods import build_method
 from eddy_bench.models.base import Model
 from eddy_bench.plan import batch_size, call_arguments, selected_prompts
@@ -54,15 +55,20 @@ def _with_m(spec: Named, suite: Suite, model: Model, record: Record) -> Named:
 def _measure_m(suite: Suite, model: Model, others: Sequence[Named]) -> int:
     """How many independent images take as long as the particles of the slowest of some methods: one batch of each, after a warm-up."""
     prompt = selected_prompts(suite).prompts[0].text
+    size = [batch_size(suite, model)]
 
     def seconds(spec: Named) -> float:
-        texts = [prompt] * batch_size(suite, model)
+        texts = [prompt] * size[0]
         arguments = call_arguments(suite, model, len(texts))
         try:
             _, cost = model.draw(texts, [0] * len(texts), suite.particles, build_method(spec), arguments)
         except EddyError:
             raise
         except Exception as error:
+            if out_of_memory(error) and suite.batch_prompts == "auto" and size[0] > 1:
+                free_memory()
+                size[0] //= 2
+                return seconds(spec)
             raise ModelError(
                 f"How long {spec.text()} takes cannot be measured for best-of-m: {type(error).__name__}: {brief(error)}"
             ) from None

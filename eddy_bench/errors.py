@@ -15,6 +15,7 @@ EddyError
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -74,6 +75,6 @@ def unknown(kind: str, name: str, available: Iterable[str]) -> str:
 
 
 def brief(error: BaseException, limit: int = 300) -> str:
-    """The first words of an error from a library, on one line."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    """The first words of an error from a library, on one line, without access tokens of the hub."""
+    text = re.sub(r"hf_\w{6,}", "hf_...", " ".join(str(error).split())) or type(error).__name__
     return text if len(text) <= limit else text[: limit - 3] + "..."

@@ -27,7 +27,11 @@ class FeatureCost:
 
 
 class FeatureMap(Protocol):
-    """What kernels need of a map phi."""
+    """What kernels need of a map phi. chunk: rows that it takes at once."""
+
+    @property
+    def chunk(self) -> int:
+        """Rows that go through at once."""
 
     def values(self, points: Tensor) -> Tensor:
         """Phi at (rows, d) points: (rows, features), without a graph."""
@@ -44,6 +48,8 @@ class FeatureMap(Protocol):
 
 class Identity:
     """phi(y) = y: kernels on the particles themselves, at no cost."""
+
+    chunk = 2**31
 
     def values(self, points: Tensor) -> Tensor:
         """The points."""

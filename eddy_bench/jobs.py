@@ -98,7 +98,7 @@ def draw_job(suite: Suite, model: Model, method: Method, job: Job) -> list[Outco
                 raise OutOfMemory from None
         elif len(job.groups) > 1:
             return [outcome for group in job.groups for outcome in draw_job(suite, model, method, replace(job, groups=(group,)))]
-        return [Outcome(group, None, Cost(), 0, _reason(error)) for group in job.groups]
+        return [Outcome(group, None, Cost(), 0, _reason(error, job.size)) for group in job.groups]
     rows = job.size * job.groups[0].particles
     return [Outcome(group, tuple(map(png_bytes, found)), cost, rows) for group, found in zip(job.groups, images, strict=False)]
 
@@ -110,15 +110,22 @@ def _draw(suite: Suite, model: Model, method: Method, job: Job) -> tuple[list[li
     return model.draw([group.prompt for group in padded], seeds, padded[0].particles, method, call_arguments(suite, model, len(padded)))
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, size: int) -> str:
     """Why a group could not be drawn, on one line."""
     reason = str(error) if isinstance(error, EddyError) else f"{type(error).__name__}: {brief(error)}"
-    return f"{reason} Take fewer prompts at once: --batch-prompts auto." if out_of_memory(error) else reason
+    if not out_of_memory(error):
+        return reason
+    return (
+        f"{reason} Take fewer prompts at once: --batch-prompts auto."
+        if size > 1
+        else f"{reason} Not even one prompt fits: take a smaller --size or fewer --particles."
+    )
 
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out, on a GPU or on the CPU."""
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
+    said = str(error).lower()
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in said or "out of memory" in said
 
 
 def free_memory() -> None:

@@ -72,7 +72,7 @@ def run_settings(suite: Suite, model: Model) -> dict[str, Any]:
 
 def _optional(suite: Suite, model: Model) -> dict[str, Any]:
     """Settings that are left out where they are the default, so that older folders stay what they are."""
-    found = {"timesteps": suite.timesteps, "guide": model.guide_name or None, "decoder": suite.decoder}
+    found = {"timesteps": suite.timesteps, "guide": model.guide_name or None, "decoder": model.decoder_name or None}
     return {name: value for name, value in found.items() if value not in (None, "default")}
 
 
@@ -84,6 +84,7 @@ def make_plan(suite: Suite, model: Model) -> Plan:
 
     """
     prompts, settings = selected_prompts(suite), run_settings(suite, model)
+    call_arguments(suite, model, 1)  # what this pipeline cannot take is refused before anything is drawn
     methods = []
     for spec in suite.methods:
         method = build_method(spec)
@@ -160,6 +161,10 @@ def call_arguments(suite: Suite, model: Model, rows: int) -> dict[str, Any]:
     elif "guidance_scale" in known:
         arguments["guidance_scale"] = suite.guidance_scale
     if negative:
+        if "true_cfg_scale" in known and "true_cfg_scale" not in arguments:
+            raise ParameterError(
+                f"{type(model.pipe).__name__} has distilled guidance and would ignore a negative prompt. Leave --negative-prompt out."
+            )
         if "negative_prompt" not in known:
             raise ParameterError(f"{type(model.pipe).__name__} takes no negative prompt. Leave --negative-prompt out.")
         arguments["negative_prompt"] = [negative] * rows

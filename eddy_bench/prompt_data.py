@@ -29,7 +29,9 @@ def split_column(source: str) -> tuple[Path, str]:
 
 def is_hub_source(source: str) -> bool:
     """Whether a source looks like a hub data set, `owner/name[:split[:column]]`, and is no file here."""
-    return bool(_HUB.fullmatch(source)) and not Path(source).exists() and Path(source.partition(":")[0]).suffix.lower() not in ENDINGS
+    path = Path(source.partition(":")[0])
+    looks_like_a_file = path.suffix.lower() in (*ENDINGS, ".txt", ".yaml", ".yml") or path.parent.is_dir()
+    return bool(_HUB.fullmatch(source)) and not Path(source).exists() and not looks_like_a_file
 
 
 def texts_of_file(path: Path, column: str) -> list[tuple[int, str]]:

@@ -73,14 +73,14 @@ def load_prompts(source: str) -> PromptSet:
     return PromptSet(path.stem, prompts)
 
 
-def text_id(text: str) -> str:
+def text_id(text: str, length: int = 6) -> str:
     """A folder name for a prompt: its first words and a short hash.
 
     >>> text_id("a dark dress")
     'a-dark-dress-ddc9d3'
     """
     words = re.sub(r"[^a-z0-9]+", "-", text.lower())[:40].strip("-")
-    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:6]
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:length]
     return f"{words}-{digest}" if words else f"prompt-{digest}"
 
 
@@ -94,7 +94,13 @@ def _from_data(path: Path, entries: list[tuple[int, str]]) -> tuple[Prompt, ...]
     for place, text in entries:
         if text := _paired(" ".join(text.split())):
             first.setdefault(text, place)
-    return _checked(path, [(place, Prompt(text_id(text), text)) for text, place in first.items()])
+    taken: set[str] = set()
+    prompts = []
+    for text, place in first.items():
+        identity = text_id(text) if text_id(text) not in taken else text_id(text, 16)  # among many, short hashes meet
+        taken.add(identity)
+        prompts.append((place, Prompt(identity, text)))
+    return _checked(path, prompts)
 
 
 def _from_yaml(path: Path) -> tuple[Prompt, ...]:

@@ -141,6 +141,7 @@ def draw_missing(
             folder.write_group(outcome.group, outcome.images, outcome.cost, {"rows": outcome.rows})
             done.drawn += 1
         advance(1, outcome.group.label)
+    done.warnings += model.notes
     return done
 
 

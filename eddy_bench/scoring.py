@@ -127,6 +127,10 @@ def score_folder(
     for request in requests:
         try:
             rows.append(compact(marked(_score(scorer, request, by_label, settings, real), request.extractor, settings)))
+            if rows[-1]["signature"].astype(str).str.endswith("circular").any():
+                warnings.append(
+                    f"{request.column} is seen through the network that also guided: its gains are inflated. Score with another one."
+                )
         except StoreError:  # an image was changed after it was drawn
             folder.index.forget()
             raise
@@ -150,8 +154,9 @@ def score_folder(
 
 def marked(rows: list[dict[str, Any]], extractor: str, settings: dict[str, Any]) -> list[dict[str, Any]]:
     """Rows whose signature says `circular` where the extractor is the network that also guided."""
-    guide = str(settings.get("guide") or "").rpartition("@")[0]
-    if not guide or not same_network(DINOV2 if extractor == "dinov2" else extractor, guide):
+    guide, _, digest = str(settings.get("guide") or "").rpartition("@")
+    seen = any(f"@{digest}|" in f"{row['signature']}|" for row in rows) if digest else False
+    if not guide or not (seen or same_network(DINOV2 if extractor == "dinov2" else extractor, guide)):
         return rows
     return [{**row, "signature": f"{row['signature']}|circular"} for row in rows]
 

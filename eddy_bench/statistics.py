@@ -192,12 +192,22 @@ def sign_flip_p(values: NDArray[np.float64]) -> list[float]:
     return [float(p) for p in np.atleast_1d(found.pvalue)]
 
 
-def detectable(values: NDArray[np.float64], power: float = 0.8) -> float:
-    """The smallest mean of paired differences that this many prompts, scattered as these, show at 5% with a power."""
+def detectable(values: NDArray[np.float64], power: float = 0.8, comparisons: int = 1) -> float:
+    """The smallest mean of paired differences that this many prompts, scattered as these, show at 5% with a power.
+
+    Args:
+        comparisons: how many methods share the 5% (Bonferroni's bound of what Holm asks of the first one).
+
+    Returns:
+        NaN for fewer than 2 prompts; infinite where even signs that all agree are not enough, as with 5 prompts or fewer.
+
+    """
     from scipy.stats import t
 
     count = len(values)
     if count < 2:
         return float("nan")
+    if 2.0 ** (1 - count) * comparisons >= 0.05:
+        return float("inf")
     error = float(values.std(ddof=1)) / math.sqrt(count)
-    return error * (float(t.ppf(0.975, count - 1)) + float(t.ppf(power, count - 1)))
+    return error * (float(t.ppf(1 - 0.025 / comparisons, count - 1)) + float(t.ppf(power, count - 1)))

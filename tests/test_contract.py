@@ -18,9 +18,11 @@ from eddy_bench.suite import parse_named
 from tests.conftest import Result
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize(
+    "name", [*METHODS, "pg:kernel=features,window=0..", "eddy-hutch:kernel=latent", "eddy-fd:kernel=features,window=0.."]
+)
 def test_built_in_methods_keep_it(name: str) -> None:
-    method = build_method(parse_named({"best-of-m": "best-of-m:m=3"}.get(name, name)))
+    method = build_method(parse_named({"best-of-m": "best-of-m:m=6"}.get(name, name)))
     broken = [finding for finding in check_contract(method) if finding.holds is False]
     assert broken == []
 
@@ -60,6 +62,20 @@ class Wide(Method):
         return 1.2 * noise
 
 
+class Doubled(Method):
+    """Each coordinate is normal, and all of them are the same."""
+
+    def initial_noise(self, noise: Tensor, generator: torch.Generator) -> Tensor:
+        return noise[:, :1].expand_as(noise)
+
+
+class First(Push):
+    """Breaks its promise at the first step alone."""
+
+    def guidance(self, state: State) -> Tensor:
+        return self.strength * state.score * torch.arange(state.score.shape[1])[:, None] * (state.step == 0)
+
+
 class Shifted(Method):
     def step_noise(self, noise: Tensor, state: State) -> Tensor:
         return noise + 0.3
@@ -75,6 +91,8 @@ class Shifted(Method):
         (Mixed(), "batch independence"),
         (Broken(), "finite"),
         (Wide(), "start noise is normal"),
+        (Doubled(), "start noise is normal"),
+        (First(), "permutation"),
         (Shifted(), "step noise is normal"),
     ],
 )
@@ -98,3 +116,4 @@ def test_the_command(cli: Callable[..., Result], tmp_path: Path) -> None:
     assert "broken" in found.out
     assert cli("check-method", "iid").code == 0
     assert cli("check-method", "iidd").code == 2
+    assert cli("check-method", "best-of-m").code == 2

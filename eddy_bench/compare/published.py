@@ -54,7 +54,7 @@ def _table(source: Path) -> pd.DataFrame | None:
 
 
 def _ours(scores: Scores, label: str, metric: str) -> tuple[str, str]:
-    frame = scores.frame[scores.frame["metric"] == metric] if metric else scores.frame.iloc[:0]
+    frame = scores.frame[scores.frame["column" if "[" in metric else "metric"] == metric] if metric else scores.frame.iloc[:0]
     column = next(iter(frame["column"]), "")
     means = frame[frame["column"] == column].groupby("label")["value"].mean()
     if label not in means:

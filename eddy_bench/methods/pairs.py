@@ -100,11 +100,24 @@ class Pairs:
         if isinstance(self.features, Identity):
             return self._plain_hessian_part(step)
         groups, count, _ = self.points.shape
-        i, j = torch.nonzero(~torch.eye(count, dtype=torch.bool)).to(self.points.device).T  # (N (N - 1),)
+        at_once = max(
+            1, self.features.chunk // (2 * groups * count)
+        )  # differences of places, so that memory grows with N and not with its square
+        total = torch.zeros_like(self.points)
+        for shifts in torch.arange(1, count).split(at_once):
+            i = torch.arange(count).repeat(len(shifts))
+            j = (i + shifts.repeat_interleave(count)) % count
+            products = self._hessian_products(i.to(total.device), j.to(total.device), step)
+            total += products.unflatten(1, (len(shifts), count)).sum(1)
+        return total
+
+    def _hessian_products(self, i: Tensor, j: Tensor, step: float | Tensor) -> Tensor:
+        """(hess k_ij) v_ij of pairs (i, j), (P,) each, through a network: (G, P, d)."""
+        groups = len(self.points)
         vectors = self.velocity[:, i if self.own_velocity else j]
         length = _length(vectors)
         shift = step * vectors / length
-        moved = torch.stack([self.points[:, i] + shift, self.points[:, i] - shift])  # (2, G, N (N - 1), d)
+        moved = torch.stack([self.points[:, i] + shift, self.points[:, i] - shift])  # (2, G, P, d)
         anchors = self.values[:, j].flatten(0, 1)
         gamma = torch.as_tensor(self.gamma, dtype=self.values.dtype, device=anchors.device).expand(groups, 1, 1)
         gamma = gamma.expand(-1, len(i), -1).flatten(0, 1)
@@ -115,8 +128,7 @@ class Pairs:
             return -2 / gamma[rows] * rbf(difference.square().sum(-1, keepdim=True), gamma[rows]) * difference
 
         pulled = self.features.pull(moved.flatten(0, 2), gradient).unflatten(0, (2, groups, -1))
-        products = (pulled[0] - pulled[1]) * (length / (2 * step))
-        found: Tensor = products.unflatten(1, (count, count - 1)).sum(2)
+        found: Tensor = (pulled[0] - pulled[1]) * (length / (2 * step))
         return found
 
     def _plain_hessian_part(self, step: float | Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from eddy_bench.errors import MetricError, ModelError, UnknownName, brief, unknown
-from eddy_bench.models.backbones import load_backbone
+from eddy_bench.models.backbones import check_quickgelu, load_backbone
 from eddy_bench.models.images import image_tensor
 
 ASSETS = Path(__file__).parents[1] / "assets"
@@ -159,12 +159,10 @@ def _open_clip(name: str, weights: Path | None) -> Extractor:
         raise MetricError(
             f"Expected open_clip:MODEL/WEIGHTS, got {name!r}. Weights of {model}: {', '.join(open_clip.list_pretrained_tags_by_model(model)) or 'none'}."
         )
-    trained = bool((open_clip.get_pretrained_cfg(model, pretrained) or {}).get("quick_gelu", False))
-    if trained != bool((open_clip.get_model_config(model) or {}).get("quick_gelu", False)):
-        other = f"{model}-quickgelu" if trained else model.removesuffix("-quickgelu")
-        raise MetricError(
-            f"The weights {pretrained!r} were trained {'with' if trained else 'without'} QuickGELU: use open_clip:{other}/{pretrained}."
-        )
+    try:
+        check_quickgelu(model, pretrained)
+    except ModelError as error:
+        raise MetricError(str(error)) from None
     files = [weights / f"{model}-{pretrained}{ending}" for ending in (".safetensors", ".pt", ".bin")] if weights else []
     local = next((file for file in files if file.is_file()), None)
     try:

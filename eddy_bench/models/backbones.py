@@ -87,7 +87,7 @@ def same_network(one: str, other: str) -> bool:
 
 def _bare(name: str) -> str:
     full = ALIASES.get(name, name)
-    return full.partition("@")[0] if full.startswith("timm:") else full
+    return full.partition("@")[0] if full.startswith("timm:") else full.replace("-quickgelu/", "/")
 
 
 def load_backbone(name: str, weights: Path | None, device: torch.device) -> Backbone:
@@ -107,6 +107,13 @@ def load_backbone(name: str, weights: Path | None, device: torch.device) -> Back
         logging.getLogger("timm").setLevel(logging.ERROR)
         found = _timm(full, weights) if full.startswith("timm:") else _open_clip(full, weights)
     found.module.eval().requires_grad_(False).to(device)
+    try:
+        with torch.inference_mode():
+            found(torch.zeros(1, 3, found.size, found.size, device=device))
+    except Exception as error:
+        raise ModelError(
+            f"{full} cannot see images of {found.size} pixels: {brief(error, 120)} Give another size: timm:MODEL@SIZE."
+        ) from None
     return found
 
 
@@ -117,19 +124,20 @@ def _timm(name: str, weights: Path | None) -> Backbone:
     if not timm.is_model(model):
         near = timm.list_models(f"*{model.partition('.')[0]}*", pretrained=True)[:20]
         raise UnknownName(unknown("timm model", model, near))
-    if size and not size.isdigit():
+    if size and not (size.isdigit() and int(size)):
         raise UnknownName(f"Expected timm:MODEL@SIZE with a size in pixels, got {name!r}.")
     local = _local(weights, model)
-    arguments: dict[str, Any] = {"img_size": int(size)} if size and "vit" in model else {}
+    arguments: dict[str, Any] = {"img_size": int(size)} if size and hasattr(timm.create_model(model, num_classes=0), "pos_embed") else {}
     try:
-        module: Any = timm.create_model(model, pretrained=local is None, num_classes=0, **arguments)
-        if local is not None:
-            _load(module, local)
+        overlay = {} if local is None else {"pretrained_cfg_overlay": {"file": str(local)}}  # resamples what depends on the size
+        module: Any = timm.create_model(model, pretrained=True, num_classes=0, **arguments, **overlay)
     except Exception as error:
         raise _missing(name, model, error) from None
     data = timm.data.resolve_model_data_config(module)
     interpolation = data["interpolation"] if data["interpolation"] in ("bicubic", "bilinear") else "bicubic"
-    return Backbone(name, _digest(module), module, module, int(size or data["input_size"][-1]), data["mean"], data["std"], interpolation)
+    return Backbone(
+        name, weights_digest(module), module, module, int(size or data["input_size"][-1]), data["mean"], data["std"], interpolation
+    )
 
 
 def _open_clip(name: str, weights: Path | None) -> Backbone:
@@ -140,6 +148,7 @@ def _open_clip(name: str, weights: Path | None) -> Backbone:
         raise UnknownName(unknown("open_clip model", model, open_clip.list_models()))
     if not tag:
         raise ModelError(f"Expected open_clip:MODEL/WEIGHTS, got {name!r}.")
+    check_quickgelu(model, tag)
     local = _local(weights, f"{model}-{tag}")
     try:
         module = open_clip.create_model(model, pretrained=str(local or tag))
@@ -147,7 +156,18 @@ def _open_clip(name: str, weights: Path | None) -> Backbone:
         raise _missing(name, f"{model}-{tag}", error) from None
     data = open_clip.get_model_preprocess_cfg(module)
     size = data["size"] if isinstance(data["size"], int) else min(data["size"])
-    return Backbone(name, _digest(module), module, module.encode_image, size, tuple(data["mean"]), tuple(data["std"]), "bicubic")
+    return Backbone(name, weights_digest(module), module, module.encode_image, size, tuple(data["mean"]), tuple(data["std"]), "bicubic")
+
+
+def check_quickgelu(model: str, tag: str) -> None:
+    """Raise ModelError where weights were trained with another activation than the model has: features would be wrong without a word."""
+    import open_clip
+
+    trained = bool((open_clip.get_pretrained_cfg(model, tag) or {}).get("quick_gelu", False))
+    known = bool(open_clip.get_pretrained_cfg(model, tag))
+    if known and trained != bool((open_clip.get_model_config(model) or {}).get("quick_gelu", False)):
+        other = f"{model}-quickgelu" if trained else model.removesuffix("-quickgelu")
+        raise ModelError(f"The weights {tag!r} were trained {'with' if trained else 'without'} QuickGELU: use open_clip:{other}/{tag}.")
 
 
 def _local(weights: Path | None, stem: str) -> Path | None:
@@ -157,23 +177,13 @@ def _local(weights: Path | None, stem: str) -> Path | None:
     return next((path for ending in (".safetensors", ".bin", ".pt", ".pth") if (path := weights / f"{stem}{ending}").is_file()), None)
 
 
-def _load(module: torch.nn.Module, path: Path) -> None:
-    """Weights from a file into a network; a classifier's head is left out."""
-    from safetensors.torch import load_file
-
-    state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
-    missing, _ = module.load_state_dict(state, strict=False)
-    if missing:
-        raise ValueError(f"{path.name} lacks {missing[0]}")
-
-
 def _missing(name: str, stem: str, error: Exception) -> ModelError:
     return ModelError(
         f"The weights of {name} cannot be had: {brief(error, 120)} They are downloaded once; without network put {stem}.safetensors into a folder and give --weights."
     )
 
 
-def _digest(module: torch.nn.Module) -> str:
+def weights_digest(module: torch.nn.Module) -> str:
     """The first 10 hex digits of a sha256 over the weights."""
     digest = hashlib.sha256()
     for key, value in sorted(module.state_dict().items()):

@@ -41,7 +41,8 @@ class Model:
         name: as asked for. pipe: a diffusers pipeline. fingerprint: of its weights. guide: images (n, c, h, w) in
             [-1, 1] to features, for feature kernels; never a scoring network. call: extra arguments of every call.
         check_prompt: from a prompt to a warning, or None. decoder: what decodes for the guide network; None is the pipeline's own autoencoder.
-        feature_batch: rows that go through decoder and guide network at once. guide_name: with the digests of guide and decoder.
+        feature_batch: rows that go through decoder and guide network at once. guide_name, decoder_name: with the digests of their weights. device: of the
+            guide; the pipeline's own by default. notes: to be said after drawing.
 
     """
 
@@ -54,6 +55,9 @@ class Model:
     decoder: torch.nn.Module | None = None
     feature_batch: int = 64
     guide_name: str = ""
+    decoder_name: str = ""
+    device: torch.device | None = None
+    notes: list[str] = field(default_factory=list)
 
     @property
     def has_features(self) -> bool:
@@ -110,6 +114,8 @@ class Model:
             start = _now()
             output = self.pipe(**rows_of(self.pipe, prompts, drawn, {**self.call, **arguments}), generator=generators)
             images = list(output.images)
+            if blacked := sum(map(bool, getattr(output, "nsfw_content_detected", None) or [])):
+                self.notes.append(f"{blacked} images were blacked out by the model's safety checker, and are scored so")
             if drawn > particles:
                 images = self._selected(images, drawn, particles, method)
             seconds = _now() - start
@@ -130,7 +136,7 @@ class Model:
         for start in range(0, len(images), drawn):
             part = images[start : start + drawn]
             with torch.inference_mode():
-                features = self.guide(torch.stack([image_tensor(image) for image in part]).to(self.pipe.device))
+                features = self.guide(torch.stack([image_tensor(image) for image in part]).to(self.device or self.pipe.device))
             kept += [part[k] for k in method.choose(features, particles)]
         return kept
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import re
 import warnings
@@ -13,19 +14,19 @@ import torch
 
 from eddy_bench.errors import ModelError, ParameterError, UnknownName, brief, unknown
 from eddy_bench.models.attributes import unknown_words
-from eddy_bench.models.backbones import load_backbone
+from eddy_bench.models.backbones import load_backbone, weights_digest
 from eddy_bench.models.base import Model
 from eddy_bench.models.decoding import KNOWN as DECODED
 from eddy_bench.models.decoding import guide_decoder, load_decoder
 from eddy_bench.models.exact import ExactDenoiser, ExactPipeline, exact_scheduler
 from eddy_bench.models.networks import GuideNetwork, load_network, to_gray
 from eddy_bench.models.tasks import load_task
+from eddy_bench.sampling.steer import REFUSED
 
 ASSETS = Path(__file__).parents[1] / "assets"
 EMBEDDED = {"fashion": "small latent diffusion model of Fashion-MNIST garments, 32 x 32, ships with the package"}
 EXACT = "exact:"
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-_TOKEN = re.compile(r"hf_\w{6,}")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
@@ -85,7 +86,10 @@ def load_model(
         raise ModelError(f"Expected a diffusers pipeline in {folder}, but it has no model_index.json.")
     if decoder and not (guide or embedded):
         raise ModelError("--decoder decodes for a guide network, and there is none. Add --guide, for instance --guide auto.")
+    if folder.exists():
+        _check_family(_class_name(folder))
     pipe = _load_pipeline(str(folder) if folder.exists() else name, revision, variant, DTYPES[dtype])
+    _check_family(type(pipe).__name__)
     pipe.set_progress_bar_config(disable=True)
     for part in pipe.components.values():  # what the loader left in float32 although it was asked for half precision
         if isinstance(part, torch.nn.Module) and {value.dtype for value in part.parameters()} == {torch.float32}:
@@ -96,7 +100,9 @@ def load_model(
         if isinstance(part, torch.nn.Module):
             part.requires_grad_(False)
     model = Model(name, pipe, _fingerprint(folder) if folder.exists() else f"{name}@{_commit(name, revision)}")
-    model.decoder, model.feature_batch = network, feature_batch
+    model.decoder, model.feature_batch, model.device = network, feature_batch, where
+    if decoder and network is not None:
+        model.decoder_name = f"{decoder}@{weights_digest(network)}"
     if guide:
         backbone = load_backbone(guide, weights, where)
         model.guide, model.guide_name = backbone, f"{backbone.name}@{backbone.digest}"
@@ -108,11 +114,30 @@ def load_model(
     return model
 
 
+def _class_name(folder: Path) -> str:
+    """The pipeline's class as a folder names it; empty where that cannot be read."""
+    try:
+        return str(json.loads((folder / "model_index.json").read_text(encoding="utf-8")).get("_class_name", ""))
+    except (OSError, ValueError, AttributeError):
+        return ""
+
+
+def _check_family(name: str) -> None:
+    """Raise ModelError for a pipeline that cannot be steered, before its weights are loaded where that can be."""
+    if name.startswith(REFUSED):
+        raise ModelError(f"{name} draws its samples outside one scheduler loop and cannot be steered. Use another pipeline.")
+
+
 def _own_decoder(pipe: Any, source: str | None, dtype: torch.dtype, offload: bool, where: torch.device) -> torch.nn.Module | None:
     """What decodes for the guide network; None for the pipeline's own autoencoder."""
     if type(pipe).__name__ not in DECODED:
         raise ModelError(f"How {type(pipe).__name__} decodes its latents is not known here, so --guide cannot be used. Leave it out.")
-    network = load_decoder(source, dtype) if source else guide_decoder(pipe, offload)
+    network: Any = load_decoder(source, dtype) if source else guide_decoder(pipe, offload)
+    channels = [getattr(one.config, "latent_channels", None) for one in (network, pipe.vae)]
+    if source and None not in channels and channels[0] != channels[1]:
+        raise ModelError(
+            f"The decoder {source!r} takes latents of {channels[0]} channels; {type(pipe).__name__} has {channels[1]}. Give one made for this family."
+        )
     return network.to(where) if network is not pipe.vae else None
 
 
@@ -155,8 +180,7 @@ def _load_pipeline(source: str, revision: str | None, variant: str | None, dtype
             )
     except Exception as error:
         hint = " A hub id needs network access or a local copy: --model FOLDER." if not Path(source).exists() else ""
-        said = _TOKEN.sub("hf_...", brief(error, 200))
-        raise ModelError(f"Model {source!r} cannot be loaded: {type(error).__name__}: {said}{hint}") from None
+        raise ModelError(f"Model {source!r} cannot be loaded: {type(error).__name__}: {brief(error, 200)}{hint}") from None
 
 
 def _quiet_transformers() -> None:

@@ -27,7 +27,7 @@ SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
     "kdpm2": ("KDPM2DiscreteScheduler", {}),
     "lms": ("LMSDiscreteScheduler", {}),
     "pndm": ("PNDMScheduler", {"skip_prk_steps": True}),
-    "sa-solver": ("SASolverScheduler", {}),
+    "sa-solver": ("SASolverScheduler", {"algorithm_type": "data_prediction"}),
     "unipc": ("UniPCMultistepScheduler", {}),
 }
 FLOW_ONLY = frozenset({"flow-euler", "flow-heun"})
@@ -83,6 +83,10 @@ def set_scheduler(pipe: Any, name: str, parameters: dict[str, Any], spacing: str
             "use_flow_sigmas": True,
             "flow_shift": before.get("shift", before.get("flow_shift", 1.0)),
         }
+    if flow and spacing in SPACINGS and cls.__name__ not in FLOW:
+        raise SchedulerError(
+            f"Scheduler {name!r} cannot space the timesteps of a flow model by {spacing!r}. Leave --timesteps out, or use flow-euler."
+        )
     if "clip_sample" not in before and name in ("ddim", "ddpm"):
         settings["clip_sample"] = False  # diffusers' default clips latents to [-1, 1]
     try:
@@ -109,7 +113,7 @@ def _sigma_spacing(name: str, cls: Any, spacing: str) -> dict[str, bool]:
 def aligned_timesteps(pipe: Any, name: str, steps: int) -> list[int]:
     """Timesteps of Align Your Steps (arXiv 2404.14507), from diffusers' tables for Stable Diffusion 1.5 and SDXL.
 
-    The tables hold 10 steps; other counts are interpolated linearly in log sb, as its authors do.
+    The tables hold 10 steps; other counts are interpolated linearly in log sb over its 11 levels, the last of them 0.029.
 
     Raises:
         SchedulerError: this solver or pipeline takes no timesteps, or the model has no table.
@@ -124,6 +128,8 @@ def aligned_timesteps(pipe: Any, name: str, steps: int) -> list[int]:
         raise SchedulerError(
             f"Align Your Steps has tables for Stable Diffusion 1.5 and SDXL, not for {type(pipe).__name__}. Leave --timesteps out."
         )
+    if getattr(pipe.scheduler.config, "prediction_type", "epsilon") != "epsilon":
+        raise SchedulerError("Align Your Steps has no table for this model, which predicts v. Leave --timesteps out.")
     if "timesteps" not in inspect.signature(pipe.scheduler.set_timesteps).parameters:
         able = [
             one
@@ -136,7 +142,8 @@ def aligned_timesteps(pipe: Any, name: str, steps: int) -> list[int]:
         return list(own)
     product = np.asarray(pipe.scheduler.alphas_cumprod, np.float64)
     levels = 0.5 * np.log((1 - product) / product)  # log sb of each timestep, rising
-    places = np.interp(np.linspace(0, 1, steps), np.linspace(0, 1, len(own)), levels[own])
+    known_levels = np.append(levels[own], np.log(0.029))
+    places = np.interp(np.linspace(0, 1, steps + 1)[:-1], np.linspace(0, 1, len(own) + 1), known_levels)
     found = np.rint(np.interp(places, levels, np.arange(len(levels)))).astype(int)
     if len(set(found.tolist())) < steps:
         raise SchedulerError(f"{steps} steps of Align Your Steps fall together. Take fewer --steps.")

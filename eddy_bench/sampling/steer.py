@@ -15,7 +15,7 @@ from eddy_bench.sampling.injection import start_namespace, step_namespace, trans
 from eddy_bench.sampling.parameterization import check_scheduler
 from eddy_bench.sampling.step import MapMaker, SteeredStep, Steering, Steers
 
-REFUSED = ("Kandinsky", "StableCascade", "Wuerstchen", "IFPipeline")
+REFUSED = ("Kandinsky", "StableCascade", "Wuerstchen", "IFPipeline")  # by the beginning of their names
 
 
 @contextmanager

@@ -41,6 +41,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("weights")
     torch.manual_seed(0)
     save_file(timm.create_model(NAME, pretrained=False).state_dict(), folder / f"{NAME}.safetensors")
+    save_file(timm.create_model("vit_tiny_patch16_224", pretrained=False).state_dict(), folder / "vit_tiny_patch16_224.safetensors")
     config = {
         "embed_dim": 8,
         "vision_cfg": {"image_size": 32, "layers": 1, "width": 16, "head_width": 8, "patch_size": 16},
@@ -55,7 +56,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", [f"timm:{NAME}@64", f"timm:{NAME}", "open_clip:clip-for-tests/mine"])
+@pytest.mark.parametrize("name", [f"timm:{NAME}@64", f"timm:{NAME}", "timm:vit_tiny_patch16_224@64", "open_clip:clip-for-tests/mine"])
 def test_backbones_see_images_of_any_shape_with_a_graph(weights: Path, name: str) -> None:
     backbone = load_backbone(name, weights, CPU)
     images = (torch.rand(2, 1, 40, 48) * 2 - 1).requires_grad_()
@@ -108,6 +109,9 @@ def test_names_of_the_same_network() -> None:
     assert resolve_backbone("auto") == resolve_backbone("dinov2")
     assert same_network("timm:a@224", "timm:a@518")
     assert not same_network("timm:a", "timm:b")
+    assert same_network("open_clip:ViT-B-32/openai", "open_clip:ViT-B-32-quickgelu/openai")
+    other_name = [{"signature": "vendi|features=timm:a.tag@0123456789|N=2"}]
+    assert marked(other_name, "timm:a.tag", {"guide": "timm:a@0123456789"})[0]["signature"].endswith("|circular"), "the same weights"
     rows = [{"signature": "vendi|q=1"}]
     assert marked(rows, f"timm:{NAME}", {"guide": f"timm:{NAME}@64@0123456789"})[0]["signature"] == "vendi|q=1|circular"
     assert marked(rows, "inception", {"guide": f"timm:{NAME}@64@0123456789"}) == rows
@@ -144,6 +148,10 @@ def test_a_run_through_a_guide_and_a_decoder(cli: Callable[..., Result], weights
         (("--timesteps", "odd"), "timesteps"),
         (("--timesteps", "ays"), "takes no list of timesteps"),
         (("--model", "exact:ring8", "--guide", "auto"), "draws points"),
+        (("--model", family_folder("flux"), "--scheduler", "default", "--negative-prompt", "blurry"), "distilled guidance"),
+        (("--model", family_folder("sd3"), "--scheduler", "dpmpp-2m", "--timesteps", "karras"), "timesteps of a flow model"),
+        (("--model", family_folder("sd21"), "--scheduler", "euler", "--timesteps", "ays"), "predicts v"),
+        (("--prompts", "prompts/typo.txt"), "Expected a prompt file"),
     ],
 )
 def test_options_that_cannot_be(cli: Callable[..., Result], tmp_path: Path, options: tuple[Any, ...], message: str) -> None:
@@ -221,6 +229,37 @@ def test_pickled_weights_and_code_are_not_loaded(tmp_path: Path) -> None:
     with pytest.raises(ModelError):
         load_model(str(coded), device="cpu")
     assert not (tmp_path / "ran").exists()
+
+
+def test_what_cannot_be_steered_is_refused_by_name(tmp_path: Path) -> None:
+    for name in ("KandinskyCombinedPipeline", "StableCascadeCombinedPipeline", "WuerstchenCombinedPipeline", "IFPipeline"):
+        (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": name}))
+        with pytest.raises(ModelError, match=f"{name} draws its samples outside one scheduler loop"):
+            load_model(str(tmp_path), device="cpu")
+
+
+def test_a_decoder_is_part_of_a_run(weights: Path) -> None:
+    first = load_model(str(family_folder("sd15")), device="cpu", guide=f"timm:{NAME}@64", decoder=str(weights / "decoder"), weights=weights)
+    assert first.decoder_name.startswith(f"{weights / 'decoder'}@")
+    with pytest.raises(ModelError, match="latents of 4 channels"):
+        load_model(str(family_folder("sd3")), device="cpu", guide=f"timm:{NAME}@64", decoder=str(weights / "decoder"), weights=weights)
+
+
+def test_best_of_m_is_measured_in_smaller_batches_when_memory_runs_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    from eddy_bench.equal_cost import settle_best_of
+
+    model = load_model(str(family_folder("sd15")), device="cpu")
+    inner = model.draw
+
+    def draw(prompts: list[str], *rest: Any) -> Any:
+        if len(prompts) > 2:
+            raise RuntimeError("MPS backend out of memory")
+        return inner(prompts, *rest)
+
+    monkeypatch.setattr(model, "draw", draw)
+    suite = Suite(prompts="fashion", particles=2, steps=2, size=16, batch_prompts="auto", methods=["pg", "best-of-m"])  # type: ignore[list-item]
+    settled, _ = settle_best_of(suite, model, [])
+    assert int(settled.methods[1].parameters["m"]) >= 2
 
 
 def test_tokens_are_not_printed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
