@@ -13,12 +13,22 @@ from rich.table import Table
 from eddy_bench.compare.front_tables import CAPTION, front_differences, front_header, front_lines, front_records
 from eddy_bench.compare.gate import UNUSABLE, WORDS, Outcome, exit_code, read_gate, run_gate
 from eddy_bench.compare.halves import Sides
-from eddy_bench.compare.load import Scores, check_comparable, check_settings, last_run, read_scores
+from eddy_bench.compare.load import Scores, canonical, check_comparable, check_settings, lacking, last_run, read_scores
 from eddy_bench.compare.paired import Difference, compare
 from eddy_bench.compare.pareto import Fronts, fronts
 from eddy_bench.compare.published import HEADER as PUBLISHED
 from eddy_bench.compare.published import published_lines, published_table
-from eddy_bench.compare.tables import as_csv, as_json, as_junit, as_markdown, comparison_table, gate_markdown, gate_table, markdown_rows
+from eddy_bench.compare.tables import (
+    as_csv,
+    as_json,
+    as_junit,
+    as_markdown,
+    caption,
+    comparison_tables,
+    gate_markdown,
+    gate_table,
+    markdown_rows,
+)
 from eddy_bench.errors import CompareError, EddyError, ParameterError
 from eddy_bench.statistics import holm
 from eddy_bench.store import write_text
@@ -32,9 +42,12 @@ def compare_runs(sources: Sequence[Path], baseline: str, form: str, against: Pat
     """Print the differences to a baseline method, or to the same methods of another run. Returns the exit code."""
     if form not in FORMATS:
         raise ParameterError(f"Expected --format {', '.join(FORMATS[:-1])} or {FORMATS[-1]}, got {form!r}.")
-    scores = read_scores(sources or [last_run()])
+    chosen = list(sources) or [last_run()]
+    scores = read_scores(chosen)
+    baseline = baseline if baseline in scores.labels else canonical(baseline)
     other = read_scores([against]) if against else None
-    notes = check_comparable(scores, other, partly)
+    notes = [*check_comparable(scores, other, partly), *lacking(scores)]
+    notes += [] if sources else [f"the last run is {chosen[0]}"]
     if other and (lonely := [*_only(scores, other, "here"), *_only(other, scores, f"in {against}")]):
         notes.append(f"compared only where both sides have a method: {'; '.join(lonely)}")
     for note in notes:
@@ -50,7 +63,9 @@ def compare_runs(sources: Sequence[Path], baseline: str, form: str, against: Pat
     curves = curves if curves and any(len(family.points) > 2 for family in curves.families) else None
     published = [] if other else published_lines(scores)
     if form == "table":
-        console().print(comparison_table(found, name))
+        for table in comparison_tables(found, name):
+            console().print(table)
+        console().print(escape(caption(found, name)), soft_wrap=True)
         if curves:
             console().print(fronts_table(curves))
         if published:
@@ -58,7 +73,13 @@ def compare_runs(sources: Sequence[Path], baseline: str, form: str, against: Pat
     elif form == "markdown":
         tables = [(front_header(curves), front_lines(curves))] if curves else []
         tables += [(PUBLISHED, published)] if published else []
-        print(as_markdown(found, name) + "".join(f"\n{markdown_rows(header, lines)}\n" for header, lines in tables), end="")
+        said = "".join(f"\n- {note}" for note in notes)
+        print(
+            as_markdown(found, name)
+            + (f"{said}\n" if said else "")
+            + "".join(f"\n{markdown_rows(header, lines)}\n" for header, lines in tables),
+            end="",
+        )
     else:
         print(
             as_csv([*found, *(front_differences(curves) if curves else [])])
@@ -78,7 +99,7 @@ def _only(side: Scores, other: Scores, where: str) -> list[str]:
 def fronts_table(found: Fronts) -> Table:
     """Methods over their strengths, for the terminal."""
     table = Table(
-        *front_header(found),
+        *map(escape, front_header(found)),
         caption=CAPTION,
         caption_justify="left",
     )

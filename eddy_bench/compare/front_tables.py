@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from typing import Any
 
@@ -10,24 +11,27 @@ from eddy_bench.compare.pareto import Fronts, Range
 
 CAPTION = (
     "Diversity at 1% loss is interpolated between neighbouring strengths. Hypervolumes: over the worst point of all, of diversity times fidelity, "
-    "and of diversity times doublings of speed."
+    "and of diversity times doublings of speed; seconds have no interval of their own, so close ones are not told apart."
 )
 
 
 def range_text(found: Range) -> str:
-    """`1.55 [1.5, 1.59]`."""
+    """`1.55 [1.5, 1.59]`; a dash where it could not be measured."""
+    if not math.isfinite(found.value):
+        return "-"
     return f"{found.value:.3g} [{found.low:.3g}, {found.high:.3g}]"
 
 
 def front_lines(found: Fronts) -> list[tuple[str, ...]]:
-    """Per family: name, number of strengths, diversity at 1% loss, both hypervolumes, strengths on both fronts of all."""
+    """Per family: name, number of strengths, diversity at 1% loss, both hypervolumes, strengths on both fronts of all; then the baseline."""
+    start = found.families[0].points[0]
     return [
         (
             family.name, str(len(family.points) - 1), *map(range_text, (family.at_fidelity, family.hypervolume, family.hypervolume_seconds)),
             *(", ".join(point.strength or point.label for point in family.points[1:] if getattr(point, name)) or "-" for name in ("front", "front_seconds")),
         )
         for family in found.families
-    ]  # fmt: skip
+    ] + [(found.baseline, "0", f"{start.diversity.value:.3g}", "-", "-", *(found.baseline if on else "-" for on in (start.front, start.front_seconds)))]  # fmt: skip
 
 
 def front_header(found: Fronts) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from eddy_bench.compare.load import Scores
+from eddy_bench.compare.load import Scores, canonical, some_of
 from eddy_bench.errors import CompareError, unknown
 from eddy_bench.files import read_yaml
 from eddy_bench.metrics.base import METRICS
@@ -103,10 +103,12 @@ def run_gate(gate: Gate, candidate: Scores, baseline: Scores, halves: Halves | N
         candidate, baseline: both sides. halves: the interval of a pooled metric's difference where features are at hand on both sides.
 
     """
-    labels = gate.methods or baseline.labels
+    labels = [text if text in baseline.labels else canonical(text) for text in gate.methods or baseline.labels]
     missing = [label for label in labels if label not in baseline.labels]
     if missing:
-        raise CompareError(f"The gate names the method {missing[0]!r}, which the baseline does not hold: {', '.join(baseline.labels)}.")
+        raise CompareError(
+            f"The gate names the method {missing[0]!r}, which the baseline does not hold: {some_of(baseline.labels, missing[0])}."
+        )
     return [_outcome(check, label, candidate, baseline, halves) for label in labels for check in gate.checks]
 
 
@@ -127,7 +129,7 @@ def _outcome(check: Check, label: str, candidate: Scores, baseline: Scores, halv
         detail = (
             "the candidate has no such value"
             if known
-            else f"the method is not in the candidate: eddy-bench run --method {shlex.quote(label)} --out {shlex.quote(candidate.sources[0])}"
+            else f"the method is not in the candidate: eddy-bench run --method {shlex.quote(label)}{_out(candidate)}"
         )
     elif (signatures := {frozenset(side["signature"]) for side in sides}) and len(signatures) > 1:
         detail = f"signatures differ: {sides[0]['signature'].iloc[0]} now, {sides[1]['signature'].iloc[0]} in the baseline"
@@ -146,6 +148,11 @@ def _outcome(check: Check, label: str, candidate: Scores, baseline: Scores, halv
     else:
         status, detail = _pooled(check, label, sides[0], sides[1], halves)
     return Outcome(label, check.metric, check.test, status, detail)
+
+
+def _out(scores: Scores) -> str:
+    """The run folder that a method would be added to."""
+    return f" --out {shlex.quote(scores.sources[0])}" if Path(scores.sources[0]).is_dir() else ""
 
 
 def _with_values(sides: list[pd.DataFrame]) -> list[pd.DataFrame]:

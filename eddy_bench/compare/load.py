@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from eddy_bench.errors import CompareError
+from eddy_bench.errors import CompareError, EddyError
+from eddy_bench.methods import build_method, method_name, parameter_text
 from eddy_bench.metrics.base import COSTS, METRICS
 from eddy_bench.score_files import unescaped
 from eddy_bench.store import SETTINGS as RUN_SETTINGS
 from eddy_bench.store import RunFolder
+from eddy_bench.suite import parse_named
 
 COLUMNS = (
     "model", "method", "params", "scheduler", "steps", "guidance_scale", "particles", "prompt_id", "prompt", "seed", "metric", "extractor", "value",
@@ -28,11 +30,18 @@ class Scores:
     """The rows of one or several score files.
 
     Columns are those of scores.csv, and: label (method with its parameters), column (metric with its order and extractor), unit (of the
-    sample: prompt and seed; empty for pooled metrics), source (where from).
+    sample: prompt and seed; empty for pooled metrics), source (where from). copies: the costs of methods that several sources hold alike.
     """
 
     frame: pd.DataFrame
     sources: tuple[str, ...]
+    copies: pd.DataFrame | None = None
+
+    def baselines(self, column: str, label: str) -> dict[str, float]:
+        """The mean of a cost of one method in each source: of several runs, each is compared with its own."""
+        frames = [part for part in (self.frame, self.copies) if part is not None]
+        rows = pd.concat([part[(part["column"] == column) & (part["label"] == label)] for part in frames])
+        return {str(source): float(value) for source, value in rows.groupby("source")["value"].mean().items()} if column in COSTS else {}
 
     @property
     def labels(self) -> list[str]:
@@ -63,9 +72,11 @@ def read_scores(sources: Sequence[Path]) -> Scores:
 
     """
     frames: list[pd.DataFrame] = []
+    dropped: list[pd.DataFrame] = []
     for source in sources:
         frame = _read(source)
         copies = [label for label in dict.fromkeys(frame["label"]) if any(_same_values(frame, earlier, label) for earlier in frames)]
+        dropped.append(frame[frame["label"].isin(copies) & frame["metric"].isin(COSTS)].assign(source=str(source)))
         frames.append(frame[~frame["label"].isin(copies)].assign(source=str(source)))  # what several runs hold alike, as iid, stays once
     frame = pd.concat(frames, ignore_index=True)
     doubled = frame.duplicated(["label", "column", "prompt_id", "seed"], keep=False)
@@ -74,7 +85,7 @@ def read_scores(sources: Sequence[Path]) -> Scores:
         places = sorted(set(frame[doubled & (frame["label"] == row["label"])]["source"]))
         where = f"twice in {places[0]}" if len(places) == 1 else f"in {' and in '.join(places)}"
         raise CompareError(f"The values of {row['label']} for {row['column']} stand {where}. Compare them as --against, or leave one out.")
-    return Scores(frame, tuple(map(str, sources)))
+    return Scores(frame, tuple(map(str, sources)), pd.concat(dropped, ignore_index=True))
 
 
 def _same_values(frame: pd.DataFrame, other: pd.DataFrame, label: str) -> bool:
@@ -158,6 +169,40 @@ def column_of(frame: pd.DataFrame) -> pd.Series:
     order = frame["signature"].str.extract(r"^vendi\|q=([^|]+)\|", expand=False)
     suffix = order.map(lambda q: f"-q{q}" if isinstance(q, str) and q != "1" else "", na_action=None)
     return frame["metric"] + suffix + frame["extractor"].map(lambda name: f"[{name}]" if name else "")
+
+
+def canonical(text: str) -> str:
+    """A method as score files name it: its parameters that are not the defaults, in order. Text that is no method stays what it is.
+
+    >>> canonical("pg:kernel=features,strength=2"), canonical("pg:kernel=auto")
+    ('pg:strength=2.0,kernel=features', 'pg')
+    """
+    try:
+        spec = parse_named(text)
+        method = build_method(spec)
+    except EddyError:
+        return text
+    parameters = parameter_text(method)
+    return f"{method_name(spec)}:{parameters}" if parameters else method_name(spec)
+
+
+def some_of(labels: Sequence[str], wanted: str) -> str:
+    """A few labels, those of the same method first."""
+    name = wanted.partition(":")[0]
+    ordered = sorted(labels, key=lambda label: label.partition(":")[0] != name)
+    return ", ".join(ordered[:8]) + (f" and {len(ordered) - 8} more" if len(ordered) > 8 else "")
+
+
+def lacking(scores: Scores) -> list[str]:
+    """Notes on methods that have no value at all of a metric which others have, as after a file was cut short."""
+    notes = []
+    for column, rows in scores.frame.groupby("column", sort=False):
+        without = [label for label in scores.labels if label not in set(rows["label"])]
+        if without and rows["metric"].iloc[0] != "drift_floor":
+            notes.append(
+                f"{', '.join(without[:5])}{' and more' if len(without) > 5 else ''}: no value of {column}, which other methods have"
+            )
+    return notes
 
 
 def settings_of(scores: Scores) -> dict[str, tuple[str, ...]]:

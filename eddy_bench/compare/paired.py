@@ -5,17 +5,20 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from eddy_bench.compare.load import Scores
+from eddy_bench.compare.load import Scores, some_of
 from eddy_bench.errors import CompareError
 from eddy_bench.metrics.base import METRICS
 from eddy_bench.statistics import detectable, holm, mean_intervals, sign_flip_p
 
 LEVEL = 0.05
+MEMORY = "peak_memory_mb"
+SIGNATURES = "signatures differ"  # values that only --partly lets stand side by side; no verdict is given on them
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class Difference:
     @property
     def better(self) -> bool | None:
         """True for a shown gain, False for a shown loss, None for neither."""
-        if not self.p_holm < LEVEL or not (self.low > 0 or self.high < 0):
+        if SIGNATURES in self.warning or not self.p_holm < LEVEL or not (self.low > 0 or self.high < 0):
             return None
         return (self.difference > 0) == self.higher_is_better
 
@@ -66,34 +69,38 @@ def compare(scores: Scores, baseline: str = "iid") -> list[Difference]:
 
     """
     if baseline not in scores.labels:
-        where = scores.sources[0]
+        folder = next((source for source in scores.sources if Path(source).is_dir()), "")
+        add = f"Add it: eddy-bench run --method {shlex.quote(baseline)} --out {shlex.quote(folder) if folder else 'RUN'}"
         raise CompareError(
-            f"The baseline {baseline!r} is not in {', '.join(scores.sources)}, which holds {', '.join(scores.labels[:8])}. "
-            f"Add it: eddy-bench run --method {shlex.quote(baseline)} --out {shlex.quote(where)}; or name another: --baseline."
+            f"The baseline {baseline!r} is not in {', '.join(scores.sources)}, which holds {some_of(scores.labels, baseline)}. {add}; or name another: --baseline."
         )
     found: list[Difference] = []
     order = {name: place for place, name in enumerate(METRICS)}
     for column, rows in sorted(scores.frame.groupby("column", sort=False), key=lambda item: order[item[1]["metric"].iloc[0]]):
+        if column == MEMORY:
+            continue  # on a CPU it is that of the process so far
         group = METRICS[rows["metric"].iloc[0]].scope == "group"
-        found += _paired(str(column), rows, baseline) if group else _pooled(str(column), rows, baseline)
+        found += _paired(str(column), rows, baseline) if group else _pooled(str(column), rows, scores, baseline)
     return found
 
 
 def _warnings(rows: pd.DataFrame) -> str:
     marks = [mark for mark in ("small-sample", "circular") if rows["signature"].str.contains(mark).any()]
-    return ", ".join(marks)
+    return ", ".join([*marks, *([SIGNATURES] if rows["signature"].nunique() > 1 else [])])
 
 
-def _pooled(column: str, rows: pd.DataFrame, baseline: str) -> list[Difference]:
+def _pooled(column: str, rows: pd.DataFrame, scores: Scores, baseline: str) -> list[Difference]:
     means = rows.groupby("label", sort=False)["value"].mean()
+    usual = scores.baselines(column, baseline)
     if baseline not in means:
         return []
     higher, warning = METRICS[rows["metric"].iloc[0]].higher_is_better, _warnings(rows)
-    return [
-        Difference(str(label), column, higher, 0, means[baseline], value, value - means[baseline], warning=warning)
-        for label, value in means.items()
-        if label != baseline
-    ]
+    found = []
+    for label, value in means.items():
+        own = usual.get(str(rows[rows["label"] == label]["source"].iloc[0]), float(means[baseline]))
+        if label != baseline:
+            found.append(Difference(str(label), column, higher, 0, own, value, value - own, warning=warning))
+    return found
 
 
 def _paired(column: str, rows: pd.DataFrame, baseline: str) -> list[Difference]:
@@ -120,15 +127,21 @@ def _differences(column: str, table: pd.DataFrame, labels: list[str], baseline: 
         for place, k in enumerate(shared):
             own, there = rows[place], ~np.isnan(gaps[k])
             lost = int((np.isnan(values[k]) != np.isnan(usual)).sum())
-            care = ", ".join(filter(None, [warning, f"{lost} prompts have one value only" if lost else ""]))
+            few = count > 0 and detectable(own, comparisons=len(labels)) == float("inf")
+            care = ", ".join(filter(None, [warning, missing_words(lost), "too few prompts to show anything" if few else ""]))
             scatter = float(own.std(ddof=1)) if count > 1 else float("nan")
             yield Difference(
                 labels[k], column, higher, count,
                 float(usual[there].mean()) if count else float("nan"), float(values[k][there].mean()) if count else float("nan"),
                 float(own.mean()) if count else float("nan"), lows[place], highs[place],
                 float(own.mean() / scatter) if count > 1 and scatter > 0 else float("nan"), chances[place], float("nan"),
-                win_rate(own if higher else -own), detectable(own), care,
+                win_rate(own if higher else -own), detectable(own, comparisons=len(labels)), care,
             )  # fmt: skip
+
+
+def missing_words(lost: int) -> str:
+    """What is said of prompts for which only one of two methods has a value."""
+    return f"{lost} prompt{'s have' if lost > 1 else ' has'} one value only" if lost else ""
 
 
 def _same_prompts(gaps: NDArray[np.float64]) -> list[list[int]]:

@@ -117,9 +117,7 @@ def fronts(scores: Scores, baseline: str = "iid") -> Fronts | None:
     start = labels.index(baseline)
     drawn = drawn + (means[:, None, start] - drawn[:, :, start])[..., None]  # what counts is the difference to the baseline
     reference = (float(means[0].min()), float(means[1].min()))
-    seconds = (
-        scores.frame[scores.frame["metric"] == "seconds_per_image"].groupby("label")["value"].mean().reindex(labels).to_numpy(np.float64)
-    )
+    seconds = _seconds(scores, labels, baseline)
     timed = bool((seconds > 0).all())
     speed = -np.log2(seconds) if timed else np.full(len(labels), np.nan)
     front = _nondominated(means.T)
@@ -150,6 +148,15 @@ def fronts(scores: Scores, baseline: str = "iid") -> Fronts | None:
         _attained(np.stack([means[0], speed]), np.stack([drawn[0], np.broadcast_to(speed, drawn[0].shape)])) if timed else None,
     )
     return Fronts(diversity, fidelity, baseline, len(prompts), reference, tuple(families), *curves)
+
+
+def _seconds(scores: Scores, labels: Sequence[str], baseline: str) -> Array:
+    """Seconds per image; of several runs, as many times the first one's baseline as each method takes of its own run's."""
+    rows = scores.frame[scores.frame["metric"] == "seconds_per_image"]
+    means, usual = rows.groupby("label")["value"].mean(), scores.baselines("seconds_per_image", baseline)
+    first = means.get(baseline, np.nan)
+    source = dict(zip(rows["label"], rows["source"], strict=True))
+    return np.asarray([means.get(label, np.nan) * (first / usual.get(str(source.get(label)), first)) for label in labels], np.float64)
 
 
 def _attained(means: Array, drawn: Array) -> Attained:

@@ -10,6 +10,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pandas as pd
+from rich import box
 from rich.markup import escape
 from rich.table import Table
 
@@ -52,28 +53,36 @@ def caption(found: Sequence[Difference], baseline: str) -> str:
     prompts = sorted({one.prompts for one in found if one.prompts})
     count = f"{prompts[0]}" if len(prompts) == 1 else f"{prompts[0]} to {prompts[-1]}" if prompts else "no"
     return (
-        f"Difference to {baseline}, paired over {count} prompts, bootstrap interval. Effect: mean over standard deviation of the differences. p: sign flips, Holm over "
-        "the methods. Wins: share of prompts on which the method is better. Detectable: the smallest difference that is seen 4 times in 5. "
+        f"Difference to {baseline}, paired over {count} prompt{'' if count == '1' else 's'}, bootstrap interval. Effect: mean over standard deviation of the differences. p: sign flips, Holm over "
+        "the methods. Wins: share of prompts on which the method is better. Detectable: the smallest difference that is shown 4 times in 5, the methods sharing 5%; inf: none, with so few prompts. "
         "Better, worse: p below 0.05 and an interval without 0. Pooled metrics and costs: how many times the baseline; equal ones are left out of the table."
     )
 
 
-def comparison_table(found: Sequence[Difference], baseline: str) -> Table:
-    """For the terminal."""
-    table = Table(caption=caption(found, baseline), caption_justify="left")
-    for name in HEADER:
-        table.add_column(name, justify="left" if name in ("metric", "method", "note") else "right", no_wrap=name in ("metric", "method"))
-    last = ""
-    for one in found:
-        if not one.prompts and one.difference == 0:
-            continue  # a counter that is the same
-        line = cells(one)
-        if last and line[0] != last:
-            table.add_section()
-        style = {True: "green", False: "red", None: None}[one.better]
-        table.add_row(*(escape(cell) if place or line[0] != last else "" for place, cell in enumerate(line)), style=style)
-        last = line[0]
-    return table
+def comparison_tables(found: Sequence[Difference], baseline: str) -> list[Table]:
+    """For the terminal, a table per metric; names are wrapped where it is narrow, figures never."""
+    tables = []
+    for column in dict.fromkeys(one.column for one in found):
+        lines = [one for one in found if one.column == column and (one.prompts or one.difference)]  # a counter that is the same is left out
+        if not lines:
+            continue
+        tested, usual = any(one.prompts for one in lines), sorted({_number(one.baseline) for one in lines})
+        title = f"{cells(lines[0])[0]}   {baseline} {usual[0] if len(usual) == 1 else 'each on its own prompts or run'}"
+        table = Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+        names = [
+            name
+            for name in HEADER
+            if name not in ("metric", "baseline") and (tested or name in ("method", "difference", "95% interval", "note"))
+        ]
+        for name in names:
+            text = name in ("method", "note")
+            shown = "times" if name == "95% interval" and not tested else name
+            table.add_column(shown, justify="left" if text else "right", no_wrap=not text, overflow="fold", min_width=8 if text else None)
+        for one in lines:
+            line = dict(zip(HEADER, cells(one), strict=True))
+            table.add_row(*(escape(line[name]) for name in names), style={True: "green", False: "red", None: None}[one.better])
+        tables.append(table)
+    return tables
 
 
 def as_markdown(found: Sequence[Difference], baseline: str) -> str:

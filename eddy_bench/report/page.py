@@ -12,7 +12,7 @@ import pandas as pd
 
 from eddy_bench.compare.front_tables import CAPTION as FRONTS_CAPTION
 from eddy_bench.compare.front_tables import front_header, front_lines
-from eddy_bench.compare.load import SETTINGS, Scores, check_comparable, read_scores
+from eddy_bench.compare.load import SETTINGS, Scores, canonical, check_comparable, lacking, read_scores
 from eddy_bench.compare.paired import Difference, by_prompt, compare
 from eddy_bench.compare.pareto import Fronts, fronts
 from eddy_bench.compare.tables import HEADER, caption, cells
@@ -48,6 +48,7 @@ def write_report(
             raise CompareError(f"Expected a run folder, got {path}. A report shows its images.")
     scores = read_scores(folders)
     notes = check_comparable(scores, None, partly)
+    baseline = baseline if baseline in scores.labels else canonical(baseline)
     target = out or folders[0] / "report.html"
     several = len(scores.labels) > 1
     found = compare(scores, baseline) if several else []
@@ -76,13 +77,13 @@ def _texts(folders: Sequence[Path], scores: Scores, found: Sequence[Difference],
     shown = [one for one in found if one.prompts or one.difference]
     return {
         "title": ", ".join(path.resolve().name for path in folders), "settings": f"{settings}, {prompts} prompts.", "baseline": baseline,
-        "verdicts": verdicts(found, scores, baseline), "warnings": [*notes, *warnings(found, scores, _kernels(folders))],
+        "verdicts": verdicts(found, scores, baseline), "warnings": [*notes, *lacking(scores), *warnings(found, scores, _kernels(folders, scores.labels))],
         "header": HEADER, "rows": [{"cells": cells(one), "tone": tones[one.better]} for one in shown], "caption": caption(found, baseline),
     }  # fmt: skip
 
 
-def _kernels(folders: Sequence[Path]) -> dict[str, str]:
-    """The kernel of each method, from summary.csv."""
+def _kernels(folders: Sequence[Path], labels: Sequence[str]) -> dict[str, str]:
+    """The kernel of each method that is compared, from summary.csv."""
     found = {}
     for path in folders:
         try:
@@ -91,7 +92,7 @@ def _kernels(folders: Sequence[Path]) -> dict[str, str]:
             continue
         for method, params, kernel in table.itertuples(index=False):
             found[f"{method}:{params}" if params else method] = kernel
-    return found
+    return {label: found[label] for label in labels if label in found}
 
 
 def _front_fields(parts: Fronts | None, plots: Path) -> dict[str, Any]:
@@ -123,12 +124,18 @@ def _prompt_fields(
             _extremes(column, str(label), gaps[label].dropna().sort_values(ascending=False), table, baseline, texts)
             for label in gaps.columns
         ]
-    pictures = _pictures(folders, scores.labels, order, texts, table, progress(min(PROMPTS, len(order))))
+    seeds = sorted(set(frame["seed"]) - {""})
+    own = (
+        by_prompt(frame[(frame["column"] == column) & (frame["seed"] == seeds[0])]) if column is not None else table
+    )  # of the seed that is shown
+    pictures = _pictures(folders, scores.labels, order, texts, own, progress(min(PROMPTS, len(order))))
     left = len(order) - len(pictures)
     strips = [strip for prompt in pictures for strip in prompt["strips"]]
+    unread = sum(prompt["unread"] for prompt in pictures)
     return {
         "extremes": extremes, "pictures": pictures, "small_images": all(strip.height <= SMALL for strip in strips),
-        "shown_prompts": f"{left} more prompts are left out to keep the page small." if left else "",
+        "shown_prompts": (f"{left} more prompts are left out to keep the page small. " if left else "")
+        + (f"Seed {seeds[0]} of {len(seeds)} is shown." if len(seeds) > 1 else "") + (f" {unread} groups could not be read." if unread else ""),
     }  # fmt: skip
 
 
@@ -159,18 +166,20 @@ def _pictures(
     groups, spent = groups_of(folders), 0
     for prompt in order[:PROMPTS]:
         strips: list[Strip] = []
+        unread = 0
         for label in labels:
             if (label, prompt) in groups:
                 value = f"{float(table[label][prompt]):.2f}" if label in table and prompt in table.index else ""
                 strip = make_strip(groups[label, prompt], label, value)
                 strips += [strip] if strip else []
+                unread += strip is None
         sizes = list(itertools.accumulate((len(strip.data) + OVERHEAD for strip in strips), initial=spent))
         if sizes[-1] > BUDGET and found:
             break
         strips = [strip for strip, size in zip(strips, sizes[1:], strict=True) if size <= BUDGET]  # of the first prompt as many as fit
         spent = sizes[len(strips)]
         if strips:
-            found.append({"text": texts[prompt], "alt": shortened(texts[prompt], 80), "strips": strips})
+            found.append({"text": texts[prompt], "alt": shortened(texts[prompt], 80), "strips": strips, "unread": unread})
         advance(1, prompt)
     return found
 

@@ -36,7 +36,11 @@ def pareto_plot(found: Fronts, folder: Path | None = None) -> str:
         FigureCanvasAgg(figure)
         left, right = figure.subplots(1, 2)
         _draw(left, found, "fidelity")
-        _draw(right, found, "seconds")
+        if found.front_seconds is None:
+            right.set_axis_off()
+            right.set_title("seconds are missing for some methods", fontsize=10, loc="left")
+        else:
+            _draw(right, found, "seconds")
         handles, labels = left.get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=min(5, len(labels)), frameon=False, fontsize=9)
         buffer = io.StringIO()

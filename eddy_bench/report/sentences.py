@@ -78,9 +78,9 @@ def warnings(found: Sequence[Difference], scores: Scores, kernels: dict[str, str
         notes.append(f"The methods use different kernels ({shown}): compare methods only within one kernel.")
     few = sorted({one.prompts for one in found if 0 < one.prompts < 20})
     if few:
-        notes.append(f"Only {few[0]} prompts: the detectable differences are large.")
+        notes.append(f"Only {few[0]} prompt{'' if few[0] == 1 else 's'}: large differences alone can be shown, or none.")
     missing = pd.isna(scores.frame["value"]).groupby(scores.frame["column"]).sum()
     lost = [f"{column} ({int(count)})" for column, count in missing.items() if count]
     if lost:
-        notes.append(f"Values that are not there: {', '.join(lost)}.")
+        notes.append(f"Groups for which a metric has no value, as where a prompt leaves nothing to judge: {', '.join(lost)}.")
     return notes

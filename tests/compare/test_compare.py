@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
@@ -270,3 +271,51 @@ def test_orders_of_vendi_in_any_notation(tmp_path: Path) -> None:
     rows = frame({"iid": {"vendi": 0.0}})
     found = read_scores([write(tmp_path / "s.csv", rows.assign(signature="vendi|q=1e-05|k=cos|features=a@0"))])
     assert set(found.frame["column"]) == {"vendi-q1e-05[fmnist-clip]"}
+
+
+def test_figures_are_never_cut(cli: Callable[..., Result], csv: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    found = cli("compare", csv)
+    assert found.code == 0, found.err
+    assert "…" not in found.out
+    assert re.search(r"[+-]0\.\d+ to [+-]0\.\d+", found.out)
+
+
+def test_a_baseline_as_the_user_wrote_it(cli: Callable[..., Result], tmp_path: Path) -> None:
+    rows = frame({"iid": {"vendi": 0.0}, "pg:strength=2.0,kernel=features": {"vendi": 0.1}})
+    csv = write(tmp_path / "s.csv", rows)
+    found = cli("compare", csv, "--baseline", "pg:kernel=features,strength=2")
+    assert found.code == 0, found.err
+    assert "pg:strength=2.0,kernel=features" in found.out
+
+
+def test_each_run_s_seconds_are_compared_with_its_own(cli: Callable[..., Result], tmp_path: Path) -> None:
+    one = frame({"iid": {"vendi": 0.0, "seconds_per_image": 0.0}, "pg": {"vendi": 0.1, "seconds_per_image": 0.1}})
+    slow = frame({"iid": {"vendi": 0.0, "seconds_per_image": 0.9}, "lhs": {"vendi": 0.1, "seconds_per_image": 1.9}})
+    slow.loc[slow["method"] == "iid", "value"] = slow.loc[slow["method"] == "iid", "value"].where(
+        slow["metric"] != "vendi", one.loc[one["method"] == "iid", "value"].to_numpy()
+    )
+    files = [write(tmp_path / f"{name}.csv", rows) for name, rows in (("a", one), ("b", slow))]
+    found = json.loads(cli("compare", *files, "--format", "json").out)["differences"]
+    ratio = {line["label"]: line["value"] / line["baseline"] for line in found if line["column"] == "seconds_per_image"}
+    assert ratio == pytest.approx({"pg": 2.0, "lhs": 2.0})
+
+
+def test_no_verdict_where_signatures_differ(cli: Callable[..., Result], tmp_path: Path) -> None:
+    before, now = (write(tmp_path / f"{name}.csv", frame(EFFECTS).assign(signature=f"vendi|features=a@{name}")) for name in ("0", "1"))
+    found = json.loads(cli("compare", now, "--against", before, "--partly", "--format", "json").out)["differences"]
+    assert {line["better"] for line in found} == {None}
+    assert all("signatures differ" in line["warning"] for line in found if line["prompts"])
+
+
+def test_with_few_prompts_nothing_can_be_shown(cli: Callable[..., Result], tmp_path: Path) -> None:
+    csv = write(tmp_path / "s.csv", frame(EFFECTS, prompts=5))
+    found = cli("compare", csv, "--format", "markdown")
+    assert "too few prompts to show anything" in found.out
+    assert "inf" in found.out
+
+
+def test_a_method_without_a_metric_is_told(cli: Callable[..., Result], tmp_path: Path) -> None:
+    rows = frame(EFFECTS)
+    cut = write(tmp_path / "s.csv", rows[~((rows["method"] == "pg") & (rows["metric"] == "clip"))])
+    assert "no value of clip[fmnist-clip], which other methods have" in cli("compare", cut).err

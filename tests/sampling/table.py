@@ -36,8 +36,8 @@ a test. `yes`: the images are drawn, and finite. `-`: the solver draws no noise 
 is refused with one line and exit code 2: a flow model cannot be solved by a solver of noise-predicting models, nor the other way round, and a few
 pipelines hand their solver a list of noise levels that it does not take.
 
-`--timesteps karras`, `exponential`, `beta` space the noise levels of solvers that can; `--timesteps ays` takes Align Your Steps (arXiv 2404.14507) from
-the tables that diffusers holds for Stable Diffusion 1.5 and SDXL, other step counts than 10 interpolated in log sb.
+`--timesteps karras`, `exponential`, `beta` space the noise levels of solvers of noise-predicting models that can, and of flow-euler; `--timesteps ays` takes Align Your Steps (arXiv 2404.14507) from
+the tables that diffusers holds for Stable Diffusion 1.5 and SDXL; other step counts than 10 are interpolated in log sb, over the table's levels and a last one of 0.029.
 """
 
 
