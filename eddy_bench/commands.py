@@ -87,7 +87,10 @@ def run_suite(source: str | None, flags: dict[str, Any], out: Path | None, allow
     from eddy_bench.runner import open_folder, read_measured
 
     say = console(stderr=True)
-    model = open_model(suite)
+    if options.executor == "ray" and open_best_of(suite):
+        raise ParameterError("best-of-m measures its M on the machine that draws. With --executor ray give it: best-of-m:m=16.")
+    on_driver = {"device": "cpu", "offload": False} if options.executor == "ray" else {}  # GPUs are the workers'
+    model = open_model(suite.model_copy(update=on_driver))
     if "methods" not in flags and not model.has_features:
         suite = _without_features(suite, say)
     settings = run_settings(suite, model)

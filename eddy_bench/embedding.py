@@ -1,4 +1,4 @@
-"""Features of finished groups under scoring extractors, kept on disk by group key."""
+"""Features of finished groups under scoring extractors, kept on disk by a hash of their images."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Advance = Callable[[int, str], None]
 
 @dataclass
 class Scorer:
-    """Extractors and features of one scoring pass; features are kept on disk by group key."""
+    """Extractors and features of one scoring pass; features are kept on disk by a hash of their images."""
 
     folder: RunFolder
     weights: Path | None
@@ -49,17 +49,17 @@ class Scorer:
         if (name, label) not in self.kept:
             self.kept = {(name, label): read_features(path)}  # of one method at a time: runs may be large
         known = self.kept[name, label]
-        new = [group for group in groups if group.group.key not in known]
+        new = [group for group in groups if group.fingerprint not in known]
         for start in range(0, len(new), 16):
             part = new[start : start + 16]
             found, position = extractor.images([image for group in part for image in group.images()]), 0
             for group in part:
-                known[group.group.key] = found[position : position + group.group.particles]
+                known[group.fingerprint] = found[position : position + group.group.particles]
                 position += group.group.particles
             self.advance(len(part), f"{label} {name}")
         if new:
             write_features(path, known)
-        return {group.group.key: known[group.group.key] for group in groups}
+        return {group.group.key: known[group.fingerprint] for group in groups}
 
     def attributes(self, groups: Sequence[FinishedGroup]) -> dict[str, NDArray[np.int64]]:
         """Predicted (class, tone, shape) of each image, by key."""
@@ -94,7 +94,7 @@ def file_name(extractor: str) -> str:
 
 
 def read_features(path: Path) -> dict[str, NDArray[np.float32]]:
-    """Arrays by group key; nothing where the file is not there or broken."""
+    """Arrays by name; nothing where the file is not there or broken."""
     try:
         with np.load(path, allow_pickle=False) as data:
             return {name: data[name] for name in data.files}

@@ -60,6 +60,11 @@ class FinishedGroup:
     cost: dict[str, float] = field(default_factory=dict)
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
 
+    @property
+    def fingerprint(self) -> str:
+        """A hash of its images, under which features of them are kept."""
+        return hashlib.sha256("".join(str(info["sha256"]) for info in self.files.values()).encode()).hexdigest()
+
     def contents(self) -> list[bytes]:
         """The image files in order, checked against their hashes.
 

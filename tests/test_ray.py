@@ -84,6 +84,7 @@ def test_the_largest_jobs_come_first() -> None:
         (("--executor", "slurm"), "local or ray"),
         (("--workers", "2"), "Add --executor ray"),
         (("--executor", "ray", "--workers", "0"), "workers"),
+        (("--executor", "ray", "--method", "best-of-m"), "best-of-m:m=16"),
     ],
 )
 def test_what_is_no_executor(cli: Cli, tmp_path: Path, options: tuple[str, ...], message: str) -> None:

@@ -61,19 +61,19 @@ class Sides:
 def _features(folder: Path, label: str, signature: str) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.float32]] | None:
     """Features (images, F) of each prompt of a method, and of the real images; None where they were not kept."""
     run = RunFolder(folder)
-    groups = [found.group for found in run.finished() if _label(found.group.method, found.group.parameters) == label]
+    groups = [found for found in run.finished() if _label(found.group.method, found.group.parameters) == label]
     parts = dict(part.split("=", 1) for part in signature.split("|") if "=" in part)
     extractor, _, digest = parts.get("features", "").rpartition("@")
     place = folder / "features" / f"{file_name(extractor)}-{digest}"
     if not groups or not place.is_dir():
         return None
-    known = read_features(place / f"{groups[0].label}.npz")
+    known = read_features(place / f"{groups[0].group.label}.npz")
     real = read_features(place / f"reference-{file_name(parts.get('ref', '').rpartition(':')[0])}.npz").get("real")
-    if real is None or any(group.key not in known for group in groups):
+    if real is None or any(found.fingerprint not in known for found in groups):
         return None
     by_prompt: dict[str, list[NDArray[np.float32]]] = {}
-    for group in groups:
-        by_prompt.setdefault(group.prompt_id, []).append(known[group.key])
+    for found in groups:
+        by_prompt.setdefault(found.group.prompt_id, []).append(known[found.fingerprint])
     return {prompt: np.concatenate(parts) for prompt, parts in by_prompt.items()}, real
 
 

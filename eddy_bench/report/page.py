@@ -75,10 +75,12 @@ def _texts(folders: Sequence[Path], scores: Scores, found: Sequence[Difference],
     prompts = scores.frame[scores.frame["prompt_id"] != ""]["prompt_id"].nunique()
     tones = {True: "better", False: "worse", None: ""}
     shown = [one for one in found if one.prompts or one.difference]
+    by_column = [[one for one in shown if one.column == column] for column in dict.fromkeys(one.column for one in shown)]
     return {
         "title": ", ".join(path.resolve().name for path in folders), "settings": f"{settings}, {prompts} prompts.", "baseline": baseline,
         "verdicts": verdicts(found, scores, baseline), "warnings": [*notes, *lacking(scores), *warnings(found, scores, _kernels(folders, scores.labels))],
-        "header": HEADER, "rows": [{"cells": cells(one), "tone": tones[one.better]} for one in shown], "caption": caption(found, baseline),
+        "header": HEADER[1:], "tables": [(cells(rows[0])[0], [{"cells": cells(one)[1:], "tone": tones[one.better]} for one in rows]) for rows in by_column],
+        "caption": caption(found, baseline),
     }  # fmt: skip
 
 

@@ -27,7 +27,7 @@ def with_features(folder: Path, shift: float, seed: int, prompts: int = 60) -> P
     rng, place = np.random.default_rng(seed), folder / "features" / "fmnist-clip-0"
     groups: dict[str, dict[str, np.ndarray[tuple[int, int], np.dtype[np.float32]]]] = {}
     for found in RunFolder(folder).finished():
-        groups.setdefault(found.group.label, {})[found.group.key] = (shift + rng.normal(size=(2, 3))).astype(np.float32)
+        groups.setdefault(found.group.label, {})[found.fingerprint] = (shift + rng.normal(size=(2, 3))).astype(np.float32)
     for label, features in groups.items():
         write_features(place / f"{label}.npz", features)
     write_features(place / "reference-real.npz", {"real": np.random.default_rng(0).normal(size=(400, 3)).astype(np.float32)})

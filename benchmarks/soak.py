@@ -1,0 +1,75 @@
+"""A run that is killed again and again ends as one that was not: python benchmarks/soak.py [--kills 20] [--limit N] [--seed 0] [--folder DIR]
+
+Draws a suite once undisturbed, then once more with SIGKILL at random moments, each time going on with the same command, and compares the images and the
+scores byte for byte, times and memory aside. Exit code 1 where they differ.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+TIMES = ("seconds_per_image", "peak_memory_mb")
+
+
+def pictures(folder: Path) -> dict[str, str]:
+    found = [path for name in ("samples", "reference") for path in folder.glob(f"{name}/**/*.png")]
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(found)}
+
+
+def scores(folder: Path) -> list[str]:
+    return [line for line in (folder / "scores.csv").read_text().splitlines() if not any(f",{name}," in line for name in TIMES)]
+
+
+def command(options: argparse.Namespace, out: Path) -> list[str]:
+    limit = ["--limit", str(options.limit)] if options.limit else []
+    return [sys.executable, "-m", "eddy_bench.cli", "run", options.suite, *limit, *options.arguments, "--out", str(out)]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--suite", default="fashion")
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--limit", type=int)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--folder", type=Path)
+    parser.add_argument("arguments", nargs="*", help="more of `eddy-bench run`, after --")
+    options = parser.parse_args()
+    rng = random.Random(options.seed)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.folder or Path(temporary)
+        whole, killed = folder / "whole", folder / "killed"
+        start = time.perf_counter()
+        subprocess.run(command(options, whole), check=True, capture_output=True)
+        alone = time.perf_counter() - start
+        print(f"undisturbed: {alone:.0f} s", flush=True)
+        for k in range(options.kills):
+            process = subprocess.Popen(command(options, killed), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            wait = rng.uniform(1, max(5.0, 1.5 * alone / options.kills + 8))
+            try:
+                process.wait(wait)
+                state = f"ended by itself ({process.returncode})"
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGKILL)
+                process.wait()
+                state = "killed"
+            groups = len(list(killed.glob("samples/*/*/*/group.json")))
+            print(f"{k + 1:3}: {state} after {wait:.1f} s, {groups} groups finished", flush=True)
+        subprocess.run(command(options, killed), check=True, capture_output=True)
+
+        same = pictures(whole) == pictures(killed), scores(whole) == scores(killed)
+        print(
+            f"images {'the same' if same[0] else 'DIFFERENT'}, scores {'the same' if same[1] else 'DIFFERENT'}: {len(pictures(whole))} images, {len(scores(whole))} rows"
+        )
+        return 0 if all(same) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,205 @@
+"""Generated suites, prompt files, gates, score files and stores: a result or one clear error, never a traceback."""
+
+from __future__ import annotations
+
+import json
+import os
+import string
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from eddy_bench.compare.gate import read_gate
+from eddy_bench.compare.load import read_scores
+from eddy_bench.compare.tables import markdown_rows
+from eddy_bench.errors import EddyError
+from eddy_bench.index import Entry, Index
+from eddy_bench.methods import build_method, method_label, method_name
+from eddy_bench.models.base import Cost
+from eddy_bench.prompts import load_prompts
+from eddy_bench.score_files import escape_cell, unescape_cell
+from eddy_bench.store import Group, RunFolder
+from eddy_bench.suite import Suite, load_suite, parse_named
+from tests.compare.made import frame
+from tests.test_store import SETTINGS, group, images
+
+# 10,000 inputs in all with EDDY_BENCH_EXAMPLES=1000 (make test-slow); fewer by default.
+COUNT = int(os.environ.get("EDDY_BENCH_EXAMPLES", "60"))
+many = settings(max_examples=COUNT, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=40)
+values = st.recursive(
+    scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=12), inner, max_size=4), max_leaves=12
+)
+suite_keys = st.sampled_from([*Suite.model_fields, "sweep", "colour"])
+texts = st.text(max_size=200)
+
+
+def written(name: str, content: str | bytes) -> Path:
+    path = Path(tempfile.mkdtemp()) / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass"))
+    return path
+
+
+def works_or_says(call: Any) -> Any:
+    """The result, or None after one clear line."""
+    try:
+        return call()
+    except EddyError as error:
+        said = str(error)
+    assert said.strip()
+    assert "\n" not in said
+    return None
+
+
+@many
+@given(st.dictionaries(suite_keys, values, max_size=6))
+def test_suites(data: dict[str, Any]) -> None:
+    suite = works_or_says(lambda: load_suite(str(written("suite.yaml", yaml.safe_dump(data)))))
+    if suite is not None:
+        for spec in suite.methods:
+            works_or_says(lambda spec=spec: build_method(spec))
+
+
+@many
+@given(st.binary(max_size=300) | texts.map(lambda text: text.encode("utf-8", "surrogatepass")))
+def test_files_of_any_bytes(content: bytes) -> None:
+    works_or_says(lambda: load_suite(str(written("suite.yaml", content))))
+    works_or_says(lambda: read_gate(written("gate.yaml", content)))
+    works_or_says(lambda: read_scores([written("scores.csv", content)]))
+    for name in ("p.yaml", "p.txt", "p.json", "p.jsonl", "p.csv", "p.tsv"):
+        works_or_says(lambda name=name: load_prompts(str(written(name, content))))
+
+
+@many
+@given(
+    st.lists(texts | st.dictionaries(st.sampled_from(["prompt", "id", "attributes", "x"]), values, max_size=3), max_size=5), st.booleans()
+)
+def test_prompts(entries: list[Any], as_json: bool) -> None:
+    content = json.dumps(entries) if as_json else yaml.safe_dump(entries, allow_unicode=True)
+    found = works_or_says(lambda: load_prompts(str(written("p.json" if as_json else "p.yaml", content))))
+    if found is not None:
+        assert len({prompt.id.lower() for prompt in found.prompts}) == len(found.prompts)
+        for prompt in found.prompts:
+            assert_inside(Path("run") / "samples" / "iid" / prompt.id)
+            prompt.text.encode("utf-8")
+
+
+def assert_inside(path: Path) -> None:
+    """A path below run/samples, one part after the other."""
+    assert len(path.parts) == 4
+    assert not {"..", ".", ""} & set(path.parts)
+    assert "/" not in path.parts[-1]
+
+
+@many
+@given(texts)
+def test_method_names_cannot_leave_the_folder(text: str) -> None:
+    spec = works_or_says(lambda: parse_named(text))
+    if spec is not None:
+        assert_inside(Path("run") / "samples" / method_name(spec) / "p")
+        method = works_or_says(lambda: build_method(spec))
+        if method is not None:
+            assert_inside(Path("run") / "samples" / method_label(spec, method) / "p")
+
+
+@many
+@given(st.dictionaries(st.sampled_from(["checks", "methods", "x"]), values | st.lists(st.dictionaries(
+    st.sampled_from(["metric", "test", "direction", "margin", "x"]), values | st.sampled_from(["vendi", "nfe", "fd", "equal", "pooled", "noninferior", "ratio"]), max_size=4
+), max_size=3), max_size=3))  # fmt: skip
+def test_gates(data: dict[str, Any]) -> None:
+    works_or_says(lambda: read_gate(written("gate.yaml", yaml.safe_dump(data))))
+
+
+@many
+@given(
+    st.integers(0, 15), st.sampled_from(["method", "params", "prompt_id", "prompt", "seed", "value", "signature", "metric", "steps"]), texts
+)
+def test_score_files(row: int, column: str, cell: str) -> None:
+    rows = frame({"iid": {"vendi": 0.0}, "pg": {"vendi": 0.1}}, prompts=8).astype(object)
+    rows.loc[row, column] = cell
+    path = written("scores.csv", "")
+    rows.to_csv(path, index=False)
+    works_or_says(lambda: read_scores([path]))
+
+
+@many
+@given(texts)
+def test_cells_read_back(text: str) -> None:
+    assert unescape_cell(escape_cell(text)) == text
+    assert not escape_cell(text).startswith(("=", "+", "-", "@", "\t", "\r"))
+    clean = text.replace("\0", "").replace("\r", " ")
+    path = written("c.csv", "")
+    try:
+        pd.DataFrame({"prompt": [escape_cell(clean), "end"]}).to_csv(path, index=False)
+    except UnicodeEncodeError:  # lone surrogates never get this far: prompts are made whole when they are read
+        return
+    again = pd.read_csv(path, dtype=str, keep_default_na=False)["prompt"].iloc[0]
+    assert unescape_cell(str(again)) == clean
+    assert markdown_rows(("a",), [(text,)]).count("\n") == 2
+
+
+@many
+@given(
+    st.lists(st.tuples(st.text(string.ascii_lowercase, min_size=1, max_size=3), st.text(max_size=8)), max_size=6),
+    st.binary(max_size=60),
+    st.integers(0, 400),
+)
+def test_indexes_that_were_cut_or_scribbled_on(entries: list[tuple[str, str]], noise: bytes, cut: int) -> None:
+    """What is read back was written; whatever happens to the file, nothing else comes out."""
+    index = Index(Path(tempfile.mkdtemp()) / "samples.jsonl")
+    for place, key in entries:
+        index.add([Entry(place, key, {"0.png": len(key)})])
+    assert {place: one.key for place, one in index.read().items()} == dict(entries)
+    content = index.path.read_bytes() if index.path.exists() else b""
+    index.path.write_bytes(content[: max(0, len(content) - cut)] + noise)
+    index.add([Entry("zzzz", "last", {})])
+    found = index.read()
+    assert found["zzzz"].key == "last"
+    written_places = {place for place, _ in entries}
+    assert all(place in written_places or place == "zzzz" or noise for place in found)
+
+
+@many
+@given(st.dictionaries(st.sampled_from(["group", "cost", "files", "x"]), values, max_size=4) | values, st.integers(0, 500))
+def test_group_files_of_any_content(data: Any, cut: int) -> None:
+    folder = RunFolder.prepare(Path(tempfile.mkdtemp()) / "r", SETTINGS)
+    folder.write_run({"suite": {}, "settings": SETTINGS})
+    folder.write_group(group(), images(), Cost(), {})
+    path = folder.samples / group().place / "group.json"
+    whole = path.read_text()
+    path.write_text(json.dumps(data))
+    works_or_says(lambda: folder.load(group().place))
+    assert list(folder.finished()) == []
+    path.write_text(whole[: min(cut, len(whole) - 1)])
+    works_or_says(lambda: folder.load(group().place))
+    assert list(folder.finished()) == [], "a partial file is never read as whole"
+
+
+@pytest.mark.slow
+def test_ten_thousand_inputs() -> None:
+    """All of the above, 1,000 times each."""
+    import subprocess
+    import sys
+
+    if COUNT >= 1000:
+        pytest.skip("this is that run")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", __file__],
+        env={**os.environ, "EDDY_BENCH_EXAMPLES": "1000"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
+
+
+def test_groups_are_made_of_plain_data() -> None:
+    assert {name: type(value).__name__ for name, value in vars(group()).items()} == {
+        field: kind for field, kind in Group.__annotations__.items()
+    }
