@@ -1,13 +1,15 @@
-"""Reading files that users write: text within a size, YAML without surprises."""
+"""Reading files that users write, text within a size and YAML without surprises; and writing files in one step."""
 
 from __future__ import annotations
 
+import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from eddy_bench.errors import EddyError, brief
+from eddy_bench.errors import EddyError, StoreError, brief
 
 
 class _Loader(yaml.SafeLoader):
@@ -57,3 +59,20 @@ def parse_yaml(path: Path, text: str, error: type[EddyError]) -> Any:
 def read_yaml(path: Path, error: type[EddyError], what: str, limit: int) -> Any:
     """A file as YAML: `read_text`, then `parse_yaml`."""
     return parse_yaml(path, read_text(path, error, what, limit), error)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file in one step.
+
+    Raises:
+        StoreError: the folder cannot be written.
+
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, prefix=".", delete=False) as file:
+            file.write(text)
+        os.chmod(file.name, 0o644)
+        os.replace(file.name, path)
+    except OSError as error:
+        raise StoreError(f"{path} cannot be written: {error.strerror}.") from None

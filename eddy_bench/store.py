@@ -18,6 +18,7 @@ import yaml
 from PIL import Image
 
 from eddy_bench.errors import StoreError
+from eddy_bench.files import write_text
 from eddy_bench.index import Entry, Index
 
 FORMAT = 1  # of what a group's key covers; changes when the same inputs give other images
@@ -103,23 +104,6 @@ def png_bytes(image: Image.Image | bytes) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     return buffer.getvalue()
-
-
-def write_text(path: Path, text: str) -> None:
-    """Replace a file in one step.
-
-    Raises:
-        StoreError: the folder cannot be written.
-
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, prefix=".", delete=False) as file:
-            file.write(text)
-        os.chmod(file.name, 0o644)
-        os.replace(file.name, path)
-    except OSError as error:
-        raise StoreError(f"{path} cannot be written: {error.strerror}.") from None
 
 
 class RunFolder:

@@ -355,3 +355,29 @@ def test_cells_of_any_kind_are_images(tmp_path: Path) -> None:
     found = folder.write_group(group(), [picture, picture], Cost(), {})
     again: Any = folder.load(group().place)
     assert again.files == found.files
+
+
+@pytest.mark.slow
+def test_a_short_soak(tmp_path: Path) -> None:
+    script = Path(__file__).parents[1] / "benchmarks" / "soak.py"
+    command = [
+        sys.executable,
+        str(script),
+        "--kills",
+        "4",
+        "--limit",
+        "6",
+        "--",
+        "--steps",
+        "6",
+        "--batch-prompts",
+        "2",
+        "--method",
+        "iid",
+        "--method",
+        "pg",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "images the same, scores the same" in done.stdout
+    assert "killed after" in done.stdout

@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 from eddy_bench.errors import StoreError
+from eddy_bench.files import write_text
 from eddy_bench.models.base import Cost
-from eddy_bench.store import Group, RunFolder, group_key, write_text
+from eddy_bench.store import Group, RunFolder, group_key
 
 SETTINGS = {"model": "m", "steps": 2}
 

@@ -16,10 +16,10 @@ from eddy_bench.audit.divergence import LEVELS, Divergence, check_guides, defaul
 from eddy_bench.audit.plan import AuditPlan, make_plan
 from eddy_bench.audit.run import NOT_MEASURED, Audited, missing_work, prepare_folder, run_audit
 from eddy_bench.audit.tables import audit_frame, audit_markdown, audit_table
+from eddy_bench.files import write_text
 from eddy_bench.methods import build_method, changed_parameters
 from eddy_bench.models.tasks import DEFAULT_TASKS, load_task
 from eddy_bench.progress import progress_bar
-from eddy_bench.store import write_text
 from eddy_bench.suite import parse_named
 from eddy_bench.tables import console
 

@@ -16,10 +16,10 @@ from eddy_bench.audit.measure import Baseline, Groups, Measured, Row
 from eddy_bench.audit.plan import AuditPlan, Block
 from eddy_bench.audit.verdict import Verdict, judge_block
 from eddy_bench.errors import EddyError, ModelError, StoreError, brief
+from eddy_bench.files import write_text
 from eddy_bench.manifest import environment
 from eddy_bench.methods.iid import Iid
 from eddy_bench.statistics import Estimate
-from eddy_bench.store import write_text
 
 MARK = "audit.json"
 PARTS = "parts"

@@ -30,8 +30,8 @@ from eddy_bench.compare.tables import (
     markdown_rows,
 )
 from eddy_bench.errors import CompareError, EddyError, ParameterError
+from eddy_bench.files import write_text
 from eddy_bench.statistics import holm
-from eddy_bench.store import write_text
 from eddy_bench.tables import console
 
 FORMATS = ("table", "markdown", "csv", "json")

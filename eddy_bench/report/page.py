@@ -18,12 +18,13 @@ from eddy_bench.compare.pareto import Fronts, fronts
 from eddy_bench.compare.tables import HEADER, caption, cells
 from eddy_bench.embedding import Advance
 from eddy_bench.errors import CompareError
+from eddy_bench.files import write_text
 from eddy_bench.metrics.base import COSTS, METRICS
 from eddy_bench.report.pictures import BUDGET, OVERHEAD, SMALL, Strip, groups_of, make_strip
 from eddy_bench.report.plots import pareto_plot
 from eddy_bench.report.sentences import DIVERSITY, bare, verdicts, warnings
 from eddy_bench.score_files import unescaped
-from eddy_bench.store import RunFolder, write_text
+from eddy_bench.store import RunFolder
 
 EXTREMES = 4  # largest gains, and as many losses
 PROMPTS = 100  # shown with pictures at most
