@@ -136,7 +136,7 @@ def test_cells_read_back(text: str) -> None:
     clean = text.replace("\0", "").replace("\r", " ")
     path = written("c.csv", "")
     try:
-        pd.DataFrame({"prompt": [escape_cell(clean), "end"]}).to_csv(path, index=False)
+        pd.DataFrame({"seed": [0, 1], "prompt": [escape_cell(clean), "end"]}).to_csv(path, index=False)
     except UnicodeEncodeError:  # lone surrogates never get this far: prompts are made whole when they are read
         return
     again = pd.read_csv(path, dtype=str, keep_default_na=False)["prompt"].iloc[0]
