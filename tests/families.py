@@ -481,36 +481,6 @@ def _cogview4() -> Any:
     )
 
 
-def _hidream() -> Any:
-    """Its latents are 128 by 128 whatever the size asked for: large patches keep the tokens few."""
-    clip, t5, llama = _clip_tokenizer(128), _t5_tokenizer(), _qwen_tokenizer()
-    return diffusers.HiDreamImagePipeline(
-        vae=_vae(16, widths=(8,), mid_block_add_attention=False, **FLUX_VAE),
-        transformer=diffusers.HiDreamImageTransformer2DModel(
-            in_channels=16,
-            out_channels=16,
-            patch_size=8,
-            num_layers=1,
-            num_single_layers=1,
-            caption_channels=[32, 16],
-            text_emb_dim=32,
-            axes_dims_rope=(2, 2, 4),
-            llama_layers=[0, 2],
-            force_inference_output=True,
-            **HEADS,
-        ),
-        text_encoder=_clip(clip, projection=16),
-        tokenizer=clip,
-        text_encoder_2=_clip(clip, projection=16, act="gelu"),
-        tokenizer_2=_clip_tokenizer(128),
-        text_encoder_3=_t5(t5),
-        tokenizer_3=t5,
-        text_encoder_4=transformers.LlamaForCausalLM(transformers.LlamaConfig(**_decoder_sizes(llama))),
-        tokenizer_4=llama,
-        scheduler=diffusers.UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0),
-    )
-
-
 BUILDERS: dict[str, Callable[[], Any]] = {
     "sd15": _sd15,
     "sd21": _sd21,
@@ -527,15 +497,8 @@ BUILDERS: dict[str, Callable[[], Any]] = {
     "chroma": _chroma,  # Making or loading it raises the FutureWarning of a class of diffusers that it still uses.
     "flux2": _flux2,
     "cogview4": _cogview4,
-    "hidream": _hidream,  # Not in AutoPipelineForText2Image: DiffusionPipeline loads it.
 }
 FAMILIES: tuple[str, ...] = tuple(BUILDERS)
-# What each draws fast with, in its usual kind of guidance; `prompt` by name, as the first argument of flux2 is an image.
-CALLS: dict[str, dict[str, Any]] = {name: {"height": 64, "width": 64, "guidance_scale": 4.0} for name in FAMILIES}
-CALLS["sd15"] |= {"height": 16, "width": 16}
-CALLS["qwen-image"] = {"height": 64, "width": 64, "true_cfg_scale": 4.0, "negative_prompt": ["", ""]}  # One for each prompt.
-CALLS["hunyuan-dit"] |= {"use_resolution_binning": False}
-CALLS["hidream"] |= {"height": 128, "width": 128}  # It scales any size to this area.
 
 
 def _spread(module: torch.nn.Module) -> None:

@@ -187,8 +187,6 @@ def test_ten_thousand_inputs() -> None:
     import subprocess
     import sys
 
-    if COUNT >= 1000:
-        pytest.skip("this is that run")
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", __file__],
         env={**os.environ, "EDDY_BENCH_EXAMPLES": "1000"},

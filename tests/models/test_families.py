@@ -21,15 +21,13 @@ from eddy_bench.registry import method_names
 from eddy_bench.sampling.noise import particle_generators
 from eddy_bench.sampling.state import State
 from eddy_bench.suite import Suite, parse_named
-from tests.families import FAMILIES as BUILT
-from tests.families import family_folder
+from tests.families import FAMILIES, family_folder
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*FluxPosEmbed:FutureWarning")
 PROMPTS = ["a red dress", "a blue coat"]
 UNEVEN = ["a red dress", "a blue and dark and red coat on a green bicycle"]  # of different lengths in tokens
 SIDE = {"sd15": 16, "sd21": 16}
 STEPS = 3
-FAMILIES = tuple(name for name in BUILT if name != "hidream")  # which the loader does not know
 STRONG = {
     "pg": "pg:strength=5,window=0..", "repulsion": "repulsion:strength=20,window=0..", "eddy-exact": "eddy-exact:strength=20",
     "eddy-fd": "eddy-fd:strength=5,window=0..,max_coordinates=4", "eddy-hutch": "eddy-hutch:strength=5,window=0..,probes=2", "best-of-m": "best-of-m:m=3",
