@@ -9,9 +9,10 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from eddy_bench import __version__
-from eddy_bench.errors import EddyError, ParameterError
+from eddy_bench.errors import ParameterError, line_of
 from eddy_bench.interrupt import CODE as INTERRUPTED
 from eddy_bench.interrupt import interruptible, say_interrupted
+from eddy_bench.places import reachable
 
 app = typer.Typer(
     name="eddy-bench",
@@ -22,6 +23,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+_PLACE: Any = {"parser": reachable, "metavar": "PATH"}  # a folder or file, here or remote
 
 
 def _show_version(wanted: bool) -> None:
@@ -75,7 +78,15 @@ def run(
     metric: Annotated[list[str] | None, typer.Option(help="name[extractor]:key=value; replaces the model's own. Repeatable.")] = None,
     reference: Annotated[str | None, typer.Option(help="A folder of real images for fd, fid, kid, precision, recall.")] = None,
     weights: Annotated[str | None, typer.Option(help="A folder with weights, of metrics or the guide, that cannot be downloaded.")] = None,
-    out: Annotated[Path | None, typer.Option(help="The run folder itself. [default: results/SUITE]", show_default=False)] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            parser=reachable,
+            metavar="PATH",
+            help="The run folder itself, or an address such as s3://bucket/run. [default: results/SUITE]",
+            show_default=False,
+        ),
+    ] = None,
     allow_code: Annotated[bool, typer.Option("--allow-code", help="Let a suite file name methods in Python files.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be drawn, and stop.")] = False,
     executor: Annotated[str, typer.Option(help="local, or ray (extra: ray).")] = "local",
@@ -110,8 +121,8 @@ def run(
 
 @app.command()
 def merge(
-    target: Annotated[Path, typer.Argument(metavar="OUT", help="The run folder to be.")],
-    sources: Annotated[list[Path], typer.Argument(metavar="SHARE...", help="Run folders of run --shard.")],
+    target: Annotated[Path, typer.Argument(parser=reachable, metavar="OUT", help="The run folder to be.")],
+    sources: Annotated[list[Path], typer.Argument(parser=reachable, metavar="SHARE...", help="Run folders of run --shard.")],
 ) -> None:
     """Put the shares of a run together and score them."""
     from eddy_bench.commands import merge_shards
@@ -121,7 +132,7 @@ def merge(
 
 @app.command()
 def score(
-    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    folder: Annotated[Path, typer.Argument(parser=reachable, metavar="RUN", help="A run folder.")],
     metric: Annotated[list[str] | None, typer.Option(help="name[extractor]:key=value; replaces the model's own. Repeatable.")] = None,
     reference: Annotated[str | None, typer.Option(help="A folder of real images for fd, fid, kid, precision, recall.")] = None,
     weights: Annotated[str | None, typer.Option(help="A folder with weights of metrics that cannot be downloaded.")] = None,
@@ -182,14 +193,18 @@ def audit(
 def compare(
     sources: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="RUN", help="Run folders or scores.csv files. [default: the last run]", show_default=False),
+        typer.Argument(
+            parser=reachable, metavar="RUN", help="Run folders or scores.csv files. [default: the last run]", show_default=False
+        ),
     ] = None,
     baseline: Annotated[
         str | None,
         typer.Option(help="The method that the others are compared with, with its parameters if any. [default: iid]", show_default=False),
     ] = None,
     form: Annotated[str | None, typer.Option("--format", help="table, markdown, csv or json. [default: table]", show_default=False)] = None,
-    against: Annotated[Path | None, typer.Option(help="Another run or a scores.csv: compare each method with itself there.")] = None,
+    against: Annotated[
+        Path | None, typer.Option(**_PLACE, help="Another run or a scores.csv: compare each method with itself there.")
+    ] = None,
     gate: Annotated[
         Path | None,
         typer.Option(
@@ -218,8 +233,8 @@ def compare(
 
 @app.command()
 def report(
-    folders: Annotated[list[Path], typer.Argument(metavar="RUN", help="Run folders.")],
-    out: Annotated[Path | None, typer.Option(help="The page. [default: RUN/report.html]", show_default=False)] = None,
+    folders: Annotated[list[Path], typer.Argument(parser=reachable, metavar="RUN", help="Run folders.")],
+    out: Annotated[Path | None, typer.Option(**_PLACE, help="The page. [default: RUN/report.html]", show_default=False)] = None,
     baseline: Annotated[str, typer.Option(help="The method that the others are compared with, with its parameters if any.")] = "iid",
     partly: Annotated[bool, typer.Option("--partly", help="Compare what all runs have where they differ.")] = False,
 ) -> None:
@@ -265,21 +280,15 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 def _main(arguments: list[str] | None) -> NoReturn:
     try:
         code: Any = app(args=arguments, prog_name="eddy-bench", standalone_mode=False)
-    except EddyError as error:
-        fail(str(error))
     except KeyboardInterrupt:
         code = INTERRUPTED
-    except OSError as error:
-        fail(f"{error.filename or 'A file'} cannot be used: {error.strerror or error}.")
-    except UnicodeError as error:
-        fail(f"Expected UTF-8 text, got bytes that are not: {error}.")
     except Exception as error:
-        if not hasattr(error, "format_message"):  # not a usage error of the command line's own
+        line = line_of(error)
+        if line is None:
             raise
-        text = str(error.format_message()).rstrip(".")
-        if not text:
-            sys.exit(0)
-        fail(f"{text}. See eddy-bench --help.")
+        if line:
+            fail(line)
+        code = 0
     if code == INTERRUPTED:
         say_interrupted()
     sys.exit(code if isinstance(code, int) else 0)

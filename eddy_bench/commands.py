@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,10 +43,6 @@ class RunOptions:
     cpus_per_worker: int = 1
     shard: Shard | None = None
     verify: bool = False
-
-    def workers_text(self) -> str:
-        """For the progress bar."""
-        return "Ray" if self.workers is None else f"{self.workers} Ray workers"
 
 
 @contextmanager
@@ -104,8 +100,8 @@ def run_suite(source: str | None, flags: dict[str, Any], out: Path | None, allow
     suite, measured = settle_best_of(suite, model, measured)
     plan = make_plan(suite, model)
     folder = open_folder(settings, path)
-    with locked(folder.path):
-        done = _draw(plan, model, folder, measured, options)
+    with locked(folder.path) as still_ours:
+        done = _draw(plan, model, folder, measured, options, still_ours)
         if (done.drawn or done.kept) and options.shard is None:
             _score_if_needed(folder, suite.metrics, suite.reference, suite.weights)
     if options.shard is not None:
@@ -113,7 +109,9 @@ def run_suite(source: str | None, flags: dict[str, Any], out: Path | None, allow
     return 2 if done.failures else 0
 
 
-def _draw(plan: Plan, model: Model, folder: RunFolder, measured: list[dict[str, Any]], options: RunOptions) -> Drawn:
+def _draw(
+    plan: Plan, model: Model, folder: RunFolder, measured: list[dict[str, Any]], options: RunOptions, still_ours: Callable[[], None]
+) -> Drawn:
     """Draw what is missing, and say what happened."""
     from eddy_bench.plan import batch_size
     from eddy_bench.runner import draw_missing, draw_reference, jobs_of, missing_of, record_plan
@@ -131,8 +129,13 @@ def _draw(plan: Plan, model: Model, folder: RunFolder, measured: list[dict[str, 
         say.print(f"[yellow]Note:[/] {escape(note)}")
     start = time.perf_counter()
     with open_executor(plan, options) as executor:
-        with progress_bar(f"Drawing on {options.workers_text()}" if executor else "Drawing", len(missing)) as advance:
-            done = draw_missing(plan, model, folder, missing, advance, executor=executor)
+        with progress_bar(f"Drawing on {executor.title}" if executor else "Drawing", len(missing), rate=True) as advance:
+
+            def advanced(count: int, label: str) -> None:
+                still_ours()
+                advance(count, label)
+
+            done = draw_missing(plan, model, folder, missing, advanced, executor=executor)
         done.kept = len(mine) - len(missing)
         if any(planned.label == "iid" for planned in plan.methods) and not any(group.label == "iid" for group, _ in done.failures):
             draw_reference(plan, model, folder, lambda count, label: None, executor, shard)
@@ -214,12 +217,10 @@ def _score_if_needed(folder: RunFolder, metrics: Sequence[str] | None, reference
     state = scoring_state(folder, metrics, reference, weights)
     manifest = folder.read_manifest()
     if manifest.get("scored") == state and (folder.path / "scores.csv").is_file() and (folder.path / "summary.csv").is_file():
-        import pandas as pd
-
-        from eddy_bench.score_files import unescaped
+        from eddy_bench.score_files import read_table, unescaped
 
         console(stderr=True).print("Nothing to score: scores.csv is up to date.")
-        print_summary(unescaped(pd.read_csv(folder.path / "summary.csv")), folder, [], list(metrics or ()))
+        print_summary(unescaped(read_table(folder.path / "summary.csv")), folder, [], list(metrics or ()))
         return
     done = _score(folder, metrics, reference, weights)
     folder.write_manifest({**folder.read_manifest(), "scored": state if done else None})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -13,11 +12,13 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from eddy_bench.errors import StoreError
+from eddy_bench.errors import StoreError, why
+from eddy_bench.groups import FinishedGroup
 from eddy_bench.metrics.extractors import ASSETS, Extractor, load_extractor
 from eddy_bench.models.images import image_tensor
 from eddy_bench.models.networks import AttributeClassifier, load_network, to_gray
-from eddy_bench.store import FinishedGroup, RunFolder
+from eddy_bench.places import replacing
+from eddy_bench.store import RunFolder
 
 Advance = Callable[[int, str], None]
 
@@ -96,7 +97,7 @@ def file_name(extractor: str) -> str:
 def read_features(path: Path) -> dict[str, NDArray[np.float32]]:
     """Arrays by name; nothing where the file is not there or broken."""
     try:
-        with np.load(path, allow_pickle=False) as data:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
             return {name: data[name] for name in data.files}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return {}  # a cache: what cannot be read is computed again
@@ -104,12 +105,8 @@ def read_features(path: Path) -> dict[str, NDArray[np.float32]]:
 
 def write_features(path: Path, features: dict[str, NDArray[np.float32]]) -> None:
     """Replace a file of arrays in one step."""
-    buffer = io.BytesIO()
-    np.savez(buffer, **features)  # type: ignore[arg-type]
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".tmp")
-        temporary.write_bytes(buffer.getvalue())
-        temporary.replace(path)
+        with replacing(path) as written:
+            np.savez(written, **features)  # type: ignore[arg-type]
     except OSError as error:
-        raise StoreError(f"{path} cannot be written: {error.strerror}.") from None
+        raise StoreError(f"{path} cannot be written: {why(error)}.") from None

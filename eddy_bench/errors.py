@@ -74,6 +74,35 @@ def unknown(kind: str, name: str, available: Iterable[str]) -> str:
     return f"Unknown {kind} {name!r}.{hint} Available: {', '.join(names)}."
 
 
+def why(error: OSError) -> str:
+    """What the system, or a remote file system, says of a file."""
+    return error.strerror or brief(error, 200)
+
+
+def line_of(error: Exception) -> str | None:
+    """What a command ends with: one line, nothing after help was shown, None where the error is a fault of ours."""
+    if isinstance(error, EddyError):
+        return str(error)
+    if isinstance(error, OSError):
+        return f"{error.filename or 'A file'} cannot be used: {why(error)}."
+    if isinstance(error, UnicodeError):
+        return f"Expected UTF-8 text, got bytes that are not: {error}."
+    if hasattr(error, "format_message"):  # a usage error of the command line's own
+        text = str(error.format_message()).rstrip(".")
+        return text and f"{text}. See eddy-bench --help."
+    return f"A remote folder cannot be used: {type(error).__name__}: {brief(error)}." if _is_of_file_system(error) else None
+
+
+def _is_of_file_system(error: BaseException) -> bool:
+    """Whether an error came up from below a remote file system's functions; each of them has its own classes."""
+    trace = error.__traceback__
+    while trace is not None:
+        if str(trace.tb_frame.f_globals.get("__name__", "")).partition(".")[0] in ("fsspec", "upath"):
+            return True
+        trace = trace.tb_next
+    return False
+
+
 def brief(error: BaseException, limit: int = 300) -> str:
     """The first words of an error from a library, on one line, without access tokens of the hub."""
     text = re.sub(r"hf_\w{6,}", "hf_...", " ".join(str(error).split())) or type(error).__name__

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from eddy_bench.errors import EddyError, StoreError, brief
+from eddy_bench.errors import EddyError, StoreError, brief, why
+from eddy_bench.places import replacing
 
 
 class _Loader(yaml.SafeLoader):
@@ -38,7 +37,7 @@ def read_text(path: Path, error: type[EddyError], what: str, limit: int) -> str:
     except UnicodeDecodeError as problem:
         raise error(f"{path} is not UTF-8 text (byte {problem.start}).") from None
     except OSError as problem:
-        raise error(f"{path} cannot be read: {problem.strerror}.") from None
+        raise error(f"{path} cannot be read: {why(problem)}.") from None
 
 
 def parse_yaml(path: Path, text: str, error: type[EddyError]) -> Any:
@@ -69,10 +68,7 @@ def write_text(path: Path, text: str) -> None:
 
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, prefix=".", delete=False) as file:
-            file.write(text)
-        os.chmod(file.name, 0o644)
-        os.replace(file.name, path)
+        with replacing(path) as file:
+            file.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise StoreError(f"{path} cannot be written: {error.strerror}.") from None
+        raise StoreError(f"{path} cannot be written: {why(error)}.") from None

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from PIL import Image, ImageDraw, ImageFont
 
-from eddy_bench.errors import StoreError
-from eddy_bench.store import FinishedGroup, RunFolder
+from eddy_bench.errors import StoreError, why
+from eddy_bench.groups import FinishedGroup
+from eddy_bench.places import replacing
+from eddy_bench.store import RunFolder
 
 TILE = 64  # pixels of one image in a grid; small images are enlarged by whole factors
 GAP = 4
@@ -96,10 +97,8 @@ def _fitted(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, width
 
 def _save(image: Image.Image, path: Path) -> Path:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".tmp")
-        image.save(temporary, "PNG")
-        os.replace(temporary, path)
+        with replacing(path) as written:
+            image.save(written, "PNG")
     except OSError as error:
-        raise StoreError(f"{path} cannot be written: {error.strerror}.") from None
+        raise StoreError(f"{path} cannot be written: {why(error)}.") from None
     return path

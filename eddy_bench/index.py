@@ -8,7 +8,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from eddy_bench.errors import StoreError
+from eddy_bench.errors import StoreError, why
+from eddy_bench.files import write_text
+from eddy_bench.places import Files, is_remote
 
 
 @dataclass(frozen=True)
@@ -19,32 +21,27 @@ class Entry:
     key: str
     sizes: Mapping[str, int]
 
-    def is_whole(self, samples: str) -> bool:
-        """Whether its files are there in their sizes."""
-        folder = f"{samples}/{self.place}/"
-        try:
-            return all(os.stat(folder + name).st_size == size for name, size in self.sizes.items())
-        except OSError:
-            return False
+    def is_whole(self, files: Files) -> bool:
+        """Whether its files are there in their sizes. files: those below the samples."""
+        return all(files.size(f"{self.place}/{name}") == size for name, size in self.sizes.items())
 
 
-@dataclass(frozen=True)
+@dataclass
 class Index:
     """`samples.jsonl` of a run folder: one line per finished group; a later line of the same place replaces an earlier one.
 
     It is a convenience: what it lacks is read from the groups themselves, a line that was cut off is passed over, and removing the file loses nothing.
+    Remote files cannot grow: there the log is written anew whenever it is a tenth longer, and at `flush`.
     """
 
     path: Path
+    waiting: int = 0
+    lines: list[str] | None = None
 
     def read(self) -> dict[str, Entry]:
         """Entries by place."""
         found: dict[str, Entry] = {}
-        try:
-            lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines()
-        except OSError:
-            return found
-        for line in lines:
+        for line in self._read():
             try:
                 data = json.loads(line)
                 entry = Entry(str(data["place"]), str(data["key"]), {str(name): int(size) for name, size in data["sizes"].items()})
@@ -60,16 +57,35 @@ class Index:
             StoreError: the folder cannot be written.
 
         """
-        text = "".join(json.dumps({"place": one.place, "key": one.key, "sizes": dict(one.sizes)}) + "\n" for one in entries)
-        if not text:
+        lines = [json.dumps({"place": one.place, "key": one.key, "sizes": dict(one.sizes)}) for one in entries]
+        if not lines:
+            return
+        if is_remote(self.path):
+            self.lines = self._read() if self.lines is None else self.lines
+            self.lines += lines
+            self.waiting += len(lines)
+            if self.waiting >= max(100, len(self.lines) // 10):
+                self.flush()
             return
         try:
             with self.path.open("ab") as file:
                 if file.tell() and not self._ends_a_line():
                     file.write(b"\n")  # what was cut off stays a line of its own
-                file.write(text.encode())
+                file.write("".join(f"{line}\n" for line in lines).encode())
         except OSError as error:
-            raise StoreError(f"{self.path} cannot be written: {error.strerror}. Finished groups are kept; run again to go on.") from None
+            raise StoreError(f"{self.path} cannot be written: {why(error)}. Finished groups are kept; run again to go on.") from None
+
+    def flush(self) -> None:
+        """Write what a remote log still lacks."""
+        if self.waiting and self.lines is not None:
+            write_text(self.path, "".join(f"{line}\n" for line in self.lines))
+            self.waiting = 0
+
+    def _read(self) -> list[str]:
+        try:
+            return self.path.read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError:
+            return []
 
     def _ends_a_line(self) -> bool:
         with self.path.open("rb") as file:
@@ -78,4 +94,5 @@ class Index:
 
     def forget(self) -> None:
         """Remove the log: the next run reads every group itself."""
+        self.lines, self.waiting = None, 0
         self.path.unlink(missing_ok=True)

@@ -11,10 +11,10 @@ from typing import Any, Protocol
 import torch
 
 from eddy_bench.errors import EddyError, brief
+from eddy_bench.groups import Group, png_bytes
 from eddy_bench.methods.base import Method
 from eddy_bench.models.base import Cost, Model
 from eddy_bench.plan import call_arguments
-from eddy_bench.store import Group, png_bytes
 from eddy_bench.suite import Suite
 
 REFERENCE = "reference"
@@ -49,7 +49,11 @@ class OutOfMemory(Exception):
 
 
 class Executor(Protocol):
-    """Draws jobs."""
+    """Draws jobs. title: for the progress bar."""
+
+    @property
+    def title(self) -> str:
+        """Who draws."""
 
     def run(self, jobs: Sequence[Job], notes: list[str]) -> Iterator[Outcome]:
         """Outcomes as they come, in any order; what is to be said goes into `notes`."""
@@ -60,6 +64,7 @@ class InProcess:
     """The executor of this process, one job after another."""
 
     draw: Callable[[Job], list[Outcome]]
+    title = "this process"
 
     def run(self, jobs: Sequence[Job], notes: list[str]) -> Iterator[Outcome]:
         """Outcomes in order."""

@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from eddy_bench.errors import StoreError
+from eddy_bench.groups import FinishedGroup
 from eddy_bench.lock import locked
-from eddy_bench.store import FinishedGroup, RunFolder
+from eddy_bench.store import RunFolder
 
 Advance = Callable[[int, str], None]
 
@@ -46,26 +47,35 @@ def merge(
 
 
 def _copy(store: RunFolder, folders: Sequence[RunFolder], progress: Callable[[int], Advance]) -> tuple[int, int]:
-    pairs = [(view(store), view(folder)) for folder in folders for view in (lambda one: one, RunFolder.reference)]
     broken: list[str] = []
-    groups = [(to, group) for to, source in pairs for group in source.finished(broken=broken)]
+    parts = [
+        (view(store), [group for folder in folders for group in view(folder).finished(broken=broken)])
+        for view in (lambda one: one, RunFolder.reference)
+    ]
     if broken:
         raise StoreError(f"{broken[0]} ({len(broken)} groups are broken). Run that share again, then merge.")
-    advance, copied = progress(len(groups)), 0
-    for to, group in groups:
-        copied += _copy_group(to, group)
-        advance(1, group.group.label)
-    return copied, len(groups) - copied
+    total, copied = sum(len(groups) for _, groups in parts), 0
+    advance = progress(total)
+    for to, groups in parts:
+        files = to.files()
+        written: dict[Path, FinishedGroup] = {}
+        for group in groups:
+            place = group.group.place
+            new = _copy_group(to, group, written.get(place) or to.load(place, files))
+            if new is not None:
+                written[place] = new
+            advance(1, group.group.label)
+        to.index.flush()
+        copied += len(written)
+    return copied, total - copied
 
 
-def _copy_group(store: RunFolder, found: FinishedGroup) -> bool:
-    """Whether it had to be copied."""
-    there = store.load(found.group.place)
+def _copy_group(store: RunFolder, found: FinishedGroup, there: FinishedGroup | None) -> FinishedGroup | None:
+    """What was written; None where the group was there."""
     if there is not None:
         if there.group.key != found.group.key or there.files != found.files:
             raise StoreError(f"{there.folder} and {found.folder} hold different images of one group. Remove one of them.")
-        return False
+        return None
     data = json.loads((found.folder / "group.json").read_text(encoding="utf-8"))
     details = {name: value for name, value in data.items() if name not in ("group", "cost", "files")}
-    store.write_group(found.group, found.contents(), found.cost, details)
-    return True
+    return store.write_group(found.group, found.contents(), found.cost, details)

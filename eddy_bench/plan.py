@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from eddy_bench.errors import ParameterError
+from eddy_bench.groups import Group, group_key
 from eddy_bench.methods import build_method, method_label, method_name, parameter_text, source_digest
 from eddy_bench.methods.base import Method
 from eddy_bench.models.base import Model
@@ -15,7 +16,7 @@ from eddy_bench.models.load import load_model
 from eddy_bench.prompts import PromptSet, load_prompts
 from eddy_bench.sampling.parameterization import check_stochastic
 from eddy_bench.sampling.schedulers import set_scheduler
-from eddy_bench.store import OPTIONAL, SETTINGS, Group, group_key
+from eddy_bench.store import OPTIONAL, SETTINGS
 from eddy_bench.suite import Suite
 
 ONE_PROMPT = frozenset({"CogView4Pipeline"})  # pads to the longest prompt and attends to the padding

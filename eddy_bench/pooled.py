@@ -12,10 +12,11 @@ from PIL import Image
 
 from eddy_bench.embedding import Scorer, file_name, read_features, write_features
 from eddy_bench.errors import MetricError
+from eddy_bench.groups import FinishedGroup
 from eddy_bench.metrics.base import METRICS, Request
 from eddy_bench.metrics.extractors import ASSETS, Extractor, file_digest
 from eddy_bench.metrics.fidelity import cmmd, density_coverage, frechet_distance, kernel_distance, precision_recall
-from eddy_bench.store import FinishedGroup, RunFolder
+from eddy_bench.store import RunFolder
 
 GARMENTS = ("fashion", "exact:fashion-kde")  # models of the same garments
 

@@ -11,20 +11,42 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     ProgressColumn,
+    Task,
     TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 from eddy_bench.tables import console
 
 
+class Rate(ProgressColumn):
+    """How much is done per second, or per minute where that is less than one."""
+
+    def render(self, task: Task) -> Text:
+        """The cell."""
+        speed = task.finished_speed or task.speed
+        if not speed:
+            return Text("-/s")
+        return Text(f"{speed:.1f}/s" if speed >= 1 else f"{60 * speed:.1f}/min")
+
+
 @contextmanager
-def progress_bar(title: str, total: int, percent: bool = False) -> Iterator[Callable[[int, str], None]]:
-    """A bar with time left; yields a function of (how much is done, what is at work). percent: show shares, not counts."""
+def progress_bar(title: str, total: int, percent: bool = False, rate: bool = False) -> Iterator[Callable[[int, str], None]]:
+    """A bar with time left; yields a function of (how much is done, what is at work). percent: show shares, not counts. rate: show how many a second."""
     amount: ProgressColumn = TaskProgressColumn() if percent else MofNCompleteColumn()
-    columns = (TextColumn("{task.description}"), BarColumn(), amount, TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+    speed = (Rate(),) if rate else ()
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        amount,
+        *speed,
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console(stderr=True), transient=False) as bar:
         task = bar.add_task(title, total=total)
 

@@ -74,6 +74,11 @@ class RayExecutor:
     arguments: tuple[str, int]
     count: int
 
+    @property
+    def title(self) -> str:
+        """For the progress bar."""
+        return f"{self.count} Ray worker{'s' if self.count > 1 else ''}"
+
     def run(self, jobs: Sequence[Job], notes: list[str]) -> Iterator[Outcome]:
         """Outcomes as they come."""
         waiting = deque(sorted(jobs, key=weight, reverse=True))

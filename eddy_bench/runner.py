@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from eddy_bench.errors import EddyError, ModelError, StoreError, brief
+from eddy_bench.groups import Group, entry_of, group_key
 from eddy_bench.jobs import REFERENCE, Executor, InProcess, Job, draw_job, out_of_memory
 from eddy_bench.manifest import manifest
 from eddy_bench.models.base import Model
+from eddy_bench.places import is_remote
 from eddy_bench.plan import Plan, batch_size, call_arguments
 from eddy_bench.shards import Shard
-from eddy_bench.store import Group, RunFolder, group_key
+from eddy_bench.store import RunFolder
 
 
 @dataclass
@@ -74,14 +76,14 @@ def find_missing(plan: Plan, folder: RunFolder, verify: bool = False) -> tuple[l
 def missing_of(groups: Sequence[Group], folder: RunFolder, verify: bool) -> tuple[list[Group], list[str]]:
     """`find_missing` for any groups of a folder."""
     missing, said, learnt = [], [], []
-    known, samples = folder.index.read(), str(folder.samples)
+    known, files = folder.index.read(), folder.files()
     for group in groups:
         entry = None if verify else known.get(group.place.as_posix())
-        if entry is not None and entry.key == group.key and entry.is_whole(samples):
+        if entry is not None and entry.key == group.key and entry.is_whole(files):
             continue
         try:
-            found = folder.load(group.place)
-            if found is not None:
+            found = folder.load(group.place, files)
+            if found is not None and (verify or not is_remote(folder.path)):
                 found.contents()
         except StoreError as error:
             target = folder.set_aside(group.place)
@@ -94,8 +96,9 @@ def missing_of(groups: Sequence[Group], folder: RunFolder, verify: bool) -> tupl
             what = "other parameters or another version of the method" if same else f"the prompt {found.group.prompt[:60]!r}"
             raise StoreError(f"{found.folder} was drawn with {what}. Give another --out, or remove {folder.samples / group.label}.")
         else:
-            learnt.append(folder.entry(group, found.files))
+            learnt.append(entry_of(found, files.size(f"{group.place.as_posix()}/group.json") or 0))
     folder.index.add(entry for entry in learnt if known.get(entry.place) != entry)
+    folder.index.flush()
     return missing, said
 
 
@@ -141,6 +144,7 @@ def draw_missing(
             folder.write_group(outcome.group, outcome.images, outcome.cost, {"rows": outcome.rows})
             done.drawn += 1
         advance(1, outcome.group.label)
+    folder.index.flush()
     done.warnings += model.notes
     return done
 
@@ -190,4 +194,5 @@ def draw_reference(
             raise ModelError(f"The reference set for drift cannot be drawn: {outcome.reason}")
         store.write_group(outcome.group, outcome.images, outcome.cost, {})
         advance(1, REFERENCE)
+    store.index.flush()
     return len(missing)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from eddy_bench.errors import StoreError
+from eddy_bench.errors import StoreError, why
+from eddy_bench.places import replacing
 
 COLUMNS = [
     "model", "method", "params", "scheduler", "steps", "guidance_scale", "particles", "prompt_id", "prompt", "seed", "metric", "extractor",
@@ -49,6 +48,13 @@ def _mapped(frame: pd.DataFrame, change: Any) -> pd.DataFrame:
     return frame.assign(**{name: frame[name].map(lambda cell: change(cell) if isinstance(cell, str) else cell) for name in columns})
 
 
+def read_table(path: Path, **options: Any) -> pd.DataFrame:
+    """A CSV file, wherever it is, as `pandas.read_csv` does."""
+    with path.open(encoding="utf-8", newline="") as file:
+        frame: pd.DataFrame = pd.read_csv(file, **options)
+    return frame
+
+
 def compact(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Rows as a table whose repeated texts are stored once."""
     frame = pd.DataFrame(rows, columns=[*COLUMNS, "label"])
@@ -74,29 +80,18 @@ def write_scores(folder: Path, parts: Sequence[pd.DataFrame], labels: Sequence[s
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    names = [folder / "scores.csv", folder / "scores.parquet"]
-    temporary = []
     try:
-        for path in names:
-            handle, name = tempfile.mkstemp(dir=folder, prefix=f".{path.name}-")
-            os.close(handle)
-            temporary.append(name)
-        writer = None
-        with open(temporary[0], "w", encoding="utf-8", newline="") as file:
-            for place, (_, rows) in enumerate(by_method(parts, labels)):
-                escaped(rows[COLUMNS]).to_csv(file, index=False, header=place == 0, lineterminator="\n")
-                table = pa.Table.from_pandas(
-                    rows[COLUMNS].astype({"seed": str, "steps": str, "particles": str, "guidance_scale": str}), preserve_index=False
-                )
-                writer = writer or pq.ParquetWriter(temporary[1], table.schema)
-                writer.write_table(table)
-        if writer is not None:
-            writer.close()
-        for name, path in zip(temporary, names, strict=True):
-            os.chmod(name, 0o644)
-            os.replace(name, path)
+        with replacing(folder / "scores.parquet") as parquet, replacing(folder / "scores.csv") as csv:
+            writer = None
+            with csv.open("w", encoding="utf-8", newline="") as file:
+                for place, (_, rows) in enumerate(by_method(parts, labels)):
+                    escaped(rows[COLUMNS]).to_csv(file, index=False, header=place == 0, lineterminator="\n")
+                    table = pa.Table.from_pandas(
+                        rows[COLUMNS].astype({"seed": str, "steps": str, "particles": str, "guidance_scale": str}), preserve_index=False
+                    )
+                    writer = writer or pq.ParquetWriter(parquet, table.schema)
+                    writer.write_table(table)
+            if writer is not None:
+                writer.close()
     except OSError as error:
-        raise StoreError(f"{names[0]} cannot be written: {error.strerror}. The scores that were there are kept.") from None
-    finally:
-        for name in temporary:
-            Path(name).unlink(missing_ok=True)
+        raise StoreError(f"{folder / 'scores.csv'} cannot be written: {why(error)}. The scores that were there are kept.") from None

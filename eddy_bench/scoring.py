@@ -20,6 +20,7 @@ from eddy_bench import __version__
 from eddy_bench.embedding import Advance, Scorer
 from eddy_bench.errors import EddyError, MetricError, StoreError
 from eddy_bench.files import write_text
+from eddy_bench.groups import FinishedGroup, Group
 from eddy_bench.metrics.base import COSTS, Request, parse_metric
 from eddy_bench.metrics.diversity import mean_similarity, pairwise_distance, vendi
 from eddy_bench.metrics.extractors import ASSETS, DINOV2, file_digest, load_lpips
@@ -29,7 +30,7 @@ from eddy_bench.models.backbones import same_network
 from eddy_bench.models.images import image_tensor
 from eddy_bench.pooled import GARMENTS, drift_rows, load_reference, pooled_rows, reference_groups, score_row
 from eddy_bench.score_files import by_method, compact, escaped, write_scores
-from eddy_bench.store import FinishedGroup, Group, RunFolder
+from eddy_bench.store import RunFolder
 from eddy_bench.summary import summarise
 
 Progress = Callable[[int], Advance]

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from eddy_bench.errors import ParameterError
 
 if TYPE_CHECKING:
+    from eddy_bench.groups import Group
     from eddy_bench.jobs import Job
-    from eddy_bench.store import Group
 
 
 @dataclass(frozen=True)

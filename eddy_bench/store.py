@@ -3,107 +3,31 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import yaml
 from PIL import Image
 
-from eddy_bench.errors import StoreError
+from eddy_bench.errors import StoreError, why
 from eddy_bench.files import write_text
-from eddy_bench.index import Entry, Index
+from eddy_bench.groups import FinishedGroup, Group, entry_of, png_bytes
+from eddy_bench.index import Index
+from eddy_bench.places import Files, files_below, is_remote, move_remote, read_many, write_many
 
-FORMAT = 1  # of what a group's key covers; changes when the same inputs give other images
 SETTINGS = (
     "model", "revision", "variant", "weights_fingerprint", "scheduler", "steps", "guidance_scale", "negative_prompt", "particles", "size", "dtype",
 )  # fmt: skip
-OURS = (".lock", "samples", "partial")  # of a run that ended before its first group
+OURS = (".lock", ".lease", "samples", "partial")  # of a run that ended before its first group
+TOGETHER = 256  # small files that are read at once
 OPTIONAL = ("timesteps", "guide", "decoder")  # settings that are only there where they are not the default
-
-
-@dataclass(frozen=True)
-class Group:
-    """One (method, prompt, seed) with its N particles: the unit of work, of retry and of statistics.
-
-    label: the method's folder. parameters: `key=value,...` that differ from the defaults. kernel: as resolved. key: a hash of everything that determines the images.
-    """
-
-    method: str
-    label: str
-    parameters: str
-    kernel: str
-    prompt_id: str
-    prompt: str
-    seed: int
-    particles: int
-    key: str
-
-    @property
-    def place(self) -> Path:
-        """Its folder below `samples/`."""
-        return Path(self.label, self.prompt_id, str(self.seed))
-
-
-@dataclass(frozen=True)
-class FinishedGroup:
-    """A group on disk: the group, its cost per image, and the names, sizes and hashes of its files."""
-
-    group: Group
-    folder: Path
-    cost: dict[str, float] = field(default_factory=dict)
-    files: dict[str, dict[str, Any]] = field(default_factory=dict)
-
-    @property
-    def fingerprint(self) -> str:
-        """A hash of its images, under which features of them are kept."""
-        return hashlib.sha256("".join(str(info["sha256"]) for info in self.files.values()).encode()).hexdigest()
-
-    def contents(self) -> list[bytes]:
-        """The image files in order, checked against their hashes.
-
-        Raises:
-            StoreError: a file is missing or was changed.
-
-        """
-        found = []
-        for name, expected in self.files.items():
-            try:
-                data = (self.folder / name).read_bytes()
-            except OSError as error:
-                raise StoreError(f"{self.folder / name} cannot be read: {error.strerror}. Run again to redraw it.") from None
-            if hashlib.sha256(data).hexdigest() != expected["sha256"]:
-                raise StoreError(f"{self.folder / name} was changed after it was drawn. Run again to redraw it.")
-            found.append(data)
-        return found
-
-    def images(self) -> list[Image.Image]:
-        """The particles in order; raises as `contents` does."""
-        found: list[Image.Image] = [Image.open(io.BytesIO(data)) for data in self.contents()]
-        for image in found:
-            image.load()
-        return found
-
-
-def group_key(**parts: Any) -> str:
-    """sha256 of everything that determines a group's images."""
-    return hashlib.sha256(json.dumps({"format": FORMAT, **parts}, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def png_bytes(image: Image.Image | bytes) -> bytes:
-    """An image as PNG; bytes are PNG already."""
-    if isinstance(image, bytes):
-        return image
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 class RunFolder:
@@ -114,20 +38,26 @@ class RunFolder:
 
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, samples: str = "samples") -> None:
         self.path = path
-        self.samples = path / "samples"
-
-    @property
-    def index(self) -> Index:
-        """The log of finished groups."""
-        return Index(self.path / f"{self.samples.name}.jsonl")
+        self.samples = path / samples
+        self.index = Index(path / f"{samples}.jsonl")
 
     def reference(self) -> RunFolder:
         """The same folder with the disjoint i.i.d. set for drift in the place of the samples."""
-        folder = RunFolder(self.path)
-        folder.samples = self.path / "reference"
-        return folder
+        return RunFolder(self.path, "reference")
+
+    def files(self) -> Files:
+        """The files below its samples; of a remote folder, as they are now.
+
+        Raises:
+            StoreError: they cannot be listed.
+
+        """
+        try:
+            return files_below(self.samples)
+        except OSError as error:
+            raise StoreError(f"{self.samples} cannot be listed: {why(error)}.") from None
 
     @classmethod
     def existing(cls, path: Path) -> RunFolder:
@@ -146,12 +76,14 @@ class RunFolder:
             folder._check_settings(settings)
         elif path.is_dir() and any(child.name not in OURS or (child.is_dir() and any(child.iterdir())) for child in path.iterdir()):
             raise StoreError(f"{path} holds files that are not of a run; they are left alone. Give another --out.")
+        if is_remote(path):
+            return folder  # that it can be written shows when it is leased
         try:
             folder.samples.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=path):
                 pass
         except OSError as error:
-            raise StoreError(f"{path} cannot be written: {error.strerror}. Give another --out.") from None
+            raise StoreError(f"{path} cannot be written: {why(error)}. Give another --out.") from None
         return folder
 
     def _check_settings(self, settings: dict[str, Any]) -> None:
@@ -187,75 +119,92 @@ class RunFolder:
         """Replace manifest.json."""
         write_text(self.path / "manifest.json", json.dumps(data, indent=2, ensure_ascii=False) + "\n")
 
-    def load(self, place: Path) -> FinishedGroup | None:
+    def load(self, place: Path, files: Files) -> FinishedGroup | None:
         """A finished group whose files are there in their sizes; None where nothing was finished.
+
+        Args:
+            files: those below the samples.
 
         Raises:
             StoreError: what is there is broken.
 
         """
         folder = self.samples / place
-        path = folder / "group.json"
-        if not path.is_file():
-            if folder.exists():
+        if files.size(f"{place.as_posix()}/group.json") is None:
+            if not is_remote(folder) and folder.exists():  # a remote group is written in place, group.json last
                 raise StoreError(f"{folder} has no group.json")
             return None
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
+            return self._parsed(place, (folder / "group.json").read_bytes(), files)
+        except OSError as error:
+            raise StoreError(f"{folder} is broken: {why(error)}") from None
+
+    def _parsed(self, place: Path, text: bytes, files: Files) -> FinishedGroup:
+        folder = self.samples / place
+        try:
+            data = json.loads(text.decode("utf-8"))
             group = Group(**data["group"])
-            files, cost = dict(data["files"]), dict(data["cost"])
-            sizes = all((folder / name).stat().st_size == info["size"] and Path(name).name == name for name, info in files.items())
-            if len(files) != group.particles or not sizes:
+            named, cost = dict(data["files"]), dict(data["cost"])
+            whole = all(
+                files.size(f"{place.as_posix()}/{name}") == info["size"] and Path(name).name == name for name, info in named.items()
+            )
+            if len(named) != group.particles or not whole:
                 raise ValueError("files differ from group.json")
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise StoreError(f"{folder} is broken: {error}") from None
-        return FinishedGroup(group, folder, cost, files)
+        return FinishedGroup(group, folder, cost, named)
 
     def set_aside(self, place: Path) -> Path:
         """Move a broken group out of `samples/`."""
-        target = self.path / "broken" / f"{'-'.join(place.parts)}-{time.time_ns()}"
+        target, source = self.path / "broken" / f"{'-'.join(place.parts)}-{time.time_ns()}", self.samples / place
         while target.exists():  # a clock that stands still or goes back
             target = target.with_name(f"{target.name}-again")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(self.samples / place, target)
+        if is_remote(source):
+            move_remote(source, target)
+        else:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.move(source, target)
         return target
 
     def write_group(self, group: Group, images: Sequence[Image.Image | bytes], cost: Any, details: dict[str, Any]) -> FinishedGroup:
-        """Write a group whole: files, then group.json, then one rename into place.
+        """Write a group whole: on this machine beside its place, then one rename; remotely in place, group.json last.
 
         Raises:
             StoreError: the disk is full or cannot be written; what was written of it is removed.
 
         """
         final = self.samples / group.place
-        staging = self.path / "partial"
+        pictures = {f"{k}.png": png_bytes(image) for k, image in enumerate(images)}
+        files = {name: {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()} for name, content in pictures.items()}
+        data = {"group": asdict(group), "cost": cost if isinstance(cost, dict) else asdict(cost), "files": files, **details}
+        text = json.dumps(data, indent=1, ensure_ascii=False).encode()
         try:
-            staging.mkdir(parents=True, exist_ok=True)
-            folder = Path(tempfile.mkdtemp(dir=staging))
+            if is_remote(final):
+                write_many({final / name: content for name, content in pictures.items()})
+                write_many({final / "group.json": text})
+            else:
+                self._write_aside({**pictures, "group.json": text}, final)
+            self.failure_path(group).unlink(missing_ok=True)
         except OSError as error:
-            raise StoreError(f"{staging} cannot be written: {error.strerror}.") from None
+            raise StoreError(f"{final} cannot be written: {why(error)}. Finished groups are kept; run again to go on.") from None
+        finished = FinishedGroup(group, final, data["cost"], files)
+        self.index.add([entry_of(finished, len(text))])
+        return finished
+
+    def _write_aside(self, contents: dict[str, bytes], final: Path) -> None:
+        """Write a folder beside its place, and move it there; nothing is left behind where that fails."""
+        staging = self.path / "partial"
+        staging.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(dir=staging))
         try:
-            files = {}
-            for k, image in enumerate(images):
-                content = png_bytes(image)
-                (folder / f"{k}.png").write_bytes(content)
-                files[f"{k}.png"] = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-            data = {"group": asdict(group), "cost": cost if isinstance(cost, dict) else asdict(cost), "files": files, **details}
-            (folder / "group.json").write_text(json.dumps(data, indent=1, ensure_ascii=False), encoding="utf-8")
+            for name, content in contents.items():
+                (folder / name).write_bytes(content)
             folder.chmod(0o755)
             final.parent.mkdir(parents=True, exist_ok=True)
             os.replace(folder, final)
-            self.index.add([self.entry(group, files)])
-        except OSError as error:
+        except OSError:
             shutil.rmtree(folder, ignore_errors=True)
-            raise StoreError(f"{final} cannot be written: {error.strerror}. Finished groups are kept; run again to go on.") from None
-        self.failure_path(group).unlink(missing_ok=True)
-        return FinishedGroup(group, final, data["cost"], files)
-
-    def entry(self, group: Group, files: dict[str, dict[str, Any]]) -> Entry:
-        """A finished group's line in the index."""
-        sizes = {name: int(info["size"]) for name, info in files.items()}
-        return Entry(group.place.as_posix(), group.key, {**sizes, "group.json": (self.samples / group.place / "group.json").stat().st_size})
+            raise
 
     def failure_path(self, group: Group) -> Path:
         """Where a group's failure is recorded."""
@@ -267,12 +216,18 @@ class RunFolder:
 
     def finished(self, labels: list[str] | None = None, broken: list[str] | None = None) -> Iterator[FinishedGroup]:
         """All finished groups that are whole, by method, prompt and seed; what is wrong with the others goes into `broken`."""
-        if not self.samples.is_dir():
-            return
-        for method in sorted(path for path in self.samples.iterdir() if path.is_dir() and (labels is None or path.name in labels)):
-            for path in sorted(method.glob("*/*/group.json")):
+        files = self.files()
+        places = [Path(name).parent for name in files.names("*/*/*/group.json")]
+        places = [place for place in places if labels is None or place.parts[0] in labels]
+        for start in range(0, len(places), TOGETHER):
+            part = places[start : start + TOGETHER]
+            try:
+                texts = read_many([self.samples / place / "group.json" for place in part])
+            except OSError:
+                texts = [b""] * len(part)  # one of them: each is tried alone
+            for place, text in zip(part, texts, strict=True):
                 try:
-                    found = self.load(path.parent.relative_to(self.samples))
+                    found = self._parsed(place, text, files) if text else self.load(place, files)
                 except StoreError as error:
                     if broken is not None:
                         broken.append(str(error))
@@ -282,4 +237,5 @@ class RunFolder:
 
     def clear_partial(self) -> None:
         """Remove what an interrupted write left behind."""
-        shutil.rmtree(self.path / "partial", ignore_errors=True)
+        if not is_remote(self.path):
+            shutil.rmtree(self.path / "partial", ignore_errors=True)

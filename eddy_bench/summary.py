@@ -7,9 +7,9 @@ from typing import Any
 
 import pandas as pd
 
+from eddy_bench.groups import FinishedGroup
 from eddy_bench.metrics.base import COSTS
 from eddy_bench.statistics import mean_interval
-from eddy_bench.store import FinishedGroup
 
 
 def summarise(by_method: Iterable[tuple[str, pd.DataFrame]], by_label: dict[str, list[FinishedGroup]]) -> pd.DataFrame:

@@ -84,9 +84,9 @@ def _bare(column: str) -> str:
 
 def _small_samples(folder: RunFolder) -> set[str]:
     """Columns whose values are flagged: they are shown, and no best is marked."""
-    import pandas as pd
+    from eddy_bench.score_files import read_table
 
-    scores = pd.read_csv(folder.path / "scores.csv", usecols=["metric", "extractor", "signature"])
+    scores = read_table(folder.path / "scores.csv", usecols=["metric", "extractor", "signature"])
     small = scores[scores["signature"].str.contains("small-sample")]
     return {f"{metric}[{extractor}]" for metric, extractor in zip(small["metric"], small["extractor"], strict=True)}
 

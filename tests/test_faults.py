@@ -19,13 +19,15 @@ import pytest
 from PIL import Image
 
 from eddy_bench.errors import StoreError
+from eddy_bench.groups import Group
 from eddy_bench.jobs import InProcess, Job, Outcome, OutOfMemory
 from eddy_bench.lock import locked
 from eddy_bench.merge import merge
 from eddy_bench.models.base import Cost
 from eddy_bench.runner import missing_of
+from eddy_bench.score_files import read_table
 from eddy_bench.shards import parse_shard
-from eddy_bench.store import Group, RunFolder
+from eddy_bench.store import RunFolder
 from tests.conftest import Result
 from tests.test_store import SETTINGS, group, images, made
 
@@ -58,7 +60,7 @@ def pictures(folder: Path) -> dict[str, str]:
 
 def scores(folder: Path) -> str:
     """scores.csv, times and memory aside."""
-    table = pd.read_csv(folder / "scores.csv", dtype=str, keep_default_na=False)
+    table = read_table(folder / "scores.csv", dtype=str, keep_default_na=False)
     return str(table[~table["metric"].isin(["seconds_per_image", "peak_memory_mb"])].to_csv(index=False))
 
 
@@ -353,7 +355,7 @@ def test_cells_of_any_kind_are_images(tmp_path: Path) -> None:
     folder = made(tmp_path / "r")
     picture = Image.new("L", (4, 4))
     found = folder.write_group(group(), [picture, picture], Cost(), {})
-    again: Any = folder.load(group().place)
+    again: Any = folder.load(group().place, folder.files())
     assert again.files == found.files
 
 

@@ -19,12 +19,13 @@ from eddy_bench.compare.gate import read_gate
 from eddy_bench.compare.load import read_scores
 from eddy_bench.compare.tables import markdown_rows
 from eddy_bench.errors import EddyError
+from eddy_bench.groups import Group
 from eddy_bench.index import Entry, Index
 from eddy_bench.methods import build_method, method_label, method_name
 from eddy_bench.models.base import Cost
 from eddy_bench.prompts import load_prompts
 from eddy_bench.score_files import escape_cell, unescape_cell
-from eddy_bench.store import Group, RunFolder
+from eddy_bench.store import RunFolder
 from eddy_bench.suite import Suite, load_suite, parse_named
 from tests.compare.made import frame
 from tests.test_store import SETTINGS, group, images
@@ -174,10 +175,10 @@ def test_group_files_of_any_content(data: Any, cut: int) -> None:
     path = folder.samples / group().place / "group.json"
     whole = path.read_text()
     path.write_text(json.dumps(data))
-    works_or_says(lambda: folder.load(group().place))
+    works_or_says(lambda: folder.load(group().place, folder.files()))
     assert list(folder.finished()) == []
     path.write_text(whole[: min(cut, len(whole) - 1)])
-    works_or_says(lambda: folder.load(group().place))
+    works_or_says(lambda: folder.load(group().place, folder.files()))
     assert list(folder.finished()) == [], "a partial file is never read as whole"
 
 

@@ -11,8 +11,9 @@ from PIL import Image
 
 from eddy_bench.errors import StoreError
 from eddy_bench.files import write_text
+from eddy_bench.groups import Group, group_key
 from eddy_bench.models.base import Cost
-from eddy_bench.store import Group, RunFolder, group_key
+from eddy_bench.store import RunFolder
 
 SETTINGS = {"model": "m", "steps": 2}
 
@@ -44,7 +45,7 @@ def images() -> list[Image.Image]:
 def test_a_group_is_read_back(tmp_path: Path) -> None:
     folder = made(tmp_path / "r")
     folder.write_group(group(), images(), Cost(0.5, 40), {"rows": 8})
-    found = folder.load(group().place)
+    found = folder.load(group().place, folder.files())
     assert found is not None
     assert found.group == group()
     assert found.cost["nfe"] == 40
@@ -70,10 +71,10 @@ def test_damage_is_seen(tmp_path: Path, damage: Any) -> None:
     found = folder.write_group(group(), images(), Cost(), {})
     damage(found.folder)
     with pytest.raises(StoreError):
-        folder.load(group().place)
+        folder.load(group().place, folder.files())
     assert list(folder.finished()) == []
     assert folder.set_aside(group().place).is_dir()
-    assert folder.load(group().place) is None
+    assert folder.load(group().place, folder.files()) is None
 
 
 def test_a_changed_image_of_the_same_size_is_seen(tmp_path: Path) -> None:
@@ -85,17 +86,17 @@ def test_a_changed_image_of_the_same_size_is_seen(tmp_path: Path) -> None:
         found.images()
 
 
-def test_a_failed_write_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_a_failed_write_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = made(tmp_path / "r")
 
-    class Full(Image.Image):
-        def save(self, *args: Any, **kwargs: Any) -> None:
-            raise OSError(28, "No space left on device")
+    def full(source: Path, target: Path) -> None:
+        raise OSError(28, "No space left on device")
 
+    monkeypatch.setattr("eddy_bench.store.os.replace", full)
     with pytest.raises(StoreError, match="No space left"):
-        folder.write_group(group(), [Full()], Cost(), {})
+        folder.write_group(group(), images(), Cost(), {})
     assert not any((tmp_path / "r" / "partial").iterdir())
-    assert folder.load(group().place) is None
+    assert folder.load(group().place, folder.files()) is None
 
 
 def test_settings_are_compared(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from eddy_bench.compare.load import Scores, canonical, some_of
 from eddy_bench.errors import CompareError, unknown
 from eddy_bench.files import read_yaml
 from eddy_bench.metrics.base import METRICS
+from eddy_bench.places import as_place
 from eddy_bench.statistics import detectable, mean_intervals
 
 PASS, REGRESSION, UNUSABLE, TOO_FEW = 0, 1, 2, 3
@@ -152,7 +153,7 @@ def _outcome(check: Check, label: str, candidate: Scores, baseline: Scores, halv
 
 def _out(scores: Scores) -> str:
     """The run folder that a method would be added to."""
-    return f" --out {shlex.quote(scores.sources[0])}" if Path(scores.sources[0]).is_dir() else ""
+    return f" --out {shlex.quote(scores.sources[0])}" if as_place(scores.sources[0]).is_dir() else ""
 
 
 def _with_values(sides: list[pd.DataFrame]) -> list[pd.DataFrame]:

@@ -12,7 +12,8 @@ import pandas as pd
 from eddy_bench.errors import CompareError, EddyError
 from eddy_bench.methods import build_method, method_name, parameter_text
 from eddy_bench.metrics.base import COSTS, METRICS
-from eddy_bench.score_files import unescaped
+from eddy_bench.places import as_place
+from eddy_bench.score_files import read_table, unescaped
 from eddy_bench.store import SETTINGS as RUN_SETTINGS
 from eddy_bench.store import RunFolder
 from eddy_bench.suite import parse_named
@@ -101,7 +102,7 @@ def _read(source: Path) -> pd.DataFrame:
         hint = f" `eddy-bench score {source}` writes it." if (source / "run.yaml").is_file() else ""
         raise CompareError(f"Expected a run folder with scores.csv, or a CSV file, got {source}.{hint}")
     try:
-        frame = pd.read_csv(path, dtype=dict.fromkeys(TEXTS, str) | {"seed": str, "value": str}, keep_default_na=False)
+        frame = read_table(path, dtype=dict.fromkeys(TEXTS, str) | {"seed": str, "value": str}, keep_default_na=False)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, ValueError) as error:
         raise CompareError(f"{path} is not a scores.csv: {str(error).splitlines()[0]}. Score the run again.") from None
     missing = [name for name in COLUMNS if name not in frame.columns]
@@ -149,7 +150,7 @@ def check_settings(candidate: Scores, baseline: Scores) -> None:
 
 def _other_settings(sources: Sequence[str]) -> list[str]:
     """What run folders hold fixed beside the columns of scores.csv, where it differs."""
-    held = [RunFolder(Path(source)).read_run()["settings"] for source in sources if (Path(source) / "run.yaml").is_file()]
+    held = [RunFolder(as_place(source)).read_run()["settings"] for source in sources if (as_place(source) / "run.yaml").is_file()]
     names = [name for name in RUN_SETTINGS if name not in SETTINGS]
     return [
         f"{name} differs: {held[0].get(name)} and {one.get(name)}"

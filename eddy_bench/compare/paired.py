@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from eddy_bench.compare.load import Scores, some_of
 from eddy_bench.errors import CompareError
 from eddy_bench.metrics.base import METRICS
+from eddy_bench.places import as_place
 from eddy_bench.statistics import detectable, holm, mean_intervals, sign_flip_p
 
 LEVEL = 0.05
@@ -69,7 +69,7 @@ def compare(scores: Scores, baseline: str = "iid") -> list[Difference]:
 
     """
     if baseline not in scores.labels:
-        folder = next((source for source in scores.sources if Path(source).is_dir()), "")
+        folder = next((source for source in scores.sources if as_place(source).is_dir()), "")
         add = f"Add it: eddy-bench run --method {shlex.quote(baseline)} --out {shlex.quote(folder) if folder else 'RUN'}"
         raise CompareError(
             f"The baseline {baseline!r} is not in {', '.join(scores.sources)}, which holds {some_of(scores.labels, baseline)}. {add}; or name another: --baseline."

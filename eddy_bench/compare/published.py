@@ -11,6 +11,7 @@ from rich.table import Table
 
 from eddy_bench.compare.load import Scores
 from eddy_bench.errors import EddyError
+from eddy_bench.places import as_place
 from eddy_bench.store import RunFolder
 from eddy_bench.suite import PAPERS
 
@@ -25,7 +26,7 @@ def published_lines(scores: Scores) -> list[tuple[str, ...]]:
     """
     lines: list[tuple[str, ...]] = []
     for source in scores.sources:
-        table = _table(Path(source))
+        table = _table(as_place(source))
         for row in [] if table is None else table.to_dict("records"):
             labels = [label for label in scores.labels if label.partition(":")[0] == row["method"]]
             for label in labels or [""]:

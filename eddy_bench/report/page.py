@@ -23,7 +23,7 @@ from eddy_bench.metrics.base import COSTS, METRICS
 from eddy_bench.report.pictures import BUDGET, OVERHEAD, SMALL, Strip, groups_of, make_strip
 from eddy_bench.report.plots import pareto_plot
 from eddy_bench.report.sentences import DIVERSITY, bare, verdicts, warnings
-from eddy_bench.score_files import unescaped
+from eddy_bench.score_files import read_table, unescaped
 from eddy_bench.store import RunFolder
 
 EXTREMES = 4  # largest gains, and as many losses
@@ -90,7 +90,7 @@ def _kernels(folders: Sequence[Path], labels: Sequence[str]) -> dict[str, str]:
     found = {}
     for path in folders:
         try:
-            table = pd.read_csv(path / "summary.csv", keep_default_na=False, usecols=["method", "params", "kernel"]).pipe(unescaped)
+            table = read_table(path / "summary.csv", keep_default_na=False, usecols=["method", "params", "kernel"]).pipe(unescaped)
         except (OSError, ValueError):
             continue
         for method, params, kernel in table.itertuples(index=False):

@@ -11,7 +11,8 @@ from pathlib import Path
 from PIL import Image
 
 from eddy_bench.errors import StoreError
-from eddy_bench.store import FinishedGroup, RunFolder
+from eddy_bench.groups import FinishedGroup
+from eddy_bench.store import RunFolder
 
 BUDGET = 3_400_000  # characters of all pictures together: the page stays under 5 MB
 OVERHEAD = 600  # characters around a picture

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from eddy_bench.compare.pareto import Attained, Family, Fronts
+from eddy_bench.files import write_text
+from eddy_bench.places import replacing
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5195", "#8A8A00")
 MARKERS = "osD^vPX*"
@@ -46,9 +48,9 @@ def pareto_plot(found: Fronts, folder: Path | None = None) -> str:
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
         if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / "pareto.svg").write_text(buffer.getvalue())
-            figure.savefig(folder / "pareto.png", dpi=140, facecolor="white", metadata={"Software": None})
+            write_text(folder / "pareto.svg", buffer.getvalue())
+            with replacing(folder / "pareto.png") as written:
+                figure.savefig(written, dpi=140, facecolor="white", metadata={"Software": None})
     text = buffer.getvalue()
     return text[text.index("<svg") :]
 

@@ -1,0 +1,99 @@
+"""Groups: the unit of work, of retry and of statistics; and groups that are finished."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from eddy_bench.errors import StoreError, why
+from eddy_bench.index import Entry
+from eddy_bench.places import read_many
+
+FORMAT = 1  # of what a group's key covers; changes when the same inputs give other images
+
+
+@dataclass(frozen=True)
+class Group:
+    """One (method, prompt, seed) with its N particles: the unit of work, of retry and of statistics.
+
+    label: the method's folder. parameters: `key=value,...` that differ from the defaults. kernel: as resolved. key: a hash of everything that determines the images.
+    """
+
+    method: str
+    label: str
+    parameters: str
+    kernel: str
+    prompt_id: str
+    prompt: str
+    seed: int
+    particles: int
+    key: str
+
+    @property
+    def place(self) -> Path:
+        """Its folder below `samples/`."""
+        return Path(self.label, self.prompt_id, str(self.seed))
+
+
+@dataclass(frozen=True)
+class FinishedGroup:
+    """A group on disk: the group, its cost per image, and the names, sizes and hashes of its files."""
+
+    group: Group
+    folder: Path
+    cost: dict[str, float] = field(default_factory=dict)
+    files: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of its images, under which features of them are kept."""
+        return hashlib.sha256("".join(str(info["sha256"]) for info in self.files.values()).encode()).hexdigest()
+
+    def contents(self) -> list[bytes]:
+        """The image files in order, checked against their hashes.
+
+        Raises:
+            StoreError: a file is missing or was changed.
+
+        """
+        try:
+            found = read_many([self.folder / name for name in self.files])
+        except OSError as error:
+            raise StoreError(f"{error.filename or self.folder} cannot be read: {why(error)}. Run again to redraw it.") from None
+        for data, (name, expected) in zip(found, self.files.items(), strict=True):
+            if hashlib.sha256(data).hexdigest() != expected["sha256"]:
+                raise StoreError(f"{self.folder / name} was changed after it was drawn. Run again to redraw it.")
+        return found
+
+    def images(self) -> list[Image.Image]:
+        """The particles in order; raises as `contents` does."""
+        found: list[Image.Image] = [Image.open(io.BytesIO(data)) for data in self.contents()]
+        for image in found:
+            image.load()
+        return found
+
+
+def group_key(**parts: Any) -> str:
+    """sha256 of everything that determines a group's images."""
+    return hashlib.sha256(json.dumps({"format": FORMAT, **parts}, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def png_bytes(image: Image.Image | bytes) -> bytes:
+    """An image as PNG; bytes are PNG already."""
+    if isinstance(image, bytes):
+        return image
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def entry_of(found: FinishedGroup, size: int) -> Entry:
+    """A finished group's line in the index. size: bytes of its group.json."""
+    sizes = {name: int(info["size"]) for name, info in found.files.items()}
+    return Entry(found.group.place.as_posix(), found.group.key, {**sizes, "group.json": size})

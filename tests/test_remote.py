@@ -1,0 +1,288 @@
+"""Run folders at an address: the same files as on this machine, whole or absent after a kill at any write, one process at a time."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pytest
+
+from eddy_bench.errors import ParameterError, StoreError
+from eddy_bench.lease import BEAT, EXPIRY, Lease, _space, leased
+from eddy_bench.lock import locked
+from eddy_bench.models.base import Cost
+from eddy_bench.places import as_place, files_below, is_remote
+from eddy_bench.runner import missing_of
+from eddy_bench.store import RunFolder
+from tests.conftest import Result
+from tests.test_faults import RUN, pictures, scores
+from tests.test_store import SETTINGS, group, images
+
+pytest.importorskip("upath", reason="needs the package universal_pathlib")
+Cli = Callable[..., Result]
+ADDRESS = "memory://bucket/run"
+
+
+@pytest.fixture(autouse=True)
+def memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """An empty file system in memory, and leases that do not wait."""
+    system = fsspec.filesystem("memory")
+    system.store.clear()
+    system.pseudo_dirs[:] = [""]
+    monkeypatch.setattr("eddy_bench.lease.SETTLE", 0.0)
+    yield system
+    system.store.clear()
+
+
+def remote() -> RunFolder:
+    folder = RunFolder.prepare(as_place(ADDRESS), SETTINGS)
+    folder.write_run({"suite": {}, "settings": SETTINGS})
+    return folder
+
+
+def test_the_same_run_as_on_this_machine(cli: Cli, tmp_path: Path) -> None:
+    out = as_place(ADDRESS)
+    here, there = cli(*RUN, "--out", tmp_path / "run"), cli(*RUN, "--out", ADDRESS)
+    assert (here.code, there.code) == (0, 0), there.err
+    assert f"{ADDRESS}/scores.csv" in there.out
+    assert pictures(out) == pictures(tmp_path / "run")
+    assert scores(out) == scores(tmp_path / "run")
+    names = [{path.name for path in folder.iterdir() if path.is_file()} - {".lock"} for folder in (out, tmp_path / "run")]
+    assert names[0] == names[1], "and no lease is left"
+    again = cli(*RUN, "--out", ADDRESS)
+    assert "Nothing to draw" in again.err
+    assert "Nothing to score" in again.err
+    more = cli(*RUN, "--verify", "--method", "antithetic", "--out", ADDRESS)
+    assert "Drew 6 groups" in more.err
+    assert "kept 12" in more.err
+    for command in (
+        ("score", ADDRESS),
+        ("compare", ADDRESS),
+        ("compare", ADDRESS, "--against", tmp_path / "run", "--partly"),
+        ("report", ADDRESS),
+    ):
+        assert cli(*command).code == 0, command
+    assert (out / "report.html").read_text().count("data:image") > 0
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_shares_at_an_address(cli: Cli, tmp_path: Path) -> None:
+    for share in ("1/2", "2/2"):
+        assert cli(*RUN, "--shard", share, "--out", ADDRESS).code == 0
+    merged = cli("merge", ADDRESS, f"{ADDRESS}-shard-1-of-2", f"{ADDRESS}-shard-2-of-2")
+    assert merged.code == 0, merged.err
+    assert cli(*RUN, "--out", tmp_path / "run").code == 0
+    assert pictures(as_place(ADDRESS)) == pictures(tmp_path / "run")
+    assert scores(as_place(ADDRESS)) == scores(tmp_path / "run")
+    assert "12 groups copied" not in cli("merge", ADDRESS, f"{ADDRESS}-shard-1-of-2").err, "what is there is not copied again"
+
+
+class Killed(BaseException):
+    """The end of a process, as far as its code can tell."""
+
+
+def test_killed_at_every_write(monkeypatch: pytest.MonkeyPatch, memory: Any) -> None:
+    """Three groups of two pictures, with the process ending after each single object: what is whole is kept, the rest is drawn again."""
+    wanted = [group(prompt_id=f"p{k}", key=str(k)) for k in range(3)]
+    inner, left = type(memory).pipe_file, [0]
+
+    def pipe_file(self: Any, path: str, value: bytes, **more: Any) -> Any:
+        if left[0] == 0:
+            raise Killed
+        left[0] -= 1
+        return inner(self, path, value, **more)
+
+    monkeypatch.setattr(type(memory), "pipe_file", pipe_file)
+    ends = 0
+    for moment in range(12):
+        memory.store.clear()
+        left[0] = 1000
+        remote()
+        left[0] = moment
+        try:
+            for one in wanted:
+                folder = RunFolder(as_place(ADDRESS))
+                folder.write_group(one, images(), Cost(), {})
+        except Killed:
+            ends += 1
+        left[0] = 1000
+        whole = min(3, moment // 3)
+        folder = RunFolder(as_place(ADDRESS))
+        assert [one.group.prompt_id for one in folder.finished()] == [f"p{k}" for k in range(whole)]
+        missing, said = missing_of(wanted, folder, False)
+        assert (missing, said) == (wanted[whole:], [])
+        for one in missing:
+            folder.write_group(one, images(), Cost(), {})
+        assert missing_of(wanted, RunFolder(as_place(ADDRESS)), True) == ([], [])
+    assert ends == 9
+
+
+def test_damage_is_moved_aside() -> None:
+    folder = remote()
+    one = folder.write_group(group(), images(), Cost(), {})
+    folder.index.flush()
+    (one.folder / "1.png").write_bytes(b"")
+    missing, (said,) = missing_of([group()], RunFolder(folder.path), False)
+    assert missing == [group()]
+    assert "is broken" in said
+    assert f"{ADDRESS}/broken/" in said
+    assert len(files_below(folder.path / "broken").names("*/*")) == 3
+    assert files_below(folder.samples).names("*/*/*/*") == []
+
+
+def test_the_index_is_written_in_steps() -> None:
+    folder = remote()
+    for k in range(130):
+        folder.write_group(group(prompt_id=f"p{k}", key=str(k)), images(), Cost(), {})
+    assert len(RunFolder(folder.path).index.read()) == 100
+    missing_of([group(prompt_id=f"p{k}", key=str(k)) for k in range(130)], RunFolder(folder.path), False)
+    assert len(RunFolder(folder.path).index.read()) == 130, "what it lacked was read from the groups"
+
+
+def other(**changes: Any) -> str:
+    return json.dumps({"token": "other", "count": 3, "pid": 77, "host": "elsewhere", "space": "another boot", **changes})
+
+
+def test_a_live_owner_is_named(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    note = as_place(ADDRESS) / ".lease"
+    note.write_text(other())
+    waited = []
+
+    def wait(seconds: float) -> None:
+        waited.append(seconds)
+        note.write_text(other(count=3 + int(sum(waited) / BEAT)))
+
+    with pytest.raises(StoreError, match="in use by process 77 on elsewhere"):
+        Lease(note).take(wait)
+    assert sum(waited) <= BEAT + EXPIRY / 4
+    monkeypatch.setattr("eddy_bench.lease.Lease.take.__defaults__", (wait,))
+    found = cli(*RUN, "--out", ADDRESS)
+    assert (found.code, "in use by process 77 on elsewhere" in found.err) == (2, True), found.err
+
+
+def test_a_silent_owner_is_replaced_whatever_the_clocks_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    note = as_place(ADDRESS) / ".lease"
+    note.write_text(other())
+    monkeypatch.setattr("time.time", lambda: -1e9)
+    waited: list[float] = []
+    lease = Lease(note)
+    lease.take(waited.append)
+    assert EXPIRY <= sum(waited) < EXPIRY + 2 * BEAT
+    lease.give_back()
+    assert not note.exists()
+
+
+def test_a_dead_owner_on_this_machine_is_replaced_at_once() -> None:
+    done = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True, check=True)
+    note = as_place(ADDRESS) / ".lease"
+    waited: list[float] = []
+    for text in (other(pid=int(done.stdout), space=_space()), "{half writ"):
+        note.write_text(text)
+        waited.clear()
+        Lease(note).take(waited.append)
+        assert (sum(waited) < EXPIRY) == (text[1] == '"')
+
+
+def until_it_raises(check: Callable[[], None]) -> None:
+    for _ in range(300):
+        time.sleep(0.01)
+        check()
+
+
+def test_two_at_once_and_one_that_slept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("eddy_bench.lease.BEAT", 0.01)
+    note = as_place(ADDRESS) / ".lease"
+    with pytest.raises(StoreError, match="in use by process 77"):
+        Lease(note).take(lambda seconds: note.write_text(other()))
+    note.unlink()
+    with locked(as_place(ADDRESS)) as still_ours:
+        still_ours()
+        for _ in range(200):
+            if json.loads(note.read_text())["count"] > 2:
+                break
+            time.sleep(0.01)
+        note.write_text(other())
+        with pytest.raises(StoreError, match="taken over by process 77"):
+            until_it_raises(still_ours)
+    assert json.loads(note.read_text())["token"] == "other", "it is not ours to remove"
+
+
+def test_a_renewal_that_fails_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("eddy_bench.lease.BEAT", 0.01)
+    calls = []
+    inner = Lease.renew
+
+    def renew(lease: Lease) -> None:
+        calls.append(1)
+        if len(calls) == 1:
+            raise StoreError("no network")
+        inner(lease)
+
+    monkeypatch.setattr(Lease, "renew", renew)
+    with leased(as_place(ADDRESS)) as still_ours:
+        for _ in range(300):
+            if len(calls) > 3:
+                break
+            time.sleep(0.01)
+        still_ours()
+    assert len(calls) > 3
+
+
+@pytest.mark.parametrize(
+    ("address", "message"), [("foo://bucket/run", "Unsupported"), ("memory://", "folder is missing"), ("github://x/y", "cannot be used")]
+)
+def test_what_is_no_address(cli: Cli, address: str, message: str) -> None:
+    found = cli(*RUN, "--out", address)
+    assert (found.code, found.err.count("\n")) == (2, 1)
+    assert message in found.err
+
+
+def test_a_package_that_is_missing(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "upath", None)
+    assert "eddy-bench[remote]" in cli(*RUN, "--out", ADDRESS).err
+    with pytest.raises(ParameterError):
+        as_place(ADDRESS)
+    assert as_place(f"file://{os.getcwd()}") == Path.cwd()
+    assert not is_remote(as_place("results/x"))
+
+
+def test_a_file_system_that_does_not_answer(cli: Cli, monkeypatch: pytest.MonkeyPatch, memory: Any) -> None:
+    def fails(*arguments: Any, **more: Any) -> Any:
+        raise TimeoutError("timed out")
+
+    monkeypatch.setattr(type(memory), "ls", fails)
+    for command in ((*RUN, "--out"), ("score",), ("compare",), ("report",)):
+        found = cli(*command, ADDRESS)
+        assert (found.code, found.err) == (2, f"Error: {ADDRESS} cannot be reached: timed out.\n")
+
+
+@pytest.mark.parametrize("function", ["pipe_file", "find", "info", "_open"])
+def test_whatever_a_file_system_raises_is_one_line(cli: Cli, monkeypatch: pytest.MonkeyPatch, memory: Any, function: str) -> None:
+    class NoCredentials(Exception):
+        pass
+
+    def fails(*arguments: Any, **more: Any) -> Any:
+        raise NoCredentials("no credentials were found")
+
+    monkeypatch.setattr(type(memory), function, fails)
+    found = cli(*RUN, "--out", ADDRESS)
+    assert (found.code, found.err.splitlines()[-1].count("no credentials were found")) == (2, 1), found.err
+
+
+def test_hashes_are_checked_there_too() -> None:
+    folder = remote()
+    one = folder.write_group(group(), images(), Cost(), {})
+    data = bytearray((one.folder / "0.png").read_bytes())
+    data[-20] ^= 1
+    (one.folder / "0.png").write_bytes(bytes(data))
+    assert hashlib.sha256(bytes(data)).hexdigest() != one.files["0.png"]["sha256"]
+    assert missing_of([group()], RunFolder(folder.path), False)[0] == []
+    assert missing_of([group()], RunFolder(folder.path), True)[0] == [group()]
