@@ -9,6 +9,7 @@ from pathlib import Path
 from eddy_bench.errors import StoreError
 from eddy_bench.groups import FinishedGroup
 from eddy_bench.lock import locked
+from eddy_bench.places import expanded
 from eddy_bench.store import RunFolder
 
 Advance = Callable[[int, str], None]
@@ -26,6 +27,9 @@ def merge(
         StoreError: a source is no run folder or holds other settings or prompts, or a group is there with other images.
 
     """
+    sources = [path for pattern in sources for path in expanded(pattern)]
+    if not sources:
+        raise StoreError("Expected run folders to merge, found none.")
     folders = [RunFolder.existing(path) for path in sources]
     if any(path.resolve() == target.resolve() for path in sources):
         raise StoreError(f"{target} is among the folders that are to be merged into it. Leave it out.")

@@ -67,6 +67,14 @@ def is_remote(path: Path) -> bool:
     return not isinstance(path, Path)
 
 
+def expanded(path: Path) -> list[Path]:
+    """The places that a remote address with `*` in its last part stands for, which no shell expands; any other is itself."""
+    if not is_remote(path) or "*" not in path.name:
+        return [path]
+    with _as_os_error(path):
+        return sorted(path.parent.glob(path.name), key=str)
+
+
 @contextmanager
 def _as_os_error(path: Path) -> Iterator[None]:
     """Whatever a remote file system raises, as OSError."""

@@ -16,6 +16,7 @@ COLUMNS = [
     "value", "higher_is_better", "signature",
 ]  # fmt: skip
 TEXTS = ("model", "method", "params", "scheduler", "prompt_id", "prompt", "metric", "extractor", "signature")
+CELLS = (*TEXTS, "label", "task", "verdict")  # that hold text of a user's, or of a method's
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
 
 
@@ -44,7 +45,7 @@ def unescaped(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _mapped(frame: pd.DataFrame, change: Any) -> pd.DataFrame:
-    columns = [name for name in (*TEXTS, "label") if name in frame]
+    columns = [name for name in CELLS if name in frame]
     return frame.assign(**{name: frame[name].map(lambda cell: change(cell) if isinstance(cell, str) else cell) for name in columns})
 
 

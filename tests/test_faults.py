@@ -203,6 +203,38 @@ def test_a_full_disk(cli: Cli, tmp_path: Path, undisturbed: Path, monkeypatch: p
     assert pictures(out) == pictures(undisturbed)
 
 
+ON_A_SMALL_DISK = """
+mount -t tmpfs -o size=150k tmpfs "$1" || exit 77
+"$2" -m eddy_bench.cli "${@:3}" --out "$1/run"; echo "first: $?" >&2
+mount -o remount,size=50m "$1"
+"$2" -m eddy_bench.cli "${@:3}" --out "$1/run"; echo "second: $?" >&2
+cp -r "$1/run" "$1.copy"
+"""
+
+
+def test_a_disk_that_is_really_full(tmp_path: Path, undisturbed: Path) -> None:
+    """A file system of 150 kB of its own, which grows between the two runs."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    script = ["unshare", "-rm", "bash", "-c", ON_A_SMALL_DISK, "bash", str(disk), sys.executable, *RUN]
+    try:
+        done = subprocess.run(script, capture_output=True, text=True, check=False, timeout=300)
+    except FileNotFoundError:
+        pytest.skip("needs unshare")
+    if done.returncode == 77 or "unshare:" in done.stderr:
+        pytest.skip("may not mount a file system")
+    lines = done.stderr.splitlines()
+    first = lines.index("first: 2")
+    assert "No space left on device" in lines[first - 1]
+    assert lines[first - 1].startswith("Error:")
+    assert lines[-1] == "second: 0", done.stderr
+    assert "Traceback" not in done.stderr
+    kept = next(line for line in lines[first:] if line.startswith("Drew"))
+    assert "kept 0" not in kept, "some groups fitted"
+    assert pictures(tmp_path / "disk.copy") == pictures(undisturbed)
+    assert scores(tmp_path / "disk.copy") == scores(undisturbed)
+
+
 FAULTY = """
 from dataclasses import dataclass
 import torch
@@ -253,6 +285,18 @@ def test_two_processes_in_one_folder(cli: Cli, tmp_path: Path) -> None:
     assert cli(*RUN, "--out", out).code == 0
     with locked(out):
         assert cli("score", out).code == 2
+
+
+def test_two_processes_at_once(tmp_path: Path, cli: Cli) -> None:
+    """The second one is refused, and the first one ends undisturbed when it may."""
+    out = tmp_path / "run"
+    first = start(out, "--limit", "48", "--steps", "20")
+    wait_for(lambda: (out / ".lock").is_file() and f"process {first.pid} " in (out / ".lock").read_text(), first)
+    found = cli(*RUN, "--limit", "48", "--steps", "20", "--out", out)
+    first.kill()
+    first.communicate()
+    assert (found.code, f"in use by process {first.pid} on " in found.err) == (2, True), found.err
+    assert cli(*RUN, "--limit", "1", "--steps", "20", "--out", out).code == 0, "a lock ends with its process"
 
 
 def test_a_clock_that_goes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,50 +23,77 @@ from eddy_bench.ray_executor import weight
 Cli = Callable[..., Result]
 
 
-def run(out: Path, *more: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "eddy_bench.cli", *RUN, *more, "--out", str(out)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=400, env={**os.environ, **(environment or {})})
+LONG = (*RUN, "--steps", "30", "--limit", "8")
+RAY = ("--executor", "ray", "--workers", "2")
+
+
+def started(out: Path, *more: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "eddy_bench.cli", *LONG, *more, "--out", str(out)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def finished(out: Path) -> int:
+    return len(list(out.glob("samples/*/*/*/group.json")))
+
+
+def wait_for_groups(process: subprocess.Popen[str], out: Path, count: int) -> None:
+    for _ in range(2400):
+        if process.poll() is not None or finished(out) >= count:
+            return
+        time.sleep(0.05)
 
 
 @pytest.mark.slow
-def test_the_same_images_and_a_killed_worker(tmp_path: Path) -> None:
-    plain = run(tmp_path / "plain")
-    assert plain.returncode == 0, plain.stderr
-    ray = run(tmp_path / "ray", "--executor", "ray", "--workers", "2")
-    assert ray.returncode == 0, ray.stderr
-    assert "Drawing on 2 Ray workers" in ray.stderr
-    assert pictures(tmp_path / "ray") == pictures(tmp_path / "plain")
-    assert scores(tmp_path / "ray") == scores(tmp_path / "plain")
-    long = ("--steps", "30", "--limit", "8", "--executor", "ray", "--workers", "2")
-    out = tmp_path / "killed"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "eddy_bench.cli", *RUN, *long, "--out", str(out)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    for _ in range(2400):
-        if process.poll() is not None or any(out.glob("samples/*/*/*/group.json")):
+def test_the_same_images_after_a_killed_driver_and_a_killed_worker(tmp_path: Path) -> None:
+    plain = started(tmp_path / "plain")
+    _, said = plain.communicate(timeout=400)
+    assert plain.returncode == 0, said
+    out = tmp_path / "ray"
+    driver = started(out, *RAY)
+    wait_for_groups(driver, out, 1)
+    orphans = workers_of(driver.pid)
+    driver.send_signal(signal.SIGKILL)
+    driver.communicate()
+    kept = finished(out)
+    assert 0 < kept < 16
+    for _ in range(600):
+        if not any(Path(f"/proc/{one}").exists() for one in orphans):
             break
-        time.sleep(0.05)
-    os.kill(workers_of(process.pid)[0], signal.SIGKILL)
-    _, said = process.communicate(timeout=400)
-    assert process.returncode == 0, said
+        time.sleep(0.1)
+    assert len(orphans) >= 2
+    assert not any(Path(f"/proc/{one}").exists() for one in orphans), "workers end with their driver"
+    driver = started(out, *RAY)
+    wait_for_groups(driver, out, kept + 1)
+    os.kill(workers_of(driver.pid)[0], signal.SIGKILL)
+    _, said = driver.communicate(timeout=400)
+    assert driver.returncode == 0, said
+    assert "Drawing on 2 Ray workers" in said
     assert "a worker died" in said
-    assert "Drew 16 groups" in said
+    assert f"Drew {16 - kept} groups" in said
     assert "failed 0" in said
-    whole = run(tmp_path / "whole", *long[:4])
-    assert whole.returncode == 0, whole.stderr
-    assert pictures(out) == pictures(tmp_path / "whole")
+    assert pictures(out) == pictures(tmp_path / "plain")
+    assert scores(out) == scores(tmp_path / "plain")
 
 
 def workers_of(driver: int) -> list[int]:
     """Processes of the actors, below a driver."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
+    found, parents = [], {}
+    for path in Path("/proc").glob("[0-9]*"):
         try:
-            if b"ray::Worker" in path.read_bytes():
-                found.append(int(path.parent.name))
+            parents[int(path.name)] = int((path / "stat").read_text().rpartition(")")[2].split()[1])
+            if b"ray::Worker" in (path / "cmdline").read_bytes():
+                found.append(int(path.name))
         except OSError:
             continue
-    return found
+    return [one for one in found if driver in ancestors(one, parents)]
+
+
+def ancestors(process: int, parents: dict[int, int]) -> set[int]:
+    seen: set[int] = set()
+    while process in parents and process not in seen:
+        seen.add(process)
+        process = parents[process]
+    return seen
 
 
 def test_the_largest_jobs_come_first() -> None:

@@ -82,7 +82,9 @@ def test_shares_at_an_address(cli: Cli, tmp_path: Path) -> None:
     assert cli(*RUN, "--out", tmp_path / "run").code == 0
     assert pictures(as_place(ADDRESS)) == pictures(tmp_path / "run")
     assert scores(as_place(ADDRESS)) == scores(tmp_path / "run")
-    assert "12 groups copied" not in cli("merge", ADDRESS, f"{ADDRESS}-shard-1-of-2").err, "what is there is not copied again"
+    again = cli("merge", ADDRESS, f"{ADDRESS}-shard-*")
+    assert f"{ADDRESS}: 0 groups copied, 18 were there." in again.err, again.err
+    assert "found none" in cli("merge", ADDRESS, f"{ADDRESS}-other-*").err
 
 
 class Killed(BaseException):

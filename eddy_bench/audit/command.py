@@ -20,6 +20,7 @@ from eddy_bench.files import write_text
 from eddy_bench.methods import build_method, changed_parameters
 from eddy_bench.models.tasks import DEFAULT_TASKS, load_task
 from eddy_bench.progress import progress_bar
+from eddy_bench.score_files import escaped
 from eddy_bench.suite import parse_named
 from eddy_bench.tables import console
 
@@ -49,7 +50,7 @@ def audit_methods(options: dict[str, Any], out: Path) -> int:
 def _write(plan: AuditPlan, audited: Sequence[Audited], out: Path) -> None:
     from eddy_bench.audit.figure import write_figure
 
-    write_text(out / "audit.csv", audit_frame(plan, audited).to_csv(index=False, lineterminator="\n", float_format="%.6g"))
+    write_text(out / "audit.csv", escaped(audit_frame(plan, audited)).to_csv(index=False, lineterminator="\n", float_format="%.6g"))
     write_text(out / "audit.md", audit_markdown(plan, audited))
     write_figure(plan, audited, out / "audit.png")
 
@@ -71,7 +72,7 @@ def audit_divergence(tasks: Sequence[str], methods: Sequence[str], seed: int, ou
                     found.append(measure_divergence(task, method, params, level, seed))
                     advance(1, f"{task.name}: {method.title()}")
     frame = pd.DataFrame([{**asdict(one), "verdict": one.verdict} for one in found])
-    write_text(out / "divergence.csv", frame.to_csv(index=False, lineterminator="\n", float_format="%.3g"))
+    write_text(out / "divergence.csv", escaped(frame).to_csv(index=False, lineterminator="\n", float_format="%.3g"))
     console().print(_divergence_table(found))
     _print_paths(out, ("divergence.csv",))
     return 0
