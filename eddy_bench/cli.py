@@ -112,10 +112,11 @@ def run(
         "dtype": dtype, "device": device, "batch_prompts": batch_prompts, "metrics": metric, "reference": reference, "weights": weights,
         "timesteps": timesteps, "guide": guide, "decoder": decoder, "feature_batch": feature_batch, "offload": offload or None,
     }  # fmt: skip
-    from eddy_bench.commands import RunOptions, run_suite
+    from eddy_bench.commands import run_suite
+    from eddy_bench.run_options import RunOptions
     from eddy_bench.shards import parse_shard
 
-    options = RunOptions(executor, address, workers, cpus_per_worker, parse_shard(shard) if shard else None, verify)
+    options = RunOptions(executor, address, workers, cpus_per_worker, None if shard is None else parse_shard(shard), verify)
     raise typer.Exit(run_suite(suite, {key: value for key, value in flags.items() if value is not None}, out, allow_code, dry_run, options))
 
 
@@ -127,7 +128,7 @@ def merge(
     """Put the shares of a run together and score them."""
     from eddy_bench.commands import merge_shards
 
-    merge_shards(target, sources)
+    raise typer.Exit(merge_shards(target, sources))
 
 
 @app.command()

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,57 +14,23 @@ from rich.markup import escape
 from eddy_bench.errors import MetricError, ParameterError, UnknownName, unknown
 from eddy_bench.lock import locked
 from eddy_bench.progress import growing_bar, progress_bar
+from eddy_bench.run_options import RunOptions, open_executor, out_of_shard
 from eddy_bench.suite import Suite, load_suite
 from eddy_bench.tables import console, print_summary
 
 if TYPE_CHECKING:
-    from eddy_bench.jobs import Executor
     from eddy_bench.models.base import Model
     from eddy_bench.plan import Plan
     from eddy_bench.runner import Drawn
-    from eddy_bench.shards import Shard
     from eddy_bench.store import RunFolder
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """How a suite is run, which its results do not depend on.
-
-    executor: `local` or `ray`. address: of a Ray cluster to join, `auto` or HOST:PORT; none starts one here. workers: how many; None is one per GPU, or
-    one per `cpus_per_worker`. shard: draw this share only. verify: hash every image of finished groups.
-    """
-
-    executor: str = "local"
-    address: str | None = None
-    workers: int | None = None
-    cpus_per_worker: int = 1
-    shard: Shard | None = None
-    verify: bool = False
-
-
-@contextmanager
-def open_executor(plan: Plan, options: RunOptions) -> Iterator[Executor | None]:
-    """The executor that was asked for; None is this process."""
-    if options.executor == "local":
-        yield None
-        return
-    from eddy_bench.ray_executor import ray_executor
-
-    with ray_executor(plan, options.address, options.workers, options.cpus_per_worker) as executor:
-        yield executor
-
-
-def out_of_shard(path: Path) -> Path:
-    """The run folder that a share's folder belongs to."""
-    return path.with_name(re.sub(r"-shard-\d+-of-\d+$", "", path.name))
 
 
 def run_suite(source: str | None, flags: dict[str, Any], out: Path | None, allow_code: bool, dry_run: bool, options: RunOptions) -> int:
     """`eddy-bench run`. Returns the exit code: 2 when a group could not be drawn."""
     if options.executor not in ("local", "ray"):
         raise ParameterError(f"Expected --executor local or ray, got {options.executor!r}.")
-    if options.executor == "local" and (options.address or options.workers):
-        raise ParameterError("--address and --workers are of a cluster. Add --executor ray.")
+    if options.executor == "local" and (options.address or options.workers or options.cpus_per_worker != 1):
+        raise ParameterError("--address, --workers and --cpus-per-worker are of a cluster. Add --executor ray.")
     if "model" in flags and "scheduler" not in flags and source is None:
         flags = {**flags, "scheduler": "default"}  # another model keeps its own solver
     if str(flags.get("model", "")).startswith("exact:") and source is None:
@@ -75,6 +38,9 @@ def run_suite(source: str | None, flags: dict[str, Any], out: Path | None, allow
     suite = load_suite(source, flags, allow_code)
     path = out or Path("results") / suite.name
     if options.shard:
+        path = path if path.name else path.resolve()
+        if not path.name:
+            raise ParameterError(f"A share goes beside its run folder, and there is nothing beside {path}. Give another --out.")
         path = path.with_name(f"{path.name}-shard-{options.shard.first + 1}-of-{options.shard.count}")
     _check_early(suite, path)
     warnings.filterwarnings("ignore")  # of libraries; ours are printed
@@ -83,8 +49,8 @@ def run_suite(source: str | None, flags: dict[str, Any], out: Path | None, allow
     from eddy_bench.runner import open_folder, read_measured
 
     say = console(stderr=True)
-    if options.executor == "ray" and open_best_of(suite):
-        raise ParameterError("best-of-m measures its M on the machine that draws. With --executor ray give it: best-of-m:m=16.")
+    if (options.executor == "ray" or options.shard) and open_best_of(suite):
+        raise ParameterError("best-of-m measures its M on the machine that draws. With --executor ray or --shard give it: best-of-m:m=16.")
     on_driver = {"device": "cpu", "offload": False} if options.executor == "ray" else {}  # GPUs are the workers'
     model = open_model(suite.model_copy(update=on_driver))
     if "methods" not in flags and not model.has_features:
@@ -103,7 +69,7 @@ def run_suite(source: str | None, flags: dict[str, Any], out: Path | None, allow
     with locked(folder.path) as still_ours:
         done = _draw(plan, model, folder, measured, options, still_ours)
         if (done.drawn or done.kept) and options.shard is None:
-            _score_if_needed(folder, suite.metrics, suite.reference, suite.weights)
+            _score_if_needed(folder, suite.metrics, suite.reference, suite.weights, still_ours)
     if options.shard is not None:
         say.print(escape(f"Drawn into {path}. When every share is: eddy-bench merge {out_of_shard(path)} {out_of_shard(path)}-shard-*"))
     return 2 if done.failures else 0
@@ -130,15 +96,14 @@ def _draw(
     start = time.perf_counter()
     with open_executor(plan, options) as executor:
         with progress_bar(f"Drawing on {executor.title}" if executor else "Drawing", len(missing), rate=True) as advance:
-
-            def advanced(count: int, label: str) -> None:
-                still_ours()
-                advance(count, label)
-
-            done = draw_missing(plan, model, folder, missing, advanced, executor=executor)
+            done = draw_missing(plan, model, folder, missing, advance, executor=executor, held=still_ours)
         done.kept = len(mine) - len(missing)
-        if any(planned.label == "iid" for planned in plan.methods) and not any(group.label == "iid" for group, _ in done.failures):
-            draw_reference(plan, model, folder, lambda count, label: None, executor, shard)
+        failed = sum(group.label == "iid" for group, _ in done.failures)
+        hopeless = 0 < failed == sum(group.label == "iid" for group in mine)
+        if not hopeless and any(planned.label == "iid" for planned in plan.methods):
+            reference = draw_reference(plan, model, folder, executor, shard, options.verify, still_ours)
+            done.warnings += reference.warnings
+            done.failures += reference.failures
     for note in done.warnings[:5]:
         say.print(f"[yellow]Warning:[/] {escape(note)}")
     if len(done.warnings) > 5:
@@ -211,19 +176,21 @@ def _print_plan(plan: Plan, path: Path, waiting: Sequence[str]) -> int:
     return 0
 
 
-def _score_if_needed(folder: RunFolder, metrics: Sequence[str] | None, reference: str | None, weights: str | None) -> None:
+def _score_if_needed(
+    folder: RunFolder, metrics: Sequence[str] | None, reference: str | None, weights: str | None, still_ours: Callable[[], None]
+) -> None:
+    from eddy_bench.score_files import digest_of_scores, read_table, unescaped
     from eddy_bench.scoring import scoring_state
 
     state = scoring_state(folder, metrics, reference, weights)
-    manifest = folder.read_manifest()
-    if manifest.get("scored") == state and (folder.path / "scores.csv").is_file() and (folder.path / "summary.csv").is_file():
-        from eddy_bench.score_files import read_table, unescaped
-
+    digest = digest_of_scores(folder.path)
+    if digest and folder.read_manifest().get("scored") == {"from": state, "files": digest}:
         console(stderr=True).print("Nothing to score: scores.csv is up to date.")
         print_summary(unescaped(read_table(folder.path / "summary.csv")), folder, [], list(metrics or ()))
         return
-    done = _score(folder, metrics, reference, weights)
-    folder.write_manifest({**folder.read_manifest(), "scored": state if done else None})
+    done = _score(folder, metrics, reference, weights, still_ours)
+    scored = {"from": state, "files": digest_of_scores(folder.path)} if done else None
+    folder.write_manifest({**folder.read_manifest(), "scored": scored})
 
 
 def score_run(path: Path, metrics: Sequence[str] | None, reference: str | None, weights: str | None) -> None:
@@ -235,33 +202,41 @@ def score_run(path: Path, metrics: Sequence[str] | None, reference: str | None, 
     for text in metrics or []:
         parse_metric(text)
     folder = RunFolder.existing(path)
-    with locked(folder.path):
-        _score(folder, metrics, reference, weights)
+    with locked(folder.path) as still_ours:
+        _score(folder, metrics, reference, weights, still_ours)
         folder.write_manifest({key: value for key, value in folder.read_manifest().items() if key != "scored"})
 
 
-def merge_shards(target: Path, sources: Sequence[Path]) -> None:
-    """`eddy-bench merge`: the groups of shares in one folder, scored."""
+def merge_shards(target: Path, sources: Sequence[Path]) -> int:
+    """`eddy-bench merge`: the groups of shares in one folder, scored. Returns the exit code: 2 when groups are missing."""
     warnings.filterwarnings("ignore")
     from eddy_bench.merge import merge
     from eddy_bench.store import RunFolder
 
+    say = console(stderr=True)
     with growing_bar("Merging") as progress:
-        copied, kept = merge(target, sources, progress)
-    console(stderr=True).print(escape(f"{target}: {copied} groups copied, {kept} were there."))
+        done = merge(target, sources, progress)
+    say.print(escape(f"{target}: {done.copied} groups copied, {done.kept} were there."))
+    for failure in done.failures[:20]:
+        say.print(f"[red]Failed:[/] {escape(failure)}")
+    if done.missing:
+        say.print(f"[red]Missing:[/] {done.missing} of {done.planned} groups are in no share; the scores are of the others.")
     folder = RunFolder.existing(target)
     suite = folder.read_run()["suite"]
-    with locked(target):
-        _score_if_needed(folder, suite.get("metrics"), suite.get("reference"), suite.get("weights"))
+    with locked(target) as still_ours:
+        _score_if_needed(folder, suite.get("metrics"), suite.get("reference"), suite.get("weights"), still_ours)
+    return 2 if done.missing else 0
 
 
-def _score(folder: RunFolder, metrics: Sequence[str] | None, reference: str | None, weights: str | None) -> bool:
+def _score(
+    folder: RunFolder, metrics: Sequence[str] | None, reference: str | None, weights: str | None, still_ours: Callable[[], None]
+) -> bool:
     """Score, draw the grids, print the table. Returns whether every metric could be computed."""
     from eddy_bench.grids import write_grids
     from eddy_bench.scoring import score_folder
 
     with growing_bar("Scoring") as progress:
-        scores = score_folder(folder, metrics, reference, weights, progress)
+        scores = score_folder(folder, metrics, reference, weights, progress, still_ours)
     grids = write_grids(folder, scores.labels)
     for note in scores.warnings:
         console(stderr=True).print(f"[yellow]Warning:[/] {escape(note)}", soft_wrap=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,7 +49,7 @@ class Scorer:
         if (name, label) not in self.kept:
             self.kept = {(name, label): read_features(path)}  # of one method at a time: runs may be large
         known = self.kept[name, label]
-        new = [group for group in groups if group.fingerprint not in known]
+        new = [group for group in groups if len(known.get(group.fingerprint, ())) != group.group.particles]
         for start in range(0, len(new), 16):
             part = new[start : start + 16]
             found, position = extractor.images([image for group in part for image in group.images()]), 0
@@ -98,15 +97,16 @@ def read_features(path: Path) -> dict[str, NDArray[np.float32]]:
     """Arrays by name; nothing where the file is not there or broken."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
-            return {name: data[name] for name in data.files}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        return {}  # a cache: what cannot be read is computed again
+            found = {name: data[name] for name in data.files}
+    except Exception:  # a cache: what cannot be read, for any of numpy's and zlib's reasons, is computed again
+        return {}
+    return {name: value for name, value in found.items() if value.ndim == 2 and value.dtype.kind == "f" and np.isfinite(value).all()}
 
 
 def write_features(path: Path, features: dict[str, NDArray[np.float32]]) -> None:
     """Replace a file of arrays in one step."""
     try:
-        with replacing(path) as written:
-            np.savez(written, **features)  # type: ignore[arg-type]
+        with replacing(path) as written, written.open("wb") as file:
+            np.savez(file, **features)  # type: ignore[arg-type]
     except OSError as error:
         raise StoreError(f"{path} cannot be written: {why(error)}.") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import yaml
 
 from eddy_bench.errors import EddyError, StoreError, brief, why
 from eddy_bench.places import replacing
+
+MAX_VALUES = 1_000_000  # of a YAML file
 
 
 class _Loader(yaml.SafeLoader):
@@ -48,11 +51,44 @@ def parse_yaml(path: Path, text: str, error: type[EddyError]) -> Any:
 
     """
     try:
-        return yaml.load(text, Loader=_Loader)
+        data = yaml.load(text, Loader=_Loader)
+        if _size(data, {}) > MAX_VALUES:
+            raise ValueError(f"more than {MAX_VALUES} values, aliases written out")
+        return data
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as problem:  # of values that YAML promises and Python refuses
         line = getattr(getattr(problem, "problem_mark", None), "line", None)
         where = "" if line is None else f", line {line + 1}"
         raise error(f"{path}{where}: not valid YAML: {getattr(problem, 'problem', None) or brief(problem, 120)}.") from None
+
+
+def _size(data: Any, known: dict[int, int], above: tuple[int, ...] = ()) -> int:
+    """How many values a structure has when its aliases are written out.
+
+    Raises:
+        ValueError: it holds itself.
+
+    """
+    if not isinstance(data, (dict, list)):
+        return 1
+    if id(data) in above:
+        raise ValueError("a value that holds itself")
+    if id(data) not in known:
+        parts = [*data, *data.values()] if isinstance(data, dict) else data
+        known[id(data)] = 1 + sum(_size(part, known, (*above, id(data))) for part in parts)
+    return known[id(data)]
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Text as JSON.
+
+    Raises:
+        ValueError: it is none, or nested too deeply.
+
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 def read_yaml(path: Path, error: type[EddyError], what: str, limit: int) -> Any:

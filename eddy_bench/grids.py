@@ -28,7 +28,9 @@ def write_grids(folder: RunFolder, labels: Sequence[str]) -> list[Path]:
         The paths written.
 
     """
-    by_label = {label: {(g.group.prompt_id, g.group.seed): g for g in folder.finished([label])} for label in labels}
+    by_label: dict[str, dict[tuple[str, int], FinishedGroup]] = {label: {} for label in labels}
+    for found in folder.finished(list(labels)):
+        by_label[found.group.label][found.group.prompt_id, found.group.seed] = found
     paths = []
     for label, groups in by_label.items():
         rows = spread([groups[key] for key in groups if key[1] == 0], MAX_ROWS)

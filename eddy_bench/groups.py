@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from eddy_bench.errors import StoreError, why
-from eddy_bench.index import Entry
+from eddy_bench.files import parse_json
+from eddy_bench.index import Entry, Index
 from eddy_bench.places import read_many
 
 FORMAT = 1  # of what a group's key covers; changes when the same inputs give other images
@@ -65,11 +67,18 @@ class FinishedGroup:
         try:
             found = read_many([self.folder / name for name in self.files])
         except OSError as error:
+            self._doubt()
             raise StoreError(f"{error.filename or self.folder} cannot be read: {why(error)}. Run again to redraw it.") from None
         for data, (name, expected) in zip(found, self.files.items(), strict=True):
             if hashlib.sha256(data).hexdigest() != expected["sha256"]:
+                self._doubt()
                 raise StoreError(f"{self.folder / name} was changed after it was drawn. Run again to redraw it.")
         return found
+
+    def _doubt(self) -> None:
+        """Let the next run look at these files, which the index takes for whole."""
+        with suppress(StoreError):  # of a folder that cannot be written
+            Index(self.folder.parents[2].with_suffix(".jsonl")).add([Entry(self.group.place.as_posix(), "", {})], at_once=True)
 
     def images(self) -> list[Image.Image]:
         """The particles in order; raises as `contents` does."""
@@ -77,6 +86,39 @@ class FinishedGroup:
         for image in found:
             image.load()
         return found
+
+
+def parse_group(text: bytes, place: Path) -> tuple[Group, dict[str, dict[str, Any]], dict[str, float]]:
+    """What a group.json holds: the group, its files by name, and its cost.
+
+    Args:
+        place: its folder below the samples, which the group must name itself.
+
+    Raises:
+        ValueError: it is no group.json, or one of another place.
+
+    """
+    data = parse_json(text)
+    if not isinstance(data, dict) or not all(isinstance(data.get(name), dict) for name in ("group", "files", "cost")):
+        raise ValueError("group.json is not a group's")
+    own, files, cost = data["group"], data["files"], data["cost"]
+    numbers = ("seed", "particles")
+    if own.keys() != {one.name for one in fields(Group)} or any(
+        type(value) is not (int if name in numbers else str) for name, value in own.items()
+    ):
+        raise ValueError("group.json is not a group's")
+    group = Group(**own)
+    if (group.label, group.prompt_id, str(group.seed)) != place.parts:
+        raise ValueError("group.json is another group's")
+    if list(files) != [f"{k}.png" for k in range(group.particles)] or not all(_is_file(one) for one in files.values()):
+        raise ValueError("files differ from group.json")
+    if not all(type(value) in (int, float) for value in cost.values()):
+        raise ValueError("cost in group.json is not numbers")
+    return group, files, cost
+
+
+def _is_file(info: Any) -> bool:
+    return isinstance(info, dict) and type(info.get("size")) is int and isinstance(info.get("sha256"), str)
 
 
 def group_key(**parts: Any) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from eddy_bench.errors import StoreError, why
-from eddy_bench.files import write_text
+from eddy_bench.files import parse_json, write_text
 from eddy_bench.places import Files, is_remote
 
 
@@ -43,15 +44,15 @@ class Index:
         found: dict[str, Entry] = {}
         for line in self._read():
             try:
-                data = json.loads(line)
+                data = parse_json(line)
                 entry = Entry(str(data["place"]), str(data["key"]), {str(name): int(size) for name, size in data["sizes"].items()})
-            except (ValueError, TypeError, KeyError, AttributeError):
+            except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
                 continue
             found[entry.place] = entry
         return found
 
-    def add(self, entries: Iterable[Entry]) -> None:
-        """Append entries, each whole line at once.
+    def add(self, entries: Iterable[Entry], at_once: bool = False) -> None:
+        """Append entries, each whole line at once; at_once: also where files cannot grow.
 
         Raises:
             StoreError: the folder cannot be written.
@@ -64,7 +65,7 @@ class Index:
             self.lines = self._read() if self.lines is None else self.lines
             self.lines += lines
             self.waiting += len(lines)
-            if self.waiting >= max(100, len(self.lines) // 10):
+            if at_once or self.waiting >= max(100, len(self.lines) // 10):
                 self.flush()
             return
         try:
@@ -95,4 +96,5 @@ class Index:
     def forget(self) -> None:
         """Remove the log: the next run reads every group itself."""
         self.lines, self.waiting = None, 0
-        self.path.unlink(missing_ok=True)
+        with suppress(OSError):  # of a folder that cannot be written
+            self.path.unlink(missing_ok=True)

@@ -96,7 +96,7 @@ def draw_job(suite: Suite, model: Model, method: Method, job: Job) -> list[Outco
     """
     try:
         images, cost = _draw(suite, model, method, job)
-    except Exception as error:  # a method or a model may raise anything; the rest of the run goes on
+    except (Exception, SystemExit) as error:  # a method or a model may raise anything; the rest of the run goes on
         if out_of_memory(error):
             free_memory()
             if job.size > 1 and suite.batch_prompts == "auto":
@@ -115,7 +115,7 @@ def _draw(suite: Suite, model: Model, method: Method, job: Job) -> tuple[list[li
     return model.draw([group.prompt for group in padded], seeds, padded[0].particles, method, call_arguments(suite, model, len(padded)))
 
 
-def _reason(error: Exception, size: int) -> str:
+def _reason(error: BaseException, size: int) -> str:
     """Why a group could not be drawn, on one line."""
     reason = str(error) if isinstance(error, EddyError) else f"{type(error).__name__}: {brief(error)}"
     if not out_of_memory(error):

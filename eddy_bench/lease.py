@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from eddy_bench.errors import StoreError, why
-from eddy_bench.files import write_text
+from eddy_bench.files import parse_json, write_text
+from eddy_bench.places import read_many
 
 BEAT = 15.0  # seconds between renewals
 EXPIRY = 60.0  # seconds without a renewal after which an owner counts as dead
@@ -44,25 +45,25 @@ class Lease:
             StoreError: another process is at work there.
 
         """
-        seen, silent = self._read(), 0.0
+        seen, silent = self.read(), 0.0
         if seen and not _is_gone(seen):
             print(f"{self.path.parent} is held by {_owner(seen)}; looking for up to {EXPIRY:.0f} s whether it is alive.", file=sys.stderr)
         while seen and not _is_gone(seen) and silent < EXPIRY:
             step = min(BEAT / 3, EXPIRY / 4)
             wait(step)
-            now, silent = self._read(), silent + step
+            now, silent = self.read(), silent + step
             if now and now != seen:
-                raise self._in_use(now)
+                raise self.in_use(now)
             seen = now
         self._write()
         wait(SETTLE)
-        now = self._read()
+        now = self.read()
         if now.get("token") != self.token:
-            raise self._in_use(now)
+            raise self.in_use(now)
 
     def renew(self) -> None:
         """Raise the count, or notice that the folder was taken by another process."""
-        now = self._read()
+        now = self.read()
         if now and now.get("token") != self.token:
             self.lost = (
                 f"{self.path.parent} was taken over by {_owner(now)}: this process was silent for too long. Finished groups are kept."
@@ -73,12 +74,15 @@ class Lease:
             self._write()
 
     def keep(self) -> None:
-        """Renew until the end; a renewal that fails is tried again at the next beat."""
+        """Renew until the end; a renewal that fails is tried again at the next beat, until the lease has run out."""
+        renewed = time.monotonic()
         while not self.ended.wait(BEAT):
             try:
                 self.renew()
-            except StoreError:
-                continue
+                renewed = time.monotonic()
+            except Exception:  # whatever a file system raises
+                if time.monotonic() - renewed > EXPIRY:
+                    self.lost = f"{self.path.parent} cannot be held: its lease could not be renewed for {EXPIRY:.0f} s. Run again to go on."
 
     def check(self) -> None:
         """Raise StoreError when another process has taken the folder."""
@@ -86,17 +90,17 @@ class Lease:
             raise StoreError(self.lost)
 
     def give_back(self) -> None:
-        """Let others in."""
-        self.ended.set()
+        """Let others in, once nothing renews any more."""
         try:
-            if self._read().get("token") == self.token:
+            if self.read().get("token") == self.token:
                 self.path.unlink(missing_ok=True)
         except (OSError, StoreError):
             return  # it ends by itself
 
-    def _read(self) -> dict[str, Any]:
+    def read(self) -> dict[str, Any]:
+        """The note; empty where there is none."""
         try:
-            data = json.loads(self.path.read_text(encoding="utf-8"))
+            data = parse_json(read_many([self.path])[0])
         except FileNotFoundError:
             return {}
         except ValueError:
@@ -111,8 +115,9 @@ class Lease:
             json.dumps({"token": self.token, "count": self.count, "pid": os.getpid(), "host": socket.gethostname(), "space": _space()}),
         )
 
-    def _in_use(self, owner: dict[str, Any]) -> StoreError:
-        return StoreError(f"{self.path.parent} is in use by {_owner(owner)}. Wait until it ends, or give another --out.")
+    def in_use(self, owner: dict[str, Any]) -> StoreError:
+        """The error that names the owner."""
+        return StoreError(f"{self.path.parent} is in use by {_owner(owner)}. Wait until it ends, or take another folder.")
 
 
 def _owner(data: dict[str, Any]) -> str:
@@ -135,9 +140,17 @@ def _is_gone(owner: dict[str, Any]) -> bool:
         os.kill(owner["pid"], 0)
     except ProcessLookupError:
         return True
-    except OSError:
+    except (OSError, OverflowError):
         return False
     return False
+
+
+def refuse_held(path: Path) -> None:
+    """Raise StoreError where the lease of a folder that is only read is another process's, which has not ended on this machine."""
+    lease = Lease(path)
+    owner = lease.read()
+    if owner and not _is_gone(owner):
+        raise lease.in_use(owner)
 
 
 @contextmanager
@@ -155,5 +168,6 @@ def leased(folder: Path) -> Iterator[Callable[[], None]]:
     try:
         yield lease.check
     finally:
+        lease.ended.set()
+        thread.join()
         lease.give_back()
-        thread.join(BEAT)

@@ -2,20 +2,54 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from eddy_bench.errors import StoreError, why
-from eddy_bench.lease import leased
+from eddy_bench.lease import leased, refuse_held
 from eddy_bench.places import is_remote
 
 try:
     import fcntl
 except ImportError:  # not on Windows
     fcntl = None  # type: ignore[assignment]
+
+
+@contextmanager
+def unused(folder: Path) -> Iterator[None]:
+    """Keep processes that would write out of a folder that is only read; nothing is written there, so one at an address is looked at once.
+
+    Raises:
+        StoreError: another process holds it.
+
+    """
+    path = folder / ".lock"
+    if is_remote(folder):
+        refuse_held(folder / ".lease")
+    if is_remote(folder) or fcntl is None or not path.is_file():
+        yield
+        return
+    with path.open(encoding="utf-8") as file:
+        _flock(file, fcntl.LOCK_SH, folder)
+        yield
+
+
+def _flock(file: IO[str], kind: int, folder: Path) -> bool:
+    """Lock a file, or say who has; False on a file system without locks."""
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES):
+            return False
+        file.seek(0)
+        owner = file.read(200).strip() or "another process"
+        raise StoreError(f"{folder} is in use by {owner}. Wait until it ends, or take another folder.") from None
+    return True
 
 
 @contextmanager
@@ -36,15 +70,10 @@ def locked(folder: Path) -> Iterator[Callable[[], None]]:
     try:
         file = path.open("a+", encoding="utf-8")
     except OSError as error:
-        raise StoreError(f"{folder} cannot be written: {why(error)}. Give another --out.") from None
+        raise StoreError(f"{folder} cannot be written: {why(error)}. Take another folder.") from None
     with file:
         if fcntl is not None:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                file.seek(0)
-                owner = file.read(200).strip() or "another process"
-                raise StoreError(f"{folder} is in use by {owner}. Wait until it ends, or give another --out.") from None
+            _flock(file, fcntl.LOCK_EX, folder)
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         file.flush()

@@ -4,27 +4,38 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 from eddy_bench.errors import StoreError
 from eddy_bench.groups import FinishedGroup
-from eddy_bench.lock import locked
+from eddy_bench.lock import locked, unused
+from eddy_bench.methods import build_method, method_label
 from eddy_bench.places import expanded
 from eddy_bench.store import RunFolder
+from eddy_bench.suite import parse_named
+
+
+@dataclass(frozen=True)
+class Merged:
+    """Groups that were copied, that were there, that the run's methods and prompts make, that are still missing; and where failures are recorded."""
+
+    copied: int
+    kept: int
+    planned: int
+    missing: int
+    failures: list[str]
+
 
 Advance = Callable[[int, str], None]
 
 
-def merge(
-    target: Path, sources: Sequence[Path], progress: Callable[[int], Advance] = lambda total: lambda count, label: None
-) -> tuple[int, int]:
+def merge(target: Path, sources: Sequence[Path], progress: Callable[[int], Advance] = lambda total: lambda count, label: None) -> Merged:
     """Copy the finished groups of run folders into another one; every image is checked against its hash on the way.
 
-    Returns:
-        (groups copied, groups that were there).
-
     Raises:
-        StoreError: a source is no run folder or holds other settings or prompts, or a group is there with other images.
+        StoreError: a source is no run folder, is still drawn into, or holds other settings or prompts, or a group is there with other images.
 
     """
     sources = [path for pattern in sources for path in expanded(pattern)]
@@ -37,20 +48,38 @@ def merge(
     for folder, run in zip(folders[1:], runs[1:], strict=True):
         if run.get("prompt_digest") != runs[0].get("prompt_digest"):
             raise StoreError(f"{folder.path} was drawn with other prompts than {folders[0].path}. Merge shares of one run.")
-        if different := [name for name in run["settings"] if run["settings"][name] != runs[0]["settings"].get(name)]:
+        names = dict.fromkeys([*run["settings"], *runs[0]["settings"]])
+        if different := [name for name in names if run["settings"].get(name) != runs[0]["settings"].get(name)]:
             raise StoreError(f"{folder.path} was drawn with another {different[0]} than {folders[0].path}. Merge shares of one run.")
     store = RunFolder.prepare(target, runs[0]["settings"])
-    with locked(target):
+    with ExitStack() as held:
+        for path in sources:
+            held.enter_context(unused(path))
+        still_ours = held.enter_context(locked(target))
         earlier = [store.read_run()] if (target / "run.yaml").is_file() else []
         methods = dict.fromkeys(text for run in [*earlier, *runs] for text in run["suite"].get("methods", []))
         measured = next((run["best_of_m"] for run in [*earlier, *runs] if "best_of_m" in run), None)
-        kept = {"best_of_m": measured} if measured else {}
-        store.write_run({**runs[0], "suite": {**runs[0]["suite"], "methods": list(methods)}, **kept})
+        best_of_m = {"best_of_m": measured} if measured else {}
+        store.write_run({**runs[0], "suite": {**runs[0]["suite"], "methods": list(methods)}, **best_of_m})
         store.write_manifest({**store.read_manifest(), **folders[0].read_manifest(), "scored": None})
-        return _copy(store, folders, progress)
+        copied, kept = _copy(store, folders, progress, still_ours)
+        return _merged(store, folders, copied, kept)
 
 
-def _copy(store: RunFolder, folders: Sequence[RunFolder], progress: Callable[[int], Advance]) -> tuple[int, int]:
+def _merged(store: RunFolder, folders: Sequence[RunFolder], copied: int, kept: int) -> Merged:
+    """What there is now, next to what was planned."""
+    run = store.read_run()
+    labels = {method_label(spec, build_method(spec)) for spec in map(parse_named, run["suite"].get("methods", []))}
+    planned = len(labels) * int(run.get("prompt_count") or 0) * int(run["suite"].get("seeds") or 1)
+    there = store.files().names("*/*/*/group.json")
+    missing = max(0, planned - sum(name.partition("/")[0] in labels for name in there))
+    failed = [path for folder in folders for path in sorted((folder.path / "failed").glob("*/*/*.json"))]
+    return Merged(copied, kept, planned, missing, [str(path) for path in failed] if missing else [])
+
+
+def _copy(
+    store: RunFolder, folders: Sequence[RunFolder], progress: Callable[[int], Advance], still_ours: Callable[[], None]
+) -> tuple[int, int]:
     broken: list[str] = []
     parts = [
         (view(store), [group for folder in folders for group in view(folder).finished(broken=broken)])
@@ -64,6 +93,7 @@ def _copy(store: RunFolder, folders: Sequence[RunFolder], progress: Callable[[in
         files = to.files()
         written: dict[Path, FinishedGroup] = {}
         for group in groups:
+            still_ours()
             place = group.group.place
             new = _copy_group(to, group, written.get(place) or to.load(place, files))
             if new is not None:

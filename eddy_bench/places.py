@@ -208,7 +208,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     if not is_remote(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=None if is_remote(path) else path.parent, prefix=f".{path.name}-", suffix=path.suffix)
+    handle, name = tempfile.mkstemp(dir=None if is_remote(path) else path.parent, prefix=f".{path.name}-", suffix=".tmp")
     os.close(handle)
     written = Path(name)
     try:

@@ -118,7 +118,7 @@ def drift_rows(
     """Each slot of each method against the disjoint i.i.d. set of the same prompts and seeds."""
     drawn = {(found.group.prompt_id, found.group.seed): found for found in reference_groups(scorer.folder)}
     if not drawn:
-        raise MetricError("Metric 'drift' needs the method iid in the run. Add --method iid.")
+        raise MetricError("Metric 'drift' needs groups of the method iid in the run. Add --method iid.")
     extractor = scorer.extractor(request.extractor)
     features = scorer.features(extractor.name, list(drawn.values()))
     rows = []

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from eddy_bench.errors import ModelError, ParameterError, brief
@@ -15,6 +16,7 @@ from eddy_bench.models.base import Cost
 from eddy_bench.plan import Plan, open_model
 from eddy_bench.suite import Suite
 
+PATIENCE = 60.0  # seconds until something is said of workers that are not ready
 TRIES = 3  # of a job whose worker died
 FIRST_ORDER, SECOND_ORDER = 2.0, 20.0  # about how many times iid's seconds feature kernels take
 
@@ -23,7 +25,7 @@ class Worker:
     """What an actor does: it loads the pipeline once and draws jobs.
 
     Args:
-        suite: as JSON, so that nothing but data is sent. labels: each method's folder to its specification.
+        suite: as JSON, so that nothing but data is sent. threads: of its arithmetic on CPUs.
 
     """
 
@@ -67,12 +69,13 @@ def weight(job: Job) -> float:
 
 @dataclass
 class RayExecutor:
-    """Draws jobs on actors; one that dies is replaced, and its job is drawn again."""
+    """Draws jobs on actors, which keep their pipelines from one call to the next; one that dies is replaced, and its job is drawn again."""
 
     ray: Any
     remote: Any
     arguments: tuple[str, int]
     count: int
+    idle: list[Any] = field(default_factory=list)
 
     @property
     def title(self) -> str:
@@ -82,8 +85,10 @@ class RayExecutor:
     def run(self, jobs: Sequence[Job], notes: list[str]) -> Iterator[Outcome]:
         """Outcomes as they come."""
         waiting = deque(sorted(jobs, key=weight, reverse=True))
-        idle = [self.remote.remote(*self.arguments) for _ in range(min(self.count, len(waiting)))]
-        self._check(idle)
+        idle = self.idle
+        new = [self.remote.remote(*self.arguments) for _ in range(min(self.count, len(waiting)) - len(idle))]
+        self._check(new)
+        idle += new
         working: dict[Any, tuple[Any, Job]] = {}
         tries: dict[str, int] = {}
         size = max((job.size for job in jobs), default=1)
@@ -118,12 +123,13 @@ class RayExecutor:
                 waiting.appendleft(job)
             else:
                 yield from found
-        for actor in idle:
-            self.ray.kill(actor)
 
     def _check(self, actors: Sequence[Any]) -> None:
+        ready = [actor.ready.remote() for actor in actors]
         try:
-            self.ray.get([actor.ready.remote() for actor in actors])
+            if ready and not self.ray.wait(ready, timeout=PATIENCE)[0]:
+                print(f"Waiting for {self.title}: the cluster may be busy, or the model takes long to load.", file=sys.stderr)
+            self.ray.get(ready)
         except self.ray.exceptions.RayError as error:
             raise ModelError(f"A Ray worker cannot load the model: {brief(getattr(error, 'cause', None) or error, 300)}") from None
 
@@ -154,10 +160,13 @@ def ray_executor(plan: Plan, address: str | None, workers: int | None, cpus: int
     try:
         room = ray.cluster_resources()
         gpus = int(room.get("GPU", 0))
-        count = workers or gpus or int(room.get("CPU", 0)) // cpus
-        if count < 1:
+        most = int(room.get("CPU", 0)) // cpus
+        most = min(most, gpus) if gpus else most
+        count = workers or most
+        if not 1 <= count <= most:
             raise ParameterError(
-                f"The Ray cluster has {room.get('CPU', 0):g} CPUs, too few for one worker of {cpus}. Lower --cpus-per-worker."
+                f"The Ray cluster has {room.get('CPU', 0):g} CPUs and {gpus} GPUs, room for {most} workers of {cpus} CPUs{' and a GPU' if gpus else ''}; "
+                f"{max(count, 1)} {'were asked for' if workers else 'is needed'}. Lower --workers or --cpus-per-worker."
             )
         actor = ray.remote(num_cpus=cpus, num_gpus=1 if gpus else 0, max_restarts=0)(Worker)
         yield RayExecutor(ray, actor, (plan.suite.model_dump_json(), cpus), count)

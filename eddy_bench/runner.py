@@ -56,7 +56,8 @@ def record_plan(plan: Plan, folder: RunFolder, measured: list[dict[str, Any]] | 
     if before := planned_methods(folder.path):
         suite["methods"] = [*before, *(text for text in suite["methods"] if text not in before)]
     kept = {"best_of_m": measured} if measured else {}
-    folder.write_run({"suite": suite, "settings": plan.settings, "prompt_digest": plan.prompts.digest, **kept})
+    prompts = {"prompt_digest": plan.prompts.digest, "prompt_count": len(plan.prompts.prompts)}
+    folder.write_run({"suite": suite, "settings": plan.settings, **prompts, **kept})
     folder.write_manifest({**folder.read_manifest(), **manifest(plan.settings["weights_fingerprint"], plan.prompts)})
 
 
@@ -83,11 +84,12 @@ def missing_of(groups: Sequence[Group], folder: RunFolder, verify: bool) -> tupl
             continue
         try:
             found = folder.load(group.place, files)
-            if found is not None and (verify or not is_remote(folder.path)):
+            if found is not None and (verify or entry is not None or not is_remote(folder.path)):
                 found.contents()
         except StoreError as error:
             target = folder.set_aside(group.place)
-            said.append(f"{error}; moved to {target}, drawn again")
+            what = str(error).removesuffix(" Run again to redraw it.").rstrip(".")
+            said.append(f"{what}; moved to {target}, drawn again")
             found = None
         if found is None:
             missing.append(group)
@@ -119,12 +121,13 @@ def draw_missing(
     advance: Callable[[int, str], None],
     warm_up: bool = True,
     executor: Executor | None = None,
+    held: Callable[[], None] = lambda: None,
 ) -> Drawn:
     """Draw groups and write each as soon as its batch is done; a failure is recorded and the rest goes on.
 
     Args:
         advance: called with the number of groups done and the method at work. warm_up: draw two steps outside the clock first.
-        executor: what draws; this process by default.
+        executor: what draws; this process by default. held: called before each write; raises when the folder is another process's by now.
 
     """
     done = Drawn(kept=len(plan.groups) - len(missing))
@@ -137,6 +140,7 @@ def draw_missing(
     methods = {planned.label: planned.method for planned in plan.methods}
     running = executor or InProcess(lambda job: draw_job(plan.suite, model, methods[job.groups[0].label], job))
     for outcome in running.run(jobs_of(missing, batch_size(plan.suite, model)), done.warnings):
+        held()
         if outcome.images is None:
             folder.write_failure(outcome.group, outcome.reason)
             done.failures.append((outcome.group, outcome.reason))
@@ -174,11 +178,12 @@ def draw_reference(
     plan: Plan,
     model: Model,
     folder: RunFolder,
-    advance: Callable[[int, str], None],
     executor: Executor | None = None,
     shard: Shard | None = None,
-) -> int:
-    """The disjoint i.i.d. set for drift: one image per (prompt, seed), from seeds that no method uses. Returns how many were drawn."""
+    verify: bool = False,
+    held: Callable[[], None] = lambda: None,
+) -> Drawn:
+    """The disjoint i.i.d. set for drift: one image per (prompt, seed), from seeds that no method uses. Arguments as of `draw_missing`."""
     from eddy_bench.methods.iid import Iid
 
     suite, size = plan.suite, batch_size(plan.suite, model) * plan.suite.particles
@@ -187,12 +192,16 @@ def draw_reference(
         Group("iid", REFERENCE, "", "", prompt.id, prompt.text, seed, 1, group_key(**plan.settings, use=REFERENCE, prompt=prompt.text, seed=seed))
         for prompt in plan.prompts.prompts for seed in range(suite.seeds)
     ]  # fmt: skip
-    missing, _ = missing_of(shard.of(jobs_of(wanted, size)) if shard else wanted, store, False)
+    missing, said = missing_of(shard.of(jobs_of(wanted, size)) if shard else wanted, store, verify)
+    done = Drawn(warnings=said)
     running = executor or InProcess(lambda job: draw_job(suite, model, Iid(), job))
-    for outcome in running.run(jobs_of(missing, size), []):
+    for outcome in running.run(jobs_of(missing, size), done.warnings):
+        held()
         if outcome.images is None:
-            raise ModelError(f"The reference set for drift cannot be drawn: {outcome.reason}")
-        store.write_group(outcome.group, outcome.images, outcome.cost, {})
-        advance(1, REFERENCE)
+            store.write_failure(outcome.group, outcome.reason)
+            done.failures.append((outcome.group, outcome.reason))
+        else:
+            store.write_group(outcome.group, outcome.images, outcome.cost, {})
+            done.drawn += 1
     store.index.flush()
-    return len(missing)
+    return done

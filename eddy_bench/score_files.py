@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from eddy_bench.errors import StoreError, why
-from eddy_bench.places import replacing
+from eddy_bench.places import read_many, replacing
 
 COLUMNS = [
     "model", "method", "params", "scheduler", "steps", "guidance_scale", "particles", "prompt_id", "prompt", "seed", "metric", "extractor",
@@ -17,6 +19,7 @@ COLUMNS = [
 ]  # fmt: skip
 TEXTS = ("model", "method", "params", "scheduler", "prompt_id", "prompt", "metric", "extractor", "signature")
 CELLS = (*TEXTS, "label", "task", "verdict")  # that hold text of a user's, or of a method's
+WRITTEN = ("scores.csv", "scores.parquet", "summary.csv")
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
 
 
@@ -71,6 +74,14 @@ def by_method(parts: Sequence[pd.DataFrame], labels: Sequence[str]) -> Iterator[
         )
 
 
+def digest_of_scores(folder: Path) -> str:
+    """A hash of the files that scoring writes, from which it shows that they belong together; empty where one is missing."""
+    try:
+        return hashlib.sha256(b"".join(hashlib.sha256(one).digest() for one in read_many([folder / name for name in WRITTEN]))).hexdigest()
+    except OSError:
+        return ""
+
+
 def write_scores(folder: Path, parts: Sequence[pd.DataFrame], labels: Sequence[str]) -> None:
     """Replace scores.csv and scores.parquet, each in one step.
 
@@ -82,17 +93,19 @@ def write_scores(folder: Path, parts: Sequence[pd.DataFrame], labels: Sequence[s
     import pyarrow.parquet as pq
 
     try:
-        with replacing(folder / "scores.parquet") as parquet, replacing(folder / "scores.csv") as csv:
+        with (
+            replacing(folder / "scores.parquet") as parquet,
+            replacing(folder / "scores.csv") as csv,
+            ExitStack() as opened,
+            csv.open("w", encoding="utf-8", newline="") as file,
+        ):
             writer = None
-            with csv.open("w", encoding="utf-8", newline="") as file:
-                for place, (_, rows) in enumerate(by_method(parts, labels)):
-                    escaped(rows[COLUMNS]).to_csv(file, index=False, header=place == 0, lineterminator="\n")
-                    table = pa.Table.from_pandas(
-                        rows[COLUMNS].astype({"seed": str, "steps": str, "particles": str, "guidance_scale": str}), preserve_index=False
-                    )
-                    writer = writer or pq.ParquetWriter(parquet, table.schema)
-                    writer.write_table(table)
-            if writer is not None:
-                writer.close()
+            for place, (_, rows) in enumerate(by_method(parts, labels)):
+                escaped(rows[COLUMNS]).to_csv(file, index=False, header=place == 0, lineterminator="\n")
+                table = pa.Table.from_pandas(
+                    rows[COLUMNS].astype({"seed": str, "steps": str, "particles": str, "guidance_scale": str}), preserve_index=False
+                )
+                writer = writer or opened.enter_context(pq.ParquetWriter(parquet, table.schema))
+                writer.write_table(table)
     except OSError as error:
         raise StoreError(f"{folder / 'scores.csv'} cannot be written: {why(error)}. The scores that were there are kept.") from None

@@ -93,12 +93,14 @@ def resolve_requests(texts: Iterable[str] | None, model: str, has_reference: boo
 
 
 def score_folder(
-    folder: RunFolder, metrics: Iterable[str] | None, reference: str | None, weights: str | None, progress: Progress
-) -> Scores:
+    folder: RunFolder, metrics: Iterable[str] | None, reference: str | None, weights: str | None, progress: Progress,
+    held: Callable[[], None] = lambda: None,
+) -> Scores:  # fmt: skip
     """Score every finished group and write scores.csv and summary.csv.
 
     Args:
         metrics: as on the command line, or None for the model's own. progress: told the total once, then what is done.
+        held: called before anything is written; raises when the folder is another process's by now.
 
     Returns:
         The summary, what is to be said, and the columns that were asked for.
@@ -134,7 +136,6 @@ def score_folder(
                     f"{request.column} is seen through the network that also guided: its gains are inflated. Score with another one."
                 )
         except StoreError:  # an image was changed after it was drawn
-            folder.index.forget()
             raise
         except EddyError as error:
             if request.explicit:
@@ -146,8 +147,7 @@ def score_folder(
     if len({len(groups) for groups in by_label.values()}) > 1:
         counts = ", ".join(f"{label} {len(groups)}" for label, groups in by_label.items())
         warnings.append(f"the methods have different numbers of groups ({counts}): their means are over different prompts")
-    if broken:
-        folder.index.forget()  # so that the next run looks at every group
+    held()
     write_scores(folder.path, rows, list(by_label))
     summary = summarise(by_method(rows, list(by_label)), by_label)
     write_text(folder.path / "summary.csv", escaped(summary).to_csv(index=False, lineterminator="\n"))

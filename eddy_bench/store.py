@@ -16,9 +16,9 @@ from typing import Any
 import yaml
 from PIL import Image
 
-from eddy_bench.errors import StoreError, why
-from eddy_bench.files import write_text
-from eddy_bench.groups import FinishedGroup, Group, entry_of, png_bytes
+from eddy_bench.errors import StoreError, brief, why
+from eddy_bench.files import parse_json, parse_yaml, write_text
+from eddy_bench.groups import FinishedGroup, Group, entry_of, parse_group, png_bytes
 from eddy_bench.index import Index
 from eddy_bench.places import Files, files_below, is_remote, move_remote, read_many, write_many
 
@@ -26,8 +26,15 @@ SETTINGS = (
     "model", "revision", "variant", "weights_fingerprint", "scheduler", "steps", "guidance_scale", "negative_prompt", "particles", "size", "dtype",
 )  # fmt: skip
 OURS = (".lock", ".lease", "samples", "partial")  # of a run that ended before its first group
+LEFT_BEHIND = (".*.tmp", "grids/.*.tmp", "features/*/.*.tmp")  # of files that were being replaced
 TOGETHER = 256  # small files that are read at once
 OPTIONAL = ("timesteps", "guide", "decoder")  # settings that are only there where they are not the default
+
+
+def _is_ours(child: Path) -> bool:
+    """Whether a run that ended before its first group left this."""
+    left = child.name in OURS and not (child.is_dir() and any(child.iterdir()))
+    return left or child.match(LEFT_BEHIND[0])
 
 
 class RunFolder:
@@ -74,7 +81,7 @@ class RunFolder:
             raise StoreError(f"Expected a folder at {path}, found a file. Give another --out.")
         if (path / "run.yaml").is_file():
             folder._check_settings(settings)
-        elif path.is_dir() and any(child.name not in OURS or (child.is_dir() and any(child.iterdir())) for child in path.iterdir()):
+        elif path.is_dir() and any(not _is_ours(child) for child in path.iterdir()):
             raise StoreError(f"{path} holds files that are not of a run; they are left alone. Give another --out.")
         if is_remote(path):
             return folder  # that it can be written shows when it is leased
@@ -95,12 +102,20 @@ class RunFolder:
 
     def read_run(self) -> dict[str, Any]:
         """run.yaml: `suite` and `settings`."""
+        path = self.path / "run.yaml"
         try:
-            data = yaml.safe_load((self.path / "run.yaml").read_text(encoding="utf-8"))
-        except (OSError, yaml.YAMLError, ValueError) as error:
-            raise StoreError(f"{self.path / 'run.yaml'} cannot be read: {error}. Give another --out.") from None
+            data = parse_yaml(path, path.read_text(encoding="utf-8"), StoreError)
+        except (OSError, UnicodeError) as error:
+            raise StoreError(f"{path} cannot be read: {brief(error)}. Take another run folder.") from None
         if not isinstance(data, dict) or not all(isinstance(data.get(key), dict) for key in ("settings", "suite")):
-            raise StoreError(f"{self.path / 'run.yaml'} is not a run's: expected `suite` and `settings`. Give another --out.")
+            raise StoreError(f"{path} is not a run's: expected `suite` and `settings`. Take another run folder.")
+        methods, settings = data["suite"].get("methods", []), data["settings"]
+        if not isinstance(methods, list) or not all(isinstance(text, str) for text in methods):
+            raise StoreError(f"{path} is not a run's: expected a list of texts in `methods`. Take another run folder.")
+        wrong = [name for name in SETTINGS if name not in settings or isinstance(settings[name], (dict, list))]
+        wrong += [name for name in ("model", "scheduler") if not isinstance(settings.get(name), str)]
+        if wrong:
+            raise StoreError(f"{path} is not a run's: `{wrong[0]}` is missing in `settings`, or no single value. Take another run folder.")
         return data
 
     def write_run(self, data: dict[str, Any]) -> None:
@@ -110,7 +125,7 @@ class RunFolder:
     def read_manifest(self) -> dict[str, Any]:
         """manifest.json, or nothing where there is none yet."""
         try:
-            data = json.loads((self.path / "manifest.json").read_text(encoding="utf-8"))
+            data = parse_json((self.path / "manifest.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
         return data if isinstance(data, dict) else {}
@@ -142,15 +157,10 @@ class RunFolder:
     def _parsed(self, place: Path, text: bytes, files: Files) -> FinishedGroup:
         folder = self.samples / place
         try:
-            data = json.loads(text.decode("utf-8"))
-            group = Group(**data["group"])
-            named, cost = dict(data["files"]), dict(data["cost"])
-            whole = all(
-                files.size(f"{place.as_posix()}/{name}") == info["size"] and Path(name).name == name for name, info in named.items()
-            )
-            if len(named) != group.particles or not whole:
+            group, named, cost = parse_group(text, place)
+            if not all(files.size(f"{place.as_posix()}/{name}") == info["size"] for name, info in named.items()):
                 raise ValueError("files differ from group.json")
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except ValueError as error:
             raise StoreError(f"{folder} is broken: {error}") from None
         return FinishedGroup(group, folder, cost, named)
 
@@ -208,7 +218,7 @@ class RunFolder:
 
     def failure_path(self, group: Group) -> Path:
         """Where a group's failure is recorded."""
-        return self.path / "failed" / f"{'-'.join(group.place.parts)}.json"
+        return self.path / "failed" / group.place.with_suffix(".json")
 
     def write_failure(self, group: Group, reason: str) -> None:
         """Record why a group could not be drawn; the next run tries again."""
@@ -216,7 +226,7 @@ class RunFolder:
 
     def finished(self, labels: list[str] | None = None, broken: list[str] | None = None) -> Iterator[FinishedGroup]:
         """All finished groups that are whole, by method, prompt and seed; what is wrong with the others goes into `broken`."""
-        files = self.files()
+        files, damaged = self.files(), False
         places = [Path(name).parent for name in files.names("*/*/*/group.json")]
         places = [place for place in places if labels is None or place.parts[0] in labels]
         for start in range(0, len(places), TOGETHER):
@@ -229,13 +239,20 @@ class RunFolder:
                 try:
                     found = self._parsed(place, text, files) if text else self.load(place, files)
                 except StoreError as error:
+                    damaged = True
                     if broken is not None:
                         broken.append(str(error))
                     continue
                 if found is not None:
                     yield found
+        if damaged:
+            self.index.forget()  # so that the next run looks at every group
 
     def clear_partial(self) -> None:
         """Remove what an interrupted write left behind."""
-        if not is_remote(self.path):
-            shutil.rmtree(self.path / "partial", ignore_errors=True)
+        if is_remote(self.path):
+            return
+        shutil.rmtree(self.path / "partial", ignore_errors=True)
+        for pattern in LEFT_BEHIND:
+            for path in self.path.glob(pattern):
+                path.unlink(missing_ok=True)

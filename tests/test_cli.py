@@ -334,7 +334,7 @@ def test_a_method_that_fails_is_recorded_and_the_rest_goes_on(cli: Cli, tmp_path
     done = cli(*quick(tmp_path / "r", "--method", f"{tmp_path}/mine.py:Push", "--method", "iid"))
     assert done.code == 2
     assert "not finite" in done.err
-    assert len(list((tmp_path / "r/failed").iterdir())) == 2
+    assert len(list((tmp_path / "r/failed").rglob("*.json"))) == 2
     assert set(pd.read_csv(tmp_path / "r/scores.csv")["method"]) == {"iid"}
 
 

@@ -156,11 +156,30 @@ def test_another_kind_of_machine(tmp_path: Path, undisturbed: Path, monkeypatch:
     assert (here - there).abs().max() < 0.01
 
 
-def test_ctrl_c_twice(tmp_path: Path) -> None:
-    process = start(tmp_path / "run", "--limit", "48", "--steps", "20")
+STUBBORN = """
+import contextlib, os, time, eddy_bench.commands as c
+inner = c.locked
+@contextlib.contextmanager
+def stubborn(folder):
+    try:
+        with inner(folder) as check:
+            yield check
+    finally:
+        open(os.environ["STUCK"], "w").close(); time.sleep(120)
+c.locked = stubborn
+from eddy_bench.cli import main; main()
+"""
+
+
+def test_ctrl_c_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second one does not wait for what the first one set off."""
+    stuck = tmp_path / "stuck"
+    monkeypatch.setenv("STUCK", str(stuck))
+    process = start(tmp_path / "run", "--limit", "48", "--steps", "20", program=STUBBORN)
     wait_for(lambda: any(tmp_path.glob("run/samples/*/*/*/group.json")), process)
     process.send_signal(signal.SIGINT)
-    time.sleep(0.02)
+    wait_for(stuck.exists, process)
+    assert process.poll() is None
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -293,7 +312,7 @@ def test_a_method_that_fails_for_one_prompt(cli: Cli, tmp_path: Path, kind: str,
     table = pd.read_csv(out / "scores.csv")
     counts = table[table["metric"] == "vendi"].groupby("method")["prompt_id"].nunique().to_dict()
     assert counts == {"iid": 6, "Faulty": 5}
-    (failed,) = (out / "failed").glob("*.json")
+    (failed,) = (out / "failed").glob("*/*/*.json")
     assert json.loads(failed.read_text())["group"]["prompt_id"] == prompt.id
     again = cli(*RUN[:-4], "--method", "iid", "--method", f"{tmp_path}/faulty.py:Faulty:kind={kind}", "--out", out)
     assert (again.code, "kept 11" in again.err) == (2, True), "it is tried again, and the rest is not"
@@ -381,8 +400,9 @@ def test_an_index_that_was_cut_off_or_lost(tmp_path: Path) -> None:
 
 def test_merging_shares(tmp_path: Path) -> None:
     whole = [*finished_run(tmp_path / "a", 3), *finished_run(tmp_path / "b", 2, 3)]
-    assert merge(tmp_path / "all", [tmp_path / "a", tmp_path / "b"]) == (5, 0)
-    assert merge(tmp_path / "all", [tmp_path / "a", tmp_path / "b"]) == (0, 5)
+    assert merge(tmp_path / "all", [tmp_path / "a", tmp_path / "b"]).copied == 5
+    again = merge(tmp_path / "all", [tmp_path / "a", tmp_path / "b"])
+    assert (again.copied, again.kept) == (0, 5)
     folder = RunFolder(tmp_path / "all")
     assert missing_of(whole, folder, True) == ([], [])
     (tmp_path / "a/samples/iid/p0/0/0.png").write_bytes(b"x")

@@ -217,6 +217,10 @@ def test_two_at_once_and_one_that_slept(monkeypatch: pytest.MonkeyPatch) -> None
     assert json.loads(note.read_text())["token"] == "other", "it is not ours to remove"
 
 
+class NoCredentials(Exception):
+    """As file systems have their own."""
+
+
 def test_a_renewal_that_fails_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("eddy_bench.lease.BEAT", 0.01)
     calls = []
@@ -225,7 +229,7 @@ def test_a_renewal_that_fails_once(monkeypatch: pytest.MonkeyPatch) -> None:
     def renew(lease: Lease) -> None:
         calls.append(1)
         if len(calls) == 1:
-            raise StoreError("no network")
+            raise NoCredentials("the token is old")
         inner(lease)
 
     monkeypatch.setattr(Lease, "renew", renew)
@@ -236,6 +240,43 @@ def test_a_renewal_that_fails_once(monkeypatch: pytest.MonkeyPatch) -> None:
             time.sleep(0.01)
         still_ours()
     assert len(calls) > 3
+
+
+def test_a_lease_that_cannot_be_renewed_runs_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def renew(lease: Lease) -> None:
+        raise NoCredentials("the token is old")
+
+    monkeypatch.setattr("eddy_bench.lease.BEAT", 0.01)
+    monkeypatch.setattr("eddy_bench.lease.EXPIRY", 0.05)
+    monkeypatch.setattr(Lease, "renew", renew)
+    with leased(as_place(ADDRESS)) as still_ours, pytest.raises(StoreError, match="could not be renewed"):
+        until_it_raises(still_ours)
+
+
+@pytest.mark.parametrize("moment", ["drawing", "scoring", "merging"])
+def test_a_folder_that_is_taken_over_is_left_alone(cli: Cli, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
+    """From then on nothing is written there."""
+    if moment != "drawing":
+        out = "memory://bucket/share" if moment == "merging" else ADDRESS
+        assert cli(*RUN, "--out", out).code == 0
+    checks = []
+
+    def check(lease: Lease) -> None:
+        checks.append(1)
+        if len(checks) > (3 if moment == "drawing" else 0):
+            raise StoreError("taken over")
+
+    monkeypatch.setattr(Lease, "check", check)
+    command = {
+        "drawing": (*RUN, "--out", ADDRESS),
+        "scoring": ("score", ADDRESS, "--metric", "pdist"),
+        "merging": ("merge", ADDRESS, "memory://bucket/share"),
+    }
+    found = cli(*command[moment])
+    assert (found.code, found.err.splitlines()[-1]) == (2, "Error: taken over")
+    groups = files_below(as_place(ADDRESS) / "samples").names("*/*/*/group.json")
+    assert len(groups) == {"drawing": 3, "scoring": 12, "merging": 0}[moment]
+    assert moment != "scoring" or "pdist" not in (as_place(ADDRESS) / "scores.csv").read_text()
 
 
 @pytest.mark.parametrize(
@@ -268,9 +309,6 @@ def test_a_file_system_that_does_not_answer(cli: Cli, monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("function", ["pipe_file", "find", "info", "_open"])
 def test_whatever_a_file_system_raises_is_one_line(cli: Cli, monkeypatch: pytest.MonkeyPatch, memory: Any, function: str) -> None:
-    class NoCredentials(Exception):
-        pass
-
     def fails(*arguments: Any, **more: Any) -> Any:
         raise NoCredentials("no credentials were found")
 

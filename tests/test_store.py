@@ -13,9 +13,10 @@ from eddy_bench.errors import StoreError
 from eddy_bench.files import write_text
 from eddy_bench.groups import Group, group_key
 from eddy_bench.models.base import Cost
+from eddy_bench.store import SETTINGS as NAMES
 from eddy_bench.store import RunFolder
 
-SETTINGS = {"model": "m", "steps": 2}
+SETTINGS = {**dict.fromkeys(NAMES), "model": "m", "scheduler": "DDIM", "steps": 2}
 
 
 def group(**changes: Any) -> Group:
@@ -105,7 +106,7 @@ def test_settings_are_compared(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="steps 2 there, 3 now"):
         RunFolder.prepare(tmp_path / "r", {**SETTINGS, "steps": 3})
     (tmp_path / "r" / "run.yaml").write_text(": : [")
-    with pytest.raises(StoreError, match="cannot be read"):
+    with pytest.raises(StoreError, match="not valid YAML"):
         RunFolder.prepare(tmp_path / "r", SETTINGS)
 
 

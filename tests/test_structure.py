@@ -37,6 +37,7 @@ ORDER = [
     {"progress"},
     {"audit", "compare", "contract"},
     {"report"},
+    {"run_options"},
     {"commands"},
     {"cli"},
 ]

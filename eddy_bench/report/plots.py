@@ -50,7 +50,7 @@ def pareto_plot(found: Fronts, folder: Path | None = None) -> str:
         if folder is not None:
             write_text(folder / "pareto.svg", buffer.getvalue())
             with replacing(folder / "pareto.png") as written:
-                figure.savefig(written, dpi=140, facecolor="white", metadata={"Software": None})
+                figure.savefig(written, format="png", dpi=140, facecolor="white", metadata={"Software": None})
     text = buffer.getvalue()
     return text[text.index("<svg") :]
 

@@ -16,6 +16,7 @@ from eddy_bench.models.backbones import resolve_backbone
 from eddy_bench.suite import PAPERS, load_suite, suite_names
 from tests.compare.made import frame, write
 from tests.conftest import Result
+from tests.test_store import SETTINGS
 
 SUITES = ("eddy-flux", "eddy-sdxl", "pg-sd15")
 
@@ -42,7 +43,7 @@ def test_ours_stands_beside_the_paper_s(cli: Callable[..., Result], tmp_path: Pa
     monkeypatch.setenv("COLUMNS", "220")
     levels = {"clip": 0.0, "seconds_per_image": 0.0}
     write(tmp_path / "scores.csv", frame({"iid": levels, "pg:strength=8": levels, "eddy-hutch": {"clip": -1.0, "seconds_per_image": 0.05}}))
-    settings = {"suite": {"name": "eddy-flux", "methods": []}, "settings": {}}
+    settings = {"suite": {"name": "eddy-flux", "methods": []}, "settings": SETTINGS}
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(settings))
     found = cli("compare", tmp_path, "--format", form)
     assert found.code == 0, found.err

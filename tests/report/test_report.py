@@ -19,6 +19,7 @@ from eddy_bench.report.pictures import make_strip
 from eddy_bench.store import RunFolder
 from tests.compare.made import frame
 from tests.conftest import Result
+from tests.test_store import SETTINGS
 
 EVIL = '<script>alert("x")</script> & a "quoted" coat'
 EFFECTS = {
@@ -39,7 +40,7 @@ class Cost:
 def make_run(folder: Path, side: int = 32, prompts: int = 8) -> Path:
     """A run folder with made-up scores and pictures."""
     run = RunFolder.prepare(folder, {})
-    run.write_run({"suite": {"methods": list(EFFECTS)}, "settings": {"model": "fashion"}})
+    run.write_run({"suite": {"methods": list(EFFECTS)}, "settings": {**SETTINGS, "model": "fashion"}})
     run.write_manifest({"eddy_bench": "0", "note": EVIL})
     rows = frame(EFFECTS, prompts=prompts)
     rows["prompt"] = rows["prompt"].where(rows["prompt_id"] != "p003", EVIL)

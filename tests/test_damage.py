@@ -1,0 +1,307 @@
+"""What can be wrong inside a run folder: each is drawn or scored again, or said in one line; nothing is counted twice, and nothing leaves the folder."""
+
+from __future__ import annotations
+
+import errno
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from eddy_bench.errors import SuiteError
+from eddy_bench.files import parse_yaml
+from eddy_bench.lock import locked
+from eddy_bench.models.base import Cost
+from eddy_bench.score_files import read_table
+from eddy_bench.store import RunFolder
+from tests.conftest import Result
+from tests.test_faults import RUN, pictures, scores, undisturbed
+from tests.test_store import group, images, made
+
+__all__ = ["undisturbed"]
+Cli = Callable[..., Result]
+DRIFT = (*RUN, "--metric", "drift")
+
+
+@pytest.fixture
+def run(undisturbed: Path, tmp_path: Path) -> Path:
+    """A copy of a finished run."""
+    return Path(shutil.copytree(undisturbed, tmp_path / "run"))
+
+
+def flip(path: Path) -> None:
+    """Change a file and keep its size."""
+    data = bytearray(path.read_bytes())
+    data[-20] ^= 1
+    path.write_bytes(bytes(data))
+
+
+def says(found: Result, code: int = 2) -> str:
+    """The one line of an error."""
+    assert found.code == code, found.err
+    assert "Traceback" not in found.err
+    assert code == 0 or found.err.splitlines()[-1].startswith("Error: "), found.err
+    return found.err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("name", ["samples/iid/dress/0/1.png", "reference/reference/dress/0/0.png"])
+@pytest.mark.parametrize("command", [("score", "--metric", "vendi", "--metric", "drift"), DRIFT])
+def test_a_changed_picture_is_drawn_by_the_next_run(cli: Cli, run: Path, undisturbed: Path, name: str, command: tuple[str, ...]) -> None:
+    shutil.rmtree(run / "features")
+    flip(run / name)
+    where = (str(run),) if command[0] == "score" else ("--out", str(run))
+    assert "changed after it was drawn. Run again" in says(cli(*command, *where))
+    again = cli(*DRIFT, "--out", run)
+    says(again, 0)
+    assert "moved to" in again.err
+    assert pictures(run) == pictures(undisturbed)
+    assert (run / name).read_bytes() == (undisturbed / name).read_bytes()
+
+
+def test_a_changed_picture_whose_features_are_kept(cli: Cli, run: Path, undisturbed: Path) -> None:
+    """It is told by the grids, and by a share that is merged."""
+    flip(run / "samples/iid/dress/0/1.png")
+    assert "changed after it was drawn" in says(cli("score", run, "--metric", "vendi"))
+    says(cli(*RUN, "--out", run), 0)
+    assert pictures(run) == pictures(undisturbed)
+    flip(run / "samples/pg/dress/0/1.png")
+    assert "changed after it was drawn" in says(cli("merge", run.with_name("all"), run))
+    says(cli(*RUN, "--out", run), 0)
+    shutil.rmtree(run.with_name("all"))
+    says(cli("merge", run.with_name("all"), run), 0)
+    assert pictures(run.with_name("all")) == pictures(undisturbed)
+
+
+def test_a_group_in_another_place_does_not_count(cli: Cli, run: Path, undisturbed: Path) -> None:
+    shutil.copytree(run / "samples/iid/dress/0", run / "samples/iid/dress/1")
+    found = cli("score", run, "--metric", "vendi")
+    says(found, 0)
+    assert "another group's" in found.err
+    assert scores(run) == scores(undisturbed)
+    path = run / "samples/pg/dress/0/group.json"
+    data = json.loads(path.read_text())
+    data["group"]["label"] = "../../../evil/x"
+    path.write_text(json.dumps(data))
+    says(cli("score", run, "--metric", "vendi"), 0)
+    assert "broken" in says(cli("merge", run.with_name("all"), run))
+    assert sorted(one.name for one in run.parent.iterdir()) == ["all", "run"]
+
+
+ODD_GROUPS: dict[str, Any] = {
+    "no hash": lambda data: data["files"]["0.png"].pop("sha256"), "no place": lambda data: data["group"].update(prompt_id=None),
+    "a number": lambda data: data["group"].update(label=5), "cost": lambda data: data["cost"].update(nfe="many"), "key": lambda data: data["group"].update(key=["k"]),
+    "parameters": lambda data: data["group"].update(parameters=None), "particles": lambda data: data["group"].update(particles=2.0),
+    "prompt": lambda data: data["group"].update(prompt=3), "more": lambda data: data["group"].update(more=3), "name": lambda data: data["files"].update({"../x.png": {"size": 1, "sha256": ""}}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("change", ODD_GROUPS.values(), ids=ODD_GROUPS.keys())
+def test_group_files_with_one_odd_value(tmp_path: Path, change: Callable[[Any], Any]) -> None:
+    folder = made(tmp_path / "r")
+    path = folder.write_group(group(), images(), Cost(), {}).folder / "group.json"
+    data = json.loads(path.read_text())
+    change(data)
+    path.write_text(json.dumps(data))
+    broken: list[str] = []
+    assert list(folder.finished(broken=broken)) == []
+    assert len(broken) == 1
+    assert not folder.index.path.exists(), "the next run looks at every group"
+
+
+def odd_runs() -> dict[str, Callable[[dict[str, Any]], Any]]:
+    return {
+        "no settings": lambda data: data.update(settings={}), "methods": lambda data: data["suite"].update(methods=5),
+        "nothing": lambda data: data["suite"].update(methods=None), "model": lambda data: data["settings"].update(model=["x"]),
+        "scheduler": lambda data: data["settings"].pop("scheduler"),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("change", odd_runs().values(), ids=odd_runs().keys())
+def test_a_run_file_with_one_odd_value(cli: Cli, run: Path, change: Callable[[Any], Any]) -> None:
+    data = yaml.safe_load((run / "run.yaml").read_text())
+    change(data)
+    (run / "run.yaml").write_text(yaml.safe_dump(data))
+    for command in (("score", run), ("merge", run.with_name("all"), run), (*RUN, "--out", run)):
+        assert "is not a run's" in says(cli(*command))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("samples.jsonl", '{"place": "iid/dress/0", "key": "k", "sizes": {"0.png": Infinity}}\n'),
+        ("samples.jsonl", "[" * 200_000 + "\n"),
+        ("manifest.json", "[" * 200_000),
+        ("scores.csv", ""),
+        ("summary.csv", "a,b\n1,2\n"),
+        ("scores.parquet", "no table"),
+        (".scores.csv-abc.tmp", "left behind"),
+        ("grids/.iid.png-abc.tmp", "left behind"),
+    ],
+)
+def test_files_of_any_content_are_written_again(cli: Cli, run: Path, undisturbed: Path, name: str, text: str) -> None:
+    (run / name).write_text(text)
+    says(cli(*RUN, "--out", run), 0)
+    assert scores(run) == scores(undisturbed)
+    assert not name.endswith(".tmp") or not (run / name).exists()
+    assert name != "summary.csv" or (run / name).read_text() != text
+
+
+def test_scores_that_were_half_replaced_are_not_up_to_date(cli: Cli, run: Path, undisturbed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Killed(BaseException):
+        pass
+
+    def killed(*arguments: Any) -> Any:
+        raise Killed
+
+    monkeypatch.setattr("eddy_bench.scoring.summarise", killed)
+    from eddy_bench.commands import score_run
+
+    with pytest.raises(Killed):
+        score_run(run, ["pdist"], None, None)
+    assert ",pdist," in (run / "scores.csv").read_text()
+    monkeypatch.undo()
+    says(cli(*RUN, "--out", run), 0)
+    assert scores(run) == scores(undisturbed)
+
+
+def test_a_run_that_ended_while_its_first_file_was_written(cli: Cli, tmp_path: Path, undisturbed: Path) -> None:
+    (tmp_path / "run/samples").mkdir(parents=True)
+    (tmp_path / "run/.lock").write_text("")
+    (tmp_path / "run/.run.yaml-ab12.tmp").write_text("model: fash")
+    says(cli(*RUN, "--out", tmp_path / "run"), 0)
+    assert pictures(tmp_path / "run") == pictures(undisturbed)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/.gitignore").write_text("")
+    assert "not of a run" in says(cli(*RUN, "--out", tmp_path / "mine"))
+
+
+ODD_ARRAYS: dict[str, Callable[[Any], Any]] = {
+    "another shape": lambda value: value[:1], "texts": lambda value: np.array(["a", "b"]), "one dimension": lambda value: value[:, 0], "nan": lambda value: value * np.nan,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("change", ODD_ARRAYS.values(), ids=ODD_ARRAYS.keys())
+def test_features_that_do_not_fit_are_computed_again(cli: Cli, run: Path, undisturbed: Path, change: Callable[[Any], Any]) -> None:
+    (path,) = (run / "features").glob("*/iid.npz")
+    with np.load(path) as data:
+        kept = {name: change(data[name]) for name in data.files}
+    np.savez(path, **kept)
+    says(cli("score", run, "--metric", "vendi"), 0)
+    assert scores(run) == scores(undisturbed)
+    path.write_bytes(b"\x93NUMPY no archive")
+    says(cli("score", run, "--metric", "vendi"), 0)
+
+
+def test_shares_that_are_not_all_there(cli: Cli, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    says(cli(*RUN, "--shard", "1/2", "--out", out), 0)
+    found = cli("merge", out, f"{out}-shard-1-of-2")
+    assert found.code == 2
+    assert "Missing: 6 of 12 groups" in found.err
+    says(cli(*RUN, "--shard", "2/2", "--out", out), 0)
+    with locked(Path(f"{out}-shard-2-of-2")):
+        assert "in use by process" in says(cli("merge", out, f"{out}-shard-2-of-2"))
+    found = cli("merge", out, f"{out}-shard-1-of-2", f"{out}-shard-2-of-2")
+    assert (found.code, "Missing" in found.err) == (0, False), found.err
+
+
+def test_shares_with_other_settings_in_any_order(cli: Cli, tmp_path: Path) -> None:
+    solver = ("--scheduler", "dpmpp-2m")
+    says(cli(*RUN, *solver, "--timesteps", "karras", "--shard", "1/2", "--out", tmp_path / "a"), 0)
+    says(cli(*RUN, *solver, "--shard", "2/2", "--out", tmp_path / "b"), 0)
+    shares = [tmp_path / "a-shard-1-of-2", tmp_path / "b-shard-2-of-2"]
+    for order in (shares, shares[::-1]):
+        assert "another timesteps" in says(cli("merge", tmp_path / "all", *order))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--method", "best-of-m", "--shard", "1/2"), "best-of-m:m=16"),
+        (("--shard", ""), "i/n"),
+        (("--shard", f"1/{'9' * 5000}"), "i/n"),
+        (("--cpus-per-worker", "2"), "Add --executor ray"),
+    ],
+)
+def test_options_that_mean_nothing(cli: Cli, tmp_path: Path, options: tuple[str, ...], message: str) -> None:
+    assert message in says(cli(*RUN, *options, "--out", tmp_path / "run"))
+
+
+def test_a_share_of_the_working_folder(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    says(cli(*RUN, "--limit", "1", "--shard", "1/2", "--out", "."), 0)
+    assert (tmp_path / "here-shard-1-of-2").is_dir()
+    assert "nothing beside" in says(cli(*RUN, "--shard", "1/2", "--out", "/"))
+
+
+def test_yaml_that_grows_when_it_is_written_out() -> None:
+    lines = ["a: &a [x, x, x, x, x, x, x, x, x, x]"]
+    for one, other in zip("abcdefg", "bcdefgh", strict=True):
+        lines.append(f"{other}: &{other} [{', '.join([f'*{one}'] * 10)}]")
+    with pytest.raises(SuiteError, match="more than 1000000 values"):
+        parse_yaml(Path("bomb.yaml"), "\n".join(lines), SuiteError)
+    with pytest.raises(SuiteError, match="holds itself"):
+        parse_yaml(Path("loop.yaml"), "a: &a [*a]", SuiteError)
+    assert parse_yaml(Path("fine.yaml"), "a: &a [1]\nb: *a", SuiteError) == {"a": [1], "b": [1]}
+
+
+def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def flock(*arguments: Any) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("eddy_bench.lock.fcntl.flock", flock)
+    with locked(tmp_path), locked(tmp_path):
+        pass
+
+
+def test_a_prompt_that_iid_cannot_draw(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It costs its own group, in the samples and in the reference set; everything else is scored, drift included."""
+    import eddy_bench.jobs as jobs
+
+    inner = jobs._draw
+
+    def draw(suite: Any, model: Any, method: Any, job: Any) -> Any:
+        if any(one.method == "iid" and one.prompt_id == "dress" for one in job.groups):
+            raise SystemExit("bye")
+        return inner(suite, model, method, job)
+
+    monkeypatch.setattr(jobs, "_draw", draw)
+    found = cli(*DRIFT, "--out", tmp_path / "run")
+    assert found.code == 2
+    assert "Failed: iid/dress/0" in found.err
+    assert "Failed: reference/dress/0" in found.err
+    assert "failed 2" in found.err
+    table = read_table(tmp_path / "run/scores.csv")
+    assert set(table["metric"]) >= {"drift", "vendi"}
+    assert (table["metric"] == "vendi").sum() == 11
+    monkeypatch.undo()
+    says(cli(*DRIFT, "--out", tmp_path / "run"), 0)
+    assert not list((tmp_path / "run/failed").rglob("*.json"))
+
+
+def test_one_step_replacements(tmp_path: Path) -> None:
+    """While a file is being replaced, and when that fails, the old one stands."""
+    from eddy_bench.places import replacing
+
+    path = tmp_path / "a.csv"
+    path.write_text("old")
+    with replacing(path) as written:
+        written.write_text("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+    with pytest.raises(IndexError), replacing(path) as written:
+        written.write_text("half"[:4][7])
+    assert [one.name for one in tmp_path.iterdir()] == ["a.csv"]
+    assert path.read_text() == "new"
+
+
+def test_failures_of_names_that_meet() -> None:
+    folder = RunFolder(Path("r"))
+    places = {folder.failure_path(group(label="pg", prompt_id="3-dress")), folder.failure_path(group(label="pg-3", prompt_id="dress"))}
+    assert len(places) == 2
