@@ -18,11 +18,11 @@ $(STAMP): pyproject.toml
 test: install  ## set up if needed, then every default check
 	$(MAKE) --no-print-directory check
 
-check:  ## format, lint, types, default tests
+check:  ## format, lint, types, default tests on every core
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile
 
 test-slow: install  ## soaks, simulations, grids
 	$(BIN)/python -m pytest -q -m slow

@@ -39,17 +39,16 @@ def unused(folder: Path) -> Iterator[None]:
         yield
 
 
-def _flock(file: IO[str], kind: int, folder: Path) -> bool:
-    """Lock a file, or say who has; False on a file system without locks."""
+def _flock(file: IO[str], kind: int, folder: Path) -> None:
+    """Lock a file, where the file system can, or say who has."""
     try:
         fcntl.flock(file, kind | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno not in (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES):
-            return False
+            return
         file.seek(0)
         owner = file.read(200).strip() or "another process"
         raise StoreError(f"{folder} is in use by {owner}. Wait until it ends, or take another folder.") from None
-    return True
 
 
 @contextmanager
