@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -38,7 +39,7 @@ def run_suite(source: str | None, flags: dict[str, Any], out: Path | None, allow
     suite = load_suite(source, flags, allow_code)
     path = out or Path("results") / suite.name
     if options.shard:
-        path = path if path.name else path.resolve()
+        path = path.resolve() if path.name in ("", "..") else path
         if not path.name:
             raise ParameterError(f"A share goes beside its run folder, and there is nothing beside {path}. Give another --out.")
         path = path.with_name(f"{path.name}-shard-{options.shard.first + 1}-of-{options.shard.count}")
@@ -71,7 +72,11 @@ def run_suite(source: str | None, flags: dict[str, Any], out: Path | None, allow
         if (done.drawn or done.kept) and options.shard is None:
             _score_if_needed(folder, suite.metrics, suite.reference, suite.weights, still_ours)
     if options.shard is not None:
-        say.print(escape(f"Drawn into {path}. When every share is: eddy-bench merge {out_of_shard(path)} {out_of_shard(path)}-shard-*"))
+        say.print(
+            escape(
+                f"Drawn into {path}. When every share is: eddy-bench merge {shlex.quote(str(out_of_shard(path)))} {shlex.quote(str(out_of_shard(path)))}-shard-*"
+            )
+        )
     return 2 if done.failures else 0
 
 

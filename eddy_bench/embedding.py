@@ -100,7 +100,8 @@ def read_features(path: Path) -> dict[str, NDArray[np.float32]]:
             found = {name: data[name] for name in data.files}
     except Exception:  # a cache: what cannot be read, for any of numpy's and zlib's reasons, is computed again
         return {}
-    return {name: value for name, value in found.items() if value.ndim == 2 and value.dtype.kind == "f" and np.isfinite(value).all()}
+    whole = all(value.ndim == 2 and value.dtype.kind == "f" and np.isfinite(value).all() for value in found.values())
+    return found if whole and len({value.shape[1] for value in found.values()}) <= 1 else {}
 
 
 def write_features(path: Path, features: dict[str, NDArray[np.float32]]) -> None:

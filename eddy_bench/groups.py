@@ -44,6 +44,19 @@ class Group:
 
 
 @dataclass(frozen=True)
+class Planned:
+    """Groups that a command set out to draw: each of `labels` with each of `prompts` (ids) and each seed below `seeds`."""
+
+    labels: list[str]
+    prompts: list[str]
+    seeds: int
+
+    def places(self) -> set[str]:
+        """Their places below the samples."""
+        return {f"{label}/{prompt}/{seed}" for label in self.labels for prompt in self.prompts for seed in range(self.seeds)}
+
+
+@dataclass(frozen=True)
 class FinishedGroup:
     """A group on disk: the group, its cost per image, and the names, sizes and hashes of its files."""
 
@@ -82,10 +95,17 @@ class FinishedGroup:
 
     def images(self) -> list[Image.Image]:
         """The particles in order; raises as `contents` does."""
-        found: list[Image.Image] = [Image.open(io.BytesIO(data)) for data in self.contents()]
-        for image in found:
-            image.load()
-        return found
+        found = self.contents()
+        try:
+            pictures: list[Image.Image] = [Image.open(io.BytesIO(data)) for data in found]
+            for picture in pictures:
+                picture.load()
+            if len({picture.size for picture in pictures}) > 1:
+                raise ValueError("of several sizes")
+        except (OSError, ValueError, SyntaxError) as error:
+            self._doubt()
+            raise StoreError(f"{self.folder} holds no pictures: {type(error).__name__}. Remove it, and run again to redraw it.") from None
+        return pictures
 
 
 def parse_group(text: bytes, place: Path) -> tuple[Group, dict[str, dict[str, Any]], dict[str, float]]:
@@ -107,12 +127,17 @@ def parse_group(text: bytes, place: Path) -> tuple[Group, dict[str, dict[str, An
         type(value) is not (int if name in numbers else str) for name, value in own.items()
     ):
         raise ValueError("group.json is not a group's")
+    json.dumps(own, ensure_ascii=False).encode()  # halves of surrogate pairs are no text
     group = Group(**own)
     if (group.label, group.prompt_id, str(group.seed)) != place.parts:
         raise ValueError("group.json is another group's")
-    if list(files) != [f"{k}.png" for k in range(group.particles)] or not all(_is_file(one) for one in files.values()):
+    if (
+        not 1 <= group.particles == len(files)
+        or list(files) != [f"{k}.png" for k in range(len(files))]
+        or not all(map(_is_file, files.values()))
+    ):
         raise ValueError("files differ from group.json")
-    if not all(type(value) in (int, float) for value in cost.values()):
+    if not all(type(value) in (int, float) and not abs(value) > 1e300 for value in cost.values()):
         raise ValueError("cost in group.json is not numbers")
     return group, files, cost
 

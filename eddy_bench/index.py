@@ -22,9 +22,10 @@ class Entry:
     key: str
     sizes: Mapping[str, int]
 
-    def is_whole(self, files: Files) -> bool:
-        """Whether its files are there in their sizes. files: those below the samples."""
-        return all(files.size(f"{self.place}/{name}") == size for name, size in self.sizes.items())
+    def is_whole(self, files: Files, particles: int) -> bool:
+        """Whether its files are there in their sizes. files: those below the samples. particles: of the group."""
+        names = {"group.json", *(f"{k}.png" for k in range(particles))}
+        return self.sizes.keys() == names and all(files.size(f"{self.place}/{name}") == size for name, size in self.sizes.items())
 
 
 @dataclass

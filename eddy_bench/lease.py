@@ -10,7 +10,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ class Lease:
     token: str = field(default_factory=lambda: uuid.uuid4().hex)
     count: int = 0
     lost: str = ""
+    renewed: float = field(default_factory=lambda: _now())
     ended: threading.Event = field(default_factory=threading.Event)
 
     def take(self, wait: Callable[[float], Any] = time.sleep) -> None:
@@ -58,13 +59,15 @@ class Lease:
         self._write()
         wait(SETTLE)
         now = self.read()
+        if not now:
+            raise StoreError(f"{self.path.parent} cannot be used: what was written there is not there. Give another --out.")
         if now.get("token") != self.token:
             raise self.in_use(now)
 
     def renew(self) -> None:
         """Raise the count, or notice that the folder was taken by another process."""
         now = self.read()
-        if now and now.get("token") != self.token:
+        if now.get("token") != self.token:
             self.lost = (
                 f"{self.path.parent} was taken over by {_owner(now)}: this process was silent for too long. Finished groups are kept."
             )
@@ -72,20 +75,18 @@ class Lease:
         else:
             self.count += 1
             self._write()
+            self.renewed = _now()
 
     def keep(self) -> None:
-        """Renew until the end; a renewal that fails is tried again at the next beat, until the lease has run out."""
-        renewed = time.monotonic()
+        """Renew until the end; a renewal that fails is tried again at the next beat."""
         while not self.ended.wait(BEAT):
-            try:
+            with suppress(Exception):  # whatever a file system raises
                 self.renew()
-                renewed = time.monotonic()
-            except Exception:  # whatever a file system raises
-                if time.monotonic() - renewed > EXPIRY:
-                    self.lost = f"{self.path.parent} cannot be held: its lease could not be renewed for {EXPIRY:.0f} s. Run again to go on."
 
     def check(self) -> None:
-        """Raise StoreError when another process has taken the folder."""
+        """Raise StoreError when another process has taken the folder, or may have since the last renewal."""
+        if not self.lost and _now() - self.renewed > EXPIRY:
+            self.lost = f"{self.path.parent} cannot be held: its lease was not renewed for {EXPIRY:.0f} s. Run again to go on."
         if self.lost:
             raise StoreError(self.lost)
 
@@ -120,6 +121,11 @@ class Lease:
         return StoreError(f"{self.path.parent} is in use by {_owner(owner)}. Wait until it ends, or take another folder.")
 
 
+def _now() -> float:
+    """Seconds of a clock that is never set, and goes on while the machine sleeps where there is such a one."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+
+
 def _owner(data: dict[str, Any]) -> str:
     return f"process {data['pid']} on {data['host']}" if "pid" in data and "host" in data else "another process"
 
@@ -136,13 +142,18 @@ def _is_gone(owner: dict[str, Any]) -> bool:
     """Whether an owner was a process of this machine that has ended."""
     if not owner.get("space") or owner.get("space") != _space() or not isinstance(owner.get("pid"), int):
         return False
+    return not is_alive(owner["pid"])
+
+
+def is_alive(process: int) -> bool:
+    """Whether a process of this machine is at work, as far as that can be told."""
     try:
-        os.kill(owner["pid"], 0)
+        os.kill(process, 0)
     except ProcessLookupError:
-        return True
-    except (OSError, OverflowError):
         return False
-    return False
+    except (OSError, OverflowError):
+        return True
+    return True
 
 
 def refuse_held(path: Path) -> None:
@@ -163,6 +174,7 @@ def leased(folder: Path) -> Iterator[Callable[[], None]]:
     """
     lease = Lease(folder / ".lease")
     lease.take()
+    lease.renewed = _now()
     thread = threading.Thread(target=lease.keep, daemon=True)
     thread.start()
     try:

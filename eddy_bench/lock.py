@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from eddy_bench.errors import StoreError, why
-from eddy_bench.lease import leased, refuse_held
+from eddy_bench.lease import is_alive, leased, refuse_held
 from eddy_bench.places import is_remote
 
 try:
@@ -22,7 +23,7 @@ except ImportError:  # not on Windows
 
 @contextmanager
 def unused(folder: Path) -> Iterator[None]:
-    """Keep processes that would write out of a folder that is only read; nothing is written there, so one at an address is looked at once.
+    """Keep processes that would draw out of a folder that is read; one at an address is looked at once.
 
     Raises:
         StoreError: another process holds it.
@@ -47,7 +48,10 @@ def _flock(file: IO[str], kind: int, folder: Path) -> None:
         if error.errno not in (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES):
             return
         file.seek(0)
-        owner = file.read(200).strip() or "another process"
+        owner = file.read(200).strip()
+        ended = re.fullmatch(rf"process (\d+) on {re.escape(socket.gethostname())}", owner)
+        if not owner or (ended and not is_alive(int(ended[1]))):
+            owner = "another process, such as a merge"  # which reads and leaves no note
         raise StoreError(f"{folder} is in use by {owner}. Wait until it ends, or take another folder.") from None
 
 

@@ -5,21 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from eddy_bench.errors import StoreError
 from eddy_bench.groups import FinishedGroup
+from eddy_bench.index import Entry
+from eddy_bench.jobs import REFERENCE
 from eddy_bench.lock import locked, unused
-from eddy_bench.methods import build_method, method_label
-from eddy_bench.places import expanded
+from eddy_bench.places import Files, expanded
 from eddy_bench.store import RunFolder
-from eddy_bench.suite import parse_named
 
 
 @dataclass(frozen=True)
 class Merged:
-    """Groups that were copied, that were there, that the run's methods and prompts make, that are still missing; and where failures are recorded."""
+    """Groups that were copied, that were there, that were planned (the reference set among them), that are still missing; and where failures are recorded."""
 
     copied: int
     kept: int
@@ -61,6 +61,8 @@ def merge(target: Path, sources: Sequence[Path], progress: Callable[[int], Advan
         measured = next((run["best_of_m"] for run in [*earlier, *runs] if "best_of_m" in run), None)
         best_of_m = {"best_of_m": measured} if measured else {}
         store.write_run({**runs[0], "suite": {**runs[0]["suite"], "methods": list(methods)}, **best_of_m})
+        store.clear_partial()
+        store.add_planned({json.dumps(asdict(one)): one for folder in folders for one in folder.read_planned()}.values())
         store.write_manifest({**store.read_manifest(), **folders[0].read_manifest(), "scored": None})
         copied, kept = _copy(store, folders, progress, still_ours)
         return _merged(store, folders, copied, kept)
@@ -68,11 +70,13 @@ def merge(target: Path, sources: Sequence[Path], progress: Callable[[int], Advan
 
 def _merged(store: RunFolder, folders: Sequence[RunFolder], copied: int, kept: int) -> Merged:
     """What there is now, next to what was planned."""
-    run = store.read_run()
-    labels = {method_label(spec, build_method(spec)) for spec in map(parse_named, run["suite"].get("methods", []))}
-    planned = len(labels) * int(run.get("prompt_count") or 0) * int(run["suite"].get("seeds") or 1)
-    there = store.files().names("*/*/*/group.json")
-    missing = max(0, planned - sum(name.partition("/")[0] in labels for name in there))
+    plans = store.read_planned()
+    of_iid = [replace(one, labels=[REFERENCE]) for one in plans if "iid" in one.labels]
+    planned = missing = 0
+    for view, wanted in ((store, plans), (store.reference(), of_iid)):
+        places = {place for one in wanted for place in one.places()}
+        there = {name.removesuffix("/group.json") for name in view.files().names("*/*/*/group.json")}
+        planned, missing = planned + len(places), missing + len(places - there)
     failed = [path for folder in folders for path in sorted((folder.path / "failed").glob("*/*/*.json"))]
     return Merged(copied, kept, planned, missing, [str(path) for path in failed] if missing else [])
 
@@ -90,18 +94,30 @@ def _copy(
     total, copied = sum(len(groups) for _, groups in parts), 0
     advance = progress(total)
     for to, groups in parts:
-        files = to.files()
+        files, known = to.files(), to.index.read()
         written: dict[Path, FinishedGroup] = {}
         for group in groups:
             still_ours()
             place = group.group.place
-            new = _copy_group(to, group, written.get(place) or to.load(place, files))
+            new = _copy_group(to, group, written.get(place) or _there(to, place, files, known.get(place.as_posix())))
             if new is not None:
                 written[place] = new
             advance(1, group.group.label)
         to.index.flush()
         copied += len(written)
     return copied, total - copied
+
+
+def _there(to: RunFolder, place: Path, files: Files, entry: Entry | None) -> FinishedGroup | None:
+    """A group of the target, when it is whole; one that is broken is moved aside."""
+    try:
+        found = to.load(place, files)
+        if found is not None and entry is not None and entry.key != found.group.key:
+            found.contents()  # it is doubted
+    except StoreError:
+        to.set_aside(place)
+        return None
+    return found
 
 
 def _copy_group(store: RunFolder, found: FinishedGroup, there: FinishedGroup | None) -> FinishedGroup | None:

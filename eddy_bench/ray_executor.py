@@ -157,7 +157,9 @@ def ray_executor(plan: Plan, address: str | None, workers: int | None, cpus: int
             ray.init(address="local", include_dashboard=False, _node_ip_address="127.0.0.1", num_cpus=_enough(workers, cpus), **options)
     except Exception as error:
         hint = " If it asks for a token, set RAY_AUTH_MODE=token and give this machine the token." if address else ""
-        raise ParameterError(f"The Ray cluster {address or 'on this machine'} cannot be used: {brief(error, 200).rstrip('.')}.{hint}") from None
+        raise ParameterError(
+            f"The Ray cluster {address or 'on this machine'} cannot be used: {brief(error, 200).rstrip('.')}.{hint}"
+        ) from None
     try:
         room = ray.cluster_resources()
         gpus = int(room.get("GPU", 0))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from eddy_bench.errors import EddyError, ModelError, StoreError, brief
-from eddy_bench.groups import Group, entry_of, group_key
+from eddy_bench.groups import Group, Planned, entry_of, group_key
 from eddy_bench.jobs import REFERENCE, Executor, InProcess, Job, draw_job, out_of_memory
 from eddy_bench.manifest import manifest
 from eddy_bench.models.base import Model
@@ -56,8 +56,8 @@ def record_plan(plan: Plan, folder: RunFolder, measured: list[dict[str, Any]] | 
     if before := planned_methods(folder.path):
         suite["methods"] = [*before, *(text for text in suite["methods"] if text not in before)]
     kept = {"best_of_m": measured} if measured else {}
-    prompts = {"prompt_digest": plan.prompts.digest, "prompt_count": len(plan.prompts.prompts)}
-    folder.write_run({"suite": suite, "settings": plan.settings, **prompts, **kept})
+    folder.write_run({"suite": suite, "settings": plan.settings, "prompt_digest": plan.prompts.digest, **kept})
+    folder.add_planned([Planned([one.label for one in plan.methods], [one.id for one in plan.prompts.prompts], plan.suite.seeds)])
     folder.write_manifest({**folder.read_manifest(), **manifest(plan.settings["weights_fingerprint"], plan.prompts)})
 
 
@@ -80,12 +80,14 @@ def missing_of(groups: Sequence[Group], folder: RunFolder, verify: bool) -> tupl
     known, files = folder.index.read(), folder.files()
     for group in groups:
         entry = None if verify else known.get(group.place.as_posix())
-        if entry is not None and entry.key == group.key and entry.is_whole(files):
+        if entry is not None and entry.key == group.key and entry.is_whole(files, group.particles):
             continue
         try:
             found = folder.load(group.place, files)
             if found is not None and (verify or entry is not None or not is_remote(folder.path)):
                 found.contents()
+            if found is not None and found.group.key == group.key and found.group != group:
+                raise StoreError(f"{found.folder} is broken: group.json was changed.")
         except StoreError as error:
             target = folder.set_aside(group.place)
             what = str(error).removesuffix(" Run again to redraw it.").rstrip(".")

@@ -115,6 +115,9 @@ def score_folder(
     by_label: dict[str, list[FinishedGroup]] = {}
     broken: list[str] = []
     for found in folder.finished(broken=broken):
+        if found.group.particles != settings["particles"]:
+            broken.append(f"{found.folder} has {found.group.particles} particles, the run {settings['particles']}")
+            continue
         by_label.setdefault(found.group.label, []).append(found)
     if not by_label:
         raise StoreError(f"{folder.path} holds no finished group. `eddy-bench run --out {folder.path}` draws them.")

@@ -8,17 +8,18 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import yaml
 from PIL import Image
+from pydantic import TypeAdapter
 
 from eddy_bench.errors import StoreError, brief, why
 from eddy_bench.files import parse_json, parse_yaml, write_text
-from eddy_bench.groups import FinishedGroup, Group, entry_of, parse_group, png_bytes
+from eddy_bench.groups import FinishedGroup, Group, Planned, entry_of, parse_group, png_bytes
 from eddy_bench.index import Index
 from eddy_bench.places import Files, files_below, is_remote, move_remote, read_many, write_many
 
@@ -26,15 +27,24 @@ SETTINGS = (
     "model", "revision", "variant", "weights_fingerprint", "scheduler", "steps", "guidance_scale", "negative_prompt", "particles", "size", "dtype",
 )  # fmt: skip
 OURS = (".lock", ".lease", "samples", "partial")  # of a run that ended before its first group
-LEFT_BEHIND = (".*.tmp", "grids/.*.tmp", "features/*/.*.tmp")  # of files that were being replaced
+LEFT_BEHIND = (
+    ".run.yaml-*.tmp",
+    ".*.json-*.tmp",
+    ".s*.csv-*.tmp",
+    ".scores.parquet-*.tmp",
+    ".*.html-*.tmp",
+    "grids/.*.tmp",
+    "features/*/.*.tmp",
+)
+PLANNED = TypeAdapter(Planned)
 TOGETHER = 256  # small files that are read at once
 OPTIONAL = ("timesteps", "guide", "decoder")  # settings that are only there where they are not the default
 
 
 def _is_ours(child: Path) -> bool:
     """Whether a run that ended before its first group left this."""
-    left = child.name in OURS and not (child.is_dir() and any(child.iterdir()))
-    return left or child.match(LEFT_BEHIND[0])
+    empty = child.name in OURS and not (child.is_dir() and any(child.iterdir()))
+    return empty or (child.is_file() and child.match(LEFT_BEHIND[0]))
 
 
 class RunFolder:
@@ -112,6 +122,11 @@ class RunFolder:
         methods, settings = data["suite"].get("methods", []), data["settings"]
         if not isinstance(methods, list) or not all(isinstance(text, str) for text in methods):
             raise StoreError(f"{path} is not a run's: expected a list of texts in `methods`. Take another run folder.")
+        optional = {name: data["suite"].get(name) for name in ("name", "reference", "weights")}
+        metrics = data["suite"].get("metrics") or []
+        listed = isinstance(metrics, list) and all(isinstance(text, str) for text in metrics)
+        if not listed or any(value is not None and not isinstance(value, str) for value in optional.values()):
+            raise StoreError(f"{path} is not a run's: expected texts in `suite`. Take another run folder.")
         wrong = [name for name in SETTINGS if name not in settings or isinstance(settings[name], (dict, list))]
         wrong += [name for name in ("model", "scheduler") if not isinstance(settings.get(name), str)]
         if wrong:
@@ -133,6 +148,29 @@ class RunFolder:
     def write_manifest(self, data: dict[str, Any]) -> None:
         """Replace manifest.json."""
         write_text(self.path / "manifest.json", json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+
+    def read_planned(self) -> list[Planned]:
+        """planned.json: what commands set out to draw here; nothing where that is not known.
+
+        Raises:
+            StoreError: it is broken.
+
+        """
+        path = self.path / "planned.json"
+        try:
+            return [PLANNED.validate_python(one) for one in parse_json(path.read_text(encoding="utf-8"))]
+        except FileNotFoundError:
+            return []
+        except (OSError, ValueError, TypeError) as error:
+            raise StoreError(f"{path} cannot be read: {brief(error, 100)}. Remove it; the next run writes it.") from None
+
+    def add_planned(self, new: Iterable[Planned]) -> None:
+        """Add to planned.json what it does not hold yet."""
+        known = self.read_planned()
+        plans = list(known)
+        plans += [one for one in new if one not in plans]
+        if plans != known:
+            write_text(self.path / "planned.json", json.dumps([asdict(one) for one in plans], ensure_ascii=False) + "\n")
 
     def load(self, place: Path, files: Files) -> FinishedGroup | None:
         """A finished group whose files are there in their sizes; None where nothing was finished.
@@ -254,5 +292,5 @@ class RunFolder:
             return
         shutil.rmtree(self.path / "partial", ignore_errors=True)
         for pattern in LEFT_BEHIND:
-            for path in self.path.glob(pattern):
+            for path in self.path.glob(pattern):  # files that were being replaced
                 path.unlink(missing_ok=True)

@@ -32,7 +32,11 @@ class Named(BaseModel):
 
     def text(self) -> str:
         """As on the command line."""
-        return self.name + (":" + ",".join(f"{key}={value}" for key, value in self.parameters.items()) if self.parameters else "")
+        return self.name + (
+            ":" + ",".join(f"{key}={'none' if value is None else value}" for key, value in self.parameters.items())
+            if self.parameters
+            else ""
+        )
 
 
 def parse_named(text: str) -> Named:

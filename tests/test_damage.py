@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -16,9 +17,11 @@ import yaml
 from eddy_bench.errors import SuiteError
 from eddy_bench.files import parse_yaml
 from eddy_bench.lock import locked
+from eddy_bench.methods import build_method
 from eddy_bench.models.base import Cost
 from eddy_bench.score_files import read_table
 from eddy_bench.store import RunFolder
+from eddy_bench.suite import Named, parse_named
 from tests.conftest import Result
 from tests.test_faults import RUN, pictures, scores, undisturbed
 from tests.test_store import group, images, made
@@ -92,12 +95,31 @@ def test_a_group_in_another_place_does_not_count(cli: Cli, run: Path, undisturbe
     assert sorted(one.name for one in run.parent.iterdir()) == ["all", "run"]
 
 
-ODD_GROUPS: dict[str, Any] = {
-    "no hash": lambda data: data["files"]["0.png"].pop("sha256"), "no place": lambda data: data["group"].update(prompt_id=None),
-    "a number": lambda data: data["group"].update(label=5), "cost": lambda data: data["cost"].update(nfe="many"), "key": lambda data: data["group"].update(key=["k"]),
-    "parameters": lambda data: data["group"].update(parameters=None), "particles": lambda data: data["group"].update(particles=2.0),
-    "prompt": lambda data: data["group"].update(prompt=3), "more": lambda data: data["group"].update(more=3), "name": lambda data: data["files"].update({"../x.png": {"size": 1, "sha256": ""}}),
-}  # fmt: skip
+def another_count(count: int) -> Callable[[Any], Any]:
+    def change(data: Any) -> None:
+        data["group"]["particles"] = count
+        data["files"] = {} if count < 1 else data["files"]
+
+    return change
+
+
+ODD_GROUPS: dict[str, Callable[[Any], Any]] = {
+    "no hash": lambda data: data["files"]["0.png"].pop("sha256"),
+    "no place": lambda data: data["group"].update(prompt_id=None),
+    "a number": lambda data: data["group"].update(label=5),
+    "cost": lambda data: data["cost"].update(nfe="many"),
+    "a large cost": lambda data: data["cost"].update(nfe=10**400),
+    "key": lambda data: data["group"].update(key=["k"]),
+    "parameters": lambda data: data["group"].update(parameters=None),
+    "particles": lambda data: data["group"].update(particles=2.0),
+    "many particles": another_count(10**10),
+    "no particles": another_count(0),
+    "fewer than none": another_count(-3),
+    "prompt": lambda data: data["group"].update(prompt=3),
+    "half a character": lambda data: data["group"].update(prompt="\ud800"),
+    "more": lambda data: data["group"].update(more=3),
+    "name": lambda data: data["files"].update({"../x.png": {"size": 1, "sha256": ""}}),
+}
 
 
 @pytest.mark.parametrize("change", ODD_GROUPS.values(), ids=ODD_GROUPS.keys())
@@ -118,6 +140,7 @@ def odd_runs() -> dict[str, Callable[[dict[str, Any]], Any]]:
         "no settings": lambda data: data.update(settings={}), "methods": lambda data: data["suite"].update(methods=5),
         "nothing": lambda data: data["suite"].update(methods=None), "model": lambda data: data["settings"].update(model=["x"]),
         "scheduler": lambda data: data["settings"].pop("scheduler"),
+        "metrics": lambda data: data["suite"].update(metrics=[5]), "reference": lambda data: data["suite"].update(reference=5),
     }  # fmt: skip
 
 
@@ -135,6 +158,8 @@ def test_a_run_file_with_one_odd_value(cli: Cli, run: Path, change: Callable[[An
     [
         ("samples.jsonl", '{"place": "iid/dress/0", "key": "k", "sizes": {"0.png": Infinity}}\n'),
         ("samples.jsonl", "[" * 200_000 + "\n"),
+        ("samples.jsonl", '{"place": "iid/dress/0", "key": "KEY", "sizes": {"a\\u0000": 1}}\n'),
+        ("samples.jsonl", '{"place": "iid/dress/0", "key": "KEY", "sizes": {"\\ud800": 1}}\n'),
         ("manifest.json", "[" * 200_000),
         ("scores.csv", ""),
         ("summary.csv", "a,b\n1,2\n"),
@@ -144,7 +169,8 @@ def test_a_run_file_with_one_odd_value(cli: Cli, run: Path, change: Callable[[An
     ],
 )
 def test_files_of_any_content_are_written_again(cli: Cli, run: Path, undisturbed: Path, name: str, text: str) -> None:
-    (run / name).write_text(text)
+    key = json.loads((run / "samples/iid/dress/0/group.json").read_text())["group"]["key"]
+    (run / name).write_text(text.replace("KEY", key))
     says(cli(*RUN, "--out", run), 0)
     assert scores(run) == scores(undisturbed)
     assert not name.endswith(".tmp") or not (run / name).exists()
@@ -175,9 +201,11 @@ def test_a_run_that_ended_while_its_first_file_was_written(cli: Cli, tmp_path: P
     (tmp_path / "run/.run.yaml-ab12.tmp").write_text("model: fash")
     says(cli(*RUN, "--out", tmp_path / "run"), 0)
     assert pictures(tmp_path / "run") == pictures(undisturbed)
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine/.gitignore").write_text("")
-    assert "not of a run" in says(cli(*RUN, "--out", tmp_path / "mine"))
+    for k, name in enumerate([".gitignore", ".mine.tmp"]):
+        (tmp_path / f"mine{k}").mkdir()
+        (tmp_path / f"mine{k}" / name).write_text("precious")
+        assert "not of a run" in says(cli(*RUN, "--out", tmp_path / f"mine{k}"))
+        assert (tmp_path / f"mine{k}" / name).read_text() == "precious"
 
 
 ODD_ARRAYS: dict[str, Callable[[Any], Any]] = {
@@ -202,12 +230,97 @@ def test_shares_that_are_not_all_there(cli: Cli, tmp_path: Path) -> None:
     says(cli(*RUN, "--shard", "1/2", "--out", out), 0)
     found = cli("merge", out, f"{out}-shard-1-of-2")
     assert found.code == 2
-    assert "Missing: 6 of 12 groups" in found.err
+    assert "Missing: 8 of 18 groups" in found.err, "the reference set counts, too"
     says(cli(*RUN, "--shard", "2/2", "--out", out), 0)
     with locked(Path(f"{out}-shard-2-of-2")):
         assert "in use by process" in says(cli("merge", out, f"{out}-shard-2-of-2"))
     found = cli("merge", out, f"{out}-shard-1-of-2", f"{out}-shard-2-of-2")
     assert (found.code, "Missing" in found.err) == (0, False), found.err
+
+
+def test_an_index_that_names_what_is_not_there(cli: Cli, run: Path, undisturbed: Path) -> None:
+    key = json.loads((run / "samples/iid/dress/0/group.json").read_text())["group"]["key"]
+    (run / "samples.jsonl").write_text(json.dumps({"place": "iid/dress/0", "key": key, "sizes": {}}) + "\n")
+    shutil.rmtree(run / "samples/iid/dress")
+    found = cli(*RUN, "--out", run)
+    says(found, 0)
+    assert "Drew 1 groups" in found.err
+    assert pictures(run) == pictures(undisturbed)
+
+
+def test_a_group_of_another_number_of_particles(cli: Cli, run: Path) -> None:
+    path = run / "samples/iid/dress/0/group.json"
+    data = json.loads(path.read_text())
+    data["group"]["particles"] = 3
+    data["files"]["2.png"] = data["files"]["1.png"]
+    shutil.copy(path.with_name("1.png"), path.with_name("2.png"))
+    path.write_text(json.dumps(data))
+    found = cli("score", run, "--metric", "vendi")
+    says(found, 0)
+    assert "has 3 particles, the run 2" in found.err
+    found = cli(*RUN, "--out", run)
+    says(found, 0)
+    assert "moved to" in found.err
+
+
+@pytest.mark.parametrize("content", [b"no picture", b"\x89PNG\r\n\x1a\n cut off"])
+def test_a_file_that_is_no_picture(cli: Cli, run: Path, content: bytes) -> None:
+    """Its size and hash may be right: that is for a person to look at."""
+    path = run / "samples/iid/dress/0/group.json"
+    data = json.loads(path.read_text())
+    data["files"]["1.png"] = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    path.write_text(json.dumps(data))
+    path.with_name("1.png").write_bytes(content)
+    assert "iid/dress/0 holds no pictures" in says(cli("score", run, "--metric", "vendi"))
+
+
+MINE = "from eddy_bench.methods.iid import Iid\nclass Mine(Iid):\n    pass\n"
+
+
+def test_merging_runs_no_code(cli: Cli, tmp_path: Path) -> None:
+    """What is missing is told from what was planned, also when a method's file is gone, or was never to be run."""
+    method = tmp_path / "mine.py"
+    method.write_text(MINE)
+    for share in ("1/2", "2/2"):
+        says(cli(*RUN, "--method", f"{method}:Mine", "--shard", share, "--out", tmp_path / "run"), 0)
+    method.write_text(f"{MINE}open({str(tmp_path / 'ran')!r}, 'w')\n")
+    shares = [tmp_path / f"run-shard-{k}-of-2" for k in (1, 2)]
+    found = cli("merge", tmp_path / "run", *shares)
+    assert (found.code, "Missing" in found.err) == (0, False), found.err
+    method.unlink()
+    shutil.rmtree(shares[1] / "samples/pg")
+    (tmp_path / "less").mkdir()
+    found = cli("merge", tmp_path / "less" / "run", *shares)
+    assert (found.code, "of 24 groups" in found.err) == (2, True), found.err
+    assert not (tmp_path / "ran").exists()
+
+
+def test_shares_of_a_folder_that_grew(cli: Cli, tmp_path: Path) -> None:
+    """Each command's own prompts and methods count, whichever came last."""
+    for share in ("1/2", "2/2"):
+        says(cli(*RUN, "--limit", "2", "--shard", share, "--out", tmp_path / "run"), 0)
+        says(cli(*RUN[:-4], "--limit", "4", "--method", "iid", "--shard", share, "--out", tmp_path / "run"), 0)
+    shares = [tmp_path / f"run-shard-{k}-of-2" for k in (1, 2)]
+    found = cli("merge", tmp_path / "run", *shares)
+    assert (found.code, "Missing" in found.err) == (0, False), found.err
+    shutil.rmtree(tmp_path / "run/samples/pg")
+    shutil.rmtree(next(path for share in shares for path in (share / "samples").glob("pg/*")))
+    found = cli("merge", tmp_path / "run", *shares)
+    assert (found.code, "Missing: 1 of 10 groups" in found.err) == (2, True), found.err
+
+
+def test_broken_groups_of_the_target_are_copied_again(cli: Cli, run: Path, undisturbed: Path) -> None:
+    whole = Path(shutil.copytree(undisturbed, run.with_name("whole")))
+    (run / "samples/iid/dress/0/1.png").write_bytes(b"")
+    flip(run / "samples/pg/dress/0/1.png")
+    assert "changed after it was drawn" in says(cli("merge", run, whole))
+    says(cli("merge", run, whole), 0)
+    assert pictures(run) == pictures(undisturbed)
+
+
+def test_parameters_without_a_value_are_read_back() -> None:
+    spec = Named(name="pg", parameters={"strength": None})
+    assert build_method(parse_named(spec.text())) == build_method(spec)
 
 
 def test_shares_with_other_settings_in_any_order(cli: Cli, tmp_path: Path) -> None:

@@ -140,6 +140,13 @@ def test_damage_is_moved_aside() -> None:
     assert files_below(folder.samples).names("*/*/*/*") == []
 
 
+def test_an_address_that_looks_like_a_pattern(cli: Cli) -> None:
+    assert cli(*RUN, "--out", "memory://bucket/a [x]*?").code == 0
+    (as_place("memory://bucket/a [x]*?") / "samples/iid/dress/0/1.png").write_bytes(b"")
+    found = cli(*RUN, "--out", "memory://bucket/a [x]*?")
+    assert (found.code, "Drew 1 groups" in found.err) == (0, True), found.err
+
+
 def test_the_index_is_written_in_steps() -> None:
     folder = remote()
     for k in range(130):
@@ -242,6 +249,17 @@ def test_a_renewal_that_fails_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(calls) > 3
 
 
+def test_a_note_that_is_gone_is_lost() -> None:
+    """Another process may have come and gone meanwhile."""
+    with leased(as_place(ADDRESS)) as still_ours:
+        lease = Lease(as_place(ADDRESS) / ".lease", token=json.loads((as_place(ADDRESS) / ".lease").read_text())["token"])
+        lease.path.unlink()
+        lease.renew()
+        still_ours()
+    with pytest.raises(StoreError, match="taken over"):
+        lease.check()
+
+
 def test_a_lease_that_cannot_be_renewed_runs_out(monkeypatch: pytest.MonkeyPatch) -> None:
     def renew(lease: Lease) -> None:
         raise NoCredentials("the token is old")
@@ -249,7 +267,7 @@ def test_a_lease_that_cannot_be_renewed_runs_out(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("eddy_bench.lease.BEAT", 0.01)
     monkeypatch.setattr("eddy_bench.lease.EXPIRY", 0.05)
     monkeypatch.setattr(Lease, "renew", renew)
-    with leased(as_place(ADDRESS)) as still_ours, pytest.raises(StoreError, match="could not be renewed"):
+    with leased(as_place(ADDRESS)) as still_ours, pytest.raises(StoreError, match="was not renewed for"):
         until_it_raises(still_ours)
 
 
