@@ -207,7 +207,7 @@ def test_batches_halve_when_memory_runs_out(tmp_path: Path, monkeypatch: pytest.
     assert sizes[1:] == [16, 8, 4, 4], "after the warm-up"
     assert any("2 prompts share a forward pass" in note for note in done.warnings)
     assert find_missing(plan, folder) == ([], [])
-    assert draw_reference(plan, model, folder, lambda count, label: None) == 3
+    assert draw_reference(plan, model, folder).drawn == 3
     fixed = make_plan(suite.model_copy(update={"batch_prompts": 8, "seeds": 2}), model)
     failed = draw_missing(fixed, model, folder, find_missing(fixed, folder)[0], lambda count, label: None, warm_up=False)
     assert "--batch-prompts auto" in failed.failures[0][1]
