@@ -25,7 +25,7 @@ check:  ## format, lint, types, default tests on every core
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile
 
 test-slow: install  ## soaks, simulations, grids
-	$(BIN)/python -m pytest -q -m slow
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow -n auto
 
 format:
 	$(BIN)/ruff format .
