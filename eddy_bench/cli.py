@@ -81,8 +81,7 @@ def run(
     out: Annotated[
         Path | None,
         typer.Option(
-            parser=reachable,
-            metavar="PATH",
+            **_PLACE,
             help="The run folder itself, or an address such as s3://bucket/run. [default: results/SUITE]",
             show_default=False,
         ),

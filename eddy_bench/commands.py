@@ -72,11 +72,8 @@ def run_suite(source: str | None, flags: dict[str, Any], out: Path | None, allow
         if (done.drawn or done.kept) and options.shard is None:
             _score_if_needed(folder, suite.metrics, suite.reference, suite.weights, still_ours)
     if options.shard is not None:
-        say.print(
-            escape(
-                f"Drawn into {path}. When every share is: eddy-bench merge {shlex.quote(str(out_of_shard(path)))} {shlex.quote(str(out_of_shard(path)))}-shard-*"
-            )
-        )
+        whole = shlex.quote(str(out_of_shard(path)))
+        say.print(escape(f"Drawn into {path}. When every share is: eddy-bench merge {whole} {whole}-shard-*"))
     return 2 if done.failures else 0
 
 

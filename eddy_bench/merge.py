@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from eddy_bench.errors import StoreError
@@ -62,7 +62,7 @@ def merge(target: Path, sources: Sequence[Path], progress: Callable[[int], Advan
         best_of_m = {"best_of_m": measured} if measured else {}
         store.write_run({**runs[0], "suite": {**runs[0]["suite"], "methods": list(methods)}, **best_of_m})
         store.clear_partial()
-        store.add_planned({json.dumps(asdict(one)): one for folder in folders for one in folder.read_planned()}.values())
+        store.add_planned(one for folder in folders for one in folder.read_planned())
         store.write_manifest({**store.read_manifest(), **folders[0].read_manifest(), "scored": None})
         copied, kept = _copy(store, folders, progress, still_ours)
         return _merged(store, folders, copied, kept)

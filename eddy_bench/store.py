@@ -168,7 +168,9 @@ class RunFolder:
         """Add to planned.json what it does not hold yet."""
         known = self.read_planned()
         plans = list(known)
-        plans += [one for one in new if one not in plans]
+        for one in new:
+            if one not in plans:
+                plans.append(one)
         if plans != known:
             write_text(self.path / "planned.json", json.dumps([asdict(one) for one in plans], ensure_ascii=False) + "\n")
 
