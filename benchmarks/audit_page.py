@@ -14,8 +14,8 @@ from eddy_bench.audit.figure import write_figure
 from eddy_bench.audit.plan import make_plan
 from eddy_bench.audit.run import missing_work, prepare_folder, run_audit
 from eddy_bench.audit.tables import audit_frame, audit_markdown
-from eddy_bench.files import write_text
-from eddy_bench.progress import progress_bar
+from eddy_bench.cli.progress import progress_bar
+from eddy_bench.storage.files import write_text
 
 DOCS = Path(__file__).parents[1] / "docs"
 PARTS: dict[str, dict[str, Any]] = {

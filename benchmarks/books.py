@@ -17,13 +17,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+from eddy_bench.scoring.score import score_folder
 from PIL import Image
 
-from eddy_bench.groups import Group, group_key, png_bytes
 from eddy_bench.models.base import Cost
-from eddy_bench.runner import missing_of
-from eddy_bench.scoring import score_folder
-from eddy_bench.store import RunFolder
+from eddy_bench.runs.draw import missing_of
+from eddy_bench.storage.group import Group, group_key, png_bytes
+from eddy_bench.storage.run_folder import RunFolder
 
 SETTINGS = {
     "model": "exact:ring8", "revision": None, "variant": None, "weights_fingerprint": "0", "scheduler": "DDIM", "steps": 1, "guidance_scale": 1.0,

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from eddy_bench.scoring.metrics import METRICS
 
 from eddy_bench.compare.load import check_comparable, read_scores
 from eddy_bench.compare.paired import compare
 from eddy_bench.compare.pareto import fronts
-from eddy_bench.metrics.base import METRICS
 
 METHODS, SEEDS = 20, 5
 GROUP = [name for name, metric in METRICS.items() if metric.scope == "group"]

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from eddy_bench.commands import run_suite
-from eddy_bench.files import write_text
+from eddy_bench.cli.run import run_suite
 from eddy_bench.statistics import mean_interval
+from eddy_bench.storage.files import write_text
 
 DOCS = Path(__file__).parents[1] / "docs"
 METHODS = ["iid", "coupled", "coupled:kernel=features"]

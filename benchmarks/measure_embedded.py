@@ -12,19 +12,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from eddy_bench.scoring.diversity import pairwise_distance, vendi
+from eddy_bench.scoring.extractors import ASSETS, load_extractor
+from eddy_bench.scoring.feature_cache import predict_attributes
+from eddy_bench.scoring.fidelity import align, clip_score, frechet_distance
 from PIL import Image
 from train_embedded import load_split, to_model
 
 from eddy_bench import Iid
-from eddy_bench.embedding import predict_attributes
-from eddy_bench.metrics.diversity import pairwise_distance, vendi
-from eddy_bench.metrics.extractors import ASSETS, load_extractor
-from eddy_bench.metrics.fidelity import align, clip_score, frechet_distance
 from eddy_bench.models.attributes import Attributes, caption, parse
 from eddy_bench.models.load import load_model
 from eddy_bench.models.networks import AttributeClassifier, load_network
-from eddy_bench.prompts import load_prompts
 from eddy_bench.sampling.schedulers import set_scheduler
+from eddy_bench.suites.prompts import load_prompts
 
 COUNT = 2000
 

@@ -24,16 +24,17 @@ import torch
 from torch import Tensor
 
 from eddy_bench import Antithetic, Coupled, EddyExact, EddyHutch, Iid, Lhs, Method, ParticleGuidance, Repulsion, Sobol, State
-from eddy_bench.features import NetworkFeatures
-from eddy_bench.kernels import group_median_bandwidth, rbf, squared_distances
-from eddy_bench.methods.pairs import Pairs
+from eddy_bench.methods.kernels import group_median_bandwidth, rbf, squared_distances
+from eddy_bench.methods.pairwise import Pairs
 from eddy_bench.models.base import Model
 from eddy_bench.models.load import load_model
-from eddy_bench.plan import make_plan
-from eddy_bench.runner import draw_missing, find_missing, open_folder, record_plan
+from eddy_bench.runs.draw import draw_missing, find_missing, open_folder, record_plan
+from eddy_bench.runs.plan import make_plan
+from eddy_bench.sampling.feature_maps import NetworkFeatures
 from eddy_bench.sampling.noise import particle_generators
 from eddy_bench.sampling.schedulers import set_scheduler
-from eddy_bench.suite import Named, Suite
+from eddy_bench.suites.method_spec import MethodSpec
+from eddy_bench.suites.suite import Suite
 
 PROMPTS = ["dress", "dark coat", "ankle boot", "a wide bag"]
 RESULTS: dict[str, dict[str, float]] = {}
@@ -69,7 +70,7 @@ def drawing(model: Model, method: Method, particles: int, arguments: dict[str, A
 def part_run(repeats: int) -> None:
     """`iid` through the runner, files written, against the bare pipeline call on the same batch."""
     model, arguments = model_on(20)
-    suite = Suite(prompts="fashion", limit=8, methods=[Named(name="iid")], batch_prompts=8, scheduler=Named(name="ddim"))
+    suite = Suite(prompts="fashion", limit=8, methods=[MethodSpec(name="iid")], batch_prompts=8, scheduler=MethodSpec(name="ddim"))
     plan = make_plan(suite, model)
     texts = [group.prompt for group in plan.groups]
 

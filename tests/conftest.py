@@ -21,7 +21,7 @@ class Result:
 @pytest.fixture
 def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
     """The command line, in this process; a traceback is a failure of the test."""
-    from eddy_bench.cli import main
+    from eddy_bench.cli.app import main
 
     def call(*arguments: str | Path) -> Result:
         capsys.readouterr()

@@ -18,9 +18,9 @@ import tokenizers
 import torch
 import transformers
 from diffusers import FlowMatchEulerDiscreteScheduler as FlowEuler
+from eddy_bench.scoring.extractors import ASSETS
 from tokenizers import models, pre_tokenizers, processors, trainers
 
-from eddy_bench.metrics.extractors import ASSETS
 from tests.tiny import tiny_folder
 
 WORDS = "a an the of and on in with photo picture red blue green black white dress coat shirt bag boot sandal sneaker trousers"

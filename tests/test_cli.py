@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from eddy_bench.scoring.score_table import unescape_cell
 from PIL import Image
 
-from eddy_bench.score_files import unescape_cell
 from tests.conftest import Result
 from tests.tiny import tiny_folder
 
@@ -300,7 +300,7 @@ PLUGIN = '''
 from dataclasses import dataclass
 from typing import ClassVar
 from eddy_bench import Method, State
-from eddy_bench.kernels import repulsive_force
+from eddy_bench.methods.kernels import repulsive_force
 
 @dataclass(frozen=True)
 class Push(Method):

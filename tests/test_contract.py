@@ -11,10 +11,9 @@ import torch
 from torch import Tensor
 
 from eddy_bench import Method, State
-from eddy_bench.contract import CHECKS, check_contract
-from eddy_bench.methods import build_method
-from eddy_bench.registry import METHODS
-from eddy_bench.suite import parse_named
+from eddy_bench.audit.conformance import CHECKS, check_contract
+from eddy_bench.methods.registry import METHODS, build_method
+from eddy_bench.suites.method_spec import parse_named
 from tests.conftest import Result
 
 

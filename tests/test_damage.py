@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from eddy_bench.scoring.score_table import read_table
 
 from eddy_bench.errors import SuiteError
-from eddy_bench.files import parse_yaml
-from eddy_bench.lock import locked
-from eddy_bench.methods import build_method
+from eddy_bench.methods.registry import build_method
 from eddy_bench.models.base import Cost
-from eddy_bench.score_files import read_table
-from eddy_bench.store import RunFolder
-from eddy_bench.suite import Named, parse_named
+from eddy_bench.storage.files import parse_yaml
+from eddy_bench.storage.lock import locked
+from eddy_bench.storage.run_folder import RunFolder
+from eddy_bench.suites.method_spec import MethodSpec, parse_named
 from tests.conftest import Result
 from tests.test_faults import RUN, pictures, scores, undisturbed
 from tests.test_store import group, images, made
@@ -184,8 +184,8 @@ def test_scores_that_were_half_replaced_are_not_up_to_date(cli: Cli, run: Path, 
     def killed(*arguments: Any) -> Any:
         raise Killed
 
-    monkeypatch.setattr("eddy_bench.scoring.summarise", killed)
-    from eddy_bench.commands import score_run
+    monkeypatch.setattr("eddy_bench.scoring.score.summarise", killed)
+    from eddy_bench.cli.run import score_run
 
     with pytest.raises(Killed):
         score_run(run, ["pdist"], None, None)
@@ -319,7 +319,7 @@ def test_broken_groups_of_the_target_are_copied_again(cli: Cli, run: Path, undis
 
 
 def test_parameters_without_a_value_are_read_back() -> None:
-    spec = Named(name="pg", parameters={"strength": None})
+    spec = MethodSpec(name="pg", parameters={"strength": None})
     assert build_method(parse_named(spec.text())) == build_method(spec)
 
 
@@ -368,14 +368,14 @@ def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyP
     def flock(*arguments: Any) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr("eddy_bench.lock.fcntl.flock", flock)
+    monkeypatch.setattr("eddy_bench.storage.lock.fcntl.flock", flock)
     with locked(tmp_path), locked(tmp_path):
         pass
 
 
 def test_a_prompt_that_iid_cannot_draw(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It costs its own group, in the samples and in the reference set; everything else is scored, drift included."""
-    import eddy_bench.jobs as jobs
+    import eddy_bench.runs.batches as jobs
 
     inner = jobs._draw
 
@@ -400,7 +400,7 @@ def test_a_prompt_that_iid_cannot_draw(cli: Cli, tmp_path: Path, monkeypatch: py
 
 def test_one_step_replacements(tmp_path: Path) -> None:
     """While a file is being replaced, and when that fails, the old one stands."""
-    from eddy_bench.places import replacing
+    from eddy_bench.storage.paths import replacing
 
     path = tmp_path / "a.csv"
     path.write_text("old")

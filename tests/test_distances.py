@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from eddy_bench.distances import Sample, directions, energy_coefficient, shift_of, sliced_wasserstein
+from eddy_bench.audit.energy_distance import Sample, directions, energy_coefficient, shift_of, sliced_wasserstein
 
 
 def draw(groups: int, count: int, dimension: int, seed: int, shift: float = 0.0, sum_zero: bool = False) -> Tensor:

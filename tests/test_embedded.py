@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from eddy_bench.scoring.extractors import ASSETS
+from eddy_bench.scoring.feature_cache import predict_attributes
 
 from eddy_bench import EddyExact, EddyFd, EddyHutch, Iid, Method, ParticleGuidance, Repulsion, steer
-from eddy_bench.embedding import predict_attributes
-from eddy_bench.metrics.extractors import ASSETS
 from eddy_bench.models.attributes import parse
 from eddy_bench.models.base import Model
 from eddy_bench.models.load import load_model

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from eddy_bench.scoring.extractors import ALEXNET, INCEPTION
 from PIL import Image
 
-from eddy_bench.metrics.extractors import ALEXNET, INCEPTION
 from tests.conftest import Result
 from tests.tiny import tiny_folder
 

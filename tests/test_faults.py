@@ -17,18 +17,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from eddy_bench.scoring.score_table import read_table
 from PIL import Image
 
 from eddy_bench.errors import StoreError
-from eddy_bench.groups import Group
-from eddy_bench.jobs import InProcess, Job, Outcome, OutOfMemory
-from eddy_bench.lock import locked
-from eddy_bench.merge import merge
 from eddy_bench.models.base import Cost
-from eddy_bench.runner import missing_of
-from eddy_bench.score_files import read_table
-from eddy_bench.shards import parse_shard
-from eddy_bench.store import RunFolder
+from eddy_bench.runs.batches import Batch, GroupResult, InProcess, OutOfMemory
+from eddy_bench.runs.draw import missing_of
+from eddy_bench.runs.merge import merge
+from eddy_bench.runs.sharding import parse_shard
+from eddy_bench.storage.group import Group
+from eddy_bench.storage.lock import locked
+from eddy_bench.storage.run_folder import RunFolder
 from tests.conftest import Result
 from tests.test_store import SETTINGS, group, images, made
 
@@ -87,7 +87,7 @@ def wait_for(found: Callable[[], bool], process: subprocess.Popen[str]) -> None:
 
 
 SLOW_SCORING = """
-import time, eddy_bench.metrics.diversity as d, eddy_bench.scoring as s
+import time, eddy_bench.scoring.diversity as d, eddy_bench.scoring.score as s
 inner = s.vendi
 def slow(*a, **k):
     time.sleep(0.3); return inner(*a, **k)
@@ -95,7 +95,7 @@ s.vendi = slow
 from eddy_bench.cli import main; main()
 """
 STUCK_WRITE = """
-import os, time, eddy_bench.store as s
+import os, time, eddy_bench.storage.run_folder as s
 inner = os.replace
 def replace(a, b):
     if len(list(__import__("pathlib").Path(str(b)).parent.parent.parent.glob("*/*/*/group.json"))) >= 3 and "samples" in str(b):
@@ -157,7 +157,7 @@ def test_another_kind_of_machine(tmp_path: Path, undisturbed: Path, monkeypatch:
 
 
 STUBBORN = """
-import contextlib, os, time, eddy_bench.commands as c
+import contextlib, os, time, eddy_bench.cli.run as c
 inner = c.locked
 @contextlib.contextmanager
 def stubborn(folder):
@@ -298,8 +298,8 @@ class Faulty(Method):
 
 @pytest.mark.parametrize(("kind", "words"), [("raise", "boom"), ("nan", "not finite")])
 def test_a_method_that_fails_for_one_prompt(cli: Cli, tmp_path: Path, kind: str, words: str) -> None:
-    from eddy_bench.prompts import load_prompts
     from eddy_bench.sampling.noise import probe_generator
+    from eddy_bench.suites.prompts import load_prompts
 
     prompt = load_prompts("fashion").prompts[3]
     seed = probe_generator(0, prompt.text).initial_seed()
@@ -344,7 +344,7 @@ def test_two_processes_at_once(tmp_path: Path, cli: Cli) -> None:
 
 def test_a_clock_that_goes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = made(tmp_path / "r")
-    monkeypatch.setattr("eddy_bench.store.time.time_ns", lambda: 5)
+    monkeypatch.setattr("eddy_bench.storage.run_folder.time.time_ns", lambda: 5)
     for _ in range(3):
         folder.write_group(group(), images(), Cost(), {})
         (folder.samples / group().place / "0.png").write_bytes(b"")
@@ -357,14 +357,14 @@ def test_memory_that_runs_out_in_one_batch() -> None:
     groups = tuple(group(prompt_id=f"p{k}", key=str(k)) for k in range(8))
     sizes = []
 
-    def draw(job: Job) -> list[Outcome]:
+    def draw(job: Batch) -> list[GroupResult]:
         sizes.append(job.size)
         if job.size > 2 and any(one.key == "5" for one in job.groups):
             raise OutOfMemory
-        return [Outcome(one, (b"",), Cost(), job.size) for one in job.groups]
+        return [GroupResult(one, (b"",), Cost(), job.size) for one in job.groups]
 
     notes: list[str] = []
-    found = list(InProcess(draw).run([Job(groups[:4], 4), Job(groups[4:], 4)], notes))
+    found = list(InProcess(draw).run([Batch(groups[:4], 4), Batch(groups[4:], 4)], notes))
     assert [outcome.group.key for outcome in found] == [str(k) for k in range(8)]
     assert sizes == [4, 4, 2, 2]
     assert len(notes) == 1
@@ -417,7 +417,7 @@ def test_merging_shares(tmp_path: Path) -> None:
 
 
 def test_shares_hold_every_group_once() -> None:
-    jobs = [Job((group(prompt_id=f"p{k}"),), 1) for k in range(11)]
+    jobs = [Batch((group(prompt_id=f"p{k}"),), 1) for k in range(11)]
     shares = [parse_shard(f"{k}/3").of(jobs) for k in (1, 2, 3)]
     assert sorted(one.prompt_id for share in shares for one in share) == sorted(f"p{k}" for k in range(11))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1

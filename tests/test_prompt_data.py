@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from eddy_bench.errors import PromptError
-from eddy_bench.prompts import load_prompts
+from eddy_bench.suites.prompts import load_prompts
 
 
 def texts(source: object) -> list[str]:

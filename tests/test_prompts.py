@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from eddy_bench.scoring.extractors import ASSETS
 
-from eddy_bench.metrics.extractors import ASSETS
 from eddy_bench.models.attributes import CLASSES, Attributes, caption, measure, parse, unknown_words
-from eddy_bench.prompts import load_prompts
+from eddy_bench.suites.prompts import load_prompts
 
 
 def test_sets_that_ship() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
+from eddy_bench.scoring.score_table import escape_cell, unescape_cell
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -19,14 +20,14 @@ from eddy_bench.compare.gate import read_gate
 from eddy_bench.compare.load import read_scores
 from eddy_bench.compare.tables import markdown_rows
 from eddy_bench.errors import EddyError
-from eddy_bench.groups import Group
-from eddy_bench.index import Entry, Index
-from eddy_bench.methods import build_method, method_label, method_name
+from eddy_bench.methods.registry import build_method, method_label, method_name
 from eddy_bench.models.base import Cost
-from eddy_bench.prompts import load_prompts
-from eddy_bench.score_files import escape_cell, unescape_cell
-from eddy_bench.store import RunFolder
-from eddy_bench.suite import Suite, load_suite, parse_named
+from eddy_bench.storage.group import Group
+from eddy_bench.storage.group_index import Entry, Index
+from eddy_bench.storage.run_folder import RunFolder
+from eddy_bench.suites.method_spec import parse_named
+from eddy_bench.suites.prompts import load_prompts
+from eddy_bench.suites.suite import Suite, load_suite
 from tests.compare.made import frame
 from tests.test_store import SETTINGS, group, images
 

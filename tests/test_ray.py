@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from eddy_bench.jobs import Job
+from eddy_bench.runs.batches import Batch
 from tests.conftest import Result
 from tests.test_faults import RUN, pictures, scores
 from tests.test_store import group
 
 pytest.importorskip("ray", reason="needs the package ray")
-from eddy_bench.ray_executor import weight
+from eddy_bench.runs.ray_executor import weight
 
 Cli = Callable[..., Result]
 
@@ -98,10 +98,10 @@ def ancestors(process: int, parents: dict[int, int]) -> set[int]:
 
 def test_the_largest_jobs_come_first() -> None:
     plain, features, eddy = (
-        Job((group(method=method, kernel=kernel, particles=2),), 1)
+        Batch((group(method=method, kernel=kernel, particles=2),), 1)
         for method, kernel in (("iid", ""), ("pg", "features"), ("eddy-hutch", "features"))
     )
-    best = Job((group(method="best-of-m", parameters="m=10", particles=2),), 1)
+    best = Batch((group(method="best-of-m", parameters="m=10", particles=2),), 1)
     assert sorted([plain, eddy, best, features], key=weight, reverse=True) == [eddy, best, features, plain]
 
 

@@ -16,12 +16,12 @@ import fsspec
 import pytest
 
 from eddy_bench.errors import ParameterError, StoreError
-from eddy_bench.lease import BEAT, EXPIRY, Lease, _space, leased
-from eddy_bench.lock import locked
 from eddy_bench.models.base import Cost
-from eddy_bench.places import as_place, files_below, is_remote
-from eddy_bench.runner import missing_of
-from eddy_bench.store import RunFolder
+from eddy_bench.runs.draw import missing_of
+from eddy_bench.storage.lease import BEAT, EXPIRY, Lease, _space, leased
+from eddy_bench.storage.lock import locked
+from eddy_bench.storage.paths import as_path, files_below, is_remote
+from eddy_bench.storage.run_folder import RunFolder
 from tests.conftest import Result
 from tests.test_faults import RUN, pictures, scores
 from tests.test_store import SETTINGS, group, images
@@ -37,19 +37,19 @@ def memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     system = fsspec.filesystem("memory")
     system.store.clear()
     system.pseudo_dirs[:] = [""]
-    monkeypatch.setattr("eddy_bench.lease.SETTLE", 0.0)
+    monkeypatch.setattr("eddy_bench.storage.lease.SETTLE", 0.0)
     yield system
     system.store.clear()
 
 
 def remote() -> RunFolder:
-    folder = RunFolder.prepare(as_place(ADDRESS), SETTINGS)
+    folder = RunFolder.prepare(as_path(ADDRESS), SETTINGS)
     folder.write_run({"suite": {}, "settings": SETTINGS})
     return folder
 
 
 def test_the_same_run_as_on_this_machine(cli: Cli, tmp_path: Path) -> None:
-    out = as_place(ADDRESS)
+    out = as_path(ADDRESS)
     here, there = cli(*RUN, "--out", tmp_path / "run"), cli(*RUN, "--out", ADDRESS)
     assert (here.code, there.code) == (0, 0), there.err
     assert f"{ADDRESS}/scores.csv" in there.out
@@ -80,8 +80,8 @@ def test_shares_at_an_address(cli: Cli, tmp_path: Path) -> None:
     merged = cli("merge", ADDRESS, f"{ADDRESS}-shard-1-of-2", f"{ADDRESS}-shard-2-of-2")
     assert merged.code == 0, merged.err
     assert cli(*RUN, "--out", tmp_path / "run").code == 0
-    assert pictures(as_place(ADDRESS)) == pictures(tmp_path / "run")
-    assert scores(as_place(ADDRESS)) == scores(tmp_path / "run")
+    assert pictures(as_path(ADDRESS)) == pictures(tmp_path / "run")
+    assert scores(as_path(ADDRESS)) == scores(tmp_path / "run")
     again = cli("merge", ADDRESS, f"{ADDRESS}-shard-*")
     assert f"{ADDRESS}: 0 groups copied, 18 were there." in again.err, again.err
     assert "found none" in cli("merge", ADDRESS, f"{ADDRESS}-other-*").err
@@ -111,19 +111,19 @@ def test_killed_at_every_write(monkeypatch: pytest.MonkeyPatch, memory: Any) -> 
         left[0] = moment
         try:
             for one in wanted:
-                folder = RunFolder(as_place(ADDRESS))
+                folder = RunFolder(as_path(ADDRESS))
                 folder.write_group(one, images(), Cost(), {})
         except Killed:
             ends += 1
         left[0] = 1000
         whole = min(3, moment // 3)
-        folder = RunFolder(as_place(ADDRESS))
+        folder = RunFolder(as_path(ADDRESS))
         assert [one.group.prompt_id for one in folder.finished()] == [f"p{k}" for k in range(whole)]
         missing, said = missing_of(wanted, folder, False)
         assert (missing, said) == (wanted[whole:], [])
         for one in missing:
             folder.write_group(one, images(), Cost(), {})
-        assert missing_of(wanted, RunFolder(as_place(ADDRESS)), True) == ([], [])
+        assert missing_of(wanted, RunFolder(as_path(ADDRESS)), True) == ([], [])
     assert ends == 9
 
 
@@ -142,7 +142,7 @@ def test_damage_is_moved_aside() -> None:
 
 def test_an_address_that_looks_like_a_pattern(cli: Cli) -> None:
     assert cli(*RUN, "--out", "memory://bucket/a [x]*?").code == 0
-    (as_place("memory://bucket/a [x]*?") / "samples/iid/dress/0/1.png").write_bytes(b"")
+    (as_path("memory://bucket/a [x]*?") / "samples/iid/dress/0/1.png").write_bytes(b"")
     found = cli(*RUN, "--out", "memory://bucket/a [x]*?")
     assert (found.code, "Drew 1 groups" in found.err) == (0, True), found.err
 
@@ -161,7 +161,7 @@ def other(**changes: Any) -> str:
 
 
 def test_a_live_owner_is_named(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    note = as_place(ADDRESS) / ".lease"
+    note = as_path(ADDRESS) / ".lease"
     note.write_text(other())
     waited = []
 
@@ -172,13 +172,13 @@ def test_a_live_owner_is_named(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(StoreError, match="in use by process 77 on elsewhere"):
         Lease(note).take(wait)
     assert sum(waited) <= BEAT + EXPIRY / 4
-    monkeypatch.setattr("eddy_bench.lease.Lease.take.__defaults__", (wait,))
+    monkeypatch.setattr("eddy_bench.storage.lease.Lease.take.__defaults__", (wait,))
     found = cli(*RUN, "--out", ADDRESS)
     assert (found.code, "in use by process 77 on elsewhere" in found.err) == (2, True), found.err
 
 
 def test_a_silent_owner_is_replaced_whatever_the_clocks_say(monkeypatch: pytest.MonkeyPatch) -> None:
-    note = as_place(ADDRESS) / ".lease"
+    note = as_path(ADDRESS) / ".lease"
     note.write_text(other())
     monkeypatch.setattr("time.time", lambda: -1e9)
     waited: list[float] = []
@@ -191,7 +191,7 @@ def test_a_silent_owner_is_replaced_whatever_the_clocks_say(monkeypatch: pytest.
 
 def test_a_dead_owner_on_this_machine_is_replaced_at_once() -> None:
     done = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True, check=True)
-    note = as_place(ADDRESS) / ".lease"
+    note = as_path(ADDRESS) / ".lease"
     waited: list[float] = []
     for text in (other(pid=int(done.stdout), space=_space()), "{half writ"):
         note.write_text(text)
@@ -207,20 +207,20 @@ def until_it_raises(check: Callable[[], None]) -> None:
 
 
 def test_two_at_once_and_one_that_slept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("eddy_bench.lease.BEAT", 0.01)
-    note = as_place(ADDRESS) / ".lease"
+    monkeypatch.setattr("eddy_bench.storage.lease.BEAT", 0.01)
+    note = as_path(ADDRESS) / ".lease"
     with pytest.raises(StoreError, match="in use by process 77"):
         Lease(note).take(lambda seconds: note.write_text(other()))
     note.unlink()
-    with locked(as_place(ADDRESS)) as still_ours:
-        still_ours()
+    with locked(as_path(ADDRESS)) as check_ownership:
+        check_ownership()
         for _ in range(200):
             if json.loads(note.read_text())["count"] > 2:
                 break
             time.sleep(0.01)
         note.write_text(other())
         with pytest.raises(StoreError, match="taken over by process 77"):
-            until_it_raises(still_ours)
+            until_it_raises(check_ownership)
     assert json.loads(note.read_text())["token"] == "other", "it is not ours to remove"
 
 
@@ -229,7 +229,7 @@ class NoCredentials(Exception):
 
 
 def test_a_renewal_that_fails_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("eddy_bench.lease.BEAT", 0.01)
+    monkeypatch.setattr("eddy_bench.storage.lease.BEAT", 0.01)
     calls = []
     inner = Lease.renew
 
@@ -240,22 +240,22 @@ def test_a_renewal_that_fails_once(monkeypatch: pytest.MonkeyPatch) -> None:
         inner(lease)
 
     monkeypatch.setattr(Lease, "renew", renew)
-    with leased(as_place(ADDRESS)) as still_ours:
+    with leased(as_path(ADDRESS)) as check_ownership:
         for _ in range(300):
             if len(calls) > 3:
                 break
             time.sleep(0.01)
-        still_ours()
+        check_ownership()
     assert len(calls) > 3
 
 
 def test_a_note_that_is_gone_is_lost() -> None:
     """Another process may have come and gone meanwhile."""
-    with leased(as_place(ADDRESS)) as still_ours:
-        lease = Lease(as_place(ADDRESS) / ".lease", token=json.loads((as_place(ADDRESS) / ".lease").read_text())["token"])
+    with leased(as_path(ADDRESS)) as check_ownership:
+        lease = Lease(as_path(ADDRESS) / ".lease", token=json.loads((as_path(ADDRESS) / ".lease").read_text())["token"])
         lease.path.unlink()
         lease.renew()
-        still_ours()
+        check_ownership()
     with pytest.raises(StoreError, match="taken over"):
         lease.check()
 
@@ -264,11 +264,11 @@ def test_a_lease_that_cannot_be_renewed_runs_out(monkeypatch: pytest.MonkeyPatch
     def renew(lease: Lease) -> None:
         raise NoCredentials("the token is old")
 
-    monkeypatch.setattr("eddy_bench.lease.BEAT", 0.01)
-    monkeypatch.setattr("eddy_bench.lease.EXPIRY", 0.05)
+    monkeypatch.setattr("eddy_bench.storage.lease.BEAT", 0.01)
+    monkeypatch.setattr("eddy_bench.storage.lease.EXPIRY", 0.05)
     monkeypatch.setattr(Lease, "renew", renew)
-    with leased(as_place(ADDRESS)) as still_ours, pytest.raises(StoreError, match="was not renewed for"):
-        until_it_raises(still_ours)
+    with leased(as_path(ADDRESS)) as check_ownership, pytest.raises(StoreError, match="was not renewed for"):
+        until_it_raises(check_ownership)
 
 
 @pytest.mark.parametrize("moment", ["drawing", "scoring", "merging"])
@@ -292,9 +292,9 @@ def test_a_folder_that_is_taken_over_is_left_alone(cli: Cli, monkeypatch: pytest
     }
     found = cli(*command[moment])
     assert (found.code, found.err.splitlines()[-1]) == (2, "Error: taken over")
-    groups = files_below(as_place(ADDRESS) / "samples").names("*/*/*/group.json")
+    groups = files_below(as_path(ADDRESS) / "samples").names("*/*/*/group.json")
     assert len(groups) == {"drawing": 3, "scoring": 12, "merging": 0}[moment]
-    assert moment != "scoring" or "pdist" not in (as_place(ADDRESS) / "scores.csv").read_text()
+    assert moment != "scoring" or "pdist" not in (as_path(ADDRESS) / "scores.csv").read_text()
 
 
 @pytest.mark.parametrize(
@@ -310,9 +310,9 @@ def test_a_package_that_is_missing(cli: Cli, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setitem(sys.modules, "upath", None)
     assert "eddy-bench[remote]" in cli(*RUN, "--out", ADDRESS).err
     with pytest.raises(ParameterError):
-        as_place(ADDRESS)
-    assert as_place(f"file://{os.getcwd()}") == Path.cwd()
-    assert not is_remote(as_place("results/x"))
+        as_path(ADDRESS)
+    assert as_path(f"file://{os.getcwd()}") == Path.cwd()
+    assert not is_remote(as_path("results/x"))
 
 
 def test_a_file_system_that_does_not_answer(cli: Cli, monkeypatch: pytest.MonkeyPatch, memory: Any) -> None:

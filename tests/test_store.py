@@ -10,11 +10,11 @@ import pytest
 from PIL import Image
 
 from eddy_bench.errors import StoreError
-from eddy_bench.files import write_text
-from eddy_bench.groups import Group, group_key
 from eddy_bench.models.base import Cost
-from eddy_bench.store import SETTINGS as NAMES
-from eddy_bench.store import RunFolder
+from eddy_bench.storage.files import write_text
+from eddy_bench.storage.group import Group, group_key
+from eddy_bench.storage.run_folder import SETTINGS as NAMES
+from eddy_bench.storage.run_folder import RunFolder
 
 SETTINGS = {**dict.fromkeys(NAMES), "model": "m", "scheduler": "DDIM", "steps": 2}
 
@@ -93,7 +93,7 @@ def test_a_failed_write_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytes
     def full(source: Path, target: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("eddy_bench.store.os.replace", full)
+    monkeypatch.setattr("eddy_bench.storage.run_folder.os.replace", full)
     with pytest.raises(StoreError, match="No space left"):
         folder.write_group(group(), images(), Cost(), {})
     assert not any((tmp_path / "r" / "partial").iterdir())

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import diffusers
 import torch
+from eddy_bench.scoring.extractors import ASSETS
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
-
-from eddy_bench.metrics.extractors import ASSETS
 
 
 @functools.cache

@@ -10,10 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from eddy_bench.distances import Sample, energy_coefficient, shift_of, sliced_wasserstein
-from eddy_bench.kernels import squared_distances
+from eddy_bench.audit.energy_distance import Sample, energy_coefficient, shift_of, sliced_wasserstein
+from eddy_bench.audit.estimates import Estimate, frequency_chi2, group_mean
+from eddy_bench.methods.kernels import squared_distances
 from eddy_bench.models.tasks import Task
-from eddy_bench.statistics import Estimate, frequency_chi2, group_mean, holm
+from eddy_bench.statistics import holm
 
 Values = NDArray[np.float64]
 

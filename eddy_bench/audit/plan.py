@@ -10,14 +10,13 @@ from typing import Any
 
 from eddy_bench import __version__
 from eddy_bench.errors import ParameterError, SchedulerError
-from eddy_bench.methods import build_method, method_name, parameter_text, source_digest
 from eddy_bench.methods.base import Method
+from eddy_bench.methods.registry import METHODS, build_method, method_name, parameter_text, source_digest
 from eddy_bench.models.exact import TIMESTEPS, ExactDenoiser, ExactPipeline, exact_scheduler
 from eddy_bench.models.tasks import DEFAULT_TASKS, Task, load_task
-from eddy_bench.registry import METHODS
 from eddy_bench.sampling.parameterization import check_stochastic
 from eddy_bench.sampling.schedulers import set_scheduler
-from eddy_bench.suite import Named, parse_named
+from eddy_bench.suites.method_spec import MethodSpec, parse_named
 
 SCHEDULERS = ("ddim", "ddim:eta=1")
 LADDER = (25, 50, 100, 200, 400)
@@ -45,7 +44,7 @@ class Block:
     """What shares one iid baseline: a task under one scheduler, with the methods that are defined there."""
 
     task: Task
-    scheduler: Named
+    scheduler: MethodSpec
     particles: int
     groups: int
     candidates: tuple[Candidate, ...]
@@ -79,7 +78,7 @@ class AuditPlan:
         return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()[:16]
 
 
-def open_pipeline(task: Task, scheduler: Named) -> tuple[ExactPipeline, dict[str, Any]]:
+def open_pipeline(task: Task, scheduler: MethodSpec) -> tuple[ExactPipeline, dict[str, Any]]:
     """A task behind a scheduler, and arguments of the pipeline's call."""
     pipe = ExactPipeline(ExactDenoiser(task.mixture), exact_scheduler())
     return pipe, set_scheduler(pipe, scheduler.name, scheduler.parameters)
@@ -161,7 +160,7 @@ def make_plan(
     return AuditPlan(tuple(by_task), ladder, seed, margin, tuple(skipped))
 
 
-def _block(task: Task, scheduler: Named, particles: int | None, groups: int | None, candidates: Sequence[Candidate]) -> Block:
+def _block(task: Task, scheduler: MethodSpec, particles: int | None, groups: int | None, candidates: Sequence[Candidate]) -> Block:
     return Block(task, scheduler, particles or task.particles, groups or task.groups, tuple(candidates))
 
 
@@ -177,7 +176,7 @@ def _candidate(text: str) -> Candidate:
     return Candidate(label, method_name(spec), parameter_text(method), method, source_digest(spec))
 
 
-def _fitting(candidates: Sequence[Candidate], task: Task, scheduler: Named) -> tuple[list[Candidate], dict[str, str]]:
+def _fitting(candidates: Sequence[Candidate], task: Task, scheduler: MethodSpec) -> tuple[list[Candidate], dict[str, str]]:
     """The methods that are defined under a scheduler, and why others are not."""
     pipe, call = open_pipeline(task, scheduler)
     fitting, problems = [], {}

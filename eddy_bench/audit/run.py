@@ -12,14 +12,14 @@ import numpy as np
 import torch
 
 from eddy_bench.audit.draw import draw_groups, draw_truth
+from eddy_bench.audit.estimates import Estimate
 from eddy_bench.audit.measure import Baseline, Groups, Measured, Row
 from eddy_bench.audit.plan import AuditPlan, Block
 from eddy_bench.audit.verdict import Verdict, judge_block
 from eddy_bench.errors import EddyError, ModelError, StoreError, brief
-from eddy_bench.files import write_text
-from eddy_bench.manifest import environment
 from eddy_bench.methods.iid import Iid
-from eddy_bench.statistics import Estimate
+from eddy_bench.storage.files import write_text
+from eddy_bench.storage.provenance import environment
 
 MARK = "audit.json"
 PARTS = "parts"

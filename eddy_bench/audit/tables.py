@@ -9,11 +9,11 @@ import pandas as pd
 from rich.markup import escape
 from rich.table import Table
 
+from eddy_bench.audit.estimates import Estimate
 from eddy_bench.audit.measure import Row
 from eddy_bench.audit.plan import AuditPlan
 from eddy_bench.audit.run import Audited
 from eddy_bench.audit.verdict import REAL_KEPT, SHIFT_MARGIN, SPREAD_MARGIN, Verdict
-from eddy_bench.statistics import Estimate
 
 COLUMNS = ["task", "method", "params", "scheduler", "steps", "particles", "groups", "metric", "value", "low", "high", "floor", "verdict"]
 

@@ -13,12 +13,12 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from eddy_bench.compare.load import Scores, canonical, some_of
+from eddy_bench.compare.load import ScoreSet, canonical, some_of
 from eddy_bench.errors import CompareError, unknown
-from eddy_bench.files import read_yaml
-from eddy_bench.metrics.base import METRICS
-from eddy_bench.places import as_place
+from eddy_bench.scoring.metrics import METRICS
 from eddy_bench.statistics import detectable, mean_intervals
+from eddy_bench.storage.files import read_yaml
+from eddy_bench.storage.paths import as_path
 
 PASS, REGRESSION, UNUSABLE, TOO_FEW = 0, 1, 2, 3
 PRECEDENCE = (UNUSABLE, REGRESSION, TOO_FEW, PASS)
@@ -72,7 +72,7 @@ class Gate(BaseModel):
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CheckResult:
     """One check of one method. status: an exit code. detail: in words, with the figures."""
 
     label: str
@@ -97,7 +97,7 @@ def read_gate(path: Path) -> Gate:
         raise CompareError(f"{path}: {place}: {problem['msg'].removeprefix('Value error, ')}.") from None
 
 
-def run_gate(gate: Gate, candidate: Scores, baseline: Scores, halves: Halves | None = None) -> list[Outcome]:
+def run_gate(gate: Gate, candidate: ScoreSet, baseline: ScoreSet, halves: Halves | None = None) -> list[CheckResult]:
     """Every check of every method.
 
     Args:
@@ -113,13 +113,13 @@ def run_gate(gate: Gate, candidate: Scores, baseline: Scores, halves: Halves | N
     return [_outcome(check, label, candidate, baseline, halves) for label in labels for check in gate.checks]
 
 
-def exit_code(outcomes: Sequence[Outcome]) -> int:
+def exit_code(outcomes: Sequence[CheckResult]) -> int:
     """2 before 1 before 3 before 0."""
     found = {one.status for one in outcomes}
     return next((code for code in PRECEDENCE if code in found), PASS)
 
 
-def _outcome(check: Check, label: str, candidate: Scores, baseline: Scores, halves: Halves | None) -> Outcome:
+def _outcome(check: Check, label: str, candidate: ScoreSet, baseline: ScoreSet, halves: Halves | None) -> CheckResult:
     sides = _with_values([_rows(side, label, check.metric) for side in (candidate, baseline)])
     usual = [_rows(side, IID, check.metric) for side in (candidate, baseline)] if check.test == "ratio" else []
     status, detail = UNUSABLE, ""
@@ -148,12 +148,12 @@ def _outcome(check: Check, label: str, candidate: Scores, baseline: Scores, halv
         status, detail = _ratio(check, sides, usual)
     else:
         status, detail = _pooled(check, label, sides[0], sides[1], halves)
-    return Outcome(label, check.metric, check.test, status, detail)
+    return CheckResult(label, check.metric, check.test, status, detail)
 
 
-def _out(scores: Scores) -> str:
+def _out(scores: ScoreSet) -> str:
     """The run folder that a method would be added to."""
-    return f" --out {shlex.quote(scores.sources[0])}" if as_place(scores.sources[0]).is_dir() else ""
+    return f" --out {shlex.quote(scores.sources[0])}" if as_path(scores.sources[0]).is_dir() else ""
 
 
 def _with_values(sides: list[pd.DataFrame]) -> list[pd.DataFrame]:
@@ -165,7 +165,7 @@ def _with_values(sides: list[pd.DataFrame]) -> list[pd.DataFrame]:
     return [side[[key not in undefined for key in zip(side["prompt_id"], side["seed"], strict=True)]] for side in sides]
 
 
-def _rows(scores: Scores, label: str, column: str) -> pd.DataFrame:
+def _rows(scores: ScoreSet, label: str, column: str) -> pd.DataFrame:
     frame = scores.frame
     return frame[(frame["label"] == label) & (frame["column"] == column)]
 

@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 
 from eddy_bench.errors import CompareError, EddyError
-from eddy_bench.methods import build_method, method_name, parameter_text
-from eddy_bench.metrics.base import COSTS, METRICS
-from eddy_bench.places import as_place
-from eddy_bench.score_files import read_table, unescaped
-from eddy_bench.store import SETTINGS as RUN_SETTINGS
-from eddy_bench.store import RunFolder
-from eddy_bench.suite import parse_named
+from eddy_bench.methods.registry import build_method, method_name, parameter_text
+from eddy_bench.scoring.metrics import COSTS, METRICS
+from eddy_bench.scoring.score_table import read_table, unescaped
+from eddy_bench.storage.paths import as_path
+from eddy_bench.storage.run_folder import SETTINGS as RUN_SETTINGS
+from eddy_bench.storage.run_folder import RunFolder
+from eddy_bench.suites.method_spec import parse_named
 
 COLUMNS = (
     "model", "method", "params", "scheduler", "steps", "guidance_scale", "particles", "prompt_id", "prompt", "seed", "metric", "extractor", "value",
@@ -27,7 +27,7 @@ TEXTS = ("model", "method", "params", "scheduler", "prompt_id", "prompt", "metri
 
 
 @dataclass(frozen=True)
-class Scores:
+class ScoreSet:
     """The rows of one or several score files.
 
     Columns are those of scores.csv, and: label (method with its parameters), column (metric with its order and extractor), unit (of the
@@ -65,7 +65,7 @@ def last_run(root: Path = Path("results")) -> Path:
     return found[-1].parent
 
 
-def read_scores(sources: Sequence[Path]) -> Scores:
+def read_scores(sources: Sequence[Path]) -> ScoreSet:
     """The scores of folders or CSV files, as one table.
 
     Raises:
@@ -86,7 +86,7 @@ def read_scores(sources: Sequence[Path]) -> Scores:
         places = sorted(set(frame[doubled & (frame["label"] == row["label"])]["source"]))
         where = f"twice in {places[0]}" if len(places) == 1 else f"in {' and in '.join(places)}"
         raise CompareError(f"The values of {row['label']} for {row['column']} stand {where}. Compare them as --against, or leave one out.")
-    return Scores(frame, tuple(map(str, sources)), pd.concat(dropped, ignore_index=True))
+    return ScoreSet(frame, tuple(map(str, sources)), pd.concat(dropped, ignore_index=True))
 
 
 def _same_values(frame: pd.DataFrame, other: pd.DataFrame, label: str) -> bool:
@@ -135,7 +135,7 @@ def _read(source: Path) -> pd.DataFrame:
     return frame
 
 
-def check_settings(candidate: Scores, baseline: Scores) -> None:
+def check_settings(candidate: ScoreSet, baseline: ScoreSet) -> None:
     """Raise CompareError where a candidate was drawn with other settings than its baseline."""
     different = []
     for name in SETTINGS:
@@ -150,7 +150,7 @@ def check_settings(candidate: Scores, baseline: Scores) -> None:
 
 def _other_settings(sources: Sequence[str]) -> list[str]:
     """What run folders hold fixed beside the columns of scores.csv, where it differs."""
-    held = [RunFolder(as_place(source)).read_run()["settings"] for source in sources if (as_place(source) / "run.yaml").is_file()]
+    held = [RunFolder(as_path(source)).read_run()["settings"] for source in sources if (as_path(source) / "run.yaml").is_file()]
     names = [name for name in RUN_SETTINGS if name not in SETTINGS]
     return [
         f"{name} differs: {held[0].get(name)} and {one.get(name)}"
@@ -194,7 +194,7 @@ def some_of(labels: Sequence[str], wanted: str) -> str:
     return ", ".join(ordered[:8]) + (f" and {len(ordered) - 8} more" if len(ordered) > 8 else "")
 
 
-def lacking(scores: Scores) -> list[str]:
+def lacking(scores: ScoreSet) -> list[str]:
     """Notes on methods that have no value at all of a metric which others have, as after a file was cut short."""
     notes = []
     for column, rows in scores.frame.groupby("column", sort=False):
@@ -206,12 +206,12 @@ def lacking(scores: Scores) -> list[str]:
     return notes
 
 
-def settings_of(scores: Scores) -> dict[str, tuple[str, ...]]:
+def settings_of(scores: ScoreSet) -> dict[str, tuple[str, ...]]:
     """What each setting is, over all sources."""
     return {name: tuple(dict.fromkeys(map(str, scores.frame[name]))) for name in SETTINGS}
 
 
-def check_comparable(scores: Scores, other: Scores | None = None, partly: bool = False) -> list[str]:
+def check_comparable(scores: ScoreSet, other: ScoreSet | None = None, partly: bool = False) -> list[str]:
     """What differs between sources that are to be compared.
 
     Args:

@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from eddy_bench.compare.load import Scores, some_of
+from eddy_bench.compare.load import ScoreSet, some_of
 from eddy_bench.errors import CompareError
-from eddy_bench.metrics.base import METRICS
-from eddy_bench.places import as_place
+from eddy_bench.scoring.metrics import METRICS
 from eddy_bench.statistics import detectable, holm, mean_intervals, sign_flip_p
+from eddy_bench.storage.paths import as_path
 
 LEVEL = 0.05
 MEMORY = "peak_memory_mb"
@@ -61,7 +61,7 @@ def by_prompt(frame: pd.DataFrame) -> pd.DataFrame:
     return table[list(dict.fromkeys(frame["label"]))]
 
 
-def compare(scores: Scores, baseline: str = "iid") -> list[Difference]:
+def compare(scores: ScoreSet, baseline: str = "iid") -> list[Difference]:
     """Every method against the baseline on every metric.
 
     Raises:
@@ -69,7 +69,7 @@ def compare(scores: Scores, baseline: str = "iid") -> list[Difference]:
 
     """
     if baseline not in scores.labels:
-        folder = next((source for source in scores.sources if as_place(source).is_dir()), "")
+        folder = next((source for source in scores.sources if as_path(source).is_dir()), "")
         add = f"Add it: eddy-bench run --method {shlex.quote(baseline)} --out {shlex.quote(folder) if folder else 'RUN'}"
         raise CompareError(
             f"The baseline {baseline!r} is not in {', '.join(scores.sources)}, which holds {some_of(scores.labels, baseline)}. {add}; or name another: --baseline."
@@ -89,7 +89,7 @@ def _warnings(rows: pd.DataFrame) -> str:
     return ", ".join([*marks, *([SIGNATURES] if rows["signature"].nunique() > 1 else [])])
 
 
-def _pooled(column: str, rows: pd.DataFrame, scores: Scores, baseline: str) -> list[Difference]:
+def _pooled(column: str, rows: pd.DataFrame, scores: ScoreSet, baseline: str) -> list[Difference]:
     means = rows.groupby("label", sort=False)["value"].mean()
     usual = scores.baselines(column, baseline)
     if baseline not in means:

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eddy_bench.compare.load import Scores
+from eddy_bench.compare.load import ScoreSet
 from eddy_bench.compare.paired import by_prompt
 from eddy_bench.errors import EddyError
-from eddy_bench.metrics.base import METRICS
-from eddy_bench.registry import load_method
+from eddy_bench.methods.registry import load_method
+from eddy_bench.scoring.metrics import METRICS
 
 RESAMPLES = 1000
 LEVELS = 120
@@ -93,7 +93,7 @@ class Fronts:
     front_seconds: Attained | None
 
 
-def fronts(scores: Scores, baseline: str = "iid") -> Fronts | None:
+def fronts(scores: ScoreSet, baseline: str = "iid") -> Fronts | None:
     """Every method as a family over its strengths; None without a diversity and a fidelity metric or without the baseline.
 
     Prompts that any method lacks are left out, so that all points are means over the same ones.
@@ -150,7 +150,7 @@ def fronts(scores: Scores, baseline: str = "iid") -> Fronts | None:
     return Fronts(diversity, fidelity, baseline, len(prompts), reference, tuple(families), *curves)
 
 
-def _seconds(scores: Scores, labels: Sequence[str], baseline: str) -> Array:
+def _seconds(scores: ScoreSet, labels: Sequence[str], baseline: str) -> Array:
     """Seconds per image; of several runs, as many times the first one's baseline as each method takes of its own run's."""
     rows = scores.frame[scores.frame["metric"] == "seconds_per_image"]
     means, usual = rows.groupby("label")["value"].mean(), scores.baselines("seconds_per_image", baseline)
@@ -231,7 +231,7 @@ def _dial(method: str) -> str:
     return DIALS.get(method, "strength")
 
 
-def _column(scores: Scores, names: Sequence[str]) -> str | None:
+def _column(scores: ScoreSet, names: Sequence[str]) -> str | None:
     columns = dict.fromkeys(scores.frame["column"])
     return next((column for name in names for column in columns if column.partition("[")[0] == name), None)
 

@@ -9,24 +9,24 @@ import pandas as pd
 from rich.markup import escape
 from rich.table import Table
 
-from eddy_bench.compare.load import Scores
+from eddy_bench.compare.load import ScoreSet
 from eddy_bench.errors import EddyError
-from eddy_bench.places import as_place
-from eddy_bench.store import RunFolder
-from eddy_bench.suite import PAPERS
+from eddy_bench.storage.paths import as_path
+from eddy_bench.storage.run_folder import RunFolder
+from eddy_bench.suites.suite import PAPERS
 
 HEADER = ("method", "published metric", "published", "ours", "our metric", "source")
 CAPTION = "Published figures are the paper's, on its own prompts, weights and metrics: orders of magnitude, not targets."
 
 
-def published_lines(scores: Scores) -> list[tuple[str, ...]]:
+def published_lines(scores: ScoreSet) -> list[tuple[str, ...]]:
     """Lines of `HEADER` for a run of a paper's suite; nothing for other runs.
 
     Ours is the mean of the named metric over prompts, of every strength of the method; of `seconds_per_image` its ratio to iid's.
     """
     lines: list[tuple[str, ...]] = []
     for source in scores.sources:
-        table = _table(as_place(source))
+        table = _table(as_path(source))
         for row in [] if table is None else table.to_dict("records"):
             labels = [label for label in scores.labels if label.partition(":")[0] == row["method"]]
             for label in labels or [""]:
@@ -54,7 +54,7 @@ def _table(source: Path) -> pd.DataFrame | None:
     return pd.read_csv(path, dtype=str, keep_default_na=False) if name and path.is_file() else None
 
 
-def _ours(scores: Scores, label: str, metric: str) -> tuple[str, str]:
+def _ours(scores: ScoreSet, label: str, metric: str) -> tuple[str, str]:
     frame = scores.frame[scores.frame["column" if "[" in metric else "metric"] == metric] if metric else scores.frame.iloc[:0]
     column = next(iter(frame["column"]), "")
     means = frame[frame["column"] == column].groupby("label")["value"].mean()

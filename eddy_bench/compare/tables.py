@@ -14,9 +14,9 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from eddy_bench.compare.gate import PASS, TOO_FEW, WORDS, Outcome
+from eddy_bench.compare.gate import PASS, TOO_FEW, WORDS, CheckResult
 from eddy_bench.compare.paired import Difference
-from eddy_bench.score_files import escaped
+from eddy_bench.scoring.score_table import escaped
 
 HEADER = ("metric", "method", "prompts", "baseline", "difference", "95% interval", "effect", "p", "wins", "detectable", "note")
 
@@ -121,7 +121,7 @@ def _record(one: Difference) -> dict[str, Any]:
     return {**asdict(one), "better": one.better}
 
 
-def gate_table(outcomes: Sequence[Outcome]) -> Table:
+def gate_table(outcomes: Sequence[CheckResult]) -> Table:
     """For the terminal."""
     table = Table("method", "metric", "test", "outcome", "figures")
     for one in outcomes:
@@ -130,7 +130,7 @@ def gate_table(outcomes: Sequence[Outcome]) -> Table:
     return table
 
 
-def gate_markdown(outcomes: Sequence[Outcome], code: int) -> str:
+def gate_markdown(outcomes: Sequence[CheckResult], code: int) -> str:
     """For a pull request: the verdict, then what did not pass, then the rest folded away."""
     header = ("method", "metric", "test", "outcome", "figures")
     lines = {one: (one.label, one.metric, one.test, WORDS[one.status], one.detail) for one in outcomes}
@@ -144,7 +144,7 @@ def gate_markdown(outcomes: Sequence[Outcome], code: int) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def as_junit(outcomes: Sequence[Outcome]) -> str:
+def as_junit(outcomes: Sequence[CheckResult]) -> str:
     """JUnit XML: a regression is a failure, what could not be measured an error, too little data skipped."""
     counts = {code: sum(one.status == code for one in outcomes) for code in WORDS}
     suite = ElementTree.Element(

@@ -14,11 +14,12 @@ import torch
 from torch import Tensor
 
 from eddy_bench.errors import ParameterError
-from eddy_bench.features import Identity
-from eddy_bench.kernels import eddy_field, group_median_bandwidth, noise_bandwidth, rbf, squared_distances
-from eddy_bench.methods.base import Count, KernelMethod, Positive
+from eddy_bench.methods.base import Count, Positive
 from eddy_bench.methods.forces import kernel_points
-from eddy_bench.methods.pairs import Pairs
+from eddy_bench.methods.kernel_method import KernelMethod
+from eddy_bench.methods.kernels import eddy_field, group_median_bandwidth, noise_bandwidth, rbf, squared_distances
+from eddy_bench.methods.pairwise import Pairs
+from eddy_bench.sampling.feature_maps import Identity
 from eddy_bench.sampling.state import State
 
 EXACT_LIMIT = 4096

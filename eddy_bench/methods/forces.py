@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from eddy_bench.features import FeatureMap, Identity
-from eddy_bench.kernels import squared_distances, weighted_differences
+from eddy_bench.methods.kernels import squared_distances, weighted_differences
+from eddy_bench.sampling.feature_maps import FeatureMap, Identity
 from eddy_bench.sampling.state import State
 
 

@@ -7,9 +7,9 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from eddy_bench.kernels import force_weights, rbf, row_median_bandwidth
-from eddy_bench.methods.base import KernelMethod
 from eddy_bench.methods.forces import kernel_points, pulled_force
+from eddy_bench.methods.kernel_method import KernelMethod
+from eddy_bench.methods.kernels import force_weights, rbf, row_median_bandwidth
 from eddy_bench.sampling.state import State
 
 

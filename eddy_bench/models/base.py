@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from eddy_bench.features import NetworkFeatures
 from eddy_bench.methods.base import Method
 from eddy_bench.models.decoding import make_decode
 from eddy_bench.models.images import image_tensor
+from eddy_bench.sampling.feature_maps import NetworkFeatures
 from eddy_bench.sampling.noise import particle_generators, probe_generator
 from eddy_bench.sampling.steer import steer
 

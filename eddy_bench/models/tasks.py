@@ -17,9 +17,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
 from eddy_bench.errors import SuiteError, UnknownName, unknown
-from eddy_bench.files import read_yaml
 from eddy_bench.models.attributes import CLASSES, parse
 from eddy_bench.models.mixture import Mixture
+from eddy_bench.storage.files import read_yaml
 
 IMAGES = Path(__file__).parents[1] / "assets" / "reference" / "train.npz"
 SIDE = 28  # of a Fashion-MNIST image

@@ -12,19 +12,19 @@ import pandas as pd
 
 from eddy_bench.compare.front_tables import CAPTION as FRONTS_CAPTION
 from eddy_bench.compare.front_tables import front_header, front_lines
-from eddy_bench.compare.load import SETTINGS, Scores, canonical, check_comparable, lacking, read_scores
+from eddy_bench.compare.load import SETTINGS, ScoreSet, canonical, check_comparable, lacking, read_scores
 from eddy_bench.compare.paired import Difference, by_prompt, compare
 from eddy_bench.compare.pareto import Fronts, fronts
 from eddy_bench.compare.tables import HEADER, caption, cells
-from eddy_bench.embedding import Advance
 from eddy_bench.errors import CompareError
-from eddy_bench.files import write_text
-from eddy_bench.metrics.base import COSTS, METRICS
-from eddy_bench.report.pictures import BUDGET, OVERHEAD, SMALL, Strip, groups_of, make_strip
 from eddy_bench.report.plots import pareto_plot
-from eddy_bench.report.sentences import DIVERSITY, bare, verdicts, warnings
-from eddy_bench.score_files import read_table, unescaped
-from eddy_bench.store import RunFolder
+from eddy_bench.report.strips import BUDGET, OVERHEAD, SMALL, Strip, groups_of, make_strip
+from eddy_bench.report.verdicts import DIVERSITY, bare, verdicts, warnings
+from eddy_bench.scoring.feature_cache import Advance
+from eddy_bench.scoring.metrics import COSTS, METRICS
+from eddy_bench.scoring.score_table import read_table, unescaped
+from eddy_bench.storage.files import write_text
+from eddy_bench.storage.run_folder import RunFolder
 
 EXTREMES = 4  # largest gains, and as many losses
 PROMPTS = 100  # shown with pictures at most
@@ -71,7 +71,7 @@ def _template() -> Any:
     return Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True).from_string(text)
 
 
-def _texts(folders: Sequence[Path], scores: Scores, found: Sequence[Difference], baseline: str, notes: Sequence[str]) -> dict[str, Any]:
+def _texts(folders: Sequence[Path], scores: ScoreSet, found: Sequence[Difference], baseline: str, notes: Sequence[str]) -> dict[str, Any]:
     settings = ", ".join(f"{name.replace('_', ' ')} {scores.frame[name].iloc[0]}" for name in SETTINGS)
     prompts = scores.frame[scores.frame["prompt_id"] != ""]["prompt_id"].nunique()
     tones = {True: "better", False: "worse", None: ""}
@@ -111,7 +111,7 @@ def _front_fields(parts: Fronts | None, plots: Path) -> dict[str, Any]:
 
 
 def _prompt_fields(
-    folders: Sequence[Path], scores: Scores, found: Sequence[Difference], baseline: str, progress: Callable[[int], Advance]
+    folders: Sequence[Path], scores: ScoreSet, found: Sequence[Difference], baseline: str, progress: Callable[[int], Advance]
 ) -> dict[str, Any]:
     columns = [one.column for one in found if one.prompts]
     column = next((column for name in DIVERSITY for column in columns if bare(column) == name), None)
@@ -187,7 +187,7 @@ def _pictures(
     return found
 
 
-def _costs(scores: Scores) -> dict[str, Any]:
+def _costs(scores: ScoreSet) -> dict[str, Any]:
     frame = scores.frame[scores.frame["metric"].isin(COSTS)]
     table = frame.pivot_table(index="label", columns="metric", values="value", aggfunc="mean", sort=False)
     names = [name for name in COSTS if name in table and table[name].abs().sum() > 0]

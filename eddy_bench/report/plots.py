@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from eddy_bench.compare.pareto import Attained, Family, Fronts
-from eddy_bench.files import write_text
-from eddy_bench.places import replacing
+from eddy_bench.storage.files import write_text
+from eddy_bench.storage.paths import replacing
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5195", "#8A8A00")
 MARKERS = "osD^vPX*"

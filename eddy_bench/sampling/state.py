@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from eddy_bench.features import FeatureMap
+from eddy_bench.sampling.feature_maps import FeatureMap
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from eddy_bench.errors import EddyError, ParameterError, SchedulerError
-from eddy_bench.features import FeatureMap
+from eddy_bench.sampling.feature_maps import FeatureMap
 from eddy_bench.sampling.injection import Transform, by_group
 from eddy_bench.sampling.noise import probe_generator
 from eddy_bench.sampling.parameterization import Coordinates, check_stochastic, read_coordinates

@@ -19,10 +19,10 @@ from eddy_bench.audit.plan import AuditPlan, make_plan, parse_ladder
 from eddy_bench.audit.run import missing_work, prepare_folder, run_audit
 from eddy_bench.audit.tables import COLUMNS
 from eddy_bench.errors import EddyError, ParameterError
-from eddy_bench.methods import build_method
 from eddy_bench.methods.iid import Iid
+from eddy_bench.methods.registry import build_method
 from eddy_bench.models.tasks import load_task
-from eddy_bench.suite import parse_named
+from eddy_bench.suites.method_spec import parse_named
 from tests.conftest import Result
 
 SMALL = {"groups": 40, "steps": "4,8"}

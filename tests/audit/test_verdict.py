@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from eddy_bench.audit.estimates import Estimate, frequency_chi2
 from eddy_bench.audit.measure import Measured, Row
 from eddy_bench.audit.verdict import SHIFT_MARGIN, frequency_p, judge_block, limit_gain
-from eddy_bench.statistics import Estimate, frequency_chi2
 
 STEPS = (25, 50, 100, 200, 400)
 GROUPS = 4000

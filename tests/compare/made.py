@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-
-from eddy_bench.metrics.base import METRICS
+from eddy_bench.scoring.metrics import METRICS
 
 EXTRACTORS = {"vendi": "fmnist-clip", "clip": "fmnist-clip", "fd": "fmnist-clip"}
 

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from eddy_bench.compare.gate import PASS, REGRESSION, Check, Gate, exit_code, judge_gaps, run_gate
-from eddy_bench.compare.load import Scores, read_scores
+from eddy_bench.compare.load import ScoreSet, read_scores
 from eddy_bench.statistics import detectable
 from tests.compare.made import frame, write
 from tests.conftest import Result
@@ -178,7 +178,7 @@ def test_the_error_rate_of_the_whole_gate(tmp_path: Path, prompts: int) -> None:
     rng, alarms = np.random.default_rng(3), 0
     scores = read_scores([write(tmp_path / "s.csv", shared)])
     for _ in range(1000):
-        sides = [Scores(scores.frame.assign(value=shared["value"] + rng.normal(0, 0.2, prompts)), scores.sources) for _ in range(2)]
+        sides = [ScoreSet(scores.frame.assign(value=shared["value"] + rng.normal(0, 0.2, prompts)), scores.sources) for _ in range(2)]
         alarms += exit_code(run_gate(gate, sides[0], sides[1])) == REGRESSION
     assert alarms <= 64
 

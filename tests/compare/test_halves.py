@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from eddy_bench.scoring.feature_cache import write_features
+from eddy_bench.scoring.fidelity import frechet_distance
 
-from eddy_bench.compare.halves import Sides
-from eddy_bench.embedding import write_features
-from eddy_bench.metrics.fidelity import frechet_distance
-from eddy_bench.store import RunFolder
+from eddy_bench.compare.subsampling import Sides
+from eddy_bench.storage.run_folder import RunFolder
 from tests.compare.made import frame, write
 from tests.conftest import Result
 from tests.report.test_report import make_run

@@ -8,12 +8,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+from eddy_bench.scoring.extractors import check_extractor
+from eddy_bench.scoring.metrics import METRICS, parse_metric
 
-from eddy_bench.methods import build_method
-from eddy_bench.metrics.base import METRICS, parse_metric
-from eddy_bench.metrics.extractors import check_extractor
+from eddy_bench.methods.registry import build_method
 from eddy_bench.models.backbones import resolve_backbone
-from eddy_bench.suite import PAPERS, load_suite, suite_names
+from eddy_bench.suites.suite import PAPERS, load_suite, suite_names
 from tests.compare.made import frame, write
 from tests.conftest import Result
 from tests.test_store import SETTINGS

@@ -10,11 +10,12 @@ import pytest
 import torch
 import yaml
 
-from eddy_bench.equal_cost import settle_best_of
 from eddy_bench.errors import ParameterError
 from eddy_bench.methods.best_of_m import BestOfM, most_distant
 from eddy_bench.models.base import Cost
-from eddy_bench.suite import Suite, expand, load_suite, parse_named
+from eddy_bench.runs.cost_matching import settle_best_of
+from eddy_bench.suites.method_spec import expand, parse_named
+from eddy_bench.suites.suite import Suite, load_suite
 from tests.conftest import Result
 
 

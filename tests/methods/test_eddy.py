@@ -12,8 +12,8 @@ from torch import Tensor
 
 from eddy_bench import EddyExact, EddyFd, EddyHutch, State
 from eddy_bench.errors import ParameterError
-from eddy_bench.features import NetworkFeatures
-from eddy_bench.kernels import eddy_field, noise_bandwidth, rbf, repulsive_force, row_median_bandwidth, squared_distances
+from eddy_bench.methods.kernels import eddy_field, noise_bandwidth, rbf, repulsive_force, row_median_bandwidth, squared_distances
+from eddy_bench.sampling.feature_maps import NetworkFeatures
 from tests.mixtures import Mixture, draw, generators
 
 SIGMA = 0.7

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from eddy_bench import EddyExact, EddyFd, EddyHutch, Iid, KernelMethod, Method, ParticleGuidance, Repulsion, State
 from eddy_bench.errors import ParameterError
-from eddy_bench.kernels import lower_median, row_median_bandwidth, squared_distances
-from eddy_bench.methods.base import parse_window
-from eddy_bench.registry import METHODS, load_method, method_names
+from eddy_bench.methods.kernels import lower_median, row_median_bandwidth, squared_distances
+from eddy_bench.methods.registry import METHODS, load_method, method_names
+from eddy_bench.methods.window import parse_window
 from tests.methods.test_eddy import network_features
 from tests.mixtures import Mixture, draw, generators
 

@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from eddy_bench.scoring.diversity import mean_similarity, pairwise_distance, unit, vendi
+from eddy_bench.scoring.extractors import ALEXNET, INCEPTION, load_extractor, load_lpips
+from eddy_bench.scoring.fidelity import align, clip_score, distinct_attributes, frechet_distance, kernel_distance, precision_recall
+from eddy_bench.scoring.metrics import METRICS, parse_metric
 from numpy.typing import NDArray
 from PIL import Image
 
 from eddy_bench.errors import MetricError, ParameterError, UnknownName
-from eddy_bench.metrics.base import METRICS, parse_metric
-from eddy_bench.metrics.diversity import mean_similarity, pairwise_distance, unit, vendi
-from eddy_bench.metrics.extractors import ALEXNET, INCEPTION, load_extractor, load_lpips
-from eddy_bench.metrics.fidelity import align, clip_score, distinct_attributes, frechet_distance, kernel_distance, precision_recall
 from eddy_bench.models.attributes import Attributes
 
 
@@ -139,13 +139,14 @@ def test_extractors(name: str, width: int) -> None:
 def test_clip_tells_garments_apart() -> None:
     extractor = load_extractor("fmnist-clip")
     assert extractor.texts is not None
+    from eddy_bench.scoring.pooled import load_reference
+
     from eddy_bench.models.attributes import CLASSES
-    from eddy_bench.pooled import load_reference
 
     found = load_reference(None, "fashion")
     assert found is not None
     images = found[0][:200]
-    from eddy_bench.metrics.extractors import ASSETS
+    from eddy_bench.scoring.extractors import ASSETS
 
     with np.load(ASSETS / "reference" / "test.npz") as data:
         labels = data["attributes"][:200, 0]

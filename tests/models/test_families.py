@@ -11,16 +11,16 @@ import torch
 from torch import Tensor
 
 from eddy_bench.errors import ParameterError, SchedulerError
-from eddy_bench.methods import build_method
 from eddy_bench.methods.base import Method
+from eddy_bench.methods.registry import build_method, method_names
 from eddy_bench.models.base import Model
 from eddy_bench.models.decoding import KNOWN, make_decode
 from eddy_bench.models.load import load_model
-from eddy_bench.plan import batch_size, call_arguments
-from eddy_bench.registry import method_names
+from eddy_bench.runs.plan import batch_size, call_arguments
 from eddy_bench.sampling.noise import particle_generators
 from eddy_bench.sampling.state import State
-from eddy_bench.suite import Suite, parse_named
+from eddy_bench.suites.method_spec import parse_named
+from eddy_bench.suites.suite import Suite
 from tests.families import FAMILIES, family_folder
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*FluxPosEmbed:FutureWarning")

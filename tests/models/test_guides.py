@@ -12,17 +12,18 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from eddy_bench.scoring.extractors import load_extractor
+from eddy_bench.scoring.score import marked
 from PIL import Image
 
 from eddy_bench.errors import MetricError, ModelError, UnknownName
-from eddy_bench.methods import build_method
-from eddy_bench.metrics.extractors import load_extractor
+from eddy_bench.methods.registry import build_method
 from eddy_bench.models.backbones import load_backbone, resolve_backbone, same_network
 from eddy_bench.models.load import load_model
-from eddy_bench.plan import call_arguments, make_plan
-from eddy_bench.runner import draw_missing, draw_reference, find_missing, open_folder, record_plan
-from eddy_bench.scoring import marked
-from eddy_bench.suite import Suite, parse_named
+from eddy_bench.runs.draw import draw_missing, draw_reference, find_missing, open_folder, record_plan
+from eddy_bench.runs.plan import call_arguments, make_plan
+from eddy_bench.suites.method_spec import parse_named
+from eddy_bench.suites.suite import Suite
 from tests.conftest import Result
 from tests.families import family_folder
 
@@ -246,7 +247,7 @@ def test_a_decoder_is_part_of_a_run(weights: Path) -> None:
 
 
 def test_best_of_m_is_measured_in_smaller_batches_when_memory_runs_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    from eddy_bench.equal_cost import settle_best_of
+    from eddy_bench.runs.cost_matching import settle_best_of
 
     model = load_model(str(family_folder("sd15")), device="cpu")
     inner = model.draw

@@ -14,9 +14,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from eddy_bench.groups import Group, group_key
-from eddy_bench.report.pictures import make_strip
-from eddy_bench.store import RunFolder
+from eddy_bench.report.strips import make_strip
+from eddy_bench.storage.group import Group, group_key
+from eddy_bench.storage.run_folder import RunFolder
 from tests.compare.made import frame
 from tests.conftest import Result
 from tests.test_store import SETTINGS

@@ -11,13 +11,13 @@ from pathlib import Path
 import torch
 
 from eddy_bench.errors import EddyError, SchedulerError
-from eddy_bench.methods import build_method
+from eddy_bench.methods.registry import build_method, method_names
 from eddy_bench.models.base import Model
 from eddy_bench.models.load import load_model
-from eddy_bench.plan import call_arguments
-from eddy_bench.registry import method_names
+from eddy_bench.runs.plan import call_arguments
 from eddy_bench.sampling.schedulers import SCHEDULERS, SPACINGS, set_scheduler
-from eddy_bench.suite import Suite, parse_named
+from eddy_bench.suites.method_spec import parse_named
+from eddy_bench.suites.suite import Suite
 from tests.families import FAMILIES, family_folder
 
 PAGE = Path(__file__).parents[2] / "docs" / "samplers.md"

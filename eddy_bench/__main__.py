@@ -1,0 +1,5 @@
+"""`python -m eddy_bench`."""
+
+from eddy_bench.cli.app import main
+
+main()

@@ -1,0 +1,119 @@
+"""Distances between the distributions of two sets of particles, where particles of one group depend on each other."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from eddy_bench.audit.estimates import Estimate
+
+PLANE_DIRECTIONS = 16
+SPACE_DIRECTIONS = 64
+
+
+def directions(dimension: int) -> Tensor:
+    """Unit vectors on which distributions are compared, (L, d), float64: evenly spread in the plane, orthonormal bases in more dimensions."""
+    if dimension == 1:
+        return torch.ones(1, 1, dtype=torch.float64)
+    if dimension == 2:
+        angle = torch.arange(PLANE_DIRECTIONS, dtype=torch.float64) * (torch.pi / PLANE_DIRECTIONS)
+        return torch.stack([angle.cos(), angle.sin()], 1)
+    generator = torch.Generator().manual_seed(dimension)
+    bases = [
+        torch.linalg.qr(torch.randn(dimension, dimension, generator=generator, dtype=torch.float64))[0]
+        for _ in range(math.ceil(SPACE_DIRECTIONS / dimension))
+    ]
+    return torch.cat(bases)[:SPACE_DIRECTIONS]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Projected particles of G groups, sorted for O(n log n) distances.
+
+    values: (L, G, N). ordered: (L, G N), ascending. order: where each came from. sums: cumulative sums of `ordered`, with a
+    leading 0, (L, G N + 1). within: E|x - x'| of each particle to particles of other groups, (G, N), averaged over the directions.
+    """
+
+    values: Tensor
+    ordered: Tensor
+    order: Tensor
+    sums: Tensor
+    within: Tensor
+
+    @classmethod
+    def of(cls, particles: Tensor) -> Sample:
+        """From particles (G, N, d)."""
+        groups, count, dimension = particles.shape
+        return cls.of_projections((directions(dimension).to(particles.dtype) @ particles.flatten(0, 1).mT).unflatten(1, (groups, count)))
+
+    @classmethod
+    def of_projections(cls, values: Tensor) -> Sample:
+        """From projections (L, G, N)."""
+        ordered, order = values.flatten(1).sort(-1)
+        sums = torch.nn.functional.pad(ordered.cumsum(-1), (1, 0))
+        total = _back(_total_distance(ordered, torch.arange(ordered.shape[1]).expand_as(order), sums), order, values)
+        alike, places = values.flatten(0, 1).sort(-1)  # (L G, N), each group by itself
+        inside = _total_distance(alike, torch.arange(alike.shape[1]).expand_as(places), torch.nn.functional.pad(alike.cumsum(-1), (1, 0)))
+        inside = _back(inside, places, values)
+        others = max((values.shape[1] - 1) * values.shape[2], 1)
+        return cls(values, ordered, order, sums, ((total - inside) / others).mean(0))
+
+    def slots(self) -> list[Sample]:
+        """Particle k of every group alone, for each k."""
+        return [Sample.of_projections(self.values[..., k : k + 1]) for k in range(self.values.shape[2])]
+
+
+def _across(x: Sample, y: Sample) -> tuple[Tensor, Tensor]:
+    """E|x - y| of each x to all y, and of each y to all x, (G, N) and (H, M), averaged over the directions; by one sort of both."""
+    n, m = x.ordered.shape[1], y.ordered.shape[1]
+    order = torch.cat([x.ordered, y.ordered], -1).argsort(stable=True, dim=-1)  # ties would lose their places
+    place = torch.empty_like(order).scatter_(-1, order, torch.arange(n + m).expand_as(order))
+    below_x, below_y = place[:, :n] - torch.arange(n), place[:, n:] - torch.arange(m)  # how many of the other are smaller
+    return (
+        _back(_total_distance(x.ordered, below_x, y.sums), x.order, x.values).mean(0) / m,
+        _back(_total_distance(y.ordered, below_y, x.sums), y.order, y.values).mean(0) / n,
+    )
+
+
+def _total_distance(values: Tensor, below: Tensor, sums: Tensor) -> Tensor:
+    """sum_j |v - o_j|, (L, n), where `below` of the o_j are smaller than v and `sums` are cumulative sums of the sorted o."""
+    return values * (2 * below - (sums.shape[1] - 1)) - 2 * sums.gather(1, below) + sums[:, -1:]
+
+
+def _back(sorted_values: Tensor, order: Tensor, like: Tensor) -> Tensor:
+    """From ascending order to the particles' own places, (L, G, N)."""
+    return torch.empty_like(sorted_values).scatter_(-1, order, sorted_values).reshape(like.shape)
+
+
+def energy_coefficient(x: Sample, y: Sample) -> Estimate:
+    """H = [2 E|x - y| - E|x - x'| - E|y - y'|] / (2 E|x - y|) over one-dimensional projections (Szekely & Rizzo 2013; sliced).
+
+    0 for equal distributions, at most 1. Pairs within a group are left out, so the numerator is unbiased and may be
+    slightly negative. The standard error is from the groups' contributions, which stays of the right order where the
+    distributions are equal.
+    """
+    across_x, across_y = _across(x, y)
+    between = float(across_x.mean())
+    value = (2 * between - float(x.within.mean()) - float(y.within.mean())) / (2 * between)
+    variance = sum(float((2 * (across - own)).mean(1).var()) / len(own) for across, own in ((across_x, x.within), (across_y, y.within)))
+    return Estimate(value, variance**0.5 / (2 * between), min(len(across_x), len(across_y)))
+
+
+def sliced_wasserstein(x: Sample, y: Sample) -> float:
+    """Sliced Wasserstein-2: root of the mean over directions of the squared distance between sorted projections (Rabin et al. 2011).
+
+    In the particles' units; both samples must hold as many particles. Positive even for equal distributions: compare with
+    the value between two samples of one distribution.
+    """
+    return float((x.ordered - y.ordered).square().mean().sqrt())
+
+
+def shift_of(coefficient: float) -> float:
+    """How far a normal distribution would have to be shifted, in its standard deviations, to have this energy coefficient.
+
+    H of N(0, 1) against N(s, 1) is s^2 / 4 for small s. Keeps the sign, so that noise around 0 shows as such.
+    """
+    return math.copysign(2 * abs(coefficient) ** 0.5, coefficient)

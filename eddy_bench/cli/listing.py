@@ -1,0 +1,91 @@
+"""`eddy-bench list`: what can be asked for by name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from rich.markup import escape
+from rich.table import Table
+
+from eddy_bench.cli.console import console
+from eddy_bench.errors import UnknownName, unknown
+
+
+def print_list(kind: str) -> None:
+    """`eddy-bench list`."""
+    makers: dict[str, Callable[[], list[tuple[str, ...]]]] = {
+        "methods": _list_methods, "models": _list_models, "tasks": _list_tasks, "metrics": _list_metrics, "prompts": _list_prompts, "schedulers": _list_schedulers, "suites": _list_suites,
+    }  # fmt: skip
+    if kind not in makers:
+        raise UnknownName(unknown("list", kind, makers))
+    table = Table("name", "what", "cost", "source", title=kind)
+    for line in makers[kind]():
+        table.add_row(*map(escape, line))
+    console().print(table)
+
+
+def _list_methods() -> list[tuple[str, ...]]:
+    from eddy_bench.methods.registry import load_method, method_names
+
+    found = [(name, load_method(name)) for name in method_names()]
+    return [(name, method.summary, method.cost, method.citation) for name, method in found]
+
+
+def _list_models() -> list[tuple[str, ...]]:
+    from eddy_bench.models.load import EMBEDDED
+
+    return [
+        *((name, text, "0.3 s per image on two cores", "eddy_bench/assets/MODEL_CARD.md") for name, text in EMBEDDED.items()),
+        (
+            "exact:TASK",
+            "a distribution whose score is known: a task's name or YAML file (list tasks)",
+            "no network",
+            "eddy_bench/models/tasks.py",
+        ),
+        ("FOLDER", "any text-to-image pipeline saved by diffusers", "the model's own", "diffusers"),
+        ("owner/model", "any text-to-image pipeline on the hub", "the model's own", "its model card"),
+    ]
+
+
+def _list_tasks() -> list[tuple[str, ...]]:
+    from eddy_bench.models.tasks import DEFAULT_TASKS, TASKS
+
+    return [(name, text, "" if name in DEFAULT_TASKS else "only when asked for", "") for name, text in TASKS.items()]
+
+
+def _list_metrics() -> list[tuple[str, ...]]:
+    from eddy_bench.scoring.extractors import NAMES
+    from eddy_bench.scoring.metrics import METRICS
+
+    lines: list[tuple[str, ...]] = [
+        (m.name, f"{m.summary} ({'higher' if m.higher_is_better else 'lower'} is better)", m.cost, m.citation) for m in METRICS.values()
+    ]
+    return [*lines, *((f"[{name}]", text, "", "extractor") for name, text in NAMES.items())]
+
+
+def _list_prompts() -> list[tuple[str, ...]]:
+    from eddy_bench.suites.prompts import load_prompts, prompt_set_names
+
+    sets = [load_prompts(name) for name in prompt_set_names()]
+    return [
+        (
+            found.name,
+            f"{len(found.prompts)} prompts, from {found.prompts[0].text!r} to {found.prompts[-1].text!r}",
+            f"{len(found.prompts)} groups a seed",
+            "eddy-bench",
+        )
+        for found in sets
+    ]
+
+
+def _list_schedulers() -> list[tuple[str, ...]]:
+    from eddy_bench.sampling.schedulers import SCHEDULERS
+
+    return [(name, cls, "", ", ".join(f"{key}={value}" for key, value in settings.items())) for name, (cls, settings) in SCHEDULERS.items()]
+
+
+def _list_suites() -> list[tuple[str, ...]]:
+    from eddy_bench.suites.suite import suite_files
+
+    return [(name, os.path.relpath(path), "", "") for name, path in sorted(suite_files().items())]

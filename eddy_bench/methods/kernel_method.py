@@ -1,0 +1,92 @@
+"""What every method has that guides by a radial kernel between particles."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal, Self
+
+import torch
+from torch import Tensor
+
+from eddy_bench.errors import ParameterError
+from eddy_bench.methods.base import Method, Positive, Strength
+from eddy_bench.methods.window import parse_window
+from eddy_bench.sampling.couplings import Init, couple_initial
+from eddy_bench.sampling.state import State
+
+Kernel = Literal["auto", "latent", "denoised", "features"]
+
+
+@dataclass(frozen=True)
+class KernelMethod(Method):
+    """A method that guides by a radial kernel between particles.
+
+    Args:
+        strength: dimensionless; 0 is off, a negative one attracts; None is the value tuned for the kernel (`strengths`).
+        kernel: what the kernel sees: `latent` (xb), `denoised` (E[x0 | xb]) or `features` (a guide network on the decoded
+            denoised estimate); the last two take d x0 / d xb = 1. `auto` is the method's own choice.
+        bandwidth: h in gamma = h^2 (times sb^2 with the latent kernel); None is the method's own rule.
+        init: coupling of the initial noise: `iid`, `antithetic`, `lhs` or `sobol`.
+        window: where it acts, `a..b` in sb or `a%..b%` in share of steps; `auto` is the method's own choice.
+
+    """
+
+    strength: Strength | None = None
+    kernel: Kernel = "auto"
+    bandwidth: Positive | None = None
+    window: str = "auto"
+    init: Init = "iid"
+
+    guides: ClassVar[bool] = True
+    preferred_kernel: ClassVar[str] = "latent"
+    windows: ClassVar[dict[str, str]] = {}
+    strengths: ClassVar[dict[str, float]] = {"latent": 1.0, "denoised": 1.0, "features": 1.0}
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.window != "auto":
+            parse_window(self.window)
+
+    @property
+    def couples_start(self) -> bool:
+        """Whether the particles of a group start from dependent noise."""
+        return self.init != "iid"
+
+    def initial_noise(self, noise: Tensor, generator: torch.Generator) -> Tensor:
+        """The starting noise under `init`, (N, d)."""
+        return couple_initial(self.init, noise, generator)
+
+    def resolved_kernel(self, has_features: bool) -> str:
+        """`kernel`, with `auto` resolved."""
+        if self.kernel == "auto":
+            return self.preferred_kernel if has_features or self.preferred_kernel != "features" else "latent"
+        if self.kernel == "features" and not has_features:
+            raise ParameterError(
+                f"Method {self.title()!r} asks for kernel=features, but this model has no guide network. Use kernel=latent or kernel=denoised."
+            )
+        return self.kernel
+
+    def resolved(self, has_features: bool) -> Self:
+        """The method with its kernel and strength spelled out."""
+        kernel = self.resolved_kernel(has_features)
+        return replace(self, kernel=kernel, strength=self.amount(kernel))  # type: ignore[arg-type]
+
+    def amount(self, kernel: str) -> float:
+        """The strength that was set, or the one tuned for a kernel."""
+        return self.strengths[kernel] if self.strength is None else self.strength
+
+    def gate(self, state: State) -> float:
+        """The weight of this step."""
+        kernel = self.resolved_kernel(state.features is not None)
+        return parse_window(self.windows[kernel] if self.window == "auto" else self.window).weight(state)
+
+    def gamma(self, state: State, default: Tensor | float) -> Tensor | float:
+        """The bandwidth that was set, or `default`."""
+        if self.bandwidth is None:
+            return default
+        return self.bandwidth**2 * (state.sigma**2 if self.resolved_kernel(state.features is not None) == "latent" else 1.0)
+
+
+def rows(values: Tensor) -> Tensor:
+    """(G, N, d) to (G N, d)."""
+    return values.flatten(0, 1)

@@ -1,0 +1,161 @@
+"""Derivatives of a radial kernel between all pairs of a group, through any feature map, by differences.
+
+Costs are in rows through the map, per step and group of N particles.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from eddy_bench.methods.kernels import force_weights, rbf, squared_distances, weighted_differences
+from eddy_bench.sampling.feature_maps import FeatureMap, Identity
+
+CHUNK_ELEMENTS = 2**24  # shifted points held at once, so that many probes of large latents fit
+CACHED_ELEMENTS = 2**18  # pair values held at once where no network is in between: they stay in the processor's cache
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The kernel between all pairs at one step.
+
+    points: (G, N, d). features: the map. values: phi(points), (G, N, F). square: |phi_i - phi_j|^2, (G, N, N), float64.
+    gamma: one number, or (G, 1, 1). score, velocity: (G, N, d). own_velocity: A_ij is made with v_i, not v_j.
+    """
+
+    points: Tensor
+    features: FeatureMap
+    values: Tensor
+    square: Tensor
+    gamma: Tensor | float
+    score: Tensor
+    velocity: Tensor
+    own_velocity: bool = False
+
+    def stein_field(self, laplacian: Tensor, step: float | Tensor, sign: float) -> Tensor:
+        """psi_i = 1/(N-1) sum_j [A_ij s_i + sign div_i A_ij], (G, N, d), from lap k_ij, (G, N, N), and differences of size `step`."""
+        divergence = self.on_velocity(laplacian.to(self.velocity.dtype)) - self.hessian_part(step)
+        return (self.antisymmetric_part(step) + sign * divergence) / (self.points.shape[1] - 1)
+
+    def on_velocity(self, weights: Tensor) -> Tensor:
+        """sum_j w_ij v_ij, (G, N, d)."""
+        return weights.sum(-1, keepdim=True) * self.velocity if self.own_velocity else weights @ self.velocity
+
+    def laplacian(self, directions: Tensor, step: float | Tensor) -> Tensor:
+        """Sum over directions z of [k(x + e z) - 2 k(x) + k(x - e z)] / e^2 for all pairs, (G, N, N), zero diagonal.
+
+        2 P N forward rows, no backward pass; none of either through the identity. The sum is taken in float64.
+
+        Args:
+            directions: (P, G, d), the same for all particles of a group so that their order does not matter.
+            step: e, in the units of the points; a number or (G, 1, 1).
+
+        """
+        groups, count, dimension = self.points.shape
+        total = -2 * len(directions) * rbf(self.square, self.gamma)
+        if isinstance(self.features, Identity):
+            rate = torch.as_tensor(2 * step / self.gamma, dtype=total.dtype, device=total.device).reshape(-1, 1)  # (G, 1) or (1, 1)
+            for part in directions.split(max(1, CACHED_ELEMENTS // (groups * count**2))):
+                along = torch.einsum("pgd,gnd->pgn", part, self.points).double() * rate
+                near = (self.square + step**2 * part.square().sum(-1)[..., None, None]) / -self.gamma  # (p, G, N, N)
+                ahead = torch.exp(near.sub_(along[..., :, None]).add_(along[..., None, :])).sum(0)  # k at x_i + e z
+                total = total + ahead + ahead.mT  # x_i - e z is to x_j what x_j + e z is to x_i
+            return _without_diagonal(total) / step**2
+        for part in directions.split(max(1, CHUNK_ELEMENTS // (2 * groups * count * dimension))):
+            shift = step * torch.cat([part, -part])[:, :, None]  # (2 p, G, 1, d)
+            moved = self.features.values((self.points + shift).flatten(0, 2)).double().unflatten(0, (-1, count))
+            square = squared_distances(moved, self.values.double().repeat(len(shift), 1, 1))
+            total = total + rbf(square.unflatten(0, (-1, groups)), self.gamma).sum(0)
+        return _without_diagonal(total) / step**2
+
+    def antisymmetric_part(self, step: float | Tensor) -> Tensor:
+        """sum_j A_ij s_i = sum_j r_ij <v_ij, s_i> - v_ij <r_ij, s_i>, (G, N, d).
+
+        One pull-back and one directional derivative (two forward rows) per particle.
+        """
+        weights = force_weights(self.square, self.gamma).to(self.values.dtype)
+        centred = self.values - self.values.mean(1, keepdim=True)
+        push = (self.velocity * self.score).sum(-1)[:, :, None] if self.own_velocity else self.score @ self.velocity.mT
+        force = weighted_differences(weights * push.to(weights.dtype), centred).flatten(0, 1)
+        first = self.features.pull(self.points.flatten(0, 1), lambda _, rows: force[rows]).reshape_as(self.points)
+        toward = self.along(self.score, step)
+        along = weights * ((centred * toward).sum(-1, keepdim=True) - toward @ centred.mT)  # <r_ij, s_i>
+        return first - self.on_velocity(along.to(self.velocity.dtype))
+
+    def along(self, vectors: Tensor, step: float | Tensor) -> Tensor:
+        """J vectors by a central difference, (G, N, F)."""
+        if isinstance(self.features, Identity):
+            return vectors
+        length = _length(vectors)
+        shift = step * vectors / length
+        moved = self.features.values(torch.stack([self.points + shift, self.points - shift]).flatten(0, 2))
+        moved = moved.unflatten(0, (2, *self.points.shape[:2]))
+        found: Tensor = (moved[0] - moved[1]) * (length / (2 * step))
+        return found
+
+    def hessian_part(self, step: float | Tensor) -> Tensor:
+        """sum_j (hess k_ij) v_ij by central differences of the gradient, (G, N, d): 2 N (N - 1) forward and backward rows, or none."""
+        if isinstance(self.features, Identity):
+            return self._plain_hessian_part(step)
+        groups, count, _ = self.points.shape
+        at_once = max(
+            1, self.features.chunk // (2 * groups * count)
+        )  # differences of places, so that memory grows with N and not with its square
+        total = torch.zeros_like(self.points)
+        for shifts in torch.arange(1, count).split(at_once):
+            i = torch.arange(count).repeat(len(shifts))
+            j = (i + shifts.repeat_interleave(count)) % count
+            products = self._hessian_products(i.to(total.device), j.to(total.device), step)
+            total += products.unflatten(1, (len(shifts), count)).sum(1)
+        return total
+
+    def _hessian_products(self, i: Tensor, j: Tensor, step: float | Tensor) -> Tensor:
+        """(hess k_ij) v_ij of pairs (i, j), (P,) each, through a network: (G, P, d)."""
+        groups = len(self.points)
+        vectors = self.velocity[:, i if self.own_velocity else j]
+        length = _length(vectors)
+        shift = step * vectors / length
+        moved = torch.stack([self.points[:, i] + shift, self.points[:, i] - shift])  # (2, G, P, d)
+        anchors = self.values[:, j].flatten(0, 1)
+        gamma = torch.as_tensor(self.gamma, dtype=self.values.dtype, device=anchors.device).expand(groups, 1, 1)
+        gamma = gamma.expand(-1, len(i), -1).flatten(0, 1)
+
+        def gradient(features: Tensor, rows: Tensor) -> Tensor:
+            rows = rows % len(anchors)
+            difference = features - anchors[rows]
+            return -2 / gamma[rows] * rbf(difference.square().sum(-1, keepdim=True), gamma[rows]) * difference
+
+        pulled = self.features.pull(moved.flatten(0, 2), gradient).unflatten(0, (2, groups, -1))
+        found: Tensor = (pulled[0] - pulled[1]) * (length / (2 * step))
+        return found
+
+    def _plain_hessian_part(self, step: float | Tensor) -> Tensor:
+        """The same differences of the gradient -(2 / gamma) k (delta + h v) through the identity, as matrix products."""
+        length = _length(self.velocity)
+        h = (step / length)[..., 0]  # (G, N), of v_i or v_j
+        centred = self.points - self.points.mean(1, keepdim=True)
+        if self.own_velocity:
+            along = (centred * self.velocity).sum(-1)[..., :, None] - self.velocity @ centred.mT
+            h = h[..., :, None]
+            reach = (self.velocity.square().sum(-1)[..., :, None] * h**2).double()
+        else:
+            along = centred @ self.velocity.mT - (centred * self.velocity).sum(-1)[..., None, :]  # <delta_ij, v_j>
+            h = h[..., None, :]
+            reach = (self.velocity.square().sum(-1)[..., None, :] * h**2).double()
+        shift = 2 * (h * along).double()
+        plus, minus = (_without_diagonal(rbf(self.square + reach + sign * shift, self.gamma)) for sign in (1, -1))
+        scale = -1 / (self.gamma * h)
+        on_delta = (scale * (plus - minus)).to(centred)
+        return weighted_differences(on_delta, centred) + self.on_velocity((scale * h * (plus + minus)).to(centred))
+
+
+def _without_diagonal(values: Tensor) -> Tensor:
+    """(..., N, N) with zeros on the diagonal."""
+    return values * (1 - torch.eye(values.shape[-1], dtype=values.dtype, device=values.device))
+
+
+def _length(vectors: Tensor) -> Tensor:
+    """Root mean square per coordinate, never 0."""
+    return vectors.square().mean(-1, keepdim=True).sqrt().clamp_min(1e-12)

@@ -1,0 +1,153 @@
+"""Names to objects: built-in methods, models and metrics, entry points, and `./file.py:Name` plug-ins. Nothing is imported until asked for."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import json
+from dataclasses import fields
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from eddy_bench.errors import EddyError, ParameterError, UnknownName, brief, unknown
+from eddy_bench.methods.base import Method
+from eddy_bench.suites.method_spec import MethodSpec, is_file_plugin
+
+METHODS = {
+    "iid": "eddy_bench.methods.iid:Iid",
+    "repulsion": "eddy_bench.methods.repulsion:Repulsion",
+    "pg": "eddy_bench.methods.pg:ParticleGuidance",
+    "eddy-exact": "eddy_bench.methods.eddy:EddyExact",
+    "eddy-fd": "eddy_bench.methods.eddy:EddyFd",
+    "eddy-hutch": "eddy_bench.methods.eddy:EddyHutch",
+    "antithetic": "eddy_bench.methods.couplings:Antithetic",
+    "lhs": "eddy_bench.methods.couplings:Lhs",
+    "sobol": "eddy_bench.methods.couplings:Sobol",
+    "coupled": "eddy_bench.methods.coupled:Coupled",
+    "best-of-m": "eddy_bench.methods.best_of_m:BestOfM",
+}
+METHOD_GROUP = "eddy_bench.methods"
+
+
+def load_object(target: str) -> Any:
+    """The object that `module:name` stands for."""
+    module, _, name = target.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def method_names() -> list[str]:
+    """Every registered method, built-in ones first."""
+    return [*METHODS, *sorted({point.name for point in entry_points(group=METHOD_GROUP)} - METHODS.keys())]
+
+
+def load_method(name: str) -> type[Any]:
+    """The class of a method.
+
+    Args:
+        name: a registered name, or `path/to/file.py:Class`.
+
+    Raises:
+        UnknownName: no such method. ParameterError: a plug-in that cannot be imported or is not a method.
+
+    """
+    if is_file_plugin(name):
+        return _checked(_load_file(name), name)
+    if name in METHODS:
+        cls: type[Any] = load_object(METHODS[name])
+        return cls
+    for point in entry_points(group=METHOD_GROUP):
+        if point.name == name:
+            try:
+                return _checked(point.load(), name)
+            except EddyError:
+                raise
+            except Exception as error:
+                raise ParameterError(f"The entry point {name!r} cannot be loaded: {type(error).__name__}: {brief(error)}") from None
+    raise UnknownName(unknown("method", name, method_names()))
+
+
+def _load_file(name: str) -> Any:
+    path, _, attribute = name.rpartition(":")
+    file = Path(path)
+    if not file.is_file():
+        raise ParameterError(f"Expected a Python file in --method {name}, but {path} is not there.")
+    spec = importlib.util.spec_from_file_location(f"eddy_bench_plugin_{file.stem}", file)
+    if spec is None or spec.loader is None:
+        raise ParameterError(f"Expected a Python file in --method {name}, but {path} cannot be imported.")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        importlib.import_module("sys").modules[spec.name] = module  # dataclasses look their module up
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise ParameterError(f"{path} cannot be imported: {type(error).__name__}: {brief(error)}") from None
+    if not hasattr(module, attribute):
+        raise UnknownName(unknown(f"name in {path}", attribute, [n for n in vars(module) if not n.startswith("_")]))
+    return getattr(module, attribute)
+
+
+def _checked(found: Any, name: str) -> type[Any]:
+    base = load_object("eddy_bench.methods.base:Method")
+    if not (isinstance(found, type) and issubclass(found, base)):
+        raise ParameterError(f"Expected {name} to be a subclass of eddy_bench.Method, got {found!r}.")
+    return found
+
+
+def build_method(spec: MethodSpec) -> Method:
+    """The method that `name:key=value,...` stands for.
+
+    Raises:
+        UnknownName: no such method. ParameterError: no such parameter, a wrong type, or a value out of range.
+
+    """
+    cls = load_method(spec.name)
+    known = [item.name for item in fields(cls)]
+    for key in spec.parameters:
+        if key not in known:
+            if not known:
+                raise ParameterError(f"Method {spec.name!r} takes no parameters, got {key!r}.")
+            raise ParameterError(unknown(f"parameter of method {spec.name!r}", key, known))
+    try:
+        method: Method = cls(**{key: None if value == "none" else value for key, value in spec.parameters.items()})
+    except EddyError:
+        raise
+    except Exception as error:
+        raise ParameterError(f"Method {spec.name!r} cannot be made: {type(error).__name__}: {brief(error)}") from None
+    return method
+
+
+def method_name(spec: MethodSpec) -> str:
+    """The name in tables and folders; a plug-in never takes a registered one."""
+    if not is_file_plugin(spec.name):
+        return _safe(spec.name)
+    path, _, name = spec.name.rpartition(":")
+    return _safe(f"{Path(path).stem}.{name}" if name.lower() in METHODS else name)
+
+
+def _safe(name: str) -> str:
+    return "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in name).lstrip(".") or "method"
+
+
+def source_digest(spec: MethodSpec) -> str:
+    """sha256 of a plug-in's file; empty for registered methods, whose version is the package's."""
+    return hashlib.sha256(Path(spec.name.rpartition(":")[0]).read_bytes()).hexdigest() if is_file_plugin(spec.name) else ""
+
+
+def changed_parameters(method: Method) -> dict[str, Any]:
+    """The parameters that differ from the defaults."""
+    return {item.name: getattr(method, item.name) for item in fields(method) if getattr(method, item.name) != item.default}
+
+
+def parameter_text(method: Method) -> str:
+    """`key=value,...` of the parameters that differ from the defaults."""
+    return ",".join(f"{key}={value}" for key, value in changed_parameters(method).items())
+
+
+def method_label(spec: MethodSpec, method: Method) -> str:
+    """The folder of a method's samples: its name, and a short hash of its parameters where they are not the defaults."""
+    changed, source = changed_parameters(method), source_digest(spec)
+    name = method_name(spec)
+    if not changed and not source:
+        return name
+    return f"{name}-{hashlib.sha256(json.dumps([changed, source], sort_keys=True, default=str).encode()).hexdigest()[:8]}"

@@ -1,0 +1,56 @@
+"""Where along the solver's path guidance acts."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+
+from eddy_bench.errors import ParameterError
+from eddy_bench.sampling.state import State
+
+# Guidance is faded at the end of its window: an edit stays in a multistep solver's history.
+FADE_STEPS = 2
+FADE_SIGMA = 0.25
+
+
+@dataclass(frozen=True)
+class Window:
+    """Where guidance acts: an interval of sb, or of the share of steps done; faded towards its later end."""
+
+    low: float
+    high: float
+    share: bool = False
+
+    def weight(self, state: State) -> float:
+        """1 inside and 0 outside; linear towards the end that sampling reaches last: over two steps, or over sb in [a, 1.25 a]."""
+        if self.share:
+            inside = self.low <= state.share + 1e-9
+            edge = FADE_STEPS / max(state.steps, 1)
+            return min(max((self.high - state.share) / edge, 0.0), 1.0) if inside and self.high < 1 else float(inside)
+        if not self.low <= state.sigma <= self.high:
+            return 0.0
+        return min((state.sigma - self.low) / (FADE_SIGMA * self.low), 1.0) if self.low > 0 else 1.0
+
+
+def parse_window(text: str) -> Window:
+    """`a..b` in sb (b may be left out: no upper end), or `a%..b%` in share of steps.
+
+    >>> parse_window("0%..20%")
+    Window(low=0.0, high=0.2, share=True)
+    >>> parse_window("1..")
+    Window(low=1.0, high=inf, share=False)
+    """
+    match = re.fullmatch(r"\s*([\d.eE+-]*?)(%?)\.\.([\d.eE+-]*?|inf)(%?)\s*", text)
+    problem = f"Expected a window 'a..b' in sb or 'a%..b%' in share of steps, got {text!r}."
+    if not match or match[2] != match[4]:
+        raise ParameterError(problem)
+    percent = bool(match[2])
+    try:
+        low = float(match[1] or 0)
+        high = float(match[3]) if match[3] else (100.0 if percent else math.inf)
+    except ValueError:
+        raise ParameterError(problem) from None
+    if not 0 <= low < high or (percent and high > 100):
+        raise ParameterError(problem + " The ends must rise, and shares stay within 0% and 100%.")
+    return Window(low / 100, high / 100, True) if percent else Window(low, high)

@@ -1,1 +1,0 @@
-"""Metrics: pure functions, their records, and the networks they see through."""

@@ -1,0 +1,106 @@
+"""Pictures of a run: a grid per method, and the methods side by side on the same noise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from PIL import Image, ImageDraw, ImageFont
+
+from eddy_bench.errors import StoreError, why
+from eddy_bench.storage.group import FinishedGroup
+from eddy_bench.storage.paths import replacing
+from eddy_bench.storage.run_folder import RunFolder
+
+TILE = 64  # pixels of one image in a grid; small images are enlarged by whole factors
+GAP = 4
+MARGIN = 10
+MAX_ROWS = 16
+Item = TypeVar("Item")
+INK, PAPER = (32, 32, 36), (250, 250, 252)
+
+
+def write_grids(folder: RunFolder, labels: Sequence[str]) -> list[Path]:
+    """`grids/METHOD.png` for each method and `grids/side-by-side.png`; prompts are rows, particles of a seed are columns.
+
+    Returns:
+        The paths written.
+
+    """
+    by_label: dict[str, dict[tuple[str, int], FinishedGroup]] = {label: {} for label in labels}
+    for found in folder.finished(list(labels)):
+        by_label[found.group.label][found.group.prompt_id, found.group.seed] = found
+    paths = []
+    for label, groups in by_label.items():
+        rows = spread([groups[key] for key in groups if key[1] == 0], MAX_ROWS)
+        if rows:
+            paths.append(_save(draw_table([[group] for group in rows]), folder.path / "grids" / f"{label}.png"))
+    filled = {label: groups for label, groups in by_label.items() if groups}
+    shared = [key for key in next(iter(filled.values()), {}) if key[1] == 0 and all(key in groups for groups in filled.values())]
+    if len(filled) > 1 and shared:
+        table = [[groups[key] for groups in filled.values()] for key in spread(shared, 8)]
+        paths.append(_save(draw_table(table), folder.path / "grids" / "side-by-side.png"))
+    return paths
+
+
+def spread(items: list[Item], count: int) -> list[Item]:
+    """At most `count` items, evenly spaced, in order."""
+    if len(items) <= count:
+        return items
+    return [items[k * len(items) // count] for k in range(count)]
+
+
+def draw_table(table: list[list[FinishedGroup]]) -> Image.Image:
+    """One row of pictures per list of groups, captioned with its prompt; the methods stand above the groups."""
+    headings = [heading(group) for group in table[0]]
+    tile, font = _tile_size(table[0][0]), ImageFont.load_default(13)
+    count = table[0][0].group.particles
+    block = count * (tile + 2) + GAP
+    height = tile + 2 + 22
+    width = max(2 * MARGIN + len(headings) * (block + MARGIN), 320)
+    canvas = Image.new("RGB", (width, 2 * MARGIN + 22 + height * len(table)), PAPER)
+    pen = ImageDraw.Draw(canvas)
+    for column, text in enumerate(headings):
+        pen.text((MARGIN + column * (block + MARGIN), MARGIN), _fitted(text, font, block), INK, font)
+    for row, groups in enumerate(table):
+        top = MARGIN + 22 + row * height
+        pen.text((MARGIN, top), _fitted(" ".join(groups[0].group.prompt.split()), font, width - 2 * MARGIN), INK, font)
+        for column, group in enumerate(groups):
+            for k, image in enumerate(group.images()):
+                left = MARGIN + column * (block + MARGIN) + k * (tile + 2)
+                canvas.paste(_scaled(image, tile), (left, top + 18))
+    return canvas
+
+
+def heading(group: FinishedGroup) -> str:
+    """A method with its kernel and the other parameters that are not the defaults."""
+    own = group.group
+    others = [part for part in own.parameters.split(",") if part and not part.startswith("kernel=")]
+    return ", ".join([own.method, *([own.kernel] if own.kernel else []), *others])
+
+
+def _tile_size(group: FinishedGroup) -> int:
+    return TILE if max(group.images()[0].size) <= TILE else 128
+
+
+def _scaled(image: Image.Image, tile: int) -> Image.Image:
+    image = image.convert("RGB")
+    sharp = max(image.size) <= tile
+    return image.resize((tile, tile), Image.Resampling.NEAREST if sharp else Image.Resampling.LANCZOS)
+
+
+def _fitted(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, width: int) -> str:
+    text = text[:200]
+    while text and font.getlength(text) > width:
+        text = text[:-2].rstrip("…") + "…" if len(text) > 2 else ""
+    return text
+
+
+def _save(image: Image.Image, path: Path) -> Path:
+    try:
+        with replacing(path) as written:
+            image.save(written, "PNG")
+    except OSError as error:
+        raise StoreError(f"{path} cannot be written: {why(error)}.") from None
+    return path

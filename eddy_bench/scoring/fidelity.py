@@ -1,0 +1,129 @@
+"""Fidelity: agreement with the text, and distances between sets of features."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from eddy_bench.models.attributes import Attributes
+from eddy_bench.scoring.diversity import Features, unit
+
+
+def clip_score(images: Features, text: Features) -> float:
+    """100 cosine(image, text), mean over images, no clamp: -100 to 100; higher is better (arXiv 2104.08718 multiplies by 2.5 and clamps).
+
+    Args:
+        images: (N, F). text: (F,).
+
+    """
+    return float(100 * (unit(images) @ unit(text)).mean())
+
+
+class _Given(torch.nn.Module):
+    """Features that are there already, for torchmetrics."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.num_features = width
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return features
+
+
+def frechet_distance(candidate: Features, reference: Features) -> float:
+    """Frechet distance of two Gaussians fitted to features, through torchmetrics in float64; 0 up, lower is better.
+
+    Biased upwards at small samples: compare equal sizes only. NaN below 2 samples.
+    """
+    from torchmetrics.image.fid import FrechetInceptionDistance
+
+    if min(len(candidate), len(reference)) < 2:
+        return float("nan")
+    metric = FrechetInceptionDistance(feature=_Given(candidate.shape[1])).set_dtype(torch.float64)
+    metric.update(torch.from_numpy(np.asarray(reference, np.float64)), real=True)
+    metric.update(torch.from_numpy(np.asarray(candidate, np.float64)), real=False)
+    return max(float(metric.compute()), 0.0)
+
+
+def kernel_distance(candidate: Features, reference: Features, subset: int = 1000) -> float:
+    """KID: unbiased squared MMD with the cubic kernel, mean over 50 subsets drawn with a fixed seed; lower is better, around 0 when equal."""
+    from torchmetrics.image.kid import KernelInceptionDistance
+
+    size = min(len(candidate), len(reference), subset)
+    if size < 2:
+        return float("nan")
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+        warnings.simplefilter("ignore")  # about the memory that stored features take
+        torch.manual_seed(0)
+        metric = KernelInceptionDistance(feature=_Given(candidate.shape[1]), subsets=50, subset_size=size)
+        metric.update(torch.from_numpy(np.asarray(reference, np.float32)), real=True)
+        metric.update(torch.from_numpy(np.asarray(candidate, np.float32)), real=False)
+        return float(metric.compute()[0])
+
+
+def _radii(features: torch.Tensor, k: int) -> torch.Tensor:
+    """Distance of each point to its k-th nearest neighbour."""
+    return torch.cdist(features, features).kthvalue(k + 1, dim=1).values
+
+
+def precision_recall(candidate: Features, reference: Features, k: int = 3) -> tuple[float, float]:
+    """Improved precision and recall with k-nearest-neighbour balls (arXiv 1904.06991); each 0 to 1, higher is better.
+
+    NaN when a set has no more than k points.
+    """
+    if min(len(candidate), len(reference)) <= k:
+        return float("nan"), float("nan")
+    fake, real = (torch.from_numpy(np.asarray(x, np.float64)) for x in (candidate, reference))
+    distance = torch.cdist(fake, real)
+    precision = (distance <= _radii(real, k)[None]).any(1).double().mean()
+    recall = (distance <= _radii(fake, k)[:, None]).any(0).double().mean()
+    return float(precision), float(recall)
+
+
+def density_coverage(candidate: Features, reference: Features, k: int = 5) -> tuple[float, float]:
+    """Density (0 up, 1 when the sets are alike) and coverage (0 to 1) with the k-nearest-neighbour balls of the real images (arXiv 2002.09797).
+
+    NaN when a set is empty or the reference has no more than k points.
+    """
+    if not len(candidate) or len(reference) <= k:
+        return float("nan"), float("nan")
+    fake, real = (torch.from_numpy(np.asarray(x, np.float64)) for x in (candidate, reference))
+    inside = torch.cdist(real, fake) < _radii(real, k)[:, None]
+    return float(inside.double().sum(0).mean() / k), float(inside.any(1).double().mean())
+
+
+def cmmd(candidate: Features, reference: Features, width: float = 10.0) -> float:
+    """CMMD (arXiv 2401.09603): 1000 times the squared MMD (V-statistic) of unit features under exp(-|x - y|^2 / (2 width^2)); 0 when equal.
+
+    Its authors take CLIP ViT-L/14 at 336 pixels; the extractor is in the signature.
+    """
+    sides = [torch.from_numpy(np.asarray(unit(np.asarray(x, np.float64)))) for x in (candidate, reference)]
+
+    def mean(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return torch.exp(-torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist").square() / (2 * width**2)).mean()
+
+    return float(1000 * (mean(sides[0], sides[0]) + mean(sides[1], sides[1]) - 2 * mean(sides[0], sides[1])))
+
+
+def align(predicted: NDArray[np.int64], wanted: Attributes) -> float:
+    """Share of images whose predicted attributes match every word of the prompt, 0 to 1; NaN for a prompt that fixes nothing.
+
+    Args:
+        predicted: (N, 3): class, tone, shape.
+
+    """
+    words = (wanted.garment, wanted.tone, wanted.shape)
+    fixed = [(k, value) for k, value in enumerate(words) if value is not None]
+    if not fixed:
+        return float("nan")
+    return float(np.all([predicted[:, k] == value for k, value in fixed], axis=0).mean())
+
+
+def distinct_attributes(predicted: NDArray[np.int64], wanted: Attributes) -> float:
+    """Number of distinct combinations of the attributes that a prompt leaves free, 1 to N; NaN where it leaves none."""
+    words = (wanted.garment, wanted.tone, wanted.shape)
+    free = [k for k, value in enumerate(words) if value is None]
+    return float(len(np.unique(predicted[:, free], axis=0))) if free else float("nan")

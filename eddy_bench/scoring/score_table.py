@@ -1,0 +1,111 @@
+"""scores.csv, scores.parquet and summary.csv: written method by method, with cells that no spreadsheet runs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from eddy_bench.errors import StoreError, why
+from eddy_bench.storage.paths import read_many, replacing
+
+COLUMNS = [
+    "model", "method", "params", "scheduler", "steps", "guidance_scale", "particles", "prompt_id", "prompt", "seed", "metric", "extractor",
+    "value", "higher_is_better", "signature",
+]  # fmt: skip
+TEXTS = ("model", "method", "params", "scheduler", "prompt_id", "prompt", "metric", "extractor", "signature")
+CELLS = (*TEXTS, "label", "task", "verdict")  # that hold text of a user's, or of a method's
+WRITTEN = ("scores.csv", "scores.parquet", "summary.csv")
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
+
+
+def escape_cell(text: str) -> str:
+    """Text with an apostrophe before what a spreadsheet would take for a formula.
+
+    >>> escape_cell("=1+1"), escape_cell("a dress"), unescape_cell(escape_cell("'quoted'"))
+    ("'=1+1", 'a dress', "'quoted'")
+    """
+    return f"'{text}" if text.startswith(FORMULA) else text
+
+
+def unescape_cell(text: str) -> str:
+    """What `escape_cell` was given."""
+    return text[1:] if text.startswith("'") and text[1:].startswith(FORMULA) else text
+
+
+def escaped(frame: pd.DataFrame) -> pd.DataFrame:
+    """A table whose text columns a spreadsheet shows as they are."""
+    return _mapped(frame, escape_cell)
+
+
+def unescaped(frame: pd.DataFrame) -> pd.DataFrame:
+    """A table as it was before `escaped`."""
+    return _mapped(frame, unescape_cell)
+
+
+def _mapped(frame: pd.DataFrame, change: Any) -> pd.DataFrame:
+    columns = [name for name in CELLS if name in frame]
+    return frame.assign(**{name: frame[name].map(lambda cell: change(cell) if isinstance(cell, str) else cell) for name in columns})
+
+
+def read_table(path: Path, **options: Any) -> pd.DataFrame:
+    """A CSV file, wherever it is, as `pandas.read_csv` does."""
+    with path.open(encoding="utf-8", newline="") as file:
+        frame: pd.DataFrame = pd.read_csv(file, **options)
+    return frame
+
+
+def compact(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Rows as a table whose repeated texts are stored once."""
+    frame = pd.DataFrame(rows, columns=[*COLUMNS, "label"])
+    return frame.astype(dict.fromkeys([*TEXTS, "label"], "category"))
+
+
+def by_method(parts: Sequence[pd.DataFrame], labels: Sequence[str]) -> Iterator[tuple[str, pd.DataFrame]]:
+    """The rows of each method over all parts, one method at a time."""
+    for label in labels:
+        yield (
+            label,
+            pd.concat([part[part["label"] == label].astype(dict.fromkeys([*TEXTS, "label"], object)) for part in parts], ignore_index=True),
+        )
+
+
+def digest_of_scores(folder: Path) -> str:
+    """A hash of the files that scoring writes, from which it shows that they belong together; empty where one is missing."""
+    try:
+        return hashlib.sha256(b"".join(hashlib.sha256(one).digest() for one in read_many([folder / name for name in WRITTEN]))).hexdigest()
+    except OSError:
+        return ""
+
+
+def write_scores(folder: Path, parts: Sequence[pd.DataFrame], labels: Sequence[str]) -> None:
+    """Replace scores.csv and scores.parquet, each in one step.
+
+    Raises:
+        StoreError: the folder cannot be written.
+
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with (
+            replacing(folder / "scores.parquet") as parquet,
+            replacing(folder / "scores.csv") as csv,
+            ExitStack() as opened,
+            csv.open("w", encoding="utf-8", newline="") as file,
+        ):
+            writer = None
+            for place, (_, rows) in enumerate(by_method(parts, labels)):
+                escaped(rows[COLUMNS]).to_csv(file, index=False, header=place == 0, lineterminator="\n")
+                table = pa.Table.from_pandas(
+                    rows[COLUMNS].astype({"seed": str, "steps": str, "particles": str, "guidance_scale": str}), preserve_index=False
+                )
+                writer = writer or opened.enter_context(pq.ParquetWriter(parquet, table.schema))
+                writer.write_table(table)
+    except OSError as error:
+        raise StoreError(f"{folder / 'scores.csv'} cannot be written: {why(error)}. The scores that were there are kept.") from None

@@ -1,0 +1,110 @@
+"""Reading files that users write, text within a size and YAML without surprises; and writing files in one step."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from eddy_bench.errors import EddyError, StoreError, brief, why
+from eddy_bench.storage.paths import replacing
+
+MAX_VALUES = 1_000_000  # of a YAML file
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML's safe subset, in which a key may stand once."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge"]
+        twice = next((key for place, key in enumerate(keys) if key in keys[:place]), None)
+        if twice is not None:
+            raise yaml.constructor.ConstructorError(None, None, f"the key {twice!r} stands twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def read_text(path: Path, error: type[EddyError], what: str, limit: int) -> str:
+    """A file as text.
+
+    Args:
+        error: raised with one line where that cannot be done. what: the file is, as "a suite". limit: bytes at most.
+
+    """
+    try:
+        size = path.stat().st_size
+        if size > limit:
+            raise error(f"{path} has {size} bytes; {what} may have {limit}.")
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as problem:
+        raise error(f"{path} is not UTF-8 text (byte {problem.start}).") from None
+    except OSError as problem:
+        raise error(f"{path} cannot be read: {why(problem)}.") from None
+
+
+def parse_yaml(path: Path, text: str, error: type[EddyError]) -> Any:
+    """Text as YAML: no tags that make objects, no key twice in a mapping.
+
+    Args:
+        path: where it is from, for messages. error: raised where it is no YAML.
+
+    """
+    try:
+        data = yaml.load(text, Loader=_Loader)
+        if _size(data, {}) > MAX_VALUES:
+            raise ValueError(f"more than {MAX_VALUES} values, aliases written out")
+        return data
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as problem:  # of values that YAML promises and Python refuses
+        line = getattr(getattr(problem, "problem_mark", None), "line", None)
+        where = "" if line is None else f", line {line + 1}"
+        raise error(f"{path}{where}: not valid YAML: {getattr(problem, 'problem', None) or brief(problem, 120)}.") from None
+
+
+def _size(data: Any, known: dict[int, int], above: tuple[int, ...] = ()) -> int:
+    """How many values a structure has when its aliases are written out.
+
+    Raises:
+        ValueError: it holds itself.
+
+    """
+    if not isinstance(data, (dict, list)):
+        return 1
+    if id(data) in above:
+        raise ValueError("a value that holds itself")
+    if id(data) not in known:
+        parts = [*data, *data.values()] if isinstance(data, dict) else data
+        known[id(data)] = 1 + sum(_size(part, known, (*above, id(data))) for part in parts)
+    return known[id(data)]
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Text as JSON.
+
+    Raises:
+        ValueError: it is none, or nested too deeply.
+
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def read_yaml(path: Path, error: type[EddyError], what: str, limit: int) -> Any:
+    """A file as YAML: `read_text`, then `parse_yaml`."""
+    return parse_yaml(path, read_text(path, error, what, limit), error)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file in one step.
+
+    Raises:
+        StoreError: the folder cannot be written.
+
+    """
+    try:
+        with replacing(path) as file:
+            file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise StoreError(f"{path} cannot be written: {why(error)}.") from None

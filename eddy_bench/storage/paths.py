@@ -1,0 +1,235 @@
+"""Where run folders are: paths on this machine, and addresses of remote file systems (fsspec's, as `s3://bucket/run`).
+
+An address is a `UPath`, which reads as a `pathlib.Path`. What a remote file system lacks is here: one rename, appending, cheap questions about single files.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Protocol
+
+from eddy_bench.errors import ParameterError, brief, why
+
+OBJECT_STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss", "hf", "memory")  # without folders of their own
+
+
+def as_path(text: str) -> Path:
+    """A path, or an address as an object that is used like one.
+
+    Raises:
+        ParameterError: no file system of that kind, or the package that speaks to it is missing.
+
+    """
+    if text.startswith("file://"):
+        return Path(text.removeprefix("file://"))
+    if "://" not in text:
+        return Path(text)
+    try:
+        from upath import UPath
+    except ImportError:
+        raise ParameterError(f"{text} needs the package universal_pathlib. Install eddy-bench[remote].") from None
+    try:
+        found: Any = UPath(text, use_listings_cache=False)
+        if not found.fs.protocol or not found.path.strip("/"):
+            raise ValueError("a folder is missing")
+    except Exception as error:  # each file system raises its own
+        raise ParameterError(f"{text} cannot be used: {brief(error, 200)}. Expected an address such as s3://bucket/folder.") from None
+    return found  # type: ignore[no-any-return]
+
+
+def reachable(text: str) -> Path:
+    """`as_path`, where a remote file system answers; what is asked of it later may fail without a word.
+
+    Raises:
+        ParameterError: as `as_path`, or it does not answer.
+
+    """
+    path: Any = as_path(text)
+    if is_remote(path):
+        try:
+            with _as_os_error(path):
+                path.fs.ls(path.path, detail=False)
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        except OSError as error:
+            raise ParameterError(f"{text} cannot be reached: {why(error)}.") from None
+    return path  # type: ignore[no-any-return]
+
+
+def is_remote(path: Path) -> bool:
+    """Whether a place is an address."""
+    return not isinstance(path, Path)
+
+
+def expanded(path: Path) -> list[Path]:
+    """The places that a remote address with `*` in its last part stands for, which no shell expands; any other is itself."""
+    if not is_remote(path) or "*" not in path.name:
+        return [path]
+    with _as_os_error(path):
+        return sorted(path.parent.glob(path.name), key=str)
+
+
+@contextmanager
+def _as_os_error(path: Path) -> Iterator[None]:
+    """Whatever a remote file system raises, as OSError."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        if not is_remote(path):
+            raise
+        raise OSError(errno.EIO, f"{type(error).__name__}: {brief(error, 200)}", str(path)) from error
+
+
+class Files(Protocol):
+    """The files below a folder."""
+
+    def size(self, name: str) -> int | None:
+        """Bytes of a file by its name from the folder on; None where it is not there."""
+
+    def names(self, pattern: str) -> list[str]:
+        """Names that match, by their parts in order."""
+
+
+@dataclass(frozen=True)
+class LocalFiles:
+    """The files below a folder of this machine, looked at when they are asked for."""
+
+    folder: str
+
+    def size(self, name: str) -> int | None:
+        """See `Files`."""
+        try:
+            return os.stat(f"{self.folder}/{name}").st_size
+        except (OSError, ValueError):  # no name that a file can have
+            return None
+
+    def names(self, pattern: str) -> list[str]:
+        """See `Files`."""
+        root = Path(self.folder)
+        return _in_order([path.relative_to(root).as_posix() for path in root.glob(pattern)])
+
+
+@dataclass(frozen=True)
+class RemoteFiles:
+    """The files below a remote folder, as they were listed once."""
+
+    sizes: Mapping[str, int]
+
+    def size(self, name: str) -> int | None:
+        """See `Files`."""
+        return self.sizes.get(name)
+
+    def names(self, pattern: str) -> list[str]:
+        """See `Files`."""
+        depth = pattern.count("/")
+        return _in_order([name for name in self.sizes if name.count("/") == depth and PurePosixPath(name).match(pattern)])
+
+
+def _in_order(names: list[str]) -> list[str]:
+    return sorted(names, key=lambda name: name.split("/"))
+
+
+def files_below(folder: Path) -> Files:
+    """The files below a folder; a remote one is listed now.
+
+    Raises:
+        OSError: it cannot be listed.
+
+    """
+    if not is_remote(folder):
+        return LocalFiles(str(folder))
+    remote: Any = folder
+    with _as_os_error(folder):
+        try:
+            found = remote.fs.find(remote.path, detail=True)
+        except FileNotFoundError:
+            found = {}
+    start = len(remote.path.rstrip("/")) + 1
+    return RemoteFiles({name[start:]: int(info["size"] or 0) for name, info in found.items()})
+
+
+def read_many(paths: Sequence[Path]) -> list[bytes]:
+    """Files in order; those of a remote folder are fetched together.
+
+    Raises:
+        OSError: one cannot be read.
+
+    """
+    if not paths or not is_remote(paths[0]):
+        return [path.read_bytes() for path in paths]
+    remotes: Sequence[Any] = paths
+    with _as_os_error(paths[0]):
+        return _read_remote(remotes[0].fs, [one.path for one in remotes])
+
+
+def _read_remote(fs: Any, names: list[str]) -> list[bytes]:
+    """Files together, by names that are no patterns."""
+    found = fs.cat_ranges(names, None, None, on_error="return")
+    for one in found:
+        if isinstance(one, BaseException):
+            raise one
+    return list(found)
+
+
+def write_many(contents: Mapping[Path, bytes]) -> None:
+    """Write files of one remote folder together; on object stores each is there whole or not at all.
+
+    Raises:
+        OSError: one cannot be written.
+
+    """
+    remotes: Mapping[Any, bytes] = contents
+    first = next(iter(remotes))
+    with _as_os_error(first):
+        if first.protocol not in OBJECT_STORES:
+            first.fs.makedirs(first.parent.path, exist_ok=True)
+        first.fs.pipe({one.path: data for one, data in remotes.items()})
+
+
+def move_remote(source: Path, target: Path) -> None:
+    """Move a folder within one remote file system.
+
+    Raises:
+        OSError: it cannot be moved.
+
+    """
+    remote: Any = source
+    with _as_os_error(source):
+        names = list(remote.fs.find(remote.path))
+        start = len(remote.path.rstrip("/")) + 1
+        for name, content in zip(names, _read_remote(remote.fs, names), strict=True):
+            write_many({target / name[start:]: content})
+        for name in sorted(names, key=lambda name: not name.endswith("/group.json")):  # without it the rest does not count
+            remote.fs.rm_file(name)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file of this machine to be written, which takes the place of `path` in one step when the block ends without an error.
+
+    Raises:
+        OSError: the place cannot be written; what was there is kept.
+
+    """
+    if not is_remote(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=None if is_remote(path) else path.parent, prefix=f".{path.name}-", suffix=".tmp")
+    os.close(handle)
+    written = Path(name)
+    try:
+        yield written
+        if is_remote(path):
+            write_many({path: written.read_bytes()})
+        else:
+            written.chmod(0o644)
+            os.replace(written, path)
+    finally:
+        written.unlink(missing_ok=True)

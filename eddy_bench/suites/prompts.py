@@ -1,0 +1,153 @@
+"""Prompt sets: YAML (id, prompt, optional attributes), text, one prompt a line, and the field's data sets."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from eddy_bench.errors import PromptError, UnknownName, unknown
+from eddy_bench.storage.files import parse_yaml, read_text
+from eddy_bench.suites.prompt_sources import ENDINGS, is_hub_source, split_column, texts_of_file, texts_of_hub
+
+MAX_LENGTH = 20_000
+MAX_BYTES = 64 * 2**20
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
+FOLDER = Path(__file__).parents[1] / "data" / "prompts"
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt and the folder name that it goes under."""
+
+    id: str
+    text: str
+    attributes: dict[str, Any] = field(default_factory=dict, hash=False, compare=False)
+
+
+@dataclass(frozen=True)
+class PromptSet:
+    """Prompts in order; `digest` is a sha256 of ids and texts."""
+
+    name: str
+    prompts: tuple[Prompt, ...]
+
+    @property
+    def digest(self) -> str:
+        """sha256 over ids and texts, in order."""
+        text = "\x1e".join(f"{prompt.id}\x1f{prompt.text}" for prompt in self.prompts)
+        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def prompt_set_names() -> list[str]:
+    """The sets that come with the package."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def load_prompts(source: str) -> PromptSet:
+    """A set by name, from a .yaml, .yml or .txt file, from a data set's .json, .jsonl, .csv or .tsv, or from a hub data set.
+
+    `FILE.csv:COLUMN` and `owner/name:split:column` name the column of a table. Of a data set, empty and repeated texts are left out.
+
+    Raises:
+        UnknownName: neither a set nor a file. PromptError: an empty or malformed file, with its line.
+
+    """
+    if source in prompt_set_names():
+        return PromptSet(source, _from_yaml(FOLDER / f"{source}.yaml"))
+    path, column = split_column(source)
+    if is_hub_source(source):
+        return PromptSet(source, _from_data(Path(source), texts_of_hub(source)))
+    if not path.is_file():
+        if path.suffix or "/" in source:
+            raise PromptError(f"Expected a prompt file at {source}, found {'a folder' if path.is_dir() else 'nothing'}.")
+        raise UnknownName(unknown("prompt set", source, prompt_set_names()))
+    if path.suffix.lower() in ENDINGS:
+        return PromptSet(path.stem, _from_data(path, texts_of_file(path, column)))
+    prompts = _from_yaml(path) if path.suffix in (".yaml", ".yml") else _from_text(path)
+    return PromptSet(path.stem, prompts)
+
+
+def text_id(text: str, length: int = 6) -> str:
+    """A folder name for a prompt: its first words and a short hash.
+
+    >>> text_id("a dark dress")
+    'a-dark-dress-ddc9d3'
+    """
+    words = re.sub(r"[^a-z0-9]+", "-", text.lower())[:40].strip("-")
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:length]
+    return f"{words}-{digest}" if words else f"prompt-{digest}"
+
+
+def _from_text(path: Path) -> tuple[Prompt, ...]:
+    lines = [(number, line.strip()) for number, line in enumerate(read_text(path, PromptError, "a prompt file", MAX_BYTES).splitlines(), 1)]
+    return _checked(path, [(number, Prompt(text_id(line), line)) for number, line in lines if line and not line.startswith("#")])
+
+
+def _from_data(path: Path, entries: list[tuple[int, str]]) -> tuple[Prompt, ...]:
+    first: dict[str, int] = {}
+    for place, text in entries:
+        if text := _paired(" ".join(text.split())):
+            first.setdefault(text, place)
+    taken: set[str] = set()
+    prompts = []
+    for text, place in first.items():
+        identity = text_id(text) if text_id(text) not in taken else text_id(text, 16)  # among many, short hashes meet
+        taken.add(identity)
+        prompts.append((place, Prompt(identity, text)))
+    return _checked(path, prompts)
+
+
+def _from_yaml(path: Path) -> tuple[Prompt, ...]:
+    text = read_text(path, PromptError, "a prompt file", MAX_BYTES)
+    data = parse_yaml(path, text, PromptError)
+    node = yaml.compose(text, Loader=yaml.SafeLoader)
+    if isinstance(data, dict) and set(data) == {"prompts"} and isinstance(node, yaml.MappingNode):
+        node, data = node.value[0][1], data["prompts"]
+    if data is None:
+        data = []
+    if not isinstance(data, list):
+        raise PromptError(f"{path}: expected a list of prompts, got {type(data).__name__}.")
+    lines = [item.start_mark.line + 1 for item in node.value] if isinstance(node, yaml.SequenceNode) else []
+    return _checked(path, [(line, _entry(path, line, item)) for line, item in zip(lines, data, strict=False)])
+
+
+def _paired(text: str) -> str:
+    """Surrogate pairs, as JSON escapes write them, made whole; a lone one becomes the replacement character."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def _entry(path: Path, line: int, item: Any) -> Prompt:
+    if isinstance(item, str):
+        return Prompt(text_id(_paired(item)), _paired(item))
+    if not isinstance(item, dict) or not isinstance(item.get("prompt"), str):
+        raise PromptError(f"{path}, line {line}: expected a text or a mapping with `prompt`, got {str(item)[:80]!r}.")
+    extra = set(item) - {"id", "prompt", "attributes"}
+    if extra:
+        raise PromptError(f"{path}, line {line}: unknown key {sorted(map(str, extra))[0]!r}. Known: id, prompt, attributes.")
+    attributes = item.get("attributes") or {}
+    if not isinstance(attributes, dict):
+        raise PromptError(f"{path}, line {line}: expected a mapping in `attributes`, got {attributes!r}.")
+    identity = str(item.get("id", text_id(_paired(item["prompt"]))))
+    if not _ID.fullmatch(identity):
+        raise PromptError(f"{path}, line {line}: expected an id of letters, digits, '.', '_' and '-' (at most 80), got {identity[:80]!r}.")
+    return Prompt(identity, _paired(item["prompt"]), attributes)
+
+
+def _checked(path: Path, entries: list[tuple[int, Prompt]]) -> tuple[Prompt, ...]:
+    if not entries:
+        raise PromptError(f"{path} holds no prompt. Expected at least one.")
+    seen: dict[str, int] = {}
+    for line, prompt in entries:
+        if not prompt.text.strip():
+            raise PromptError(f"{path}, line {line}: the prompt is empty.")
+        if len(prompt.text) > MAX_LENGTH:
+            raise PromptError(f"{path}, line {line}: the prompt has {len(prompt.text)} characters; at most {MAX_LENGTH} are taken.")
+        if prompt.id.lower() in seen:
+            raise PromptError(f"{path}, line {line}: {prompt.id!r} stands on line {seen[prompt.id.lower()]} already.")
+        seen[prompt.id.lower()] = line
+    return tuple(prompt for _, prompt in entries)

@@ -1,0 +1,163 @@
+"""What to run: a suite from YAML and flags."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from eddy_bench.errors import ParameterError, SuiteError, UnknownName, unknown
+from eddy_bench.storage.files import read_yaml
+from eddy_bench.suites.method_spec import MethodSpec, expand, is_file_plugin, parse_named
+
+FOLDER = Path(__file__).parents[1] / "data" / "suites"
+PAPERS = FOLDER / "papers"
+DEFAULT = "fashion"
+MAX_BYTES = 4 * 2**20
+
+Positive = Annotated[int, Field(ge=1)]
+Spacing = Literal["default", "karras", "exponential", "beta", "ays"]
+AUTO_PROMPTS = 8
+
+
+class Suite(BaseModel):
+    """A resolved run.
+
+    `guidance_scale` has diffusers' meaning (1 is none); `size` is the image's side in pixels; `seeds` is a count;
+    `batch_prompts` prompts share a forward pass; `auto` begins with 8 and halves when memory runs out. `methods` may hold grids
+    (`pg:strength=1|2`). `guide` and `decoder` are what feature kernels see through. None leaves the pipeline's or the model's own choice.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")] = DEFAULT
+    model: Annotated[str, Field(min_length=1)] = "fashion"
+    revision: str | None = None
+    variant: str | None = None
+    methods: Annotated[list[MethodSpec], Field(min_length=1)] = [MethodSpec(name="iid")]
+    prompts: str = "fashion"
+    limit: Positive | None = None
+    particles: Positive = 4
+    seeds: Positive = 1
+    steps: Positive = 20
+    scheduler: MethodSpec = MethodSpec(name="default")
+    guidance_scale: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 4.0
+    negative_prompt: Annotated[str, Field(max_length=20_000)] = ""
+    size: Annotated[int, Field(ge=8, le=8192)] | None = None
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    device: str = "auto"
+    batch_prompts: Positive | Literal["auto"] = 8
+    timesteps: Spacing = "default"
+    guide: str | None = None
+    decoder: str | None = None
+    feature_batch: Positive = 64
+    offload: bool = False
+    metrics: list[str] | None = None
+    reference: str | None = None
+    weights: str | None = None
+
+    @field_validator("methods", mode="before")
+    @classmethod
+    def _methods(cls, value: Any) -> Any:
+        return _expanded(value) if isinstance(value, list) else value
+
+    @field_validator("scheduler", mode="before")
+    @classmethod
+    def _scheduler(cls, value: Any) -> Any:
+        return _named(value)
+
+    @property
+    def first_batch(self) -> int:
+        """How many prompts share the first forward pass."""
+        return AUTO_PROMPTS if self.batch_prompts == "auto" else self.batch_prompts
+
+
+def _expanded(items: list[Any]) -> list[Any]:
+    """Methods with their grids spelled out; what is no method is left to the validation."""
+    found: list[Any] = []
+    for item in map(_named, items):
+        found += expand(item) if isinstance(item, MethodSpec) else [item]
+    return found
+
+
+def _named(item: Any) -> Any:
+    """`pg:strength=2`, or {pg: {strength: 2}}."""
+    if isinstance(item, str):
+        return parse_named(item)
+    if isinstance(item, dict) and set(item) == {"name", "parameters"} and isinstance(item["parameters"], dict):
+        return _named({item["name"]: item["parameters"]})
+    if isinstance(item, dict) and len(item) == 1:
+        ((name, parameters),) = item.items()
+        if isinstance(name, str) and (parameters is None or isinstance(parameters, dict)):
+            spec = parse_named(name)
+            return MethodSpec(name=spec.name, parameters=spec.parameters | {str(key): value for key, value in (parameters or {}).items()})
+    return item
+
+
+def suite_names() -> list[str]:
+    """The suites that come with the package."""
+    return sorted(suite_files())
+
+
+def suite_files() -> dict[str, Path]:
+    """The suites that come with the package, by name."""
+    return {path.stem: path for folder in (FOLDER, PAPERS) for path in folder.glob("*.yaml")}
+
+
+def load_suite(source: str | None, overrides: dict[str, Any] | None = None, allow_code: bool = False) -> Suite:
+    """A suite by name or from a file, with flags on top.
+
+    Args:
+        source: a suite's name or a YAML file; None is `fashion`.
+        overrides: keys of `Suite` that replace the file's.
+        allow_code: let a suite file name a method in a Python file.
+
+    Raises:
+        UnknownName: neither a suite nor a file. SuiteError: a file that is no suite. ParameterError: a value out of range.
+
+    """
+    path = suite_files().get(source or DEFAULT, Path(source or DEFAULT))
+    if not path.is_file():
+        raise UnknownName(unknown("suite", str(source), suite_names()) + " Or give a YAML file.")
+    data = _read(path)
+    data.setdefault("name", path.stem)
+    data = _with_sweep(path, data)
+    try:
+        suite = Suite.model_validate({**data, **(overrides or {})})
+    except ValidationError as error:
+        raise _first_problem(path, error, set(overrides or {})) from None
+    named = [spec.name for spec in suite.methods if is_file_plugin(spec.name)]
+    if named and not allow_code and "methods" not in (overrides or {}):
+        raise SuiteError(f"{path} names the Python file {named[0]!r}, which would be run. Add --allow-code if you trust it.")
+    return suite
+
+
+def _with_sweep(path: Path, data: dict[str, Any]) -> dict[str, Any]:
+    """A suite whose `sweep: {method: {parameter: [values]}}` is added to its methods."""
+    sweep = data.pop("sweep", None)
+    if sweep is None:
+        return data
+    if not isinstance(sweep, dict) or not all(isinstance(values, dict) and values for values in sweep.values()):
+        raise SuiteError(f"{path}: sweep: expected methods with a list of values per parameter, such as pg: {{strength: [1, 2]}}.")
+    methods = data.get("methods", ["iid"])
+    return {**data, "methods": [*methods, *({name: values} for name, values in sweep.items())] if isinstance(methods, list) else methods}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    data = read_yaml(path, SuiteError, "a suite", MAX_BYTES)
+    if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
+        raise SuiteError(f"{path}: expected a mapping of suite keys, got {type(data).__name__}.")
+    return data
+
+
+def _first_problem(path: Path, error: ValidationError, flags: set[str]) -> SuiteError | ParameterError:
+    problem = error.errors()[0]
+    key = str(problem["loc"][0]) if problem["loc"] else ""
+    place = ".".join(map(str, problem["loc"]))
+    if problem["type"] == "extra_forbidden":
+        return SuiteError(f"{path}: " + unknown("key", place, Suite.model_fields))
+    got = str(problem.get("input"))[:80]
+    if key in flags:
+        return ParameterError(f"--{key.replace('_', '-')}: {problem['msg']}, got {got!r}.")
+    return SuiteError(f"{path}: {place}: {problem['msg']}, got {got!r}.")
