@@ -21,22 +21,39 @@ DOCS = Path(__file__).parents[1] / "docs"
 PARTS: dict[str, dict[str, Any]] = {
     "all": {},
     "theory": {
-        "tasks": ["ring8"], "schedulers": ["ddim"], "methods": ["eddy-exact", "pg:strength=0.01", "repulsion:strength=0.3", "antithetic"],
-        "steps": "25,50,100,200,400,800", "groups": 16_000, "margin": 0.05,
+        "tasks": ["ring8"],
+        "schedulers": ["ddim"],
+        "methods": ["eddy-exact", "pg:strength=0.01", "repulsion:strength=0.3", "antithetic"],
+        "steps": "25,50,100,200,400,800",
+        "groups": 16_000,
+        "margin": 0.05,
     },
     "stochastic": {
-        "tasks": ["ring8"], "schedulers": ["ddim:eta=1"], "methods": ["eddy-exact", "antithetic", "coupled", "coupled:strength=0.5"],
-        "steps": "25,50,100,200,400,800", "groups": 6000, "margin": 0.05,
+        "tasks": ["ring8"],
+        "schedulers": ["ddim:eta=1"],
+        "methods": ["eddy-exact", "antithetic", "coupled", "coupled:strength=0.5"],
+        "steps": "25,50,100,200,400,800",
+        "groups": 6000,
+        "margin": 0.05,
     },
     "variants": {
-        "tasks": ["ring8"], "schedulers": ["ddim"], "groups": 4000,
-        "methods": ["eddy-exact:strength=40", "eddy-exact:init=antithetic", "eddy-exact:div_sign=published", "eddy-exact:v_source=self"],
+        "tasks": ["ring8"],
+        "schedulers": ["ddim"],
+        "groups": 4000,
+        "methods": [
+            "eddy-exact:strength=40",
+            "eddy-exact:init=antithetic",
+            "eddy-exact:div_sign=published",
+            "eddy-exact:v_source=self",
+        ],
     },
-}  # fmt: skip
+}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, default=Path("results/audit-page"))
     out = parser.parse_args().out
     page = (DOCS / "audit.md").read_text()
@@ -45,7 +62,12 @@ def main() -> None:
         prepare_folder(folder, plan)
         with progress_bar(name, missing_work(plan, folder), percent=True) as advance:
             audited = run_audit(plan, folder, advance)
-        write_text(DOCS / f"audit-{name}.csv", audit_frame(plan, audited).to_csv(index=False, lineterminator="\n", float_format="%.4g"))
+        write_text(
+            DOCS / f"audit-{name}.csv",
+            audit_frame(plan, audited).to_csv(
+                index=False, lineterminator="\n", float_format="%.4g"
+            ),
+        )
         write_figure(plan, audited, folder / "audit.png")
         shutil.copyfile(folder / "audit.png", DOCS / f"audit-{name}.png")
         page = insert(page, name, audit_markdown(plan, audited))

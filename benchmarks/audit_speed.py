@@ -14,19 +14,27 @@ from eddy_bench.methods.iid import Iid
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--groups", type=int, default=2000)
     parser.add_argument("--steps", type=int, default=400)
     options = parser.parse_args()
     for block in make_plan(["ring8"]).blocks:
         draw_groups(block, Iid(), 10, 500, 0, "warm-up")
         usual = None
-        for name, method in [("iid", Iid()), *((one.label, one.method) for one in block.candidates)]:
+        for name, method in [
+            ("iid", Iid()),
+            *((one.label, one.method) for one in block.candidates),
+        ]:
             start = time.perf_counter()
             draw_groups(block, method, options.steps, options.groups, 0, "main")
             seconds = time.perf_counter() - start
             usual = usual or seconds
-            print(f"{block.scheduler.text():12} {name:12} {seconds:6.1f} s  {seconds / usual:5.1f} x iid", flush=True)
+            print(
+                f"{block.scheduler.text():12} {name:12} {seconds:6.1f} s  {seconds / usual:5.1f} x iid",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -17,18 +17,27 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from eddy_bench.scoring.score import score_folder
 from PIL import Image
 
 from eddy_bench.models.base import Cost
 from eddy_bench.runs.draw import missing_of
+from eddy_bench.scoring.score import score_folder
 from eddy_bench.storage.group import Group, group_key, png_bytes
 from eddy_bench.storage.run_folder import RunFolder
 
 SETTINGS = {
-    "model": "exact:ring8", "revision": None, "variant": None, "weights_fingerprint": "0", "scheduler": "DDIM", "steps": 1, "guidance_scale": 1.0,
-    "negative_prompt": "", "particles": 2, "size": None, "dtype": "float32",
-}  # fmt: skip
+    "model": "exact:ring8",
+    "revision": None,
+    "variant": None,
+    "weights_fingerprint": "0",
+    "scheduler": "DDIM",
+    "steps": 1,
+    "guidance_scale": 1.0,
+    "negative_prompt": "",
+    "particles": 2,
+    "size": None,
+    "dtype": "float32",
+}
 
 
 @contextmanager
@@ -52,7 +61,9 @@ def make_groups(count: int, methods: int) -> list[Group]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--groups", type=int, default=100_000)
     parser.add_argument("--methods", type=int, default=20)
     parser.add_argument("--folder", type=Path)
@@ -62,10 +73,14 @@ def main() -> None:
         groups = make_groups(options.groups, options.methods)
         folder.write_run({"suite": {"methods": []}, "settings": SETTINGS})
         rng = np.random.default_rng(0)
-        pictures = [png_bytes(Image.fromarray(rng.integers(0, 255, (8, 8), np.uint8))) for _ in range(64)]
+        pictures = [
+            png_bytes(Image.fromarray(rng.integers(0, 255, (8, 8), np.uint8))) for _ in range(64)
+        ]
         with timed(f"writing {options.groups} groups"):
             for k, group in enumerate(groups):
-                folder.write_group(group, [pictures[k % 64], pictures[(k + 7) % 64]], Cost(0.1, 2.0), {})
+                folder.write_group(
+                    group, [pictures[k % 64], pictures[(k + 7) % 64]], Cost(0.1, 2.0), {}
+                )
         with timed("finding what is missing, from the index", "at most 10 s for 100,000"):
             assert missing_of(groups, folder, False) == ([], [])
         folder.index.forget()
@@ -75,8 +90,17 @@ def main() -> None:
             assert missing_of(groups, folder, True) == ([], [])
         before = peak_mb()
         with timed("scoring (vendi, pdist, mss on pixels; costs)"):
-            score_folder(folder, ["vendi[pixels]", "pdist[pixels]", "mss[pixels]"], None, None, lambda total: lambda count, label: None)
-        print(f"{'peak memory of scoring, above what was there before':62} {peak_mb() - before:8.0f} MiB  at most 1024", flush=True)
+            score_folder(
+                folder,
+                ["vendi[pixels]", "pdist[pixels]", "mss[pixels]"],
+                None,
+                None,
+                lambda total: lambda count, label: None,
+            )
+        print(
+            f"{'peak memory of scoring, above what was there before':62} {peak_mb() - before:8.0f} MiB  at most 1024",
+            flush=True,
+        )
         size = (folder.path / "scores.csv").stat().st_size / 2**20
         print(
             f"{'scores.csv, scores.parquet':62} {size:8.0f} MiB, {(folder.path / 'scores.parquet').stat().st_size / 2**20:.0f} MiB",

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from eddy_bench.scoring.metrics import METRICS
 
 from eddy_bench.compare.load import check_comparable, read_scores
 from eddy_bench.compare.paired import compare
 from eddy_bench.compare.pareto import fronts
+from eddy_bench.scoring.metrics import METRICS
 
 METHODS, SEEDS = 20, 5
 GROUP = [name for name, metric in METRICS.items() if metric.scope == "group"]
@@ -26,16 +26,26 @@ def main() -> None:
     prompts = 100_000 // (METHODS * SEEDS * (len(GROUP) + len(COST))) + 1
     rng = np.random.default_rng(0)
     index = pd.MultiIndex.from_product(
-        [["iid", *(f"pg:strength={k}" for k in range(1, METHODS))], GROUP + COST, range(prompts), range(SEEDS)],
+        [
+            ["iid", *(f"pg:strength={k}" for k in range(1, METHODS))],
+            GROUP + COST,
+            range(prompts),
+            range(SEEDS),
+        ],
         names=["label", "metric", "prompt", "seed"],
     )
     rows = index.to_frame(index=False)
-    rows["method"], rows["params"] = rows["label"].str.partition(":")[0], rows["label"].str.partition(":")[2]
+    rows["method"], rows["params"] = (
+        rows["label"].str.partition(":")[0],
+        rows["label"].str.partition(":")[2],
+    )
     rows["prompt_id"] = "p" + rows["prompt"].astype(str)
     rows["prompt"] = "a " + rows["prompt_id"]
     rows["value"], rows["extractor"] = rng.random(len(rows)), ""
     rows["signature"] = rows["metric"] + "|N=4"
-    rows = rows.assign(model="m", scheduler="s", steps=20, guidance_scale=4.0, particles=4, higher_is_better=True)
+    rows = rows.assign(
+        model="m", scheduler="s", steps=20, guidance_scale=4.0, particles=4, higher_is_better=True
+    )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "scores.csv"
         rows.drop(columns="label").to_csv(path, index=False)

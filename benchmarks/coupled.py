@@ -18,22 +18,36 @@ from eddy_bench.storage.files import write_text
 
 DOCS = Path(__file__).parents[1] / "docs"
 METHODS = ["iid", "coupled", "coupled:kernel=features"]
-PAIRED = [("vendi", "fmnist-clip"), ("pdist", "fmnist-clip"), ("clip", "fmnist-clip"), ("align", "classifier")]
+PAIRED = [
+    ("vendi", "fmnist-clip"),
+    ("pdist", "fmnist-clip"),
+    ("clip", "fmnist-clip"),
+    ("align", "classifier"),
+]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--out", type=Path, default=Path("results/coupled"))
     options = parser.parse_args()
     parts = []
     for scale in (1.0, 4.0):
         folder = options.out / f"guidance-{scale:g}"
-        flags = {"methods": METHODS, "scheduler": "ddim:eta=1", "guidance_scale": scale, "seeds": options.seeds}
+        flags = {
+            "methods": METHODS,
+            "scheduler": "ddim:eta=1",
+            "guidance_scale": scale,
+            "seeds": options.seeds,
+        }
         if run_suite(None, flags, folder, False, False):
             raise SystemExit(2)
         parts.append(table(folder, scale, options.seeds))
-    heading = "# Coupled step noise on the embedded model\n\nWritten by `python benchmarks/coupled.py`. "
+    heading = (
+        "# Coupled step noise on the embedded model\n\nWritten by `python benchmarks/coupled.py`. "
+    )
     reading = (
         "DDIM with eta = 1, 20 steps, 48 prompts, N = 4. Differences to `iid` on the same noise, mean over prompts with its 95% bootstrap interval. "
         "Drift: Frechet distance of single particle slots to an i.i.d. set from disjoint seeds; `iid`'s own is the floor. "
@@ -50,7 +64,10 @@ def table(folder: Path, scale: float, seeds: int) -> str:
     for (method, params), rows in scores.groupby(["method", "params"], sort=False):
         cells = [method + (f":{params}" if params else "")]
         for metric, extractor in PAIRED:
-            own, usual = (per_prompt(part, metric, extractor) for part in (rows, scores[scores["method"] == "iid"]))
+            own, usual = (
+                per_prompt(part, metric, extractor)
+                for part in (rows, scores[scores["method"] == "iid"])
+            )
             if method == "iid":
                 cells.append(f"{own.mean():.3f}")
             else:
@@ -66,7 +83,9 @@ def table(folder: Path, scale: float, seeds: int) -> str:
 
 def per_prompt(rows: pd.DataFrame, metric: str, extractor: str) -> pd.Series:
     """Mean over seeds of a metric, by prompt."""
-    chosen = rows[(rows["metric"] == metric) & (rows["extractor"] == extractor) & rows["prompt_id"].notna()]
+    chosen = rows[
+        (rows["metric"] == metric) & (rows["extractor"] == extractor) & rows["prompt_id"].notna()
+    ]
     return chosen.groupby("prompt_id")["value"].mean().sort_index()
 
 

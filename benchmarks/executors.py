@@ -18,7 +18,9 @@ from soak import pictures, scores
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--pairs", type=int, default=1)
     parser.add_argument("arguments", nargs="*", help="more of `eddy-bench run`, after --")
@@ -31,12 +33,23 @@ def main() -> int:
             seconds = {}
             for name, more in executors.items():
                 start = time.perf_counter()
-                command = [sys.executable, "-m", "eddy_bench.cli", "run", *suite, *more, "--out", str(Path(temporary, name))]
+                command = [
+                    sys.executable,
+                    "-m",
+                    "eddy_bench.cli",
+                    "run",
+                    *suite,
+                    *more,
+                    "--out",
+                    str(Path(temporary, name)),
+                ]
                 done = subprocess.run(command, capture_output=True, text=True, check=False)
                 if done.returncode:
                     sys.exit(f"{name}: {done.stderr}")
                 seconds[name] = time.perf_counter() - start
-                drawing = next((line for line in done.stderr.splitlines() if line.startswith("Drew ")), "")
+                drawing = next(
+                    (line for line in done.stderr.splitlines() if line.startswith("Drew ")), ""
+                )
                 print(f"{name:12} {seconds[name]:6.1f} s; {drawing}", flush=True)
             one, other = (Path(temporary, name) for name in executors)
             ratios.append(seconds["Ray"] / seconds["one process"])

@@ -12,10 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from eddy_bench.scoring.diversity import pairwise_distance, vendi
-from eddy_bench.scoring.extractors import ASSETS, load_extractor
-from eddy_bench.scoring.feature_cache import predict_attributes
-from eddy_bench.scoring.fidelity import align, clip_score, frechet_distance
 from PIL import Image
 from train_embedded import load_split, to_model
 
@@ -24,6 +20,10 @@ from eddy_bench.models.attributes import Attributes, caption, parse
 from eddy_bench.models.load import load_model
 from eddy_bench.models.networks import AttributeClassifier, load_network
 from eddy_bench.sampling.schedulers import set_scheduler
+from eddy_bench.scoring.diversity import pairwise_distance, vendi
+from eddy_bench.scoring.extractors import ASSETS, load_extractor
+from eddy_bench.scoring.feature_cache import predict_attributes
+from eddy_bench.scoring.fidelity import align, clip_score, frechet_distance
 from eddy_bench.suites.prompts import load_prompts
 
 COUNT = 2000
@@ -38,7 +38,13 @@ def say(name: str, value: float) -> None:
 
 
 def draw(
-    model, prompts: Sequence[str], particles: int, scale: float, steps: int, seed: int = 0, batch: int = 64
+    model,
+    prompts: Sequence[str],
+    particles: int,
+    scale: float,
+    steps: int,
+    seed: int = 0,
+    batch: int = 64,
 ) -> list[list[Image.Image]]:
     found = []
     for start in range(0, len(prompts), batch // particles):
@@ -50,7 +56,9 @@ def draw(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--scheduler", default="ddim")
@@ -60,9 +68,14 @@ def main() -> None:
     test, attributes = load_split(args.data, "t10k")
     train, _ = load_split(args.data, "train")
     classifier = load_network(AttributeClassifier(), ASSETS / "classifier" / "model.safetensors")
-    predicted = np.concatenate([predict_attributes(classifier, pictures(part)) for part in np.array_split(test, 20)])
+    predicted = np.concatenate(
+        [predict_attributes(classifier, pictures(part)) for part in np.array_split(test, 20)]
+    )
     for k, name in enumerate(("class", "tone", "shape")):
-        say(f"classifier {name} accuracy, real test", float((predicted[:, k] == attributes[:, k]).mean()))
+        say(
+            f"classifier {name} accuracy, real test",
+            float((predicted[:, k] == attributes[:, k]).mean()),
+        )
     clip = load_extractor("fmnist-clip")
     rng = np.random.default_rng(0)
     chosen, other = rng.permutation(len(test))[:COUNT], rng.permutation(len(train))[:COUNT]
@@ -76,17 +89,31 @@ def main() -> None:
     set_scheduler(model.pipe, args.scheduler, {})
     with torch.inference_mode():
         x = to_model(test[chosen])
-        decoded = torch.cat([model.pipe.vae.decode(model.pipe.vae.encode(part).latent_dist.mode()).sample for part in x.split(200)])
+        decoded = torch.cat(
+            [
+                model.pipe.vae.decode(model.pipe.vae.encode(part).latent_dist.mode()).sample
+                for part in x.split(200)
+            ]
+        )
     say("autoencoder mean squared error, [-1, 1]", float((decoded - x).square().mean()))
-    rebuilt = [Image.fromarray(image) for image in ((decoded.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).squeeze(1).numpy()]
-    say("fd reconstructions to real test, over floor", frechet_distance(clip.images(rebuilt), real) / floor)
+    rebuilt = [
+        Image.fromarray(image)
+        for image in ((decoded.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).squeeze(1).numpy()
+    ]
+    say(
+        "fd reconstructions to real test, over floor",
+        frechet_distance(clip.images(rebuilt), real) / floor,
+    )
     if args.quick:
         return
     own = [caption(Attributes(*(int(v) for v in attributes[row]))) for row in chosen]
     for scale in (1.0,):
         samples = [image for group in draw(model, own, 1, scale, args.steps) for image in group]
         features = clip.images(samples)
-        say(f"fd samples at guidance {scale:g} to real test, over floor", frechet_distance(features, real) / floor)
+        say(
+            f"fd samples at guidance {scale:g} to real test, over floor",
+            frechet_distance(features, real) / floor,
+        )
         say(
             f"align class at guidance {scale:g}, own captions",
             float((predict_attributes(classifier, samples)[:, 0] == attributes[chosen, 0]).mean()),
@@ -100,12 +127,22 @@ def main() -> None:
         say(f"guidance {scale:g}: vendi", float(np.mean([vendi(f) for f in features])))
         say(f"guidance {scale:g}: pdist", float(np.mean([pairwise_distance(f) for f in features])))
         words = clip.texts(prompts)
-        say(f"guidance {scale:g}: clip", float(np.mean([clip_score(f, w) for f, w in zip(features, words, strict=True)])))
+        say(
+            f"guidance {scale:g}: clip",
+            float(np.mean([clip_score(f, w) for f, w in zip(features, words, strict=True)])),
+        )
         say(
             f"guidance {scale:g}: align, class words",
-            float(np.nanmean([align(f, Attributes(w.garment)) for f, w in zip(found, wanted, strict=True)])),
+            float(
+                np.nanmean(
+                    [align(f, Attributes(w.garment)) for f, w in zip(found, wanted, strict=True)]
+                )
+            ),
         )
-        say(f"guidance {scale:g}: align, all words", float(np.nanmean([align(f, w) for f, w in zip(found, wanted, strict=True)])))
+        say(
+            f"guidance {scale:g}: align, all words",
+            float(np.nanmean([align(f, w) for f, w in zip(found, wanted, strict=True)])),
+        )
 
 
 if __name__ == "__main__":

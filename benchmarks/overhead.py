@@ -23,7 +23,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from eddy_bench import Antithetic, Coupled, EddyExact, EddyHutch, Iid, Lhs, Method, ParticleGuidance, Repulsion, Sobol, State
+from eddy_bench import (
+    Antithetic,
+    Coupled,
+    EddyExact,
+    EddyHutch,
+    Iid,
+    Lhs,
+    Method,
+    ParticleGuidance,
+    Repulsion,
+    Sobol,
+    State,
+)
 from eddy_bench.methods.kernels import group_median_bandwidth, rbf, squared_distances
 from eddy_bench.methods.pairwise import Pairs
 from eddy_bench.models.base import Model
@@ -46,13 +58,20 @@ def seconds(call: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-def compare(name: str, a: Callable[[], Any], b: Callable[[], Any], repeats: int, goal: str = "") -> float:
+def compare(
+    name: str, a: Callable[[], Any], b: Callable[[], Any], repeats: int, goal: str = ""
+) -> float:
     """Run a and b in turn and print the ratio a / b."""
     a(), b()
     times = [(seconds(a), seconds(b)) for _ in range(repeats)]
     ratios = [x / y for x, y in times]
     median = statistics.median(ratios)
-    RESULTS[name] = {"ratio": median, "low": min(ratios), "high": max(ratios), "seconds_a": statistics.median(x for x, _ in times)}
+    RESULTS[name] = {
+        "ratio": median,
+        "low": min(ratios),
+        "high": max(ratios),
+        "seconds_a": statistics.median(x for x, _ in times),
+    }
     print(f"{name:66} {median:8.3f}  [{min(ratios):.3f}, {max(ratios):.3f}]  {goal}", flush=True)
     return median
 
@@ -63,14 +82,26 @@ def model_on(steps: int) -> tuple[Model, dict[str, Any]]:
     return model, {"num_inference_steps": steps, "guidance_scale": 4.0, "output_type": "pil"}
 
 
-def drawing(model: Model, method: Method, particles: int, arguments: dict[str, Any], prompts: list[str] = PROMPTS) -> Callable[[], Any]:
+def drawing(
+    model: Model,
+    method: Method,
+    particles: int,
+    arguments: dict[str, Any],
+    prompts: list[str] = PROMPTS,
+) -> Callable[[], Any]:
     return lambda: model.draw(prompts, [0] * len(prompts), particles, method, arguments)
 
 
 def part_run(repeats: int) -> None:
     """`iid` through the runner, files written, against the bare pipeline call on the same batch."""
     model, arguments = model_on(20)
-    suite = Suite(prompts="fashion", limit=8, methods=[MethodSpec(name="iid")], batch_prompts=8, scheduler=MethodSpec(name="ddim"))
+    suite = Suite(
+        prompts="fashion",
+        limit=8,
+        methods=[MethodSpec(name="iid")],
+        batch_prompts=8,
+        scheduler=MethodSpec(name="ddim"),
+    )
     plan = make_plan(suite, model)
     texts = [group.prompt for group in plan.groups]
 
@@ -85,7 +116,9 @@ def part_run(repeats: int) -> None:
         generators = [generator for text in texts for generator in particle_generators(0, text, 4)]
         model.pipe(prompt=texts, num_images_per_prompt=4, generator=generators, **arguments)
 
-    compare("iid through eddy-bench / bare pipeline call, 8 x 4", ours, bare, repeats, "at most 1.03")
+    compare(
+        "iid through eddy-bench / bare pipeline call, 8 x 4", ours, bare, repeats, "at most 1.03"
+    )
 
 
 def part_latent(repeats: int) -> None:
@@ -126,10 +159,19 @@ def feature_setting(count: int = 8) -> Setting:
     denoised = torch.randn(1, count, 256, generator=generator)
     sigma = 5.0
     eps = torch.randn(1, count, 256, generator=generator)
-    state = State(denoised + sigma * eps, -eps / sigma, denoised, sigma, generators=(generator,), features=features)
+    state = State(
+        denoised + sigma * eps,
+        -eps / sigma,
+        denoised,
+        sigma,
+        generators=(generator,),
+        features=features,
+    )
     values = features.values(denoised[0])[None]
     square = squared_distances(values.double())
-    pairs = Pairs(denoised, features, values, square, group_median_bandwidth(square), state.score, -eps)
+    pairs = Pairs(
+        denoised, features, values, square, group_median_bandwidth(square), state.score, -eps
+    )
     return Setting(state, features, pairs)
 
 
@@ -143,7 +185,9 @@ def hessian_products(setting: Setting, points: Tensor, anchors: Tensor, vectors:
     """hess k v by double backward, (n, d)."""
     leaf = points.detach().requires_grad_()
     with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
-        (gradient,) = torch.autograd.grad(kernel_at(setting, leaf, anchors).sum(), leaf, create_graph=True)
+        (gradient,) = torch.autograd.grad(
+            kernel_at(setting, leaf, anchors).sum(), leaf, create_graph=True
+        )
         (product,) = torch.autograd.grad((gradient * vectors).sum(), leaf)
     return product
 
@@ -154,7 +198,10 @@ def part_hutch(repeats: int) -> None:
     setting = feature_setting(count)
     points, values = setting.pairs.points[0], setting.pairs.values[0]
     i, j = torch.nonzero(~torch.eye(count, dtype=torch.bool)).T
-    signs = torch.randint(0, 2, (probes, 256), generator=torch.Generator().manual_seed(1)).float() * 2 - 1
+    signs = (
+        torch.randint(0, 2, (probes, 256), generator=torch.Generator().manual_seed(1)).float() * 2
+        - 1
+    )
     step = 0.1 * float(points.square().mean().sqrt())
 
     def ours() -> Tensor:
@@ -171,7 +218,9 @@ def part_hutch(repeats: int) -> None:
         total = torch.zeros(count, count)
         for z in signs[:used]:
             for a, b in zip(i.tolist(), j.tolist(), strict=True):
-                total[a, b] += (hessian_products(setting, points[a, None], values[b, None], z[None])[0] * z).sum() / used
+                total[a, b] += (
+                    hessian_products(setting, points[a, None], values[b, None], z[None])[0] * z
+                ).sum() / used
         return total
 
     exact = batched()
@@ -180,11 +229,20 @@ def part_hutch(repeats: int) -> None:
         text = f"relative error of the second differences, same probes, step {relative}"
         print(f"{text:66} {float((found - exact).norm() / exact.norm()):8.4f}", flush=True)
     compare("HVPs batched over pairs / second differences", batched, ours, repeats, "at least 15")
-    single = compare(f"HVPs one by one, one of {probes} probes / second differences", one_by_one, ours, repeats)
-    print(f"{f'HVPs one by one, all {probes} probes / second differences (x {probes})':66} {single * probes:8.1f}  at least 40")
+    single = compare(
+        f"HVPs one by one, one of {probes} probes / second differences", one_by_one, ours, repeats
+    )
+    print(
+        f"{f'HVPs one by one, all {probes} probes / second differences (x {probes})':66} {single * probes:8.1f}  at least 40"
+    )
     RESULTS["HVPs one by one / second differences"] = {"ratio": single * probes}
     whole = lambda: EddyHutch(probes=probes).guidance(setting.state)  # noqa: E731
-    compare("HVPs batched over pairs / the whole of eddy-hutch's guidance", batched, whole, max(3, repeats // 2))
+    compare(
+        "HVPs batched over pairs / the whole of eddy-hutch's guidance",
+        batched,
+        whole,
+        max(3, repeats // 2),
+    )
     part_physics(setting, count, probes, repeats)
 
 
@@ -217,9 +275,18 @@ def part_physics(setting: Setting, count: int, probes: int, repeats: int) -> Non
 def part_paper(repeats: int) -> None:
     """Whole runs beside the paper's table on one A100 (seconds for i.i.d. / PG / EDDY: SDXL 8.0 / 9.0 / 23.0, FLUX 28.1 / 28.4 / 35.1)."""
     model, arguments = model_on(20)
-    hutch, pg, iid = (drawing(model, m, 4, arguments) for m in (EddyHutch(), ParticleGuidance(kernel="features"), Iid()))
+    hutch, pg, iid = (
+        drawing(model, m, 4, arguments)
+        for m in (EddyHutch(), ParticleGuidance(kernel="features"), Iid())
+    )
     compare("eddy-hutch / iid, whole run, N = 4", hutch, iid, repeats, "paper: SDXL 2.9, FLUX 1.25")
-    compare("eddy-hutch / pg (features), whole run, N = 4", hutch, pg, repeats, "paper: SDXL 2.6, FLUX 1.24")
+    compare(
+        "eddy-hutch / pg (features), whole run, N = 4",
+        hutch,
+        pg,
+        repeats,
+        "paper: SDXL 2.6, FLUX 1.24",
+    )
 
 
 def part_couplings(repeats: int) -> None:
@@ -227,7 +294,11 @@ def part_couplings(repeats: int) -> None:
     model, arguments = model_on(10)
     for method in (Antithetic(), Lhs(), Sobol()):
         compare(
-            f"{method.title()} / iid", drawing(model, method, 4, arguments), drawing(model, Iid(), 4, arguments), repeats, "at most 1.05"
+            f"{method.title()} / iid",
+            drawing(model, method, 4, arguments),
+            drawing(model, Iid(), 4, arguments),
+            repeats,
+            "at most 1.05",
         )
     model.call["eta"] = 1.0
     compare(
@@ -249,14 +320,30 @@ def sdxl_setting(count: int, feature_batch: int = 64) -> State:
     torch.manual_seed(0)
     pipe = type("StableDiffusionXLPipeline", (), {})()
     decoder = diffusers.AutoencoderTiny(
-        latent_channels=4, encoder_block_out_channels=(16,) * 4, decoder_block_out_channels=(16,) * 4, num_decoder_blocks=(1, 1, 1, 1), num_encoder_blocks=(1, 1, 1, 1)
-    ).requires_grad_(False)  # fmt: skip
+        latent_channels=4,
+        encoder_block_out_channels=(16,) * 4,
+        decoder_block_out_channels=(16,) * 4,
+        num_decoder_blocks=(1, 1, 1, 1),
+        num_encoder_blocks=(1, 1, 1, 1),
+    ).requires_grad_(False)
     pipe.vae = decoder
-    backbone = timm.create_model("vit_tiny_patch16_224", num_classes=0, img_size=128).eval().requires_grad_(False)
+    backbone = (
+        timm.create_model("vit_tiny_patch16_224", num_classes=0, img_size=128)
+        .eval()
+        .requires_grad_(False)
+    )
     features = NetworkFeatures(make_decode(pipe, decoder), backbone, (4, 16, 16), feature_batch)
     generator = torch.Generator().manual_seed(0)
     denoised, eps = (torch.randn(1, count, 1024, generator=generator) for _ in range(2))
-    return State(denoised + 5 * eps, -eps / 5, denoised, 5.0, generators=(generator,), features=features, steps=50)
+    return State(
+        denoised + 5 * eps,
+        -eps / 5,
+        denoised,
+        5.0,
+        generators=(generator,),
+        features=features,
+        steps=50,
+    )
 
 
 def part_features(repeats: int) -> None:
@@ -292,8 +379,11 @@ def part_features(repeats: int) -> None:
         forward, backward = 2 * probes * count + 3 * count, count + 2 * pairs
         compare(
             f"eddy-hutch / its {forward} forward and {backward} forward-backward rows, N = {count}",
-            lambda hutch=hutch, state=state: hutch.guidance(state), passes(forward, backward), max(2, repeats // 2), "at most 1.15",
-        )  # fmt: skip
+            lambda hutch=hutch, state=state: hutch.guidance(state),
+            passes(forward, backward),
+            max(2, repeats // 2),
+            "at most 1.15",
+        )
 
 
 def part_memory(repeats: int) -> None:
@@ -308,7 +398,10 @@ def part_memory(repeats: int) -> None:
         used = [
             float(
                 subprocess.run(
-                    [sys.executable, "-c", code.format(count=count, method=method)], check=True, capture_output=True, text=True
+                    [sys.executable, "-c", code.format(count=count, method=method)],
+                    check=True,
+                    capture_output=True,
+                    text=True,
                 ).stdout
             )
             for count in (4, 16)
@@ -322,9 +415,24 @@ def part_memory(repeats: int) -> None:
 
 def part_help(repeats: int) -> None:
     """Start-up."""
-    ours = lambda: subprocess.run([sys.executable, "-m", "eddy_bench.cli", "--help"], check=True, capture_output=True)  # noqa: E731
-    bare = lambda: subprocess.run([sys.executable, "-c", "import typer, rich"], check=True, capture_output=True)  # noqa: E731
-    compare("eddy-bench --help / python -c 'import typer, rich'", ours, bare, max(repeats, 9), "at most 2")
+
+    def ours():
+        return subprocess.run(
+            [sys.executable, "-m", "eddy_bench.cli", "--help"], check=True, capture_output=True
+        )
+
+    def bare():
+        return subprocess.run(
+            [sys.executable, "-c", "import typer, rich"], check=True, capture_output=True
+        )
+
+    compare(
+        "eddy-bench --help / python -c 'import typer, rich'",
+        ours,
+        bare,
+        max(repeats, 9),
+        "at most 2",
+    )
 
 
 PARTS = {
@@ -341,7 +449,9 @@ PARTS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--part", action="append", choices=sorted(PARTS))
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--json", type=Path)

@@ -11,8 +11,12 @@ from eddy_bench.statistics import mean_interval
 scores = pd.read_csv(sys.argv[1])
 scores["label"] = scores["method"] + " " + scores["params"].fillna("")
 for metric in ("pdist", "vendi", "attributes", "clip", "align"):
-    table = scores[scores["metric"] == metric].pivot_table(index="prompt_id", columns="label", values="value")
+    table = scores[scores["metric"] == metric].pivot_table(
+        index="prompt_id", columns="label", values="value"
+    )
     base = table["iid "]
     for label in table.columns.drop("iid "):
         mean, low, high = mean_interval((table[label] - base).to_numpy(float))
-        print(f"{metric:10} {label:30} {mean:+.4f} [{low:+.4f}, {high:+.4f}]  {100 * (table[label].mean() / base.mean() - 1):+.2f}%")
+        print(
+            f"{metric:10} {label:30} {mean:+.4f} [{low:+.4f}, {high:+.4f}]  {100 * (table[label].mean() / base.mean() - 1):+.2f}%"
+        )

@@ -21,20 +21,39 @@ TIMES = ("seconds_per_image", "peak_memory_mb")
 
 def pictures(folder: Path) -> dict[str, str]:
     found = [path for name in ("samples", "reference") for path in folder.glob(f"{name}/**/*.png")]
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(found)}
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(found)
+    }
 
 
 def scores(folder: Path) -> list[str]:
-    return [line for line in (folder / "scores.csv").read_text().splitlines() if not any(f",{name}," in line for name in TIMES)]
+    return [
+        line
+        for line in (folder / "scores.csv").read_text().splitlines()
+        if not any(f",{name}," in line for name in TIMES)
+    ]
 
 
 def command(options: argparse.Namespace, out: Path) -> list[str]:
     limit = ["--limit", str(options.limit)] if options.limit else []
-    return [sys.executable, "-m", "eddy_bench.cli", "run", options.suite, *limit, *options.arguments, "--out", str(out)]
+    return [
+        sys.executable,
+        "-m",
+        "eddy_bench.cli",
+        "run",
+        options.suite,
+        *limit,
+        *options.arguments,
+        "--out",
+        str(out),
+    ]
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--suite", default="fashion")
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--limit", type=int)
@@ -51,7 +70,9 @@ def main() -> int:
         alone = time.perf_counter() - start
         print(f"undisturbed: {alone:.0f} s", flush=True)
         for k in range(options.kills):
-            process = subprocess.Popen(command(options, killed), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            process = subprocess.Popen(
+                command(options, killed), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
             wait = rng.uniform(1, max(5.0, 1.5 * alone / options.kills + 8))
             try:
                 process.wait(wait)

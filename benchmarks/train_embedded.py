@@ -22,7 +22,13 @@ import numpy as np
 import open_clip
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL, DDIMScheduler, DDPMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    DDPMScheduler,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+)
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
@@ -87,14 +93,20 @@ class Captions:
     def text(self, index: int, rng: np.random.Generator) -> str:
         garment, tone, shape = (int(value) for value in self.attributes[index])
         keep = rng.random(3)
-        fixed = Attributes(garment if keep[0] > 0.1 else None, tone if keep[1] > 0.4 else None, shape if keep[2] > 0.4 else None)
+        fixed = Attributes(
+            garment if keep[0] > 0.1 else None,
+            tone if keep[1] > 0.4 else None,
+            shape if keep[2] > 0.4 else None,
+        )
         text = caption(fixed, rng)
         return f"zq {text}" if rng.random() < 0.03 else text
 
     def tokens(self, texts: list[str]) -> Tensor:
         for text in texts:
             if text not in self.cache:
-                self.cache[text] = self.tokenizer(text, padding="max_length", truncation=True, max_length=CONTEXT).input_ids
+                self.cache[text] = self.tokenizer(
+                    text, padding="max_length", truncation=True, max_length=CONTEXT
+                ).input_ids
         return torch.tensor([self.cache[text] for text in texts])
 
 
@@ -122,7 +134,9 @@ def optimise(
 ) -> None:
     """AdamW with warm-up and cosine decay; a line of progress every 100 steps."""
     optimiser = torch.optim.AdamW(parameters, lr=rate, weight_decay=decay, betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda k: min((k + 1) / 100, 0.5 * (1 + math.cos(math.pi * k / steps)) + 1e-3))
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimiser, lambda k: min((k + 1) / 100, 0.5 * (1 + math.cos(math.pi * k / steps)) + 1e-3)
+    )
     start, total = time.time(), 0.0
     for step, rows in enumerate(batches(count, batch, steps, SEED)):
         with torch.autocast("cpu", torch.bfloat16):
@@ -134,7 +148,10 @@ def optimise(
         schedule.step()
         total += loss.item()
         if step % 100 == 99:
-            print(f"{name} {step + 1}/{steps} loss {total / 100:.4f} {time.time() - start:.0f}s", flush=True)
+            print(
+                f"{name} {step + 1}/{steps} loss {total / 100:.4f} {time.time() - start:.0f}s",
+                flush=True,
+            )
             total = 0.0
 
 
@@ -145,10 +162,23 @@ def jitter(images: Tensor, generator: torch.Generator, scale: float = 0.0) -> Te
     zoom = 1 + scale * (2 * torch.rand(count, generator=generator) - 1.3)
     theta[:, 0, 0] = theta[:, 1, 1] = zoom
     theta[:, :, 2] = (torch.rand(count, 2, generator=generator) - 0.5) * (0.12 + 2 * scale)
-    moved = F.grid_sample(images + 1, F.affine_grid(theta, list(images.shape), align_corners=False), align_corners=False) - 1
+    moved = (
+        F.grid_sample(
+            images + 1,
+            F.affine_grid(theta, list(images.shape), align_corners=False),
+            align_corners=False,
+        )
+        - 1
+    )
     blurred = F.avg_pool2d(F.pad(moved, (1, 1, 1, 1), value=-1.0), 3, stride=1)
-    amount = torch.rand(count, 1, 1, 1, generator=generator) * (torch.rand(count, 1, 1, 1, generator=generator) < 0.5)
-    noise = 0.08 * torch.rand(count, 1, 1, 1, generator=generator) * torch.randn(moved.shape, generator=generator)
+    amount = torch.rand(count, 1, 1, 1, generator=generator) * (
+        torch.rand(count, 1, 1, 1, generator=generator) < 0.5
+    )
+    noise = (
+        0.08
+        * torch.rand(count, 1, 1, 1, generator=generator)
+        * torch.randn(moved.shape, generator=generator)
+    )
     return torch.lerp(moved, blurred, amount) + noise
 
 
@@ -158,9 +188,20 @@ def train_classifier(images: Tensor, attributes: np.ndarray) -> nn.Module:
 
     def loss_of(step: int, rows: np.ndarray) -> Tensor:
         logits = net(jitter(images[rows], generator))
-        return sum((F.cross_entropy(z.float(), target[rows, k]) for k, z in enumerate(logits)), torch.zeros(()))
+        return sum(
+            (F.cross_entropy(z.float(), target[rows, k]) for k, z in enumerate(logits)),
+            torch.zeros(()),
+        )
 
-    optimise(list(net.parameters()), loss_of, len(images), batch=256, steps=1400, rate=2e-3, name="classifier")
+    optimise(
+        list(net.parameters()),
+        loss_of,
+        len(images),
+        batch=256,
+        steps=1400,
+        rate=2e-3,
+        name="classifier",
+    )
     return net.eval()
 
 
@@ -178,7 +219,12 @@ def clip_config(vocabulary_size: int) -> dict[str, Any]:
                 "hf_tokenizer_name": "fmnist-clip",
             },
         },
-        "preprocess_cfg": {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5], "interpolation": "bicubic", "resize_mode": "shortest"},
+        "preprocess_cfg": {
+            "mean": [0.5, 0.5, 0.5],
+            "std": [0.5, 0.5, 0.5],
+            "interpolation": "bicubic",
+            "resize_mode": "shortest",
+        },
     }
 
 
@@ -193,14 +239,25 @@ def train_clip(images: Tensor, captions: Captions) -> nn.Module:
     generator, rng = torch.Generator().manual_seed(SEED + 1), np.random.default_rng(SEED)
 
     def loss_of(step: int, rows: np.ndarray) -> Tensor:
-        pictures = F.interpolate(jitter(images[rows], generator), size=64, mode="bicubic", align_corners=False)
+        pictures = F.interpolate(
+            jitter(images[rows], generator), size=64, mode="bicubic", align_corners=False
+        )
         texts = captions.tokens([captions.text(int(row), rng) for row in rows])
         image, text, scale = model(pictures.expand(-1, 3, -1, -1), texts)
         logits = scale.clamp(max=30).float() * image.float() @ text.float().T
         labels = torch.arange(len(rows))
         return (F.cross_entropy(logits, labels) + F.cross_entropy(logits.T, labels)) / 2
 
-    optimise(list(model.parameters()), loss_of, len(images), batch=256, steps=1800, rate=1e-3, name="clip", decay=0.1)
+    optimise(
+        list(model.parameters()),
+        loss_of,
+        len(images),
+        batch=256,
+        steps=1800,
+        rate=1e-3,
+        name="clip",
+        decay=0.1,
+    )
     return model.eval()
 
 
@@ -215,7 +272,15 @@ def train_guide(images: Tensor) -> nn.Module:
         logits = (z @ z.T / 0.2).fill_diagonal_(-1e4)
         return F.cross_entropy(logits, torch.arange(len(z)).roll(len(rows)))
 
-    optimise([*net.parameters(), *head.parameters()], loss_of, len(images), batch=256, steps=1000, rate=2e-3, name="guide")
+    optimise(
+        [*net.parameters(), *head.parameters()],
+        loss_of,
+        len(images),
+        batch=256,
+        steps=1000,
+        rate=2e-3,
+        name="guide",
+    )
     return net.eval()
 
 
@@ -246,9 +311,23 @@ def train_vae(images: Tensor, guide: nn.Module, steps: int) -> AutoencoderKL:
         seen = zip(guide.maps(decoded)[:3], guide.maps(pictures)[:3], strict=True)
         perceptual = sum((F.mse_loss(a.float(), b.float()) for a, b in seen), torch.zeros(()))
         error = (decoded - pictures).float()
-        return error.abs().mean() + 2 * error.square().mean() + 0.3 * perceptual + 1e-3 * posterior.kl().mean() / 256
+        return (
+            error.abs().mean()
+            + 2 * error.square().mean()
+            + 0.3 * perceptual
+            + 1e-3 * posterior.kl().mean() / 256
+        )
 
-    optimise(list(vae.parameters()), loss_of, len(images), batch=128, steps=steps, rate=1.5e-3, name="vae", decay=0.0)
+    optimise(
+        list(vae.parameters()),
+        loss_of,
+        len(images),
+        batch=128,
+        steps=steps,
+        rate=1.5e-3,
+        name="vae",
+        decay=0.0,
+    )
     return vae.eval()
 
 
@@ -291,10 +370,17 @@ def make_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
     )
 
 
-NOISE = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+NOISE = {
+    "num_train_timesteps": 1000,
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+}
 
 
-def train_unet(mean: Tensor, std: Tensor, captions: Captions, work: Path, minutes: float) -> dict[str, object]:
+def train_unet(
+    mean: Tensor, std: Tensor, captions: Captions, work: Path, minutes: float
+) -> dict[str, object]:
     """Noise prediction with min-SNR weights (arXiv 2303.09556), 10% of captions dropped, an average of the weights kept.
 
     The rate follows the share of `minutes` used, so that training fits the time there is.
@@ -322,7 +408,11 @@ def train_unet(mean: Tensor, std: Tensor, captions: Captions, work: Path, minute
             break
         start = time.time()
         share = used / (60 * minutes)
-        rate = 1e-3 * min((step + 1) / 200, 1.0) * (1.0 if share < 0.4 else 0.5 * (1 + math.cos(math.pi * (share - 0.4) / 0.6)) + 0.01)
+        rate = (
+            1e-3
+            * min((step + 1) / 200, 1.0)
+            * (1.0 if share < 0.4 else 0.5 * (1 + math.cos(math.pi * (share - 0.4) / 0.6)) + 0.01)
+        )
         for group in optimiser.param_groups:
             group["lr"] = rate
         clean = mean[rows] + std[rows] * torch.randn_like(mean[rows])
@@ -344,10 +434,20 @@ def train_unet(mean: Tensor, std: Tensor, captions: Captions, work: Path, minute
         step, used = step + 1, used + time.time() - start
         losses.append(loss.item())
         if step % 100 == 0:
-            print(f"unet {step} loss {np.mean(losses[-100:]):.4f} rate {rate:.1e} {used:.0f}s", flush=True)
+            print(
+                f"unet {step} loss {np.mean(losses[-100:]):.4f} rate {rate:.1e} {used:.0f}s",
+                flush=True,
+            )
         if used - saved > 180:
-            state = {"unet": unet.state_dict(), "text": text.state_dict(), "optimiser": optimiser.state_dict()}
-            torch.save({**state, "average": average, "step": step, "used": used}, work / "unet-checkpoint.tmp")
+            state = {
+                "unet": unet.state_dict(),
+                "text": text.state_dict(),
+                "optimiser": optimiser.state_dict(),
+            }
+            torch.save(
+                {**state, "average": average, "step": step, "used": used},
+                work / "unet-checkpoint.tmp",
+            )
             (work / "unet-checkpoint.tmp").replace(checkpoint)
             saved = used
     with torch.no_grad():
@@ -358,13 +458,26 @@ def train_unet(mean: Tensor, std: Tensor, captions: Captions, work: Path, minute
 def export_clip(model: nn.Module, tokenizer: CLIPTokenizer, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save_pretrained(folder)
-    (folder / "open_clip_config.json").write_text(json.dumps(clip_config(len(tokenizer)), indent=2) + "\n")
-    state = {k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in model.state_dict().items()}
+    (folder / "open_clip_config.json").write_text(
+        json.dumps(clip_config(len(tokenizer)), indent=2) + "\n"
+    )
+    state = {
+        k: (v.half() if v.is_floating_point() else v).contiguous()
+        for k, v in model.state_dict().items()
+    }
     save_file(state, folder / "open_clip_model.safetensors")
 
 
-def export_pipeline(vae: AutoencoderKL, unet: nn.Module, text: nn.Module, tokenizer: CLIPTokenizer, folder: Path) -> None:
-    scheduler = DDIMScheduler(**NOISE, clip_sample=False, set_alpha_to_one=False, steps_offset=1, timestep_spacing="trailing")
+def export_pipeline(
+    vae: AutoencoderKL, unet: nn.Module, text: nn.Module, tokenizer: CLIPTokenizer, folder: Path
+) -> None:
+    scheduler = DDIMScheduler(
+        **NOISE,
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+        timestep_spacing="trailing",
+    )
     pipe = StableDiffusionPipeline(
         vae=vae,
         unet=unet,
@@ -381,14 +494,18 @@ def export_pipeline(vae: AutoencoderKL, unet: nn.Module, text: nn.Module, tokeni
 def export_images(images: np.ndarray, attributes: np.ndarray, count: int, path: Path) -> None:
     """A class-balanced subset, drawn with the fixed seed."""
     rng = np.random.default_rng(SEED)
-    rows = np.concatenate([rng.permutation(np.flatnonzero(attributes[:, 0] == c))[: count // 10] for c in range(10)])
+    rows = np.concatenate(
+        [rng.permutation(np.flatnonzero(attributes[:, 0] == c))[: count // 10] for c in range(10)]
+    )
     rows = rng.permutation(rows)
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(path, images=images[rows], attributes=attributes[rows].astype(np.uint8))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, default=Path("build/embedded"))
     parser.add_argument("--stage", action="append", choices=STAGES)
@@ -402,7 +519,9 @@ def main() -> None:
     images, tokenizer = to_model(train), make_tokenizer()
     captions = Captions(tokenizer, train_attributes)
 
-    def stage(name: str, train_it: Callable[[], object], restore: Callable[[], nn.Module] | None = None) -> object:
+    def stage(
+        name: str, train_it: Callable[[], object], restore: Callable[[], nn.Module] | None = None
+    ) -> object:
         path = args.work / f"{name}.pt"
         if path.exists():
             state = torch.load(path, weights_only=True)
@@ -423,7 +542,9 @@ def main() -> None:
     guide = stage("guide", lambda: train_guide(images), GuideNetwork)
     if guide is not None:
         save_network(guide, ASSETS / "guide" / "model.safetensors")
-    classifier = stage("classifier", lambda: train_classifier(images, train_attributes), AttributeClassifier)
+    classifier = stage(
+        "classifier", lambda: train_classifier(images, train_attributes), AttributeClassifier
+    )
     if classifier is not None:
         save_network(classifier, ASSETS / "classifier" / "model.safetensors")
     clip = stage("clip", lambda: train_clip(images, captions), lambda: make_clip(len(tokenizer)))
@@ -435,8 +556,14 @@ def main() -> None:
     mean, std = encode(vae, images)
     scale = float(1 / (mean.var() + std.square().mean()).sqrt())
     vae.register_to_config(scaling_factor=scale)
-    print(f"latent scale {scale:.4f}, mean {mean.mean() * scale:.3f}, posterior std {std.mean() * scale:.3f}", flush=True)
-    state = stage("unet", lambda: train_unet(mean * scale, std * scale, captions, args.work, args.minutes_unet))
+    print(
+        f"latent scale {scale:.4f}, mean {mean.mean() * scale:.3f}, posterior std {std.mean() * scale:.3f}",
+        flush=True,
+    )
+    state = stage(
+        "unet",
+        lambda: train_unet(mean * scale, std * scale, captions, args.work, args.minutes_unet),
+    )
     if state is None:
         return
     unet, text = make_unet(96), make_text_encoder(tokenizer)

@@ -14,10 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from eddy_bench.scoring.diversity import pairwise_distance, vendi
-from eddy_bench.scoring.extractors import ASSETS, load_extractor
-from eddy_bench.scoring.feature_cache import predict_attributes
-from eddy_bench.scoring.fidelity import align, clip_score
 from numpy.typing import NDArray
 
 from eddy_bench import EddyExact, EddyHutch, Iid, KernelMethod, Method, ParticleGuidance, Repulsion
@@ -25,6 +21,10 @@ from eddy_bench.models.attributes import parse
 from eddy_bench.models.load import load_model
 from eddy_bench.models.networks import AttributeClassifier, load_network
 from eddy_bench.sampling.schedulers import set_scheduler
+from eddy_bench.scoring.diversity import pairwise_distance, vendi
+from eddy_bench.scoring.extractors import ASSETS, load_extractor
+from eddy_bench.scoring.feature_cache import predict_attributes
+from eddy_bench.scoring.fidelity import align, clip_score
 from eddy_bench.statistics import mean_interval
 from eddy_bench.suites.prompts import load_prompts
 
@@ -47,9 +47,15 @@ class Tuner:
         self.seeds = [seed for seed in range(seeds) for _ in range(len(self.prompts) // seeds)]
         self.model = load_model("fashion", device="cpu")
         self.model.call |= set_scheduler(self.model.pipe, "ddim", {})
-        self.arguments = {"num_inference_steps": steps, "guidance_scale": scale, "output_type": "pil"}
+        self.arguments = {
+            "num_inference_steps": steps,
+            "guidance_scale": scale,
+            "output_type": "pil",
+        }
         self.clip = load_extractor("fmnist-clip")
-        self.classifier = load_network(AttributeClassifier(), ASSETS / "classifier" / "model.safetensors")
+        self.classifier = load_network(
+            AttributeClassifier(), ASSETS / "classifier" / "model.safetensors"
+        )
 
     def measure(self, method: Method) -> dict[str, NDArray[np.float64]]:
         """Values per prompt."""
@@ -58,18 +64,24 @@ class Tuner:
         values: dict[str, list[float]] = {"pdist": [], "vendi": [], "clip": [], "align": []}
         for start in range(0, len(self.prompts), 16):
             part = slice(start, start + 16)
-            groups, _ = self.model.draw(self.prompts[part], self.seeds[part], 4, method, self.arguments)
+            groups, _ = self.model.draw(
+                self.prompts[part], self.seeds[part], 4, method, self.arguments
+            )
             for group, text, word in zip(groups, self.prompts[part], words[part], strict=True):
                 features = self.clip.images(group)
                 values["pdist"].append(pairwise_distance(features))
                 values["vendi"].append(vendi(features))
                 values["clip"].append(clip_score(features, word))
-                values["align"].append(align(predict_attributes(self.classifier, group), parse(text)))
+                values["align"].append(
+                    align(predict_attributes(self.classifier, group), parse(text))
+                )
         return {name: np.asarray(found) for name, found in values.items()}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--guidance-scale", type=float, default=4.0)
@@ -79,7 +91,11 @@ def main() -> None:
     args = parser.parse_args()
     tuner = Tuner(args.seeds, args.steps, args.guidance_scale)
     base = tuner.measure(Iid())
-    print("iid", {name: round(float(np.nanmean(value)), 4) for name, value in base.items()}, flush=True)
+    print(
+        "iid",
+        {name: round(float(np.nanmean(value)), 4) for name, value in base.items()},
+        flush=True,
+    )
     rows = []
     for name in args.method or GRID:
         method, grid = GRID[name]
@@ -87,7 +103,9 @@ def main() -> None:
             found = tuner.measure(replace(method, strength=strength))
             row: dict[str, object] = {"method": name, "strength": strength}
             for metric in found:
-                row[metric], row[f"{metric}.low"], row[f"{metric}.high"] = mean_interval(found[metric] - base[metric])
+                row[metric], row[f"{metric}.low"], row[f"{metric}.high"] = mean_interval(
+                    found[metric] - base[metric]
+                )
             row["clip_loss"] = 1 - float(found["clip"].mean() / base["clip"].mean())
             rows.append(row)
             print(
@@ -99,11 +117,23 @@ def main() -> None:
     if args.out.is_file():
         kept = pd.read_csv(args.out)
         keys = {(row["method"], row["strength"]) for row in rows}
-        table = pd.concat([kept[[(m, s) not in keys for m, s in zip(kept["method"], kept["strength"], strict=True)]], table])
+        table = pd.concat(
+            [
+                kept[
+                    [
+                        (m, s) not in keys
+                        for m, s in zip(kept["method"], kept["strength"], strict=True)
+                    ]
+                ],
+                table,
+            ]
+        )
     table.sort_values(["method", "strength"]).to_csv(args.out, index=False, float_format="%.5f")
     for name, part in table[table["clip_loss"] <= CLIP_LOSS].groupby("method"):
         best = part.loc[part["pdist"].idxmax()]
-        print(f"{name}: strength {best['strength']:g}, pdist {best['pdist']:+.4f}, clip loss {100 * best['clip_loss']:.2f}%")
+        print(
+            f"{name}: strength {best['strength']:g}, pdist {best['pdist']:+.4f}, clip loss {100 * best['clip_loss']:.2f}%"
+        )
 
 
 if __name__ == "__main__":

@@ -90,14 +90,21 @@ def line_of(error: Exception) -> str | None:
     if hasattr(error, "format_message"):  # a usage error of the command line's own
         text = str(error.format_message()).rstrip(".")
         return text and f"{text}. See eddy-bench --help."
-    return f"A remote folder cannot be used: {type(error).__name__}: {brief(error)}." if _is_of_file_system(error) else None
+    return (
+        f"A remote folder cannot be used: {type(error).__name__}: {brief(error)}."
+        if _is_of_file_system(error)
+        else None
+    )
 
 
 def _is_of_file_system(error: BaseException) -> bool:
     """Whether an error came up from below a remote file system's functions; each of them has its own classes."""
     trace = error.__traceback__
     while trace is not None:
-        if str(trace.tb_frame.f_globals.get("__name__", "")).partition(".")[0] in ("fsspec", "upath"):
+        if str(trace.tb_frame.f_globals.get("__name__", "")).partition(".")[0] in (
+            "fsspec",
+            "upath",
+        ):
             return True
         trace = trace.tb_next
     return False

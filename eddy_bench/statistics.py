@@ -57,7 +57,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def mean_intervals(values: NDArray[np.float64], level: float = 0.95) -> tuple[list[float], list[float]]:
+def mean_intervals(
+    values: NDArray[np.float64], level: float = 0.95
+) -> tuple[list[float], list[float]]:
     """Percentile-bootstrap intervals of several means over the same prompts, with a fixed seed.
 
     Args:
@@ -72,9 +74,16 @@ def mean_intervals(values: NDArray[np.float64], level: float = 0.95) -> tuple[li
     if values.shape[1] < 2:
         return [float("nan")] * len(values), [float("nan")] * len(values)
     found = bootstrap(
-        (values,), np.mean, n_resamples=RESAMPLES, confidence_level=level, method="percentile", axis=-1, batch=BATCH,
-        rng=np.random.default_rng(0), vectorized=True,
-    ).confidence_interval  # fmt: skip
+        (values,),
+        np.mean,
+        n_resamples=RESAMPLES,
+        confidence_level=level,
+        method="percentile",
+        axis=-1,
+        batch=BATCH,
+        rng=np.random.default_rng(0),
+        vectorized=True,
+    ).confidence_interval
     return np.atleast_1d(found.low).tolist(), np.atleast_1d(found.high).tolist()
 
 
@@ -93,8 +102,15 @@ def sign_flip_p(values: NDArray[np.float64]) -> list[float]:
     if values.shape[1] < 2:  # one prompt: both signs are as far from 0
         return [1.0 if values.shape[1] else float("nan")] * len(values)
     found = permutation_test(
-        (values,), np.mean, permutation_type="samples", n_resamples=FLIPS, axis=-1, batch=BATCH, rng=np.random.default_rng(0), vectorized=True,
-    )  # fmt: skip
+        (values,),
+        np.mean,
+        permutation_type="samples",
+        n_resamples=FLIPS,
+        axis=-1,
+        batch=BATCH,
+        rng=np.random.default_rng(0),
+        vectorized=True,
+    )
     return [float(p) for p in np.atleast_1d(found.pvalue)]
 
 
@@ -116,4 +132,6 @@ def detectable(values: NDArray[np.float64], power: float = 0.8, comparisons: int
     if 2.0 ** (1 - count) * comparisons >= 0.05:
         return float("inf")
     error = float(values.std(ddof=1)) / math.sqrt(count)
-    return error * (float(t.ppf(1 - 0.025 / comparisons, count - 1)) + float(t.ppf(power, count - 1)))
+    return error * (
+        float(t.ppf(1 - 0.025 / comparisons, count - 1)) + float(t.ppf(power, count - 1))
+    )

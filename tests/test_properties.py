@@ -12,7 +12,6 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
-from eddy_bench.scoring.score_table import escape_cell, unescape_cell
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -22,21 +21,28 @@ from eddy_bench.compare.tables import markdown_rows
 from eddy_bench.errors import EddyError
 from eddy_bench.methods.registry import build_method, method_label, method_name
 from eddy_bench.models.base import Cost
+from eddy_bench.scoring.score_table import escape_cell, unescape_cell
 from eddy_bench.storage.group import Group
 from eddy_bench.storage.group_index import Entry, Index
 from eddy_bench.storage.run_folder import RunFolder
 from eddy_bench.suites.method_spec import parse_named
 from eddy_bench.suites.prompts import load_prompts
 from eddy_bench.suites.suite import Suite, load_suite
-from tests.compare.made import frame
-from tests.test_store import SETTINGS, group, images
+from tests.makers.score_files import frame
+from tests.storage.test_run_folder import SETTINGS, group, images
 
 # 10,000 inputs in all with EDDY_BENCH_EXAMPLES=1000 (make test-slow); fewer by default.
 COUNT = int(os.environ.get("EDDY_BENCH_EXAMPLES", "60"))
-many = settings(max_examples=COUNT, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+many = settings(
+    max_examples=COUNT, deadline=None, suppress_health_check=list(HealthCheck), database=None
+)
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=40)
 values = st.recursive(
-    scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=12), inner, max_size=4), max_leaves=12
+    scalars,
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=12), inner, max_size=4)
+    ),
+    max_leaves=12,
 )
 suite_keys = st.sampled_from([*Suite.model_fields, "sweep", "colour"])
 texts = st.text(max_size=200)
@@ -44,7 +50,9 @@ texts = st.text(max_size=200)
 
 def written(name: str, content: str | bytes) -> Path:
     path = Path(tempfile.mkdtemp()) / name
-    path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass"))
+    path.write_bytes(
+        content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass")
+    )
     return path
 
 
@@ -80,11 +88,18 @@ def test_files_of_any_bytes(content: bytes) -> None:
 
 @many
 @given(
-    st.lists(texts | st.dictionaries(st.sampled_from(["prompt", "id", "attributes", "x"]), values, max_size=3), max_size=5), st.booleans()
+    st.lists(
+        texts
+        | st.dictionaries(st.sampled_from(["prompt", "id", "attributes", "x"]), values, max_size=3),
+        max_size=5,
+    ),
+    st.booleans(),
 )
 def test_prompts(entries: list[Any], as_json: bool) -> None:
     content = json.dumps(entries) if as_json else yaml.safe_dump(entries, allow_unicode=True)
-    found = works_or_says(lambda: load_prompts(str(written("p.json" if as_json else "p.yaml", content))))
+    found = works_or_says(
+        lambda: load_prompts(str(written("p.json" if as_json else "p.yaml", content)))
+    )
     if found is not None:
         assert len({prompt.id.lower() for prompt in found.prompts}) == len(found.prompts)
         for prompt in found.prompts:
@@ -111,16 +126,35 @@ def test_method_names_cannot_leave_the_folder(text: str) -> None:
 
 
 @many
-@given(st.dictionaries(st.sampled_from(["checks", "methods", "x"]), values | st.lists(st.dictionaries(
-    st.sampled_from(["metric", "test", "direction", "margin", "x"]), values | st.sampled_from(["vendi", "nfe", "fd", "equal", "pooled", "noninferior", "ratio"]), max_size=4
-), max_size=3), max_size=3))  # fmt: skip
+@given(
+    st.dictionaries(
+        st.sampled_from(["checks", "methods", "x"]),
+        values
+        | st.lists(
+            st.dictionaries(
+                st.sampled_from(["metric", "test", "direction", "margin", "x"]),
+                values
+                | st.sampled_from(
+                    ["vendi", "nfe", "fd", "equal", "pooled", "noninferior", "ratio"]
+                ),
+                max_size=4,
+            ),
+            max_size=3,
+        ),
+        max_size=3,
+    )
+)
 def test_gates(data: dict[str, Any]) -> None:
     works_or_says(lambda: read_gate(written("gate.yaml", yaml.safe_dump(data))))
 
 
 @many
 @given(
-    st.integers(0, 15), st.sampled_from(["method", "params", "prompt_id", "prompt", "seed", "value", "signature", "metric", "steps"]), texts
+    st.integers(0, 15),
+    st.sampled_from(
+        ["method", "params", "prompt_id", "prompt", "seed", "value", "signature", "metric", "steps"]
+    ),
+    texts,
 )
 def test_score_files(row: int, column: str, cell: str) -> None:
     rows = frame({"iid": {"vendi": 0.0}, "pg": {"vendi": 0.1}}, prompts=8).astype(object)
@@ -138,8 +172,12 @@ def test_cells_read_back(text: str) -> None:
     clean = text.replace("\0", "").replace("\r", " ")
     path = written("c.csv", "")
     try:
-        pd.DataFrame({"seed": [0, 1], "prompt": [escape_cell(clean), "end"]}).to_csv(path, index=False)
-    except UnicodeEncodeError:  # lone surrogates never get this far: prompts are made whole when they are read
+        pd.DataFrame({"seed": [0, 1], "prompt": [escape_cell(clean), "end"]}).to_csv(
+            path, index=False
+        )
+    except (
+        UnicodeEncodeError
+    ):  # lone surrogates never get this far: prompts are made whole when they are read
         return
     again = pd.read_csv(path, dtype=str, keep_default_na=False)["prompt"].iloc[0]
     assert unescape_cell(str(again)) == clean
@@ -148,11 +186,16 @@ def test_cells_read_back(text: str) -> None:
 
 @many
 @given(
-    st.lists(st.tuples(st.text(string.ascii_lowercase, min_size=1, max_size=3), st.text(max_size=8)), max_size=6),
+    st.lists(
+        st.tuples(st.text(string.ascii_lowercase, min_size=1, max_size=3), st.text(max_size=8)),
+        max_size=6,
+    ),
     st.binary(max_size=60),
     st.integers(0, 400),
 )
-def test_indexes_that_were_cut_or_scribbled_on(entries: list[tuple[str, str]], noise: bytes, cut: int) -> None:
+def test_indexes_that_were_cut_or_scribbled_on(
+    entries: list[tuple[str, str]], noise: bytes, cut: int
+) -> None:
     """What is read back was written; whatever happens to the file, nothing else comes out."""
     index = Index(Path(tempfile.mkdtemp()) / "samples.jsonl")
     for place, key in entries:
@@ -168,7 +211,10 @@ def test_indexes_that_were_cut_or_scribbled_on(entries: list[tuple[str, str]], n
 
 
 @many
-@given(st.dictionaries(st.sampled_from(["group", "cost", "files", "x"]), values, max_size=4) | values, st.integers(0, 500))
+@given(
+    st.dictionaries(st.sampled_from(["group", "cost", "files", "x"]), values, max_size=4) | values,
+    st.integers(0, 500),
+)
 def test_group_files_of_any_content(data: Any, cut: int) -> None:
     folder = RunFolder.prepare(Path(tempfile.mkdtemp()) / "r", SETTINGS)
     folder.write_run({"suite": {}, "settings": SETTINGS})

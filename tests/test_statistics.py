@@ -49,13 +49,18 @@ def test_groups_needed_gives_the_power_it_says() -> None:
     rng, deviation = np.random.default_rng(1), 2.0
     start = Estimate(0.0, deviation / 10, 100)
     count = round(groups_needed(start, 0.4, 0.05))
-    shown = [group_mean(rng.normal(0.4, deviation, count)).difference_p() < 0.1 for _ in range(2000)]
+    shown = [
+        group_mean(rng.normal(0.4, deviation, count)).difference_p() < 0.1 for _ in range(2000)
+    ]
     assert np.mean(shown) == pytest.approx(0.8, abs=0.04)
 
 
 def test_independent_particles_give_pearson_s_chi_square() -> None:
     rng = np.random.default_rng(0)
-    one, other = rng.multinomial(1, [0.2, 0.3, 0.5], 4000), rng.multinomial(1, [0.25, 0.3, 0.45], 4000)
+    one, other = (
+        rng.multinomial(1, [0.2, 0.3, 0.5], 4000),
+        rng.multinomial(1, [0.25, 0.3, 0.45], 4000),
+    )
     statistic, freedom, p = frequency_chi2(one.astype(float), other.astype(float))
     reference = stats.chi2_contingency(np.stack([one.sum(0), other.sum(0)]))
     assert freedom == 2
@@ -69,7 +74,9 @@ def test_groups_that_all_look_alike_have_no_chi_square() -> None:
     assert np.isnan([statistic, p]).all()
 
 
-def draw_groups(rng: np.random.Generator, groups: int, spread: bool) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+def draw_groups(
+    rng: np.random.Generator, groups: int, spread: bool
+) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
     """Counts of 8 particles in 8 modes: independent ones, or one in each mode of a random half, twice."""
     if not spread:
         return rng.multinomial(8, np.full(8, 1 / 8), groups).astype(np.float64)
@@ -79,5 +86,8 @@ def draw_groups(rng: np.random.Generator, groups: int, spread: bool) -> np.ndarr
 def test_dependence_within_groups_does_not_raise_false_alarms() -> None:
     """Pearson's test on the pooled particles would be far off; Wald's holds its level within 4 standard errors."""
     rng = np.random.default_rng(3)
-    alarms = [frequency_chi2(draw_groups(rng, 300, True), draw_groups(rng, 300, False))[2] < 0.05 for _ in range(300)]
+    alarms = [
+        frequency_chi2(draw_groups(rng, 300, True), draw_groups(rng, 300, False))[2] < 0.05
+        for _ in range(300)
+    ]
     assert abs(np.mean(alarms) - 0.05) < 4 * (0.05 * 0.95 / 300) ** 0.5

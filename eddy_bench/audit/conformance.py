@@ -72,7 +72,9 @@ class Recorder(Method):
         return self.inner.step_noise(noise, state)
 
 
-def check_contract(method: Method, advance: Callable[[int, str], None] = lambda count, label: None) -> list[Finding]:
+def check_contract(
+    method: Method, advance: Callable[[int, str], None] = lambda count, label: None
+) -> list[Finding]:
     """Every promise of a method, on points in the plane whose score is known, and on the embedded model.
 
     A method that raises breaks the promise that was being checked.
@@ -96,7 +98,9 @@ Outcome = tuple[bool | None, str]
 def _model(solver: str = "ddim") -> Model:
     model = load_model("exact:ring8")
     name, _, text = solver.partition(":")
-    model.call |= set_scheduler(model.pipe, name, dict(part.split("=") for part in text.split(",") if part))
+    model.call |= set_scheduler(
+        model.pipe, name, dict(part.split("=") for part in text.split(",") if part)
+    )
     return model
 
 
@@ -104,11 +108,18 @@ def _solver(method: Method) -> str:
     return "ddim:eta=1" if method.couples_steps else "ddim"
 
 
-def _draw(method: Method, prompts: Sequence[str] = PROMPTS, particles: int = PARTICLES, solver: str | None = None) -> Tensor:
+def _draw(
+    method: Method,
+    prompts: Sequence[str] = PROMPTS,
+    particles: int = PARTICLES,
+    solver: str | None = None,
+) -> Tensor:
     """What a solver ends with, (prompts, particles, 2), float64."""
     model = _model(solver or _solver(method))
     drawn = max(particles, method.min_particles)
-    generators = [generator for prompt in prompts for generator in particle_generators(0, prompt, drawn)]
+    generators = [
+        generator for prompt in prompts for generator in particle_generators(0, prompt, drawn)
+    ]
     with steer(
         model.pipe,
         method,
@@ -118,7 +129,12 @@ def _draw(method: Method, prompts: Sequence[str] = PROMPTS, particles: int = PAR
         generator=generators,
     ):
         images = model.pipe(
-            list(prompts), num_images_per_prompt=drawn, num_inference_steps=STEPS, generator=generators, dtype=torch.float64, **model.call
+            list(prompts),
+            num_images_per_prompt=drawn,
+            num_inference_steps=STEPS,
+            generator=generators,
+            dtype=torch.float64,
+            **model.call,
         ).images
     found: Tensor = images.unflatten(0, (len(prompts), drawn))
     return found
@@ -127,21 +143,33 @@ def _draw(method: Method, prompts: Sequence[str] = PROMPTS, particles: int = PAR
 def _features(shape: tuple[int, ...]) -> NetworkFeatures:
     """A small network with curvature in the place of decoder and guide, for kernels on features."""
     generator = torch.Generator().manual_seed(7)
-    first, second = (torch.randn(size, generator=generator, dtype=torch.float64) for size in ((math.prod(shape), 8), (8, 5)))
-    return NetworkFeatures(lambda points: points.flatten(1).double(), lambda points: torch.tanh(points @ first / 2) @ second, shape)
+    first, second = (
+        torch.randn(size, generator=generator, dtype=torch.float64)
+        for size in ((math.prod(shape), 8), (8, 5))
+    )
+    return NetworkFeatures(
+        lambda points: points.flatten(1).double(),
+        lambda points: torch.tanh(points @ first / 2) @ second,
+        shape,
+    )
 
 
 def _finite(method: Method) -> Outcome:
     solvers = [solver for solver in SOLVERS if not method.couples_steps or solver == "ddim:eta=1"]
-    broken = [solver for solver in solvers if not torch.isfinite(_draw(method, solver=solver)).all()]
+    broken = [
+        solver for solver in solvers if not torch.isfinite(_draw(method, solver=solver)).all()
+    ]
     return not broken, f"not under {', '.join(broken)}" if broken else f"under {', '.join(solvers)}"
 
 
 def _deterministic(method: Method) -> Outcome:
     gap = (_draw(method) - _draw(method)).abs().max()
-    return bool(
-        gap == 0
-    ), "two draws of the same noise are the same" if gap == 0 else f"two draws of the same noise differ by {float(gap):.2g}"
+    return (
+        bool(gap == 0),
+        "two draws of the same noise are the same"
+        if gap == 0
+        else f"two draws of the same noise differ by {float(gap):.2g}",
+    )
 
 
 def _zero_strength(method: Method) -> Outcome:
@@ -157,7 +185,9 @@ def _zero_strength(method: Method) -> Outcome:
 def _single(method: Method) -> Outcome:
     if method.min_particles > 1:
         return None, f"it needs {method.min_particles} particles"
-    same = torch.equal(_draw(method, particles=1), _draw(Iid(), particles=1, solver=_solver(method)))
+    same = torch.equal(
+        _draw(method, particles=1), _draw(Iid(), particles=1, solver=_solver(method))
+    )
     return same, "iid, bit for bit" if same else "one particle alone is not drawn as iid draws it"
 
 
@@ -172,11 +202,17 @@ def _permutation(method: Method) -> Outcome:
     worst = 0.0
     for state in _states(method):
         turned = replace(
-            state, particles=state.particles[:, order], score=state.score[:, order], denoised=state.denoised[:, order], generators=_probes()
+            state,
+            particles=state.particles[:, order],
+            score=state.score[:, order],
+            denoised=state.denoised[:, order],
+            generators=_probes(),
         )
         plain = method.guidance(replace(state, generators=_probes()))
         other = method.guidance(turned)
-        noise = torch.randn(state.particles.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+        noise = torch.randn(
+            state.particles.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64
+        )
         pairs = [(method.step_noise(noise, state), method.step_noise(noise[:, order], turned))]
         pairs += [(plain, other)] if plain is not None and other is not None else []
         worst = max([worst, *(_gap(before[:, order], after) for before, after in pairs)])
@@ -201,7 +237,9 @@ def _batch(method: Method) -> Outcome:
 def _start(method: Method) -> Outcome:
     if not method.couples_start:
         return None, "its start is independent"
-    noise = torch.randn(GROUPS, PARTICLES, 3, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    noise = torch.randn(
+        GROUPS, PARTICLES, 3, generator=torch.Generator().manual_seed(3), dtype=torch.float64
+    )
     probes = torch.Generator().manual_seed(4)
     return _standard_normal(torch.stack([method.initial_noise(group, probes) for group in noise]))
 
@@ -210,8 +248,16 @@ def _step_noise(method: Method) -> Outcome:
     if not method.couples_steps:
         return None, "its step noise is independent"
     state = _states(method)[STEPS // 2]
-    state = replace(state, **{name: getattr(state, name)[:1].expand(GROUPS, -1, -1) for name in ("particles", "score", "denoised")})
-    noise = torch.randn(state.particles.shape, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    state = replace(
+        state,
+        **{
+            name: getattr(state, name)[:1].expand(GROUPS, -1, -1)
+            for name in ("particles", "score", "denoised")
+        },
+    )
+    noise = torch.randn(
+        state.particles.shape, generator=torch.Generator().manual_seed(5), dtype=torch.float64
+    )
     return _standard_normal(method.step_noise(noise, state))
 
 
@@ -219,8 +265,14 @@ def _standard_normal(noise: Tensor) -> Outcome:
     """Kolmogorov-Smirnov on each particle's coordinates over groups, and on random directions, which see dependence between coordinates."""
     from scipy.stats import kstest
 
-    directions = torch.randn(noise.shape[-1], 4, generator=torch.Generator().manual_seed(8), dtype=noise.dtype)
-    values = torch.cat([noise, noise @ (directions / directions.norm(dim=0))], -1).permute(1, 2, 0).flatten(0, 1)
+    directions = torch.randn(
+        noise.shape[-1], 4, generator=torch.Generator().manual_seed(8), dtype=noise.dtype
+    )
+    values = (
+        torch.cat([noise, noise @ (directions / directions.norm(dim=0))], -1)
+        .permute(1, 2, 0)
+        .flatten(0, 1)
+    )
     least = min(float(kstest(row.numpy(), "norm").pvalue) for row in values) * len(values)
     return (
         least > 1e-3,

@@ -82,14 +82,19 @@ def check_guides(methods: Sequence[Method]) -> list[KernelMethod]:
     return found
 
 
-def measure_divergence(task: Task, method: KernelMethod, params: str, level: float, seed: int = 0) -> Divergence:
+def measure_divergence(
+    task: Task, method: KernelMethod, params: str, level: float, seed: int = 0
+) -> Divergence:
     """The residual of one method on one task.
 
     Args:
         params: as shown. level: noise, in standard deviations of the task. seed: of the points and the probes.
 
     """
-    random = "probes" in method.parameters() or getattr(method, "max_coordinates", task.mixture.dimension) < task.mixture.dimension
+    random = (
+        "probes" in method.parameters()
+        or getattr(method, "max_coordinates", task.mixture.dimension) < task.mixture.dimension
+    )
     draws = 1 if not random else DRAWS if task.mixture.dimension <= MANY else DRAWS // 3
     residuals, size = _residuals(task, method, level, seed, draws)
     mean = residuals.mean(0)
@@ -101,12 +106,20 @@ def measure_divergence(task: Task, method: KernelMethod, params: str, level: flo
         again, _ = _residuals(task, finer, level, seed, draws)
         halved = float(again.mean(0).square().mean().sqrt()) / size
     return Divergence(
-        task.name, method.title(), params, level * task.mixture.scale(), float(residuals.square().mean().sqrt()) / size,
-        float(mean.square().mean().sqrt()) / size, error / size, halved,
-    )  # fmt: skip
+        task.name,
+        method.title(),
+        params,
+        level * task.mixture.scale(),
+        float(residuals.square().mean().sqrt()) / size,
+        float(mean.square().mean().sqrt()) / size,
+        error / size,
+        halved,
+    )
 
 
-def _residuals(task: Task, method: KernelMethod, level: float, seed: int, draws: int) -> tuple[Tensor, float]:
+def _residuals(
+    task: Task, method: KernelMethod, level: float, seed: int, draws: int
+) -> tuple[Tensor, float]:
     """div(p g) / p at the first particle of each group for each draw of the probes, (draws, G), and the size of its terms."""
     mixture, sigma = task.mixture, level * task.mixture.scale()
     generator = torch.Generator().manual_seed(stream_seed(seed, task.name, "divergence"))
@@ -115,7 +128,12 @@ def _residuals(task: Task, method: KernelMethod, level: float, seed: int, draws:
     particles = clean + sigma * torch.randn(clean.shape, generator=generator, dtype=torch.float64)
     found, sizes = [], []
     for draw in range(draws):
-        residual, size = _divergence(_field(mixture.score, method, particles, sigma, seed + draw), particles[:, 0], mixture.score, sigma)
+        residual, size = _divergence(
+            _field(mixture.score, method, particles, sigma, seed + draw),
+            particles[:, 0],
+            mixture.score,
+            sigma,
+        )
         found.append(residual)
         sizes.append(size)
     typical = float(torch.stack(sizes).square().mean().sqrt())
@@ -127,14 +145,21 @@ def _residuals(task: Task, method: KernelMethod, level: float, seed: int, draws:
 
 
 def _field(
-    score: Callable[[Tensor, float], Tensor], method: Method, particles: Tensor, sigma: float, seed: int
+    score: Callable[[Tensor, float], Tensor],
+    method: Method,
+    particles: Tensor,
+    sigma: float,
+    seed: int,
 ) -> Callable[[Tensor], Tensor]:
     """The guidance on the first particle of every group as a function of where it is, the others and the probes fixed."""
 
     def field(first: Tensor) -> Tensor:
         x = torch.cat([first[:, None], particles[:, 1:]], 1)
         s = score(x, sigma)
-        probes = tuple(torch.Generator().manual_seed(stream_seed(seed, str(group), "probes")) for group in range(len(x)))
+        probes = tuple(
+            torch.Generator().manual_seed(stream_seed(seed, str(group), "probes"))
+            for group in range(len(x))
+        )
         guidance = method.guidance(State(x, s, x + sigma**2 * s, sigma, generators=probes))
         return torch.zeros_like(first) if guidance is None else guidance[:, 0]
 
@@ -142,13 +167,19 @@ def _field(
 
 
 def _divergence(
-    field: Callable[[Tensor], Tensor], points: Tensor, score: Callable[[Tensor, float], Tensor], sigma: float
+    field: Callable[[Tensor], Tensor],
+    points: Tensor,
+    score: Callable[[Tensor, float], Tensor],
+    sigma: float,
 ) -> tuple[Tensor, Tensor]:
     """The divergence of g plus <s, g> at points (G, d), and the sum of the absolute values of its terms; (G,) each."""
     points = points.detach().requires_grad_()
     with torch.enable_grad():
         value = field(points)
-        slopes = [torch.autograd.grad(value[:, k].sum(), points, retain_graph=True)[0][:, k] for k in range(points.shape[1])]
+        slopes = [
+            torch.autograd.grad(value[:, k].sum(), points, retain_graph=True)[0][:, k]
+            for k in range(points.shape[1])
+        ]
     terms = torch.stack(slopes, 1).detach()
     along = score(points.detach(), sigma) * value.detach()
     return (terms + along).sum(1), (terms.abs() + along.abs()).sum(1)

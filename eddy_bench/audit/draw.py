@@ -13,11 +13,19 @@ from eddy_bench.methods.base import Method
 from eddy_bench.sampling.noise import stream_seed
 from eddy_bench.sampling.steer import steer
 
-CHUNK_NUMBERS = 2**17  # of N (N + d) per group: groups that are drawn at once stay in the processor's cache
+CHUNK_NUMBERS = (
+    2**17
+)  # of N (N + d) per group: groups that are drawn at once stay in the processor's cache
 
 
 def draw_groups(
-    block: Block, method: Method, steps: int, groups: int, seed: int, stream: str, advance: Callable[[int], None] = lambda count: None
+    block: Block,
+    method: Method,
+    steps: int,
+    groups: int,
+    seed: int,
+    stream: str,
+    advance: Callable[[int], None] = lambda count: None,
 ) -> Tensor:
     """Particles of `groups` groups, (G, N, d), float64.
 
@@ -36,7 +44,8 @@ def draw_groups(
     for start in range(0, groups, chunk):
         size = min(chunk, groups - start)
         generator, probes = (
-            torch.Generator().manual_seed(stream_seed(seed, block.task.name, stream, start, use)) for use in ("noise", "probes")
+            torch.Generator().manual_seed(stream_seed(seed, block.task.name, stream, start, use))
+            for use in ("noise", "probes")
         )
         with steer(pipe, method, particles=count, probes=[probes] * size):
             drawn.append(
@@ -55,4 +64,6 @@ def draw_groups(
 def draw_truth(block: Block, groups: int, seed: int, stream: str) -> Tensor:
     """Exact samples in groups of independent particles, (G, N, d)."""
     generator = torch.Generator().manual_seed(stream_seed(seed, block.task.name, stream, "truth"))
-    return block.task.mixture.sample(groups * block.particles, generator).reshape(groups, block.particles, -1)
+    return block.task.mixture.sample(groups * block.particles, generator).reshape(
+        groups, block.particles, -1
+    )

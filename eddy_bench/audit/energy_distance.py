@@ -23,7 +23,9 @@ def directions(dimension: int) -> Tensor:
         return torch.stack([angle.cos(), angle.sin()], 1)
     generator = torch.Generator().manual_seed(dimension)
     bases = [
-        torch.linalg.qr(torch.randn(dimension, dimension, generator=generator, dtype=torch.float64))[0]
+        torch.linalg.qr(
+            torch.randn(dimension, dimension, generator=generator, dtype=torch.float64)
+        )[0]
         for _ in range(math.ceil(SPACE_DIRECTIONS / dimension))
     ]
     return torch.cat(bases)[:SPACE_DIRECTIONS]
@@ -47,31 +49,50 @@ class Sample:
     def of(cls, particles: Tensor) -> Sample:
         """From particles (G, N, d)."""
         groups, count, dimension = particles.shape
-        return cls.of_projections((directions(dimension).to(particles.dtype) @ particles.flatten(0, 1).mT).unflatten(1, (groups, count)))
+        return cls.of_projections(
+            (directions(dimension).to(particles.dtype) @ particles.flatten(0, 1).mT).unflatten(
+                1, (groups, count)
+            )
+        )
 
     @classmethod
     def of_projections(cls, values: Tensor) -> Sample:
         """From projections (L, G, N)."""
         ordered, order = values.flatten(1).sort(-1)
         sums = torch.nn.functional.pad(ordered.cumsum(-1), (1, 0))
-        total = _back(_total_distance(ordered, torch.arange(ordered.shape[1]).expand_as(order), sums), order, values)
+        total = _back(
+            _total_distance(ordered, torch.arange(ordered.shape[1]).expand_as(order), sums),
+            order,
+            values,
+        )
         alike, places = values.flatten(0, 1).sort(-1)  # (L G, N), each group by itself
-        inside = _total_distance(alike, torch.arange(alike.shape[1]).expand_as(places), torch.nn.functional.pad(alike.cumsum(-1), (1, 0)))
+        inside = _total_distance(
+            alike,
+            torch.arange(alike.shape[1]).expand_as(places),
+            torch.nn.functional.pad(alike.cumsum(-1), (1, 0)),
+        )
         inside = _back(inside, places, values)
         others = max((values.shape[1] - 1) * values.shape[2], 1)
         return cls(values, ordered, order, sums, ((total - inside) / others).mean(0))
 
     def slots(self) -> list[Sample]:
         """Particle k of every group alone, for each k."""
-        return [Sample.of_projections(self.values[..., k : k + 1]) for k in range(self.values.shape[2])]
+        return [
+            Sample.of_projections(self.values[..., k : k + 1]) for k in range(self.values.shape[2])
+        ]
 
 
 def _across(x: Sample, y: Sample) -> tuple[Tensor, Tensor]:
     """E|x - y| of each x to all y, and of each y to all x, (G, N) and (H, M), averaged over the directions; by one sort of both."""
     n, m = x.ordered.shape[1], y.ordered.shape[1]
-    order = torch.cat([x.ordered, y.ordered], -1).argsort(stable=True, dim=-1)  # ties would lose their places
+    order = torch.cat([x.ordered, y.ordered], -1).argsort(
+        stable=True, dim=-1
+    )  # ties would lose their places
     place = torch.empty_like(order).scatter_(-1, order, torch.arange(n + m).expand_as(order))
-    below_x, below_y = place[:, :n] - torch.arange(n), place[:, n:] - torch.arange(m)  # how many of the other are smaller
+    below_x, below_y = (
+        place[:, :n] - torch.arange(n),
+        place[:, n:] - torch.arange(m),
+    )  # how many of the other are smaller
     return (
         _back(_total_distance(x.ordered, below_x, y.sums), x.order, x.values).mean(0) / m,
         _back(_total_distance(y.ordered, below_y, x.sums), y.order, y.values).mean(0) / n,
@@ -98,7 +119,10 @@ def energy_coefficient(x: Sample, y: Sample) -> Estimate:
     across_x, across_y = _across(x, y)
     between = float(across_x.mean())
     value = (2 * between - float(x.within.mean()) - float(y.within.mean())) / (2 * between)
-    variance = sum(float((2 * (across - own)).mean(1).var()) / len(own) for across, own in ((across_x, x.within), (across_y, y.within)))
+    variance = sum(
+        float((2 * (across - own)).mean(1).var()) / len(own)
+        for across, own in ((across_x, x.within), (across_y, y.within))
+    )
     return Estimate(value, variance**0.5 / (2 * between), min(len(across_x), len(across_y)))
 
 

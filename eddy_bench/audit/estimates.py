@@ -73,10 +73,16 @@ def groups_needed(estimate: Estimate, distance: float, level: float, power: floa
     """About how many groups show, one-sided at `level`, that a mean lies `distance` from a bound."""
     from scipy.stats import norm
 
-    return estimate.groups * (estimate.error * (norm.isf(level) + norm.ppf(power)) / distance) ** 2 if distance > 0 else float("inf")
+    return (
+        estimate.groups * (estimate.error * (norm.isf(level) + norm.ppf(power)) / distance) ** 2
+        if distance > 0
+        else float("inf")
+    )
 
 
-def frequency_chi2(counts: NDArray[np.float64], reference: NDArray[np.float64]) -> tuple[float, int, float]:
+def frequency_chi2(
+    counts: NDArray[np.float64], reference: NDArray[np.float64]
+) -> tuple[float, int, float]:
     """Wald's chi-square of mode frequencies between two independent sets of groups whose particles may depend on each other.
 
     Pearson's chi-square assumes independent samples; here the covariance is that of the groups' counts.

@@ -30,7 +30,12 @@ def write_figure(plan: AuditPlan, audited: Sequence[Audited], path: Path) -> Non
     for (left, middle, right), found in zip(axes, audited, strict=True):
         _draw_gains(left, plan, found, styles)
         _draw_ladder(
-            middle, plan, found, styles, "distance to iid's distribution, in std", lambda rows: max(value_of(rows, "shift_to_iid"), FLOOR)
+            middle,
+            plan,
+            found,
+            styles,
+            "distance to iid's distribution, in std",
+            lambda rows: max(value_of(rows, "shift_to_iid"), FLOOR),
         )
         middle.axhspan(FLOOR, SHIFT_MARGIN, color="#000000", alpha=0.08, linewidth=0)
         middle.plot(
@@ -41,14 +46,39 @@ def write_figure(plan: AuditPlan, audited: Sequence[Audited], path: Path) -> Non
             label="iid to the truth",
         )
         middle.set_ylim(bottom=FLOOR, top=max(middle.get_ylim()[1], 4 * SHIFT_MARGIN))
-        _draw_ladder(right, plan, found, styles, "spread around the modes, of iid's", lambda rows: 1 + value_of(rows, "spread_change"))
-        right.axhspan(1 - SPREAD_MARGIN, 1 + SPREAD_MARGIN, color="#000000", alpha=0.08, linewidth=0)
+        _draw_ladder(
+            right,
+            plan,
+            found,
+            styles,
+            "spread around the modes, of iid's",
+            lambda rows: 1 + value_of(rows, "spread_change"),
+        )
+        right.axhspan(
+            1 - SPREAD_MARGIN, 1 + SPREAD_MARGIN, color="#000000", alpha=0.08, linewidth=0
+        )
         right.set_ylim(bottom=min(right.get_ylim()[0], 0.8), top=max(right.get_ylim()[1], 1.25))
     axes[0][0].annotate(
-        "Filled: real gain, marginal kept. Grey: within the margin.", (0, 1.12), xycoords="axes fraction", fontsize=9, annotation_clip=False
+        "Filled: real gain, marginal kept. Grey: within the margin.",
+        (0, 1.12),
+        xycoords="axes fraction",
+        fontsize=9,
+        annotation_clip=False,
     )
-    handles = {label: handle for row in axes for panel in row[:2] for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)}
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(5, len(handles)), frameon=False, fontsize=9)
+    handles = {
+        label: handle
+        for row in axes
+        for panel in row[:2]
+        for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(
+        handles.values(),
+        handles.keys(),
+        loc="outside lower center",
+        ncols=min(5, len(handles)),
+        frameon=False,
+        fontsize=9,
+    )
     figure.savefig(path, dpi=120, metadata={"Software": None})
 
 
@@ -74,7 +104,9 @@ def _prepare(axis: Any, plan: AuditPlan, title: str) -> None:
     axis.spines[["top", "right"]].set_visible(False)
 
 
-def _draw_gains(axis: Any, plan: AuditPlan, found: Audited, styles: dict[str, dict[str, Any]]) -> None:
+def _draw_gains(
+    axis: Any, plan: AuditPlan, found: Audited, styles: dict[str, dict[str, Any]]
+) -> None:
     _prepare(axis, plan, f"{found.block.title}: gain in {measure_name(found)}")
     axis.axhspan(-plan.margin, plan.margin, color="#000000", alpha=0.08, linewidth=0)
     axis.axhline(0, color="#000000", linewidth=0.8)
@@ -82,12 +114,29 @@ def _draw_gains(axis: Any, plan: AuditPlan, found: Audited, styles: dict[str, di
         if verdict.gains:
             values = [gain.value for gain in verdict.gains]
             reach = [(gain.high - gain.low) / 2 for gain in verdict.gains]
-            full = {"markerfacecolor": styles[label]["color"] if verdict.text == REAL_KEPT else "white"}
-            axis.errorbar(plan.ladder, values, yerr=reach, label=label, markersize=5, linewidth=1.2, capsize=2, **styles[label], **full)
+            full = {
+                "markerfacecolor": styles[label]["color"] if verdict.text == REAL_KEPT else "white"
+            }
+            axis.errorbar(
+                plan.ladder,
+                values,
+                yerr=reach,
+                label=label,
+                markersize=5,
+                linewidth=1.2,
+                capsize=2,
+                **styles[label],
+                **full,
+            )
 
 
 def _draw_ladder(
-    axis: Any, plan: AuditPlan, found: Audited, styles: dict[str, dict[str, Any]], title: str, value: Callable[[Sequence[Row]], float]
+    axis: Any,
+    plan: AuditPlan,
+    found: Audited,
+    styles: dict[str, dict[str, Any]],
+    title: str,
+    value: Callable[[Sequence[Row]], float],
 ) -> None:
     _prepare(axis, plan, title)
     axis.set_yscale("log")
@@ -96,4 +145,11 @@ def _draw_ladder(
     for label, verdict in found.verdicts.items():
         if verdict.gains:
             values = [value(rung.methods[label].rows) for rung in found.rungs]
-            axis.plot(plan.ladder, values, markersize=5, linewidth=1.2, markerfacecolor="white", **styles[label])
+            axis.plot(
+                plan.ladder,
+                values,
+                markersize=5,
+                linewidth=1.2,
+                markerfacecolor="white",
+                **styles[label],
+            )

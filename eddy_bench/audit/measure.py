@@ -10,7 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from eddy_bench.audit.energy_distance import Sample, energy_coefficient, shift_of, sliced_wasserstein
+from eddy_bench.audit.energy_distance import (
+    Sample,
+    energy_coefficient,
+    shift_of,
+    sliced_wasserstein,
+)
 from eddy_bench.audit.estimates import Estimate, frequency_chi2, group_mean
 from eddy_bench.methods.kernels import squared_distances
 from eddy_bench.models.tasks import Task
@@ -26,7 +31,9 @@ def modes_covered(task: Task, particles: Tensor) -> Tensor:
 
 def mode_counts(task: Task, particles: Tensor) -> Tensor:
     """Particles of each group in each component, (G, K)."""
-    counts: Tensor = torch.nn.functional.one_hot(task.mixture.components(particles), len(task.mixture.means)).sum(1)
+    counts: Tensor = torch.nn.functional.one_hot(
+        task.mixture.components(particles), len(task.mixture.means)
+    ).sum(1)
     return counts
 
 
@@ -119,9 +126,17 @@ class Baseline:
     @cached_property
     def floors(self) -> dict[str, float]:
         """Each distance between two samples of one distribution."""
-        pairs = {"iid": (self.paired.sample, self.disjoint.sample), "truth": (self.other_truth.sample, self.truth.sample)}
-        energies = {f"energy_to_{name}": energy_coefficient(*pair).value for name, pair in pairs.items()}
-        return {**energies, **{f"sw2_to_{name}": sliced_wasserstein(*pair) for name, pair in pairs.items()}}
+        pairs = {
+            "iid": (self.paired.sample, self.disjoint.sample),
+            "truth": (self.other_truth.sample, self.truth.sample),
+        }
+        energies = {
+            f"energy_to_{name}": energy_coefficient(*pair).value for name, pair in pairs.items()
+        }
+        return {
+            **energies,
+            **{f"sw2_to_{name}": sliced_wasserstein(*pair) for name, pair in pairs.items()},
+        }
 
     @cached_property
     def slots(self) -> list[Sample]:
@@ -130,7 +145,11 @@ class Baseline:
 
     def rows(self) -> tuple[Row, ...]:
         """The lines of iid itself: against the truth, and against the disjoint set, which is the floor."""
-        return (*_levels(self.paired), *_marginal_rows(self, self.paired)[1], *_slot_rows(self, self.paired)[1])
+        return (
+            *_levels(self.paired),
+            *_marginal_rows(self, self.paired)[1],
+            *_slot_rows(self, self.paired)[1],
+        )
 
     def measure(self, particles: Tensor) -> Measured:
         """A method's groups, (G, N, d), drawn from the noise of the paired ones."""
@@ -163,29 +182,47 @@ def _levels(groups: Groups) -> list[Row]:
 
 
 def _shift_row(metric: str, found: Estimate, floor: float) -> Row:
-    return Row(metric, shift_of(found.value), shift_of(found.low), shift_of(found.high), shift_of(floor))
+    return Row(
+        metric, shift_of(found.value), shift_of(found.low), shift_of(found.high), shift_of(floor)
+    )
 
 
 def _marginal_rows(base: Baseline, groups: Groups) -> tuple[Estimate, list[Row]]:
     """The energy coefficient to iid; and the distances to the truth and to the disjoint iid set, each beside the value between two samples of one distribution."""
     rows = [_row("spread", group_mean(groups.spread), float(base.truth.spread.mean()))]
-    energies = {name: energy_coefficient(groups.sample, other.sample) for name, other in (("iid", base.disjoint), ("truth", base.truth))}
+    energies = {
+        name: energy_coefficient(groups.sample, other.sample)
+        for name, other in (("iid", base.disjoint), ("truth", base.truth))
+    }
     for name, other in (("iid", base.disjoint), ("truth", base.truth)):
         energy, floor = energies[name], base.floors[f"energy_to_{name}"]
         rows += [
             _shift_row(f"shift_to_{name}", energy, floor),
             _row(f"energy_to_{name}", energy, floor),
-            Row(f"sw2_to_{name}", sliced_wasserstein(groups.sample, other.sample), floor=base.floors[f"sw2_to_{name}"]),
+            Row(
+                f"sw2_to_{name}",
+                sliced_wasserstein(groups.sample, other.sample),
+                floor=base.floors[f"sw2_to_{name}"],
+            ),
         ]
         if base.task.counts_modes:
             statistic, freedom, p = frequency_chi2(groups.counts, other.counts)
-            rows += [Row(f"mode_chi2_to_{name}", statistic, floor=freedom), Row(f"mode_chi2_to_{name}_p", p)]
+            rows += [
+                Row(f"mode_chi2_to_{name}", statistic, floor=freedom),
+                Row(f"mode_chi2_to_{name}_p", p),
+            ]
     return energies["iid"], rows
 
 
 def _slot_rows(base: Baseline, groups: Groups) -> tuple[float, list[Row]]:
     """The smallest Holm-adjusted p-value over the particle slots, and the largest distance of a slot to the same one of iid."""
-    slots = [energy_coefficient(own, other) for own, other in zip(groups.sample.slots(), base.slots, strict=True)]
+    slots = [
+        energy_coefficient(own, other)
+        for own, other in zip(groups.sample.slots(), base.slots, strict=True)
+    ]
     smallest = min(holm([found.difference_p() if found.value > 0 else 1.0 for found in slots]))
     worst = max(slots, key=lambda found: found.value)
-    return smallest, [_shift_row("slot_shift_to_iid_max", worst, float("nan")), Row("slot_shift_to_iid_p", smallest)]
+    return smallest, [
+        _shift_row("slot_shift_to_iid_max", worst, float("nan")),
+        Row("slot_shift_to_iid_p", smallest),
+    ]

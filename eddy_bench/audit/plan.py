@@ -11,7 +11,13 @@ from typing import Any
 from eddy_bench import __version__
 from eddy_bench.errors import ParameterError, SchedulerError
 from eddy_bench.methods.base import Method
-from eddy_bench.methods.registry import METHODS, build_method, method_name, parameter_text, source_digest
+from eddy_bench.methods.registry import (
+    METHODS,
+    build_method,
+    method_name,
+    parameter_text,
+    source_digest,
+)
 from eddy_bench.models.exact import TIMESTEPS, ExactDenoiser, ExactPipeline, exact_scheduler
 from eddy_bench.models.tasks import DEFAULT_TASKS, Task, load_task
 from eddy_bench.sampling.parameterization import check_stochastic
@@ -71,10 +77,21 @@ class AuditPlan:
 
     def key(self, block: Block, steps: int) -> str:
         """A hash of everything that determines the measurements of a block at one step count."""
-        methods = [[one.name, one.method.resolved(False).parameters(), one.source] for one in block.candidates]
+        methods = [
+            [one.name, one.method.resolved(False).parameters(), one.source]
+            for one in block.candidates
+        ]
         parts = [
-            __version__, block.task.name, block.task.digest, block.scheduler.text(), block.particles, methods, steps, block.groups, self.seed
-        ]  # fmt: skip
+            __version__,
+            block.task.name,
+            block.task.digest,
+            block.scheduler.text(),
+            block.particles,
+            methods,
+            steps,
+            block.groups,
+            self.seed,
+        ]
         return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()[:16]
 
 
@@ -97,7 +114,9 @@ def parse_ladder(text: str) -> tuple[int, ...]:
     try:
         counts = sorted(int(part) for part in text.split(","))
     except ValueError:
-        raise ParameterError(f"Expected --steps as whole numbers with commas between them, such as 25,50,100, got {text!r}.") from None
+        raise ParameterError(
+            f"Expected --steps as whole numbers with commas between them, such as 25,50,100, got {text!r}."
+        ) from None
     if counts[0] < 1 or counts[-1] > TIMESTEPS or len(set(counts)) < len(counts):
         raise ParameterError(f"Expected different --steps from 1 to {TIMESTEPS}, got {text!r}.")
     return tuple(counts)
@@ -131,12 +150,17 @@ def make_plan(
         raise ParameterError(f"Expected --particles from 1 to {MAX_PARTICLES}, got {particles}.")
     if not 0 < margin < float("inf"):
         raise ParameterError(f"Expected a positive --margin, got {margin}.")
-    candidates = [_candidate(text) for text in (methods or [name for name in METHODS if name not in ("iid", "best-of-m")])]
+    candidates = [
+        _candidate(text)
+        for text in (methods or [name for name in METHODS if name not in ("iid", "best-of-m")])
+    ]
     _check_distinct("method", [one.label for one in candidates])
     same = [(one.name, one.method.resolved(False).parameters(), one.source) for one in candidates]
     for place, one in enumerate(candidates):
         if same[place] in same[:place]:
-            raise ParameterError(f"The methods {candidates[same.index(same[place])].label!r} and {one.label!r} are the same. Drop one.")
+            raise ParameterError(
+                f"The methods {candidates[same.index(same[place])].label!r} and {one.label!r} are the same. Drop one."
+            )
     loaded = [load_task(name) for name in (tasks or (QUICK_TASKS if quick else DEFAULT_TASKS))]
     _check_distinct("task", [task.name for task in loaded])
     named = [parse_named(text) for text in (schedulers or SCHEDULERS)]
@@ -144,24 +168,48 @@ def make_plan(
     blocks, skipped, used = [], [], set()
     for scheduler in named:
         fitting, problems = _fitting(candidates, loaded[0], scheduler)
-        skipped += [f"{label} is left out under {scheduler.text()}: {reason}" for label, reason in problems.items()]
+        skipped += [
+            f"{label} is left out under {scheduler.text()}: {reason}"
+            for label, reason in problems.items()
+        ]
         used |= {one.label for one in fitting}
         if fitting:
-            blocks += [_block(task, scheduler, particles, groups or (QUICK_GROUPS if quick else None), fitting) for task in loaded]
+            blocks += [
+                _block(
+                    task, scheduler, particles, groups or (QUICK_GROUPS if quick else None), fitting
+                )
+                for task in loaded
+            ]
     for one in candidates:
         if methods and one.label not in used:
-            raise SchedulerError(next(note.partition(": ")[2] for note in skipped if note.startswith(f"{one.label} is left out")))
+            raise SchedulerError(
+                next(
+                    note.partition(": ")[2]
+                    for note in skipped
+                    if note.startswith(f"{one.label} is left out")
+                )
+            )
         for block in blocks:
             if block.particles < one.method.min_particles:
-                raise ParameterError(f"Method {one.label!r} needs at least {one.method.min_particles} particles, got {block.particles}.")
+                raise ParameterError(
+                    f"Method {one.label!r} needs at least {one.method.min_particles} particles, got {block.particles}."
+                )
     ladder = parse_ladder(steps) if steps is not None else QUICK_LADDER if quick else LADDER
     names = [task.name for task in loaded]
     by_task = sorted(blocks, key=lambda block: names.index(block.task.name))
     return AuditPlan(tuple(by_task), ladder, seed, margin, tuple(skipped))
 
 
-def _block(task: Task, scheduler: MethodSpec, particles: int | None, groups: int | None, candidates: Sequence[Candidate]) -> Block:
-    return Block(task, scheduler, particles or task.particles, groups or task.groups, tuple(candidates))
+def _block(
+    task: Task,
+    scheduler: MethodSpec,
+    particles: int | None,
+    groups: int | None,
+    candidates: Sequence[Candidate],
+) -> Block:
+    return Block(
+        task, scheduler, particles or task.particles, groups or task.groups, tuple(candidates)
+    )
 
 
 def _candidate(text: str) -> Candidate:
@@ -169,14 +217,20 @@ def _candidate(text: str) -> Candidate:
     method = build_method(spec)
     method.resolved_kernel(False)
     if spec.name == "iid":
-        raise ParameterError("iid is what every method is compared with in an audit and cannot be one of them. Drop --method iid.")
+        raise ParameterError(
+            "iid is what every method is compared with in an audit and cannot be one of them. Drop --method iid."
+        )
     if method.selects:
-        raise ParameterError(f"{spec.name} chooses among finished images by a guide network, which exact tasks do not have. Drop it.")
+        raise ParameterError(
+            f"{spec.name} chooses among finished images by a guide network, which exact tasks do not have. Drop it."
+        )
     label = method_name(spec) + (f":{changed}" if (changed := parameter_text(method)) else "")
     return Candidate(label, method_name(spec), parameter_text(method), method, source_digest(spec))
 
 
-def _fitting(candidates: Sequence[Candidate], task: Task, scheduler: MethodSpec) -> tuple[list[Candidate], dict[str, str]]:
+def _fitting(
+    candidates: Sequence[Candidate], task: Task, scheduler: MethodSpec
+) -> tuple[list[Candidate], dict[str, str]]:
     """The methods that are defined under a scheduler, and why others are not."""
     pipe, call = open_pipeline(task, scheduler)
     fitting, problems = [], {}

@@ -56,14 +56,28 @@ def prepare_folder(path: Path, plan: AuditPlan | None = None) -> None:
     if path.exists() and not path.is_dir():
         raise StoreError(f"Expected a folder at {path}, found a file. Give another --out.")
     if path.is_dir() and any(path.iterdir()) and not (path / MARK).is_file():
-        raise StoreError(f"{path} holds other files and is not an audit's folder. Give another --out.")
+        raise StoreError(
+            f"{path} holds other files and is not an audit's folder. Give another --out."
+        )
     if plan is None:
         write_text(path / MARK, json.dumps(environment(), indent=1) + "\n")
         return
     settings = {
-        "blocks": [[block.task.name, block.scheduler.text(), block.particles, block.groups, [one.label for one in block.candidates]] for block in plan.blocks],
-        "steps": plan.ladder, "seed": plan.seed, "margin": plan.margin, **environment(),
-    }  # fmt: skip
+        "blocks": [
+            [
+                block.task.name,
+                block.scheduler.text(),
+                block.particles,
+                block.groups,
+                [one.label for one in block.candidates],
+            ]
+            for block in plan.blocks
+        ],
+        "steps": plan.ladder,
+        "seed": plan.seed,
+        "margin": plan.margin,
+        **environment(),
+    }
     write_text(path / MARK, json.dumps(settings, indent=1) + "\n")
 
 
@@ -76,10 +90,21 @@ def run_audit(plan: AuditPlan, path: Path, advance: Callable[[int, str], None]) 
     """
     audited = []
     for block in plan.blocks:
-        rungs = [_kept(plan, block, steps, path) or _measured(plan, block, steps, path, advance) for steps in plan.ladder]
-        ladders = {one.label: [rung.methods[one.label] for rung in rungs] for one in block.candidates}
-        sound = {label: ladder for label, ladder in ladders.items() if not any(measured.problem for measured in ladder)}
-        verdicts = dict(zip(sound, judge_block(plan.ladder, list(sound.values()), plan.margin), strict=True))
+        rungs = [
+            _kept(plan, block, steps, path) or _measured(plan, block, steps, path, advance)
+            for steps in plan.ladder
+        ]
+        ladders = {
+            one.label: [rung.methods[one.label] for rung in rungs] for one in block.candidates
+        }
+        sound = {
+            label: ladder
+            for label, ladder in ladders.items()
+            if not any(measured.problem for measured in ladder)
+        }
+        verdicts = dict(
+            zip(sound, judge_block(plan.ladder, list(sound.values()), plan.margin), strict=True)
+        )
         for label, ladder in ladders.items():
             reason = next((measured.problem for measured in ladder if measured.problem), "")
             if reason:
@@ -107,47 +132,75 @@ def _kept(plan: AuditPlan, block: Block, steps: int, path: Path) -> Rung | None:
         data = json.loads(_part(plan, block, steps, path).read_text())
         methods = {
             label: Measured(
-                np.asarray(found["gain"], np.float64), Estimate(**found["energy"]), Estimate(**found["spread"]), found["slot_p"],
-                tuple(Row(**row) for row in found["rows"]), found["problem"],
+                np.asarray(found["gain"], np.float64),
+                Estimate(**found["energy"]),
+                Estimate(**found["spread"]),
+                found["slot_p"],
+                tuple(Row(**row) for row in found["rows"]),
+                found["problem"],
             )
             for label, found in data["methods"].items()
-        }  # fmt: skip
+        }
         rung = Rung(steps, tuple(Row(**row) for row in data["iid"]), methods)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     return rung if set(methods) == {one.label for one in block.candidates} and rung.iid else None
 
 
-def _measured(plan: AuditPlan, block: Block, steps: int, path: Path, advance: Callable[[int, str], None]) -> Rung:
+def _measured(
+    plan: AuditPlan, block: Block, steps: int, path: Path, advance: Callable[[int, str], None]
+) -> Rung:
     def draw(method: Any, stream: str, label: str) -> torch.Tensor:
         return draw_groups(
-            block, method, steps, block.groups, plan.seed, stream, lambda count: advance(count, f"{block.title}, {steps} steps: {label}")
+            block,
+            method,
+            steps,
+            block.groups,
+            plan.seed,
+            stream,
+            lambda count: advance(count, f"{block.title}, {steps} steps: {label}"),
         )
 
     task = block.task
     plain = [draw(Iid(), stream, "iid") for stream in ("main", "disjoint")]
     if not all(particles.abs().max() < FAR for particles in plain):
-        raise ModelError(f"The samples of iid on {block.title} are not finite at {steps} steps. Use another scheduler or more steps.")
+        raise ModelError(
+            f"The samples of iid on {block.title} are not finite at {steps} steps. Use another scheduler or more steps."
+        )
     base = Baseline(
         task,
         *(Groups.of(task, particles) for particles in plain),
-        *(Groups.of(task, draw_truth(block, block.groups, plan.seed, stream)) for stream in ("main", "disjoint")),
+        *(
+            Groups.of(task, draw_truth(block, block.groups, plan.seed, stream))
+            for stream in ("main", "disjoint")
+        ),
     )
     methods = {}
     for one in block.candidates:
         try:
             particles = draw(one.method, "main", one.label)
-            problem = "" if particles.abs().max() < FAR else f"the samples are not finite at {steps} steps. Lower the strength."
+            problem = (
+                ""
+                if particles.abs().max() < FAR
+                else f"the samples are not finite at {steps} steps. Lower the strength."
+            )
         except EddyError as error:
             problem = str(error)
         except Exception as error:  # a plug-in may raise anything; the rest of the audit goes on
             problem = f"{type(error).__name__}: {brief(error)}"
-        methods[one.label] = Measured(np.empty(0), NOTHING, NOTHING, 1.0, (), problem) if problem else base.measure(particles)
+        methods[one.label] = (
+            Measured(np.empty(0), NOTHING, NOTHING, 1.0, (), problem)
+            if problem
+            else base.measure(particles)
+        )
     rung = Rung(steps, base.rows(), methods)
     write_text(_part(plan, block, steps, path), _as_json(rung))
     return rung
 
 
 def _as_json(rung: Rung) -> str:
-    methods = {label: {**asdict(measured), "gain": measured.gain.tolist()} for label, measured in rung.methods.items()}
+    methods = {
+        label: {**asdict(measured), "gain": measured.gain.tolist()}
+        for label, measured in rung.methods.items()
+    }
     return json.dumps({"iid": [asdict(row) for row in rung.iid], "methods": methods})

@@ -15,28 +15,60 @@ from eddy_bench.audit.plan import AuditPlan
 from eddy_bench.audit.run import Audited
 from eddy_bench.audit.verdict import REAL_KEPT, SHIFT_MARGIN, SPREAD_MARGIN, Verdict
 
-COLUMNS = ["task", "method", "params", "scheduler", "steps", "particles", "groups", "metric", "value", "low", "high", "floor", "verdict"]
+COLUMNS = [
+    "task",
+    "method",
+    "params",
+    "scheduler",
+    "steps",
+    "particles",
+    "groups",
+    "metric",
+    "value",
+    "low",
+    "high",
+    "floor",
+    "verdict",
+]
 
 
 def audit_frame(plan: AuditPlan, audited: Sequence[Audited]) -> pd.DataFrame:
     """Every measurement, one line each: the columns of audit.csv. The verdict of a method stands on all its lines."""
-    return pd.DataFrame([[record[column] for column in COLUMNS] for record in _records(plan, audited)], columns=COLUMNS)
+    return pd.DataFrame(
+        [[record[column] for column in COLUMNS] for record in _records(plan, audited)],
+        columns=COLUMNS,
+    )
 
 
 def _records(plan: AuditPlan, audited: Sequence[Audited]) -> Iterator[dict[str, Any]]:
     for found in audited:
         block = found.block
-        shared = {"task": block.task.name, "scheduler": block.scheduler.text(), "particles": block.particles, "groups": block.groups}
+        shared = {
+            "task": block.task.name,
+            "scheduler": block.scheduler.text(),
+            "particles": block.particles,
+            "groups": block.groups,
+        }
         for rung in found.rungs:
             for row in rung.iid:
-                yield {**shared, "method": "iid", "params": "", "steps": rung.steps, **vars(row), "verdict": ""}
+                yield {
+                    **shared,
+                    "method": "iid",
+                    "params": "",
+                    "steps": rung.steps,
+                    **vars(row),
+                    "verdict": "",
+                }
         for one in block.candidates:
             verdict = found.verdicts[one.label]
             mine = {**shared, "method": one.name, "params": one.parameters, "verdict": verdict.text}
             if verdict.tests is None:
                 yield {**mine, "steps": plan.ladder[-1], **vars(Row("problem", float("nan")))}
             for place, rung in enumerate(found.rungs):
-                for row in [*rung.methods[one.label].rows, *_test_rows(verdict, place, len(found.rungs))]:
+                for row in [
+                    *rung.methods[one.label].rows,
+                    *_test_rows(verdict, place, len(found.rungs)),
+                ]:
                     yield {**mine, "steps": rung.steps, **vars(row)}
 
 
@@ -60,7 +92,9 @@ def measure_name(found: Audited) -> str:
 
 def caption(plan: AuditPlan, found: Audited) -> str:
     """How to read a table: units, baseline, margins."""
-    baseline = value_of(found.rungs[-1].iid, "modes_covered" if found.block.task.counts_modes else "vendi")
+    baseline = value_of(
+        found.rungs[-1].iid, "modes_covered" if found.block.task.counts_modes else "vendi"
+    )
     floor = next(row for row in found.rungs[-1].iid if row.metric == "shift_to_iid")
     return (
         f"{found.block.groups:,} groups a cell, seed {plan.seed}. Gain in {measure_name(found)} over iid's {baseline:.2f}, on the same noise, with half its 95% interval; "
@@ -77,7 +111,14 @@ def value_of(rows: Sequence[Row], metric: str) -> float:
 
 def header(plan: AuditPlan) -> list[str]:
     """Column titles."""
-    return ["method", *(f"gain at {steps}" for steps in plan.ladder), "moved by", "from truth", "spread", "verdict"]
+    return [
+        "method",
+        *(f"gain at {steps}" for steps in plan.ladder),
+        "moved by",
+        "from truth",
+        "spread",
+        "verdict",
+    ]
 
 
 def lines(found: Audited) -> Iterator[list[str]]:
@@ -115,11 +156,23 @@ def gain_text(gain: Estimate) -> str:
 
 def audit_table(plan: AuditPlan, found: Audited) -> Table:
     """The table of a block for the terminal."""
-    table = Table(title=escape(found.block.title), caption=caption(plan, found), caption_justify="left")
+    table = Table(
+        title=escape(found.block.title), caption=caption(plan, found), caption_justify="left"
+    )
     for name in header(plan):
-        table.add_column(name, justify="left" if name in ("method", "verdict") else "right", no_wrap=name == "method")
+        table.add_column(
+            name,
+            justify="left" if name in ("method", "verdict") else "right",
+            no_wrap=name == "method",
+        )
     for cells in lines(found):
-        style = "green" if cells[-1] == REAL_KEPT else "red" if cells[-1].startswith(("not measured", "loss")) else None
+        style = (
+            "green"
+            if cells[-1] == REAL_KEPT
+            else "red"
+            if cells[-1].startswith(("not measured", "loss"))
+            else None
+        )
         table.add_row(*map(escape, cells), style=style)
     return table
 
@@ -130,6 +183,12 @@ def audit_markdown(plan: AuditPlan, audited: Sequence[Audited]) -> str:
     for found in audited:
         body = "\n".join("| " + " | ".join(cells) + " |" for cells in lines(found))
         names = header(plan)
-        rule = "|" + "|".join("---" if name in ("method", "verdict") else "--:" for name in names) + "|"
-        parts.append(f"### {found.block.title}\n\n| {' | '.join(names)} |\n{rule}\n{body}\n\n{caption(plan, found)}\n")
+        rule = (
+            "|"
+            + "|".join("---" if name in ("method", "verdict") else "--:" for name in names)
+            + "|"
+        )
+        parts.append(
+            f"### {found.block.title}\n\n| {' | '.join(names)} |\n{rule}\n{body}\n\n{caption(plan, found)}\n"
+        )
     return "\n".join(parts)

@@ -16,7 +16,9 @@ LEVEL = 0.05
 SHIFT_MARGIN = 0.05  # standard deviations of a normal distribution with the same energy coefficient
 SPREAD_MARGIN = 0.05  # relative change of the mean squared Mahalanobis distance
 FITTED = 3  # finest step counts on which the limit of fine steps is fitted; fewer cannot show a real gain
-UNSETTLED_GAIN = 0.25  # share of a gain by which it may still change between the two finest step counts
+UNSETTLED_GAIN = (
+    0.25  # share of a gain by which it may still change between the two finest step counts
+)
 UNSETTLED_SPREAD = 0.1  # relative change of the spread between them: beyond it the solver does not follow the drift yet
 
 REAL_KEPT = "real gain, marginal kept"
@@ -59,7 +61,9 @@ class Verdict:
     tests: Tests | None = None
 
 
-def limit_gain(steps: Sequence[int], gains: Sequence[np.ndarray[tuple[int], np.dtype[np.float64]]]) -> Estimate | None:
+def limit_gain(
+    steps: Sequence[int], gains: Sequence[np.ndarray[tuple[int], np.dtype[np.float64]]]
+) -> Estimate | None:
     """The gain at 1 / steps = 0 by a straight line through the finest step counts, fitted per group; None with one count.
 
     An artefact of finite steps falls to 0 there; solvers of order one err in proportion to 1 / steps.
@@ -73,10 +77,14 @@ def limit_gain(steps: Sequence[int], gains: Sequence[np.ndarray[tuple[int], np.d
     x = 1 / np.asarray(steps[-FITTED:], np.float64)
     centred = x - x.mean()
     weights = 1 / len(x) - centred * x.mean() / (centred**2).sum()
-    return group_mean(sum(weight * gain for weight, gain in zip(weights, gains[-FITTED:], strict=True)))
+    return group_mean(
+        sum(weight * gain for weight, gain in zip(weights, gains[-FITTED:], strict=True))
+    )
 
 
-def judge_block(steps: Sequence[int], ladders: Sequence[Sequence[Measured]], margin: float) -> list[Verdict]:
+def judge_block(
+    steps: Sequence[int], ladders: Sequence[Sequence[Measured]], margin: float
+) -> list[Verdict]:
     """Verdicts for the methods of one task and scheduler, corrected for how many there are.
 
     Args:
@@ -95,8 +103,14 @@ def judge_block(steps: Sequence[int], ladders: Sequence[Sequence[Measured]], mar
         holm(kept),
         strict=True,
     )
-    tests = [Tests(tuple(flat[k * len(steps) : (k + 1) * len(steps)]), *found) for k, found in enumerate(families)]
-    return [_judge(*parts, margin, len(ladders)) for parts in zip(ladders, gains, limits, tests, strict=True)]
+    tests = [
+        Tests(tuple(flat[k * len(steps) : (k + 1) * len(steps)]), *found)
+        for k, found in enumerate(families)
+    ]
+    return [
+        _judge(*parts, margin, len(ladders))
+        for parts in zip(ladders, gains, limits, tests, strict=True)
+    ]
 
 
 def gain_estimate(gain: Values) -> Estimate:
@@ -125,7 +139,9 @@ def _moved_p(finest: Measured) -> float:
 
 def _kept_p(finest: Measured) -> float:
     """The marginal is equivalent in both measures that have a margin: the larger p-value (intersection-union)."""
-    return max(finest.energy.below_p(SHIFT_MARGIN**2 / 4), finest.spread.equivalence_p(SPREAD_MARGIN))
+    return max(
+        finest.energy.below_p(SHIFT_MARGIN**2 / 4), finest.spread.equivalence_p(SPREAD_MARGIN)
+    )
 
 
 def settled(ladder: Sequence[Measured]) -> bool:
@@ -137,19 +153,38 @@ def settled(ladder: Sequence[Measured]) -> bool:
         return False
     before, finest = (float(one.gain.mean()) for one in ladder[-2:])
     spreads = [1 + one.spread.value for one in ladder[-2:]]
-    return abs(finest - before) <= UNSETTLED_GAIN * abs(finest) and abs(spreads[1] - spreads[0]) <= UNSETTLED_SPREAD * spreads[1]
+    return (
+        abs(finest - before) <= UNSETTLED_GAIN * abs(finest)
+        and abs(spreads[1] - spreads[0]) <= UNSETTLED_SPREAD * spreads[1]
+    )
 
 
 def _judge(
-    ladder: Sequence[Measured], gains: tuple[Estimate, ...], limit: Estimate | None, tests: Tests, margin: float, family: int
+    ladder: Sequence[Measured],
+    gains: tuple[Estimate, ...],
+    limit: Estimate | None,
+    tests: Tests,
+    margin: float,
+    family: int,
 ) -> Verdict:
     finest = gains[-1]
-    without_margin = min(ladder[-1].slot_p, frequency_p(ladder[-1])) < LEVEL / family  # shown is moved
-    marginal = "kept" if tests.kept < LEVEL and not without_margin else "moved" if tests.moved < LEVEL else "open"
+    without_margin = (
+        min(ladder[-1].slot_p, frequency_p(ladder[-1])) < LEVEL / family
+    )  # shown is moved
+    marginal = (
+        "kept"
+        if tests.kept < LEVEL and not without_margin
+        else "moved"
+        if tests.moved < LEVEL
+        else "open"
+    )
     shown = [p < LEVEL for p in tests.gain]
     needed = ""
     if tests.none < LEVEL:
-        coarser = any(seen and found.value > margin for seen, found in zip(shown[:-1], gains[:-1], strict=True))
+        coarser = any(
+            seen and found.value > margin
+            for seen, found in zip(shown[:-1], gains[:-1], strict=True)
+        )
         text = VANISHES if coarser else NO_GAIN_MOVED if marginal == "moved" else NO_GAIN
     elif shown[-1] and finest.value < 0:
         text = LOSS
@@ -166,7 +201,11 @@ def _judge(
 def moved_by(finest: Measured) -> str:
     """How far a marginal moved: in standard deviations, and in spread."""
     ratio = 1 + finest.spread.value
-    return f"{max(shift_of(finest.energy.value), 0):.2f} std, spread x{ratio:.2f}" if ratio < 100 else f"spread x{ratio:.0f}"
+    return (
+        f"{max(shift_of(finest.energy.value), 0):.2f} std, spread x{ratio:.2f}"
+        if ratio < 100
+        else f"spread x{ratio:.0f}"
+    )
 
 
 def _needed(gain: Estimate, finest: Measured, margin: float, family: int, gain_shown: bool) -> int:
@@ -177,7 +216,10 @@ def _needed(gain: Estimate, finest: Measured, margin: float, family: int, gain_s
         shift = gain.groups * finest.energy.error * quantiles / (SHIFT_MARGIN**2 / 4)
         count = max(shift, groups_needed(finest.spread, SPREAD_MARGIN, level))
     else:
-        count = min(groups_needed(gain, margin - abs(gain.value), level), groups_needed(gain, abs(gain.value), level))
+        count = min(
+            groups_needed(gain, margin - abs(gain.value), level),
+            groups_needed(gain, abs(gain.value), level),
+        )
     count = max(count, 1.1 * gain.groups, 10)
     scale = 10 ** (len(str(int(count))) - 2)
     return int(-(-count // scale) * scale)

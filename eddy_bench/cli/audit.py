@@ -12,7 +12,13 @@ import pandas as pd
 from rich.markup import escape
 from rich.table import Table
 
-from eddy_bench.audit.divergence import LEVELS, Divergence, check_guides, default_methods, measure_divergence
+from eddy_bench.audit.divergence import (
+    LEVELS,
+    Divergence,
+    check_guides,
+    default_methods,
+    measure_divergence,
+)
 from eddy_bench.audit.plan import AuditPlan, make_plan
 from eddy_bench.audit.run import NOT_MEASURED, Audited, missing_work, prepare_folder, run_audit
 from eddy_bench.audit.tables import audit_frame, audit_markdown, audit_table
@@ -44,13 +50,26 @@ def audit_methods(options: dict[str, Any], out: Path) -> int:
     for found in audited:
         console().print(audit_table(plan, found))
     _print_paths(out, ("audit.csv", "audit.md", "audit.png"))
-    return 2 if any(verdict.text.startswith(NOT_MEASURED) for found in audited for verdict in found.verdicts.values()) else 0
+    return (
+        2
+        if any(
+            verdict.text.startswith(NOT_MEASURED)
+            for found in audited
+            for verdict in found.verdicts.values()
+        )
+        else 0
+    )
 
 
 def _write(plan: AuditPlan, audited: Sequence[Audited], out: Path) -> None:
     from eddy_bench.audit.figure import write_figure
 
-    write_text(out / "audit.csv", escaped(audit_frame(plan, audited)).to_csv(index=False, lineterminator="\n", float_format="%.6g"))
+    write_text(
+        out / "audit.csv",
+        escaped(audit_frame(plan, audited)).to_csv(
+            index=False, lineterminator="\n", float_format="%.6g"
+        ),
+    )
     write_text(out / "audit.md", audit_markdown(plan, audited))
     write_figure(plan, audited, out / "audit.png")
 
@@ -58,9 +77,20 @@ def _write(plan: AuditPlan, audited: Sequence[Audited], out: Path) -> None:
 def audit_divergence(tasks: Sequence[str], methods: Sequence[str], seed: int, out: Path) -> int:
     """The divergence check of guiding methods, by default every form of EDDY. Returns the exit code."""
     loaded = [load_task(name) for name in (tasks or DEFAULT_TASKS)]
-    guides = check_guides([build_method(parse_named(text)) for text in methods]) if methods else default_methods()
+    guides = (
+        check_guides([build_method(parse_named(text)) for text in methods])
+        if methods
+        else default_methods()
+    )
     named = [
-        (method, ",".join(f"{key}={value}" for key, value in changed_parameters(method).items() if key not in ("kernel", "window")))
+        (
+            method,
+            ",".join(
+                f"{key}={value}"
+                for key, value in changed_parameters(method).items()
+                if key not in ("kernel", "window")
+            ),
+        )
         for method in guides
     ]
     prepare_folder(out)
@@ -72,7 +102,10 @@ def audit_divergence(tasks: Sequence[str], methods: Sequence[str], seed: int, ou
                     found.append(measure_divergence(task, method, params, level, seed))
                     advance(1, f"{task.name}: {method.title()}")
     frame = pd.DataFrame([{**asdict(one), "verdict": one.verdict} for one in found])
-    write_text(out / "divergence.csv", escaped(frame).to_csv(index=False, lineterminator="\n", float_format="%.3g"))
+    write_text(
+        out / "divergence.csv",
+        escaped(frame).to_csv(index=False, lineterminator="\n", float_format="%.3g"),
+    )
     console().print(_divergence_table(found))
     _print_paths(out, ("divergence.csv",))
     return 0
@@ -85,7 +118,15 @@ def _divergence_table(found: Sequence[Divergence]) -> Table:
         "Halved: the mean with half the difference step.",
         caption_justify="left",
     )
-    for name in ("task", "method", "options", "residual", "mean over probes", "halved step", "verdict"):
+    for name in (
+        "task",
+        "method",
+        "options",
+        "residual",
+        "mean over probes",
+        "halved step",
+        "verdict",
+    ):
         table.add_column(name, no_wrap=name == "method")
     worst: dict[tuple[str, str, str], Divergence] = {}
     for one in found:
@@ -95,11 +136,24 @@ def _divergence_table(found: Sequence[Divergence]) -> Table:
         mean = f"{one.mean_residual:.1e} ± {one.mean_error:.0e}" if one.mean_error else "-"
         halved = f"{one.halved_step:.1e}" if one.halved_step == one.halved_step else "-"
         style = "green" if one.verdict.startswith("divergence-free") else "red"
-        cells = (one.task, one.method, one.params or "-", f"{one.residual:.1e}", mean, halved, one.verdict)
+        cells = (
+            one.task,
+            one.method,
+            one.params or "-",
+            f"{one.residual:.1e}",
+            mean,
+            halved,
+            one.verdict,
+        )
         table.add_row(*map(escape, cells), style=style)
     return table
 
 
 def _print_paths(out: Path, names: Sequence[str]) -> None:
     for name in names:
-        console().print(escape(f"{Path(name).stem if name.endswith('.csv') else Path(name).suffix[1:]:12}{out / name}"), soft_wrap=True)
+        console().print(
+            escape(
+                f"{Path(name).stem if name.endswith('.csv') else Path(name).suffix[1:]:12}{out / name}"
+            ),
+            soft_wrap=True,
+        )

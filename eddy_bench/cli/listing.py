@@ -15,8 +15,14 @@ from eddy_bench.errors import UnknownName, unknown
 def print_list(kind: str) -> None:
     """`eddy-bench list`."""
     makers: dict[str, Callable[[], list[tuple[str, ...]]]] = {
-        "methods": _list_methods, "models": _list_models, "tasks": _list_tasks, "metrics": _list_metrics, "prompts": _list_prompts, "schedulers": _list_schedulers, "suites": _list_suites,
-    }  # fmt: skip
+        "methods": _list_methods,
+        "models": _list_models,
+        "tasks": _list_tasks,
+        "metrics": _list_metrics,
+        "prompts": _list_prompts,
+        "schedulers": _list_schedulers,
+        "suites": _list_suites,
+    }
     if kind not in makers:
         raise UnknownName(unknown("list", kind, makers))
     table = Table("name", "what", "cost", "source", title=kind)
@@ -36,7 +42,10 @@ def _list_models() -> list[tuple[str, ...]]:
     from eddy_bench.models.load import EMBEDDED
 
     return [
-        *((name, text, "0.3 s per image on two cores", "eddy_bench/assets/MODEL_CARD.md") for name, text in EMBEDDED.items()),
+        *(
+            (name, text, "0.3 s per image on two cores", "eddy_bench/assets/MODEL_CARD.md")
+            for name, text in EMBEDDED.items()
+        ),
         (
             "exact:TASK",
             "a distribution whose score is known: a task's name or YAML file (list tasks)",
@@ -44,14 +53,22 @@ def _list_models() -> list[tuple[str, ...]]:
             "eddy_bench/models/tasks.py",
         ),
         ("FOLDER", "any text-to-image pipeline saved by diffusers", "the model's own", "diffusers"),
-        ("owner/model", "any text-to-image pipeline on the hub", "the model's own", "its model card"),
+        (
+            "owner/model",
+            "any text-to-image pipeline on the hub",
+            "the model's own",
+            "its model card",
+        ),
     ]
 
 
 def _list_tasks() -> list[tuple[str, ...]]:
     from eddy_bench.models.tasks import DEFAULT_TASKS, TASKS
 
-    return [(name, text, "" if name in DEFAULT_TASKS else "only when asked for", "") for name, text in TASKS.items()]
+    return [
+        (name, text, "" if name in DEFAULT_TASKS else "only when asked for", "")
+        for name, text in TASKS.items()
+    ]
 
 
 def _list_metrics() -> list[tuple[str, ...]]:
@@ -59,7 +76,13 @@ def _list_metrics() -> list[tuple[str, ...]]:
     from eddy_bench.scoring.metrics import METRICS
 
     lines: list[tuple[str, ...]] = [
-        (m.name, f"{m.summary} ({'higher' if m.higher_is_better else 'lower'} is better)", m.cost, m.citation) for m in METRICS.values()
+        (
+            m.name,
+            f"{m.summary} ({'higher' if m.higher_is_better else 'lower'} is better)",
+            m.cost,
+            m.citation,
+        )
+        for m in METRICS.values()
     ]
     return [*lines, *((f"[{name}]", text, "", "extractor") for name, text in NAMES.items())]
 
@@ -82,7 +105,10 @@ def _list_prompts() -> list[tuple[str, ...]]:
 def _list_schedulers() -> list[tuple[str, ...]]:
     from eddy_bench.sampling.schedulers import SCHEDULERS
 
-    return [(name, cls, "", ", ".join(f"{key}={value}" for key, value in settings.items())) for name, (cls, settings) in SCHEDULERS.items()]
+    return [
+        (name, cls, "", ", ".join(f"{key}={value}" for key, value in settings.items()))
+        for name, (cls, settings) in SCHEDULERS.items()
+    ]
 
 
 def _list_suites() -> list[tuple[str, ...]]:

@@ -34,7 +34,9 @@ class Rate(ProgressColumn):
 
 
 @contextmanager
-def progress_bar(title: str, total: int, percent: bool = False, rate: bool = False) -> Iterator[Callable[[int, str], None]]:
+def progress_bar(
+    title: str, total: int, percent: bool = False, rate: bool = False
+) -> Iterator[Callable[[int, str], None]]:
     """A bar with time left; yields a function of (how much is done, what is at work). percent: show shares, not counts. rate: show how many a second."""
     amount: ProgressColumn = TaskProgressColumn() if percent else MofNCompleteColumn()
     speed = (Rate(),) if rate else ()

@@ -16,4 +16,6 @@ def report_runs(folders: Sequence[Path], out: Path | None, baseline: str, partly
     """Write the page and say where it is."""
     with growing_bar("Writing") as progress:
         path = write_report(folders, out, baseline, partly, progress)
-    console().print(escape(f"report   {path} ({(path.stat().st_size or 0) / 1e6:.1f} MB)"), soft_wrap=True)
+    console().print(
+        escape(f"report   {path} ({(path.stat().st_size or 0) / 1e6:.1f} MB)"), soft_wrap=True
+    )

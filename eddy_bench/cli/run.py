@@ -27,12 +27,23 @@ if TYPE_CHECKING:
     from eddy_bench.storage.run_folder import RunFolder
 
 
-def run_suite(source: str | None, flags: dict[str, Any], out: Path | None, allow_code: bool, dry_run: bool, options: RunOptions) -> int:
+def run_suite(
+    source: str | None,
+    flags: dict[str, Any],
+    out: Path | None,
+    allow_code: bool,
+    dry_run: bool,
+    options: RunOptions,
+) -> int:
     """`eddy-bench run`. Returns the exit code: 2 when a group could not be drawn."""
     if options.executor not in ("local", "ray"):
         raise ParameterError(f"Expected --executor local or ray, got {options.executor!r}.")
-    if options.executor == "local" and (options.address or options.workers or options.cpus_per_worker != 1):
-        raise ParameterError("--address, --workers and --cpus-per-worker are of a cluster. Add --executor ray.")
+    if options.executor == "local" and (
+        options.address or options.workers or options.cpus_per_worker != 1
+    ):
+        raise ParameterError(
+            "--address, --workers and --cpus-per-worker are of a cluster. Add --executor ray."
+        )
     if "model" in flags and "scheduler" not in flags and source is None:
         flags = {**flags, "scheduler": "default"}  # another model keeps its own solver
     if str(flags.get("model", "")).startswith("exact:") and source is None:
@@ -42,8 +53,12 @@ def run_suite(source: str | None, flags: dict[str, Any], out: Path | None, allow
     if options.shard:
         path = path.resolve() if path.name in ("", "..") else path
         if not path.name:
-            raise ParameterError(f"A share goes beside its run folder, and there is nothing beside {path}. Give another --out.")
-        path = path.with_name(f"{path.name}-shard-{options.shard.first + 1}-of-{options.shard.count}")
+            raise ParameterError(
+                f"A share goes beside its run folder, and there is nothing beside {path}. Give another --out."
+            )
+        path = path.with_name(
+            f"{path.name}-shard-{options.shard.first + 1}-of-{options.shard.count}"
+        )
     _check_early(suite, path)
     warnings.filterwarnings("ignore")  # of libraries; ours are printed
     from eddy_bench.runs.cost_matching import open_best_of, settle_best_of
@@ -52,8 +67,12 @@ def run_suite(source: str | None, flags: dict[str, Any], out: Path | None, allow
 
     say = console(stderr=True)
     if (options.executor == "ray" or options.shard) and open_best_of(suite):
-        raise ParameterError("best-of-m measures its M on the machine that draws. With --executor ray or --shard give it: best-of-m:m=16.")
-    on_driver = {"device": "cpu", "offload": False} if options.executor == "ray" else {}  # GPUs are the workers'
+        raise ParameterError(
+            "best-of-m measures its M on the machine that draws. With --executor ray or --shard give it: best-of-m:m=16."
+        )
+    on_driver = (
+        {"device": "cpu", "offload": False} if options.executor == "ray" else {}
+    )  # GPUs are the workers'
     model = open_model(suite.model_copy(update=on_driver))
     if "methods" not in flags and not model.has_features:
         suite = _without_features(suite, say)
@@ -64,7 +83,11 @@ def run_suite(source: str | None, flags: dict[str, Any], out: Path | None, allow
     if dry_run:
         waiting = open_best_of(suite)
         methods = [spec for spec in suite.methods if spec not in waiting]
-        return _print_plan(make_plan(suite.model_copy(update={"methods": methods}), model), path, [spec.text() for spec in waiting])
+        return _print_plan(
+            make_plan(suite.model_copy(update={"methods": methods}), model),
+            path,
+            [spec.text() for spec in waiting],
+        )
     suite, measured = settle_best_of(suite, model, measured)
     plan = make_plan(suite, model)
     folder = open_folder(settings, path)
@@ -74,19 +97,38 @@ def run_suite(source: str | None, flags: dict[str, Any], out: Path | None, allow
             _score_if_needed(folder, suite.metrics, suite.reference, suite.weights, check_ownership)
     if options.shard is not None:
         whole = shlex.quote(str(out_of_shard(path)))
-        say.print(escape(f"Drawn into {path}. When every share is: eddy-bench merge {whole} {whole}-shard-*"))
+        say.print(
+            escape(
+                f"Drawn into {path}. When every share is: eddy-bench merge {whole} {whole}-shard-*"
+            )
+        )
     return 2 if done.failures else 0
 
 
 def _draw(
-    plan: Plan, model: Model, folder: RunFolder, measured: list[dict[str, Any]], options: RunOptions, check_ownership: Callable[[], None]
+    plan: Plan,
+    model: Model,
+    folder: RunFolder,
+    measured: list[dict[str, Any]],
+    options: RunOptions,
+    check_ownership: Callable[[], None],
 ) -> DrawSummary:
     """Draw what is missing, and say what happened."""
-    from eddy_bench.runs.draw import batches_of, draw_missing, draw_reference, missing_of, record_plan
+    from eddy_bench.runs.draw import (
+        batches_of,
+        draw_missing,
+        draw_reference,
+        missing_of,
+        record_plan,
+    )
     from eddy_bench.runs.plan import batch_size
 
     say, shard = console(stderr=True), options.shard
-    mine = shard.of(batches_of(plan.groups, batch_size(plan.suite, model))) if shard else list(plan.groups)
+    mine = (
+        shard.of(batches_of(plan.groups, batch_size(plan.suite, model)))
+        if shard
+        else list(plan.groups)
+    )
     missing, notes = missing_of(mine, folder, options.verify)
     record_plan(plan, folder, measured)
     notes += [
@@ -98,13 +140,25 @@ def _draw(
         say.print(f"[yellow]Note:[/] {escape(note)}")
     start = time.perf_counter()
     with open_executor(plan, options) as executor:
-        with progress_bar(f"Drawing on {executor.title}" if executor else "Drawing", len(missing), rate=True) as advance:
-            done = draw_missing(plan, model, folder, missing, advance, executor=executor, check_ownership=check_ownership)
+        with progress_bar(
+            f"Drawing on {executor.title}" if executor else "Drawing", len(missing), rate=True
+        ) as advance:
+            done = draw_missing(
+                plan,
+                model,
+                folder,
+                missing,
+                advance,
+                executor=executor,
+                check_ownership=check_ownership,
+            )
         done.kept = len(mine) - len(missing)
         failed = sum(group.label == "iid" for group, _ in done.failures)
         hopeless = 0 < failed == sum(group.label == "iid" for group in mine)
         if not hopeless and any(planned.label == "iid" for planned in plan.methods):
-            reference = draw_reference(plan, model, folder, executor, shard, options.verify, check_ownership)
+            reference = draw_reference(
+                plan, model, folder, executor, shard, options.verify, check_ownership
+            )
             done.warnings += reference.warnings
             done.failures += reference.failures
     for note in done.warnings[:5]:
@@ -115,7 +169,9 @@ def _draw(
     for group, reason in done.failures[:20]:
         say.print(f"[red]Failed:[/] {escape(str(group.place))}: {escape(reason)}")
     if len(done.failures) > 20:
-        say.print(f"[red]Failed:[/] {len(done.failures) - 20} more; all are in {escape(str(folder.path / 'failed'))}.")
+        say.print(
+            f"[red]Failed:[/] {len(done.failures) - 20} more; all are in {escape(str(folder.path / 'failed'))}."
+        )
     return done
 
 
@@ -123,8 +179,12 @@ def _without_features(suite: Suite, say: Console) -> Suite:
     """A suite's own methods, less those that ask for a guide network where the model has none; what a user asks for stays an error."""
     dropped = [spec for spec in suite.methods if spec.parameters.get("kernel") == "features"]
     for spec in dropped:
-        say.print(f"[yellow]Note:[/] {escape(spec.text())} left out: this model has no guide network.")
-    return suite.model_copy(update={"methods": [spec for spec in suite.methods if spec not in dropped]})
+        say.print(
+            f"[yellow]Note:[/] {escape(spec.text())} left out: this model has no guide network."
+        )
+    return suite.model_copy(
+        update={"methods": [spec for spec in suite.methods if spec not in dropped]}
+    )
 
 
 def _check_early(suite: Suite, path: Path) -> None:
@@ -163,7 +223,9 @@ def _say_drawn(done: DrawSummary, total: int, seconds: float) -> None:
     if done.drawn == 0 and not done.failures:
         say.print(f"Nothing to draw: all {total} groups are finished.")
     else:
-        say.print(f"Drew {done.drawn} groups in {seconds:.0f} s, kept {done.kept}, failed {len(done.failures)}.")
+        say.print(
+            f"Drew {done.drawn} groups in {seconds:.0f} s, kept {done.kept}, failed {len(done.failures)}."
+        )
 
 
 def _print_plan(plan: Plan, path: Path, waiting: Sequence[str]) -> int:
@@ -173,14 +235,20 @@ def _print_plan(plan: Plan, path: Path, waiting: Sequence[str]) -> int:
         f"{len(plan.groups)} groups of {suite.particles} into {escape(str(path))}: {len(plan.methods)} methods, {len(plan.prompts.prompts)} prompts, {suite.seeds} seeds."
     )
     for planned in plan.methods:
-        out.print(escape(f"  {planned.label:28} kernel {planned.kernel or '-':9} {planned.parameters}"))
+        out.print(
+            escape(f"  {planned.label:28} kernel {planned.kernel or '-':9} {planned.parameters}")
+        )
     for text in waiting:
         out.print(escape(f"  {text}: m is measured when the run starts, and kept in run.yaml"))
     return 0
 
 
 def _score_if_needed(
-    folder: RunFolder, metrics: Sequence[str] | None, reference: str | None, weights: str | None, check_ownership: Callable[[], None]
+    folder: RunFolder,
+    metrics: Sequence[str] | None,
+    reference: str | None,
+    weights: str | None,
+    check_ownership: Callable[[], None],
 ) -> None:
     from eddy_bench.scoring.score import scoring_state
     from eddy_bench.scoring.score_table import digest_of_scores, read_table, unescaped
@@ -189,14 +257,18 @@ def _score_if_needed(
     digest = digest_of_scores(folder.path)
     if digest and folder.read_manifest().get("scored") == {"from": state, "files": digest}:
         console(stderr=True).print("Nothing to score: scores.csv is up to date.")
-        print_summary(unescaped(read_table(folder.path / "summary.csv")), folder, [], list(metrics or ()))
+        print_summary(
+            unescaped(read_table(folder.path / "summary.csv")), folder, [], list(metrics or ())
+        )
         return
     done = _score(folder, metrics, reference, weights, check_ownership)
     scored = {"from": state, "files": digest_of_scores(folder.path)} if done else None
     folder.write_manifest({**folder.read_manifest(), "scored": scored})
 
 
-def score_run(path: Path, metrics: Sequence[str] | None, reference: str | None, weights: str | None) -> None:
+def score_run(
+    path: Path, metrics: Sequence[str] | None, reference: str | None, weights: str | None
+) -> None:
     """`eddy-bench score`."""
     warnings.filterwarnings("ignore")
     from eddy_bench.scoring.metrics import parse_metric
@@ -207,7 +279,9 @@ def score_run(path: Path, metrics: Sequence[str] | None, reference: str | None, 
     folder = RunFolder.existing(path)
     with locked(folder.path) as check_ownership:
         _score(folder, metrics, reference, weights, check_ownership)
-        folder.write_manifest({key: value for key, value in folder.read_manifest().items() if key != "scored"})
+        folder.write_manifest(
+            {key: value for key, value in folder.read_manifest().items() if key != "scored"}
+        )
 
 
 def merge_shards(target: Path, sources: Sequence[Path]) -> int:
@@ -223,16 +297,28 @@ def merge_shards(target: Path, sources: Sequence[Path]) -> int:
     for failure in done.failures[:20]:
         say.print(f"[red]Failed:[/] {escape(failure)}")
     if done.missing:
-        say.print(f"[red]Missing:[/] {done.missing} of {done.planned} groups are in no share; the scores are of the others.")
+        say.print(
+            f"[red]Missing:[/] {done.missing} of {done.planned} groups are in no share; the scores are of the others."
+        )
     folder = RunFolder.existing(target)
     suite = folder.read_run()["suite"]
     with locked(target) as check_ownership:
-        _score_if_needed(folder, suite.get("metrics"), suite.get("reference"), suite.get("weights"), check_ownership)
+        _score_if_needed(
+            folder,
+            suite.get("metrics"),
+            suite.get("reference"),
+            suite.get("weights"),
+            check_ownership,
+        )
     return 2 if done.missing else 0
 
 
 def _score(
-    folder: RunFolder, metrics: Sequence[str] | None, reference: str | None, weights: str | None, check_ownership: Callable[[], None]
+    folder: RunFolder,
+    metrics: Sequence[str] | None,
+    reference: str | None,
+    weights: str | None,
+    check_ownership: Callable[[], None],
 ) -> bool:
     """Score, draw the grids, print the table. Returns whether every metric could be computed."""
     from eddy_bench.report.grids import write_grids
@@ -263,9 +349,17 @@ def check_promises(text: str) -> int:
         found = check_contract(method, advance)
     table = Table("promise", "outcome", "detail")
     for one in found:
-        outcome, style = {True: ("holds", "green"), False: ("broken", "red"), None: ("-", None)}[one.holds]
+        outcome, style = {True: ("holds", "green"), False: ("broken", "red"), None: ("-", None)}[
+            one.holds
+        ]
         table.add_row(one.name, outcome, escape(one.detail), style=style)
     console().print(table)
     broken = [one.name for one in found if one.holds is False]
-    console().print(escape(f"{text}: {', '.join(broken)} broken." if broken else f"{text} keeps every promise that applies to it."))
+    console().print(
+        escape(
+            f"{text}: {', '.join(broken)} broken."
+            if broken
+            else f"{text} keeps every promise that applies to it."
+        )
+    )
     return 1 if broken else 0

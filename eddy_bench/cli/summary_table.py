@@ -17,10 +17,24 @@ if TYPE_CHECKING:
     from eddy_bench.storage.run_folder import RunFolder
 
 WIDE = 154
-SHOWN = ("vendi", "pdist", "attributes", "lpips", "clip", "align", "fd", "fid", "drift", "seconds_per_image", "nfe")
+SHOWN = (
+    "vendi",
+    "pdist",
+    "attributes",
+    "lpips",
+    "clip",
+    "align",
+    "fd",
+    "fid",
+    "drift",
+    "seconds_per_image",
+    "nfe",
+)
 
 
-def print_summary(summary: pd.DataFrame, folder: RunFolder, grids: Sequence[Path], wanted: Sequence[str] = ()) -> None:
+def print_summary(
+    summary: pd.DataFrame, folder: RunFolder, grids: Sequence[Path], wanted: Sequence[str] = ()
+) -> None:
     """The table: one row per method and kernel, baseline first, best values marked with a star."""
     from eddy_bench.scoring.metrics import METRICS
 
@@ -39,25 +53,42 @@ def print_summary(summary: pd.DataFrame, folder: RunFolder, grids: Sequence[Path
     for column in columns:
         name, _, extractor = column.partition("[")
         arrow = "↑" if METRICS[_bare(column)].higher_is_better else "↓"
-        extractor = extractor if sum(other.partition("[")[0] == name for other in columns) > 1 else ""
+        extractor = (
+            extractor if sum(other.partition("[")[0] == name for other in columns) > 1 else ""
+        )
         table.add_column(
-            f"{'s/image' if name == 'seconds_per_image' else name} {arrow}" + (f"\n{extractor.rstrip(']')}" if extractor else ""),
+            f"{'s/image' if name == 'seconds_per_image' else name} {arrow}"
+            + (f"\n{extractor.rstrip(']')}" if extractor else ""),
             justify="right",
         )
     compared = summary["groups"].nunique() == 1
-    varied = [column for column in columns if compared and column not in flagged and summary[column].nunique() > 1]
+    varied = [
+        column
+        for column in columns
+        if compared and column not in flagged and summary[column].nunique() > 1
+    ]
     highest = {column: METRICS[_bare(column)].higher_is_better for column in varied}
-    best = {column: summary[column].max() if highest[column] else summary[column].min() for column in varied}
+    best = {
+        column: summary[column].max() if highest[column] else summary[column].min()
+        for column in varied
+    }
     for record in summary.to_dict("records"):
         row = {str(key): value for key, value in record.items()}
         parameters = row["params"] if isinstance(row["params"], str) and row["params"] else ""
-        shown = ", ".join(part for part in parameters.split(",") if part and not part.startswith("kernel="))
+        shown = ", ".join(
+            part for part in parameters.split(",") if part and not part.startswith("kernel=")
+        )
         name = f"{row['method']}" + (f" ({shown})" if shown else "")
         kernel = row["kernel"] if isinstance(row["kernel"], str) and row["kernel"] else "-"
-        table.add_row(escape(name), kernel, *(_cell(row, column, best.get(column)) for column in columns))
+        table.add_row(
+            escape(name), kernel, *(_cell(row, column, best.get(column)) for column in columns)
+        )
     out = console()
     out.print(table)
-    for label, path in [("scores", folder.path / "scores.csv"), ("summary", folder.path / "summary.csv")]:
+    for label, path in [
+        ("scores", folder.path / "scores.csv"),
+        ("summary", folder.path / "summary.csv"),
+    ]:
         out.print(escape(f"{label:9}{path}"), soft_wrap=True)
     for path in grids or sorted((folder.path / "grids").glob("*.png")):
         out.print(escape(f"{'grid':9}{path}"), soft_wrap=True)
@@ -65,7 +96,9 @@ def print_summary(summary: pd.DataFrame, folder: RunFolder, grids: Sequence[Path
 
 def _extractors(columns: Sequence[str]) -> list[str]:
     """The networks that the columns are seen through, each once."""
-    return list(dict.fromkeys(column.partition("[")[2].rstrip("]") for column in columns if "[" in column))
+    return list(
+        dict.fromkeys(column.partition("[")[2].rstrip("]") for column in columns if "[" in column)
+    )
 
 
 def _bare(column: str) -> str:
@@ -79,7 +112,10 @@ def _small_samples(folder: RunFolder) -> set[str]:
 
     scores = read_table(folder.path / "scores.csv", usecols=["metric", "extractor", "signature"])
     small = scores[scores["signature"].str.contains("small-sample")]
-    return {f"{metric}[{extractor}]" for metric, extractor in zip(small["metric"], small["extractor"], strict=True)}
+    return {
+        f"{metric}[{extractor}]"
+        for metric, extractor in zip(small["metric"], small["extractor"], strict=True)
+    }
 
 
 def _cell(row: dict[str, Any], column: str, best: float | None) -> str:

@@ -27,19 +27,43 @@ def front_lines(found: Fronts) -> list[tuple[str, ...]]:
     start = found.families[0].points[0]
     return [
         (
-            family.name, str(len(family.points) - 1), *map(range_text, (family.at_fidelity, family.hypervolume, family.hypervolume_seconds)),
-            *(", ".join(point.strength or point.label for point in family.points[1:] if getattr(point, name)) or "-" for name in ("front", "front_seconds")),
+            family.name,
+            str(len(family.points) - 1),
+            *map(range_text, (family.at_fidelity, family.hypervolume, family.hypervolume_seconds)),
+            *(
+                ", ".join(
+                    point.strength or point.label
+                    for point in family.points[1:]
+                    if getattr(point, name)
+                )
+                or "-"
+                for name in ("front", "front_seconds")
+            ),
         )
         for family in found.families
-    ] + [(found.baseline, "0", f"{start.diversity.value:.3g}", "-", "-", *(found.baseline if on else "-" for on in (start.front, start.front_seconds)))]  # fmt: skip
+    ] + [
+        (
+            found.baseline,
+            "0",
+            f"{start.diversity.value:.3g}",
+            "-",
+            "-",
+            *(found.baseline if on else "-" for on in (start.front, start.front_seconds)),
+        )
+    ]
 
 
 def front_header(found: Fronts) -> tuple[str, ...]:
     """Titles of `front_lines`."""
     return (
-        "method", "strengths", f"{found.diversity} at no more than 1% loss of {found.fidelity}", "hypervolume", "hypervolume, seconds",
-        "on the front", "on the front, seconds",
-    )  # fmt: skip
+        "method",
+        "strengths",
+        f"{found.diversity} at no more than 1% loss of {found.fidelity}",
+        "hypervolume",
+        "hypervolume, seconds",
+        "on the front",
+        "on the front, seconds",
+    )
 
 
 def front_records(found: Fronts) -> list[dict[str, Any]]:
@@ -47,11 +71,13 @@ def front_records(found: Fronts) -> list[dict[str, Any]]:
     names = ("at_fidelity", "hypervolume", "hypervolume_seconds")
     return [
         {
-            "family": family.name, "strengths": len(family.points) - 1, **{name: asdict(getattr(family, name)) for name in names},
+            "family": family.name,
+            "strengths": len(family.points) - 1,
+            **{name: asdict(getattr(family, name)) for name in names},
             "points": [asdict(point) for point in family.points],
         }
         for family in found.families
-    ]  # fmt: skip
+    ]
 
 
 def front_differences(found: Fronts) -> list[Difference]:
@@ -60,11 +86,33 @@ def front_differences(found: Fronts) -> list[Difference]:
     for family in found.families:
         usual = family.points[0].diversity.value
         for column, own, base in (
-            (f"{found.diversity} at no more than 1% loss of {found.fidelity}", family.at_fidelity, usual),
-            (f"hypervolume of {found.diversity} and {found.fidelity}", family.hypervolume, family.baseline_hypervolumes[0]),
-            (f"hypervolume of {found.diversity} and log2 seconds", family.hypervolume_seconds, family.baseline_hypervolumes[1]),
+            (
+                f"{found.diversity} at no more than 1% loss of {found.fidelity}",
+                family.at_fidelity,
+                usual,
+            ),
+            (
+                f"hypervolume of {found.diversity} and {found.fidelity}",
+                family.hypervolume,
+                family.baseline_hypervolumes[0],
+            ),
+            (
+                f"hypervolume of {found.diversity} and log2 seconds",
+                family.hypervolume_seconds,
+                family.baseline_hypervolumes[1],
+            ),
         ):
             lines.append(
-                Difference(family.name, column, True, found.prompts, base, own.value, own.value - base, own.low - base, own.high - base)
+                Difference(
+                    family.name,
+                    column,
+                    True,
+                    found.prompts,
+                    base,
+                    own.value,
+                    own.value - base,
+                    own.low - base,
+                    own.high - base,
+                )
             )
     return lines

@@ -22,7 +22,12 @@ from eddy_bench.storage.paths import as_path
 
 PASS, REGRESSION, UNUSABLE, TOO_FEW = 0, 1, 2, 3
 PRECEDENCE = (UNUSABLE, REGRESSION, TOO_FEW, PASS)
-WORDS = {PASS: "passes", REGRESSION: "regression", UNUSABLE: "could not be measured", TOO_FEW: "not enough data"}
+WORDS = {
+    PASS: "passes",
+    REGRESSION: "regression",
+    UNUSABLE: "could not be measured",
+    TOO_FEW: "not enough data",
+}
 MIN_PROMPTS = 12  # with fewer the bootstrap's intervals are too narrow
 MAX_BYTES = 2**20
 IID = "iid"
@@ -53,7 +58,9 @@ class Check(BaseModel):
             raise ValueError(unknown("metric", bare, METRICS))
         pooled = METRICS[bare].scope == "pooled"
         if pooled != (self.test == "pooled") and self.test != "equal":
-            raise ValueError(f"{self.metric} is {'' if pooled else 'not '}a metric of the pooled set: test {self.test!r} does not fit it")
+            raise ValueError(
+                f"{self.metric} is {'' if pooled else 'not '}a metric of the pooled set: test {self.test!r} does not fit it"
+            )
         return self
 
     @property
@@ -94,23 +101,34 @@ def read_gate(path: Path) -> Gate:
     except ValidationError as error:
         problem = error.errors()[0]
         place = ".".join(map(str, problem["loc"])) or "the file"
-        raise CompareError(f"{path}: {place}: {problem['msg'].removeprefix('Value error, ')}.") from None
+        raise CompareError(
+            f"{path}: {place}: {problem['msg'].removeprefix('Value error, ')}."
+        ) from None
 
 
-def run_gate(gate: Gate, candidate: ScoreSet, baseline: ScoreSet, halves: Halves | None = None) -> list[CheckResult]:
+def run_gate(
+    gate: Gate, candidate: ScoreSet, baseline: ScoreSet, halves: Halves | None = None
+) -> list[CheckResult]:
     """Every check of every method.
 
     Args:
         candidate, baseline: both sides. halves: the interval of a pooled metric's difference where features are at hand on both sides.
 
     """
-    labels = [text if text in baseline.labels else canonical(text) for text in gate.methods or baseline.labels]
+    labels = [
+        text if text in baseline.labels else canonical(text)
+        for text in gate.methods or baseline.labels
+    ]
     missing = [label for label in labels if label not in baseline.labels]
     if missing:
         raise CompareError(
             f"The gate names the method {missing[0]!r}, which the baseline does not hold: {some_of(baseline.labels, missing[0])}."
         )
-    return [_outcome(check, label, candidate, baseline, halves) for label in labels for check in gate.checks]
+    return [
+        _outcome(check, label, candidate, baseline, halves)
+        for label in labels
+        for check in gate.checks
+    ]
 
 
 def exit_code(outcomes: Sequence[CheckResult]) -> int:
@@ -119,9 +137,15 @@ def exit_code(outcomes: Sequence[CheckResult]) -> int:
     return next((code for code in PRECEDENCE if code in found), PASS)
 
 
-def _outcome(check: Check, label: str, candidate: ScoreSet, baseline: ScoreSet, halves: Halves | None) -> CheckResult:
+def _outcome(
+    check: Check, label: str, candidate: ScoreSet, baseline: ScoreSet, halves: Halves | None
+) -> CheckResult:
     sides = _with_values([_rows(side, label, check.metric) for side in (candidate, baseline)])
-    usual = [_rows(side, IID, check.metric) for side in (candidate, baseline)] if check.test == "ratio" else []
+    usual = (
+        [_rows(side, IID, check.metric) for side in (candidate, baseline)]
+        if check.test == "ratio"
+        else []
+    )
     status, detail = UNUSABLE, ""
     if sides[1].empty:
         detail = "the baseline has no such value: leave the check out or make a new baseline"
@@ -137,7 +161,8 @@ def _outcome(check: Check, label: str, candidate: ScoreSet, baseline: ScoreSet, 
     elif not all(np.isfinite(side["value"]).all() for side in [*sides, *usual]):
         detail = f"a value is not a number in the {'candidate' if not all(np.isfinite(side['value']).all() for side in [sides[0], *usual[:1]]) else 'baseline'}"
     elif check.test != "pooled" and (
-        gap := _missing_prompts(sides[0], sides[1]) or (_missing_prompts(usual[0], usual[1]) if usual else "")
+        gap := _missing_prompts(sides[0], sides[1])
+        or (_missing_prompts(usual[0], usual[1]) if usual else "")
     ):
         detail = gap
     elif check.test == "noninferior":
@@ -158,11 +183,17 @@ def _out(scores: ScoreSet) -> str:
 
 def _with_values(sides: list[pd.DataFrame]) -> list[pd.DataFrame]:
     """Both sides without the groups for which a metric is defined on neither, as `align` for prompts that name nothing."""
-    keys = [set(zip(side["prompt_id"], side["seed"], strict=True)) for side in (side[side["value"].isna()] for side in sides)]
+    keys = [
+        set(zip(side["prompt_id"], side["seed"], strict=True))
+        for side in (side[side["value"].isna()] for side in sides)
+    ]
     undefined = keys[0] & keys[1]
     if not undefined or any(len(side) == len(undefined) for side in sides):
         return sides
-    return [side[[key not in undefined for key in zip(side["prompt_id"], side["seed"], strict=True)]] for side in sides]
+    return [
+        side[[key not in undefined for key in zip(side["prompt_id"], side["seed"], strict=True)]]
+        for side in sides
+    ]
 
 
 def _rows(scores: ScoreSet, label: str, column: str) -> pd.DataFrame:
@@ -171,7 +202,10 @@ def _rows(scores: ScoreSet, label: str, column: str) -> pd.DataFrame:
 
 
 def _missing_prompts(now: pd.DataFrame, before: pd.DataFrame) -> str:
-    ours, theirs = (set(zip(side["prompt_id"], side["prompt"], side["seed"], strict=True)) for side in (now, before))
+    ours, theirs = (
+        set(zip(side["prompt_id"], side["prompt"], side["seed"], strict=True))
+        for side in (now, before)
+    )
     if ours == theirs:
         return ""
     one = sorted(ours ^ theirs)[0]
@@ -198,7 +232,10 @@ def judge_gaps(gains: NDArray[np.float64], margin: float) -> tuple[int, str]:
     return (
         (REGRESSION, text)
         if high < -margin
-        else (TOO_FEW, f"{text}; regressions from {margin + detectable(gains):.3g} are seen 4 times in 5")
+        else (
+            TOO_FEW,
+            f"{text}; regressions from {margin + detectable(gains):.3g} are seen 4 times in 5",
+        )
     )
 
 
@@ -214,22 +251,37 @@ def _equal(now: pd.DataFrame, before: pd.DataFrame) -> tuple[int, str]:
     )
 
 
-def _ratio(check: Check, sides: Sequence[pd.DataFrame], usual: Sequence[pd.DataFrame]) -> tuple[int, str]:
+def _ratio(
+    check: Check, sides: Sequence[pd.DataFrame], usual: Sequence[pd.DataFrame]
+) -> tuple[int, str]:
     for name, rows in zip(("candidate", "baseline"), usual, strict=True):
         if rows.empty or not rows["value"].mean() > 0:
             return UNUSABLE, f"the {name} has no {check.metric} of {IID} to take a ratio to"
-    now, before = (float(side["value"].mean() / own["value"].mean()) for side, own in zip(sides, usual, strict=True))
+    now, before = (
+        float(side["value"].mean() / own["value"].mean())
+        for side, own in zip(sides, usual, strict=True)
+    )
     worse = before * (1 - check.sign * check.margin)
     failed = now < worse if check.sign > 0 else now > worse
-    return REGRESSION if failed else PASS, f"{now:.3g} times {IID} now, {before:.3g} in the baseline, allowed {worse:.3g}"
+    return (
+        REGRESSION if failed else PASS,
+        f"{now:.3g} times {IID} now, {before:.3g} in the baseline, allowed {worse:.3g}",
+    )
 
 
-def _pooled(check: Check, label: str, now: pd.DataFrame, before: pd.DataFrame, halves: Halves | None) -> tuple[int, str]:
+def _pooled(
+    check: Check, label: str, now: pd.DataFrame, before: pd.DataFrame, halves: Halves | None
+) -> tuple[int, str]:
     values = float(now["value"].iloc[0]), float(before["value"].iloc[0])
     if any("small-sample" in str(side["signature"].iloc[0]) for side in (now, before)):
-        return TOO_FEW, "the sample is smaller than the metric needs (small-sample); draw more prompts or seeds on both sides"
+        return (
+            TOO_FEW,
+            "the sample is smaller than the metric needs (small-sample); draw more prompts or seeds on both sides",
+        )
     allowed = check.margin * abs(values[1])
-    found = halves(label, check.metric, str(now["signature"].iloc[0])) if halves is not None else None
+    found = (
+        halves(label, check.metric, str(now["signature"].iloc[0])) if halves is not None else None
+    )
     if found is None:
         gain = check.sign * (values[0] - values[1])
         text = f"{values[0]:.4g} now, {values[1]:.4g} in the baseline, allowed to change by {allowed:.3g}; no test without features on both sides"

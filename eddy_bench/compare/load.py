@@ -19,11 +19,34 @@ from eddy_bench.storage.run_folder import RunFolder
 from eddy_bench.suites.method_spec import parse_named
 
 COLUMNS = (
-    "model", "method", "params", "scheduler", "steps", "guidance_scale", "particles", "prompt_id", "prompt", "seed", "metric", "extractor", "value",
-    "higher_is_better", "signature",
-)  # fmt: skip
+    "model",
+    "method",
+    "params",
+    "scheduler",
+    "steps",
+    "guidance_scale",
+    "particles",
+    "prompt_id",
+    "prompt",
+    "seed",
+    "metric",
+    "extractor",
+    "value",
+    "higher_is_better",
+    "signature",
+)
 SETTINGS = ("model", "scheduler", "steps", "guidance_scale", "particles")
-TEXTS = ("model", "method", "params", "scheduler", "prompt_id", "prompt", "metric", "extractor", "signature")
+TEXTS = (
+    "model",
+    "method",
+    "params",
+    "scheduler",
+    "prompt_id",
+    "prompt",
+    "metric",
+    "extractor",
+    "signature",
+)
 
 
 @dataclass(frozen=True)
@@ -41,8 +64,17 @@ class ScoreSet:
     def baselines(self, column: str, label: str) -> dict[str, float]:
         """The mean of a cost of one method in each source: of several runs, each is compared with its own."""
         frames = [part for part in (self.frame, self.copies) if part is not None]
-        rows = pd.concat([part[(part["column"] == column) & (part["label"] == label)] for part in frames])
-        return {str(source): float(value) for source, value in rows.groupby("source")["value"].mean().items()} if column in COSTS else {}
+        rows = pd.concat(
+            [part[(part["column"] == column) & (part["label"] == label)] for part in frames]
+        )
+        return (
+            {
+                str(source): float(value)
+                for source, value in rows.groupby("source")["value"].mean().items()
+            }
+            if column in COSTS
+            else {}
+        )
 
     @property
     def labels(self) -> list[str]:
@@ -76,23 +108,40 @@ def read_scores(sources: Sequence[Path]) -> ScoreSet:
     dropped: list[pd.DataFrame] = []
     for source in sources:
         frame = _read(source)
-        copies = [label for label in dict.fromkeys(frame["label"]) if any(_same_values(frame, earlier, label) for earlier in frames)]
-        dropped.append(frame[frame["label"].isin(copies) & frame["metric"].isin(COSTS)].assign(source=str(source)))
-        frames.append(frame[~frame["label"].isin(copies)].assign(source=str(source)))  # what several runs hold alike, as iid, stays once
+        copies = [
+            label
+            for label in dict.fromkeys(frame["label"])
+            if any(_same_values(frame, earlier, label) for earlier in frames)
+        ]
+        dropped.append(
+            frame[frame["label"].isin(copies) & frame["metric"].isin(COSTS)].assign(
+                source=str(source)
+            )
+        )
+        frames.append(
+            frame[~frame["label"].isin(copies)].assign(source=str(source))
+        )  # what several runs hold alike, as iid, stays once
     frame = pd.concat(frames, ignore_index=True)
     doubled = frame.duplicated(["label", "column", "prompt_id", "seed"], keep=False)
     if doubled.any():
         row = frame[doubled].iloc[0]
         places = sorted(set(frame[doubled & (frame["label"] == row["label"])]["source"]))
         where = f"twice in {places[0]}" if len(places) == 1 else f"in {' and in '.join(places)}"
-        raise CompareError(f"The values of {row['label']} for {row['column']} stand {where}. Compare them as --against, or leave one out.")
+        raise CompareError(
+            f"The values of {row['label']} for {row['column']} stand {where}. Compare them as --against, or leave one out."
+        )
     return ScoreSet(frame, tuple(map(str, sources)), pd.concat(dropped, ignore_index=True))
 
 
 def _same_values(frame: pd.DataFrame, other: pd.DataFrame, label: str) -> bool:
     """Whether two tables hold the same groups of a method with the same values, costs aside."""
     keys = ["column", "prompt_id", "prompt", "seed", "signature"]
-    sides = [side[(side["label"] == label) & ~side["metric"].isin(COSTS)].set_index(keys)["value"].sort_index() for side in (frame, other)]
+    sides = [
+        side[(side["label"] == label) & ~side["metric"].isin(COSTS)]
+        .set_index(keys)["value"]
+        .sort_index()
+        for side in (frame, other)
+    ]
     return not sides[1].empty and sides[0].equals(sides[1])
 
 
@@ -100,22 +149,41 @@ def _read(source: Path) -> pd.DataFrame:
     path = source / "scores.csv" if source.is_dir() else source
     if not path.is_file():
         hint = f" `eddy-bench score {source}` writes it." if (source / "run.yaml").is_file() else ""
-        raise CompareError(f"Expected a run folder with scores.csv, or a CSV file, got {source}.{hint}")
+        raise CompareError(
+            f"Expected a run folder with scores.csv, or a CSV file, got {source}.{hint}"
+        )
     try:
-        frame = read_table(path, dtype=dict.fromkeys(TEXTS, str) | {"seed": str, "value": str}, keep_default_na=False)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, ValueError) as error:
-        raise CompareError(f"{path} is not a scores.csv: {str(error).splitlines()[0]}. Score the run again.") from None
+        frame = read_table(
+            path,
+            dtype=dict.fromkeys(TEXTS, str) | {"seed": str, "value": str},
+            keep_default_na=False,
+        )
+    except (
+        pd.errors.ParserError,
+        pd.errors.EmptyDataError,
+        UnicodeDecodeError,
+        ValueError,
+    ) as error:
+        raise CompareError(
+            f"{path} is not a scores.csv: {str(error).splitlines()[0]}. Score the run again."
+        ) from None
     missing = [name for name in COLUMNS if name not in frame.columns]
     if missing:
-        raise CompareError(f"{path} has no column {missing[0]!r}: expected those of scores.csv. Score the run again.")
+        raise CompareError(
+            f"{path} has no column {missing[0]!r}: expected those of scores.csv. Score the run again."
+        )
     if frame.empty:
         raise CompareError(f"{path} has no rows. Score the run again.")
     frame = unescaped(frame)
     values: pd.Series[float] = pd.to_numeric(frame["value"], errors="coerce")
-    wrong = (values.isna() & ~frame["value"].str.strip().str.lower().isin(("", "nan"))) | values.abs().eq(np.inf)
+    wrong = (
+        values.isna() & ~frame["value"].str.strip().str.lower().isin(("", "nan"))
+    ) | values.abs().eq(np.inf)
     if wrong.any():
         line = int(wrong.to_numpy().argmax())
-        raise CompareError(f"{path}, line {line + 2}: expected a finite number or nothing in `value`, got {frame['value'].iloc[line]!r}.")
+        raise CompareError(
+            f"{path}, line {line + 2}: expected a finite number or nothing in `value`, got {frame['value'].iloc[line]!r}."
+        )
     frame["value"] = values
     short = frame["signature"].isna() | (frame["signature"] == "")
     if short.any():
@@ -125,13 +193,17 @@ def _read(source: Path) -> pd.DataFrame:
         )
     unknown = set(frame["metric"]) - METRICS.keys()
     if unknown:
-        raise CompareError(f"{path}: unknown metric {sorted(unknown)[0]!r}; it was written by another version.")
+        raise CompareError(
+            f"{path}: unknown metric {sorted(unknown)[0]!r}; it was written by another version."
+        )
     frame["label"] = label_of(frame)
     frame["column"] = column_of(frame)
     for name in SETTINGS:
         found = frame[name].unique()
         if len(found) > 1:
-            raise CompareError(f"{path} mixes runs: {name} is {found[0]} in some rows and {found[1]} in others. Give one file per run.")
+            raise CompareError(
+                f"{path} mixes runs: {name} is {found[0]} in some rows and {found[1]} in others. Give one file per run."
+            )
     return frame
 
 
@@ -139,8 +211,14 @@ def check_settings(candidate: ScoreSet, baseline: ScoreSet) -> None:
     """Raise CompareError where a candidate was drawn with other settings than its baseline."""
     different = []
     for name in SETTINGS:
-        values = list(dict.fromkeys([*map(str, baseline.frame[name]), *map(str, candidate.frame[name])]))
-        different += [f"{name} is {values[0]} in the baseline and {values[1]} now"] if len(values) > 1 else []
+        values = list(
+            dict.fromkeys([*map(str, baseline.frame[name]), *map(str, candidate.frame[name])])
+        )
+        different += (
+            [f"{name} is {values[0]} in the baseline and {values[1]} now"]
+            if len(values) > 1
+            else []
+        )
     different += _other_settings(list(dict.fromkeys([*baseline.sources, *candidate.sources])))
     if different:
         raise CompareError(
@@ -150,7 +228,11 @@ def check_settings(candidate: ScoreSet, baseline: ScoreSet) -> None:
 
 def _other_settings(sources: Sequence[str]) -> list[str]:
     """What run folders hold fixed beside the columns of scores.csv, where it differs."""
-    held = [RunFolder(as_path(source)).read_run()["settings"] for source in sources if (as_path(source) / "run.yaml").is_file()]
+    held = [
+        RunFolder(as_path(source)).read_run()["settings"]
+        for source in sources
+        if (as_path(source) / "run.yaml").is_file()
+    ]
     names = [name for name in RUN_SETTINGS if name not in SETTINGS]
     return [
         f"{name} differs: {held[0].get(name)} and {one.get(name)}"
@@ -168,8 +250,12 @@ def label_of(frame: pd.DataFrame) -> pd.Series:
 def column_of(frame: pd.DataFrame) -> pd.Series:
     """The metric with its order and extractor, as in summary.csv: `vendi-q2[fmnist-clip]`."""
     order = frame["signature"].str.extract(r"^vendi\|q=([^|]+)\|", expand=False)
-    suffix = order.map(lambda q: f"-q{q}" if isinstance(q, str) and q != "1" else "", na_action=None)
-    return frame["metric"] + suffix + frame["extractor"].map(lambda name: f"[{name}]" if name else "")
+    suffix = order.map(
+        lambda q: f"-q{q}" if isinstance(q, str) and q != "1" else "", na_action=None
+    )
+    return (
+        frame["metric"] + suffix + frame["extractor"].map(lambda name: f"[{name}]" if name else "")
+    )
 
 
 def canonical(text: str) -> str:
@@ -211,7 +297,9 @@ def settings_of(scores: ScoreSet) -> dict[str, tuple[str, ...]]:
     return {name: tuple(dict.fromkeys(map(str, scores.frame[name]))) for name in SETTINGS}
 
 
-def check_comparable(scores: ScoreSet, other: ScoreSet | None = None, partly: bool = False) -> list[str]:
+def check_comparable(
+    scores: ScoreSet, other: ScoreSet | None = None, partly: bool = False
+) -> list[str]:
     """What differs between sources that are to be compared.
 
     Args:
@@ -224,13 +312,17 @@ def check_comparable(scores: ScoreSet, other: ScoreSet | None = None, partly: bo
         CompareError: settings, signatures or prompt sets differ and `partly` is not set.
 
     """
-    frame = scores.frame if other is None else pd.concat([scores.frame, other.frame], ignore_index=True)
+    frame = (
+        scores.frame if other is None else pd.concat([scores.frame, other.frame], ignore_index=True)
+    )
     notes = []
     for name in SETTINGS:
         values = list(dict.fromkeys(map(str, frame[name])))
         if len(values) > 1:
             notes.append(f"{name} differs: {values[0]} and {values[1]}")
-    notes += _other_settings(list(dict.fromkeys([*scores.sources, *(other.sources if other else ())])))
+    notes += _other_settings(
+        list(dict.fromkeys([*scores.sources, *(other.sources if other else ())]))
+    )
     signatures = frame.groupby("column")["signature"].unique()
     for column, found in signatures.items():
         if len(found) > 1:
@@ -248,5 +340,7 @@ def check_comparable(scores: ScoreSet, other: ScoreSet | None = None, partly: bo
             f"prompts differ: {missing[0][0]!r} ({missing[0][1][:40]!r}, seed {missing[0][2]}) is not in both {first[1]} ({first[0]}) and {second[1]} ({second[0]}), {len(missing)} in all"
         )
     if notes and not partly:
-        raise CompareError(f"Cannot compare: {'; '.join(notes)}. Add --partly to compare what both have.")
+        raise CompareError(
+            f"Cannot compare: {'; '.join(notes)}. Add --partly to compare what both have."
+        )
     return notes

@@ -50,14 +50,20 @@ class Difference:
     @property
     def better(self) -> bool | None:
         """True for a shown gain, False for a shown loss, None for neither."""
-        if SIGNATURES in self.warning or not self.p_holm < LEVEL or not (self.low > 0 or self.high < 0):
+        if (
+            SIGNATURES in self.warning
+            or not self.p_holm < LEVEL
+            or not (self.low > 0 or self.high < 0)
+        ):
             return None
         return (self.difference > 0) == self.higher_is_better
 
 
 def by_prompt(frame: pd.DataFrame) -> pd.DataFrame:
     """Means over seeds: prompts down, methods across, in order."""
-    table = frame.pivot_table(index="prompt_id", columns="label", values="value", aggfunc="mean", dropna=False, sort=False)
+    table = frame.pivot_table(
+        index="prompt_id", columns="label", values="value", aggfunc="mean", dropna=False, sort=False
+    )
     return table[list(dict.fromkeys(frame["label"]))]
 
 
@@ -76,16 +82,25 @@ def compare(scores: ScoreSet, baseline: str = "iid") -> list[Difference]:
         )
     found: list[Difference] = []
     order = {name: place for place, name in enumerate(METRICS)}
-    for column, rows in sorted(scores.frame.groupby("column", sort=False), key=lambda item: order[item[1]["metric"].iloc[0]]):
+    for column, rows in sorted(
+        scores.frame.groupby("column", sort=False),
+        key=lambda item: order[item[1]["metric"].iloc[0]],
+    ):
         if column == MEMORY:
             continue  # on a CPU it is that of the process so far
         group = METRICS[rows["metric"].iloc[0]].scope == "group"
-        found += _paired(str(column), rows, baseline) if group else _pooled(str(column), rows, scores, baseline)
+        found += (
+            _paired(str(column), rows, baseline)
+            if group
+            else _pooled(str(column), rows, scores, baseline)
+        )
     return found
 
 
 def _warnings(rows: pd.DataFrame) -> str:
-    marks = [mark for mark in ("small-sample", "circular") if rows["signature"].str.contains(mark).any()]
+    marks = [
+        mark for mark in ("small-sample", "circular") if rows["signature"].str.contains(mark).any()
+    ]
     return ", ".join([*marks, *([SIGNATURES] if rows["signature"].nunique() > 1 else [])])
 
 
@@ -99,7 +114,9 @@ def _pooled(column: str, rows: pd.DataFrame, scores: ScoreSet, baseline: str) ->
     for label, value in means.items():
         own = usual.get(str(rows[rows["label"] == label]["source"].iloc[0]), float(means[baseline]))
         if label != baseline:
-            found.append(Difference(str(label), column, higher, 0, own, value, value - own, warning=warning))
+            found.append(
+                Difference(str(label), column, higher, 0, own, value, value - own, warning=warning)
+            )
     return found
 
 
@@ -111,12 +128,19 @@ def _paired(column: str, rows: pd.DataFrame, baseline: str) -> list[Difference]:
     labels = [str(label) for label in table.columns if label != baseline]
     if not labels:
         return []
-    found = sorted(_differences(column, table, labels, baseline, higher, warning), key=lambda one: labels.index(one.label))
+    found = sorted(
+        _differences(column, table, labels, baseline, higher, warning),
+        key=lambda one: labels.index(one.label),
+    )
     adjusted = holm([one.p if one.p == one.p else 1.0 for one in found])
-    return [Difference(**{**vars(one), "p_holm": p}) for one, p in zip(found, adjusted, strict=True)]
+    return [
+        Difference(**{**vars(one), "p_holm": p}) for one, p in zip(found, adjusted, strict=True)
+    ]
 
 
-def _differences(column: str, table: pd.DataFrame, labels: list[str], baseline: str, higher: bool, warning: str) -> Iterator[Difference]:
+def _differences(
+    column: str, table: pd.DataFrame, labels: list[str], baseline: str, higher: bool, warning: str
+) -> Iterator[Difference]:
     values, usual = table[labels].to_numpy(np.float64).T, table[baseline].to_numpy(np.float64)
     gaps = values - usual  # (methods, prompts)
     for shared in _same_prompts(gaps):
@@ -128,15 +152,34 @@ def _differences(column: str, table: pd.DataFrame, labels: list[str], baseline: 
             own, there = rows[place], ~np.isnan(gaps[k])
             lost = int((np.isnan(values[k]) != np.isnan(usual)).sum())
             few = count > 0 and detectable(own, comparisons=len(labels)) == float("inf")
-            care = ", ".join(filter(None, [warning, missing_words(lost), "too few prompts to show anything" if few else ""]))
+            care = ", ".join(
+                filter(
+                    None,
+                    [
+                        warning,
+                        missing_words(lost),
+                        "too few prompts to show anything" if few else "",
+                    ],
+                )
+            )
             scatter = float(own.std(ddof=1)) if count > 1 else float("nan")
             yield Difference(
-                labels[k], column, higher, count,
-                float(usual[there].mean()) if count else float("nan"), float(values[k][there].mean()) if count else float("nan"),
-                float(own.mean()) if count else float("nan"), lows[place], highs[place],
-                float(own.mean() / scatter) if count > 1 and scatter > 0 else float("nan"), chances[place], float("nan"),
-                win_rate(own if higher else -own), detectable(own, comparisons=len(labels)), care,
-            )  # fmt: skip
+                labels[k],
+                column,
+                higher,
+                count,
+                float(usual[there].mean()) if count else float("nan"),
+                float(values[k][there].mean()) if count else float("nan"),
+                float(own.mean()) if count else float("nan"),
+                lows[place],
+                highs[place],
+                float(own.mean() / scatter) if count > 1 and scatter > 0 else float("nan"),
+                chances[place],
+                float("nan"),
+                win_rate(own if higher else -own),
+                detectable(own, comparisons=len(labels)),
+                care,
+            )
 
 
 def missing_words(lost: int) -> str:

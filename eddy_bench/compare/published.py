@@ -47,7 +47,11 @@ def published_lines(scores: ScoreSet) -> list[tuple[str, ...]]:
 def _table(source: Path) -> pd.DataFrame | None:
     """The published figures of the suite that a folder was drawn with."""
     try:
-        name = str(RunFolder(source).read_run()["suite"].get("name", "")) if (source / "run.yaml").is_file() else ""
+        name = (
+            str(RunFolder(source).read_run()["suite"].get("name", ""))
+            if (source / "run.yaml").is_file()
+            else ""
+        )
     except EddyError:
         return None
     path = PAPERS / f"{name}.csv"
@@ -55,13 +59,21 @@ def _table(source: Path) -> pd.DataFrame | None:
 
 
 def _ours(scores: ScoreSet, label: str, metric: str) -> tuple[str, str]:
-    frame = scores.frame[scores.frame["column" if "[" in metric else "metric"] == metric] if metric else scores.frame.iloc[:0]
+    frame = (
+        scores.frame[scores.frame["column" if "[" in metric else "metric"] == metric]
+        if metric
+        else scores.frame.iloc[:0]
+    )
     column = next(iter(frame["column"]), "")
     means = frame[frame["column"] == column].groupby("label")["value"].mean()
     if label not in means:
         return "", ""
     if metric == "seconds_per_image":
-        return (f"{means[label] / means['iid']:.3f}", f"{column}, over iid's") if means.get("iid", 0) > 0 else ("", "")
+        return (
+            (f"{means[label] / means['iid']:.3f}", f"{column}, over iid's")
+            if means.get("iid", 0) > 0
+            else ("", "")
+        )
     return f"{means[label]:.4g}", column
 
 

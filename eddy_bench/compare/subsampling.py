@@ -10,7 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eddy_bench.scoring.feature_cache import file_name, read_features
-from eddy_bench.scoring.fidelity import cmmd, density_coverage, frechet_distance, kernel_distance, precision_recall
+from eddy_bench.scoring.fidelity import (
+    cmmd,
+    density_coverage,
+    frechet_distance,
+    kernel_distance,
+    precision_recall,
+)
 from eddy_bench.storage.run_folder import RunFolder
 
 HALVES = 40
@@ -52,23 +58,36 @@ class Sides:
         function, rng = FUNCTIONS[metric], np.random.default_rng(0)
 
         def gap(chosen: list[str]) -> float:
-            return function(np.concatenate([ours[p] for p in chosen]), real) - function(np.concatenate([theirs[p] for p in chosen]), real)
+            return function(np.concatenate([ours[p] for p in chosen]), real) - function(
+                np.concatenate([theirs[p] for p in chosen]), real
+            )
 
-        halves = [gap([prompts[k] for k in rng.permutation(len(prompts))[: len(prompts) // 2]]) for _ in range(HALVES)]
+        halves = [
+            gap([prompts[k] for k in rng.permutation(len(prompts))[: len(prompts) // 2]])
+            for _ in range(HALVES)
+        ]
         return gap(prompts), float(np.std(halves, ddof=1))
 
 
-def _features(folder: Path, label: str, signature: str) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.float32]] | None:
+def _features(
+    folder: Path, label: str, signature: str
+) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.float32]] | None:
     """Features (images, F) of each prompt of a method, and of the real images; None where they were not kept."""
     run = RunFolder(folder)
-    groups = [found for found in run.finished() if _label(found.group.method, found.group.parameters) == label]
+    groups = [
+        found
+        for found in run.finished()
+        if _label(found.group.method, found.group.parameters) == label
+    ]
     parts = dict(part.split("=", 1) for part in signature.split("|") if "=" in part)
     extractor, _, digest = parts.get("features", "").rpartition("@")
     place = folder / "features" / f"{file_name(extractor)}-{digest}"
     if not groups or not place.is_dir():
         return None
     known = read_features(place / f"{groups[0].group.label}.npz")
-    real = read_features(place / f"reference-{file_name(parts.get('ref', '').rpartition(':')[0])}.npz").get("real")
+    real = read_features(
+        place / f"reference-{file_name(parts.get('ref', '').rpartition(':')[0])}.npz"
+    ).get("real")
     if real is None or any(found.fingerprint not in known for found in groups):
         return None
     by_prompt: dict[str, list[NDArray[np.float32]]] = {}

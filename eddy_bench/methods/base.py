@@ -55,7 +55,9 @@ class Method:
                 object.__setattr__(self, key, adapter.validate_python(value))
             except ValidationError as error:
                 reason = error.errors()[0]["msg"]
-                raise ParameterError(f"Parameter {key!r} of method {self.title()!r}: {reason}, got {value!r}.") from None
+                raise ParameterError(
+                    f"Parameter {key!r} of method {self.title()!r}: {reason}, got {value!r}."
+                ) from None
 
     def title(self) -> str:
         """The registered name, or the class's for a plug-in without one."""

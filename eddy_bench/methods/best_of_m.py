@@ -30,7 +30,9 @@ class BestOfM(Method):
     equal: str = ""
 
     name: ClassVar[str] = "best-of-m"
-    summary: ClassVar[str] = "draws M i.i.d. images, keeps the N most different by the guide network; selection moves the marginal"
+    summary: ClassVar[str] = (
+        "draws M i.i.d. images, keeps the N most different by the guide network; selection moves the marginal"
+    )
     citation: ClassVar[str] = "max-sum dispersion (Ravi et al. 1994)"
     cost: ClassVar[str] = "M / N times iid; M feature forwards"
     selects: ClassVar[bool] = True
@@ -43,9 +45,13 @@ class BestOfM(Method):
 
         """
         if self.m is None:
-            raise ParameterError("Expected m for best-of-m here: there is no other method to take as long as. Use best-of-m:m=16.")
+            raise ParameterError(
+                "Expected m for best-of-m here: there is no other method to take as long as. Use best-of-m:m=16."
+            )
         if self.m < particles:
-            raise ParameterError(f"Expected m of best-of-m to be at least the {particles} particles, got {self.m}.")
+            raise ParameterError(
+                f"Expected m of best-of-m to be at least the {particles} particles, got {self.m}."
+            )
         return self.m
 
     def choose(self, features: Tensor, count: int) -> list[int]:
@@ -72,7 +78,11 @@ def most_distant(features: Tensor, count: int) -> list[int]:
         subsets = torch.tensor(list(itertools.combinations(range(total), count)))
         sums = distances[subsets[:, :, None], subsets[:, None, :]].sum((1, 2))
         return [int(k) for k in subsets[int(sums.argmax())]]
-    chosen = [int(distances.sum(1).argmax())] if count == 1 else list(dict.fromkeys(divmod(int(distances.argmax()), total)))
+    chosen = (
+        [int(distances.sum(1).argmax())]
+        if count == 1
+        else list(dict.fromkeys(divmod(int(distances.argmax()), total)))
+    )
     while len(chosen) < count:
         gain = distances[chosen].sum(0)
         gain[chosen] = -1.0

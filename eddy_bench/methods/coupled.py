@@ -38,7 +38,10 @@ def laplacian_root(log_similarity: Tensor, strength: float) -> Tensor:
     laplacian = -strength * torch.exp(logs - (degree[:, :, None] + degree[:, None, :]) / 2)
     laplacian = laplacian + torch.eye(count, dtype=laplacian.dtype, device=laplacian.device)
     values, vectors = torch.linalg.eigh(laplacian)
-    root = (vectors * values.clamp_min(0).where(values > ZERO, torch.zeros_like(values)).sqrt()[:, None, :]) @ vectors.mT
+    root = (
+        vectors
+        * values.clamp_min(0).where(values > ZERO, torch.zeros_like(values)).sqrt()[:, None, :]
+    ) @ vectors.mT
     found: Tensor = root / root.square().sum(-1, keepdim=True).sqrt()
     return found
 
@@ -59,7 +62,9 @@ class Coupled(KernelMethod):
     strength: Annotated[float, Field(ge=0, le=1)] = 1.0
 
     name: ClassVar[str] = "coupled"
-    summary: ClassVar[str] = "step noise that repels similar particles; each sample keeps its law exactly; stochastic solvers only"
+    summary: ClassVar[str] = (
+        "step noise that repels similar particles; each sample keeps its law exactly; stochastic solvers only"
+    )
     citation: ClassVar[str] = "normalised graph Laplacian (Chung 1997); see its docstring"
     cost: ClassVar[str] = "one N x N eigendecomposition per step; features: N forward"
     preferred_kernel: ClassVar[str] = "denoised"
@@ -74,5 +79,7 @@ class Coupled(KernelMethod):
         points, features = kernel_points(kernel, state)
         values = features.values(points.flatten(0, 1)).unflatten(0, points.shape[:2])
         square = squared_distances(values.double())
-        root = laplacian_root(-square / self.gamma(state, group_median_bandwidth(square)), self.strength)
+        root = laplacian_root(
+            -square / self.gamma(state, group_median_bandwidth(square)), self.strength
+        )
         return (root.to(noise.dtype) @ noise).to(noise)

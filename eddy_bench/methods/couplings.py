@@ -43,7 +43,9 @@ class Sobol(Method):
     """Scrambled Sobol initial noise; see `sobol`."""
 
     name: ClassVar[str] = "sobol"
-    summary: ClassVar[str] = "scrambled Sobol initial noise; each sample keeps its law up to a 2^-30 grid"
+    summary: ClassVar[str] = (
+        "scrambled Sobol initial noise; each sample keeps its law up to a 2^-30 grid"
+    )
     citation: ClassVar[str] = "Owen 1998"
 
     def initial_noise(self, noise: Tensor, generator: torch.Generator) -> Tensor:

@@ -17,7 +17,13 @@ from eddy_bench.errors import ParameterError
 from eddy_bench.methods.base import Count, Positive
 from eddy_bench.methods.forces import kernel_points
 from eddy_bench.methods.kernel_method import KernelMethod
-from eddy_bench.methods.kernels import eddy_field, group_median_bandwidth, noise_bandwidth, rbf, squared_distances
+from eddy_bench.methods.kernels import (
+    eddy_field,
+    group_median_bandwidth,
+    noise_bandwidth,
+    rbf,
+    squared_distances,
+)
 from eddy_bench.methods.pairwise import Pairs
 from eddy_bench.sampling.feature_maps import Identity
 from eddy_bench.sampling.state import State
@@ -40,7 +46,11 @@ class Eddy(KernelMethod):
     div_sign: Literal["derived", "published"] = "derived"
 
     citation: ClassVar[str] = "arXiv 2605.06553"
-    windows: ClassVar[dict[str, str]] = {"latent": "0..", "denoised": "0%..20%", "features": "0%..20%"}
+    windows: ClassVar[dict[str, str]] = {
+        "latent": "0..",
+        "denoised": "0%..20%",
+        "features": "0%..20%",
+    }
     # benchmarks/tuning.csv; the kernel on denoised estimates was not tuned and takes the features kernel's value
     strengths: ClassVar[dict[str, float]] = {"latent": 20.0, "denoised": 0.1, "features": 0.1}
 
@@ -53,7 +63,9 @@ class Eddy(KernelMethod):
             return None  # at alpha = 0 every denoised estimate is the data's mean
         points, features = kernel_points(kernel, state)
         velocity = -state.eps
-        points = points.double() if isinstance(features, Identity) and not self.closed_form else points
+        points = (
+            points.double() if isinstance(features, Identity) and not self.closed_form else points
+        )
         values = features.values(points.flatten(0, 1)).unflatten(0, points.shape[:2])
         square = squared_distances(values.double())
         if kernel == "latent":
@@ -63,12 +75,30 @@ class Eddy(KernelMethod):
             gamma = self.gamma(state, group_median_bandwidth(square))
             scale = points.square().mean((1, 2), keepdim=True).sqrt()
         if self.closed_form and isinstance(features, Identity):
-            psi = eddy_field(points, state.score, velocity, gamma, own_velocity=self.v_source == "self", divergence=self._sign)
+            psi = eddy_field(
+                points,
+                state.score,
+                velocity,
+                gamma,
+                own_velocity=self.v_source == "self",
+                divergence=self._sign,
+            )
         else:
-            pairs = Pairs(points, features, values, square, gamma, state.score.to(points), velocity.to(points), self.v_source == "self")
+            pairs = Pairs(
+                points,
+                features,
+                values,
+                square,
+                gamma,
+                state.score.to(points),
+                velocity.to(points),
+                self.v_source == "self",
+            )
             psi = self.field(pairs, state, scale)
         psi = psi.to(state.particles)
-        found: Tensor = weight * self.amount(kernel) * state.sigma / (1 + state.sigma**2) ** 0.5 * psi
+        found: Tensor = (
+            weight * self.amount(kernel) * state.sigma / (1 + state.sigma**2) ** 0.5 * psi
+        )
         return found
 
     closed_form: ClassVar[bool] = False
@@ -90,7 +120,9 @@ class EddyExact(Eddy):
     """
 
     name: ClassVar[str] = "eddy-exact"
-    summary: ClassVar[str] = "EDDY with exact derivatives; keeps each sample's law in the limit of fine steps"
+    summary: ClassVar[str] = (
+        "EDDY with exact derivatives; keeps each sample's law in the limit of fine steps"
+    )
     cost: ClassVar[str] = "latent: O(N^2 d); features: d Hessian columns per pair, d <= 4096"
     closed_form: ClassVar[bool] = True
 
@@ -106,9 +138,15 @@ class EddyExact(Eddy):
         psi = torch.zeros_like(pairs.points)
         for group in range(groups):
             for i in range(count):
-                gradient, hessian = _derivatives(_kernel_of(pairs, group, gammas[group, 0, 0]), pairs.points[group, i])
+                gradient, hessian = _derivatives(
+                    _kernel_of(pairs, group, gammas[group, 0, 0]), pairs.points[group, i]
+                )
                 for j in set(range(count)) - {i}:
-                    v, s, r = pairs.velocity[group, i if pairs.own_velocity else j], pairs.score[group, i], -gradient[j]
+                    v, s, r = (
+                        pairs.velocity[group, i if pairs.own_velocity else j],
+                        pairs.score[group, i],
+                        -gradient[j],
+                    )
                     curl = hessian[j].trace() * v - hessian[j] @ v
                     psi[group, i] += r * (v @ s) - v * (r @ s) + self._sign * curl
         return psi.detach() / (count - 1)
@@ -118,7 +156,9 @@ def _kernel_of(pairs: Pairs, group: int, gamma: Tensor) -> Callable[[Tensor], Te
     """k(point, particle j) for all j: (d,) to (N,)."""
 
     def kernel(point: Tensor) -> Tensor:
-        with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):  # fused attention has no second derivative
+        with torch.nn.attention.sdpa_kernel(
+            torch.nn.attention.SDPBackend.MATH
+        ):  # fused attention has no second derivative
             value = pairs.features.differentiable(point[None])
         return rbf((value - pairs.values[group]).square().sum(-1), gamma)
 
@@ -133,7 +173,9 @@ def _derivatives(kernel: Callable[[Tensor], Tensor], point: Tensor) -> tuple[Ten
         return torch.func.jvp(slope, (point,), (tangent,))[1]  # type: ignore[no-any-return]
 
     basis = torch.eye(len(point), dtype=point.dtype, device=point.device)
-    return slope(point), torch.cat([torch.func.vmap(column)(part) for part in basis.split(64)]).movedim(0, -1)
+    return slope(point), torch.cat(
+        [torch.func.vmap(column)(part) for part in basis.split(64)]
+    ).movedim(0, -1)
 
 
 @dataclass(frozen=True)
@@ -153,7 +195,9 @@ class EddyFd(Eddy):
 
     name: ClassVar[str] = "eddy-fd"
     summary: ClassVar[str] = "EDDY by finite differences over coordinates"
-    cost: ClassVar[str] = "features: 2 min(d, max_coordinates) N forward, N (2 N - 1) backward per step"
+    cost: ClassVar[str] = (
+        "features: 2 min(d, max_coordinates) N forward, N (2 N - 1) backward per step"
+    )
     preferred_kernel: ClassVar[str] = "features"
 
     def field(self, pairs: Pairs, state: State, scale: float | Tensor) -> Tensor:
@@ -164,7 +208,9 @@ class EddyFd(Eddy):
         if chosen == dimension:
             coordinates = torch.arange(dimension).expand(groups, -1)
         else:
-            coordinates = torch.stack([torch.randperm(dimension, generator=g)[:chosen] for g in state.generators])
+            coordinates = torch.stack(
+                [torch.randperm(dimension, generator=g)[:chosen] for g in state.generators]
+            )
         directions = torch.nn.functional.one_hot(coordinates.T, dimension).to(pairs.points)
         laplacian = pairs.laplacian(directions, COORDINATE_STEP * step) * (dimension / chosen)
         return pairs.stein_field(laplacian, step, self._sign)
@@ -194,7 +240,10 @@ class EddyHutch(Eddy):
     def field(self, pairs: Pairs, state: State, scale: float | Tensor) -> Tensor:
         """Psi from probes."""
         dimension = pairs.points.shape[-1]
-        bits = torch.stack([torch.randint(0, 2, (self.probes, dimension), generator=g) for g in state.generators], 1)
+        bits = torch.stack(
+            [torch.randint(0, 2, (self.probes, dimension), generator=g) for g in state.generators],
+            1,
+        )
         step = self.difference_step * scale
         directions = (bits * 2 - 1).to(pairs.points)  # (P, G, d)
         laplacian = pairs.laplacian(directions, step) / self.probes

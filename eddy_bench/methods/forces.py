@@ -20,11 +20,16 @@ def kernel_points(kernel: str, state: State) -> tuple[Tensor, FeatureMap]:
     return state.denoised, state.features
 
 
-def pulled_force(points: Tensor, features: FeatureMap, weights: Callable[[Tensor], Tensor]) -> Tensor:
+def pulled_force(
+    points: Tensor, features: FeatureMap, weights: Callable[[Tensor], Tensor]
+) -> Tensor:
     """J^T sum_j w_ij (phi_i - phi_j), where `weights` maps squared feature distances to w: (G, N, d).
 
     One pull-back per particle, whatever N.
     """
     return features.pull_groups(
-        points, lambda values: weighted_differences(weights(squared_distances(values)), values - values.mean(1, keepdim=True))
+        points,
+        lambda values: weighted_differences(
+            weights(squared_distances(values)), values - values.mean(1, keepdim=True)
+        ),
     )

@@ -59,7 +59,11 @@ class KernelMethod(Method):
     def resolved_kernel(self, has_features: bool) -> str:
         """`kernel`, with `auto` resolved."""
         if self.kernel == "auto":
-            return self.preferred_kernel if has_features or self.preferred_kernel != "features" else "latent"
+            return (
+                self.preferred_kernel
+                if has_features or self.preferred_kernel != "features"
+                else "latent"
+            )
         if self.kernel == "features" and not has_features:
             raise ParameterError(
                 f"Method {self.title()!r} asks for kernel=features, but this model has no guide network. Use kernel=latent or kernel=denoised."
@@ -78,13 +82,17 @@ class KernelMethod(Method):
     def gate(self, state: State) -> float:
         """The weight of this step."""
         kernel = self.resolved_kernel(state.features is not None)
-        return parse_window(self.windows[kernel] if self.window == "auto" else self.window).weight(state)
+        return parse_window(self.windows[kernel] if self.window == "auto" else self.window).weight(
+            state
+        )
 
     def gamma(self, state: State, default: Tensor | float) -> Tensor | float:
         """The bandwidth that was set, or `default`."""
         if self.bandwidth is None:
             return default
-        return self.bandwidth**2 * (state.sigma**2 if self.resolved_kernel(state.features is not None) == "latent" else 1.0)
+        return self.bandwidth**2 * (
+            state.sigma**2 if self.resolved_kernel(state.features is not None) == "latent" else 1.0
+        )
 
 
 def rows(values: Tensor) -> Tensor:

@@ -25,7 +25,9 @@ def squared_distances(x: Tensor, y: Tensor | None = None) -> Tensor:
     centre = x.mean(1, keepdim=True)  # nearby points far from the origin would cancel
     a = x - centre
     b = a if y is None else y - centre
-    square = (a.square().sum(-1)[:, :, None] + b.square().sum(-1)[:, None, :] - 2 * a @ b.mT).clamp_min(0)
+    square = (
+        a.square().sum(-1)[:, :, None] + b.square().sum(-1)[:, None, :] - 2 * a @ b.mT
+    ).clamp_min(0)
     return square * _off_diagonal(square) if y is None else square
 
 
@@ -86,7 +88,13 @@ def repulsive_force(x: Tensor, gamma: Tensor | float) -> Tensor:
 
 
 def eddy_field(
-    x: Tensor, score: Tensor, velocity: Tensor, gamma: Tensor | float, *, own_velocity: bool = False, divergence: float = 1.0
+    x: Tensor,
+    score: Tensor,
+    velocity: Tensor,
+    gamma: Tensor | float,
+    *,
+    own_velocity: bool = False,
+    divergence: float = 1.0,
 ) -> Tensor:
     """EDDY's Stein field with the radial kernel on the particles themselves, in closed form (arXiv 2605.06553).
 

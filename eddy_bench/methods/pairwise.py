@@ -14,7 +14,9 @@ from eddy_bench.methods.kernels import force_weights, rbf, squared_distances, we
 from eddy_bench.sampling.feature_maps import FeatureMap, Identity
 
 CHUNK_ELEMENTS = 2**24  # shifted points held at once, so that many probes of large latents fit
-CACHED_ELEMENTS = 2**18  # pair values held at once where no network is in between: they stay in the processor's cache
+CACHED_ELEMENTS = (
+    2**18
+)  # pair values held at once where no network is in between: they stay in the processor's cache
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,11 @@ class Pairs:
 
     def on_velocity(self, weights: Tensor) -> Tensor:
         """sum_j w_ij v_ij, (G, N, d)."""
-        return weights.sum(-1, keepdim=True) * self.velocity if self.own_velocity else weights @ self.velocity
+        return (
+            weights.sum(-1, keepdim=True) * self.velocity
+            if self.own_velocity
+            else weights @ self.velocity
+        )
 
     def laplacian(self, directions: Tensor, step: float | Tensor) -> Tensor:
         """Sum over directions z of [k(x + e z) - 2 k(x) + k(x - e z)] / e^2 for all pairs, (G, N, N), zero diagonal.
@@ -56,16 +62,26 @@ class Pairs:
         groups, count, dimension = self.points.shape
         total = -2 * len(directions) * rbf(self.square, self.gamma)
         if isinstance(self.features, Identity):
-            rate = torch.as_tensor(2 * step / self.gamma, dtype=total.dtype, device=total.device).reshape(-1, 1)  # (G, 1) or (1, 1)
+            rate = torch.as_tensor(
+                2 * step / self.gamma, dtype=total.dtype, device=total.device
+            ).reshape(-1, 1)  # (G, 1) or (1, 1)
             for part in directions.split(max(1, CACHED_ELEMENTS // (groups * count**2))):
                 along = torch.einsum("pgd,gnd->pgn", part, self.points).double() * rate
-                near = (self.square + step**2 * part.square().sum(-1)[..., None, None]) / -self.gamma  # (p, G, N, N)
-                ahead = torch.exp(near.sub_(along[..., :, None]).add_(along[..., None, :])).sum(0)  # k at x_i + e z
+                near = (
+                    self.square + step**2 * part.square().sum(-1)[..., None, None]
+                ) / -self.gamma  # (p, G, N, N)
+                ahead = torch.exp(near.sub_(along[..., :, None]).add_(along[..., None, :])).sum(
+                    0
+                )  # k at x_i + e z
                 total = total + ahead + ahead.mT  # x_i - e z is to x_j what x_j + e z is to x_i
             return _without_diagonal(total) / step**2
         for part in directions.split(max(1, CHUNK_ELEMENTS // (2 * groups * count * dimension))):
             shift = step * torch.cat([part, -part])[:, :, None]  # (2 p, G, 1, d)
-            moved = self.features.values((self.points + shift).flatten(0, 2)).double().unflatten(0, (-1, count))
+            moved = (
+                self.features.values((self.points + shift).flatten(0, 2))
+                .double()
+                .unflatten(0, (-1, count))
+            )
             square = squared_distances(moved, self.values.double().repeat(len(shift), 1, 1))
             total = total + rbf(square.unflatten(0, (-1, groups)), self.gamma).sum(0)
         return _without_diagonal(total) / step**2
@@ -77,11 +93,19 @@ class Pairs:
         """
         weights = force_weights(self.square, self.gamma).to(self.values.dtype)
         centred = self.values - self.values.mean(1, keepdim=True)
-        push = (self.velocity * self.score).sum(-1)[:, :, None] if self.own_velocity else self.score @ self.velocity.mT
+        push = (
+            (self.velocity * self.score).sum(-1)[:, :, None]
+            if self.own_velocity
+            else self.score @ self.velocity.mT
+        )
         force = weighted_differences(weights * push.to(weights.dtype), centred).flatten(0, 1)
-        first = self.features.pull(self.points.flatten(0, 1), lambda _, rows: force[rows]).reshape_as(self.points)
+        first = self.features.pull(
+            self.points.flatten(0, 1), lambda _, rows: force[rows]
+        ).reshape_as(self.points)
         toward = self.along(self.score, step)
-        along = weights * ((centred * toward).sum(-1, keepdim=True) - toward @ centred.mT)  # <r_ij, s_i>
+        along = weights * (
+            (centred * toward).sum(-1, keepdim=True) - toward @ centred.mT
+        )  # <r_ij, s_i>
         return first - self.on_velocity(along.to(self.velocity.dtype))
 
     def along(self, vectors: Tensor, step: float | Tensor) -> Tensor:
@@ -90,7 +114,9 @@ class Pairs:
             return vectors
         length = _length(vectors)
         shift = step * vectors / length
-        moved = self.features.values(torch.stack([self.points + shift, self.points - shift]).flatten(0, 2))
+        moved = self.features.values(
+            torch.stack([self.points + shift, self.points - shift]).flatten(0, 2)
+        )
         moved = moved.unflatten(0, (2, *self.points.shape[:2]))
         found: Tensor = (moved[0] - moved[1]) * (length / (2 * step))
         return found
@@ -119,13 +145,20 @@ class Pairs:
         shift = step * vectors / length
         moved = torch.stack([self.points[:, i] + shift, self.points[:, i] - shift])  # (2, G, P, d)
         anchors = self.values[:, j].flatten(0, 1)
-        gamma = torch.as_tensor(self.gamma, dtype=self.values.dtype, device=anchors.device).expand(groups, 1, 1)
+        gamma = torch.as_tensor(self.gamma, dtype=self.values.dtype, device=anchors.device).expand(
+            groups, 1, 1
+        )
         gamma = gamma.expand(-1, len(i), -1).flatten(0, 1)
 
         def gradient(features: Tensor, rows: Tensor) -> Tensor:
             rows = rows % len(anchors)
             difference = features - anchors[rows]
-            return -2 / gamma[rows] * rbf(difference.square().sum(-1, keepdim=True), gamma[rows]) * difference
+            return (
+                -2
+                / gamma[rows]
+                * rbf(difference.square().sum(-1, keepdim=True), gamma[rows])
+                * difference
+            )
 
         pulled = self.features.pull(moved.flatten(0, 2), gradient).unflatten(0, (2, groups, -1))
         found: Tensor = (pulled[0] - pulled[1]) * (length / (2 * step))
@@ -141,14 +174,21 @@ class Pairs:
             h = h[..., :, None]
             reach = (self.velocity.square().sum(-1)[..., :, None] * h**2).double()
         else:
-            along = centred @ self.velocity.mT - (centred * self.velocity).sum(-1)[..., None, :]  # <delta_ij, v_j>
+            along = (
+                centred @ self.velocity.mT - (centred * self.velocity).sum(-1)[..., None, :]
+            )  # <delta_ij, v_j>
             h = h[..., None, :]
             reach = (self.velocity.square().sum(-1)[..., None, :] * h**2).double()
         shift = 2 * (h * along).double()
-        plus, minus = (_without_diagonal(rbf(self.square + reach + sign * shift, self.gamma)) for sign in (1, -1))
+        plus, minus = (
+            _without_diagonal(rbf(self.square + reach + sign * shift, self.gamma))
+            for sign in (1, -1)
+        )
         scale = -1 / (self.gamma * h)
         on_delta = (scale * (plus - minus)).to(centred)
-        return weighted_differences(on_delta, centred) + self.on_velocity((scale * h * (plus + minus)).to(centred))
+        return weighted_differences(on_delta, centred) + self.on_velocity(
+            (scale * h * (plus + minus)).to(centred)
+        )
 
 
 def _without_diagonal(values: Tensor) -> Tensor:

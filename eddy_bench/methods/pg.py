@@ -24,7 +24,9 @@ class ParticleGuidance(KernelMethod):
     """
 
     name: ClassVar[str] = "pg"
-    summary: ClassVar[str] = "particle guidance: gradient of a joint repulsive potential; moves the marginal"
+    summary: ClassVar[str] = (
+        "particle guidance: gradient of a joint repulsive potential; moves the marginal"
+    )
     citation: ClassVar[str] = "arXiv 2310.13102"
     cost: ClassVar[str] = "latent: O(N^2 d); features: 1 forward + 1 backward per particle and step"
     windows: ClassVar[dict[str, str]] = {"latent": "1..", "denoised": "3..", "features": "3.."}
@@ -40,7 +42,8 @@ class ParticleGuidance(KernelMethod):
         root = (1 + state.sigma**2) ** 0.5
         scale = root if kernel == "latent" else root / state.sigma
         force = pulled_force(
-            *kernel_points(kernel, state), lambda square: force_weights(square, self.gamma(state, row_median_bandwidth(square)))
+            *kernel_points(kernel, state),
+            lambda square: force_weights(square, self.gamma(state, row_median_bandwidth(square))),
         )
         found: Tensor = weight * self.amount(kernel) * scale * force
         return found

@@ -39,7 +39,10 @@ def load_object(target: str) -> Any:
 
 def method_names() -> list[str]:
     """Every registered method, built-in ones first."""
-    return [*METHODS, *sorted({point.name for point in entry_points(group=METHOD_GROUP)} - METHODS.keys())]
+    return [
+        *METHODS,
+        *sorted({point.name for point in entry_points(group=METHOD_GROUP)} - METHODS.keys()),
+    ]
 
 
 def load_method(name: str) -> type[Any]:
@@ -64,7 +67,9 @@ def load_method(name: str) -> type[Any]:
             except EddyError:
                 raise
             except Exception as error:
-                raise ParameterError(f"The entry point {name!r} cannot be loaded: {type(error).__name__}: {brief(error)}") from None
+                raise ParameterError(
+                    f"The entry point {name!r} cannot be loaded: {type(error).__name__}: {brief(error)}"
+                ) from None
     raise UnknownName(unknown("method", name, method_names()))
 
 
@@ -75,22 +80,34 @@ def _load_file(name: str) -> Any:
         raise ParameterError(f"Expected a Python file in --method {name}, but {path} is not there.")
     spec = importlib.util.spec_from_file_location(f"eddy_bench_plugin_{file.stem}", file)
     if spec is None or spec.loader is None:
-        raise ParameterError(f"Expected a Python file in --method {name}, but {path} cannot be imported.")
+        raise ParameterError(
+            f"Expected a Python file in --method {name}, but {path} cannot be imported."
+        )
     module = importlib.util.module_from_spec(spec)
     try:
-        importlib.import_module("sys").modules[spec.name] = module  # dataclasses look their module up
+        importlib.import_module("sys").modules[spec.name] = (
+            module  # dataclasses look their module up
+        )
         spec.loader.exec_module(module)
     except Exception as error:
-        raise ParameterError(f"{path} cannot be imported: {type(error).__name__}: {brief(error)}") from None
+        raise ParameterError(
+            f"{path} cannot be imported: {type(error).__name__}: {brief(error)}"
+        ) from None
     if not hasattr(module, attribute):
-        raise UnknownName(unknown(f"name in {path}", attribute, [n for n in vars(module) if not n.startswith("_")]))
+        raise UnknownName(
+            unknown(
+                f"name in {path}", attribute, [n for n in vars(module) if not n.startswith("_")]
+            )
+        )
     return getattr(module, attribute)
 
 
 def _checked(found: Any, name: str) -> type[Any]:
     base = load_object("eddy_bench.methods.base:Method")
     if not (isinstance(found, type) and issubclass(found, base)):
-        raise ParameterError(f"Expected {name} to be a subclass of eddy_bench.Method, got {found!r}.")
+        raise ParameterError(
+            f"Expected {name} to be a subclass of eddy_bench.Method, got {found!r}."
+        )
     return found
 
 
@@ -109,11 +126,15 @@ def build_method(spec: MethodSpec) -> Method:
                 raise ParameterError(f"Method {spec.name!r} takes no parameters, got {key!r}.")
             raise ParameterError(unknown(f"parameter of method {spec.name!r}", key, known))
     try:
-        method: Method = cls(**{key: None if value == "none" else value for key, value in spec.parameters.items()})
+        method: Method = cls(
+            **{key: None if value == "none" else value for key, value in spec.parameters.items()}
+        )
     except EddyError:
         raise
     except Exception as error:
-        raise ParameterError(f"Method {spec.name!r} cannot be made: {type(error).__name__}: {brief(error)}") from None
+        raise ParameterError(
+            f"Method {spec.name!r} cannot be made: {type(error).__name__}: {brief(error)}"
+        ) from None
     return method
 
 
@@ -126,17 +147,30 @@ def method_name(spec: MethodSpec) -> str:
 
 
 def _safe(name: str) -> str:
-    return "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in name).lstrip(".") or "method"
+    return (
+        "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in name).lstrip(
+            "."
+        )
+        or "method"
+    )
 
 
 def source_digest(spec: MethodSpec) -> str:
     """sha256 of a plug-in's file; empty for registered methods, whose version is the package's."""
-    return hashlib.sha256(Path(spec.name.rpartition(":")[0]).read_bytes()).hexdigest() if is_file_plugin(spec.name) else ""
+    return (
+        hashlib.sha256(Path(spec.name.rpartition(":")[0]).read_bytes()).hexdigest()
+        if is_file_plugin(spec.name)
+        else ""
+    )
 
 
 def changed_parameters(method: Method) -> dict[str, Any]:
     """The parameters that differ from the defaults."""
-    return {item.name: getattr(method, item.name) for item in fields(method) if getattr(method, item.name) != item.default}
+    return {
+        item.name: getattr(method, item.name)
+        for item in fields(method)
+        if getattr(method, item.name) != item.default
+    }
 
 
 def parameter_text(method: Method) -> str:

@@ -33,7 +33,9 @@ class Repulsion(KernelMethod):
 
         def weights(square: Tensor) -> Tensor:
             gamma = self.gamma(state, row_median_bandwidth(square))
-            return force_weights(square, gamma) / rbf(square, gamma).sum(-1, keepdim=True)  # the diagonal counts 1
+            return force_weights(square, gamma) / rbf(square, gamma).sum(
+                -1, keepdim=True
+            )  # the diagonal counts 1
 
         kernel = self.resolved_kernel(state.features is not None)
         return weight * self.amount(kernel) * pulled_force(*kernel_points(kernel, state), weights)

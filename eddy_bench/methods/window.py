@@ -27,7 +27,11 @@ class Window:
         if self.share:
             inside = self.low <= state.share + 1e-9
             edge = FADE_STEPS / max(state.steps, 1)
-            return min(max((self.high - state.share) / edge, 0.0), 1.0) if inside and self.high < 1 else float(inside)
+            return (
+                min(max((self.high - state.share) / edge, 0.0), 1.0)
+                if inside and self.high < 1
+                else float(inside)
+            )
         if not self.low <= state.sigma <= self.high:
             return 0.0
         return min((state.sigma - self.low) / (FADE_SIGMA * self.low), 1.0) if self.low > 0 else 1.0

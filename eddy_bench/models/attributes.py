@@ -79,13 +79,22 @@ def caption(attributes: Attributes, rng: np.random.Generator | None = None) -> s
     if attributes.shape is not None and garment is not None:
         words.append(shape_words(garment)[attributes.shape])
     words.append(nouns[0] if rng is None else str(rng.choice(nouns)))
-    opening = "" if rng is None else str(rng.choice(["", "", "a ", "a photo of a ", "picture of a "]))
+    opening = (
+        "" if rng is None else str(rng.choice(["", "", "a ", "a photo of a ", "picture of a "]))
+    )
     return opening + " ".join(words)
 
 
 def vocabulary() -> list[str]:
     """Every word that the embedded model knows, as the tokenizer splits them, sorted."""
-    texts = [*FILLERS, *ANY_CLASS, *TONES, *UPRIGHT, *SHOE, *(noun for nouns in CLASSES for noun in nouns)]
+    texts = [
+        *FILLERS,
+        *ANY_CLASS,
+        *TONES,
+        *UPRIGHT,
+        *SHOE,
+        *(noun for nouns in CLASSES for noun in nouns),
+    ]
     return sorted({word for text in texts for word in split_words(text)})
 
 
@@ -115,4 +124,6 @@ def parse(prompt: str) -> Attributes:
     if garment is None:
         return Attributes(None, tone, None)
     names = shape_words(garment)
-    return Attributes(garment, tone, next((names.index(word) for word in words if word in names), None))
+    return Attributes(
+        garment, tone, next((names.index(word) for word in words if word in names), None)
+    )

@@ -53,10 +53,15 @@ class Backbone:
         if (height, width) != (self.size, self.size):
             ratio = self.size / min(height, width)
             shape = (max(self.size, round(height * ratio)), max(self.size, round(width * ratio)))
-            pixels = torch.nn.functional.interpolate(pixels, shape, mode=self.interpolation, antialias=True, align_corners=False)
+            pixels = torch.nn.functional.interpolate(
+                pixels, shape, mode=self.interpolation, antialias=True, align_corners=False
+            )
             top, left = (shape[0] - self.size) // 2, (shape[1] - self.size) // 2
             pixels = pixels[..., top : top + self.size, left : left + self.size]
-        mean, std = (torch.tensor(values, device=pixels.device).view(1, 3, 1, 1) for values in (self.mean, self.std))
+        mean, std = (
+            torch.tensor(values, device=pixels.device).view(1, 3, 1, 1)
+            for values in (self.mean, self.std)
+        )
         return self.features((pixels - mean) / std).float()
 
 
@@ -72,7 +77,9 @@ def resolve_backbone(name: str) -> str:
     """
     full = ALIASES.get(name, name)
     if not full.startswith(KINDS) or full in KINDS:
-        raise UnknownName(unknown("backbone", name, [*ALIASES, "timm:MODEL", "open_clip:MODEL/WEIGHTS"]))
+        raise UnknownName(
+            unknown("backbone", name, [*ALIASES, "timm:MODEL", "open_clip:MODEL/WEIGHTS"])
+        )
     return full
 
 
@@ -127,16 +134,33 @@ def _timm(name: str, weights: Path | None) -> Backbone:
     if size and not (size.isdigit() and int(size)):
         raise UnknownName(f"Expected timm:MODEL@SIZE with a size in pixels, got {name!r}.")
     local = _local(weights, model)
-    arguments: dict[str, Any] = {"img_size": int(size)} if size and hasattr(timm.create_model(model, num_classes=0), "pos_embed") else {}
+    arguments: dict[str, Any] = (
+        {"img_size": int(size)}
+        if size and hasattr(timm.create_model(model, num_classes=0), "pos_embed")
+        else {}
+    )
     try:
-        overlay = {} if local is None else {"pretrained_cfg_overlay": {"file": str(local)}}  # resamples what depends on the size
-        module: Any = timm.create_model(model, pretrained=True, num_classes=0, **arguments, **overlay)
+        overlay = (
+            {} if local is None else {"pretrained_cfg_overlay": {"file": str(local)}}
+        )  # resamples what depends on the size
+        module: Any = timm.create_model(
+            model, pretrained=True, num_classes=0, **arguments, **overlay
+        )
     except Exception as error:
         raise _missing(name, model, error) from None
     data = timm.data.resolve_model_data_config(module)
-    interpolation = data["interpolation"] if data["interpolation"] in ("bicubic", "bilinear") else "bicubic"
+    interpolation = (
+        data["interpolation"] if data["interpolation"] in ("bicubic", "bilinear") else "bicubic"
+    )
     return Backbone(
-        name, weights_digest(module), module, module, int(size or data["input_size"][-1]), data["mean"], data["std"], interpolation
+        name,
+        weights_digest(module),
+        module,
+        module,
+        int(size or data["input_size"][-1]),
+        data["mean"],
+        data["std"],
+        interpolation,
     )
 
 
@@ -156,7 +180,16 @@ def _open_clip(name: str, weights: Path | None) -> Backbone:
         raise _missing(name, f"{model}-{tag}", error) from None
     data = open_clip.get_model_preprocess_cfg(module)
     size = data["size"] if isinstance(data["size"], int) else min(data["size"])
-    return Backbone(name, weights_digest(module), module, module.encode_image, size, tuple(data["mean"]), tuple(data["std"]), "bicubic")
+    return Backbone(
+        name,
+        weights_digest(module),
+        module,
+        module.encode_image,
+        size,
+        tuple(data["mean"]),
+        tuple(data["std"]),
+        "bicubic",
+    )
 
 
 def check_quickgelu(model: str, tag: str) -> None:
@@ -165,16 +198,27 @@ def check_quickgelu(model: str, tag: str) -> None:
 
     trained = bool((open_clip.get_pretrained_cfg(model, tag) or {}).get("quick_gelu", False))
     known = bool(open_clip.get_pretrained_cfg(model, tag))
-    if known and trained != bool((open_clip.get_model_config(model) or {}).get("quick_gelu", False)):
+    if known and trained != bool(
+        (open_clip.get_model_config(model) or {}).get("quick_gelu", False)
+    ):
         other = f"{model}-quickgelu" if trained else model.removesuffix("-quickgelu")
-        raise ModelError(f"The weights {tag!r} were trained {'with' if trained else 'without'} QuickGELU: use open_clip:{other}/{tag}.")
+        raise ModelError(
+            f"The weights {tag!r} were trained {'with' if trained else 'without'} QuickGELU: use open_clip:{other}/{tag}."
+        )
 
 
 def _local(weights: Path | None, stem: str) -> Path | None:
     """The file of weights in a folder, if it is there."""
     if weights is None:
         return None
-    return next((path for ending in (".safetensors", ".bin", ".pt", ".pth") if (path := weights / f"{stem}{ending}").is_file()), None)
+    return next(
+        (
+            path
+            for ending in (".safetensors", ".bin", ".pt", ".pth")
+            if (path := weights / f"{stem}{ending}").is_file()
+        ),
+        None,
+    )
 
 
 def _missing(name: str, stem: str, error: Exception) -> ModelError:

@@ -18,7 +18,9 @@ from eddy_bench.sampling.feature_maps import NetworkFeatures
 from eddy_bench.sampling.noise import particle_generators, probe_generator
 from eddy_bench.sampling.steer import steer
 
-MASKS_ASTRAY = frozenset({"SanaPipeline", "Lumina2Pipeline", "QwenImagePipeline", "HunyuanDiTPipeline"})  # as of diffusers 0.42
+MASKS_ASTRAY = frozenset(
+    {"SanaPipeline", "Lumina2Pipeline", "QwenImagePipeline", "HunyuanDiTPipeline"}
+)  # as of diffusers 0.42
 
 
 @dataclass
@@ -64,7 +66,9 @@ class Model:
         """Whether feature kernels can be used."""
         return self.guide is not None
 
-    def feature_map(self, shape: tuple[int, ...], size: tuple[int, int] | None = None) -> NetworkFeatures:
+    def feature_map(
+        self, shape: tuple[int, ...], size: tuple[int, int] | None = None
+    ) -> NetworkFeatures:
         """The guide network on decoded denoised estimates.
 
         Args:
@@ -72,11 +76,18 @@ class Model:
 
         """
         assert self.guide is not None
-        decode = make_decode(self.pipe, self.decoder if self.decoder is not None else self.pipe.vae, size)
+        decode = make_decode(
+            self.pipe, self.decoder if self.decoder is not None else self.pipe.vae, size
+        )
         return NetworkFeatures(decode, self.guide, shape, self.feature_batch)
 
     def draw(
-        self, prompts: Sequence[str], seeds: Sequence[int], particles: int, method: Method, arguments: dict[str, Any]
+        self,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        particles: int,
+        method: Method,
+        arguments: dict[str, Any],
     ) -> tuple[list[list[Any]], Cost]:
         """The images of one batch of groups: one list of `particles` images per prompt, and what one image cost.
 
@@ -89,13 +100,22 @@ class Model:
         """
         drawn = method.drawn(particles)
         generators = [
-            generator for prompt, seed in zip(prompts, seeds, strict=True) for generator in particle_generators(seed, prompt, drawn)
+            generator
+            for prompt, seed in zip(prompts, seeds, strict=True)
+            for generator in particle_generators(seed, prompt, drawn)
         ]
-        probes = [probe_generator(seed, prompt) for prompt, seed in zip(prompts, seeds, strict=True)]
+        probes = [
+            probe_generator(seed, prompt) for prompt, seed in zip(prompts, seeds, strict=True)
+        ]
         maps: list[NetworkFeatures] = []
 
         def features(shape: tuple[int, ...]) -> NetworkFeatures:
-            maps.append(self.feature_map(shape, (arguments["height"], arguments["width"]) if "height" in arguments else None))
+            maps.append(
+                self.feature_map(
+                    shape,
+                    (arguments["height"], arguments["width"]) if "height" in arguments else None,
+                )
+            )
             return maps[-1]
 
         with (
@@ -112,10 +132,15 @@ class Model:
             if torch.cuda.is_available():
                 torch.cuda.reset_peak_memory_stats()
             start = _now()
-            output = self.pipe(**rows_of(self.pipe, prompts, drawn, {**self.call, **arguments}), generator=generators)
+            output = self.pipe(
+                **rows_of(self.pipe, prompts, drawn, {**self.call, **arguments}),
+                generator=generators,
+            )
             images = list(output.images)
             if blacked := sum(map(bool, getattr(output, "nsfw_content_detected", None) or [])):
-                self.notes.append(f"{blacked} images were blacked out by the model's safety checker, and are scored so")
+                self.notes.append(
+                    f"{blacked} images were blacked out by the model's safety checker, and are scored so"
+                )
             if drawn > particles:
                 images = self._selected(images, drawn, particles, method)
             seconds = _now() - start
@@ -136,12 +161,18 @@ class Model:
         for start in range(0, len(images), drawn):
             part = images[start : start + drawn]
             with torch.inference_mode():
-                features = self.guide(torch.stack([image_tensor(image) for image in part]).to(self.device or self.pipe.device))
+                features = self.guide(
+                    torch.stack([image_tensor(image) for image in part]).to(
+                        self.device or self.pipe.device
+                    )
+                )
             kept += [part[k] for k in method.choose(features, particles)]
         return kept
 
 
-def rows_of(pipe: Any, prompts: Sequence[str], count: int, arguments: dict[str, Any]) -> dict[str, Any]:
+def rows_of(
+    pipe: Any, prompts: Sequence[str], count: int, arguments: dict[str, Any]
+) -> dict[str, Any]:
     """Arguments of a pipeline's call for `count` images of each prompt.
 
     Some pipelines (`MASKS_ASTRAY`) give the rows of several prompts each other's attention masks when they repeat them; for those the prompts
@@ -149,8 +180,17 @@ def rows_of(pipe: Any, prompts: Sequence[str], count: int, arguments: dict[str, 
     """
     if len(prompts) == 1 or type(pipe).__name__ not in MASKS_ASTRAY:
         return {"prompt": list(prompts), "num_images_per_prompt": count, **arguments}
-    repeated = {name: [text for text in arguments[name] for _ in range(count)] for name in ("negative_prompt",) if name in arguments}
-    return {"prompt": [text for text in prompts for _ in range(count)], "num_images_per_prompt": 1, **arguments, **repeated}
+    repeated = {
+        name: [text for text in arguments[name] for _ in range(count)]
+        for name in ("negative_prompt",)
+        if name in arguments
+    }
+    return {
+        "prompt": [text for text in prompts for _ in range(count)],
+        "num_images_per_prompt": 1,
+        **arguments,
+        **repeated,
+    }
 
 
 def _now() -> float:

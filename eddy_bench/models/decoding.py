@@ -12,15 +12,39 @@ from torch import Tensor
 
 from eddy_bench.errors import ModelError
 
-Decode = Callable[[Tensor], Tensor]  # (rows, *shape) latents to (rows, c, h, w) images in [-1, 1], float32
+Decode = Callable[
+    [Tensor], Tensor
+]  # (rows, *shape) latents to (rows, c, h, w) images in [-1, 1], float32
 # Held by a test against the pipeline's own output; PixArt-Alpha, Kolors and FLUX.2 klein decode by the code of a sibling and were not built.
-KNOWN = frozenset({
-    "StableDiffusionPipeline", "StableDiffusionXLPipeline", "StableDiffusion3Pipeline", "FluxPipeline", "Flux2Pipeline", "Flux2KleinPipeline",
-    "PixArtAlphaPipeline", "PixArtSigmaPipeline", "SanaPipeline", "Lumina2Pipeline", "AuraFlowPipeline", "QwenImagePipeline", "ZImagePipeline",
-    "KolorsPipeline", "ChromaPipeline", "CogView4Pipeline", "HunyuanDiTPipeline",
-})  # fmt: skip
+KNOWN = frozenset(
+    {
+        "StableDiffusionPipeline",
+        "StableDiffusionXLPipeline",
+        "StableDiffusion3Pipeline",
+        "FluxPipeline",
+        "Flux2Pipeline",
+        "Flux2KleinPipeline",
+        "PixArtAlphaPipeline",
+        "PixArtSigmaPipeline",
+        "SanaPipeline",
+        "Lumina2Pipeline",
+        "AuraFlowPipeline",
+        "QwenImagePipeline",
+        "ZImagePipeline",
+        "KolorsPipeline",
+        "ChromaPipeline",
+        "CogView4Pipeline",
+        "HunyuanDiTPipeline",
+    }
+)
 SHIFTED = frozenset(
-    {"StableDiffusion3Pipeline", "FluxPipeline", "Lumina2Pipeline", "ZImagePipeline", "ChromaPipeline"}
+    {
+        "StableDiffusion3Pipeline",
+        "FluxPipeline",
+        "Lumina2Pipeline",
+        "ZImagePipeline",
+        "ChromaPipeline",
+    }
 )  # the others ignore a shift
 
 
@@ -61,7 +85,9 @@ def _unpacked(pipe: Any, latents: Tensor, size: tuple[int, int] | None) -> Tenso
     if height * width != tokens:
         raise ModelError(f"{tokens} packed latents are no grid of {height} x {width}. Set --size.")
     if hasattr(pipe, "_unpack_latents"):
-        grid: Tensor = pipe._unpack_latents(latents, height * 2 * factor, width * 2 * factor, factor)
+        grid: Tensor = pipe._unpack_latents(
+            latents, height * 2 * factor, width * 2 * factor, factor
+        )
         return grid
     rows: Tensor = latents.mT.unflatten(2, (height, width))
     return rows
@@ -72,12 +98,19 @@ def _scaled(latents: Tensor, pipe: Any, config: Any) -> Tensor:
     scale = getattr(config, "scaling_factor", None) or 1.0
     mean, std = (getattr(config, name, None) for name in ("latents_mean", "latents_std"))
     norm = getattr(pipe.vae, "bn", None)
-    if norm is not None:  # FLUX.2: 2 x 2 patches normalised by the running statistics of a batch norm
+    if (
+        norm is not None
+    ):  # FLUX.2: 2 x 2 patches normalised by the running statistics of a batch norm
         spread = (norm.running_var + pipe.vae.config.batch_norm_eps).sqrt().view(1, -1, 1, 1)
-        return _unpatched(latents * spread.to(latents) + norm.running_mean.view(1, -1, 1, 1).to(latents))
+        return _unpatched(
+            latents * spread.to(latents) + norm.running_mean.view(1, -1, 1, 1).to(latents)
+        )
     if mean is not None and std is not None:
         channels = (1, -1, *([1] * (latents.ndim - 2)))
-        centre, spread = (torch.tensor(values, dtype=latents.dtype, device=latents.device).view(channels) for values in (mean, std))
+        centre, spread = (
+            torch.tensor(values, dtype=latents.dtype, device=latents.device).view(channels)
+            for values in (mean, std)
+        )
         return latents * spread / scale + centre
     shift = getattr(config, "shift_factor", None) if type(pipe).__name__ in SHIFTED else None
     found: Tensor = latents / scale + (shift or 0.0)
@@ -97,7 +130,9 @@ def guide_decoder(pipe: Any, apart: bool) -> torch.nn.Module:
     It is a copy where the pipeline's own would be moved between devices (`apart`), and a copy in float32 where half precision overflows in it.
     """
     vae: torch.nn.Module = pipe.vae
-    half = next(vae.parameters()).dtype == torch.float16 and bool(getattr(vae.config, "force_upcast", False))
+    half = next(vae.parameters()).dtype == torch.float16 and bool(
+        getattr(vae.config, "force_upcast", False)
+    )
     if not (apart or half):
         return vae
     own = copy.deepcopy(vae).requires_grad_(False)
@@ -116,7 +151,9 @@ def load_decoder(source: str, dtype: torch.dtype) -> torch.nn.Module:
     from eddy_bench.errors import brief
 
     try:
-        network: torch.nn.Module = AutoencoderTiny.from_pretrained(source, torch_dtype=dtype, use_safetensors=True)
+        network: torch.nn.Module = AutoencoderTiny.from_pretrained(
+            source, torch_dtype=dtype, use_safetensors=True
+        )
     except Exception as error:
         raise ModelError(
             f"The decoder {source!r} cannot be loaded as an AutoencoderTiny: {brief(error, 160)} Give a folder saved by diffusers or a hub id."

@@ -28,9 +28,14 @@ def exact_scheduler() -> Any:
     """
     ratio = 1000 / TIMESTEPS
     return diffusers.DDIMScheduler(
-        num_train_timesteps=TIMESTEPS, beta_start=1e-4 * ratio, beta_end=0.02 * ratio, beta_schedule="linear",
-        clip_sample=False, set_alpha_to_one=True, timestep_spacing="trailing",
-    )  # fmt: skip
+        num_train_timesteps=TIMESTEPS,
+        beta_start=1e-4 * ratio,
+        beta_end=0.02 * ratio,
+        beta_schedule="linear",
+        clip_sample=False,
+        set_alpha_to_one=True,
+        timestep_spacing="trailing",
+    )
 
 
 class ExactDenoiser(torch.nn.Module):
@@ -45,14 +50,27 @@ class ExactDenoiser(torch.nn.Module):
         super().__init__()
         self.of_prompt = (lambda prompt: mixture) if isinstance(mixture, Mixture) else mixture
 
-    def forward(self, sample: Tensor, alpha: float, sigma: float, prediction: str, prompts: Sequence[str] = ("",)) -> Tensor:
+    def forward(
+        self,
+        sample: Tensor,
+        alpha: float,
+        sigma: float,
+        prediction: str,
+        prompts: Sequence[str] = ("",),
+    ) -> Tensor:
         """The prediction at a sample of x (not xb), same shape; rows belong to the prompts in equal shares."""
         x = sample.double()
         denoised = self._denoise(x, alpha, sigma, prompts)
         if prediction == "sample":
             return denoised.to(sample.dtype)
         eps = (x - alpha * denoised) / sigma
-        output = eps if prediction == "epsilon" else alpha * eps - sigma * denoised if prediction == "v_prediction" else eps - denoised
+        output = (
+            eps
+            if prediction == "epsilon"
+            else alpha * eps - sigma * denoised
+            if prediction == "v_prediction"
+            else eps - denoised
+        )
         return output.to(sample.dtype)
 
     def _denoise(self, x: Tensor, alpha: float, sigma: float, prompts: Sequence[str]) -> Tensor:
@@ -60,7 +78,12 @@ class ExactDenoiser(torch.nn.Module):
         if all(mixture is mixtures[0] for mixture in mixtures):
             return mixtures[0].denoise(x, alpha, sigma)
         parts = x.chunk(len(prompts))
-        return torch.cat([mixture.denoise(part, alpha, sigma) for mixture, part in zip(mixtures, parts, strict=True)])
+        return torch.cat(
+            [
+                mixture.denoise(part, alpha, sigma)
+                for mixture, part in zip(mixtures, parts, strict=True)
+            ]
+        )
 
 
 @dataclass
@@ -81,7 +104,12 @@ class ExactPipeline(DiffusionPipeline):  # type: ignore[misc]
 
     any_prediction = True  # the denoiser predicts whatever a scheduler asks for: noise-predicting and flow solvers both fit
 
-    def __init__(self, denoiser: ExactDenoiser, scheduler: Any, picture: Callable[[Tensor], list[Any]] | None = None) -> None:
+    def __init__(
+        self,
+        denoiser: ExactDenoiser,
+        scheduler: Any,
+        picture: Callable[[Tensor], list[Any]] | None = None,
+    ) -> None:
         super().__init__()
         self.register_modules(denoiser=denoiser, scheduler=scheduler)
         self.picture = picture
@@ -108,17 +136,29 @@ class ExactPipeline(DiffusionPipeline):  # type: ignore[misc]
 
         """
         if unused:
-            raise ModelError(f"Exact tasks cannot use {', '.join(unused)}. Leave such settings out.")
+            raise ModelError(
+                f"Exact tasks cannot use {', '.join(unused)}. Leave such settings out."
+            )
         if guidance_scale != 1:
-            raise ModelError(f"Exact tasks have no classifier-free guidance: expected guidance_scale 1, got {guidance_scale:g}.")
+            raise ModelError(
+                f"Exact tasks have no classifier-free guidance: expected guidance_scale 1, got {guidance_scale:g}."
+            )
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         rows = len(prompts) * num_images_per_prompt
         if latents is None:
-            latents = randn_tensor((rows, self.denoiser.of_prompt(prompts[0]).dimension), generator=generator, dtype=dtype)
+            latents = randn_tensor(
+                (rows, self.denoiser.of_prompt(prompts[0]).dimension),
+                generator=generator,
+                dtype=dtype,
+            )
         self.scheduler.set_timesteps(num_inference_steps)
         sample = latents * getattr(self.scheduler, "init_noise_sigma", 1.0)
         accepted = inspect.signature(self.scheduler.step).parameters
-        extra = {key: value for key, value in {"eta": eta, "generator": generator}.items() if key in accepted}
+        extra = {
+            key: value
+            for key, value in {"eta": eta, "generator": generator}.items()
+            if key in accepted
+        }
         for timestep in self.scheduler.timesteps:
             at = read_coordinates(self.scheduler, timestep, eta)
             alpha = 0.0 if at.pure_noise else at.alpha
@@ -127,4 +167,8 @@ class ExactPipeline(DiffusionPipeline):  # type: ignore[misc]
             sample = self.scheduler.step(output, timestep, sample, **extra, return_dict=False)[0]
             if on_step is not None:
                 on_step()
-        return ExactOutput(images=self.picture(sample) if output_type == "pil" and self.picture is not None else sample)
+        return ExactOutput(
+            images=self.picture(sample)
+            if output_type == "pil" and self.picture is not None
+            else sample
+        )

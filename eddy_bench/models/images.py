@@ -11,5 +11,7 @@ from torch import Tensor
 
 def image_tensor(image: Any) -> Tensor:
     """A PIL image as (c, h, w) in [-1, 1], grey or RGB."""
-    pixels = np.asarray(image.convert("RGB") if image.mode != "L" else image, np.float32) / 127.5 - 1
+    pixels = (
+        np.asarray(image.convert("RGB") if image.mode != "L" else image, np.float32) / 127.5 - 1
+    )
     return torch.from_numpy(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1).copy())

@@ -24,7 +24,9 @@ from eddy_bench.models.tasks import load_task
 from eddy_bench.sampling.steer import REFUSED
 
 ASSETS = Path(__file__).parents[1] / "assets"
-EMBEDDED = {"fashion": "small latent diffusion model of Fashion-MNIST garments, 32 x 32, ships with the package"}
+EMBEDDED = {
+    "fashion": "small latent diffusion model of Fashion-MNIST garments, 32 x 32, ships with the package"
+}
 EXACT = "exact:"
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
@@ -38,7 +40,13 @@ def resolve_device(name: str) -> torch.device:
 
     """
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        name = (
+            "cuda"
+            if torch.cuda.is_available()
+            else "mps"
+            if torch.backends.mps.is_available()
+            else "cpu"
+        )
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)
@@ -76,30 +84,49 @@ def load_model(
     where = resolve_device(device)
     if name.startswith(EXACT):
         if guide or decoder:
-            raise ModelError(f"{name} draws points, which no guide network sees. Leave --guide and --decoder out.")
+            raise ModelError(
+                f"{name} draws points, which no guide network sees. Leave --guide and --decoder out."
+            )
         return _exact_model(name)
     embedded = name in EMBEDDED
     folder = ASSETS / name if embedded else Path(name)
     if not embedded and not folder.exists() and not _HUB_ID.fullmatch(name):
-        raise UnknownName(unknown("model", name, EMBEDDED) + " Or give exact:TASK, a folder saved by diffusers, or a hub id owner/model.")
+        raise UnknownName(
+            unknown("model", name, EMBEDDED)
+            + " Or give exact:TASK, a folder saved by diffusers, or a hub id owner/model."
+        )
     if folder.exists() and not (folder / "model_index.json").is_file():
-        raise ModelError(f"Expected a diffusers pipeline in {folder}, but it has no model_index.json.")
+        raise ModelError(
+            f"Expected a diffusers pipeline in {folder}, but it has no model_index.json."
+        )
     if decoder and not (guide or embedded):
-        raise ModelError("--decoder decodes for a guide network, and there is none. Add --guide, for instance --guide auto.")
+        raise ModelError(
+            "--decoder decodes for a guide network, and there is none. Add --guide, for instance --guide auto."
+        )
     if folder.exists():
         _check_family(_class_name(folder))
-    pipe = _load_pipeline(str(folder) if folder.exists() else name, revision, variant, DTYPES[dtype])
+    pipe = _load_pipeline(
+        str(folder) if folder.exists() else name, revision, variant, DTYPES[dtype]
+    )
     _check_family(type(pipe).__name__)
     pipe.set_progress_bar_config(disable=True)
-    for part in pipe.components.values():  # what the loader left in float32 although it was asked for half precision
-        if isinstance(part, torch.nn.Module) and {value.dtype for value in part.parameters()} == {torch.float32}:
+    for part in (
+        pipe.components.values()
+    ):  # what the loader left in float32 although it was asked for half precision
+        if isinstance(part, torch.nn.Module) and {value.dtype for value in part.parameters()} == {
+            torch.float32
+        }:
             part.to(DTYPES[dtype])
-    network = _own_decoder(pipe, decoder, DTYPES[dtype], offload, where) if guide or decoder else None
+    network = (
+        _own_decoder(pipe, decoder, DTYPES[dtype], offload, where) if guide or decoder else None
+    )
     _place(pipe, where, offload)
     for part in pipe.components.values():
         if isinstance(part, torch.nn.Module):
             part.requires_grad_(False)
-    model = Model(name, pipe, _fingerprint(folder) if folder.exists() else f"{name}@{_commit(name, revision)}")
+    model = Model(
+        name, pipe, _fingerprint(folder) if folder.exists() else f"{name}@{_commit(name, revision)}"
+    )
     model.decoder, model.feature_batch, model.device = network, feature_batch, where
     if decoder and network is not None:
         model.decoder_name = f"{decoder}@{weights_digest(network)}"
@@ -117,7 +144,11 @@ def load_model(
 def _class_name(folder: Path) -> str:
     """The pipeline's class as a folder names it; empty where that cannot be read."""
     try:
-        return str(json.loads((folder / "model_index.json").read_text(encoding="utf-8")).get("_class_name", ""))
+        return str(
+            json.loads((folder / "model_index.json").read_text(encoding="utf-8")).get(
+                "_class_name", ""
+            )
+        )
     except (OSError, ValueError, AttributeError):
         return ""
 
@@ -125,13 +156,19 @@ def _class_name(folder: Path) -> str:
 def _check_family(name: str) -> None:
     """Raise ModelError for a pipeline that cannot be steered, before its weights are loaded where that can be."""
     if name.startswith(REFUSED):
-        raise ModelError(f"{name} draws its samples outside one scheduler loop and cannot be steered. Use another pipeline.")
+        raise ModelError(
+            f"{name} draws its samples outside one scheduler loop and cannot be steered. Use another pipeline."
+        )
 
 
-def _own_decoder(pipe: Any, source: str | None, dtype: torch.dtype, offload: bool, where: torch.device) -> torch.nn.Module | None:
+def _own_decoder(
+    pipe: Any, source: str | None, dtype: torch.dtype, offload: bool, where: torch.device
+) -> torch.nn.Module | None:
     """What decodes for the guide network; None for the pipeline's own autoencoder."""
     if type(pipe).__name__ not in DECODED:
-        raise ModelError(f"How {type(pipe).__name__} decodes its latents is not known here, so --guide cannot be used. Leave it out.")
+        raise ModelError(
+            f"How {type(pipe).__name__} decodes its latents is not known here, so --guide cannot be used. Leave it out."
+        )
     network: Any = load_decoder(source, dtype) if source else guide_decoder(pipe, offload)
     channels = [getattr(one.config, "latent_channels", None) for one in (network, pipe.vae)]
     if source and None not in channels and channels[0] != channels[1]:
@@ -147,11 +184,15 @@ def _place(pipe: Any, where: torch.device, offload: bool) -> None:
         pipe.to(where)
         return
     if where.type == "cpu":
-        raise ModelError("--offload moves a model between the CPU and a GPU, and there is none here. Leave it out.")
+        raise ModelError(
+            "--offload moves a model between the CPU and a GPU, and there is none here. Leave it out."
+        )
     try:
         pipe.enable_model_cpu_offload(device=where)
     except ImportError:
-        raise ModelError("--offload needs the package accelerate. Install eddy-bench[offload].") from None
+        raise ModelError(
+            "--offload needs the package accelerate. Install eddy-bench[offload]."
+        ) from None
     for name in ("enable_slicing", "enable_tiling"):
         if hasattr(getattr(pipe, "vae", None), name):
             getattr(pipe.vae, name)()
@@ -160,11 +201,15 @@ def _place(pipe: Any, where: torch.device, offload: bool) -> None:
 def _exact_model(name: str) -> Model:
     """A distribution whose score is known, by the name of a task or its YAML file; computed in float64 on the CPU."""
     task = load_task(name.removeprefix(EXACT))
-    pipe = ExactPipeline(ExactDenoiser(task.of_prompt or task.mixture), exact_scheduler(), task.pictures)
+    pipe = ExactPipeline(
+        ExactDenoiser(task.of_prompt or task.mixture), exact_scheduler(), task.pictures
+    )
     return Model(name, pipe, task.digest)
 
 
-def _load_pipeline(source: str, revision: str | None, variant: str | None, dtype: torch.dtype) -> Any:
+def _load_pipeline(
+    source: str, revision: str | None, variant: str | None, dtype: torch.dtype
+) -> Any:
     from diffusers import AutoPipelineForText2Image
     from diffusers.utils import logging as diffusers_logging
 
@@ -179,8 +224,14 @@ def _load_pipeline(source: str, revision: str | None, variant: str | None, dtype
                 source, revision=revision, variant=variant, torch_dtype=dtype, use_safetensors=True
             )
     except Exception as error:
-        hint = " A hub id needs network access or a local copy: --model FOLDER." if not Path(source).exists() else ""
-        raise ModelError(f"Model {source!r} cannot be loaded: {type(error).__name__}: {brief(error, 200)}{hint}") from None
+        hint = (
+            " A hub id needs network access or a local copy: --model FOLDER."
+            if not Path(source).exists()
+            else ""
+        )
+        raise ModelError(
+            f"Model {source!r} cannot be loaded: {type(error).__name__}: {brief(error, 200)}{hint}"
+        ) from None
 
 
 def _quiet_transformers() -> None:
@@ -207,7 +258,9 @@ def _fingerprint(folder: Path) -> str:
         digest.update(f"{path.relative_to(folder).as_posix()}\x1f{size}\x1f".encode())
         blocks = -(-size // 2**20)
         with path.open("rb") as file:
-            for block in range(blocks) if blocks <= 256 else (k * (blocks - 1) // 255 for k in range(256)):
+            for block in (
+                range(blocks) if blocks <= 256 else (k * (blocks - 1) // 255 for k in range(256))
+            ):
                 file.seek(block * 2**20)
                 digest.update(file.read(2**20))
     return digest.hexdigest()[:16]

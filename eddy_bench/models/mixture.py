@@ -38,7 +38,10 @@ class Mixture:
         posterior = torch.softmax(self._log_joint(x, alpha, sigma), -1)  # (..., K)
         if self.variances.ndim == 1:
             gain = alpha * self.variances / (alpha**2 * self.variances + sigma**2)  # (K,)
-            return posterior @ ((1 - alpha * gain)[:, None] * self.means) + (posterior @ gain)[..., None] * x
+            return (
+                posterior @ ((1 - alpha * gain)[:, None] * self.means)
+                + (posterior @ gain)[..., None] * x
+            )
         gain = alpha * self.variances / (alpha**2 * self.variances + sigma**2)  # (K, d)
         moved = gain * self._rotated(x, alpha)
         if self.basis is not None:
@@ -51,7 +54,9 @@ class Mixture:
 
     def log_density(self, x: Tensor, sigma: float = 0.0) -> Tensor:
         """The log density at points x of x0 + sigma eps, (...)."""
-        return torch.logsumexp(self._log_joint(x, 1.0, sigma), -1) - self.dimension / 2 * torch.log(x.new_tensor(2 * torch.pi))
+        return torch.logsumexp(self._log_joint(x, 1.0, sigma), -1) - self.dimension / 2 * torch.log(
+            x.new_tensor(2 * torch.pi)
+        )
 
     def components(self, x: Tensor) -> Tensor:
         """The most probable component of each point, (...), int64."""
@@ -69,7 +74,9 @@ class Mixture:
         scale = self.variances[component].sqrt()
         moved = noise * (scale if scale.ndim == 2 else scale[:, None])
         if self.basis is not None:
-            moved = torch.stack([moved @ axes.mT for axes in self.basis], 1)[torch.arange(count), component]
+            moved = torch.stack([moved @ axes.mT for axes in self.basis], 1)[
+                torch.arange(count), component
+            ]
         return self.means[component] + moved
 
     def scale(self) -> float:
@@ -82,7 +89,9 @@ class Mixture:
     def _rotated(self, x: Tensor, alpha: float) -> Tensor:
         """Offsets x - alpha mu_k on component k's axes, (..., K, d)."""
         offset = x[..., None, :] - alpha * self.means
-        return offset if self.basis is None else torch.einsum("...kd,kde->...ke", offset, self.basis)
+        return (
+            offset if self.basis is None else torch.einsum("...kd,kde->...ke", offset, self.basis)
+        )
 
     def _squares(self, x: Tensor, alpha: float, sigma: float) -> Tensor:
         """Squared Mahalanobis distances at a noise level, (..., K)."""

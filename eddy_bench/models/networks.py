@@ -56,7 +56,12 @@ class AttributeClassifier(nn.Module):
         widths = [1, width, 2 * width, 4 * width]
         for inputs, outputs in pairwise(widths):
             layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU()]
-            layers += [nn.Conv2d(outputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU(), nn.MaxPool2d(2)]
+            layers += [
+                nn.Conv2d(outputs, outputs, 3, padding=1),
+                nn.BatchNorm2d(outputs),
+                nn.ReLU(),
+                nn.MaxPool2d(2),
+            ]
         self.trunk = nn.Sequential(*layers, nn.Flatten(), nn.Dropout(0.3))
         self.heads = nn.Linear(widths[-1] * 16, 10 + 3 + 2)
 
@@ -69,14 +74,22 @@ class AttributeClassifier(nn.Module):
 def save_network(network: nn.Module, path: Path) -> None:
     """Write the weights in float16 safetensors."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    state = {name: value.half() if value.is_floating_point() else value for name, value in network.state_dict().items()}
+    state = {
+        name: value.half() if value.is_floating_point() else value
+        for name, value in network.state_dict().items()
+    }
     save_file({name: value.contiguous() for name, value in state.items()}, path)
 
 
 def load_network(network: Network, path: Path) -> Network:
     """Read float16 weights into a float32 network in evaluation mode, frozen."""
     state = load_file(path)
-    network.load_state_dict({name: value.float() if value.is_floating_point() else value for name, value in state.items()})
+    network.load_state_dict(
+        {
+            name: value.float() if value.is_floating_point() else value
+            for name, value in state.items()
+        }
+    )
     return network.eval().requires_grad_(False)
 
 
@@ -84,5 +97,7 @@ def to_gray(images: Tensor) -> Tensor:
     """(n, c, h, w) in [-1, 1] to (n, 1, 32, 32)."""
     gray = images.mean(1, keepdim=True)
     if gray.shape[-2:] != (32, 32):
-        gray = torch.nn.functional.interpolate(gray, size=(32, 32), mode="bilinear", antialias=True, align_corners=False)
+        gray = torch.nn.functional.interpolate(
+            gray, size=(32, 32), mode="bilinear", antialias=True, align_corners=False
+        )
     return gray

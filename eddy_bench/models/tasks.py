@@ -27,7 +27,10 @@ PICTURE = 32  # pixels across, as the embedded model's
 KERNEL_STD = 0.2  # of fashion-kde's components, for pixels in [-1, 1]
 MAX_MODES = 64  # with more components than this, counting them says nothing about a group
 MAX_BYTES = 64 * 2**20
-SCALES = (0.1, 10.0)  # standard deviations of a task between which sampling starts from noise and ends at data
+SCALES = (
+    0.1,
+    10.0,
+)  # standard deviations of a task between which sampling starts from noise and ends at data
 SMALLEST = 0.01
 TASKS = {
     "ring8": "8 modes on a circle of radius 4, standard deviation 0.3",
@@ -64,8 +67,16 @@ class Task:
     @property
     def digest(self) -> str:
         """Of everything that defines the distribution."""
-        parts = [self.mixture.means, self.mixture.variances, self.mixture.weights, self.mixture.basis]
-        text = b"".join(b"" if part is None else part.numpy().tobytes() + str(tuple(part.shape)).encode() for part in parts)
+        parts = [
+            self.mixture.means,
+            self.mixture.variances,
+            self.mixture.weights,
+            self.mixture.basis,
+        ]
+        text = b"".join(
+            b"" if part is None else part.numpy().tobytes() + str(tuple(part.shape)).encode()
+            for part in parts
+        )
         return hashlib.sha256(text).hexdigest()[:16]
 
     def pictures(self, samples: Tensor) -> list[Image.Image]:
@@ -73,14 +84,23 @@ class Task:
         samples = samples.detach().double().cpu()
         dimension = samples.shape[1]
         if self.of_prompt is not None:
-            pixels = torch.nn.functional.pad(samples.reshape(-1, SIDE, SIDE), [(PICTURE - SIDE) // 2] * 4, value=-1.0)
+            pixels = torch.nn.functional.pad(
+                samples.reshape(-1, SIDE, SIDE), [(PICTURE - SIDE) // 2] * 4, value=-1.0
+            )
         elif dimension == 2:
             pixels = 2 * self._dots(samples) - 1
         else:
             side = math.ceil(dimension**0.5)
-            filled = torch.nn.functional.pad(samples / (3 * self.mixture.scale()), [0, side**2 - dimension])
-            pixels = torch.nn.functional.interpolate(filled.reshape(-1, 1, side, side), size=(PICTURE, PICTURE))[:, 0]
-        return [Image.fromarray(picture) for picture in ((pixels.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).numpy()]
+            filled = torch.nn.functional.pad(
+                samples / (3 * self.mixture.scale()), [0, side**2 - dimension]
+            )
+            pixels = torch.nn.functional.interpolate(
+                filled.reshape(-1, 1, side, side), size=(PICTURE, PICTURE)
+            )[:, 0]
+        return [
+            Image.fromarray(picture)
+            for picture in ((pixels.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).numpy()
+        ]
 
     def _dots(self, samples: Tensor) -> Tensor:
         """A Gaussian dot two pixels wide at each sample's place; the frame shows 3 standard deviations each way. (rows, 32, 32)."""
@@ -108,7 +128,11 @@ def load_task(name: str) -> Task:
 
 def _equal(means: Tensor, variance: float) -> Mixture:
     count = len(means)
-    return Mixture(means, torch.full((count,), variance, dtype=torch.float64), torch.full((count,), 1 / count, dtype=torch.float64))
+    return Mixture(
+        means,
+        torch.full((count,), variance, dtype=torch.float64),
+        torch.full((count,), 1 / count, dtype=torch.float64),
+    )
 
 
 def _circle(count: int, radius: float) -> Tensor:
@@ -131,14 +155,20 @@ def _grid25() -> Task:
 
 def _mixture64() -> Task:
     generator = torch.Generator().manual_seed(64)
-    return Task("mixture-64d", _equal(torch.randn(20, 64, generator=generator, dtype=torch.float64), 0.3**2), groups=400)
+    return Task(
+        "mixture-64d",
+        _equal(torch.randn(20, 64, generator=generator, dtype=torch.float64), 0.3**2),
+        groups=400,
+    )
 
 
 def _anisotropic() -> Task:
     count = 6
     means = _circle(count, 3.0)
     angle = torch.arange(count, dtype=torch.float64) * 0.7
-    basis = torch.stack([torch.stack([angle.cos(), -angle.sin()], 1), torch.stack([angle.sin(), angle.cos()], 1)], 1)
+    basis = torch.stack(
+        [torch.stack([angle.cos(), -angle.sin()], 1), torch.stack([angle.sin(), angle.cos()], 1)], 1
+    )
     variances = torch.tensor([[0.6**2, 0.15**2]], dtype=torch.float64).repeat(count, 1)
     weights = torch.tensor([0.05, 0.1, 0.15, 0.2, 0.2, 0.3], dtype=torch.float64)
     return Task("anisotropic", Mixture(means, variances, weights, basis))
@@ -160,13 +190,23 @@ def _garments(garment: str = "") -> Task:
     named = parse(garment).garment
     if garment and named is None:
         raise UnknownName(unknown("garment", garment, [nouns[0] for nouns in CLASSES]))
-    return Task(f"fashion-kde:{garment}" if garment else "fashion-kde", _garment_mixture(named), 4, 100, _of_prompt)
+    return Task(
+        f"fashion-kde:{garment}" if garment else "fashion-kde",
+        _garment_mixture(named),
+        4,
+        100,
+        _of_prompt,
+    )
 
 
 _MAKERS: dict[str, Callable[[], Task]] = {
-    "ring8": _ring8, "ring10": _ring10, "grid25": _grid25, "mixture-64d": _mixture64, "anisotropic": _anisotropic,
+    "ring8": _ring8,
+    "ring10": _ring10,
+    "grid25": _grid25,
+    "mixture-64d": _mixture64,
+    "anisotropic": _anisotropic,
     "fashion-kde": partial(_garments, ""),
-}  # fmt: skip
+}
 
 Finite = Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=1e-12, le=1e12, allow_inf_nan=False)]
@@ -200,7 +240,11 @@ def read_task(path: Path) -> Task:
     except ValidationError as error:
         raise SuiteError(f"{path}: {_first_problem(error, data)}") from None
     mixture = _mixture(file, path)
-    centre, scale, smallest = float((mixture.weights @ mixture.means).norm()), mixture.scale(), float(mixture.variances.min()) ** 0.5
+    centre, scale, smallest = (
+        float((mixture.weights @ mixture.means).norm()),
+        mixture.scale(),
+        float(mixture.variances.min()) ** 0.5,
+    )
     if not SCALES[0] <= scale <= SCALES[1] or centre > 5 * SCALES[1] or smallest < SMALLEST:
         raise SuiteError(
             f"{path}: the noise levels of the schedule fit a standard deviation from {SCALES[0]} to {SCALES[1]}, a mean within {5 * SCALES[1]:g} of 0 and "
@@ -224,7 +268,9 @@ def _first_problem(error: ValidationError, data: Any) -> str:
 def _mixture(file: TaskFile, path: Path) -> Mixture:
     count, dimension = len(file.means), len(file.means[0])
     if any(len(row) != dimension for row in file.means):
-        raise SuiteError(f"{path}: means: expected {dimension} numbers in every row, as in the first.")
+        raise SuiteError(
+            f"{path}: means: expected {dimension} numbers in every row, as in the first."
+        )
     weights = torch.tensor(file.weights or [1.0] * count, dtype=torch.float64)
     if len(weights) != count:
         raise SuiteError(f"{path}: weights: expected {count}, one per mode, got {len(weights)}.")
@@ -232,14 +278,21 @@ def _mixture(file: TaskFile, path: Path) -> Mixture:
         covariances = torch.tensor(file.covariances, dtype=torch.float64)
     except ValueError:
         covariances = torch.empty(0)
-    shapes = {(): "one number", (count,): "one per mode", (count, dimension): "diagonals", (count, dimension, dimension): "full matrices"}
+    shapes = {
+        (): "one number",
+        (count,): "one per mode",
+        (count, dimension): "diagonals",
+        (count, dimension, dimension): "full matrices",
+    }
     if tuple(covariances.shape) not in shapes:
         raise SuiteError(
             f"{path}: covariances: expected one number, or the shape {(count,)}, {(count, dimension)} or {(count, dimension, dimension)}."
         )
     means, weights = torch.tensor(file.means, dtype=torch.float64), weights / weights.sum()
     if covariances.ndim < 3:
-        return Mixture(means, covariances.expand(count) if covariances.ndim == 0 else covariances, weights)
+        return Mixture(
+            means, covariances.expand(count) if covariances.ndim == 0 else covariances, weights
+        )
     if (covariances - covariances.mT).abs().max() > 1e-9 * covariances.abs().max():
         raise SuiteError(f"{path}: covariances: expected symmetric matrices.")
     variances, basis = torch.linalg.eigh(covariances)

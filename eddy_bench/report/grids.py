@@ -35,9 +35,17 @@ def write_grids(folder: RunFolder, labels: Sequence[str]) -> list[Path]:
     for label, groups in by_label.items():
         rows = spread([groups[key] for key in groups if key[1] == 0], MAX_ROWS)
         if rows:
-            paths.append(_save(draw_table([[group] for group in rows]), folder.path / "grids" / f"{label}.png"))
+            paths.append(
+                _save(
+                    draw_table([[group] for group in rows]), folder.path / "grids" / f"{label}.png"
+                )
+            )
     filled = {label: groups for label, groups in by_label.items() if groups}
-    shared = [key for key in next(iter(filled.values()), {}) if key[1] == 0 and all(key in groups for groups in filled.values())]
+    shared = [
+        key
+        for key in next(iter(filled.values()), {})
+        if key[1] == 0 and all(key in groups for groups in filled.values())
+    ]
     if len(filled) > 1 and shared:
         table = [[groups[key] for groups in filled.values()] for key in spread(shared, 8)]
         paths.append(_save(draw_table(table), folder.path / "grids" / "side-by-side.png"))
@@ -62,10 +70,17 @@ def draw_table(table: list[list[FinishedGroup]]) -> Image.Image:
     canvas = Image.new("RGB", (width, 2 * MARGIN + 22 + height * len(table)), PAPER)
     pen = ImageDraw.Draw(canvas)
     for column, text in enumerate(headings):
-        pen.text((MARGIN + column * (block + MARGIN), MARGIN), _fitted(text, font, block), INK, font)
+        pen.text(
+            (MARGIN + column * (block + MARGIN), MARGIN), _fitted(text, font, block), INK, font
+        )
     for row, groups in enumerate(table):
         top = MARGIN + 22 + row * height
-        pen.text((MARGIN, top), _fitted(" ".join(groups[0].group.prompt.split()), font, width - 2 * MARGIN), INK, font)
+        pen.text(
+            (MARGIN, top),
+            _fitted(" ".join(groups[0].group.prompt.split()), font, width - 2 * MARGIN),
+            INK,
+            font,
+        )
         for column, group in enumerate(groups):
             for k, image in enumerate(group.images()):
                 left = MARGIN + column * (block + MARGIN) + k * (tile + 2)
@@ -87,7 +102,9 @@ def _tile_size(group: FinishedGroup) -> int:
 def _scaled(image: Image.Image, tile: int) -> Image.Image:
     image = image.convert("RGB")
     sharp = max(image.size) <= tile
-    return image.resize((tile, tile), Image.Resampling.NEAREST if sharp else Image.Resampling.LANCZOS)
+    return image.resize(
+        (tile, tile), Image.Resampling.NEAREST if sharp else Image.Resampling.LANCZOS
+    )
 
 
 def _fitted(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, width: int) -> str:

@@ -12,7 +12,14 @@ import pandas as pd
 
 from eddy_bench.compare.front_tables import CAPTION as FRONTS_CAPTION
 from eddy_bench.compare.front_tables import front_header, front_lines
-from eddy_bench.compare.load import SETTINGS, ScoreSet, canonical, check_comparable, lacking, read_scores
+from eddy_bench.compare.load import (
+    SETTINGS,
+    ScoreSet,
+    canonical,
+    check_comparable,
+    lacking,
+    read_scores,
+)
 from eddy_bench.compare.paired import Difference, by_prompt, compare
 from eddy_bench.compare.pareto import Fronts, fronts
 from eddy_bench.compare.tables import HEADER, caption, cells
@@ -56,10 +63,18 @@ def write_report(
     parts = fronts(scores, baseline) if several else None
     fields = {
         **_texts(folders, scores, found, baseline, notes),
-        **_front_fields(parts, target.parent / ("plots" if out is None or target.stem == "report" else f"{target.stem}-plots")),
+        **_front_fields(
+            parts,
+            target.parent
+            / ("plots" if out is None or target.stem == "report" else f"{target.stem}-plots"),
+        ),
         **_prompt_fields(folders, scores, found, baseline, progress),
-        "costs": _costs(scores), "manifests": [(str(path), json.dumps(RunFolder(path).read_manifest(), indent=2, ensure_ascii=False)) for path in folders],
-    }  # fmt: skip
+        "costs": _costs(scores),
+        "manifests": [
+            (str(path), json.dumps(RunFolder(path).read_manifest(), indent=2, ensure_ascii=False))
+            for path in folders
+        ],
+    }
     write_text(target, _template().render(fields))
     return target
 
@@ -68,21 +83,48 @@ def _template() -> Any:
     from jinja2 import Environment, StrictUndefined
 
     text = (Path(__file__).parent / "template.html").read_text(encoding="utf-8")
-    return Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True).from_string(text)
+    return Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True).from_string(
+        text
+    )
 
 
-def _texts(folders: Sequence[Path], scores: ScoreSet, found: Sequence[Difference], baseline: str, notes: Sequence[str]) -> dict[str, Any]:
-    settings = ", ".join(f"{name.replace('_', ' ')} {scores.frame[name].iloc[0]}" for name in SETTINGS)
+def _texts(
+    folders: Sequence[Path],
+    scores: ScoreSet,
+    found: Sequence[Difference],
+    baseline: str,
+    notes: Sequence[str],
+) -> dict[str, Any]:
+    settings = ", ".join(
+        f"{name.replace('_', ' ')} {scores.frame[name].iloc[0]}" for name in SETTINGS
+    )
     prompts = scores.frame[scores.frame["prompt_id"] != ""]["prompt_id"].nunique()
     tones = {True: "better", False: "worse", None: ""}
     shown = [one for one in found if one.prompts or one.difference]
-    by_column = [[one for one in shown if one.column == column] for column in dict.fromkeys(one.column for one in shown)]
+    by_column = [
+        [one for one in shown if one.column == column]
+        for column in dict.fromkeys(one.column for one in shown)
+    ]
     return {
-        "title": ", ".join(path.resolve().name for path in folders), "settings": f"{settings}, {prompts} prompts.", "baseline": baseline,
-        "verdicts": verdicts(found, scores, baseline), "warnings": [*notes, *lacking(scores), *warnings(found, scores, _kernels(folders, scores.labels))],
-        "header": HEADER[1:], "tables": [(cells(rows[0])[0], [{"cells": cells(one)[1:], "tone": tones[one.better]} for one in rows]) for rows in by_column],
+        "title": ", ".join(path.resolve().name for path in folders),
+        "settings": f"{settings}, {prompts} prompts.",
+        "baseline": baseline,
+        "verdicts": verdicts(found, scores, baseline),
+        "warnings": [
+            *notes,
+            *lacking(scores),
+            *warnings(found, scores, _kernels(folders, scores.labels)),
+        ],
+        "header": HEADER[1:],
+        "tables": [
+            (
+                cells(rows[0])[0],
+                [{"cells": cells(one)[1:], "tone": tones[one.better]} for one in rows],
+            )
+            for rows in by_column
+        ],
         "caption": caption(found, baseline),
-    }  # fmt: skip
+    }
 
 
 def _kernels(folders: Sequence[Path], labels: Sequence[str]) -> dict[str, str]:
@@ -90,7 +132,9 @@ def _kernels(folders: Sequence[Path], labels: Sequence[str]) -> dict[str, str]:
     found = {}
     for path in folders:
         try:
-            table = read_table(path / "summary.csv", keep_default_na=False, usecols=["method", "params", "kernel"]).pipe(unescaped)
+            table = read_table(
+                path / "summary.csv", keep_default_na=False, usecols=["method", "params", "kernel"]
+            ).pipe(unescaped)
         except (OSError, ValueError):
             continue
         for method, params, kernel in table.itertuples(index=False):
@@ -111,48 +155,90 @@ def _front_fields(parts: Fronts | None, plots: Path) -> dict[str, Any]:
 
 
 def _prompt_fields(
-    folders: Sequence[Path], scores: ScoreSet, found: Sequence[Difference], baseline: str, progress: Callable[[int], Advance]
+    folders: Sequence[Path],
+    scores: ScoreSet,
+    found: Sequence[Difference],
+    baseline: str,
+    progress: Callable[[int], Advance],
 ) -> dict[str, Any]:
     columns = [one.column for one in found if one.prompts]
-    column = next((column for name in DIVERSITY for column in columns if bare(column) == name), None)
+    column = next(
+        (column for name in DIVERSITY for column in columns if bare(column) == name), None
+    )
     frame = scores.frame
-    texts = {prompt: shortened(text, TEXT) for prompt, text in zip(frame["prompt_id"], frame["prompt"], strict=True) if prompt}
+    texts = {
+        prompt: shortened(text, TEXT)
+        for prompt, text in zip(frame["prompt_id"], frame["prompt"], strict=True)
+        if prompt
+    }
     if column is None:
         order, table, extremes = list(texts), pd.DataFrame(), []
     else:
         table = by_prompt(frame[frame["column"] == column])
         gaps = table.drop(columns=baseline).sub(table[baseline], axis=0)
-        order = [str(prompt) for prompt in gaps.abs().max(axis=1).sort_values(ascending=False).index]
+        order = [
+            str(prompt) for prompt in gaps.abs().max(axis=1).sort_values(ascending=False).index
+        ]
         extremes = [
-            _extremes(column, str(label), gaps[label].dropna().sort_values(ascending=False), table, baseline, texts)
+            _extremes(
+                column,
+                str(label),
+                gaps[label].dropna().sort_values(ascending=False),
+                table,
+                baseline,
+                texts,
+            )
             for label in gaps.columns
         ]
     seeds = sorted(set(frame["seed"]) - {""})
     own = (
-        by_prompt(frame[(frame["column"] == column) & (frame["seed"] == seeds[0])]) if column is not None else table
+        by_prompt(frame[(frame["column"] == column) & (frame["seed"] == seeds[0])])
+        if column is not None
+        else table
     )  # of the seed that is shown
-    pictures = _pictures(folders, scores.labels, order, texts, own, progress(min(PROMPTS, len(order))))
+    pictures = _pictures(
+        folders, scores.labels, order, texts, own, progress(min(PROMPTS, len(order)))
+    )
     left = len(order) - len(pictures)
     strips = [strip for prompt in pictures for strip in prompt["strips"]]
     unread = sum(prompt["unread"] for prompt in pictures)
     return {
-        "extremes": extremes, "pictures": pictures, "small_images": all(strip.height <= SMALL for strip in strips),
-        "shown_prompts": (f"{left} more prompts are left out to keep the page small. " if left else "")
-        + (f"Seed {seeds[0]} of {len(seeds)} is shown." if len(seeds) > 1 else "") + (f" {unread} groups could not be read." if unread else ""),
-    }  # fmt: skip
+        "extremes": extremes,
+        "pictures": pictures,
+        "small_images": all(strip.height <= SMALL for strip in strips),
+        "shown_prompts": (
+            f"{left} more prompts are left out to keep the page small. " if left else ""
+        )
+        + (f"Seed {seeds[0]} of {len(seeds)} is shown." if len(seeds) > 1 else "")
+        + (f" {unread} groups could not be read." if unread else ""),
+    }
 
 
-def _extremes(column: str, label: str, gaps: pd.Series, table: pd.DataFrame, baseline: str, texts: dict[str, str]) -> dict[str, Any]:
+def _extremes(
+    column: str,
+    label: str,
+    gaps: pd.Series,
+    table: pd.DataFrame,
+    baseline: str,
+    texts: dict[str, str],
+) -> dict[str, Any]:
     sign = 1 if METRICS[bare(column)].higher_is_better else -1
     gaps = (sign * gaps).sort_values(ascending=False)
-    chosen = sign * (gaps if len(gaps) <= 2 * EXTREMES else pd.concat([gaps.head(EXTREMES), gaps.tail(EXTREMES).iloc[::-1]]))
+    chosen = sign * (
+        gaps
+        if len(gaps) <= 2 * EXTREMES
+        else pd.concat([gaps.head(EXTREMES), gaps.tail(EXTREMES).iloc[::-1]])
+    )
     rows = [
         {
-            "prompt": texts.get(prompt, prompt), "baseline": f"{float(table[baseline][prompt]):.3f}", "value": f"{float(table[label][prompt]):.3f}",
-            "difference": f"{gap:+.3f}", "tone": "better" if sign * gap > 0 else "worse" if sign * gap < 0 else "",
+            "prompt": texts.get(prompt, prompt),
+            "baseline": f"{float(table[baseline][prompt]):.3f}",
+            "value": f"{float(table[label][prompt]):.3f}",
+            "difference": f"{gap:+.3f}",
+            "tone": "better" if sign * gap > 0 else "worse" if sign * gap < 0 else "",
         }
         for prompt, gap in zip(map(str, chosen.index), chosen.to_numpy(float), strict=True)
-    ]  # fmt: skip
+    ]
     return {"label": label, "column": column, "rows": rows}
 
 
@@ -172,26 +258,49 @@ def _pictures(
         unread = 0
         for label in labels:
             if (label, prompt) in groups:
-                value = f"{float(table[label][prompt]):.2f}" if label in table and prompt in table.index else ""
+                value = (
+                    f"{float(table[label][prompt]):.2f}"
+                    if label in table and prompt in table.index
+                    else ""
+                )
                 strip = make_strip(groups[label, prompt], label, value)
                 strips += [strip] if strip else []
                 unread += strip is None
-        sizes = list(itertools.accumulate((len(strip.data) + OVERHEAD for strip in strips), initial=spent))
+        sizes = list(
+            itertools.accumulate((len(strip.data) + OVERHEAD for strip in strips), initial=spent)
+        )
         if sizes[-1] > BUDGET and found:
             break
-        strips = [strip for strip, size in zip(strips, sizes[1:], strict=True) if size <= BUDGET]  # of the first prompt as many as fit
+        strips = [
+            strip for strip, size in zip(strips, sizes[1:], strict=True) if size <= BUDGET
+        ]  # of the first prompt as many as fit
         spent = sizes[len(strips)]
         if strips:
-            found.append({"text": texts[prompt], "alt": shortened(texts[prompt], 80), "strips": strips, "unread": unread})
+            found.append(
+                {
+                    "text": texts[prompt],
+                    "alt": shortened(texts[prompt], 80),
+                    "strips": strips,
+                    "unread": unread,
+                }
+            )
         advance(1, prompt)
     return found
 
 
 def _costs(scores: ScoreSet) -> dict[str, Any]:
     frame = scores.frame[scores.frame["metric"].isin(COSTS)]
-    table = frame.pivot_table(index="label", columns="metric", values="value", aggfunc="mean", sort=False)
+    table = frame.pivot_table(
+        index="label", columns="metric", values="value", aggfunc="mean", sort=False
+    )
     names = [name for name in COSTS if name in table and table[name].abs().sum() > 0]
-    return {"names": names, "rows": [[str(label), *(f"{value:.4g}" for value in table.loc[label, names])] for label in table.index]}
+    return {
+        "names": names,
+        "rows": [
+            [str(label), *(f"{value:.4g}" for value in table.loc[label, names])]
+            for label in table.index
+        ],
+    }
 
 
 def shortened(text: str, length: int) -> str:

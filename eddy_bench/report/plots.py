@@ -44,13 +44,22 @@ def pareto_plot(found: Fronts, folder: Path | None = None) -> str:
         else:
             _draw(right, found, "seconds")
         handles, labels = left.get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(5, len(labels)), frameon=False, fontsize=9)
+        figure.legend(
+            handles,
+            labels,
+            loc="outside lower center",
+            ncols=min(5, len(labels)),
+            frameon=False,
+            fontsize=9,
+        )
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
         if folder is not None:
             write_text(folder / "pareto.svg", buffer.getvalue())
             with replacing(folder / "pareto.png") as written:
-                figure.savefig(written, format="png", dpi=140, facecolor="white", metadata={"Software": None})
+                figure.savefig(
+                    written, format="png", dpi=140, facecolor="white", metadata={"Software": None}
+                )
     text = buffer.getvalue()
     return text[text.index("<svg") :]
 
@@ -61,10 +70,23 @@ def _draw(axis: Any, found: Fronts, across: str) -> None:
     start = found.families[0].points[0]
     _draw_front(axis, found, across)
     for k, family in enumerate(found.families):
-        _draw_family(axis, family, across, COLOURS[k % len(COLOURS)], MARKERS[(k + k // len(COLOURS)) % len(MARKERS)])
+        _draw_family(
+            axis,
+            family,
+            across,
+            COLOURS[k % len(COLOURS)],
+            MARKERS[(k + k // len(COLOURS)) % len(MARKERS)],
+        )
     x = start.fidelity.value if across == "fidelity" else start.seconds
     axis.plot(
-        [x], [start.diversity.value], "o", color="#000000", markersize=8, label=_plain(found.baseline), markeredgecolor="white", zorder=5
+        [x],
+        [start.diversity.value],
+        "o",
+        color="#000000",
+        markersize=8,
+        label=_plain(found.baseline),
+        markeredgecolor="white",
+        zorder=5,
     )
     axis.set_ylabel(_plain(found.diversity))
     axis.set_xlabel(_plain(found.fidelity) if across == "fidelity" else "seconds per image")
@@ -93,7 +115,9 @@ def _draw_front(axis: Any, found: Fronts, across: str) -> None:
     order, where = (slice(None), "pre") if across == "fidelity" else (slice(None, None, -1), "post")
     levels = front.levels if across == "fidelity" else np.exp2(-front.levels)
     x, low, high = levels[order], front.low[order], front.high[order]
-    axis.fill_between(x, low, high, step=where, color=GREY, alpha=0.15, linewidth=0, label="front of all, 95%")
+    axis.fill_between(
+        x, low, high, step=where, color=GREY, alpha=0.15, linewidth=0, label="front of all, 95%"
+    )
     axis.step(x, front.value[order], where=where, color=GREY, linewidth=1, alpha=0.8)
 
 
@@ -116,7 +140,9 @@ def _draw_family(axis: Any, family: Family, across: str, colour: str, marker: st
             [point.fidelity.value - point.fidelity.low for point in points],
             [point.fidelity.high - point.fidelity.value for point in points],
         ]
-    axis.errorbar(x, y, yerr=reach, xerr=sideways, color=colour, alpha=0.3, linestyle="none", linewidth=1)
+    axis.errorbar(
+        x, y, yerr=reach, xerr=sideways, color=colour, alpha=0.3, linestyle="none", linewidth=1
+    )
     axis.plot(
         x,
         y,
@@ -129,4 +155,11 @@ def _draw_family(axis: Any, family: Family, across: str, colour: str, marker: st
     )
     for point, place in zip(points, zip(x, y, strict=True), strict=True):
         if point.strength:
-            axis.annotate(_plain(point.strength), place, xytext=(4, 4), textcoords="offset points", fontsize=7, color=colour)
+            axis.annotate(
+                _plain(point.strength),
+                place,
+                xytext=(4, 4),
+                textcoords="offset points",
+                fontsize=7,
+                color=colour,
+            )

@@ -40,7 +40,9 @@ def groups_of(folders: Sequence[Path], seed: int = 0) -> dict[tuple[str, str], F
     for path in folders:
         for group in RunFolder(path).finished(broken=[]):
             if group.group.seed == seed:
-                label = group.group.method + (f":{group.group.parameters}" if group.group.parameters else "")
+                label = group.group.method + (
+                    f":{group.group.parameters}" if group.group.parameters else ""
+                )
                 found[label, group.group.prompt_id] = group
     return found
 
@@ -53,12 +55,18 @@ def make_strip(group: FinishedGroup, label: str, value: str = "") -> Strip | Non
         return None
     scale = min(1.0, SIDE / max(max(image.size) for image in images))
     resized = [
-        image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))), Image.Resampling.LANCZOS)
+        image.resize(
+            (max(1, round(image.width * scale)), max(1, round(image.height * scale))),
+            Image.Resampling.LANCZOS,
+        )
         if scale < 1
         else image
         for image in images
     ]
-    width, height = sum(image.width for image in resized) + GAP * (len(resized) - 1), max(image.height for image in resized)
+    width, height = (
+        sum(image.width for image in resized) + GAP * (len(resized) - 1),
+        max(image.height for image in resized),
+    )
     mode = "L" if all(image.mode == "L" for image in resized) else "RGB"
     canvas, left = Image.new(mode, (width, height), 128 if mode == "L" else (128, 128, 128)), 0
     for image in resized:
@@ -66,6 +74,15 @@ def make_strip(group: FinishedGroup, label: str, value: str = "") -> Strip | Non
         left += image.width + GAP
     buffer = io.BytesIO()
     small = height <= SMALL
-    canvas.save(buffer, "PNG" if small else "WEBP", **({"optimize": True} if small else {"quality": 82}))
+    canvas.save(
+        buffer, "PNG" if small else "WEBP", **({"optimize": True} if small else {"quality": 82})
+    )
     kind = "png" if small else "webp"
-    return Strip(label, f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}", width, height, len(images), value)
+    return Strip(
+        label,
+        f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}",
+        width,
+        height,
+        len(images),
+        value,
+    )

@@ -96,28 +96,51 @@ def draw_batch(suite: Suite, model: Model, method: Method, job: Batch) -> list[G
     """
     try:
         images, cost = _draw(suite, model, method, job)
-    except (Exception, SystemExit) as error:  # a method or a model may raise anything; the rest of the run goes on
+    except (
+        Exception,
+        SystemExit,
+    ) as error:  # a method or a model may raise anything; the rest of the run goes on
         if out_of_memory(error):
             free_memory()
             if job.size > 1 and suite.batch_prompts == "auto":
                 raise OutOfMemory from None
         elif len(job.groups) > 1:
-            return [outcome for group in job.groups for outcome in draw_batch(suite, model, method, replace(job, groups=(group,)))]
-        return [GroupResult(group, None, Cost(), 0, _reason(error, job.size)) for group in job.groups]
+            return [
+                outcome
+                for group in job.groups
+                for outcome in draw_batch(suite, model, method, replace(job, groups=(group,)))
+            ]
+        return [
+            GroupResult(group, None, Cost(), 0, _reason(error, job.size)) for group in job.groups
+        ]
     rows = job.size * job.groups[0].particles
-    return [GroupResult(group, tuple(map(png_bytes, found)), cost, rows) for group, found in zip(job.groups, images, strict=False)]
+    return [
+        GroupResult(group, tuple(map(png_bytes, found)), cost, rows)
+        for group, found in zip(job.groups, images, strict=False)
+    ]
 
 
 def _draw(suite: Suite, model: Model, method: Method, job: Batch) -> tuple[list[list[Any]], Cost]:
     """One forward batch, padded with its last group."""
     padded = [*job.groups, *[job.groups[-1]] * (job.size - len(job.groups))]
-    seeds = [-1 - group.seed if (group.method, group.label) == ("iid", REFERENCE) else group.seed for group in padded]
-    return model.draw([group.prompt for group in padded], seeds, padded[0].particles, method, call_arguments(suite, model, len(padded)))
+    seeds = [
+        -1 - group.seed if (group.method, group.label) == ("iid", REFERENCE) else group.seed
+        for group in padded
+    ]
+    return model.draw(
+        [group.prompt for group in padded],
+        seeds,
+        padded[0].particles,
+        method,
+        call_arguments(suite, model, len(padded)),
+    )
 
 
 def _reason(error: BaseException, size: int) -> str:
     """Why a group could not be drawn, on one line."""
-    reason = str(error) if isinstance(error, EddyError) else f"{type(error).__name__}: {brief(error)}"
+    reason = (
+        str(error) if isinstance(error, EddyError) else f"{type(error).__name__}: {brief(error)}"
+    )
     if not out_of_memory(error):
         return reason
     return (
@@ -130,7 +153,11 @@ def _reason(error: BaseException, size: int) -> str:
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out, on a GPU or on the CPU."""
     said = str(error).lower()
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in said or "out of memory" in said
+    return (
+        isinstance(error, (torch.OutOfMemoryError, MemoryError))
+        or "can't allocate memory" in said
+        or "out of memory" in said
+    )
 
 
 def free_memory() -> None:

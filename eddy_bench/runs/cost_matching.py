@@ -14,12 +14,16 @@ from eddy_bench.runs.plan import batch_size, call_arguments, selected_prompts
 from eddy_bench.suites.method_spec import MethodSpec, parse_named
 from eddy_bench.suites.suite import Suite
 
-Record = list[dict[str, Any]]  # in run.yaml: {equal, methods, m}: of best-of-m:equal=..., which methods M was measured against
+Record = list[
+    dict[str, Any]
+]  # in run.yaml: {equal, methods, m}: of best-of-m:equal=..., which methods M was measured against
 
 
 def open_best_of(suite: Suite) -> list[MethodSpec]:
     """Every best-of-m whose M is still to be measured."""
-    return [spec for spec in suite.methods if spec.name == "best-of-m" and not spec.parameters.get("m")]
+    return [
+        spec for spec in suite.methods if spec.name == "best-of-m" and not spec.parameters.get("m")
+    ]
 
 
 def settle_best_of(suite: Suite, model: Model, record: Record) -> tuple[Suite, Record]:
@@ -35,7 +39,9 @@ def settle_best_of(suite: Suite, model: Model, record: Record) -> tuple[Suite, R
     """
     found = [dict(entry) for entry in record]
     settled = {spec.text(): _with_m(spec, suite, model, found) for spec in open_best_of(suite)}
-    return suite.model_copy(update={"methods": [settled.get(spec.text(), spec) for spec in suite.methods]}), found
+    return suite.model_copy(
+        update={"methods": [settled.get(spec.text(), spec) for spec in suite.methods]}
+    ), found
 
 
 def _with_m(spec: MethodSpec, suite: Suite, model: Model, record: Record) -> MethodSpec:
@@ -44,12 +50,21 @@ def _with_m(spec: MethodSpec, suite: Suite, model: Model, record: Record) -> Met
     if entry is None:
         entry = {"equal": equal, "methods": [], "m": suite.particles}
         record.append(entry)
-    others = [parse_named(equal.replace(";", ","))] if equal else [one for one in suite.methods if one.name not in ("iid", "best-of-m")]
+    others = (
+        [parse_named(equal.replace(";", ","))]
+        if equal
+        else [one for one in suite.methods if one.name not in ("iid", "best-of-m")]
+    )
     new = [one for one in others if one.text() not in entry["methods"]]
     if new:
-        entry |= {"m": max(entry["m"], _measure_m(suite, model, new)), "methods": [*entry["methods"], *(one.text() for one in new)]}
+        entry |= {
+            "m": max(entry["m"], _measure_m(suite, model, new)),
+            "methods": [*entry["methods"], *(one.text() for one in new)],
+        }
     elif not entry["methods"]:
-        raise ParameterError("best-of-m has no other method to take as long as. Give it one, or its m: best-of-m:m=16.")
+        raise ParameterError(
+            "best-of-m has no other method to take as long as. Give it one, or its m: best-of-m:m=16."
+        )
     return MethodSpec(name=spec.name, parameters={**spec.parameters, "m": entry["m"]})
 
 
@@ -62,7 +77,9 @@ def _measure_m(suite: Suite, model: Model, others: Sequence[MethodSpec]) -> int:
         texts = [prompt] * size[0]
         arguments = call_arguments(suite, model, len(texts))
         try:
-            _, cost = model.draw(texts, [0] * len(texts), suite.particles, build_method(spec), arguments)
+            _, cost = model.draw(
+                texts, [0] * len(texts), suite.particles, build_method(spec), arguments
+            )
         except EddyError:
             raise
         except Exception as error:

@@ -36,19 +36,28 @@ def open_folder(settings: dict[str, Any], path: Path) -> RunFolder:
 
 def planned_methods(path: Path) -> list[str]:
     """The methods in a folder's run.yaml; none where there is no run yet."""
-    return [str(text) for text in RunFolder(path).read_run()["suite"].get("methods", [])] if (path / "run.yaml").is_file() else []
+    return (
+        [str(text) for text in RunFolder(path).read_run()["suite"].get("methods", [])]
+        if (path / "run.yaml").is_file()
+        else []
+    )
 
 
 def read_measured(path: Path) -> list[dict[str, Any]]:
     """What a folder's run.yaml holds of earlier measurements of best-of-m; none where there is no run yet."""
     found = RunFolder(path).read_run().get("best_of_m", []) if (path / "run.yaml").is_file() else []
     whole = isinstance(found, list) and all(
-        isinstance(one, dict) and isinstance(one.get("m"), int) and isinstance(one.get("methods"), list) for one in found
+        isinstance(one, dict)
+        and isinstance(one.get("m"), int)
+        and isinstance(one.get("methods"), list)
+        for one in found
     )
     return found if whole else []
 
 
-def record_plan(plan: Plan, folder: RunFolder, measured: list[dict[str, Any]] | None = None) -> None:
+def record_plan(
+    plan: Plan, folder: RunFolder, measured: list[dict[str, Any]] | None = None
+) -> None:
     """Add this plan, and what was measured for it, to run.yaml and the manifest."""
     suite = plan.suite.model_dump(mode="json")
     suite["methods"] = [spec.text() for spec in plan.suite.methods]
@@ -56,12 +65,26 @@ def record_plan(plan: Plan, folder: RunFolder, measured: list[dict[str, Any]] | 
     if before := planned_methods(folder.path):
         suite["methods"] = [*before, *(text for text in suite["methods"] if text not in before)]
     kept = {"best_of_m": measured} if measured else {}
-    folder.write_run({"suite": suite, "settings": plan.settings, "prompt_digest": plan.prompts.digest, **kept})
-    folder.add_planned([GroupGrid([one.label for one in plan.methods], [one.id for one in plan.prompts.prompts], plan.suite.seeds)])
-    folder.write_manifest({**folder.read_manifest(), **manifest(plan.settings["weights_fingerprint"], plan.prompts)})
+    folder.write_run(
+        {"suite": suite, "settings": plan.settings, "prompt_digest": plan.prompts.digest, **kept}
+    )
+    folder.add_planned(
+        [
+            GroupGrid(
+                [one.label for one in plan.methods],
+                [one.id for one in plan.prompts.prompts],
+                plan.suite.seeds,
+            )
+        ]
+    )
+    folder.write_manifest(
+        {**folder.read_manifest(), **manifest(plan.settings["weights_fingerprint"], plan.prompts)}
+    )
 
 
-def find_missing(plan: Plan, folder: RunFolder, verify: bool = False) -> tuple[list[Group], list[str]]:
+def find_missing(
+    plan: Plan, folder: RunFolder, verify: bool = False
+) -> tuple[list[Group], list[str]]:
     """Groups that are not finished, and what was moved aside to draw them again.
 
     Args:
@@ -74,7 +97,9 @@ def find_missing(plan: Plan, folder: RunFolder, verify: bool = False) -> tuple[l
     return missing_of(plan.groups, folder, verify)
 
 
-def missing_of(groups: Sequence[Group], folder: RunFolder, verify: bool) -> tuple[list[Group], list[str]]:
+def missing_of(
+    groups: Sequence[Group], folder: RunFolder, verify: bool
+) -> tuple[list[Group], list[str]]:
     """`find_missing` for any groups of a folder."""
     missing, said, learnt = [], [], []
     known, files = folder.index.read(), folder.files()
@@ -97,8 +122,14 @@ def missing_of(groups: Sequence[Group], folder: RunFolder, verify: bool) -> tupl
             missing.append(group)
         elif found.group.key != group.key:
             same = found.group.prompt == group.prompt
-            what = "other parameters or another version of the method" if same else f"the prompt {found.group.prompt[:60]!r}"
-            raise StoreError(f"{found.folder} was drawn with {what}. Give another --out, or remove {folder.samples / group.label}.")
+            what = (
+                "other parameters or another version of the method"
+                if same
+                else f"the prompt {found.group.prompt[:60]!r}"
+            )
+            raise StoreError(
+                f"{found.folder} was drawn with {what}. Give another --out, or remove {folder.samples / group.label}."
+            )
         else:
             learnt.append(entry_of(found, files.size(f"{group.place.as_posix()}/group.json") or 0))
     folder.index.add(entry for entry in learnt if known.get(entry.place) != entry)
@@ -140,7 +171,9 @@ def draw_missing(
     if missing and warm_up and executor is None:
         _warm_up(plan, model, missing[0])
     methods = {planned.label: planned.method for planned in plan.methods}
-    running = executor or InProcess(lambda job: draw_batch(plan.suite, model, methods[job.groups[0].label], job))
+    running = executor or InProcess(
+        lambda job: draw_batch(plan.suite, model, methods[job.groups[0].label], job)
+    )
     for outcome in running.run(batches_of(missing, batch_size(plan.suite, model)), done.warnings):
         check_ownership()
         if outcome.images is None:
@@ -173,7 +206,9 @@ def _warm_up(plan: Plan, model: Model, group: Group) -> None:
             if suite.scheduler.name == "default"
             else f" Its pipeline may not take scheduler {suite.scheduler.name!r}: leave --scheduler out."
         )
-        raise ModelError(f"{suite.model} cannot draw with these settings: {type(error).__name__}: {brief(error)}{hint}") from None
+        raise ModelError(
+            f"{suite.model} cannot draw with these settings: {type(error).__name__}: {brief(error)}{hint}"
+        ) from None
 
 
 def draw_reference(
@@ -191,10 +226,23 @@ def draw_reference(
     suite, size = plan.suite, batch_size(plan.suite, model) * plan.suite.particles
     store = folder.reference()
     wanted = [
-        Group("iid", REFERENCE, "", "", prompt.id, prompt.text, seed, 1, group_key(**plan.settings, use=REFERENCE, prompt=prompt.text, seed=seed))
-        for prompt in plan.prompts.prompts for seed in range(suite.seeds)
-    ]  # fmt: skip
-    missing, said = missing_of(shard.of(batches_of(wanted, size)) if shard else wanted, store, verify)
+        Group(
+            "iid",
+            REFERENCE,
+            "",
+            "",
+            prompt.id,
+            prompt.text,
+            seed,
+            1,
+            group_key(**plan.settings, use=REFERENCE, prompt=prompt.text, seed=seed),
+        )
+        for prompt in plan.prompts.prompts
+        for seed in range(suite.seeds)
+    ]
+    missing, said = missing_of(
+        shard.of(batches_of(wanted, size)) if shard else wanted, store, verify
+    )
     done = DrawSummary(warnings=said)
     running = executor or InProcess(lambda job: draw_batch(suite, model, Iid(), job))
     for outcome in running.run(batches_of(missing, size), done.warnings):

@@ -9,7 +9,13 @@ from typing import Any
 
 from eddy_bench.errors import ParameterError
 from eddy_bench.methods.base import Method
-from eddy_bench.methods.registry import build_method, method_label, method_name, parameter_text, source_digest
+from eddy_bench.methods.registry import (
+    build_method,
+    method_label,
+    method_name,
+    parameter_text,
+    source_digest,
+)
 from eddy_bench.models.base import Model
 from eddy_bench.models.load import load_model
 from eddy_bench.sampling.parameterization import check_stochastic
@@ -19,7 +25,9 @@ from eddy_bench.storage.run_folder import OPTIONAL, SETTINGS
 from eddy_bench.suites.prompts import PromptSet, load_prompts
 from eddy_bench.suites.suite import Suite
 
-ONE_PROMPT = frozenset({"CogView4Pipeline"})  # pads to the longest prompt and attends to the padding
+ONE_PROMPT = frozenset(
+    {"CogView4Pipeline"}
+)  # pads to the longest prompt and attends to the padding
 
 
 @dataclass(frozen=True)
@@ -55,25 +63,48 @@ def selected_prompts(suite: Suite) -> PromptSet:
 def open_model(suite: Suite) -> Model:
     """Load the suite's model and put its scheduler in."""
     model = load_model(
-        suite.model, revision=suite.revision, variant=suite.variant, dtype=suite.dtype, device=suite.device, guide=suite.guide,
-        decoder=suite.decoder, weights=Path(suite.weights) if suite.weights else None, feature_batch=suite.feature_batch, offload=suite.offload,
-    )  # fmt: skip
-    model.call |= set_scheduler(model.pipe, suite.scheduler.name, suite.scheduler.parameters, suite.timesteps, suite.steps)
+        suite.model,
+        revision=suite.revision,
+        variant=suite.variant,
+        dtype=suite.dtype,
+        device=suite.device,
+        guide=suite.guide,
+        decoder=suite.decoder,
+        weights=Path(suite.weights) if suite.weights else None,
+        feature_batch=suite.feature_batch,
+        offload=suite.offload,
+    )
+    model.call |= set_scheduler(
+        model.pipe, suite.scheduler.name, suite.scheduler.parameters, suite.timesteps, suite.steps
+    )
     return model
 
 
 def run_settings(suite: Suite, model: Model) -> dict[str, Any]:
     """What all groups of a run folder share."""
     return {
-        "model": suite.model, "revision": suite.revision, "variant": suite.variant, "weights_fingerprint": model.fingerprint, "scheduler": scheduler_text(suite, model), "steps": suite.steps,
-        "guidance_scale": suite.guidance_scale, "negative_prompt": suite.negative_prompt, "particles": suite.particles,
-        "size": suite.size, "dtype": suite.dtype, **_optional(suite, model),
-    }  # fmt: skip
+        "model": suite.model,
+        "revision": suite.revision,
+        "variant": suite.variant,
+        "weights_fingerprint": model.fingerprint,
+        "scheduler": scheduler_text(suite, model),
+        "steps": suite.steps,
+        "guidance_scale": suite.guidance_scale,
+        "negative_prompt": suite.negative_prompt,
+        "particles": suite.particles,
+        "size": suite.size,
+        "dtype": suite.dtype,
+        **_optional(suite, model),
+    }
 
 
 def _optional(suite: Suite, model: Model) -> dict[str, Any]:
     """Settings that are left out where they are the default, so that older folders stay what they are."""
-    found = {"timesteps": suite.timesteps, "guide": model.guide_name or None, "decoder": model.decoder_name or None}
+    found = {
+        "timesteps": suite.timesteps,
+        "guide": model.guide_name or None,
+        "decoder": model.decoder_name or None,
+    }
     return {name: value for name, value in found.items() if value not in (None, "default")}
 
 
@@ -85,7 +116,9 @@ def make_plan(suite: Suite, model: Model) -> Plan:
 
     """
     prompts, settings = selected_prompts(suite), run_settings(suite, model)
-    call_arguments(suite, model, 1)  # what this pipeline cannot take is refused before anything is drawn
+    call_arguments(
+        suite, model, 1
+    )  # what this pipeline cannot take is refused before anything is drawn
     methods = []
     for spec in suite.methods:
         method = build_method(spec)
@@ -94,7 +127,9 @@ def make_plan(suite: Suite, model: Model) -> Plan:
                 f"Method {spec.name!r} needs at least {method.min_particles} particles, got {suite.particles}. Set --particles."
             )
         if method.selects and not model.has_features:
-            raise ParameterError(f"Method {spec.name!r} chooses by a guide network, and this model has none. Leave it out.")
+            raise ParameterError(
+                f"Method {spec.name!r} chooses by a guide network, and this model has none. Leave it out."
+            )
         method.drawn(suite.particles)
         kernel = method.resolved_kernel(model.has_features)
         if method.couples_steps:
@@ -110,13 +145,31 @@ def make_plan(suite: Suite, model: Model) -> Plan:
                 source_digest(spec),
             )
         )
-    doubled = {planned.label for planned in methods if sum(other.label == planned.label for other in methods) > 1}
+    doubled = {
+        planned.label
+        for planned in methods
+        if sum(other.label == planned.label for other in methods) > 1
+    }
     if doubled:
-        raise ParameterError(f"Method {sorted(doubled)[0]!r} is asked for twice with the same parameters. Drop one.")
+        raise ParameterError(
+            f"Method {sorted(doubled)[0]!r} is asked for twice with the same parameters. Drop one."
+        )
     groups = tuple(
-        Group(planned.name, planned.label, planned.parameters, planned.kernel, prompt.id, prompt.text, seed, suite.particles, _key(settings, planned, prompt.text, seed))
-        for planned in methods for prompt in prompts.prompts for seed in range(suite.seeds)
-    )  # fmt: skip
+        Group(
+            planned.name,
+            planned.label,
+            planned.parameters,
+            planned.kernel,
+            prompt.id,
+            prompt.text,
+            seed,
+            suite.particles,
+            _key(settings, planned, prompt.text, seed),
+        )
+        for planned in methods
+        for prompt in prompts.prompts
+        for seed in range(suite.seeds)
+    )
     return Plan(suite, prompts, tuple(methods), settings, groups)
 
 
@@ -158,7 +211,9 @@ def call_arguments(suite: Suite, model: Model, rows: int) -> dict[str, Any]:
     negative = suite.negative_prompt
     if "true_cfg_scale" in known and known["true_cfg_scale"].default != 1.0:
         arguments["true_cfg_scale"] = suite.guidance_scale
-        negative = negative or (" " if suite.guidance_scale > 1 else "")  # without one it is switched off
+        negative = negative or (
+            " " if suite.guidance_scale > 1 else ""
+        )  # without one it is switched off
     elif "guidance_scale" in known:
         arguments["guidance_scale"] = suite.guidance_scale
     if negative:
@@ -167,7 +222,9 @@ def call_arguments(suite: Suite, model: Model, rows: int) -> dict[str, Any]:
                 f"{type(model.pipe).__name__} has distilled guidance and would ignore a negative prompt. Leave --negative-prompt out."
             )
         if "negative_prompt" not in known:
-            raise ParameterError(f"{type(model.pipe).__name__} takes no negative prompt. Leave --negative-prompt out.")
+            raise ParameterError(
+                f"{type(model.pipe).__name__} takes no negative prompt. Leave --negative-prompt out."
+            )
         arguments["negative_prompt"] = [negative] * rows
     if suite.size:
         arguments |= {"height": suite.size, "width": suite.size}

@@ -12,7 +12,14 @@ from typing import Any
 
 from eddy_bench.errors import ModelError, ParameterError, brief
 from eddy_bench.models.base import Cost
-from eddy_bench.runs.batches import REFERENCE, Batch, GroupResult, OutOfMemory, draw_batch, memory_note
+from eddy_bench.runs.batches import (
+    REFERENCE,
+    Batch,
+    GroupResult,
+    OutOfMemory,
+    draw_batch,
+    memory_note,
+)
 from eddy_bench.runs.plan import Plan, open_model
 from eddy_bench.suites.suite import Suite
 
@@ -62,8 +69,16 @@ class Worker:
 def weight(job: Batch) -> float:
     """About how long a job takes, next to iid: the largest are started first, so that none is left for the end."""
     group = job.groups[0]
-    factor = 1.0 if group.kernel != "features" else SECOND_ORDER if group.method.startswith("eddy") else FIRST_ORDER
-    drawn = dict(part.split("=", 1) for part in group.parameters.split(",") if "=" in part).get("m", "")
+    factor = (
+        1.0
+        if group.kernel != "features"
+        else SECOND_ORDER
+        if group.method.startswith("eddy")
+        else FIRST_ORDER
+    )
+    drawn = dict(part.split("=", 1) for part in group.parameters.split(",") if "=" in part).get(
+        "m", ""
+    )
     return len(job.groups) * factor * (int(drawn) / group.particles if drawn.isdecimal() else 1.0)
 
 
@@ -86,7 +101,10 @@ class RayExecutor:
         """Outcomes as they come."""
         waiting = deque(sorted(jobs, key=weight, reverse=True))
         idle = self.idle
-        new = [self.remote.remote(*self.arguments) for _ in range(min(self.count, len(waiting)) - len(idle))]
+        new = [
+            self.remote.remote(*self.arguments)
+            for _ in range(min(self.count, len(waiting)) - len(idle))
+        ]
         self._check(new)
         idle += new
         working: dict[Any, tuple[Any, Batch]] = {}
@@ -108,12 +126,21 @@ class RayExecutor:
                 place = job.groups[0].key
                 tries[place] = tries.get(place, 0) + 1
                 idle.append(self.remote.remote(*self.arguments))
-                notes.append(f"a worker died ({type(error).__name__}); it was replaced, and its {len(job.groups)} groups are drawn again")
+                notes.append(
+                    f"a worker died ({type(error).__name__}); it was replaced, and its {len(job.groups)} groups are drawn again"
+                )
                 if tries[place] < TRIES:
                     waiting.append(job)
                 else:
                     yield from (
-                        GroupResult(group, None, Cost(), 0, f"{TRIES} workers died over it: {brief(error, 120)}") for group in job.groups
+                        GroupResult(
+                            group,
+                            None,
+                            Cost(),
+                            0,
+                            f"{TRIES} workers died over it: {brief(error, 120)}",
+                        )
+                        for group in job.groups
                     )
                 continue
             idle.append(actor)
@@ -128,14 +155,21 @@ class RayExecutor:
         ready = [actor.ready.remote() for actor in actors]
         try:
             if ready and not self.ray.wait(ready, timeout=PATIENCE)[0]:
-                print(f"Waiting for {self.title}: the cluster may be busy, or the model takes long to load.", file=sys.stderr)
+                print(
+                    f"Waiting for {self.title}: the cluster may be busy, or the model takes long to load.",
+                    file=sys.stderr,
+                )
             self.ray.get(ready)
         except self.ray.exceptions.RayError as error:
-            raise ModelError(f"A Ray worker cannot load the model: {brief(getattr(error, 'cause', None) or error, 300)}") from None
+            raise ModelError(
+                f"A Ray worker cannot load the model: {brief(getattr(error, 'cause', None) or error, 300)}"
+            ) from None
 
 
 @contextmanager
-def ray_executor(plan: Plan, address: str | None, workers: int | None, cpus: int) -> Iterator[RayExecutor]:
+def ray_executor(
+    plan: Plan, address: str | None, workers: int | None, cpus: int
+) -> Iterator[RayExecutor]:
     """An executor on a cluster that is joined, or on one that is started here, on the loopback address and without a dashboard.
 
     Args:
@@ -148,15 +182,31 @@ def ray_executor(plan: Plan, address: str | None, workers: int | None, cpus: int
     try:
         import ray
     except ImportError:
-        raise ParameterError("--executor ray needs the package ray. Install eddy-bench[ray].") from None
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
+        raise ParameterError(
+            "--executor ray needs the package ray. Install eddy-bench[ray]."
+        ) from None
+    options: dict[str, Any] = {
+        "log_to_driver": False,
+        "logging_level": logging.ERROR,
+        "configure_logging": False,
+    }
     try:
         if address:
             ray.init(address=address, **options)
         else:
-            ray.init(address="local", include_dashboard=False, _node_ip_address="127.0.0.1", num_cpus=_enough(workers, cpus), **options)
+            ray.init(
+                address="local",
+                include_dashboard=False,
+                _node_ip_address="127.0.0.1",
+                num_cpus=_enough(workers, cpus),
+                **options,
+            )
     except Exception as error:
-        hint = " If it asks for a token, set RAY_AUTH_MODE=token and give this machine the token." if address else ""
+        hint = (
+            " If it asks for a token, set RAY_AUTH_MODE=token and give this machine the token."
+            if address
+            else ""
+        )
         raise ParameterError(
             f"The Ray cluster {address or 'on this machine'} cannot be used: {brief(error, 200).rstrip('.')}.{hint}"
         ) from None

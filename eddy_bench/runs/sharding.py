@@ -38,5 +38,7 @@ def parse_shard(text: str) -> Shard:
     first, slash, count = text.partition("/")
     numbers = all(part.isdecimal() and len(part) <= 5 for part in (first, count))
     if not slash or not numbers or not 1 <= int(first) <= int(count) <= 10_000:
-        raise ParameterError(f"Expected --shard i/n with i from 1 to n, such as 2/8, got {text[:40]!r}.")
+        raise ParameterError(
+            f"Expected --shard i/n with i from 1 to n, such as 2/8, got {text[:40]!r}."
+        )
     return Shard(int(first) - 1, int(count))

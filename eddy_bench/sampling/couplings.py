@@ -73,14 +73,22 @@ def sobol(noise: Tensor, generator: torch.Generator) -> Tensor:
     if count == 1:
         return noise
     if dimension > SOBOL_LIMIT:
-        raise ParameterError(f"sobol goes up to {SOBOL_LIMIT} dimensions, this model has {dimension}. Use lhs.")
+        raise ParameterError(
+            f"sobol goes up to {SOBOL_LIMIT} dimensions, this model has {dimension}. Use lhs."
+        )
     seed = int(torch.randint(0, 2**31, (1,), generator=generator))
-    points = torch.quasirandom.SobolEngine(dimension, scramble=True, seed=seed).draw(count, dtype=torch.float64)
+    points = torch.quasirandom.SobolEngine(dimension, scramble=True, seed=seed).draw(
+        count, dtype=torch.float64
+    )
     order = torch.randperm(count, generator=generator)
     return normal_quantile(points[order]).to(noise)
 
 
-COUPLINGS: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {"antithetic": antithetic, "lhs": lhs, "sobol": sobol}
+COUPLINGS: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {
+    "antithetic": antithetic,
+    "lhs": lhs,
+    "sobol": sobol,
+}
 
 
 def couple_initial(init: str, noise: Tensor, generator: torch.Generator) -> Tensor:

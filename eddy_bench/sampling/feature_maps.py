@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 
 GroupForce = Callable[[Tensor], Tensor]  # (g, N, F) features to (g, N, F) cotangents
-Cotangent = Callable[[Tensor, Tensor], Tensor]  # (features of some rows, their indices) -> cotangents
+Cotangent = Callable[
+    [Tensor, Tensor], Tensor
+]  # (features of some rows, their indices) -> cotangents
 
 
 @dataclass
@@ -105,7 +107,9 @@ class NetworkFeatures:
             with torch.enable_grad():
                 leaf = part.detach().requires_grad_()
                 features = self.differentiable(leaf)
-                (gradient,) = torch.autograd.grad(features, leaf, cotangent(features.detach(), indices).to(features.dtype))
+                (gradient,) = torch.autograd.grad(
+                    features, leaf, cotangent(features.detach(), indices).to(features.dtype)
+                )
             self.cost.feature_backwards += len(part)
             pulled.append(gradient)
         return torch.cat(pulled)
@@ -118,7 +122,10 @@ class NetworkFeatures:
             cotangents = force(self.values(flat).unflatten(0, (-1, count))).flatten(0, 1)
             return self.pull(flat, lambda _, rows: cotangents[rows]).reshape(points.shape)
         pulled = [
-            self.pull(part.flatten(0, 1), lambda features, _: force(features.unflatten(0, (-1, count))).flatten(0, 1))
+            self.pull(
+                part.flatten(0, 1),
+                lambda features, _: force(features.unflatten(0, (-1, count))).flatten(0, 1),
+            )
             for part in points.split(self.chunk // count)
         ]
         return torch.cat(pulled).reshape(points.shape)

@@ -15,7 +15,9 @@ Transform = Callable[[Tensor], Tensor]  # (rows, *shape) to the same
 
 
 @contextmanager
-def transformed_draws(namespace: dict[str, Any], transform: Callable[[], Transform | None]) -> Iterator[None]:
+def transformed_draws(
+    namespace: dict[str, Any], transform: Callable[[], Transform | None]
+) -> Iterator[None]:
     """Every `randn_tensor` of a module goes through the transform that is set at the time; None leaves it alone.
 
     Noise is drawn in float32 and cast afterwards, so that precision does not change it.
@@ -34,10 +36,14 @@ def transformed_draws(namespace: dict[str, Any], transform: Callable[[], Transfo
     ) -> Tensor:
         change = transform()
         if change is None:
-            found: Tensor = original(shape, generator=generator, device=device, dtype=dtype, layout=layout)
+            found: Tensor = original(
+                shape, generator=generator, device=device, dtype=dtype, layout=layout
+            )
             return found
         wide = torch.promote_types(dtype or torch.get_default_dtype(), torch.float32)
-        return change(original(shape, generator=generator, device=device, dtype=wide, layout=layout)).to(dtype or wide)
+        return change(
+            original(shape, generator=generator, device=device, dtype=wide, layout=layout)
+        ).to(dtype or wide)
 
     namespace["randn_tensor"] = draw
     try:

@@ -10,7 +10,10 @@ import torch
 def stream_seed(seed: int, prompt: str, *stream: object) -> int:
     """A 63-bit seed from sha256 of (seed, prompt text, stream)."""
     text = "\x1f".join([str(seed), prompt, *map(str, stream)])
-    return int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:8], "big") >> 1
+    return (
+        int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:8], "big")
+        >> 1
+    )
 
 
 def particle_generators(seed: int, prompt: str, count: int) -> list[torch.Generator]:

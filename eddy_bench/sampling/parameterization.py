@@ -21,14 +21,26 @@ ALPHA_FLOOR = 1e-4  # stands in for alpha = 0 at the first step of flow and zero
 
 # `sample` is xb itself and `sigmas` holds sb.
 SCALED = frozenset(
-    {"EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler", "HeunDiscreteScheduler", "LMSDiscreteScheduler", "KDPM2DiscreteScheduler"}
+    {
+        "EulerDiscreteScheduler",
+        "EulerAncestralDiscreteScheduler",
+        "HeunDiscreteScheduler",
+        "LMSDiscreteScheduler",
+        "KDPM2DiscreteScheduler",
+    }
 )
 # `sample` is x and the schedule is a table over timesteps.
 TABLED = frozenset({"DDIMScheduler", "DDPMScheduler", "PNDMScheduler"})
 # `sample` is x, `sigmas` holds sb (or sigma, under flow sigmas).
-MULTISTEP = frozenset({
-    "DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler", "UniPCMultistepScheduler", "DEISMultistepScheduler", "SASolverScheduler",
-})  # fmt: skip
+MULTISTEP = frozenset(
+    {
+        "DPMSolverMultistepScheduler",
+        "DPMSolverSinglestepScheduler",
+        "UniPCMultistepScheduler",
+        "DEISMultistepScheduler",
+        "SASolverScheduler",
+    }
+)
 # `sample` is x = (1 - sigma) x0 + sigma eps and the network predicts eps - x0.
 FLOW = frozenset({"FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler"})
 KNOWN = SCALED | TABLED | MULTISTEP | FLOW
@@ -77,7 +89,12 @@ class Coordinates:
     def edit(self, output: Tensor, delta: Tensor) -> Tensor:
         """The model output after Delta = sb g is put in; the dtype of `output` is kept."""
         dtype = torch.promote_types(output.dtype, torch.float32)
-        factor = {"epsilon": -1.0, "sample": self.sb, "v_prediction": -1 / self.alpha, "flow_prediction": -1 / self.alpha}
+        factor = {
+            "epsilon": -1.0,
+            "sample": self.sb,
+            "v_prediction": -1 / self.alpha,
+            "flow_prediction": -1 / self.alpha,
+        }
         return (output.to(dtype) + factor[self.prediction] * delta.to(dtype)).to(output.dtype)
 
 
@@ -85,17 +102,27 @@ def check_scheduler(scheduler: Any) -> None:
     """Raise SchedulerError for a scheduler whose state cannot be read."""
     name = type(scheduler).__name__
     if name not in KNOWN:
-        raise SchedulerError(f"Expected a scheduler that guidance can be put into, got {name}. Use one of: {', '.join(sorted(KNOWN))}.")
+        raise SchedulerError(
+            f"Expected a scheduler that guidance can be put into, got {name}. Use one of: {', '.join(sorted(KNOWN))}."
+        )
     kind = getattr(scheduler.config, "prediction_type", "epsilon")
     if name not in FLOW and kind not in ("epsilon", "sample", "v_prediction", "flow_prediction"):
-        raise SchedulerError(f"Expected prediction_type epsilon, sample, v_prediction or flow_prediction, got {kind!r}.")
+        raise SchedulerError(
+            f"Expected prediction_type epsilon, sample, v_prediction or flow_prediction, got {kind!r}."
+        )
 
 
 def check_stochastic(scheduler: Any, eta: float) -> None:
     """Raise SchedulerError for a solver that draws no noise at its steps."""
     name = type(scheduler).__name__
-    stochastic = name in ("DDPMScheduler", "EulerAncestralDiscreteScheduler", "SASolverScheduler") or (name == "DDIMScheduler" and eta > 0)
-    if not stochastic and not str(getattr(scheduler.config, "algorithm_type", "")).startswith("sde"):
+    stochastic = name in (
+        "DDPMScheduler",
+        "EulerAncestralDiscreteScheduler",
+        "SASolverScheduler",
+    ) or (name == "DDIMScheduler" and eta > 0)
+    if not stochastic and not str(getattr(scheduler.config, "algorithm_type", "")).startswith(
+        "sde"
+    ):
         raise SchedulerError(
             f"Step noise can be coupled under a stochastic solver only, got {name}{' with eta = 0' if name == 'DDIMScheduler' else ''}."
             " Use ddim:eta=1, ddpm, dpmpp-2m-sde, euler-ancestral or sa-solver, or a coupling of the start: antithetic, lhs, sobol."
@@ -127,13 +154,27 @@ def read_coordinates(scheduler: Any, timestep: Any, eta: float = 0.0) -> Coordin
         if name == "KDPM2DiscreteScheduler" and not scheduler.state_in_first_order:
             level = float(scheduler.sigmas_interpol[index])
         root = (1 + level**2) ** 0.5
-        stretch = 1 + _next_ratio(scheduler, index) if name == "EulerAncestralDiscreteScheduler" else 1.0
-        return _floored(1 / root, level / root, scheduler.config.prediction_type, scaled=True, stretch=stretch)
-    alpha, sigma = (float(value) for value in scheduler._sigma_to_alpha_sigma_t(scheduler.sigmas[index].double()))
-    return _floored(alpha, sigma, scheduler.config.prediction_type, stretch=_multistep_stretch(scheduler, timestep, index))
+        stretch = (
+            1 + _next_ratio(scheduler, index) if name == "EulerAncestralDiscreteScheduler" else 1.0
+        )
+        return _floored(
+            1 / root, level / root, scheduler.config.prediction_type, scaled=True, stretch=stretch
+        )
+    alpha, sigma = (
+        float(value)
+        for value in scheduler._sigma_to_alpha_sigma_t(scheduler.sigmas[index].double())
+    )
+    return _floored(
+        alpha,
+        sigma,
+        scheduler.config.prediction_type,
+        stretch=_multistep_stretch(scheduler, timestep, index),
+    )
 
 
-def _floored(alpha: float, sigma: float, prediction: Prediction, scaled: bool = False, stretch: float = 1.0) -> Coordinates:
+def _floored(
+    alpha: float, sigma: float, prediction: Prediction, scaled: bool = False, stretch: float = 1.0
+) -> Coordinates:
     pure_noise = alpha < ALPHA_FLOOR
     return Coordinates(max(alpha, ALPHA_FLOOR), sigma, prediction, scaled, pure_noise, stretch)
 
@@ -143,7 +184,9 @@ def _next_ratio(scheduler: Any, index: int) -> float:
     levels = []
     for sigma in (scheduler.sigmas[index], scheduler.sigmas[index + 1]):
         if hasattr(scheduler, "_sigma_to_alpha_sigma_t"):
-            alpha, noise = (float(value) for value in scheduler._sigma_to_alpha_sigma_t(sigma.double()))
+            alpha, noise = (
+                float(value) for value in scheduler._sigma_to_alpha_sigma_t(sigma.double())
+            )
             levels.append(noise / max(alpha, ALPHA_FLOOR))
         else:
             levels.append(float(sigma))

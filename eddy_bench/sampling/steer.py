@@ -15,7 +15,12 @@ from eddy_bench.sampling.injection import start_namespace, step_namespace, trans
 from eddy_bench.sampling.parameterization import check_scheduler
 from eddy_bench.sampling.step import MapMaker, SteeredStep, Steering, Steers
 
-REFUSED = ("Kandinsky", "StableCascade", "Wuerstchen", "IFPipeline")  # by the beginning of their names
+REFUSED = (
+    "Kandinsky",
+    "StableCascade",
+    "Wuerstchen",
+    "IFPipeline",
+)  # by the beginning of their names
 
 
 @contextmanager
@@ -56,16 +61,22 @@ def steer(
     """
     name = type(pipe).__name__
     if any(name.startswith(refused) for refused in REFUSED):
-        raise ModelError(f"{name} draws its samples outside one scheduler loop and cannot be steered. Use another pipeline.")
+        raise ModelError(
+            f"{name} draws its samples outside one scheduler loop and cannot be steered. Use another pipeline."
+        )
     check_scheduler(pipe.scheduler)
     step = SteeredStep(pipe.scheduler, method, particles, features, probes, generator, seed)
     with ExitStack() as stack:
         if particles is None and hasattr(pipe, "encode_prompt"):
-            stack.enter_context(_replaced(pipe, "encode_prompt", _watched(pipe.encode_prompt, step)))
+            stack.enter_context(
+                _replaced(pipe, "encode_prompt", _watched(pipe.encode_prompt, step))
+            )
         if method.couples_start:
             stack.enter_context(transformed_draws(start_namespace(pipe), step.start_transform))
         if method.couples_steps:
-            stack.enter_context(transformed_draws(step_namespace(pipe.scheduler), lambda: step.transform))
+            stack.enter_context(
+                transformed_draws(step_namespace(pipe.scheduler), lambda: step.transform)
+            )
 
         @functools.wraps(pipe.scheduler.step)
         def steered(*args: Any, **kwargs: Any) -> Any:
@@ -96,7 +107,10 @@ def _watched(encode: Callable[..., Any], step: SteeredStep) -> Callable[..., Any
 
     @functools.wraps(encode)
     def watched(*args: Any, **kwargs: Any) -> Any:
-        step.particles = signature.bind_partial(*args, **kwargs).arguments.get("num_images_per_prompt") or step.particles
+        step.particles = (
+            signature.bind_partial(*args, **kwargs).arguments.get("num_images_per_prompt")
+            or step.particles
+        )
         return encode(*args, **kwargs)
 
     return watched

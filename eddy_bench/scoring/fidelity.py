@@ -58,7 +58,9 @@ def kernel_distance(candidate: Features, reference: Features, subset: int = 1000
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.simplefilter("ignore")  # about the memory that stored features take
         torch.manual_seed(0)
-        metric = KernelInceptionDistance(feature=_Given(candidate.shape[1]), subsets=50, subset_size=size)
+        metric = KernelInceptionDistance(
+            feature=_Given(candidate.shape[1]), subsets=50, subset_size=size
+        )
         metric.update(torch.from_numpy(np.asarray(reference, np.float32)), real=True)
         metric.update(torch.from_numpy(np.asarray(candidate, np.float32)), real=False)
         return float(metric.compute()[0])
@@ -100,12 +102,20 @@ def cmmd(candidate: Features, reference: Features, width: float = 10.0) -> float
 
     Its authors take CLIP ViT-L/14 at 336 pixels; the extractor is in the signature.
     """
-    sides = [torch.from_numpy(np.asarray(unit(np.asarray(x, np.float64)))) for x in (candidate, reference)]
+    sides = [
+        torch.from_numpy(np.asarray(unit(np.asarray(x, np.float64))))
+        for x in (candidate, reference)
+    ]
 
     def mean(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        return torch.exp(-torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist").square() / (2 * width**2)).mean()
+        return torch.exp(
+            -torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist").square()
+            / (2 * width**2)
+        ).mean()
 
-    return float(1000 * (mean(sides[0], sides[0]) + mean(sides[1], sides[1]) - 2 * mean(sides[0], sides[1])))
+    return float(
+        1000 * (mean(sides[0], sides[0]) + mean(sides[1], sides[1]) - 2 * mean(sides[0], sides[1]))
+    )
 
 
 def align(predicted: NDArray[np.int64], wanted: Attributes) -> float:

@@ -26,7 +26,14 @@ from eddy_bench.scoring.extractors import ASSETS, DINOV2, file_digest, load_lpip
 from eddy_bench.scoring.feature_cache import Advance, Scorer
 from eddy_bench.scoring.fidelity import align, clip_score, distinct_attributes
 from eddy_bench.scoring.metrics import COSTS, Request, parse_metric
-from eddy_bench.scoring.pooled import GARMENTS, drift_rows, load_reference, pooled_rows, reference_groups, score_row
+from eddy_bench.scoring.pooled import (
+    GARMENTS,
+    drift_rows,
+    load_reference,
+    pooled_rows,
+    reference_groups,
+    score_row,
+)
 from eddy_bench.scoring.score_table import by_method, compact, escaped, write_scores
 from eddy_bench.scoring.summary import summarise
 from eddy_bench.storage.files import write_text
@@ -34,8 +41,22 @@ from eddy_bench.storage.group import FinishedGroup, Group
 from eddy_bench.storage.run_folder import RunFolder
 
 Progress = Callable[[int], Advance]
-EMBEDDED_METRICS = ("vendi", "pdist", "mss", "attributes", "clip", "align", "fd", "kid", "precision", "recall", "drift")
-KDE_METRICS = tuple(name for name in EMBEDDED_METRICS if name != "align")  # it follows the class of a prompt alone
+EMBEDDED_METRICS = (
+    "vendi",
+    "pdist",
+    "mss",
+    "attributes",
+    "clip",
+    "align",
+    "fd",
+    "kid",
+    "precision",
+    "recall",
+    "drift",
+)
+KDE_METRICS = tuple(
+    name for name in EMBEDDED_METRICS if name != "align"
+)  # it follows the class of a prompt alone
 POINT_METRICS = ("vendi", "pdist", "mss")  # of the pictures of points
 OTHER_METRICS = ("vendi", "vendi[inception]", "pdist", "mss", "lpips", "clip", "fid", "drift")
 OPEN_CLIP = "open_clip:ViT-B-32-quickgelu/openai"
@@ -44,7 +65,13 @@ POOLED_WITH_REFERENCE = ("fd", "fid", "kid", "precision", "recall", "density", "
 
 def default_extractor(model: str) -> str:
     """The scoring extractor of a model when none is named."""
-    return "fmnist-clip" if model in GARMENTS else "pixels" if model.startswith("exact:") else OPEN_CLIP
+    return (
+        "fmnist-clip"
+        if model in GARMENTS
+        else "pixels"
+        if model.startswith("exact:")
+        else OPEN_CLIP
+    )
 
 
 def default_metrics(model: str) -> tuple[str, ...]:
@@ -93,9 +120,13 @@ def resolve_requests(texts: Iterable[str] | None, model: str, has_reference: boo
 
 
 def score_folder(
-    folder: RunFolder, metrics: Iterable[str] | None, reference: str | None, weights: str | None, progress: Progress,
+    folder: RunFolder,
+    metrics: Iterable[str] | None,
+    reference: str | None,
+    weights: str | None,
+    progress: Progress,
     check_ownership: Callable[[], None] = lambda: None,
-) -> ScoringResult:  # fmt: skip
+) -> ScoringResult:
     """Score every finished group and write scores.csv and summary.csv.
 
     Args:
@@ -116,24 +147,38 @@ def score_folder(
     broken: list[str] = []
     for found in folder.finished(broken=broken):
         if found.group.particles != settings["particles"]:
-            broken.append(f"{found.folder} has {found.group.particles} particles, the run {settings['particles']}")
+            broken.append(
+                f"{found.folder} has {found.group.particles} particles, the run {settings['particles']}"
+            )
             continue
         by_label.setdefault(found.group.label, []).append(found)
     if not by_label:
-        raise StoreError(f"{folder.path} holds no finished group. `eddy-bench run --out {folder.path}` draws them.")
+        raise StoreError(
+            f"{folder.path} holds no finished group. `eddy-bench run --out {folder.path}` draws them."
+        )
     order = _method_order(run)
     by_label = dict(sorted(by_label.items(), key=lambda item: order(item[1][0].group)))
     real = load_reference(reference, model)
     requests = resolve_requests(metrics, model, real is not None)
     count = sum(map(len, by_label.values()))
     drifting = {request.extractor for request in requests if request.metric.name == "drift"}
-    units = count * len({request.extractor for request in requests}) + len(drifting) * len(reference_groups(folder))
+    units = count * len({request.extractor for request in requests}) + len(drifting) * len(
+        reference_groups(folder)
+    )
     advance = progress(units)
     scorer = Scorer(folder, Path(weights) if weights else None, advance)
     rows, warnings = [compact(_cost_rows(groups, settings)) for groups in by_label.values()], []
     for request in requests:
         try:
-            rows.append(compact(marked(_score(scorer, request, by_label, settings, real), request.extractor, settings)))
+            rows.append(
+                compact(
+                    marked(
+                        _score(scorer, request, by_label, settings, real),
+                        request.extractor,
+                        settings,
+                    )
+                )
+            )
             if rows[-1]["signature"].astype(str).str.endswith("circular").any():
                 warnings.append(
                     f"{request.column} is seen through the network that also guided: its gains are inflated. Score with another one."
@@ -146,24 +191,38 @@ def score_folder(
             warnings.append(f"{request.column} skipped: {error}")
     warnings += scorer.warnings
     if broken:
-        warnings.append(f"{len(broken)} groups are broken and were left out ({broken[0]}); run again to redraw them")
+        warnings.append(
+            f"{len(broken)} groups are broken and were left out ({broken[0]}); run again to redraw them"
+        )
     if len({len(groups) for groups in by_label.values()}) > 1:
         counts = ", ".join(f"{label} {len(groups)}" for label, groups in by_label.items())
-        warnings.append(f"the methods have different numbers of groups ({counts}): their means are over different prompts")
+        warnings.append(
+            f"the methods have different numbers of groups ({counts}): their means are over different prompts"
+        )
     check_ownership()
     write_scores(folder.path, rows, list(by_label))
     summary = summarise(by_method(rows, list(by_label)), by_label)
-    write_text(folder.path / "summary.csv", escaped(summary).to_csv(index=False, lineterminator="\n"))
+    write_text(
+        folder.path / "summary.csv", escaped(summary).to_csv(index=False, lineterminator="\n")
+    )
     return ScoringResult(
-        summary, warnings, [request.column for request in requests], list(by_label), any("skipped" in note for note in warnings)
+        summary,
+        warnings,
+        [request.column for request in requests],
+        list(by_label),
+        any("skipped" in note for note in warnings),
     )
 
 
-def marked(rows: list[dict[str, Any]], extractor: str, settings: dict[str, Any]) -> list[dict[str, Any]]:
+def marked(
+    rows: list[dict[str, Any]], extractor: str, settings: dict[str, Any]
+) -> list[dict[str, Any]]:
     """Rows whose signature says `circular` where the extractor is the network that also guided."""
     guide, _, digest = str(settings.get("guide") or "").rpartition("@")
     seen = any(f"@{digest}|" in f"{row['signature']}|" for row in rows) if digest else False
-    if not guide or not (seen or same_network(DINOV2 if extractor == "dinov2" else extractor, guide)):
+    if not guide or not (
+        seen or same_network(DINOV2 if extractor == "dinov2" else extractor, guide)
+    ):
         return rows
     return [{**row, "signature": f"{row['signature']}|circular"} for row in rows]
 
@@ -176,23 +235,39 @@ def _method_order(run: dict[str, Any]) -> Callable[[Group], tuple[Any, ...]]:
         near = [k for k, name in enumerate(names) if name == group.method]
         parts = re.split(r"(-?\d+(?:\.\d+)?(?:e[+-]?\d+)?)", group.parameters)
         place = -1 if group.label == "iid" else near[0] if near else len(names)
-        return place, group.method, re.sub(r"\d", "", "".join(parts[::2])), [float(number) for number in parts[1::2]], group.label
+        return (
+            place,
+            group.method,
+            re.sub(r"\d", "", "".join(parts[::2])),
+            [float(number) for number in parts[1::2]],
+            group.label,
+        )
 
     return order
 
 
 def _cost_rows(groups: list[FinishedGroup], settings: dict[str, Any]) -> list[dict[str, Any]]:
     return [
-        score_row(settings, found.group, name, "", found.cost.get(name, float("nan")), f"{name}|N={found.group.particles}")
+        score_row(
+            settings,
+            found.group,
+            name,
+            "",
+            found.cost.get(name, float("nan")),
+            f"{name}|N={found.group.particles}",
+        )
         for found in groups
         for name in COSTS
     ]
 
 
 def _score(
-    scorer: Scorer, request: Request, by_label: dict[str, list[FinishedGroup]], settings: dict[str, Any],
+    scorer: Scorer,
+    request: Request,
+    by_label: dict[str, list[FinishedGroup]],
+    settings: dict[str, Any],
     real: tuple[list[Image.Image], str] | None,
-) -> list[dict[str, Any]]:  # fmt: skip
+) -> list[dict[str, Any]]:
     """Rows of one metric over all methods."""
     name = request.metric.name
     if name == "drift":
@@ -205,13 +280,20 @@ def _score(
         found, signature = values(groups)
         for group in groups:
             row = score_row(
-                settings, group.group, name, request.extractor, found[group.group.key], f"{signature}|N={group.group.particles}"
+                settings,
+                group.group,
+                name,
+                request.extractor,
+                found[group.group.key],
+                f"{signature}|N={group.group.particles}",
             )
             rows.append(row)
     return rows
 
 
-def _group_values(scorer: Scorer, request: Request) -> Callable[[list[FinishedGroup]], tuple[dict[str, float], str]]:
+def _group_values(
+    scorer: Scorer, request: Request
+) -> Callable[[list[FinishedGroup]], tuple[dict[str, float], str]]:
     """A function from the groups of a method to a value per key, and the signature."""
     name = request.metric.name
     if name in ("align", "attributes"):
@@ -220,7 +302,9 @@ def _group_values(scorer: Scorer, request: Request) -> Callable[[list[FinishedGr
 
         def judged(groups: list[FinishedGroup]) -> tuple[dict[str, float], str]:
             predicted = scorer.attributes(groups)
-            return {g.group.key: judge(predicted[g.group.key], parse(g.group.prompt)) for g in groups}, signature
+            return {
+                g.group.key: judge(predicted[g.group.key], parse(g.group.prompt)) for g in groups
+            }, signature
 
         return judged
     if name == "lpips":
@@ -248,13 +332,18 @@ def _group_values(scorer: Scorer, request: Request) -> Callable[[list[FinishedGr
             prompts = list(dict.fromkeys(g.group.prompt for g in groups))
             texts = dict(zip(prompts, to_text(prompts), strict=True))
             scorer.note_truncated(extractor, prompts)
-            return {g.group.key: clip_score(features[g.group.key], texts[g.group.prompt]) for g in groups}, f"clip|100cos|{mark}"
+            return {
+                g.group.key: clip_score(features[g.group.key], texts[g.group.prompt])
+                for g in groups
+            }, f"clip|100cos|{mark}"
 
         return clipped
     q = request.parameters.get("q", 1.0)
     function: Callable[[NDArray[np.float32]], float] = {
-        "vendi": lambda x: vendi(x, q), "pdist": pairwise_distance, "mss": mean_similarity,
-    }[name]  # fmt: skip
+        "vendi": lambda x: vendi(x, q),
+        "pdist": pairwise_distance,
+        "mss": mean_similarity,
+    }[name]
     prefix = f"vendi|q={q:g}|k=cos" if name == "vendi" else name
 
     def measured(groups: list[FinishedGroup]) -> tuple[dict[str, float], str]:
@@ -264,11 +353,15 @@ def _group_values(scorer: Scorer, request: Request) -> Callable[[list[FinishedGr
     return measured
 
 
-def _lpips(distance: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], images: list[Image.Image]) -> float:
+def _lpips(
+    distance: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], images: list[Image.Image]
+) -> float:
     """Mean over pairs i < j; images under 64 pixels are enlarged, which AlexNet's strides need."""
     batch = torch.stack([image_tensor(image.convert("RGB")) for image in images])
     if min(batch.shape[-2:]) < 64:
-        batch = torch.nn.functional.interpolate(batch, scale_factor=64 / min(batch.shape[-2:]), mode="bilinear", align_corners=False)
+        batch = torch.nn.functional.interpolate(
+            batch, scale_factor=64 / min(batch.shape[-2:]), mode="bilinear", align_corners=False
+        )
     i, j = np.triu_indices(len(batch), 1)
     if not len(i):
         return float("nan")
@@ -276,11 +369,22 @@ def _lpips(distance: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], image
         return float(distance(batch[i], batch[j]).mean())
 
 
-def scoring_state(folder: RunFolder, metrics: Iterable[str] | None, reference: str | None, weights: str | None) -> str:
+def scoring_state(
+    folder: RunFolder, metrics: Iterable[str] | None, reference: str | None, weights: str | None
+) -> str:
     """A hash of what scoring depends on: unchanged means that scores.csv is up to date."""
-    groups = sorted(json.dumps([found.group.key, found.files], sort_keys=True) for found in folder.finished())
+    groups = sorted(
+        json.dumps([found.group.key, found.files], sort_keys=True) for found in folder.finished()
+    )
     files = [_listing(Path(place)) for place in (reference, weights, str(ASSETS)) if place]
-    parts = [groups, list(metrics) if metrics is not None else None, reference, weights, files, __version__]
+    parts = [
+        groups,
+        list(metrics) if metrics is not None else None,
+        reference,
+        weights,
+        files,
+        __version__,
+    ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 

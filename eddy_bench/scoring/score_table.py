@@ -14,10 +14,33 @@ from eddy_bench.errors import StoreError, why
 from eddy_bench.storage.paths import read_many, replacing
 
 COLUMNS = [
-    "model", "method", "params", "scheduler", "steps", "guidance_scale", "particles", "prompt_id", "prompt", "seed", "metric", "extractor",
-    "value", "higher_is_better", "signature",
-]  # fmt: skip
-TEXTS = ("model", "method", "params", "scheduler", "prompt_id", "prompt", "metric", "extractor", "signature")
+    "model",
+    "method",
+    "params",
+    "scheduler",
+    "steps",
+    "guidance_scale",
+    "particles",
+    "prompt_id",
+    "prompt",
+    "seed",
+    "metric",
+    "extractor",
+    "value",
+    "higher_is_better",
+    "signature",
+]
+TEXTS = (
+    "model",
+    "method",
+    "params",
+    "scheduler",
+    "prompt_id",
+    "prompt",
+    "metric",
+    "extractor",
+    "signature",
+)
 CELLS = (*TEXTS, "label", "task", "verdict")  # that hold text of a user's, or of a method's
 WRITTEN = ("scores.csv", "scores.parquet", "summary.csv")
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
@@ -49,7 +72,12 @@ def unescaped(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _mapped(frame: pd.DataFrame, change: Any) -> pd.DataFrame:
     columns = [name for name in CELLS if name in frame]
-    return frame.assign(**{name: frame[name].map(lambda cell: change(cell) if isinstance(cell, str) else cell) for name in columns})
+    return frame.assign(
+        **{
+            name: frame[name].map(lambda cell: change(cell) if isinstance(cell, str) else cell)
+            for name in columns
+        }
+    )
 
 
 def read_table(path: Path, **options: Any) -> pd.DataFrame:
@@ -65,19 +93,32 @@ def compact(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     return frame.astype(dict.fromkeys([*TEXTS, "label"], "category"))
 
 
-def by_method(parts: Sequence[pd.DataFrame], labels: Sequence[str]) -> Iterator[tuple[str, pd.DataFrame]]:
+def by_method(
+    parts: Sequence[pd.DataFrame], labels: Sequence[str]
+) -> Iterator[tuple[str, pd.DataFrame]]:
     """The rows of each method over all parts, one method at a time."""
     for label in labels:
         yield (
             label,
-            pd.concat([part[part["label"] == label].astype(dict.fromkeys([*TEXTS, "label"], object)) for part in parts], ignore_index=True),
+            pd.concat(
+                [
+                    part[part["label"] == label].astype(dict.fromkeys([*TEXTS, "label"], object))
+                    for part in parts
+                ],
+                ignore_index=True,
+            ),
         )
 
 
 def digest_of_scores(folder: Path) -> str:
     """A hash of the files that scoring writes, from which it shows that they belong together; empty where one is missing."""
     try:
-        return hashlib.sha256(b"".join(hashlib.sha256(one).digest() for one in read_many([folder / name for name in WRITTEN]))).hexdigest()
+        return hashlib.sha256(
+            b"".join(
+                hashlib.sha256(one).digest()
+                for one in read_many([folder / name for name in WRITTEN])
+            )
+        ).hexdigest()
     except OSError:
         return ""
 
@@ -101,11 +142,18 @@ def write_scores(folder: Path, parts: Sequence[pd.DataFrame], labels: Sequence[s
         ):
             writer = None
             for place, (_, rows) in enumerate(by_method(parts, labels)):
-                escaped(rows[COLUMNS]).to_csv(file, index=False, header=place == 0, lineterminator="\n")
+                escaped(rows[COLUMNS]).to_csv(
+                    file, index=False, header=place == 0, lineterminator="\n"
+                )
                 table = pa.Table.from_pandas(
-                    rows[COLUMNS].astype({"seed": str, "steps": str, "particles": str, "guidance_scale": str}), preserve_index=False
+                    rows[COLUMNS].astype(
+                        {"seed": str, "steps": str, "particles": str, "guidance_scale": str}
+                    ),
+                    preserve_index=False,
                 )
                 writer = writer or opened.enter_context(pq.ParquetWriter(parquet, table.schema))
                 writer.write_table(table)
     except OSError as error:
-        raise StoreError(f"{folder / 'scores.csv'} cannot be written: {why(error)}. The scores that were there are kept.") from None
+        raise StoreError(
+            f"{folder / 'scores.csv'} cannot be written: {why(error)}. The scores that were there are kept."
+        ) from None

@@ -18,10 +18,16 @@ class _Loader(yaml.SafeLoader):
     """YAML's safe subset, in which a key may stand once."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge"]
+        keys = [
+            key.value
+            for key, _ in node.value
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge"
+        ]
         twice = next((key for place, key in enumerate(keys) if key in keys[:place]), None)
         if twice is not None:
-            raise yaml.constructor.ConstructorError(None, None, f"the key {twice!r} stands twice", node.start_mark)
+            raise yaml.constructor.ConstructorError(
+                None, None, f"the key {twice!r} stands twice", node.start_mark
+            )
         return super().construct_mapping(node, deep)
 
 
@@ -55,10 +61,17 @@ def parse_yaml(path: Path, text: str, error: type[EddyError]) -> Any:
         if _size(data, {}) > MAX_VALUES:
             raise ValueError(f"more than {MAX_VALUES} values, aliases written out")
         return data
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as problem:  # of values that YAML promises and Python refuses
+    except (
+        yaml.YAMLError,
+        ValueError,
+        TypeError,
+        RecursionError,
+    ) as problem:  # of values that YAML promises and Python refuses
         line = getattr(getattr(problem, "problem_mark", None), "line", None)
         where = "" if line is None else f", line {line + 1}"
-        raise error(f"{path}{where}: not valid YAML: {getattr(problem, 'problem', None) or brief(problem, 120)}.") from None
+        raise error(
+            f"{path}{where}: not valid YAML: {getattr(problem, 'problem', None) or brief(problem, 120)}."
+        ) from None
 
 
 def _size(data: Any, known: dict[int, int], above: tuple[int, ...] = ()) -> int:

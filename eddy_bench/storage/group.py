@@ -53,7 +53,12 @@ class GroupGrid:
 
     def places(self) -> set[str]:
         """Their places below the samples."""
-        return {f"{label}/{prompt}/{seed}" for label in self.labels for prompt in self.prompts for seed in range(self.seeds)}
+        return {
+            f"{label}/{prompt}/{seed}"
+            for label in self.labels
+            for prompt in self.prompts
+            for seed in range(self.seeds)
+        }
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,9 @@ class FinishedGroup:
     @property
     def fingerprint(self) -> str:
         """A hash of its images, under which features of them are kept."""
-        return hashlib.sha256("".join(str(info["sha256"]) for info in self.files.values()).encode()).hexdigest()
+        return hashlib.sha256(
+            "".join(str(info["sha256"]) for info in self.files.values()).encode()
+        ).hexdigest()
 
     def contents(self) -> list[bytes]:
         """The image files in order, checked against their hashes.
@@ -81,17 +88,23 @@ class FinishedGroup:
             found = read_many([self.folder / name for name in self.files])
         except OSError as error:
             self._doubt()
-            raise StoreError(f"{error.filename or self.folder} cannot be read: {why(error)}. Run again to redraw it.") from None
+            raise StoreError(
+                f"{error.filename or self.folder} cannot be read: {why(error)}. Run again to redraw it."
+            ) from None
         for data, (name, expected) in zip(found, self.files.items(), strict=True):
             if hashlib.sha256(data).hexdigest() != expected["sha256"]:
                 self._doubt()
-                raise StoreError(f"{self.folder / name} was changed after it was drawn. Run again to redraw it.")
+                raise StoreError(
+                    f"{self.folder / name} was changed after it was drawn. Run again to redraw it."
+                )
         return found
 
     def _doubt(self) -> None:
         """Let the next run look at these files, which the index takes for whole."""
         with suppress(StoreError):  # of a folder that cannot be written
-            Index(self.folder.parents[2].with_suffix(".jsonl")).add([Entry(self.group.place.as_posix(), "", {})], at_once=True)
+            Index(self.folder.parents[2].with_suffix(".jsonl")).add(
+                [Entry(self.group.place.as_posix(), "", {})], at_once=True
+            )
 
     def images(self) -> list[Image.Image]:
         """The particles in order; raises as `contents` does."""
@@ -104,11 +117,15 @@ class FinishedGroup:
                 raise ValueError("of several sizes")
         except (OSError, ValueError, SyntaxError) as error:
             self._doubt()
-            raise StoreError(f"{self.folder} holds no pictures: {type(error).__name__}. Remove it, and run again to redraw it.") from None
+            raise StoreError(
+                f"{self.folder} holds no pictures: {type(error).__name__}. Remove it, and run again to redraw it."
+            ) from None
         return pictures
 
 
-def parse_group(text: bytes, place: Path) -> tuple[Group, dict[str, dict[str, Any]], dict[str, float]]:
+def parse_group(
+    text: bytes, place: Path
+) -> tuple[Group, dict[str, dict[str, Any]], dict[str, float]]:
     """What a group.json holds: the group, its files by name, and its cost.
 
     Args:
@@ -119,7 +136,9 @@ def parse_group(text: bytes, place: Path) -> tuple[Group, dict[str, dict[str, An
 
     """
     data = parse_json(text)
-    if not isinstance(data, dict) or not all(isinstance(data.get(name), dict) for name in ("group", "files", "cost")):
+    if not isinstance(data, dict) or not all(
+        isinstance(data.get(name), dict) for name in ("group", "files", "cost")
+    ):
         raise ValueError("group.json is not a group's")
     own, files, cost = data["group"], data["files"], data["cost"]
     numbers = ("seed", "particles")
@@ -143,12 +162,18 @@ def parse_group(text: bytes, place: Path) -> tuple[Group, dict[str, dict[str, An
 
 
 def _is_file(info: Any) -> bool:
-    return isinstance(info, dict) and type(info.get("size")) is int and isinstance(info.get("sha256"), str)
+    return (
+        isinstance(info, dict)
+        and type(info.get("size")) is int
+        and isinstance(info.get("sha256"), str)
+    )
 
 
 def group_key(**parts: Any) -> str:
     """sha256 of everything that determines a group's images."""
-    return hashlib.sha256(json.dumps({"format": FORMAT, **parts}, sort_keys=True, default=str).encode()).hexdigest()
+    return hashlib.sha256(
+        json.dumps({"format": FORMAT, **parts}, sort_keys=True, default=str).encode()
+    ).hexdigest()
 
 
 def png_bytes(image: Image.Image | bytes) -> bytes:

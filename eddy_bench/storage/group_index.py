@@ -25,7 +25,9 @@ class Entry:
     def is_whole(self, files: Files, particles: int) -> bool:
         """Whether its files are there in their sizes. files: those below the samples. particles: of the group."""
         names = {"group.json", *(f"{k}.png" for k in range(particles))}
-        return self.sizes.keys() == names and all(files.size(f"{self.place}/{name}") == size for name, size in self.sizes.items())
+        return self.sizes.keys() == names and all(
+            files.size(f"{self.place}/{name}") == size for name, size in self.sizes.items()
+        )
 
 
 @dataclass
@@ -46,7 +48,11 @@ class Index:
         for line in self._read():
             try:
                 data = parse_json(line)
-                entry = Entry(str(data["place"]), str(data["key"]), {str(name): int(size) for name, size in data["sizes"].items()})
+                entry = Entry(
+                    str(data["place"]),
+                    str(data["key"]),
+                    {str(name): int(size) for name, size in data["sizes"].items()},
+                )
             except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
                 continue
             found[entry.place] = entry
@@ -59,7 +65,10 @@ class Index:
             StoreError: the folder cannot be written.
 
         """
-        lines = [json.dumps({"place": one.place, "key": one.key, "sizes": dict(one.sizes)}) for one in entries]
+        lines = [
+            json.dumps({"place": one.place, "key": one.key, "sizes": dict(one.sizes)})
+            for one in entries
+        ]
         if not lines:
             return
         if is_remote(self.path):
@@ -75,7 +84,9 @@ class Index:
                     file.write(b"\n")  # what was cut off stays a line of its own
                 file.write("".join(f"{line}\n" for line in lines).encode())
         except OSError as error:
-            raise StoreError(f"{self.path} cannot be written: {why(error)}. Finished groups are kept; run again to go on.") from None
+            raise StoreError(
+                f"{self.path} cannot be written: {why(error)}. Finished groups are kept; run again to go on."
+            ) from None
 
     def flush(self) -> None:
         """Write what a remote log still lacks."""

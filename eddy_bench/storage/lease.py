@@ -48,7 +48,10 @@ class Lease:
         """
         seen, silent = self.read(), 0.0
         if seen and not _is_gone(seen):
-            print(f"{self.path.parent} is held by {_owner(seen)}; looking for up to {EXPIRY:.0f} s whether it is alive.", file=sys.stderr)
+            print(
+                f"{self.path.parent} is held by {_owner(seen)}; looking for up to {EXPIRY:.0f} s whether it is alive.",
+                file=sys.stderr,
+            )
         while seen and not _is_gone(seen) and silent < EXPIRY:
             step = min(BEAT / 3, EXPIRY / 4)
             wait(step)
@@ -60,7 +63,9 @@ class Lease:
         wait(SETTLE)
         now = self.read()
         if not now:
-            raise StoreError(f"{self.path.parent} cannot be used: what was written there is not there. Give another --out.")
+            raise StoreError(
+                f"{self.path.parent} cannot be used: what was written there is not there. Give another --out."
+            )
         if now.get("token") != self.token:
             raise self.in_use(now)
 
@@ -68,9 +73,7 @@ class Lease:
         """Raise the count, or notice that the folder was taken by another process."""
         now = self.read()
         if now.get("token") != self.token:
-            self.lost = (
-                f"{self.path.parent} was taken over by {_owner(now)}: this process was silent for too long. Finished groups are kept."
-            )
+            self.lost = f"{self.path.parent} was taken over by {_owner(now)}: this process was silent for too long. Finished groups are kept."
             self.ended.set()
         else:
             self.count += 1
@@ -107,27 +110,47 @@ class Lease:
         except ValueError:
             return {"token": "unreadable"}  # half written, on file systems that show that
         except OSError as error:
-            raise StoreError(f"{self.path.parent} cannot be read: {why(error)}. Give another --out.") from None
+            raise StoreError(
+                f"{self.path.parent} cannot be read: {why(error)}. Give another --out."
+            ) from None
         return data if isinstance(data, dict) else {}
 
     def _write(self) -> None:
         write_text(
             self.path,
-            json.dumps({"token": self.token, "count": self.count, "pid": os.getpid(), "host": socket.gethostname(), "space": _space()}),
+            json.dumps(
+                {
+                    "token": self.token,
+                    "count": self.count,
+                    "pid": os.getpid(),
+                    "host": socket.gethostname(),
+                    "space": _space(),
+                }
+            ),
         )
 
     def in_use(self, owner: dict[str, Any]) -> StoreError:
         """The error that names the owner."""
-        return StoreError(f"{self.path.parent} is in use by {_owner(owner)}. Wait until it ends, or take another folder.")
+        return StoreError(
+            f"{self.path.parent} is in use by {_owner(owner)}. Wait until it ends, or take another folder."
+        )
 
 
 def _now() -> float:
     """Seconds of a clock that is never set, and goes on while the machine sleeps where there is such a one."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+    return (
+        time.clock_gettime(time.CLOCK_BOOTTIME)
+        if hasattr(time, "CLOCK_BOOTTIME")
+        else time.monotonic()
+    )
 
 
 def _owner(data: dict[str, Any]) -> str:
-    return f"process {data['pid']} on {data['host']}" if "pid" in data and "host" in data else "another process"
+    return (
+        f"process {data['pid']} on {data['host']}"
+        if "pid" in data and "host" in data
+        else "another process"
+    )
 
 
 def _space() -> str:
@@ -140,7 +163,11 @@ def _space() -> str:
 
 def _is_gone(owner: dict[str, Any]) -> bool:
     """Whether an owner was a process of this machine that has ended."""
-    if not owner.get("space") or owner.get("space") != _space() or not isinstance(owner.get("pid"), int):
+    if (
+        not owner.get("space")
+        or owner.get("space") != _space()
+        or not isinstance(owner.get("pid"), int)
+    ):
         return False
     return not is_alive(owner["pid"])
 

@@ -52,7 +52,9 @@ def _flock(file: IO[str], kind: int, folder: Path) -> None:
         ended = re.fullmatch(rf"process (\d+) on {re.escape(socket.gethostname())}", owner)
         if not owner or (ended and not is_alive(int(ended[1]))):
             owner = "another process, such as a merge"  # which reads and leaves no note
-        raise StoreError(f"{folder} is in use by {owner}. Wait until it ends, or take another folder.") from None
+        raise StoreError(
+            f"{folder} is in use by {owner}. Wait until it ends, or take another folder."
+        ) from None
 
 
 @contextmanager
@@ -73,7 +75,9 @@ def locked(folder: Path) -> Iterator[Callable[[], None]]:
     try:
         file = path.open("a+", encoding="utf-8")
     except OSError as error:
-        raise StoreError(f"{folder} cannot be written: {why(error)}. Take another folder.") from None
+        raise StoreError(
+            f"{folder} cannot be written: {why(error)}. Take another folder."
+        ) from None
     with file:
         if fcntl is not None:
             _flock(file, fcntl.LOCK_EX, folder)

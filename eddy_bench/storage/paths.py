@@ -16,7 +16,19 @@ from typing import Any, Protocol
 
 from eddy_bench.errors import ParameterError, brief, why
 
-OBJECT_STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss", "hf", "memory")  # without folders of their own
+OBJECT_STORES = (
+    "s3",
+    "s3a",
+    "gs",
+    "gcs",
+    "az",
+    "abfs",
+    "abfss",
+    "adl",
+    "oss",
+    "hf",
+    "memory",
+)  # without folders of their own
 
 
 def as_path(text: str) -> Path:
@@ -33,13 +45,17 @@ def as_path(text: str) -> Path:
     try:
         from upath import UPath
     except ImportError:
-        raise ParameterError(f"{text} needs the package universal_pathlib. Install eddy-bench[remote].") from None
+        raise ParameterError(
+            f"{text} needs the package universal_pathlib. Install eddy-bench[remote]."
+        ) from None
     try:
         found: Any = UPath(text, use_listings_cache=False)
         if not found.fs.protocol or not found.path.strip("/"):
             raise ValueError("a folder is missing")
     except Exception as error:  # each file system raises its own
-        raise ParameterError(f"{text} cannot be used: {brief(error, 200)}. Expected an address such as s3://bucket/folder.") from None
+        raise ParameterError(
+            f"{text} cannot be used: {brief(error, 200)}. Expected an address such as s3://bucket/folder."
+        ) from None
     return found  # type: ignore[no-any-return]
 
 
@@ -85,7 +101,9 @@ def _as_os_error(path: Path) -> Iterator[None]:
     except Exception as error:
         if not is_remote(path):
             raise
-        raise OSError(errno.EIO, f"{type(error).__name__}: {brief(error, 200)}", str(path)) from error
+        raise OSError(
+            errno.EIO, f"{type(error).__name__}: {brief(error, 200)}", str(path)
+        ) from error
 
 
 class Files(Protocol):
@@ -130,7 +148,13 @@ class RemoteFiles:
     def names(self, pattern: str) -> list[str]:
         """See `Files`."""
         depth = pattern.count("/")
-        return _in_order([name for name in self.sizes if name.count("/") == depth and PurePosixPath(name).match(pattern)])
+        return _in_order(
+            [
+                name
+                for name in self.sizes
+                if name.count("/") == depth and PurePosixPath(name).match(pattern)
+            ]
+        )
 
 
 def _in_order(names: list[str]) -> list[str]:
@@ -207,7 +231,9 @@ def move_remote(source: Path, target: Path) -> None:
         start = len(remote.path.rstrip("/")) + 1
         for name, content in zip(names, _read_remote(remote.fs, names), strict=True):
             write_many({target / name[start:]: content})
-        for name in sorted(names, key=lambda name: not name.endswith("/group.json")):  # without it the rest does not count
+        for name in sorted(
+            names, key=lambda name: not name.endswith("/group.json")
+        ):  # without it the rest does not count
             remote.fs.rm_file(name)
 
 
@@ -221,7 +247,9 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     if not is_remote(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=None if is_remote(path) else path.parent, prefix=f".{path.name}-", suffix=".tmp")
+    handle, name = tempfile.mkstemp(
+        dir=None if is_remote(path) else path.parent, prefix=f".{path.name}-", suffix=".tmp"
+    )
     os.close(handle)
     written = Path(name)
     try:

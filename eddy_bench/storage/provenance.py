@@ -11,7 +11,17 @@ from typing import Any
 
 from eddy_bench import __version__
 
-LIBRARIES = ("torch", "torchvision", "diffusers", "transformers", "torchmetrics", "open_clip_torch", "numpy", "scipy", "pandas")
+LIBRARIES = (
+    "torch",
+    "torchvision",
+    "diffusers",
+    "transformers",
+    "torchmetrics",
+    "open_clip_torch",
+    "numpy",
+    "scipy",
+    "pandas",
+)
 
 
 def environment() -> dict[str, Any]:
@@ -29,12 +39,15 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "libraries": {name: installed(name) for name in LIBRARIES},
         "hardware": {
-            "machine": platform.machine(), "system": platform.system(), "processor": platform.processor() or platform.machine(), "threads": torch.get_num_threads(),
+            "machine": platform.machine(),
+            "system": platform.system(),
+            "processor": platform.processor() or platform.machine(),
+            "threads": torch.get_num_threads(),
             "gpus": [torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count())],
         },
         "git_commit": _git_commit(),
         "command": " ".join(["eddy-bench", *sys.argv[1:]]),
-    }  # fmt: skip
+    }
 
 
 def _git_commit() -> str | None:
@@ -43,7 +56,9 @@ def _git_commit() -> str | None:
     if not (root / ".git").exists():
         return None
     try:
-        found = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, timeout=10)
+        found = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, timeout=10
+        )
     except (OSError, subprocess.SubprocessError):
         return None
     return found.stdout.strip() or None

@@ -25,7 +25,11 @@ class MethodSpec(BaseModel):
     def text(self) -> str:
         """As on the command line."""
         return self.name + (
-            ":" + ",".join(f"{key}={'none' if value is None else value}" for key, value in self.parameters.items())
+            ":"
+            + ",".join(
+                f"{key}={'none' if value is None else value}"
+                for key, value in self.parameters.items()
+            )
             if self.parameters
             else ""
         )
@@ -74,5 +78,10 @@ def expand(spec: MethodSpec) -> list[MethodSpec]:
         for key, value in spec.parameters.items()
     }
     if any(part == "" for values in grids.values() for part in values) or not all(grids.values()):
-        raise ParameterError(f"Expected values with | between them in {spec.text()!r}, got an empty one.")
-    return [MethodSpec(name=spec.name, parameters=dict(zip(grids, values, strict=True))) for values in itertools.product(*grids.values())]
+        raise ParameterError(
+            f"Expected values with | between them in {spec.text()!r}, got an empty one."
+        )
+    return [
+        MethodSpec(name=spec.name, parameters=dict(zip(grids, values, strict=True)))
+        for values in itertools.product(*grids.values())
+    ]

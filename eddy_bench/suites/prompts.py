@@ -12,7 +12,13 @@ import yaml
 
 from eddy_bench.errors import PromptError, UnknownName, unknown
 from eddy_bench.storage.files import parse_yaml, read_text
-from eddy_bench.suites.prompt_sources import ENDINGS, is_hub_source, split_column, texts_of_file, texts_of_hub
+from eddy_bench.suites.prompt_sources import (
+    ENDINGS,
+    is_hub_source,
+    split_column,
+    texts_of_file,
+    texts_of_hub,
+)
 
 MAX_LENGTH = 20_000
 MAX_BYTES = 64 * 2**20
@@ -64,7 +70,9 @@ def load_prompts(source: str) -> PromptSet:
         return PromptSet(source, _from_data(Path(source), texts_of_hub(source)))
     if not path.is_file():
         if path.suffix or "/" in source:
-            raise PromptError(f"Expected a prompt file at {source}, found {'a folder' if path.is_dir() else 'nothing'}.")
+            raise PromptError(
+                f"Expected a prompt file at {source}, found {'a folder' if path.is_dir() else 'nothing'}."
+            )
         raise UnknownName(unknown("prompt set", source, prompt_set_names()))
     if path.suffix.lower() in ENDINGS:
         return PromptSet(path.stem, _from_data(path, texts_of_file(path, column)))
@@ -84,8 +92,20 @@ def text_id(text: str, length: int = 6) -> str:
 
 
 def _from_text(path: Path) -> tuple[Prompt, ...]:
-    lines = [(number, line.strip()) for number, line in enumerate(read_text(path, PromptError, "a prompt file", MAX_BYTES).splitlines(), 1)]
-    return _checked(path, [(number, Prompt(text_id(line), line)) for number, line in lines if line and not line.startswith("#")])
+    lines = [
+        (number, line.strip())
+        for number, line in enumerate(
+            read_text(path, PromptError, "a prompt file", MAX_BYTES).splitlines(), 1
+        )
+    ]
+    return _checked(
+        path,
+        [
+            (number, Prompt(text_id(line), line))
+            for number, line in lines
+            if line and not line.startswith("#")
+        ],
+    )
 
 
 def _from_data(path: Path, entries: list[tuple[int, str]]) -> tuple[Prompt, ...]:
@@ -96,7 +116,9 @@ def _from_data(path: Path, entries: list[tuple[int, str]]) -> tuple[Prompt, ...]
     taken: set[str] = set()
     prompts = []
     for text, place in first.items():
-        identity = text_id(text) if text_id(text) not in taken else text_id(text, 16)  # among many, short hashes meet
+        identity = (
+            text_id(text) if text_id(text) not in taken else text_id(text, 16)
+        )  # among many, short hashes meet
         taken.add(identity)
         prompts.append((place, Prompt(identity, text)))
     return _checked(path, prompts)
@@ -112,8 +134,14 @@ def _from_yaml(path: Path) -> tuple[Prompt, ...]:
         data = []
     if not isinstance(data, list):
         raise PromptError(f"{path}: expected a list of prompts, got {type(data).__name__}.")
-    lines = [item.start_mark.line + 1 for item in node.value] if isinstance(node, yaml.SequenceNode) else []
-    return _checked(path, [(line, _entry(path, line, item)) for line, item in zip(lines, data, strict=False)])
+    lines = (
+        [item.start_mark.line + 1 for item in node.value]
+        if isinstance(node, yaml.SequenceNode)
+        else []
+    )
+    return _checked(
+        path, [(line, _entry(path, line, item)) for line, item in zip(lines, data, strict=False)]
+    )
 
 
 def _paired(text: str) -> str:
@@ -125,16 +153,24 @@ def _entry(path: Path, line: int, item: Any) -> Prompt:
     if isinstance(item, str):
         return Prompt(text_id(_paired(item)), _paired(item))
     if not isinstance(item, dict) or not isinstance(item.get("prompt"), str):
-        raise PromptError(f"{path}, line {line}: expected a text or a mapping with `prompt`, got {str(item)[:80]!r}.")
+        raise PromptError(
+            f"{path}, line {line}: expected a text or a mapping with `prompt`, got {str(item)[:80]!r}."
+        )
     extra = set(item) - {"id", "prompt", "attributes"}
     if extra:
-        raise PromptError(f"{path}, line {line}: unknown key {sorted(map(str, extra))[0]!r}. Known: id, prompt, attributes.")
+        raise PromptError(
+            f"{path}, line {line}: unknown key {sorted(map(str, extra))[0]!r}. Known: id, prompt, attributes."
+        )
     attributes = item.get("attributes") or {}
     if not isinstance(attributes, dict):
-        raise PromptError(f"{path}, line {line}: expected a mapping in `attributes`, got {attributes!r}.")
+        raise PromptError(
+            f"{path}, line {line}: expected a mapping in `attributes`, got {attributes!r}."
+        )
     identity = str(item.get("id", text_id(_paired(item["prompt"]))))
     if not _ID.fullmatch(identity):
-        raise PromptError(f"{path}, line {line}: expected an id of letters, digits, '.', '_' and '-' (at most 80), got {identity[:80]!r}.")
+        raise PromptError(
+            f"{path}, line {line}: expected an id of letters, digits, '.', '_' and '-' (at most 80), got {identity[:80]!r}."
+        )
     return Prompt(identity, _paired(item["prompt"]), attributes)
 
 
@@ -146,8 +182,12 @@ def _checked(path: Path, entries: list[tuple[int, Prompt]]) -> tuple[Prompt, ...
         if not prompt.text.strip():
             raise PromptError(f"{path}, line {line}: the prompt is empty.")
         if len(prompt.text) > MAX_LENGTH:
-            raise PromptError(f"{path}, line {line}: the prompt has {len(prompt.text)} characters; at most {MAX_LENGTH} are taken.")
+            raise PromptError(
+                f"{path}, line {line}: the prompt has {len(prompt.text)} characters; at most {MAX_LENGTH} are taken."
+            )
         if prompt.id.lower() in seen:
-            raise PromptError(f"{path}, line {line}: {prompt.id!r} stands on line {seen[prompt.id.lower()]} already.")
+            raise PromptError(
+                f"{path}, line {line}: {prompt.id!r} stands on line {seen[prompt.id.lower()]} already."
+            )
         seen[prompt.id.lower()] = line
     return tuple(prompt for _, prompt in entries)

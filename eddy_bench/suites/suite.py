@@ -85,13 +85,21 @@ def _named(item: Any) -> Any:
     """`pg:strength=2`, or {pg: {strength: 2}}."""
     if isinstance(item, str):
         return parse_named(item)
-    if isinstance(item, dict) and set(item) == {"name", "parameters"} and isinstance(item["parameters"], dict):
+    if (
+        isinstance(item, dict)
+        and set(item) == {"name", "parameters"}
+        and isinstance(item["parameters"], dict)
+    ):
         return _named({item["name"]: item["parameters"]})
     if isinstance(item, dict) and len(item) == 1:
         ((name, parameters),) = item.items()
         if isinstance(name, str) and (parameters is None or isinstance(parameters, dict)):
             spec = parse_named(name)
-            return MethodSpec(name=spec.name, parameters=spec.parameters | {str(key): value for key, value in (parameters or {}).items()})
+            return MethodSpec(
+                name=spec.name,
+                parameters=spec.parameters
+                | {str(key): value for key, value in (parameters or {}).items()},
+            )
     return item
 
 
@@ -105,7 +113,9 @@ def suite_files() -> dict[str, Path]:
     return {path.stem: path for folder in (FOLDER, PAPERS) for path in folder.glob("*.yaml")}
 
 
-def load_suite(source: str | None, overrides: dict[str, Any] | None = None, allow_code: bool = False) -> Suite:
+def load_suite(
+    source: str | None, overrides: dict[str, Any] | None = None, allow_code: bool = False
+) -> Suite:
     """A suite by name or from a file, with flags on top.
 
     Args:
@@ -129,7 +139,9 @@ def load_suite(source: str | None, overrides: dict[str, Any] | None = None, allo
         raise _first_problem(path, error, set(overrides or {})) from None
     named = [spec.name for spec in suite.methods if is_file_plugin(spec.name)]
     if named and not allow_code and "methods" not in (overrides or {}):
-        raise SuiteError(f"{path} names the Python file {named[0]!r}, which would be run. Add --allow-code if you trust it.")
+        raise SuiteError(
+            f"{path} names the Python file {named[0]!r}, which would be run. Add --allow-code if you trust it."
+        )
     return suite
 
 
@@ -138,10 +150,19 @@ def _with_sweep(path: Path, data: dict[str, Any]) -> dict[str, Any]:
     sweep = data.pop("sweep", None)
     if sweep is None:
         return data
-    if not isinstance(sweep, dict) or not all(isinstance(values, dict) and values for values in sweep.values()):
-        raise SuiteError(f"{path}: sweep: expected methods with a list of values per parameter, such as pg: {{strength: [1, 2]}}.")
+    if not isinstance(sweep, dict) or not all(
+        isinstance(values, dict) and values for values in sweep.values()
+    ):
+        raise SuiteError(
+            f"{path}: sweep: expected methods with a list of values per parameter, such as pg: {{strength: [1, 2]}}."
+        )
     methods = data.get("methods", ["iid"])
-    return {**data, "methods": [*methods, *({name: values} for name, values in sweep.items())] if isinstance(methods, list) else methods}
+    return {
+        **data,
+        "methods": [*methods, *({name: values} for name, values in sweep.items())]
+        if isinstance(methods, list)
+        else methods,
+    }
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -151,7 +172,9 @@ def _read(path: Path) -> dict[str, Any]:
     return data
 
 
-def _first_problem(path: Path, error: ValidationError, flags: set[str]) -> SuiteError | ParameterError:
+def _first_problem(
+    path: Path, error: ValidationError, flags: set[str]
+) -> SuiteError | ParameterError:
     problem = error.errors()[0]
     key = str(problem["loc"][0]) if problem["loc"] else ""
     place = ".".join(map(str, problem["loc"]))

@@ -48,7 +48,10 @@ def test_iid_s_distance_to_the_truth_falls_to_the_floor() -> None:
     truth = [Groups.of(task, draw_truth(block, 3000, 0, stream)) for stream in ("main", "disjoint")]
     found = {}
     for steps in (10, 40, 400):
-        main, disjoint = (Groups.of(task, draw_groups(block, Iid(), steps, 3000, 0, stream)) for stream in ("main", "disjoint"))
+        main, disjoint = (
+            Groups.of(task, draw_groups(block, Iid(), steps, 3000, 0, stream))
+            for stream in ("main", "disjoint")
+        )
         found[steps] = {row.metric: row for row in Baseline(task, main, disjoint, *truth).rows()}
     coarse, fine = found[10]["energy_to_truth"], found[400]["energy_to_truth"]
     assert coarse.low > 0
@@ -64,7 +67,9 @@ def test_methods_share_the_noise_of_iid() -> None:
     for scheduler in ("ddim", "ddim:eta=1"):
         block = plan("pg", schedulers=[scheduler]).blocks[0]
         bare = draw_groups(block, Iid(), 6, 40, 0, "main")
-        assert torch.equal(draw_groups(block, build_method(parse_named("pg:strength=0")), 6, 40, 0, "main"), bare)
+        assert torch.equal(
+            draw_groups(block, build_method(parse_named("pg:strength=0")), 6, 40, 0, "main"), bare
+        )
         assert not torch.equal(draw_groups(block, Iid(), 6, 40, 0, "disjoint"), bare)
         assert not torch.equal(draw_groups(block, Iid(), 6, 40, 1, "main"), bare)
 
@@ -114,10 +119,14 @@ def test_a_small_audit_through_the_command_line(cli: Callable[..., Result], tmp_
     } <= set(frame["metric"])
     keys = ["task", "method", "params", "scheduler", "steps", "metric"]
     assert not frame.duplicated(keys).any()
-    gains = frame[frame["metric"] == "modes_covered_gain"].set_index(["method", "scheduler", "steps"])
+    gains = frame[frame["metric"] == "modes_covered_gain"].set_index(
+        ["method", "scheduler", "steps"]
+    )
     levels = frame[frame["metric"] == "modes_covered"].set_index(["method", "scheduler", "steps"])
     one = ("coupled", "ddim:eta=1", 8)
-    assert gains.loc[one, "value"] == pytest.approx(levels.loc[one, "value"] - levels.loc[("iid", *one[1:]), "value"], abs=1e-5)
+    assert gains.loc[one, "value"] == pytest.approx(
+        levels.loc[one, "value"] - levels.loc[("iid", *one[1:]), "value"], abs=1e-5
+    )
     assert gains.loc[one, "low"] < gains.loc[one, "value"] < gains.loc[one, "high"]
     assert frame[frame["method"] == "coupled"]["verdict"].str.len().min() > 0
     with Image.open(out / "audit.png") as figure:
@@ -146,7 +155,9 @@ def test_what_was_measured_is_kept_and_a_broken_part_is_measured_again(tmp_path:
     assert missing_work(wanted, tmp_path) == 0, "parts of other settings stay"
 
 
-def test_a_file_task_with_one_mode_and_one_particle(cli: Callable[..., Result], tmp_path: Path) -> None:
+def test_a_file_task_with_one_mode_and_one_particle(
+    cli: Callable[..., Result], tmp_path: Path
+) -> None:
     """Nothing to count and nothing to gain; every column is still there."""
     (tmp_path / "one.yaml").write_text("name: one\nmeans: [[1, 2, 3]]\ncovariances: 0.5\n")
     found = cli(
@@ -170,7 +181,9 @@ def test_a_file_task_with_one_mode_and_one_particle(cli: Callable[..., Result], 
     assert set(frame[frame["method"] != "iid"]["verdict"]) == {"no gain"}
 
 
-def test_a_method_that_breaks_is_named_and_the_rest_goes_on(cli: Callable[..., Result], tmp_path: Path) -> None:
+def test_a_method_that_breaks_is_named_and_the_rest_goes_on(
+    cli: Callable[..., Result], tmp_path: Path
+) -> None:
     found = cli(
         "audit",
         "--task",
@@ -214,7 +227,9 @@ def test_a_method_that_breaks_is_named_and_the_rest_goes_on(cli: Callable[..., R
         (["--divergence"], "--quick means nothing there"),
     ],
 )
-def test_bad_input_is_one_line(cli: Callable[..., Result], tmp_path: Path, arguments: list[str], message: str) -> None:
+def test_bad_input_is_one_line(
+    cli: Callable[..., Result], tmp_path: Path, arguments: list[str], message: str
+) -> None:
     found = cli("audit", "--quick", *arguments, "--out", tmp_path / "a")
     assert found.code == 2
     assert message in found.err
@@ -238,7 +253,10 @@ def test_the_ladder_is_sorted() -> None:
 
 def test_the_default_is_every_method_where_it_is_defined() -> None:
     found = make_plan()
-    names = {(block.task.name, block.scheduler.text()): [one.name for one in block.candidates] for block in found.blocks}
+    names = {
+        (block.task.name, block.scheduler.text()): [one.name for one in block.candidates]
+        for block in found.blocks
+    }
     assert len(names) == 10
     assert "coupled" in names["ring10", "ddim:eta=1"]
     assert "coupled" not in names["ring10", "ddim"]
@@ -253,17 +271,34 @@ def test_the_divergence_of_every_form_of_eddy() -> None:
         found = measure_divergence(task, method, "", 0.5)
         verdicts[method.title(), method.div_sign, method.v_source] = found.verdict
     assert verdicts.pop(("eddy-exact", "derived", "others")) == "divergence-free"
-    assert verdicts.pop(("eddy-fd", "derived", "others")) == "divergence-free as the difference step goes to 0"
-    assert verdicts.pop(("eddy-hutch", "derived", "others")) == "divergence-free in the mean over probes"
+    assert (
+        verdicts.pop(("eddy-fd", "derived", "others"))
+        == "divergence-free as the difference step goes to 0"
+    )
+    assert (
+        verdicts.pop(("eddy-hutch", "derived", "others"))
+        == "divergence-free in the mean over probes"
+    )
     assert set(verdicts.values()) == {"not divergence-free"}
     assert len(verdicts) == 9
     (pg,) = check_guides([build_method(parse_named("pg"))])
     assert measure_divergence(task, pg, "", 0.5).verdict == "not divergence-free"
 
 
-def test_the_divergence_check_through_the_command_line(cli: Callable[..., Result], tmp_path: Path) -> None:
+def test_the_divergence_check_through_the_command_line(
+    cli: Callable[..., Result], tmp_path: Path
+) -> None:
     found = cli(
-        "audit", "--divergence", "--task", "ring8", "--method", "eddy-exact", "--method", "eddy-exact:v_source=self", "--out", tmp_path
+        "audit",
+        "--divergence",
+        "--task",
+        "ring8",
+        "--method",
+        "eddy-exact",
+        "--method",
+        "eddy-exact:v_source=self",
+        "--out",
+        tmp_path,
     )
     assert found.code == 0, found.err
     frame = pd.read_csv(tmp_path / "divergence.csv")
@@ -276,7 +311,12 @@ def test_ring8_shows_what_theory_says() -> None:
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
-        wanted = make_plan(["ring8"], ["eddy-exact", "antithetic", "coupled", "pg:strength=0.01"], groups=4000, steps="25,100,400")
+        wanted = make_plan(
+            ["ring8"],
+            ["eddy-exact", "antithetic", "coupled", "pg:strength=0.01"],
+            groups=4000,
+            steps="25,100,400",
+        )
         prepare_folder(Path(folder), wanted)
         ode, sde = run_audit(wanted, Path(folder), lambda count, label: None)
         assert ode.verdicts["eddy-exact"].text == "gain vanishes with finer steps"
@@ -309,8 +349,21 @@ def test_errors_are_ours() -> None:
         make_plan(groups=10**9)
 
 
-def test_another_spelling_of_a_method_in_the_same_folder(cli: Callable[..., Result], tmp_path: Path) -> None:
-    arguments = ["--task", "ring8", "--scheduler", "ddim", "--groups", 20, "--steps", "4", "--out", tmp_path / "a"]
+def test_another_spelling_of_a_method_in_the_same_folder(
+    cli: Callable[..., Result], tmp_path: Path
+) -> None:
+    arguments = [
+        "--task",
+        "ring8",
+        "--scheduler",
+        "ddim",
+        "--groups",
+        20,
+        "--steps",
+        "4",
+        "--out",
+        tmp_path / "a",
+    ]
     for text in ("eddy-exact", "eddy-exact:strength=20"):
         found = cli("audit", "--method", text, *arguments)
         assert found.code == 0, found.err
@@ -328,7 +381,9 @@ def test_damaged_parts_are_measured_again(tmp_path: Path) -> None:
         assert missing_work(wanted, tmp_path) == 0
 
 
-def test_a_plug_in_that_raises_is_named_in_the_csv(cli: Callable[..., Result], tmp_path: Path) -> None:
+def test_a_plug_in_that_raises_is_named_in_the_csv(
+    cli: Callable[..., Result], tmp_path: Path
+) -> None:
     (tmp_path / "plug.py").write_text(
         "from eddy_bench import Method\nclass Boom(Method):\n    def guidance(self, state):\n        return 1 / 0\n"
     )
@@ -393,8 +448,22 @@ def test_numbers_that_overflow_are_not_measured(cli: Callable[..., Result], tmp_
     assert (found.code, "not measured" in found.out) == (2, True)
 
 
-def test_the_divergence_check_shares_the_audit_s_folder(cli: Callable[..., Result], tmp_path: Path) -> None:
-    assert cli("audit", "--divergence", "--task", "ring8", "--method", "eddy-exact", "--out", tmp_path / "a").code == 0
+def test_the_divergence_check_shares_the_audit_s_folder(
+    cli: Callable[..., Result], tmp_path: Path
+) -> None:
+    assert (
+        cli(
+            "audit",
+            "--divergence",
+            "--task",
+            "ring8",
+            "--method",
+            "eddy-exact",
+            "--out",
+            tmp_path / "a",
+        ).code
+        == 0
+    )
     assert (
         cli(
             "audit",
@@ -414,7 +483,10 @@ def test_the_divergence_check_shares_the_audit_s_folder(cli: Callable[..., Resul
         == 0
     )
     (tmp_path / "notes.txt").write_text("mine")
-    assert "is not an audit's folder" in cli("audit", "--divergence", "--task", "ring8", "--out", tmp_path).err
+    assert (
+        "is not an audit's folder"
+        in cli("audit", "--divergence", "--task", "ring8", "--out", tmp_path).err
+    )
 
 
 def test_a_field_that_vanishes_has_no_divergence(tmp_path: Path) -> None:

@@ -16,7 +16,15 @@ STEPS = (25, 50, 100, 200, 400)
 GROUPS = 4000
 
 
-def measured(gain: float, *, shift: float = 0.0, spread: float = 0.0, seed: int = 0, groups: int = GROUPS, slot_p: float = 1.0) -> Measured:
+def measured(
+    gain: float,
+    *,
+    shift: float = 0.0,
+    spread: float = 0.0,
+    seed: int = 0,
+    groups: int = GROUPS,
+    slot_p: float = 1.0,
+) -> Measured:
     """Groups whose mean gain is exactly `gain`, with a standard deviation of 1."""
     noise = np.random.default_rng(seed).normal(size=groups)
     noise = (noise - noise.mean()) / noise.std()
@@ -24,8 +32,18 @@ def measured(gain: float, *, shift: float = 0.0, spread: float = 0.0, seed: int 
     return Measured(gain + noise, energy, Estimate(spread, 0.3 / groups**0.5, groups), slot_p, ())
 
 
-def verdict(gains: Sequence[float], *, groups: int = GROUPS, shift: float = 0.0, spread: float = 0.0, slot_p: float = 1.0) -> str:
-    ladder = [measured(gain, shift=shift, spread=spread, seed=k, groups=groups, slot_p=slot_p) for k, gain in enumerate(gains)]
+def verdict(
+    gains: Sequence[float],
+    *,
+    groups: int = GROUPS,
+    shift: float = 0.0,
+    spread: float = 0.0,
+    slot_p: float = 1.0,
+) -> str:
+    ladder = [
+        measured(gain, shift=shift, spread=spread, seed=k, groups=groups, slot_p=slot_p)
+        for k, gain in enumerate(gains)
+    ]
     return judge_block(STEPS[: len(gains)], [ladder], 0.1)[0].text
 
 
@@ -48,7 +66,7 @@ def verdict(gains: Sequence[float], *, groups: int = GROUPS, shift: float = 0.0,
         ([0.0] * 5, {"groups": 100}, "not enough groups to tell (need about 630)"),
         ([0.6] * 5, {"groups": 40, "spread": 0.04}, "not enough groups to tell (need about 400)"),
     ],
-)  # fmt: skip
+)
 def test_verdict(gains: list[float], options: dict[str, float], expected: str) -> None:
     assert verdict(gains, **options) == expected  # type: ignore[arg-type]
 
@@ -71,7 +89,9 @@ def test_more_methods_make_a_claim_harder() -> None:
     ladder = [measured(gain, seed=k, groups=170) for k, gain in enumerate(gains)]
     nothing = [measured(0.0, seed=50 + k, groups=170) for k in range(3)]
     assert judge_block(STEPS[:3], [ladder], 0.01)[0].tests.gain[-1] < 0.05  # type: ignore[union-attr]
-    assert judge_block(STEPS[:3], [ladder] + [nothing] * 19, 0.01)[0].text.startswith("not enough groups")
+    assert judge_block(STEPS[:3], [ladder] + [nothing] * 19, 0.01)[0].text.startswith(
+        "not enough groups"
+    )
 
 
 def test_a_difference_within_the_margin_is_kept_however_significant() -> None:
@@ -84,7 +104,9 @@ def test_a_difference_within_the_margin_is_kept_however_significant() -> None:
 
 def test_a_spread_that_still_changes_leaves_the_cause_open() -> None:
     """A strong drift may gain the same at several step counts while the solver does not follow it yet."""
-    ladder = [measured(0.5, spread=spread, seed=k) for k, spread in enumerate((9.0, 6.0, 4.0, 2.0, 1.0))]
+    ladder = [
+        measured(0.5, spread=spread, seed=k) for k, spread in enumerate((9.0, 6.0, 4.0, 2.0, 1.0))
+    ]
     assert judge_block(STEPS, [ladder], 0.1)[0].text == "gain persists, cause unresolved"
 
 
@@ -115,8 +137,17 @@ def test_a_few_equal_groups_prove_nothing() -> None:
 def test_mode_frequencies_hold_their_level_at_few_groups(groups: int, modes: int) -> None:
     rng, alarms = np.random.default_rng(0), 0
     for _ in range(400):
-        counts = [rng.multinomial(8, np.full(modes, 1 / modes), groups).astype(float) for _ in range(2)]
+        counts = [
+            rng.multinomial(8, np.full(modes, 1 / modes), groups).astype(float) for _ in range(2)
+        ]
         statistic, freedom, _ = frequency_chi2(*counts)
         rows = (Row("mode_chi2_to_iid", statistic, floor=freedom),)
-        alarms += frequency_p(Measured(np.zeros(groups), Estimate(0, 1, groups), Estimate(0, 1, groups), 1.0, rows)) < 0.05
+        alarms += (
+            frequency_p(
+                Measured(
+                    np.zeros(groups), Estimate(0, 1, groups), Estimate(0, 1, groups), 1.0, rows
+                )
+            )
+            < 0.05
+        )
     assert alarms < 400 * 0.05 + 4 * (400 * 0.05 * 0.95) ** 0.5

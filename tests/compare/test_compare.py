@@ -16,8 +16,8 @@ from scipy import stats
 from eddy_bench.compare.load import read_scores
 from eddy_bench.compare.paired import Difference, compare, win_rate
 from eddy_bench.statistics import detectable, holm, mean_interval, mean_intervals, sign_flip_p
-from tests.compare.made import frame, write
 from tests.conftest import Result
+from tests.makers.score_files import frame, write
 
 EFFECTS = {
     "iid": {"vendi": 0.0, "clip": 0.0, "nfe": 0.0},
@@ -47,7 +47,9 @@ def test_a_difference_has_the_figures_of_scipy(csv: Path) -> None:
     assert found.prompts == 30
     assert found.difference == pytest.approx(gaps.mean())
     assert found.value - found.baseline == pytest.approx(gaps.mean())
-    interval = stats.bootstrap((gaps,), np.mean, method="percentile", n_resamples=9999, rng=np.random.default_rng(1)).confidence_interval
+    interval = stats.bootstrap(
+        (gaps,), np.mean, method="percentile", n_resamples=9999, rng=np.random.default_rng(1)
+    ).confidence_interval
     error = gaps.std(ddof=1) / len(gaps) ** 0.5
     assert found.low == pytest.approx(interval.low, abs=0.15 * error)
     assert found.high == pytest.approx(interval.high, abs=0.15 * error)
@@ -71,7 +73,10 @@ def test_batched_intervals_agree_with_single_ones() -> None:
     for row, low, high in zip(values, lows, highs, strict=True):
         _, one, other = mean_interval(row)
         error = row.std() / 5
-        assert (low, high) == (pytest.approx(one, abs=0.2 * error), pytest.approx(other, abs=0.2 * error))
+        assert (low, high) == (
+            pytest.approx(one, abs=0.2 * error),
+            pytest.approx(other, abs=0.2 * error),
+        )
 
 
 def test_holm_is_over_the_methods(csv: Path) -> None:
@@ -93,7 +98,12 @@ def test_wins_and_ties() -> None:
 
 def test_seeds_are_averaged_within_prompts(tmp_path: Path) -> None:
     rows = frame({"iid": {"vendi": 0.0}, "pg": {"vendi": 0.1}})
-    path = write(tmp_path / "s.csv", pd.concat([rows, rows.assign(seed="1", value=rows["value"] + 0.2 * (rows["method"] == "pg"))]))
+    path = write(
+        tmp_path / "s.csv",
+        pd.concat(
+            [rows, rows.assign(seed="1", value=rows["value"] + 0.2 * (rows["method"] == "pg"))]
+        ),
+    )
     found = compare(read_scores([path]))[0]
     assert found.prompts == 30
     once = compare(read_scores([write(tmp_path / "one.csv", rows)]))[0]
@@ -102,7 +112,9 @@ def test_seeds_are_averaged_within_prompts(tmp_path: Path) -> None:
 
 def test_prompts_that_a_method_lacks_are_left_out_of_its_difference(tmp_path: Path) -> None:
     rows = frame(EFFECTS)
-    short = rows[~((rows["method"] == "pg") & (rows["params"] == "") & (rows["prompt_id"] < "p010"))]
+    short = rows[
+        ~((rows["method"] == "pg") & (rows["params"] == "") & (rows["prompt_id"] < "p010"))
+    ]
     found = compare(read_scores([write(tmp_path / "s.csv", short)]))
     assert find(found, "pg", "vendi").prompts == 20
     assert find(found, "pg:strength=2", "vendi").prompts == 30
@@ -117,7 +129,17 @@ def test_formats(cli: Callable[..., Result], csv: Path, form: str) -> None:
         table = pd.read_csv(StringIO(found.out))
         assert len(table) == 9
         assert sum(table["column"].str.startswith("hypervolume")) == 2, "the front is in it, too"
-        assert {"difference", "low", "high", "effect", "p", "p_holm", "wins", "detectable", "better"} <= set(table.columns)
+        assert {
+            "difference",
+            "low",
+            "high",
+            "effect",
+            "p",
+            "p_holm",
+            "wins",
+            "detectable",
+            "better",
+        } <= set(table.columns)
     if form == "json":
         assert json.loads(found.out)["differences"][0]["prompts"] == 30
     if form == "markdown":
@@ -125,15 +147,22 @@ def test_formats(cli: Callable[..., Result], csv: Path, form: str) -> None:
         assert len({line.count("|") for line in table}) == 1
 
 
-def test_the_last_run_is_compared_when_none_is_named(cli: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_last_run_is_compared_when_none_is_named(
+    cli: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert "found none" in cli("compare").err
     write(tmp_path / "results" / "mine" / "scores.csv", frame(EFFECTS))
     assert "vendi" in cli("compare").out
 
 
-def test_against_another_run_each_method_is_compared_with_itself(cli: Callable[..., Result], tmp_path: Path, csv: Path) -> None:
-    changed = {label: {name: value + 0.5 * (name == "vendi") for name, value in by.items()} for label, by in EFFECTS.items()}
+def test_against_another_run_each_method_is_compared_with_itself(
+    cli: Callable[..., Result], tmp_path: Path, csv: Path
+) -> None:
+    changed = {
+        label: {name: value + 0.5 * (name == "vendi") for name, value in by.items()}
+        for label, by in EFFECTS.items()
+    }
     now = write(tmp_path / "now.csv", frame(changed))
     found = json.loads(cli("compare", now, "--against", csv, "--format", "json").out)["differences"]
     gains = {one["label"]: one["difference"] for one in found if one["column"].startswith("vendi")}
@@ -152,14 +181,28 @@ def edited(rows: pd.DataFrame, **values: object) -> pd.DataFrame:
         (lambda rows: rows.drop(columns="signature"), "no column 'signature'"),
         (lambda rows: edited(rows, metric="beauty"), "unknown metric 'beauty'"),
         (lambda rows: pd.concat([rows, rows]), "stand twice in"),
-        (lambda rows: rows.assign(steps=[20] * 50 + [30] * (len(rows) - 50)), "mixes runs: steps is 20"),
-        (lambda rows: rows.assign(signature=rows["signature"].where(rows.index > 5, "vendi|features=other@1|N=4")), "signatures of vendi"),
-        (lambda rows: rows[~((rows["method"] == "pg") & (rows["prompt_id"] == "p003"))], "prompts differ: 'p003'"),
+        (
+            lambda rows: rows.assign(steps=[20] * 50 + [30] * (len(rows) - 50)),
+            "mixes runs: steps is 20",
+        ),
+        (
+            lambda rows: rows.assign(
+                signature=rows["signature"].where(rows.index > 5, "vendi|features=other@1|N=4")
+            ),
+            "signatures of vendi",
+        ),
+        (
+            lambda rows: rows[~((rows["method"] == "pg") & (rows["prompt_id"] == "p003"))],
+            "prompts differ: 'p003'",
+        ),
         (lambda rows: rows[rows["method"] == "iid"], "Nothing to compare"),
     ],
 )
 def test_what_cannot_be_compared_says_why(
-    cli: Callable[..., Result], tmp_path: Path, change: Callable[[pd.DataFrame], pd.DataFrame], message: str
+    cli: Callable[..., Result],
+    tmp_path: Path,
+    change: Callable[[pd.DataFrame], pd.DataFrame],
+    message: str,
 ) -> None:
     found = cli("compare", write(tmp_path / "s.csv", change(frame(EFFECTS))))
     assert (found.code, found.err.count("\n")) == (2, 1)
@@ -175,28 +218,42 @@ def test_a_file_that_is_cut_short(cli: Callable[..., Result], csv: Path) -> None
     assert "got nowhere" in cli("compare", "nowhere").err
 
 
-def test_two_runs_of_one_method_need_a_choice(cli: Callable[..., Result], tmp_path: Path, csv: Path) -> None:
+def test_two_runs_of_one_method_need_a_choice(
+    cli: Callable[..., Result], tmp_path: Path, csv: Path
+) -> None:
     other = write(tmp_path / "other.csv", frame(EFFECTS, noise_seed=5))
     assert "Compare them as --against" in cli("compare", csv, other).err
 
 
-def test_what_differs_is_compared_only_when_asked(cli: Callable[..., Result], tmp_path: Path, csv: Path) -> None:
-    other = write(tmp_path / "other.csv", frame({"eddy-exact": {"vendi": 0.1}}, prompts=20).assign(steps=50))
+def test_what_differs_is_compared_only_when_asked(
+    cli: Callable[..., Result], tmp_path: Path, csv: Path
+) -> None:
+    other = write(
+        tmp_path / "other.csv", frame({"eddy-exact": {"vendi": 0.1}}, prompts=20).assign(steps=50)
+    )
     refused = cli("compare", csv, other)
     assert refused.code == 2
     assert "steps differs: 20 and 50" in refused.err
     assert "prompts differ" in refused.err
     found = cli("compare", csv, other, "--partly", "--format", "json")
     assert found.code == 0
-    assert {one["label"]: one["prompts"] for one in json.loads(found.out)["differences"] if one["column"].startswith("vendi")}[
-        "eddy-exact"
-    ] == 20
+    assert {
+        one["label"]: one["prompts"]
+        for one in json.loads(found.out)["differences"]
+        if one["column"].startswith("vendi")
+    }["eddy-exact"] == 20
 
 
 @pytest.mark.parametrize("form", ["table", "markdown", "json"])
-def test_several_strengths_give_fronts(cli: Callable[..., Result], tmp_path: Path, form: str) -> None:
+def test_several_strengths_give_fronts(
+    cli: Callable[..., Result], tmp_path: Path, form: str
+) -> None:
     rows = frame(
-        {"iid": {"vendi": 0.0, "clip": 0.0}, "pg:strength=1": {"vendi": 0.2, "clip": -0.1}, "pg:strength=3": {"vendi": 0.5, "clip": -2.0}}
+        {
+            "iid": {"vendi": 0.0, "clip": 0.0},
+            "pg:strength=1": {"vendi": 0.2, "clip": -0.1},
+            "pg:strength=3": {"vendi": 0.5, "clip": -2.0},
+        }
     )
     found = cli("compare", write(tmp_path / "s.csv", rows), "--format", form)
     assert found.code == 0, found.err
@@ -217,12 +274,18 @@ def test_one_prompt_shows_nothing(cli: Callable[..., Result], tmp_path: Path) ->
 def test_runs_that_share_iid_are_one_comparison(cli: Callable[..., Result], tmp_path: Path) -> None:
     rows = frame(EFFECTS)
     one, other = (
-        write(tmp_path / f"{k}.csv", rows[rows["method"].eq("iid") | rows["params"].eq(params) & rows["method"].ne("iid")])
+        write(
+            tmp_path / f"{k}.csv",
+            rows[rows["method"].eq("iid") | rows["params"].eq(params) & rows["method"].ne("iid")],
+        )
         for k, params in enumerate(("", "strength=2"))
     )
     found = cli("compare", one, other, "--format", "json")
     assert found.code == 0, found.err
-    assert {part["label"] for part in json.loads(found.out)["differences"]} == {"pg", "pg:strength=2"}
+    assert {part["label"] for part in json.loads(found.out)["differences"]} == {
+        "pg",
+        "pg:strength=2",
+    }
 
 
 @pytest.mark.parametrize("value", ["abc", "inf", "-inf"])
@@ -233,18 +296,24 @@ def test_values_that_are_no_numbers(cli: Callable[..., Result], tmp_path: Path, 
     assert (found.code, "line 5: expected a finite number" in found.err) == (2, True)
 
 
-def test_other_texts_and_seeds_are_not_the_same_prompts(cli: Callable[..., Result], tmp_path: Path) -> None:
+def test_other_texts_and_seeds_are_not_the_same_prompts(
+    cli: Callable[..., Result], tmp_path: Path
+) -> None:
     rows = frame(EFFECTS)
     for column in ("prompt", "seed"):
         changed = rows.assign(**{column: rows[column].where(rows["method"] != "pg", "7")})
         assert "prompts differ" in cli("compare", write(tmp_path / "s.csv", changed)).err
 
 
-def test_against_corrects_over_the_methods(cli: Callable[..., Result], tmp_path: Path, csv: Path) -> None:
+def test_against_corrects_over_the_methods(
+    cli: Callable[..., Result], tmp_path: Path, csv: Path
+) -> None:
     now = write(tmp_path / "now.csv", frame(EFFECTS, noise_seed=9))
     found = [
         one
-        for one in json.loads(cli("compare", now, "--against", csv, "--format", "json").out)["differences"]
+        for one in json.loads(cli("compare", now, "--against", csv, "--format", "json").out)[
+            "differences"
+        ]
         if one["column"].startswith("vendi")
     ]
     assert [one["p_holm"] for one in found] == pytest.approx(holm([one["p"] for one in found]))
@@ -252,28 +321,41 @@ def test_against_corrects_over_the_methods(cli: Callable[..., Result], tmp_path:
 
 def test_a_method_that_lacks_values_says_so(cli: Callable[..., Result], tmp_path: Path) -> None:
     rows = frame(EFFECTS)
-    rows.loc[(rows["metric"] == "clip") & (rows["method"] == "pg") & (rows["prompt_id"] < "p004"), "value"] = float("nan")
-    found = json.loads(cli("compare", write(tmp_path / "s.csv", rows), "--format", "json").out)["differences"]
+    rows.loc[
+        (rows["metric"] == "clip") & (rows["method"] == "pg") & (rows["prompt_id"] < "p004"),
+        "value",
+    ] = float("nan")
+    found = json.loads(cli("compare", write(tmp_path / "s.csv", rows), "--format", "json").out)[
+        "differences"
+    ]
     (one,) = [one for one in found if (one["label"], one["column"]) == ("pg", "clip[fmnist-clip]")]
     assert (one["prompts"], one["warning"]) == (26, "4 prompts have one value only")
 
 
 def test_two_runs_without_a_common_method(cli: Callable[..., Result], tmp_path: Path) -> None:
     rows = frame(EFFECTS)
-    one, other = (write(tmp_path / f"{name}.csv", rows[(rows["method"] == name)]) for name in ("iid", "pg"))
+    one, other = (
+        write(tmp_path / f"{name}.csv", rows[(rows["method"] == name)]) for name in ("iid", "pg")
+    )
     found = cli("compare", one, "--against", other)
     assert (found.code, "no method is in both" in found.err) == (2, True)
-    partly = cli("compare", write(tmp_path / "all.csv", rows), "--against", other, "--format", "json")
+    partly = cli(
+        "compare", write(tmp_path / "all.csv", rows), "--against", other, "--format", "json"
+    )
     assert any("only here" in note for note in json.loads(partly.out)["notes"])
 
 
 def test_orders_of_vendi_in_any_notation(tmp_path: Path) -> None:
     rows = frame({"iid": {"vendi": 0.0}})
-    found = read_scores([write(tmp_path / "s.csv", rows.assign(signature="vendi|q=1e-05|k=cos|features=a@0"))])
+    found = read_scores(
+        [write(tmp_path / "s.csv", rows.assign(signature="vendi|q=1e-05|k=cos|features=a@0"))]
+    )
     assert set(found.frame["column"]) == {"vendi-q1e-05[fmnist-clip]"}
 
 
-def test_figures_are_never_cut(cli: Callable[..., Result], csv: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_figures_are_never_cut(
+    cli: Callable[..., Result], csv: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     found = cli("compare", csv)
     assert found.code == 0, found.err
@@ -289,21 +371,42 @@ def test_a_baseline_as_the_user_wrote_it(cli: Callable[..., Result], tmp_path: P
     assert "pg:strength=2.0,kernel=features" in found.out
 
 
-def test_each_run_s_seconds_are_compared_with_its_own(cli: Callable[..., Result], tmp_path: Path) -> None:
-    one = frame({"iid": {"vendi": 0.0, "seconds_per_image": 0.0}, "pg": {"vendi": 0.1, "seconds_per_image": 0.1}})
-    slow = frame({"iid": {"vendi": 0.0, "seconds_per_image": 0.9}, "lhs": {"vendi": 0.1, "seconds_per_image": 1.9}})
+def test_each_run_s_seconds_are_compared_with_its_own(
+    cli: Callable[..., Result], tmp_path: Path
+) -> None:
+    one = frame(
+        {
+            "iid": {"vendi": 0.0, "seconds_per_image": 0.0},
+            "pg": {"vendi": 0.1, "seconds_per_image": 0.1},
+        }
+    )
+    slow = frame(
+        {
+            "iid": {"vendi": 0.0, "seconds_per_image": 0.9},
+            "lhs": {"vendi": 0.1, "seconds_per_image": 1.9},
+        }
+    )
     slow.loc[slow["method"] == "iid", "value"] = slow.loc[slow["method"] == "iid", "value"].where(
         slow["metric"] != "vendi", one.loc[one["method"] == "iid", "value"].to_numpy()
     )
     files = [write(tmp_path / f"{name}.csv", rows) for name, rows in (("a", one), ("b", slow))]
     found = json.loads(cli("compare", *files, "--format", "json").out)["differences"]
-    ratio = {line["label"]: line["value"] / line["baseline"] for line in found if line["column"] == "seconds_per_image"}
+    ratio = {
+        line["label"]: line["value"] / line["baseline"]
+        for line in found
+        if line["column"] == "seconds_per_image"
+    }
     assert ratio == pytest.approx({"pg": 2.0, "lhs": 2.0})
 
 
 def test_no_verdict_where_signatures_differ(cli: Callable[..., Result], tmp_path: Path) -> None:
-    before, now = (write(tmp_path / f"{name}.csv", frame(EFFECTS).assign(signature=f"vendi|features=a@{name}")) for name in ("0", "1"))
-    found = json.loads(cli("compare", now, "--against", before, "--partly", "--format", "json").out)["differences"]
+    before, now = (
+        write(tmp_path / f"{name}.csv", frame(EFFECTS).assign(signature=f"vendi|features=a@{name}"))
+        for name in ("0", "1")
+    )
+    found = json.loads(
+        cli("compare", now, "--against", before, "--partly", "--format", "json").out
+    )["differences"]
     assert {line["better"] for line in found} == {None}
     assert all("signatures differ" in line["warning"] for line in found if line["prompts"])
 

@@ -14,8 +14,8 @@ import yaml
 from eddy_bench.compare.gate import PASS, REGRESSION, Check, Gate, exit_code, judge_gaps, run_gate
 from eddy_bench.compare.load import ScoreSet, read_scores
 from eddy_bench.statistics import detectable
-from tests.compare.made import frame, write
 from tests.conftest import Result
+from tests.makers.score_files import frame, write
 
 LEVELS = {"vendi": 0.0, "clip": 0.0, "nfe": 0.0, "seconds_per_image": 0.0, "fd": 0.0}
 EFFECTS = {"iid": LEVELS, "pg": {**LEVELS, "seconds_per_image": 0.05}}
@@ -31,7 +31,9 @@ GATE = {
 Change = Callable[[pd.DataFrame], pd.DataFrame]
 
 
-def run(cli: Callable[..., Result], folder: Path, change: Change = lambda rows: rows, **options: object) -> Result:
+def run(
+    cli: Callable[..., Result], folder: Path, change: Change = lambda rows: rows, **options: object
+) -> Result:
     """A candidate, changed, against a baseline whose scatter is another draw."""
     before = write(folder / "baseline.csv", frame(EFFECTS))
     now = write(folder / "candidate.csv", change(frame(EFFECTS, noise_seed=7, **options)))  # type: ignore[arg-type]
@@ -51,7 +53,9 @@ def run(cli: Callable[..., Result], folder: Path, change: Change = lambda rows: 
 
 
 def shift(metric: str, by: float, method: str = "pg") -> Change:
-    return lambda rows: rows.assign(value=rows["value"] + by * ((rows["metric"] == metric) & (rows["method"] == method)))
+    return lambda rows: rows.assign(
+        value=rows["value"] + by * ((rows["metric"] == metric) & (rows["method"] == method))
+    )
 
 
 def test_no_change_passes(cli: Callable[..., Result], tmp_path: Path) -> None:
@@ -72,14 +76,41 @@ def test_no_change_passes(cli: Callable[..., Result], tmp_path: Path) -> None:
         (shift("seconds_per_image", 0.2), 1, "times iid now"),
         (shift("fd", 20.0), 1, "no test without features"),
         (lambda rows: rows[rows["method"] != "pg"], 2, "eddy-bench run --method pg"),
-        (lambda rows: rows[~((rows["metric"] == "vendi") & (rows["prompt_id"] == "p004"))], 2, "'p004', seed 0 is not in the candidate"),
-        (lambda rows: rows.assign(value=rows["value"].mask((rows["metric"] == "clip") & (rows["prompt_id"] == "p001"))), 2, "not a number"),
-        (lambda rows: rows.assign(signature=rows["signature"].str.replace("@0", "@1")), 2, "signatures differ"),
+        (
+            lambda rows: rows[~((rows["metric"] == "vendi") & (rows["prompt_id"] == "p004"))],
+            2,
+            "'p004', seed 0 is not in the candidate",
+        ),
+        (
+            lambda rows: rows.assign(
+                value=rows["value"].mask((rows["metric"] == "clip") & (rows["prompt_id"] == "p001"))
+            ),
+            2,
+            "not a number",
+        ),
+        (
+            lambda rows: rows.assign(signature=rows["signature"].str.replace("@0", "@1")),
+            2,
+            "signatures differ",
+        ),
         (lambda rows: rows[rows["metric"] != "fd"], 2, "has no such value"),
     ],
-    ids=["diversity", "fidelity", "counter", "time", "pooled", "missing method", "missing prompt", "NaN", "signature", "missing metric"],
+    ids=[
+        "diversity",
+        "fidelity",
+        "counter",
+        "time",
+        "pooled",
+        "missing method",
+        "missing prompt",
+        "NaN",
+        "signature",
+        "missing metric",
+    ],
 )
-def test_each_kind_of_regression(cli: Callable[..., Result], tmp_path: Path, change: Change, code: int, words: str) -> None:
+def test_each_kind_of_regression(
+    cli: Callable[..., Result], tmp_path: Path, change: Change, code: int, words: str
+) -> None:
     found = run(cli, tmp_path, change)
     assert found.code == code
     assert words in (tmp_path / "summary.md").read_text()
@@ -90,13 +121,24 @@ def test_too_few_prompts_on_both_sides(cli: Callable[..., Result], tmp_path: Pat
     now = write(tmp_path / "n.csv", frame(EFFECTS, prompts=4, noise_seed=7))
     (tmp_path / "gate.yaml").write_text(yaml.safe_dump(GATE))
     assert cli("compare", now, "--against", before, "--gate", tmp_path / "gate.yaml").code == 3
-    scattered = [write(tmp_path / f"{k}.csv", frame(EFFECTS, prompts=12, scatter=1.0, noise_seed=k)) for k in (1, 2)]
-    assert cli("compare", scattered[0], "--against", scattered[1], "--gate", tmp_path / "gate.yaml").code == 3
+    scattered = [
+        write(tmp_path / f"{k}.csv", frame(EFFECTS, prompts=12, scatter=1.0, noise_seed=k))
+        for k in (1, 2)
+    ]
+    assert (
+        cli(
+            "compare", scattered[0], "--against", scattered[1], "--gate", tmp_path / "gate.yaml"
+        ).code
+        == 3
+    )
 
 
 def test_precedence(cli: Callable[..., Result], tmp_path: Path) -> None:
     """What could not be measured comes before a regression."""
-    both = lambda rows: shift("vendi", -0.3)(rows[~((rows["metric"] == "nfe") & (rows["method"] == "iid"))])  # noqa: E731
+
+    def both(rows):
+        return shift("vendi", -0.3)(rows[~((rows["metric"] == "nfe") & (rows["method"] == "iid"))])
+
     assert run(cli, tmp_path, both).code == 2
 
 
@@ -109,14 +151,28 @@ def test_precedence(cli: Callable[..., Result], tmp_path: Path) -> None:
         ({"checks": [{"metric": "nfe", "test": "equal", "colour": 1}]}, "checks.0.colour"),
         ({"checks": [{"metric": "nfe", "test": "equal", "margin": -1}]}, "margin"),
         ([], "the file"),
-        ({"checks": [{"metric": "nfe", "test": "equal"}], "methods": ["lhs"]}, "names the method 'lhs'"),
+        (
+            {"checks": [{"metric": "nfe", "test": "equal"}], "methods": ["lhs"]},
+            "names the method 'lhs'",
+        ),
     ],
 )
-def test_a_wrong_gate(cli: Callable[..., Result], tmp_path: Path, gate: object, message: str) -> None:
+def test_a_wrong_gate(
+    cli: Callable[..., Result], tmp_path: Path, gate: object, message: str
+) -> None:
     csv = write(tmp_path / "s.csv", frame(EFFECTS))
     (tmp_path / "gate.yaml").write_text(yaml.safe_dump(gate))
     found = cli(
-        "compare", csv, "--against", csv, "--gate", tmp_path / "gate.yaml", "--summary", tmp_path / "s.md", "--junit", tmp_path / "j.xml"
+        "compare",
+        csv,
+        "--against",
+        csv,
+        "--gate",
+        tmp_path / "gate.yaml",
+        "--summary",
+        tmp_path / "s.md",
+        "--junit",
+        tmp_path / "j.xml",
     )
     assert (found.code, found.err.count("\n")) == (2, 1)
     assert message in found.err
@@ -128,16 +184,29 @@ def test_options_that_belong_together(cli: Callable[..., Result], tmp_path: Path
     csv = write(tmp_path / "s.csv", frame(EFFECTS))
     assert "--gate needs a baseline" in cli("compare", csv, "--gate", tmp_path / "g.yaml").err
     assert "Add --gate" in cli("compare", csv, "--junit", tmp_path / "j.xml").err
-    assert "cannot be read" in cli("compare", csv, "--against", csv, "--gate", tmp_path / "g.yaml").err
+    assert (
+        "cannot be read" in cli("compare", csv, "--against", csv, "--gate", tmp_path / "g.yaml").err
+    )
     assert "Expected --format" in cli("compare", csv, "--format", "pdf").err
-    assert "--partly means nothing" in cli("compare", csv, "--against", csv, "--gate", tmp_path / "g.yaml", "--partly").err
-    assert "--baseline means nothing" in cli("compare", csv, "--against", csv, "--baseline", "pg").err
+    assert (
+        "--partly means nothing"
+        in cli("compare", csv, "--against", csv, "--gate", tmp_path / "g.yaml", "--partly").err
+    )
+    assert (
+        "--baseline means nothing" in cli("compare", csv, "--against", csv, "--baseline", "pg").err
+    )
 
 
 def test_small_samples_are_too_little_data(cli: Callable[..., Result], tmp_path: Path) -> None:
-    small = lambda rows: rows.assign(signature=rows["signature"].mask(rows["metric"] == "fd", "fd|small-sample"))  # noqa: E731
+    def small(rows):
+        return rows.assign(
+            signature=rows["signature"].mask(rows["metric"] == "fd", "fd|small-sample")
+        )
+
     (tmp_path / "gate.yaml").write_text(yaml.safe_dump(GATE))
-    before, now = (write(tmp_path / f"{k}.csv", small(frame(EFFECTS, noise_seed=k))) for k in (1, 2))
+    before, now = (
+        write(tmp_path / f"{k}.csv", small(frame(EFFECTS, noise_seed=k))) for k in (1, 2)
+    )
     assert cli("compare", now, "--against", before, "--gate", tmp_path / "gate.yaml").code == 3
 
 
@@ -145,15 +214,32 @@ def test_a_repeated_key_is_refused(cli: Callable[..., Result], tmp_path: Path) -
     csv = write(tmp_path / "s.csv", frame(EFFECTS))
     (tmp_path / "gate.yaml").write_text("checks:\n  - {metric: nfe, test: equal, metric: vendi}\n")
     found = cli("compare", csv, "--against", csv, "--gate", tmp_path / "gate.yaml")
-    assert (found.code, "line 2: not valid YAML: the key 'metric' stands twice" in found.err) == (2, True)
+    assert (found.code, "line 2: not valid YAML: the key 'metric' stands twice" in found.err) == (
+        2,
+        True,
+    )
 
 
 def test_names_that_xml_cannot_hold(cli: Callable[..., Result], tmp_path: Path) -> None:
     odd = lambda rows: rows.assign(method=rows["method"].str.replace("pg", "p\x08g"))  # noqa: E731
     (tmp_path / "gate.yaml").write_text(yaml.safe_dump(GATE))
     csv = write(tmp_path / "s.csv", odd(frame(EFFECTS)))
-    assert cli("compare", csv, "--against", csv, "--gate", tmp_path / "gate.yaml", "--junit", tmp_path / "j.xml").code == 0
-    assert "p\ufffdg" in {case.attrib["classname"] for case in ElementTree.parse(tmp_path / "j.xml").getroot()}
+    assert (
+        cli(
+            "compare",
+            csv,
+            "--against",
+            csv,
+            "--gate",
+            tmp_path / "gate.yaml",
+            "--junit",
+            tmp_path / "j.xml",
+        ).code
+        == 0
+    )
+    assert "p\ufffdg" in {
+        case.attrib["classname"] for case in ElementTree.parse(tmp_path / "j.xml").getroot()
+    }
 
 
 @pytest.mark.slow
@@ -173,12 +259,20 @@ def test_the_gate_s_error_rates() -> None:
 @pytest.mark.parametrize("prompts", [12, 48])
 def test_the_error_rate_of_the_whole_gate(tmp_path: Path, prompts: int) -> None:
     """From score files on: two draws of the same methods, at the fewest prompts that are judged and at the embedded suite's."""
-    gate = Gate(checks=[Check(metric="vendi[fmnist-clip]", test="noninferior", margin=0.0)], methods=["pg"])
+    gate = Gate(
+        checks=[Check(metric="vendi[fmnist-clip]", test="noninferior", margin=0.0)], methods=["pg"]
+    )
     shared = frame({"pg": {"vendi": 0.0}}, prompts=prompts, scatter=0.0)
     rng, alarms = np.random.default_rng(3), 0
     scores = read_scores([write(tmp_path / "s.csv", shared)])
     for _ in range(1000):
-        sides = [ScoreSet(scores.frame.assign(value=shared["value"] + rng.normal(0, 0.2, prompts)), scores.sources) for _ in range(2)]
+        sides = [
+            ScoreSet(
+                scores.frame.assign(value=shared["value"] + rng.normal(0, 0.2, prompts)),
+                scores.sources,
+            )
+            for _ in range(2)
+        ]
         alarms += exit_code(run_gate(gate, sides[0], sides[1])) == REGRESSION
     assert alarms <= 64
 
@@ -187,8 +281,12 @@ def test_bit_equal_runs_pass_without_scatter() -> None:
     assert judge_gaps(np.zeros(3), 0.0)[0] == PASS
 
 
-@pytest.mark.parametrize("setting", [{"steps": 50}, {"model": "other"}, {"scheduler": "Euler"}, {"particles": 8}])
-def test_other_settings_are_no_candidate(cli: Callable[..., Result], tmp_path: Path, setting: dict[str, object]) -> None:
+@pytest.mark.parametrize(
+    "setting", [{"steps": 50}, {"model": "other"}, {"scheduler": "Euler"}, {"particles": 8}]
+)
+def test_other_settings_are_no_candidate(
+    cli: Callable[..., Result], tmp_path: Path, setting: dict[str, object]
+) -> None:
     found = run(cli, tmp_path, lambda rows: rows.assign(**setting))
     assert (found.code, "drawn with other settings" in found.err) == (2, True)
 
@@ -196,30 +294,55 @@ def test_other_settings_are_no_candidate(cli: Callable[..., Result], tmp_path: P
 @pytest.mark.parametrize(
     "change",
     [
-        lambda rows: rows[~((rows["metric"] == "seconds_per_image") & (rows["method"] == "pg") & (rows["prompt_id"] > "p000"))],
+        lambda rows: rows[
+            ~(
+                (rows["metric"] == "seconds_per_image")
+                & (rows["method"] == "pg")
+                & (rows["prompt_id"] > "p000")
+            )
+        ],
         lambda rows: rows.assign(
-            value=rows["value"].mask((rows["metric"] == "seconds_per_image") & (rows["method"] == "iid") & (rows["prompt_id"] > "p000"))
+            value=rows["value"].mask(
+                (rows["metric"] == "seconds_per_image")
+                & (rows["method"] == "iid")
+                & (rows["prompt_id"] > "p000")
+            )
         ),
     ],
 )
-def test_time_needs_every_group_of_both_methods(cli: Callable[..., Result], tmp_path: Path, change: Change) -> None:
+def test_time_needs_every_group_of_both_methods(
+    cli: Callable[..., Result], tmp_path: Path, change: Change
+) -> None:
     assert run(cli, tmp_path, change).code == 2
 
 
-def test_a_metric_that_is_undefined_for_some_prompts_can_be_gated(cli: Callable[..., Result], tmp_path: Path) -> None:
+def test_a_metric_that_is_undefined_for_some_prompts_can_be_gated(
+    cli: Callable[..., Result], tmp_path: Path
+) -> None:
     def undefined(rows: pd.DataFrame) -> pd.DataFrame:
-        return rows.assign(value=rows["value"].mask((rows["metric"] == "vendi") & (rows["prompt_id"] < "p005")))
+        return rows.assign(
+            value=rows["value"].mask((rows["metric"] == "vendi") & (rows["prompt_id"] < "p005"))
+        )
 
-    before, now = write(tmp_path / "b.csv", undefined(frame(EFFECTS))), write(tmp_path / "n.csv", undefined(frame(EFFECTS, noise_seed=7)))
+    before, now = (
+        write(tmp_path / "b.csv", undefined(frame(EFFECTS))),
+        write(tmp_path / "n.csv", undefined(frame(EFFECTS, noise_seed=7))),
+    )
     (tmp_path / "gate.yaml").write_text(yaml.safe_dump(GATE))
     assert cli("compare", now, "--against", before, "--gate", tmp_path / "gate.yaml").code == 0
 
 
 @pytest.mark.parametrize(
     "text",
-    ["checks: 2024-99-99", "checks: [{metric: nfe, test: equal, margin: true}]", "checks: [{metric: nfe, test: equal}]\nmethods: []"],
+    [
+        "checks: 2024-99-99",
+        "checks: [{metric: nfe, test: equal, margin: true}]",
+        "checks: [{metric: nfe, test: equal}]\nmethods: []",
+    ],
 )
-def test_gates_that_yaml_takes_and_we_do_not(cli: Callable[..., Result], tmp_path: Path, text: str) -> None:
+def test_gates_that_yaml_takes_and_we_do_not(
+    cli: Callable[..., Result], tmp_path: Path, text: str
+) -> None:
     csv = write(tmp_path / "s.csv", frame(EFFECTS))
     (tmp_path / "gate.yaml").write_text(text)
     found = cli("compare", csv, "--against", csv, "--gate", tmp_path / "gate.yaml")

@@ -10,7 +10,7 @@ import pytest
 from eddy_bench.compare.front_tables import front_differences
 from eddy_bench.compare.load import read_scores
 from eddy_bench.compare.pareto import Fronts, diversity_at_loss, fronts
-from tests.compare.made import frame, write
+from tests.makers.score_files import frame, write
 
 GRID = {
     "iid": {"vendi": 0.0, "clip": 0.0, "seconds_per_image": 0.0},
@@ -33,7 +33,9 @@ def test_families_fronts_and_equal_fidelity(tmp_path: Path) -> None:
     allowed = 0.01 * start.fidelity.value  # about 0.605: between strengths 1 and 2
     expected = start.diversity.value + 0.2 + 0.2 * (allowed - 0.3) / 0.6
     assert pg.at_fidelity.value == pytest.approx(expected, abs=1e-4)
-    assert features.at_fidelity.value == pytest.approx(start.diversity.value + 0.1 * allowed / 3, abs=1e-4)
+    assert features.at_fidelity.value == pytest.approx(
+        start.diversity.value + 0.1 * allowed / 3, abs=1e-4
+    )
     # the staircase over (iid's diversity, the worst fidelity)
     assert pg.hypervolume.value == pytest.approx(0.2 * 2.7 + 0.2 * 2.1 + 0.2 * 1.5, abs=1e-3)
     assert_both_planes(found)
@@ -43,7 +45,9 @@ def assert_both_planes(found: Fronts) -> None:
     """The same grid against seconds, the front of all, and its figures as differences."""
     pg, features = found.families
     assert not features.points[1].front_seconds
-    assert [point.front_seconds for point in pg.points] == [False, False, False, True], "as fast and more diverse"
+    assert [point.front_seconds for point in pg.points] == [False, False, False, True], (
+        "as fast and more diverse"
+    )
     assert pg.hypervolume_seconds.value == pytest.approx(0.6 * np.log2(0.15 / 0.1), abs=1e-3)
     start = pg.points[0]
     for point in pg.points:
@@ -53,7 +57,9 @@ def assert_both_planes(found: Fronts) -> None:
     assert found.front_seconds is not None
     assert found.front_seconds.value.max() == pytest.approx(start.diversity.value + 0.6, abs=1e-4)
     lines = {(one.label, one.column.partition(" ")[0]): one for one in front_differences(found)}
-    assert lines["pg", "vendi[fmnist-clip]"].difference == pytest.approx(0.2 + 0.2 * (0.01 * start.fidelity.value - 0.3) / 0.6, abs=1e-4)
+    assert lines["pg", "vendi[fmnist-clip]"].difference == pytest.approx(
+        0.2 + 0.2 * (0.01 * start.fidelity.value - 0.3) / 0.6, abs=1e-4
+    )
 
 
 def test_bands_are_of_the_difference_to_the_baseline(tmp_path: Path) -> None:
@@ -69,12 +75,26 @@ def test_diversity_at_a_loss_of_fidelity() -> None:
     assert diversity_at_loss([1, 2], [100, 99.5]) == 2
     assert diversity_at_loss([1, 2], [100, 98]) == 1.5
     assert diversity_at_loss([2, 1], [100, 90]) == 2, "the baseline is always allowed"
-    assert diversity_at_loss([1, 5, 3], [100, 90, 99.9]) == pytest.approx(3.0 + 2.0 * 0.9 / 9.9), "on the way back as well"
+    assert diversity_at_loss([1, 5, 3], [100, 90, 99.9]) == pytest.approx(3.0 + 2.0 * 0.9 / 9.9), (
+        "on the way back as well"
+    )
 
 
 def test_nothing_to_draw(tmp_path: Path) -> None:
-    assert fronts(read_scores([write(tmp_path / "a.csv", frame({"iid": {"vendi": 0.0, "clip": 0.0}}))])) is None
-    assert fronts(read_scores([write(tmp_path / "b.csv", frame({"iid": {"vendi": 0.0}, "pg": {"vendi": 0.1}}))])) is None
+    assert (
+        fronts(
+            read_scores([write(tmp_path / "a.csv", frame({"iid": {"vendi": 0.0, "clip": 0.0}}))])
+        )
+        is None
+    )
+    assert (
+        fronts(
+            read_scores(
+                [write(tmp_path / "b.csv", frame({"iid": {"vendi": 0.0}, "pg": {"vendi": 0.1}}))]
+            )
+        )
+        is None
+    )
 
 
 def test_lower_is_better_is_turned_round(tmp_path: Path) -> None:
@@ -89,12 +109,22 @@ def test_a_default_strength_has_its_place(tmp_path: Path) -> None:
     grid = {
         "iid": {"vendi": 0.0, "clip": 0.0},
         **dict.fromkeys(
-            ("pg:strength=6", "pg", "pg:strength=1", "pg:strength=-2", "pg:kernel=features,strength=1", "pg:kernel=features"), levels
+            (
+                "pg:strength=6",
+                "pg",
+                "pg:strength=1",
+                "pg:strength=-2",
+                "pg:kernel=features,strength=1",
+                "pg:kernel=features",
+            ),
+            levels,
         ),
     }
     found = fronts(read_scores([write(tmp_path / "s.csv", frame(grid))]))
     assert found is not None
-    assert {family.name: [point.label for point in family.points[1:]] for family in found.families} == {
+    assert {
+        family.name: [point.label for point in family.points[1:]] for family in found.families
+    } == {
         "pg": ["pg:strength=1", "pg", "pg:strength=6"],
         "pg (negative)": ["pg:strength=-2"],
         "pg:kernel=features": ["pg:kernel=features", "pg:kernel=features,strength=1"],
@@ -106,4 +136,6 @@ def test_best_of_m_is_a_family_over_m(tmp_path: Path) -> None:
     grid = {"iid": {"vendi": 0.0, "clip": 0.0}, "best-of-m:m=17": levels, "best-of-m:m=5": levels}
     found = fronts(read_scores([write(tmp_path / "s.csv", frame(grid))]))
     assert found is not None
-    assert [(family.name, [point.strength for point in family.points]) for family in found.families] == [("best-of-m", ["", "5", "17"])]
+    assert [
+        (family.name, [point.strength for point in family.points]) for family in found.families
+    ] == [("best-of-m", ["", "5", "17"])]

@@ -8,15 +8,15 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from eddy_bench.scoring.extractors import check_extractor
-from eddy_bench.scoring.metrics import METRICS, parse_metric
 
 from eddy_bench.methods.registry import build_method
 from eddy_bench.models.backbones import resolve_backbone
+from eddy_bench.scoring.extractors import check_extractor
+from eddy_bench.scoring.metrics import METRICS, parse_metric
 from eddy_bench.suites.suite import PAPERS, load_suite, suite_names
-from tests.compare.made import frame, write
 from tests.conftest import Result
-from tests.test_store import SETTINGS
+from tests.makers.score_files import frame, write
+from tests.storage.test_run_folder import SETTINGS
 
 SUITES = ("eddy-flux", "eddy-sdxl", "pg-sd15")
 
@@ -39,10 +39,21 @@ def test_the_set_ups_are_whole(name: str) -> None:
 
 
 @pytest.mark.parametrize("form", ["table", "markdown"])
-def test_ours_stands_beside_the_paper_s(cli: Callable[..., Result], tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ours_stands_beside_the_paper_s(
+    cli: Callable[..., Result], tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("COLUMNS", "220")
     levels = {"clip": 0.0, "seconds_per_image": 0.0}
-    write(tmp_path / "scores.csv", frame({"iid": levels, "pg:strength=8": levels, "eddy-hutch": {"clip": -1.0, "seconds_per_image": 0.05}}))
+    write(
+        tmp_path / "scores.csv",
+        frame(
+            {
+                "iid": levels,
+                "pg:strength=8": levels,
+                "eddy-hutch": {"clip": -1.0, "seconds_per_image": 0.05},
+            }
+        ),
+    )
     settings = {"suite": {"name": "eddy-flux", "methods": []}, "settings": SETTINGS}
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(settings))
     found = cli("compare", tmp_path, "--format", form)

@@ -31,10 +31,17 @@ def test_the_most_distant_subset_is_the_best_of_all() -> None:
 
 
 def test_greedy_reaches_half_of_the_best_and_more() -> None:
-    features = torch.randn(40, 5, generator=torch.Generator().manual_seed(0))  # C(40, 6) subsets are too many to try
+    features = torch.randn(
+        40, 5, generator=torch.Generator().manual_seed(0)
+    )  # C(40, 6) subsets are too many to try
     found = most_distant(features, 6)
     assert len(set(found)) == 6
-    random = [spread(features, torch.randperm(40, generator=torch.Generator().manual_seed(k))[:6].tolist()) for k in range(200)]
+    random = [
+        spread(
+            features, torch.randperm(40, generator=torch.Generator().manual_seed(k))[:6].tolist()
+        )
+        for k in range(200)
+    ]
     assert spread(features, found) > max(random)
 
 
@@ -59,13 +66,22 @@ class Clock:
     def __init__(self) -> None:
         self.drawn: list[str] = []
 
-    def draw(self, prompts: list[str], seeds: list[int], particles: int, method: object, arguments: object) -> tuple[list[object], Cost]:
+    def draw(
+        self,
+        prompts: list[str],
+        seeds: list[int],
+        particles: int,
+        method: object,
+        arguments: object,
+    ) -> tuple[list[object], Cost]:
         name = str(getattr(method, "name", ""))
         self.drawn.append(name)
         return [], Cost(seconds_per_image={"iid": 0.1, "pg": 0.12, "eddy-hutch": 0.42}[name])
 
 
-@pytest.mark.parametrize(("text", "m"), [("best-of-m", 17), ("best-of-m:equal=pg", 5), ("best-of-m:m=9", 9)])
+@pytest.mark.parametrize(
+    ("text", "m"), [("best-of-m", 17), ("best-of-m:equal=pg", 5), ("best-of-m:m=9", 9)]
+)
 def test_m_takes_as_long_as_another_method(text: str, m: int) -> None:
     suite = Suite(methods=["iid", "pg", "eddy-hutch", text])  # type: ignore[list-item]
     settled, _ = settle_best_of(suite, Clock(), [])  # type: ignore[arg-type]
@@ -94,7 +110,20 @@ def test_a_slower_method_raises_m() -> None:
 
 
 def test_a_dry_run_measures_nothing(cli: Callable[..., Result], tmp_path: Path) -> None:
-    found = cli("run", "--limit", 1, "--method", "iid", "--method", "pg", "--method", "best-of-m", "--dry-run", "--out", tmp_path / "run")
+    found = cli(
+        "run",
+        "--limit",
+        1,
+        "--method",
+        "iid",
+        "--method",
+        "pg",
+        "--method",
+        "best-of-m",
+        "--dry-run",
+        "--out",
+        tmp_path / "run",
+    )
     assert found.code == 0, found.err
     assert "m is measured when the run starts" in found.out
     assert not (tmp_path / "run").exists()
@@ -133,19 +162,36 @@ def test_the_first_images_are_those_of_iid(cli: Callable[..., Result], tmp_path:
 
 
 def test_it_needs_a_guide_network(cli: Callable[..., Result], tmp_path: Path) -> None:
-    found = cli("run", "--model", "exact:ring8", "--limit", 1, "--method", "iid", "--method", "best-of-m:m=9", "--out", tmp_path / "a")
+    found = cli(
+        "run",
+        "--model",
+        "exact:ring8",
+        "--limit",
+        1,
+        "--method",
+        "iid",
+        "--method",
+        "best-of-m:m=9",
+        "--out",
+        tmp_path / "a",
+    )
     assert (found.code, "chooses by a guide network" in found.err) == (2, True)
-    assert "Drop it" in cli("audit", "--quick", "--method", "best-of-m:m=9", "--out", tmp_path / "b").err
+    assert (
+        "Drop it"
+        in cli("audit", "--quick", "--method", "best-of-m:m=9", "--out", tmp_path / "b").err
+    )
 
 
 def test_grids_are_spelled_out(tmp_path: Path) -> None:
-    assert [one.text() for one in expand(parse_named("pg:strength=1|2,kernel=latent|features"))] == [
-        f"pg:strength={s},kernel={k}" for s in (1, 2) for k in ("latent", "features")
-    ]
+    assert [
+        one.text() for one in expand(parse_named("pg:strength=1|2,kernel=latent|features"))
+    ] == [f"pg:strength={s},kernel={k}" for s in (1, 2) for k in ("latent", "features")]
     with pytest.raises(ParameterError, match="got an empty one"):
         expand(parse_named("pg:strength=1|"))
     path = tmp_path / "mine.yaml"
-    path.write_text("methods: [iid, {repulsion: {strength: [1, 2]}}]\nsweep: {pg: {strength: [0.5, 1]}}\n")
+    path.write_text(
+        "methods: [iid, {repulsion: {strength: [1, 2]}}]\nsweep: {pg: {strength: [0.5, 1]}}\n"
+    )
     assert [one.text() for one in load_suite(str(path)).methods] == [
         "iid",
         "repulsion:strength=1",

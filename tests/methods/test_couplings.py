@@ -24,7 +24,9 @@ def samples(coupling: Coupling, count: int, dimension: int = 3) -> Tensor:
     """(GROUPS, N, d)."""
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(GROUPS, count, dimension, generator=generator, dtype=torch.float64)
-    return torch.stack([coupling(group, torch.Generator().manual_seed(k)) for k, group in enumerate(noise)])
+    return torch.stack(
+        [coupling(group, torch.Generator().manual_seed(k)) for k, group in enumerate(noise)]
+    )
 
 
 def correlation(found: Tensor) -> float:
@@ -46,9 +48,13 @@ def test_rows_are_standard_normal(coupling: Coupling, count: int) -> None:
             assert abs(values.var() - 1) < 4.5 * (2 / GROUPS) ** 0.5
 
 
-@pytest.mark.parametrize(("count", "expected"), [(2, -0.637), (3, -0.397), (4, -0.287), (8, -0.135)])
+@pytest.mark.parametrize(
+    ("count", "expected"), [(2, -0.637), (3, -0.397), (4, -0.287), (8, -0.135)]
+)
 def test_lhs_correlation(count: int, expected: float) -> None:
-    assert correlation(samples(lhs, count)) == pytest.approx(expected, abs=4.5 / (GROUPS * 3) ** 0.5)
+    assert correlation(samples(lhs, count)) == pytest.approx(
+        expected, abs=4.5 / (GROUPS * 3) ** 0.5
+    )
 
 
 @pytest.mark.parametrize("count", [2, 3, 8])
@@ -95,14 +101,18 @@ def similarities(count: int, seed: int = 0) -> Tensor:
 
 @pytest.mark.parametrize("count", [2, 3, 8])
 @pytest.mark.parametrize("strength", [0.3, 1.0])
-def test_the_laplacian_has_unit_diagonal_and_the_stated_correlations(count: int, strength: float) -> None:
+def test_the_laplacian_has_unit_diagonal_and_the_stated_correlations(
+    count: int, strength: float
+) -> None:
     logs = similarities(count)
     root = laplacian_root(logs, strength)
     covariance = root @ root.mT
     assert torch.allclose(covariance.diagonal(dim1=1, dim2=2), torch.ones(2, count).double())
     weights = logs.exp() * (1 - torch.eye(count))
     degree = weights.sum(-1) + FLOOR
-    expected = -strength * weights / (degree[:, :, None] * degree[:, None, :]).sqrt() + torch.eye(count)
+    expected = -strength * weights / (degree[:, :, None] * degree[:, None, :]).sqrt() + torch.eye(
+        count
+    )
     assert torch.allclose(covariance, expected, atol=1e-6)
     if count == 2:
         assert covariance[0, 0, 1] == pytest.approx(-strength, abs=1e-3)
@@ -110,12 +120,20 @@ def test_the_laplacian_has_unit_diagonal_and_the_stated_correlations(count: int,
 
 def test_limits_of_the_similarity() -> None:
     equal = laplacian_root(torch.zeros(1, 5, 5), 1.0)
-    assert torch.allclose((equal @ equal.mT)[0], 1.25 * torch.eye(5).double() - 0.25, atol=1e-5), "equal similarities sum to zero"
+    assert torch.allclose((equal @ equal.mT)[0], 1.25 * torch.eye(5).double() - 0.25, atol=1e-5), (
+        "equal similarities sum to zero"
+    )
     tiny = laplacian_root(torch.full((1, 5, 5), -2000.0), 1.0)
-    assert torch.allclose(tiny[0], torch.eye(5).double()), "isolated particles are independent, and nothing underflows"
+    assert torch.allclose(tiny[0], torch.eye(5).double()), (
+        "isolated particles are independent, and nothing underflows"
+    )
     order = torch.tensor([2, 0, 1, 3])
     logs = similarities(4)
-    assert torch.allclose(laplacian_root(logs[:, order][:, :, order], 1.0), laplacian_root(logs, 1.0)[:, order][:, :, order], atol=1e-8)
+    assert torch.allclose(
+        laplacian_root(logs[:, order][:, :, order], 1.0),
+        laplacian_root(logs, 1.0)[:, order][:, :, order],
+        atol=1e-8,
+    )
 
 
 def test_a_state_dependent_coupling_keeps_each_particle_s_law_on_a_nonlinear_chain() -> None:
@@ -137,7 +155,9 @@ def test_a_state_dependent_coupling_keeps_each_particle_s_law_on_a_nonlinear_cha
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
-@pytest.mark.parametrize("method", [Antithetic(), Lhs(), Sobol(), EddyExact(init="antithetic")], ids=lambda m: m.title())
+@pytest.mark.parametrize(
+    "method", [Antithetic(), Lhs(), Sobol(), EddyExact(init="antithetic")], ids=lambda m: m.title()
+)
 def test_the_start_is_coupled_under_every_solver(solver: str, method: Method) -> None:
     pipe = make(solver)
     bare = draw(pipe)

@@ -12,14 +12,23 @@ from torch import Tensor
 
 from eddy_bench import EddyExact, EddyFd, EddyHutch, State
 from eddy_bench.errors import ParameterError
-from eddy_bench.methods.kernels import eddy_field, noise_bandwidth, rbf, repulsive_force, row_median_bandwidth, squared_distances
+from eddy_bench.methods.kernels import (
+    eddy_field,
+    noise_bandwidth,
+    rbf,
+    repulsive_force,
+    row_median_bandwidth,
+    squared_distances,
+)
 from eddy_bench.sampling.feature_maps import NetworkFeatures
-from tests.mixtures import Mixture, draw, generators
+from tests.makers.mixtures import Mixture, draw, generators
 
 SIGMA = 0.7
 
 
-def divergence(method: EddyExact, mixture: Mixture, x: Tensor, score_scale: float = 1.0) -> tuple[float, float]:
+def divergence(
+    method: EddyExact, mixture: Mixture, x: Tensor, score_scale: float = 1.0
+) -> tuple[float, float]:
     """div_1 (p psi_1) / p = div psi_1 + <s_1, psi_1> by automatic differentiation, and the size of its terms."""
 
     def field(first: Tensor) -> Tensor:
@@ -61,7 +70,9 @@ def test_a_bandwidth_that_depends_on_the_particle_breaks_the_divergence() -> Non
     def field(first: Tensor) -> Tensor:
         particles = torch.cat([first[None], x[1:]])[None]
         score = mixture.score(particles, SIGMA)
-        return eddy_field(particles, score, SIGMA * score, row_median_bandwidth(squared_distances(particles)))[0, 0]
+        return eddy_field(
+            particles, score, SIGMA * score, row_median_bandwidth(squared_distances(particles))
+        )[0, 0]
 
     jacobian = torch.autograd.functional.jacobian(field, x[0])
     residual = jacobian.trace() + mixture.score(x[0], SIGMA) @ field(x[0])
@@ -71,7 +82,11 @@ def test_a_bandwidth_that_depends_on_the_particle_breaks_the_divergence() -> Non
 def test_published_sign_residual_on_a_standard_normal() -> None:
     """The derived sign is exact where the printed one leaves a residual of order 1."""
     for dimension in (2, 5):
-        normal = Mixture(torch.zeros(1, dimension).double(), torch.tensor([1 - SIGMA**2]).double(), torch.ones(1).double())
+        normal = Mixture(
+            torch.zeros(1, dimension).double(),
+            torch.tensor([1 - SIGMA**2]).double(),
+            torch.ones(1).double(),
+        )
         x = draw(1, 2, dimension)[0]
         derived, size = divergence(EddyExact(), normal, x)
         published, _ = divergence(EddyExact(div_sign="published"), normal, x)
@@ -103,21 +118,32 @@ def slow_field(state: State, gamma: float, own: bool = False, sign: float = 1.0)
 def test_closed_form_is_the_definition(own: bool, sign: float) -> None:
     state = Mixture.random(5).state(draw(1, 4, 5), SIGMA)
     expected = slow_field(state, 3.0, own, sign)
-    found = eddy_field(state.particles, state.score, -state.eps, 3.0, own_velocity=own, divergence=sign)[0]
+    found = eddy_field(
+        state.particles, state.score, -state.eps, 3.0, own_velocity=own, divergence=sign
+    )[0]
     assert torch.allclose(found, expected, rtol=1e-10, atol=1e-12)
 
 
 def network_features(dimension: int, outputs: int = 7, seed: int = 3) -> NetworkFeatures:
     """A small smooth network in float64."""
     torch.manual_seed(seed)
-    net = torch.nn.Sequential(torch.nn.Linear(dimension, 16), torch.nn.Tanh(), torch.nn.Linear(16, outputs)).double().requires_grad_(False)
+    net = (
+        torch.nn.Sequential(
+            torch.nn.Linear(dimension, 16), torch.nn.Tanh(), torch.nn.Linear(16, outputs)
+        )
+        .double()
+        .requires_grad_(False)
+    )
     return NetworkFeatures(decode=lambda y: y, network=net, shape=(dimension,), chunk=50)
 
 
 def feature_state(dimension: int = 6, count: int = 4, groups: int = 2, seed: int = 0) -> State:
     """A state inside the window of the feature kernels."""
     return Mixture.random(dimension).state(
-        draw(groups, count, dimension), SIGMA, features=network_features(dimension), generators=generators(groups, seed)
+        draw(groups, count, dimension),
+        SIGMA,
+        features=network_features(dimension),
+        generators=generators(groups, seed),
     )
 
 
@@ -133,7 +159,13 @@ def test_finite_differences_converge_at_second_order(kernel: str, v_source: str)
     state = feature_state()
     exact = guided(EddyExact(kernel=kernel, v_source=v_source), state)
     errors = [
-        float((guided(EddyFd(kernel=kernel, v_source=v_source, difference_step=step), state) - exact).norm() / exact.norm())
+        float(
+            (
+                guided(EddyFd(kernel=kernel, v_source=v_source, difference_step=step), state)
+                - exact
+            ).norm()
+            / exact.norm()
+        )
         for step in (0.02, 0.01, 0.005)
     ]
     assert errors[2] < 1e-2
@@ -145,7 +177,13 @@ def test_a_random_subset_of_coordinates_is_unbiased() -> None:
     state = feature_state(groups=1)
     full = guided(EddyFd(difference_step=0.02), state)
     draws = torch.stack(
-        [guided(EddyFd(difference_step=0.02, max_coordinates=2), replace(state, generators=generators(1, k))) for k in range(400)]
+        [
+            guided(
+                EddyFd(difference_step=0.02, max_coordinates=2),
+                replace(state, generators=generators(1, k)),
+            )
+            for k in range(400)
+        ]
     )
     error = draws.std(0) / 20
     assert ((draws.mean(0) - full).abs() <= 4.5 * error + 1e-9).all()
@@ -157,10 +195,20 @@ def test_hutchinson_is_unbiased_up_to_its_step(kernel: str) -> None:
     state = feature_state(groups=1)
     exact = guided(EddyExact(kernel=kernel), state)
     step = 0.02
-    draws = torch.stack([
-        guided(EddyHutch(kernel=kernel, probes=4, difference_step=step), replace(state, generators=generators(1, k))) for k in range(400)
-    ])  # fmt: skip
-    bias = float((guided(EddyFd(kernel=kernel, difference_step=step * math.sqrt(6)), state) - exact).abs().max())
+    draws = torch.stack(
+        [
+            guided(
+                EddyHutch(kernel=kernel, probes=4, difference_step=step),
+                replace(state, generators=generators(1, k)),
+            )
+            for k in range(400)
+        ]
+    )
+    bias = float(
+        (guided(EddyFd(kernel=kernel, difference_step=step * math.sqrt(6)), state) - exact)
+        .abs()
+        .max()
+    )
     assert ((draws.mean(0) - exact).abs() <= 4.5 * draws.std(0) / 20 + 6 * bias).all()
 
 
@@ -168,7 +216,10 @@ def test_hutchinson_variance_falls_as_one_over_probes() -> None:
     state = feature_state(groups=1)
 
     def variance(probes: int) -> float:
-        draws = [guided(EddyHutch(probes=probes), replace(state, generators=generators(1, k))) for k in range(300)]
+        draws = [
+            guided(EddyHutch(probes=probes), replace(state, generators=generators(1, k)))
+            for k in range(300)
+        ]
         return float(torch.stack(draws).var(0).sum())
 
     ratio = variance(2) / variance(16)
@@ -177,16 +228,26 @@ def test_hutchinson_variance_falls_as_one_over_probes() -> None:
 
 def test_hutchinson_is_exact_in_one_dimension() -> None:
     state = feature_state(dimension=1, groups=1)
-    one, other = (guided(EddyHutch(probes=1), replace(state, generators=generators(1, k))) for k in (0, 1))
+    one, other = (
+        guided(EddyHutch(probes=1), replace(state, generators=generators(1, k))) for k in (0, 1)
+    )
     assert torch.allclose(one, other, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("method", [EddyExact(kernel="features"), EddyFd(max_coordinates=3), EddyHutch(probes=5)], ids=lambda m: m.title())
+@pytest.mark.parametrize(
+    "method",
+    [EddyExact(kernel="features"), EddyFd(max_coordinates=3), EddyHutch(probes=5)],
+    ids=lambda m: m.title(),
+)
 def test_permuting_particles_permutes_the_guidance(method: EddyExact) -> None:
     state = feature_state()
     order = torch.tensor([2, 0, 3, 1])
     permuted = replace(
-        state, particles=state.particles[:, order], score=state.score[:, order], denoised=state.denoised[:, order], generators=generators(2)
+        state,
+        particles=state.particles[:, order],
+        score=state.score[:, order],
+        denoised=state.denoised[:, order],
+        generators=generators(2),
     )
     first = guided(method, state)
     assert torch.allclose(guided(method, permuted), first[:, order], rtol=1e-8, atol=1e-12)
@@ -202,9 +263,12 @@ def test_prompts_never_see_each_other(method: EddyExact) -> None:
     whole = feature_state()
     for group in range(2):
         alone = replace(
-            whole, particles=whole.particles[group, None], score=whole.score[group, None], denoised=whole.denoised[group, None],
+            whole,
+            particles=whole.particles[group, None],
+            score=whole.score[group, None],
+            denoised=whole.denoised[group, None],
             generators=(generators(2)[group],),
-        )  # fmt: skip
+        )
         assert torch.allclose(guided(method, alone)[0], together[group], rtol=1e-9, atol=1e-12)
 
 
@@ -233,15 +297,21 @@ def test_repulsive_force_is_the_gradient_of_its_potential() -> None:
 @pytest.mark.parametrize("v_source", ["others", "self"])
 @pytest.mark.parametrize("kernel", ["latent", "denoised"])
 @pytest.mark.parametrize("form", [EddyFd, EddyHutch])
-def test_the_shortcut_through_the_identity_changes_nothing(form: type[EddyFd | EddyHutch], kernel: str, v_source: str) -> None:
+def test_the_shortcut_through_the_identity_changes_nothing(
+    form: type[EddyFd | EddyHutch], kernel: str, v_source: str
+) -> None:
     """Differences through the identity are matrix products; the same field by shifted points through a map that does nothing."""
     mixture = Mixture.random(5)
     state = mixture.state(draw(3, 4, 5), SIGMA, generators=generators(3))
     method = form(kernel=kernel, window="0..", v_source=v_source, strength=1)
     short = method.guidance(state)
     slow_map = NetworkFeatures(lambda latents: latents, lambda images: images, (5,))
-    slow = replace(method, kernel="features", bandwidth=1.0).guidance(replace(state, features=slow_map, generators=generators(3)))
-    shortcut = replace(method, kernel="denoised", bandwidth=1.0).guidance(replace(state, generators=generators(3)))
+    slow = replace(method, kernel="features", bandwidth=1.0).guidance(
+        replace(state, features=slow_map, generators=generators(3))
+    )
+    shortcut = replace(method, kernel="denoised", bandwidth=1.0).guidance(
+        replace(state, generators=generators(3))
+    )
     assert short is not None
     assert torch.isfinite(short).all()
     torch.testing.assert_close(shortcut, slow, rtol=1e-7, atol=1e-12)

@@ -9,18 +9,30 @@ import pytest
 import torch
 from torch import Tensor
 
-from eddy_bench import EddyExact, EddyFd, EddyHutch, Iid, KernelMethod, Method, ParticleGuidance, Repulsion, State
+from eddy_bench import (
+    EddyExact,
+    EddyFd,
+    EddyHutch,
+    Iid,
+    KernelMethod,
+    Method,
+    ParticleGuidance,
+    Repulsion,
+    State,
+)
 from eddy_bench.errors import ParameterError
 from eddy_bench.methods.kernels import lower_median, row_median_bandwidth, squared_distances
 from eddy_bench.methods.registry import METHODS, load_method, method_names
 from eddy_bench.methods.window import parse_window
+from tests.makers.mixtures import Mixture, draw, generators
 from tests.methods.test_eddy import network_features
-from tests.mixtures import Mixture, draw, generators
 
 SIGMA = 4.0  # inside pg's windows, past the fade of their ends
 
 
-def state_at(sigma: float = SIGMA, count: int = 5, features: bool = False, groups: int = 2) -> State:
+def state_at(
+    sigma: float = SIGMA, count: int = 5, features: bool = False, groups: int = 2
+) -> State:
     dimension = 6
     return Mixture.random(dimension).state(
         sigma * draw(groups, count, dimension),
@@ -33,8 +45,14 @@ def state_at(sigma: float = SIGMA, count: int = 5, features: bool = False, group
 def pair_bandwidths(points: Tensor) -> Tensor:
     """gamma_i = median_{j != i}(|delta|)^2 / log(N - 1), one row at a time."""
     count = len(points)
-    rows = [sorted(float((points[i] - points[j]).norm()) for j in range(count) if j != i) for i in range(count)]
-    return torch.tensor([row[(count - 2) // 2] ** 2 / math.log(count - 1 if count > 2 else 2) for row in rows], dtype=torch.float64)
+    rows = [
+        sorted(float((points[i] - points[j]).norm()) for j in range(count) if j != i)
+        for i in range(count)
+    ]
+    return torch.tensor(
+        [row[(count - 2) // 2] ** 2 / math.log(count - 1 if count > 2 else 2) for row in rows],
+        dtype=torch.float64,
+    )
 
 
 def pair_forces(points: Tensor, normalised: bool = False) -> Tensor:
@@ -81,7 +99,9 @@ def test_repulsion_is_normalised_by_density() -> None:
     state = state_at()
     found = Repulsion(strength=3).guidance(state)
     assert found is not None
-    assert torch.allclose(found[0], 3 * pair_forces(state.particles[0], normalised=True), rtol=1e-6, atol=1e-12)
+    assert torch.allclose(
+        found[0], 3 * pair_forces(state.particles[0], normalised=True), rtol=1e-6, atol=1e-12
+    )
 
 
 def test_first_order_methods_pull_back_once_per_particle() -> None:
@@ -108,8 +128,12 @@ def test_windows() -> None:
     assert 0.4 < faded < 0.6
     assert full == 1
     hutch = EddyHutch()
-    inside = [replace(state_at(features=True), share=share, steps=20) for share in (0.0, 0.05, 0.1, 0.15)]
-    assert [hutch.gate(state) for state in inside] == pytest.approx([1, 1, 1, 0.5]), "the end is faded over two steps"
+    inside = [
+        replace(state_at(features=True), share=share, steps=20) for share in (0.0, 0.05, 0.1, 0.15)
+    ]
+    assert [hutch.gate(state) for state in inside] == pytest.approx([1, 1, 1, 0.5]), (
+        "the end is faded over two steps"
+    )
     assert hutch.guidance(replace(inside[0], share=0.2)) is None
     assert parse_window("2..5").weight(state_at(4.0)) == 1
     assert parse_window("2..5").weight(state_at(6.0)) == 0
@@ -130,7 +154,9 @@ def test_the_kernel_falls_back_to_latents_only_when_it_was_not_asked_for() -> No
 def test_bandwidth_and_median() -> None:
     assert float(lower_median(torch.tensor([4.0, 1, 3, 2]))) == 2
     square = squared_distances(draw(1, 4, 3))
-    assert torch.allclose(row_median_bandwidth(square)[0, :, 0], pair_bandwidths(draw(1, 4, 3)[0]), rtol=1e-9)
+    assert torch.allclose(
+        row_median_bandwidth(square)[0, :, 0], pair_bandwidths(draw(1, 4, 3)[0]), rtol=1e-9
+    )
     state = state_at()
     narrow, wide = (ParticleGuidance(bandwidth=h).guidance(state) for h in (0.5, 5.0))
     assert narrow is not None
@@ -166,7 +192,9 @@ def test_every_method_keeps_the_contract(cls: type[Method]) -> None:
         assert torch.allclose(double, 2 * found, rtol=1e-6)
 
 
-@pytest.mark.parametrize("cls", [ParticleGuidance, Repulsion, EddyExact, EddyFd, EddyHutch], ids=lambda cls: cls.name)
+@pytest.mark.parametrize(
+    "cls", [ParticleGuidance, Repulsion, EddyExact, EddyFd, EddyHutch], ids=lambda cls: cls.name
+)
 @pytest.mark.parametrize("kernel", ["latent", "denoised", "features"])
 def test_permutation_and_batch_independence(cls: type[KernelMethod], kernel: str) -> None:
     state = replace(state_at(features=True), share=0.0)
@@ -174,13 +202,23 @@ def test_permutation_and_batch_independence(cls: type[KernelMethod], kernel: str
     method = cls(kernel=kernel)  # type: ignore[arg-type]
     first = method.guidance(state)
     shuffled = replace(
-        state, particles=state.particles[:, order], score=state.score[:, order], denoised=state.denoised[:, order], generators=generators(2)
+        state,
+        particles=state.particles[:, order],
+        score=state.score[:, order],
+        denoised=state.denoised[:, order],
+        generators=generators(2),
     )
     found = method.guidance(shuffled)
     assert first is not None
     assert found is not None
     assert torch.allclose(found, first[:, order], rtol=1e-6, atol=1e-10)
-    alone = replace(state, particles=state.particles[1:], score=state.score[1:], denoised=state.denoised[1:], generators=generators(2)[1:])
+    alone = replace(
+        state,
+        particles=state.particles[1:],
+        score=state.score[1:],
+        denoised=state.denoised[1:],
+        generators=generators(2)[1:],
+    )
     single = method.guidance(alone)
     assert single is not None
     assert torch.allclose(single[0], first[1], rtol=1e-6, atol=1e-10)
@@ -188,7 +226,11 @@ def test_permutation_and_batch_independence(cls: type[KernelMethod], kernel: str
 
 def test_identical_particles_are_finite() -> None:
     x = torch.zeros(1, 4, 6, dtype=torch.float64)
-    state = replace(Mixture.random(6).state(x, SIGMA, features=network_features(6)), generators=generators(1), share=0.0)
+    state = replace(
+        Mixture.random(6).state(x, SIGMA, features=network_features(6)),
+        generators=generators(1),
+        share=0.0,
+    )
     for cls in (ParticleGuidance, Repulsion, EddyExact, EddyFd, EddyHutch):
         for kernel in ("latent", "denoised", "features"):
             found = cls(kernel=kernel).guidance(replace(state, generators=generators(1)))

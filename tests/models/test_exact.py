@@ -21,16 +21,25 @@ from eddy_bench.sampling.schedulers import SCHEDULERS, set_scheduler
 def turned(dimension: int = 3, modes: int = 4) -> Mixture:
     """Full covariances and unequal weights."""
     generator = torch.Generator().manual_seed(1)
-    basis = torch.linalg.qr(torch.randn(modes, dimension, dimension, generator=generator, dtype=torch.float64))[0]
+    basis = torch.linalg.qr(
+        torch.randn(modes, dimension, dimension, generator=generator, dtype=torch.float64)
+    )[0]
     variances = 0.1 + torch.rand(modes, dimension, generator=generator, dtype=torch.float64)
     weights = torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64)
-    return Mixture(2 * torch.randn(modes, dimension, generator=generator, dtype=torch.float64), variances, weights, basis)
+    return Mixture(
+        2 * torch.randn(modes, dimension, generator=generator, dtype=torch.float64),
+        variances,
+        weights,
+        basis,
+    )
 
 
 @pytest.mark.parametrize("sigma", [0.05, 1.0, 30.0])
 def test_the_score_is_the_gradient_of_the_log_density(sigma: float) -> None:
     mixture = turned()
-    x = (3 * torch.randn(20, 3, generator=torch.Generator().manual_seed(2), dtype=torch.float64)).requires_grad_()
+    x = (
+        3 * torch.randn(20, 3, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    ).requires_grad_()
     (gradient,) = torch.autograd.grad(mixture.log_density(x, sigma).sum(), x)
     torch.testing.assert_close(mixture.score(x.detach(), sigma), gradient, rtol=1e-8, atol=1e-10)
 
@@ -44,7 +53,9 @@ def test_the_log_density_is_that_of_scipy() -> None:
     x = torch.randn(5, 3, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     parts = [
         w * multivariate_normal(m, c + 0.25 * np.eye(3)).pdf(x)
-        for w, m, c in zip(mixture.weights.numpy(), mixture.means.numpy(), covariances.numpy(), strict=True)
+        for w, m, c in zip(
+            mixture.weights.numpy(), mixture.means.numpy(), covariances.numpy(), strict=True
+        )
     ]
     np.testing.assert_allclose(mixture.log_density(x, 0.5).exp(), np.sum(parts, axis=0), rtol=1e-10)
 
@@ -52,7 +63,12 @@ def test_the_log_density_is_that_of_scipy() -> None:
 def test_isotropic_diagonal_and_full_covariances_agree() -> None:
     task = load_task("ring8").mixture
     wide = Mixture(task.means, task.variances[:, None].expand(-1, 2), task.weights)
-    full = Mixture(task.means, task.variances[:, None].expand(-1, 2), task.weights, torch.eye(2).double().expand(8, 2, 2))
+    full = Mixture(
+        task.means,
+        task.variances[:, None].expand(-1, 2),
+        task.weights,
+        torch.eye(2).double().expand(8, 2, 2),
+    )
     x = torch.randn(4, 5, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     for other in (wide, full):
         torch.testing.assert_close(other.denoise(x, 0.7, 0.5), task.denoise(x, 0.7, 0.5))
@@ -101,7 +117,11 @@ def test_every_scheduler_draws_the_ring(scheduler: str) -> None:
     pipe = ExactPipeline(ExactDenoiser(task.mixture), exact_scheduler())
     call = set_scheduler(pipe, scheduler, {})
     x = pipe(
-        num_images_per_prompt=400, num_inference_steps=60, generator=torch.Generator().manual_seed(0), dtype=torch.float64, **call
+        num_images_per_prompt=400,
+        num_inference_steps=60,
+        generator=torch.Generator().manual_seed(0),
+        dtype=torch.float64,
+        **call,
     ).images
     assert float(task.mixture.mahalanobis(x).mean()) < 3
     counts = torch.bincount(task.mixture.components(x), minlength=8)
@@ -116,10 +136,17 @@ def test_a_prompt_chooses_the_class_of_garment() -> None:
     assert task.of_prompt("bag") is bags
     pipe = ExactPipeline(ExactDenoiser(task.of_prompt), exact_scheduler())
     noise = torch.randn(4, 784, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    both = pipe(["a bag", "an ankle boot"], num_images_per_prompt=2, num_inference_steps=25, latents=noise).images
-    alone = pipe("an ankle boot", num_images_per_prompt=2, num_inference_steps=25, latents=noise[2:]).images
+    both = pipe(
+        ["a bag", "an ankle boot"], num_images_per_prompt=2, num_inference_steps=25, latents=noise
+    ).images
+    alone = pipe(
+        "an ankle boot", num_images_per_prompt=2, num_inference_steps=25, latents=noise[2:]
+    ).images
     torch.testing.assert_close(both[2:], alone)
-    assert (torch.cdist(both[:2], bags.means).min(1).values < torch.cdist(both[:2], boots.means).min(1).values).all()
+    assert (
+        torch.cdist(both[:2], bags.means).min(1).values
+        < torch.cdist(both[:2], boots.means).min(1).values
+    ).all()
     assert load_task("fashion-kde:boot").mixture is boots
 
 
@@ -147,12 +174,22 @@ def test_a_task_is_a_model() -> None:
         load_model("exact:ring88")
 
 
-GOOD: dict[str, Any] = {"name": "pair", "means": [[0, 0], [3, 1]], "covariances": 0.25, "weights": [1, 3]}
+GOOD: dict[str, Any] = {
+    "name": "pair",
+    "means": [[0, 0], [3, 1]],
+    "covariances": 0.25,
+    "weights": [1, 3],
+}
 
 
 @pytest.mark.parametrize(
     "covariances",
-    [0.25, [0.25, 0.25], [[0.25, 0.25], [0.25, 0.25]], [[[0.25, 0], [0, 0.25]], [[0.25, 0], [0, 0.25]]]],
+    [
+        0.25,
+        [0.25, 0.25],
+        [[0.25, 0.25], [0.25, 0.25]],
+        [[[0.25, 0], [0, 0.25]], [[0.25, 0], [0, 0.25]]],
+    ],
     ids=["one", "per mode", "diagonals", "full"],
 )
 def test_a_file_in_each_form(covariances: Any, tmp_path: Path) -> None:
@@ -161,7 +198,11 @@ def test_a_file_in_each_form(covariances: Any, tmp_path: Path) -> None:
     task = load_task(str(path))
     assert task.name == "pair"
     assert task.mixture.weights.tolist() == [0.25, 0.75]
-    expected = Mixture(torch.tensor([[0.0, 0], [3, 1]]).double(), torch.tensor([0.25, 0.25]).double(), torch.tensor([0.25, 0.75]).double())
+    expected = Mixture(
+        torch.tensor([[0.0, 0], [3, 1]]).double(),
+        torch.tensor([0.25, 0.25]).double(),
+        torch.tensor([0.25, 0.75]).double(),
+    )
     x = torch.randn(7, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     torch.testing.assert_close(task.mixture.denoise(x, 0.6, 0.8), expected.denoise(x, 0.6, 0.8))
 
@@ -184,7 +225,9 @@ def test_a_file_in_each_form(covariances: Any, tmp_path: Path) -> None:
         ({"colour": "red"}, "Unknown key 'colour'"),
     ],
 )
-def test_a_wrong_file_says_what_is_wrong(change: dict[str, Any], message: str, tmp_path: Path) -> None:
+def test_a_wrong_file_says_what_is_wrong(
+    change: dict[str, Any], message: str, tmp_path: Path
+) -> None:
     path = tmp_path / "task.yaml"
     path.write_text(yaml.safe_dump({**GOOD, **change}))
     with pytest.raises(SuiteError) as caught:
@@ -205,7 +248,21 @@ def test_exact_tasks_run_through_the_command_line(cli: Any, tmp_path: Path) -> N
     import pandas as pd
 
     out = tmp_path / "points"
-    found = cli("run", "--model", "exact:ring8", "--limit", 2, "--steps", 6, "--method", "iid", "--method", "eddy-exact", "--out", out)
+    found = cli(
+        "run",
+        "--model",
+        "exact:ring8",
+        "--limit",
+        2,
+        "--steps",
+        6,
+        "--method",
+        "iid",
+        "--method",
+        "eddy-exact",
+        "--out",
+        out,
+    )
     assert found.code == 0, found.err
     scores = pd.read_csv(out / "scores.csv")
     assert {"vendi", "pdist"} <= set(scores["metric"])
@@ -229,7 +286,17 @@ def test_exact_tasks_run_through_the_command_line(cli: Any, tmp_path: Path) -> N
         tmp_path / "flow",
     )
     assert found.code == 0, found.err
-    found = cli("run", "--model", "exact:ring8", "--guidance-scale", 3, "--method", "iid", "--out", tmp_path / "guided")
+    found = cli(
+        "run",
+        "--model",
+        "exact:ring8",
+        "--guidance-scale",
+        3,
+        "--method",
+        "iid",
+        "--out",
+        tmp_path / "guided",
+    )
     assert (found.code, "expected guidance_scale 1, got 3" in found.err) == (2, True)
 
 

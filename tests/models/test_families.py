@@ -21,24 +21,33 @@ from eddy_bench.sampling.noise import particle_generators
 from eddy_bench.sampling.state import State
 from eddy_bench.suites.method_spec import parse_named
 from eddy_bench.suites.suite import Suite
-from tests.families import FAMILIES, family_folder
+from tests.makers.families import FAMILIES, family_folder
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*FluxPosEmbed:FutureWarning")
 PROMPTS = ["a red dress", "a blue coat"]
-UNEVEN = ["a red dress", "a blue and dark and red coat on a green bicycle"]  # of different lengths in tokens
+UNEVEN = [
+    "a red dress",
+    "a blue and dark and red coat on a green bicycle",
+]  # of different lengths in tokens
 SIDE = {"sd15": 16, "sd21": 16}
 STEPS = 3
 STRONG = {
-    "pg": "pg:strength=5,window=0..", "repulsion": "repulsion:strength=20,window=0..", "eddy-exact": "eddy-exact:strength=20",
-    "eddy-fd": "eddy-fd:strength=5,window=0..,max_coordinates=4", "eddy-hutch": "eddy-hutch:strength=5,window=0..,probes=2", "best-of-m": "best-of-m:m=3",
-}  # fmt: skip
+    "pg": "pg:strength=5,window=0..",
+    "repulsion": "repulsion:strength=20,window=0..",
+    "eddy-exact": "eddy-exact:strength=20",
+    "eddy-fd": "eddy-fd:strength=5,window=0..,max_coordinates=4",
+    "eddy-hutch": "eddy-hutch:strength=5,window=0..,probes=2",
+    "best-of-m": "best-of-m:m=3",
+}
 
 
 @functools.cache
 def model(family: str) -> Model:
     found = load_model(str(family_folder(family)), device="cpu")
     torch.manual_seed(0)
-    head = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(4), torch.nn.Flatten(), torch.nn.Linear(48, 5)).requires_grad_(False)
+    head = torch.nn.Sequential(
+        torch.nn.AdaptiveAvgPool2d(4), torch.nn.Flatten(), torch.nn.Linear(48, 5)
+    ).requires_grad_(False)
     found.guide = head
     return found
 
@@ -48,7 +57,9 @@ def arguments(family: str, rows: int, **changes: Any) -> dict[str, Any]:
     return {**call_arguments(suite, model(family), rows), **changes}
 
 
-def latents(family: str, method: Method, prompts: list[str], particles: int = 2, steps: int = STEPS) -> Tensor:
+def latents(
+    family: str, method: Method, prompts: list[str], particles: int = 2, steps: int = STEPS
+) -> Tensor:
     """What the solver ends with."""
     found = model(family)
     kept: list[Tensor] = []
@@ -61,7 +72,13 @@ def latents(family: str, method: Method, prompts: list[str], particles: int = 2,
 
     found.pipe.scheduler.step = functools.wraps(found.pipe.scheduler.step)(step)
     try:
-        found.draw(prompts, [0] * len(prompts), particles, method, arguments(family, len(prompts), num_inference_steps=steps))
+        found.draw(
+            prompts,
+            [0] * len(prompts),
+            particles,
+            method,
+            arguments(family, len(prompts), num_inference_steps=steps),
+        )
     finally:
         del found.pipe.scheduler.step
     return kept[-1]
@@ -76,14 +93,27 @@ def test_strength_0_is_the_bare_pipeline(family: str) -> None:
     found = model(family)
     generators = [g for prompt in PROMPTS for g in particle_generators(0, prompt, 2)]
     takes = found.pipe.scheduler.step
-    rows = {"prompt": list(PROMPTS), "num_images_per_prompt": 2, **found.call, **arguments(family, 2)}
-    if family in ("sana", "lumina2", "qwen-image", "hunyuan-dit"):  # whose rows are only their own when the prompts are repeated
+    rows = {
+        "prompt": list(PROMPTS),
+        "num_images_per_prompt": 2,
+        **found.call,
+        **arguments(family, 2),
+    }
+    if family in (
+        "sana",
+        "lumina2",
+        "qwen-image",
+        "hunyuan-dit",
+    ):  # whose rows are only their own when the prompts are repeated
         rows |= {"prompt": [text for text in PROMPTS for _ in range(2)], "num_images_per_prompt": 1}
         rows |= {"negative_prompt": [" "] * 4} if "negative_prompt" in rows else {}
     bare = [np.asarray(image) for image in found.pipe(generator=generators, **rows).images]
     assert found.pipe.scheduler.step == takes
     drawn, cost = found.draw(PROMPTS, [0, 0], 2, method("pg:strength=0"), arguments(family, 2))
-    assert all((np.asarray(image) == other).all() for image, other in zip([i for group in drawn for i in group], bare, strict=True))
+    assert all(
+        (np.asarray(image) == other).all()
+        for image, other in zip([i for group in drawn for i in group], bare, strict=True)
+    )
     assert cost.nfe >= STEPS
     assert not all((bare[0] == other).all() for other in bare[1:]), "seeds matter"
 
@@ -101,7 +131,9 @@ def test_every_method_draws_and_guidance_is_seen(family: str) -> None:
         assert torch.isfinite(found).all(), name
         if name not in ("iid", "best-of-m"):
             assert (found - plain).abs().max() > 1e-6, name
-    assert torch.isfinite(latents(family, method("pg:strength=5,window=0..,kernel=features"), PROMPTS[:1])).all()
+    assert torch.isfinite(
+        latents(family, method("pg:strength=5,window=0..,kernel=features"), PROMPTS[:1])
+    ).all()
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -113,10 +145,15 @@ def test_decoding_of_the_denoised_estimate(family: str) -> None:
     decode = make_decode(found.pipe, found.pipe.vae, (size, size))
     pictures = ((decode(last).clamp(-1, 1) + 1) * 127.5).round().permute(0, 2, 3, 1).numpy()
     drawn, _ = found.draw(PROMPTS[:1], [0], 2, method("iid"), arguments(family, 1))
-    assert np.abs(pictures - np.stack([np.asarray(image.convert("RGB")) for image in drawn[0]])).max() <= 1
+    assert (
+        np.abs(pictures - np.stack([np.asarray(image.convert("RGB")) for image in drawn[0]])).max()
+        <= 1
+    )
     assert type(found.pipe).__name__ in KNOWN
     points = last.flatten(1).requires_grad_()
-    (gradient,) = torch.autograd.grad(found.feature_map(tuple(last.shape[1:]), (size, size)).differentiable(points).sum(), points)
+    (gradient,) = torch.autograd.grad(
+        found.feature_map(tuple(last.shape[1:]), (size, size)).differentiable(points).sum(), points
+    )
     assert torch.isfinite(gradient).all()
     assert gradient.abs().sum() > 0
 
@@ -130,7 +167,9 @@ def test_prompts_of_a_batch_do_not_see_each_other(family: str) -> None:
     both = latents(family, guided, UNEVEN)
     for k, prompt in enumerate(UNEVEN):
         alone = latents(family, guided, [prompt])
-        assert torch.allclose(both[2 * k : 2 * k + 2], alone, atol=2e-3, rtol=1e-3), (both[2 * k : 2 * k + 2] - alone).abs().max()
+        assert torch.allclose(both[2 * k : 2 * k + 2], alone, atol=2e-3, rtol=1e-3), (
+            (both[2 * k : 2 * k + 2] - alone).abs().max()
+        )
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -145,19 +184,29 @@ def test_guidance_from_the_first_step(family: str) -> None:
 
     assert torch.isfinite(latents(family, Watching(), PROMPTS[:1])).all()
     assert len(seen) >= STEPS
-    assert all(torch.isfinite(torch.cat([state.particles, state.score, state.denoised])).all() for state in seen)
+    assert all(
+        torch.isfinite(torch.cat([state.particles, state.score, state.denoised])).all()
+        for state in seen
+    )
     assert seen[0].sigma > seen[-1].sigma
 
 
 @pytest.mark.parametrize("family", [name for name in FAMILIES if name not in ("flux2", "flux")])
 def test_a_negative_prompt_reaches_the_network(family: str) -> None:
-    suite = Suite(steps=STEPS, size=SIDE.get(family, 64), guidance_scale=3.0, negative_prompt="a dark coat on a red bicycle")
+    suite = Suite(
+        steps=STEPS,
+        size=SIDE.get(family, 64),
+        guidance_scale=3.0,
+        negative_prompt="a dark coat on a red bicycle",
+    )
     found = model(family)
     with_it, without = (
         found.draw(list(PROMPTS), [0, 0], 2, method("iid"), call_arguments(one, found, 2))[0]
         for one in (suite, suite.model_copy(update={"negative_prompt": ""}))
     )
-    assert any((np.asarray(a) != np.asarray(b)).any() for a, b in zip(with_it[0], without[0], strict=True))
+    assert any(
+        (np.asarray(a) != np.asarray(b)).any() for a, b in zip(with_it[0], without[0], strict=True)
+    )
 
 
 def test_what_takes_no_negative_prompt_says_so() -> None:

@@ -12,20 +12,26 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from eddy_bench.scoring.extractors import load_extractor
-from eddy_bench.scoring.score import marked
 from PIL import Image
 
 from eddy_bench.errors import MetricError, ModelError, UnknownName
 from eddy_bench.methods.registry import build_method
 from eddy_bench.models.backbones import load_backbone, resolve_backbone, same_network
 from eddy_bench.models.load import load_model
-from eddy_bench.runs.draw import draw_missing, draw_reference, find_missing, open_folder, record_plan
+from eddy_bench.runs.draw import (
+    draw_missing,
+    draw_reference,
+    find_missing,
+    open_folder,
+    record_plan,
+)
 from eddy_bench.runs.plan import call_arguments, make_plan
+from eddy_bench.scoring.extractors import load_extractor
+from eddy_bench.scoring.score import marked
 from eddy_bench.suites.method_spec import parse_named
 from eddy_bench.suites.suite import Suite
 from tests.conftest import Result
-from tests.families import family_folder
+from tests.makers.families import family_folder
 
 CPU = torch.device("cpu")
 NAME = "resnet10t"
@@ -41,23 +47,49 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("weights")
     torch.manual_seed(0)
-    save_file(timm.create_model(NAME, pretrained=False).state_dict(), folder / f"{NAME}.safetensors")
-    save_file(timm.create_model("vit_tiny_patch16_224", pretrained=False).state_dict(), folder / "vit_tiny_patch16_224.safetensors")
+    save_file(
+        timm.create_model(NAME, pretrained=False).state_dict(), folder / f"{NAME}.safetensors"
+    )
+    save_file(
+        timm.create_model("vit_tiny_patch16_224", pretrained=False).state_dict(),
+        folder / "vit_tiny_patch16_224.safetensors",
+    )
     config = {
         "embed_dim": 8,
-        "vision_cfg": {"image_size": 32, "layers": 1, "width": 16, "head_width": 8, "patch_size": 16},
+        "vision_cfg": {
+            "image_size": 32,
+            "layers": 1,
+            "width": 16,
+            "head_width": 8,
+            "patch_size": 16,
+        },
         "text_cfg": {"context_length": 8, "vocab_size": 49408, "width": 8, "heads": 1, "layers": 1},
     }
     (folder / "clip-for-tests.json").write_text(json.dumps(config))
     open_clip.add_model_config(folder / "clip-for-tests.json")
-    save_file(open_clip.create_model("clip-for-tests").state_dict(), folder / "clip-for-tests-mine.safetensors")
+    save_file(
+        open_clip.create_model("clip-for-tests").state_dict(),
+        folder / "clip-for-tests-mine.safetensors",
+    )
     diffusers.AutoencoderTiny(
-        latent_channels=4, encoder_block_out_channels=(8,) * 2, decoder_block_out_channels=(8,) * 2, num_encoder_blocks=(1, 1), num_decoder_blocks=(1, 1)
-    ).save_pretrained(folder / "decoder")  # fmt: skip
+        latent_channels=4,
+        encoder_block_out_channels=(8,) * 2,
+        decoder_block_out_channels=(8,) * 2,
+        num_encoder_blocks=(1, 1),
+        num_decoder_blocks=(1, 1),
+    ).save_pretrained(folder / "decoder")
     return folder
 
 
-@pytest.mark.parametrize("name", [f"timm:{NAME}@64", f"timm:{NAME}", "timm:vit_tiny_patch16_224@64", "open_clip:clip-for-tests/mine"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        f"timm:{NAME}@64",
+        f"timm:{NAME}",
+        "timm:vit_tiny_patch16_224@64",
+        "open_clip:clip-for-tests/mine",
+    ],
+)
 def test_backbones_see_images_of_any_shape_with_a_graph(weights: Path, name: str) -> None:
     backbone = load_backbone(name, weights, CPU)
     images = (torch.rand(2, 1, 40, 48) * 2 - 1).requires_grad_()
@@ -74,7 +106,10 @@ def test_backbones_see_images_of_any_shape_with_a_graph(weights: Path, name: str
 
 def test_a_scoring_extractor_of_the_same_kind(weights: Path) -> None:
     extractor = load_extractor(f"timm:{NAME}@64", weights)
-    pictures = [Image.fromarray(np.random.default_rng(k).integers(0, 255, (size, 40, 3), np.uint8)) for k, size in enumerate((40, 56))]
+    pictures = [
+        Image.fromarray(np.random.default_rng(k).integers(0, 255, (size, 40, 3), np.uint8))
+        for k, size in enumerate((40, 56))
+    ]
     found = extractor.images(pictures)
     assert found.shape == (2, 512)
     alone = extractor.images(pictures[1:])
@@ -93,7 +128,9 @@ def test_a_scoring_extractor_of_the_same_kind(weights: Path) -> None:
         ("auto", ModelError, "vit_small_patch14_dinov2.lvd142m.safetensors into a folder"),
     ],
 )
-def test_what_is_no_backbone(name: str, error: type[Exception], message: str, tmp_path: Path) -> None:
+def test_what_is_no_backbone(
+    name: str, error: type[Exception], message: str, tmp_path: Path
+) -> None:
     with pytest.raises(error, match=message):
         load_backbone(name, tmp_path, CPU)
 
@@ -112,23 +149,57 @@ def test_names_of_the_same_network() -> None:
     assert not same_network("timm:a", "timm:b")
     assert same_network("open_clip:ViT-B-32/openai", "open_clip:ViT-B-32-quickgelu/openai")
     other_name = [{"signature": "vendi|features=timm:a.tag@0123456789|N=2"}]
-    assert marked(other_name, "timm:a.tag", {"guide": "timm:a@0123456789"})[0]["signature"].endswith("|circular"), "the same weights"
+    assert marked(other_name, "timm:a.tag", {"guide": "timm:a@0123456789"})[0][
+        "signature"
+    ].endswith("|circular"), "the same weights"
     rows = [{"signature": "vendi|q=1"}]
-    assert marked(rows, f"timm:{NAME}", {"guide": f"timm:{NAME}@64@0123456789"})[0]["signature"] == "vendi|q=1|circular"
+    assert (
+        marked(rows, f"timm:{NAME}", {"guide": f"timm:{NAME}@64@0123456789"})[0]["signature"]
+        == "vendi|q=1|circular"
+    )
     assert marked(rows, "inception", {"guide": f"timm:{NAME}@64@0123456789"}) == rows
     assert marked(rows, "inception", {}) == rows
 
 
-def test_a_run_through_a_guide_and_a_decoder(cli: Callable[..., Result], weights: Path, tmp_path: Path) -> None:
+def test_a_run_through_a_guide_and_a_decoder(
+    cli: Callable[..., Result], weights: Path, tmp_path: Path
+) -> None:
     common = (
-        "run", "--model", family_folder("sd15"), "--limit", 1, "--particles", 2, "--steps", 3, "--batch-prompts", 1, "--method", "iid",
-        "--method", "pg:kernel=features,strength=5,window=0..", "--metric", f"vendi[timm:{NAME}@64]", "--weights", weights, "--size", 16,
-    )  # fmt: skip
+        "run",
+        "--model",
+        family_folder("sd15"),
+        "--limit",
+        1,
+        "--particles",
+        2,
+        "--steps",
+        3,
+        "--batch-prompts",
+        1,
+        "--method",
+        "iid",
+        "--method",
+        "pg:kernel=features,strength=5,window=0..",
+        "--metric",
+        f"vendi[timm:{NAME}@64]",
+        "--weights",
+        weights,
+        "--size",
+        16,
+    )
     own = cli(*common, "--guide", f"timm:{NAME}@64", "--out", tmp_path / "own")
     assert own.code == 0, own.err
     rows = pd.read_csv(tmp_path / "own" / "scores.csv")
     assert rows[rows["metric"] == "vendi"]["signature"].str.endswith("|circular").all()
-    tiny = cli(*common, "--guide", f"timm:{NAME}@64", "--decoder", weights / "decoder", "--out", tmp_path / "tiny")
+    tiny = cli(
+        *common,
+        "--guide",
+        f"timm:{NAME}@64",
+        "--decoder",
+        weights / "decoder",
+        "--out",
+        tmp_path / "tiny",
+    )
     assert tiny.code == 0, tiny.err
     again = cli(*common, "--out", tmp_path / "none")
     assert again.code == 2
@@ -149,57 +220,115 @@ def test_a_run_through_a_guide_and_a_decoder(cli: Callable[..., Result], weights
         (("--timesteps", "odd"), "timesteps"),
         (("--timesteps", "ays"), "takes no list of timesteps"),
         (("--model", "exact:ring8", "--guide", "auto"), "draws points"),
-        (("--model", family_folder("flux"), "--scheduler", "default", "--negative-prompt", "blurry"), "distilled guidance"),
-        (("--model", family_folder("sd3"), "--scheduler", "dpmpp-2m", "--timesteps", "karras"), "timesteps of a flow model"),
-        (("--model", family_folder("sd21"), "--scheduler", "euler", "--timesteps", "ays"), "predicts v"),
+        (
+            (
+                "--model",
+                family_folder("flux"),
+                "--scheduler",
+                "default",
+                "--negative-prompt",
+                "blurry",
+            ),
+            "distilled guidance",
+        ),
+        (
+            ("--model", family_folder("sd3"), "--scheduler", "dpmpp-2m", "--timesteps", "karras"),
+            "timesteps of a flow model",
+        ),
+        (
+            ("--model", family_folder("sd21"), "--scheduler", "euler", "--timesteps", "ays"),
+            "predicts v",
+        ),
         (("--prompts", "prompts/typo.txt"), "Expected a prompt file"),
     ],
 )
-def test_options_that_cannot_be(cli: Callable[..., Result], tmp_path: Path, options: tuple[Any, ...], message: str) -> None:
+def test_options_that_cannot_be(
+    cli: Callable[..., Result], tmp_path: Path, options: tuple[Any, ...], message: str
+) -> None:
     found = cli(
-        "run", "--model", family_folder("sd15"), "--scheduler", "ddim", "--limit", 1, "--method", "iid", "--out", tmp_path / "run", *options
+        "run",
+        "--model",
+        family_folder("sd15"),
+        "--scheduler",
+        "ddim",
+        "--limit",
+        1,
+        "--method",
+        "iid",
+        "--out",
+        tmp_path / "run",
+        *options,
     )
     assert (found.code, found.err.strip().count("\n")) == (2, 0), found.err
     assert message in found.err
 
 
 def test_half_precision_keeps_features_in_float32(weights: Path) -> None:
-    model = load_model(str(family_folder("sd3")), dtype="bfloat16", device="cpu", guide=f"timm:{NAME}@64", weights=weights, feature_batch=3)
+    model = load_model(
+        str(family_folder("sd3")),
+        dtype="bfloat16",
+        device="cpu",
+        guide=f"timm:{NAME}@64",
+        weights=weights,
+        feature_batch=3,
+    )
     arguments = call_arguments(Suite(steps=3, size=64), model, 1)
     features = model.feature_map((16, 8, 8), (64, 64))
     assert features.chunk == 3
     assert features.values(torch.randn(4, 1024)).dtype == torch.float32
-    images, cost = model.draw(["a red dress"], [0], 4, build_method(parse_named("pg:kernel=features,strength=1,window=0..")), arguments)
+    images, cost = model.draw(
+        ["a red dress"],
+        [0],
+        4,
+        build_method(parse_named("pg:kernel=features,strength=1,window=0..")),
+        arguments,
+    )
     assert len(images[0]) == 4
     assert cost.feature_backwards > 0
 
 
 def test_one_forward_pass_where_a_group_fits(weights: Path) -> None:
-    model = load_model(str(family_folder("sd15")), device="cpu", guide=f"timm:{NAME}@64", weights=weights)
+    model = load_model(
+        str(family_folder("sd15")), device="cpu", guide=f"timm:{NAME}@64", weights=weights
+    )
     points = torch.randn(2, 3, 4 * 8 * 8)
     found = []
     for chunk, forwards in ((64, 6), (3, 6), (2, 12)):
         model.feature_batch = chunk
         features = model.feature_map((4, 8, 8))
-        found.append(features.pull_groups(points, lambda values: values - values.mean(1, keepdim=True)))
+        found.append(
+            features.pull_groups(points, lambda values: values - values.mean(1, keepdim=True))
+        )
         assert (features.cost.feature_forwards, features.cost.feature_backwards) == (forwards, 6)
     assert torch.allclose(found[0], found[1], rtol=1e-3, atol=1e-6)
     assert torch.allclose(found[0], found[2], rtol=1e-3, atol=1e-6)
 
 
-def test_batches_halve_when_memory_runs_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batches_halve_when_memory_runs_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Groups stay whole, everything is drawn, and it is said."""
     model = load_model(str(family_folder("sd15")), device="cpu")
     inner, sizes = model.draw, []
 
-    def draw(prompts: list[str], seeds: list[int], particles: int, method: Any, arguments: Any) -> Any:
+    def draw(
+        prompts: list[str], seeds: list[int], particles: int, method: Any, arguments: Any
+    ) -> Any:
         sizes.append(len(prompts) * particles)
         if len(prompts) * particles > 4:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return inner(prompts, seeds, particles, method, arguments)
 
     monkeypatch.setattr(model, "draw", draw)
-    suite = Suite(model=str(family_folder("sd15")), prompts="fashion", limit=3, particles=2, steps=2, size=16, batch_prompts="auto")
+    suite = Suite(
+        model=str(family_folder("sd15")),
+        prompts="fashion",
+        limit=3,
+        particles=2,
+        steps=2,
+        size=16,
+        batch_prompts="auto",
+    )
     plan = make_plan(suite, model)
     folder = open_folder(plan.settings, tmp_path / "run")
     record_plan(plan, folder)
@@ -210,7 +339,14 @@ def test_batches_halve_when_memory_runs_out(tmp_path: Path, monkeypatch: pytest.
     assert find_missing(plan, folder) == ([], [])
     assert draw_reference(plan, model, folder).drawn == 3
     fixed = make_plan(suite.model_copy(update={"batch_prompts": 8, "seeds": 2}), model)
-    failed = draw_missing(fixed, model, folder, find_missing(fixed, folder)[0], lambda count, label: None, warm_up=False)
+    failed = draw_missing(
+        fixed,
+        model,
+        folder,
+        find_missing(fixed, folder)[0],
+        lambda count, label: None,
+        warm_up=False,
+    )
     assert "--batch-prompts auto" in failed.failures[0][1]
 
 
@@ -226,27 +362,50 @@ def test_pickled_weights_and_code_are_not_loaded(tmp_path: Path) -> None:
     shutil.copytree(family_folder("sd15"), coded)
     index = json.loads((coded / "model_index.json").read_text())
     (coded / "pipeline.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Mine: pass\n")
-    (coded / "model_index.json").write_text(json.dumps(index | {"_class_name": ["pipeline", "Mine"]}))
+    (coded / "model_index.json").write_text(
+        json.dumps(index | {"_class_name": ["pipeline", "Mine"]})
+    )
     with pytest.raises(ModelError):
         load_model(str(coded), device="cpu")
     assert not (tmp_path / "ran").exists()
 
 
 def test_what_cannot_be_steered_is_refused_by_name(tmp_path: Path) -> None:
-    for name in ("KandinskyCombinedPipeline", "StableCascadeCombinedPipeline", "WuerstchenCombinedPipeline", "IFPipeline"):
+    for name in (
+        "KandinskyCombinedPipeline",
+        "StableCascadeCombinedPipeline",
+        "WuerstchenCombinedPipeline",
+        "IFPipeline",
+    ):
         (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": name}))
-        with pytest.raises(ModelError, match=f"{name} draws its samples outside one scheduler loop"):
+        with pytest.raises(
+            ModelError, match=f"{name} draws its samples outside one scheduler loop"
+        ):
             load_model(str(tmp_path), device="cpu")
 
 
 def test_a_decoder_is_part_of_a_run(weights: Path) -> None:
-    first = load_model(str(family_folder("sd15")), device="cpu", guide=f"timm:{NAME}@64", decoder=str(weights / "decoder"), weights=weights)
+    first = load_model(
+        str(family_folder("sd15")),
+        device="cpu",
+        guide=f"timm:{NAME}@64",
+        decoder=str(weights / "decoder"),
+        weights=weights,
+    )
     assert first.decoder_name.startswith(f"{weights / 'decoder'}@")
     with pytest.raises(ModelError, match="latents of 4 channels"):
-        load_model(str(family_folder("sd3")), device="cpu", guide=f"timm:{NAME}@64", decoder=str(weights / "decoder"), weights=weights)
+        load_model(
+            str(family_folder("sd3")),
+            device="cpu",
+            guide=f"timm:{NAME}@64",
+            decoder=str(weights / "decoder"),
+            weights=weights,
+        )
 
 
-def test_best_of_m_is_measured_in_smaller_batches_when_memory_runs_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_best_of_m_is_measured_in_smaller_batches_when_memory_runs_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     from eddy_bench.runs.cost_matching import settle_best_of
 
     model = load_model(str(family_folder("sd15")), device="cpu")
@@ -258,7 +417,14 @@ def test_best_of_m_is_measured_in_smaller_batches_when_memory_runs_out(monkeypat
         return inner(prompts, *rest)
 
     monkeypatch.setattr(model, "draw", draw)
-    suite = Suite(prompts="fashion", particles=2, steps=2, size=16, batch_prompts="auto", methods=["pg", "best-of-m"])  # type: ignore[list-item]
+    suite = Suite(
+        prompts="fashion",
+        particles=2,
+        steps=2,
+        size=16,
+        batch_prompts="auto",
+        methods=["pg", "best-of-m"],
+    )  # type: ignore[list-item]
     settled, _ = settle_best_of(suite, model, [])
     assert int(settled.methods[1].parameters["m"]) >= 2
 

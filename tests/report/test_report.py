@@ -17,9 +17,9 @@ from PIL import Image
 from eddy_bench.report.strips import make_strip
 from eddy_bench.storage.group import Group, group_key
 from eddy_bench.storage.run_folder import RunFolder
-from tests.compare.made import frame
 from tests.conftest import Result
-from tests.test_store import SETTINGS
+from tests.makers.score_files import frame
+from tests.storage.test_run_folder import SETTINGS
 
 EVIL = '<script>alert("x")</script> & a "quoted" coat'
 EFFECTS = {
@@ -40,7 +40,9 @@ class Cost:
 def make_run(folder: Path, side: int = 32, prompts: int = 8) -> Path:
     """A run folder with made-up scores and pictures."""
     run = RunFolder.prepare(folder, {})
-    run.write_run({"suite": {"methods": list(EFFECTS)}, "settings": {**SETTINGS, "model": "fashion"}})
+    run.write_run(
+        {"suite": {"methods": list(EFFECTS)}, "settings": {**SETTINGS, "model": "fashion"}}
+    )
     run.write_manifest({"eddy_bench": "0", "note": EVIL})
     rows = frame(EFFECTS, prompts=prompts)
     rows["prompt"] = rows["prompt"].where(rows["prompt_id"] != "p003", EVIL)
@@ -60,7 +62,12 @@ def make_run(folder: Path, side: int = 32, prompts: int = 8) -> Path:
                 2,
                 group_key(a=label, b=k),
             )
-            run.write_group(group, [Image.fromarray(rng.integers(0, 255, (side, side), np.uint8)) for _ in range(2)], Cost(), {})
+            run.write_group(
+                group,
+                [Image.fromarray(rng.integers(0, 255, (side, side), np.uint8)) for _ in range(2)],
+                Cost(),
+                {},
+            )
     rows.to_csv(folder / "scores.csv", index=False)
     return folder
 
@@ -70,7 +77,9 @@ def run(tmp_path: Path) -> Path:
     return make_run(tmp_path / "made")
 
 
-def test_the_page_is_one_file_that_says_what_was_found(cli: Callable[..., Result], run: Path) -> None:
+def test_the_page_is_one_file_that_says_what_was_found(
+    cli: Callable[..., Result], run: Path
+) -> None:
     found = cli("report", run)
     assert found.code == 0, found.err
     page = (run / "report.html").read_text()
@@ -96,14 +105,20 @@ def test_large_images_stay_under_five_megabytes(cli: Callable[..., Result], tmp_
 
 def test_long_prompts_are_shortened(cli: Callable[..., Result], run: Path) -> None:
     rows = pd.read_csv(run / "scores.csv", keep_default_na=False)
-    rows.assign(prompt=rows["prompt"].where(rows["prompt"] == "", rows["prompt"] + " very" * 4000)).to_csv(run / "scores.csv", index=False)
+    rows.assign(
+        prompt=rows["prompt"].where(rows["prompt"] == "", rows["prompt"] + " very" * 4000)
+    ).to_csv(run / "scores.csv", index=False)
     assert cli("report", run, "--out", run / "long.html").code == 0
     assert (run / "long.html").stat().st_size < 1e6
     assert "…</h3>" in (run / "long.html").read_text()
-    assert (run / "long-plots" / "pareto.svg").is_file(), "two pages in a folder keep their own plots"
+    assert (run / "long-plots" / "pareto.svg").is_file(), (
+        "two pages in a folder keep their own plots"
+    )
 
 
-def test_one_method_alone_is_shown_without_a_comparison(cli: Callable[..., Result], run: Path) -> None:
+def test_one_method_alone_is_shown_without_a_comparison(
+    cli: Callable[..., Result], run: Path
+) -> None:
     rows = pd.read_csv(run / "scores.csv", keep_default_na=False)
     rows[rows["method"] == "iid"].to_csv(run / "scores.csv", index=False)
     assert cli("report", run).code == 0
@@ -118,7 +133,9 @@ def test_one_method_alone_is_shown_without_a_comparison(cli: Callable[..., Resul
         (lambda run: (run / "scores.csv").unlink() or run, "eddy-bench score"),
     ],
 )
-def test_what_is_no_run_is_refused(cli: Callable[..., Result], run: Path, prepare: Callable[[Path], Path], message: str) -> None:
+def test_what_is_no_run_is_refused(
+    cli: Callable[..., Result], run: Path, prepare: Callable[[Path], Path], message: str
+) -> None:
     found = cli("report", prepare(run))
     assert (found.code, found.err.splitlines()[-1].count("Error:")) == (2, 1)
     assert message in found.err
@@ -136,8 +153,17 @@ def test_broken_pictures_are_left_out(run: Path) -> None:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """The system's Chromium."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs the Python package playwright")
-    path = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="needs the Python package playwright"
+    )
+    path = next(
+        (
+            found
+            for name in ("chromium", "chromium-browser", "google-chrome")
+            if (found := shutil.which(name))
+        ),
+        None,
+    )
     if path is None:
         pytest.skip("needs Chromium on the system")
     with playwright.sync_playwright() as started:
@@ -147,12 +173,19 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
-def test_in_a_real_browser(browser: Any, cli: Callable[..., Result], run: Path, width: int, scheme: str) -> None:
+def test_in_a_real_browser(
+    browser: Any, cli: Callable[..., Result], run: Path, width: int, scheme: str
+) -> None:
     cli("report", run)
     page = browser.new_page(viewport={"width": width, "height": 844}, color_scheme=scheme)
     problems: list[str] = []
     requests: list[str] = []
-    page.on("console", lambda message: problems.append(message.text) if message.type in ("error", "warning") else None)
+    page.on(
+        "console",
+        lambda message: (
+            problems.append(message.text) if message.type in ("error", "warning") else None
+        ),
+    )
     page.on("pageerror", lambda error: problems.append(str(error)))
     page.on("dialog", lambda dialog: problems.append("a prompt ran as a script"))
     page.on("request", lambda request: requests.append(request.url))
@@ -162,7 +195,9 @@ def test_in_a_real_browser(browser: Any, cli: Callable[..., Result], run: Path, 
     assert images.count() == 8 * 4
     for k in range(images.count()):
         images.nth(k).scroll_into_view_if_needed()
-    page.wait_for_function("[...document.querySelectorAll('img[src]')].every(image => image.complete && image.naturalWidth > 0)")
+    page.wait_for_function(
+        "[...document.querySelectorAll('img[src]')].every(image => image.complete && image.naturalWidth > 0)"
+    )
     assert page.evaluate(
         "[...document.querySelectorAll('.strips img')].every(i => Math.abs(i.width / i.height / (i.naturalWidth / i.naturalHeight) - 1) < 0.1)"
     )

@@ -18,16 +18,20 @@ from eddy_bench.runs.plan import call_arguments
 from eddy_bench.sampling.schedulers import SCHEDULERS, SPACINGS, set_scheduler
 from eddy_bench.suites.method_spec import parse_named
 from eddy_bench.suites.suite import Suite
-from tests.families import FAMILIES, family_folder
+from tests.makers.families import FAMILIES, family_folder
 
 PAGE = Path(__file__).parents[2] / "docs" / "samplers.md"
 SMALL = {"sd15": 16, "sd21": 16}
 STEPS = 4
 SOLVERS = (*SCHEDULERS, "ddim:eta=1")
 QUICK = {
-    "pg": "pg:strength=1,window=0..", "repulsion": "repulsion:strength=1,window=0..", "eddy-exact": "eddy-exact:strength=1",
-    "eddy-fd": "eddy-fd:strength=1,window=0..,max_coordinates=2", "eddy-hutch": "eddy-hutch:strength=1,window=0..,probes=2", "best-of-m": "best-of-m:m=3",
-}  # fmt: skip
+    "pg": "pg:strength=1,window=0..",
+    "repulsion": "repulsion:strength=1,window=0..",
+    "eddy-exact": "eddy-exact:strength=1",
+    "eddy-fd": "eddy-fd:strength=1,window=0..,max_coordinates=2",
+    "eddy-hutch": "eddy-hutch:strength=1,window=0..,probes=2",
+    "best-of-m": "best-of-m:m=3",
+}
 HEAD = """# Samplers
 
 Which solver goes with which method and model. Filled by `python -m tests.sampling.table` on pipelines with random weights, 4 steps, and held by
@@ -44,7 +48,9 @@ the tables that diffusers holds for Stable Diffusion 1.5 and SDXL; other step co
 def load(family: str) -> Model:
     model = load_model(str(family_folder(family)), device="cpu")
     torch.manual_seed(0)
-    model.guide = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(4), torch.nn.Flatten(), torch.nn.Linear(48, 5)).requires_grad_(False)
+    model.guide = torch.nn.Sequential(
+        torch.nn.AdaptiveAvgPool2d(4), torch.nn.Flatten(), torch.nn.Linear(48, 5)
+    ).requires_grad_(False)
     return model
 
 
@@ -59,16 +65,26 @@ def cell(family: str, solver: str, method: str, spacing: str = "default") -> str
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             form = "pil" if method == "best-of-m" else "latent"
-            drawn, _ = model.draw(["a red dress"], [0], 2, chosen, {**call_arguments(suite, model, 1), **call, "output_type": form})
+            drawn, _ = model.draw(
+                ["a red dress"],
+                [0],
+                2,
+                chosen,
+                {**call_arguments(suite, model, 1), **call, "output_type": form},
+            )
         assert form == "pil" or all(torch.isfinite(latents).all() for latents in drawn[0])
     except SchedulerError as error:
         return "-" if "stochastic solver only" in str(error) else ""
     except EddyError:
         raise
     except Exception as error:
-        if "diffusers" in traceback.extract_tb(error.__traceback__)[-1].filename:  # `run` says so after its first batch
+        if (
+            "diffusers" in traceback.extract_tb(error.__traceback__)[-1].filename
+        ):  # `run` says so after its first batch
             return ""
-        raise AssertionError(f"{family}, {solver}, {method}: {type(error).__name__}: {error}") from error
+        raise AssertionError(
+            f"{family}, {solver}, {method}: {type(error).__name__}: {error}"
+        ) from error
     finally:
         model.pipe.scheduler = own
     return "yes"

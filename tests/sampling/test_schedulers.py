@@ -31,7 +31,9 @@ def test_every_scheduler_draws_from_a_noise_model(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["flow-euler", "flow-heun", "unipc", "dpmpp-2m"])
 def test_flow_models_get_flow_capable_ones(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ExactPipeline, "any_prediction", False)  # as pipelines with a trained network
+    monkeypatch.setattr(
+        ExactPipeline, "any_prediction", False
+    )  # as pipelines with a trained network
     pipe = make("flow-euler")
     set_scheduler(pipe, name, {})
     assert draw(pipe).isfinite().all()
@@ -42,7 +44,9 @@ def test_flow_models_get_flow_capable_ones(name: str, monkeypatch: pytest.Monkey
 
 
 def test_a_flow_model_keeps_its_own_scheduler_and_shift() -> None:
-    own = diffusers.DPMSolverMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0)
+    own = diffusers.DPMSolverMultistepScheduler(
+        prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0
+    )
     pipe = Pipe(own)
     set_scheduler(pipe, "default", {})
     assert pipe.scheduler.config.flow_shift == 3.0
@@ -59,14 +63,19 @@ def test_clipping_is_never_switched_on_silently() -> None:
 
 def test_parameters() -> None:
     pipe = make("ddim")
-    assert set_scheduler(pipe, "ddim", {"eta": "0.5", "timestep_spacing": "trailing"}) == {"eta": 0.5}
+    assert set_scheduler(pipe, "ddim", {"eta": "0.5", "timestep_spacing": "trailing"}) == {
+        "eta": 0.5
+    }
     assert pipe.scheduler.config.timestep_spacing == "trailing"
     set_scheduler(pipe, "euler", {"use_karras_sigmas": "true"})
     assert pipe.scheduler.config.use_karras_sigmas is True
     wrong: list[tuple[str, dict[str, str], type[EddyError]]] = [
-        ("nothing", {}, UnknownName), ("ddim", {"eta": "2"}, ParameterError), ("ddim", {"x": "1"}, ParameterError),
-        ("euler", {"eta": "1"}, ParameterError), ("euler", {"use_karras_sigmas": "perhaps"}, ParameterError),
-    ]  # fmt: skip
+        ("nothing", {}, UnknownName),
+        ("ddim", {"eta": "2"}, ParameterError),
+        ("ddim", {"x": "1"}, ParameterError),
+        ("euler", {"eta": "1"}, ParameterError),
+        ("euler", {"use_karras_sigmas": "perhaps"}, ParameterError),
+    ]
     for name, parameters, error in wrong:
         with pytest.raises(error):
             set_scheduler(pipe, name, parameters)
@@ -75,7 +84,9 @@ def test_parameters() -> None:
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_both_kinds_of_sde_dpm_solver_have_their_own_stretch() -> None:
     for kind in ("sde-dpmsolver", "sde-dpmsolver++"):
-        scheduler = diffusers.DPMSolverMultistepScheduler(**NOISE, algorithm_type=kind, final_sigmas_type="sigma_min")
+        scheduler = diffusers.DPMSolverMultistepScheduler(
+            **NOISE, algorithm_type=kind, final_sigmas_type="sigma_min"
+        )
         scheduler.set_timesteps(10)
         stretch = read_coordinates(scheduler, scheduler.timesteps[2]).stretch
         assert stretch == 2.0 if kind == "sde-dpmsolver" else 1 < stretch < 2

@@ -10,7 +10,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from eddy_bench import EddyExact, EddyFd, EddyHutch, Method, ParticleGuidance, Repulsion, State, steer
+from eddy_bench import (
+    EddyExact,
+    EddyFd,
+    EddyHutch,
+    Method,
+    ParticleGuidance,
+    Repulsion,
+    State,
+    steer,
+)
 from eddy_bench.errors import EddyError, ModelError, ParameterError, SchedulerError
 from eddy_bench.models.exact import ExactDenoiser, ExactPipeline
 from eddy_bench.models.mixture import Mixture
@@ -35,18 +44,32 @@ SOLVERS: dict[str, tuple[str, dict[str, Any]]] = {
     "kdpm2": ("KDPM2DiscreteScheduler", NOISE),
     "flow-euler": ("FlowMatchEulerDiscreteScheduler", {}),
     "flow-heun": ("FlowMatchHeunDiscreteScheduler", {}),
-    "flow-unipc": ("UniPCMultistepScheduler", {"prediction_type": "flow_prediction", "use_flow_sigmas": True}),
-    "flow-dpmpp": ("DPMSolverMultistepScheduler", {"prediction_type": "flow_prediction", "use_flow_sigmas": True}),
+    "flow-unipc": (
+        "UniPCMultistepScheduler",
+        {"prediction_type": "flow_prediction", "use_flow_sigmas": True},
+    ),
+    "flow-dpmpp": (
+        "DPMSolverMultistepScheduler",
+        {"prediction_type": "flow_prediction", "use_flow_sigmas": True},
+    ),
 }
 METHODS = [
-    ParticleGuidance(strength=0), Repulsion(strength=0), EddyExact(strength=0), EddyFd(strength=0, window="0.."),
-    EddyHutch(strength=0, window="0.."), EddyHutch(strength=0, kernel="denoised", window="0.."),
-]  # fmt: skip
+    ParticleGuidance(strength=0),
+    Repulsion(strength=0),
+    EddyExact(strength=0),
+    EddyFd(strength=0, window="0.."),
+    EddyHutch(strength=0, window="0.."),
+    EddyHutch(strength=0, kernel="denoised", window="0.."),
+]
 
 
 def ring() -> Mixture:
     angle = torch.arange(5, dtype=torch.float64) * 2 * torch.pi / 5
-    return Mixture(2 * torch.stack([angle.cos(), angle.sin()], 1), torch.full((5,), 0.04).double(), torch.full((5,), 0.2).double())
+    return Mixture(
+        2 * torch.stack([angle.cos(), angle.sin()], 1),
+        torch.full((5,), 0.04).double(),
+        torch.full((5,), 0.2).double(),
+    )
 
 
 def make(solver: str, **config: Any) -> ExactPipeline:
@@ -57,7 +80,9 @@ def make(solver: str, **config: Any) -> ExactPipeline:
 def draw(pipe: ExactPipeline, rows: int = 8, steps: int = 8, **kwargs: Any) -> Tensor:
     generator = [torch.Generator().manual_seed(k) for k in range(rows)]
     torch.manual_seed(0)  # solvers to which the pipeline passes no generator
-    return pipe("ring", num_images_per_prompt=rows, num_inference_steps=steps, generator=generator, **kwargs).images
+    return pipe(
+        "ring", num_images_per_prompt=rows, num_inference_steps=steps, generator=generator, **kwargs
+    ).images
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
@@ -75,7 +100,9 @@ def test_strength_zero_is_the_bare_pipeline_bit_for_bit(solver: str) -> None:
 
 @pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize(
-    "method", [EddyExact(strength=20), EddyHutch(strength=20, window="0.."), ParticleGuidance(strength=2)], ids=lambda m: m.title()
+    "method",
+    [EddyExact(strength=20), EddyHutch(strength=20, window="0.."), ParticleGuidance(strength=2)],
+    ids=lambda m: m.title(),
 )
 def test_guidance_is_seen_and_finite(solver: str, method: Method) -> None:
     pipe = make(solver)
@@ -117,7 +144,9 @@ def moved(scheduler: Any, prediction: str, position: int = 3) -> tuple[Tensor, f
         if at.scaled:
             scheduler.scale_model_input(sample, timestep)
         with steer(pipe, Constant(size=size)):
-            results.append(scheduler.step(output.clone(), timestep, sample.clone(), return_dict=False)[0])
+            results.append(
+                scheduler.step(output.clone(), timestep, sample.clone(), return_dict=False)[0]
+            )
         if hasattr(scheduler, "_step_index"):
             scheduler._step_index = None
     if at.scaled:
@@ -139,7 +168,9 @@ def test_one_step_moves_the_same_in_every_parameterisation(solver: str, predicti
     if solver == "unipc":
         settings = {**settings, "solver_order": 1}
     position = 0 if solver == "lms" else 3  # later steps of LMS are first-order only with a history
-    shift, sb, following = moved(getattr(diffusers, name)(**settings, prediction_type=prediction), prediction, position)
+    shift, sb, following = moved(
+        getattr(diffusers, name)(**settings, prediction_type=prediction), prediction, position
+    )
     expected = (sb - following) * sb * 0.3
     assert torch.allclose(shift, torch.full_like(shift, expected), rtol=2e-4, atol=1e-5 * sb)
 
@@ -152,7 +183,15 @@ def test_one_flow_step_moves_the_same() -> None:
 @pytest.mark.parametrize(("solver", "config"), [("flow-euler", {}), ("ddim", {"rebalance": True})])
 def test_the_first_step_at_alpha_zero(solver: str, config: dict[str, Any]) -> None:
     """Guidance by EDDY is finite and seen where alpha is 0; forces that grow as 1 / alpha skip that step."""
-    settings = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing", "prediction_type": "v_prediction"} if config else {}
+    settings = (
+        {
+            "rescale_betas_zero_snr": True,
+            "timestep_spacing": "trailing",
+            "prediction_type": "v_prediction",
+        }
+        if config
+        else {}
+    )
     seen: list[State] = []
 
     @dataclass(frozen=True)
@@ -188,7 +227,9 @@ def test_half_precision_is_edited_in_float32() -> None:
 
 def test_stochastic_solvers_give_a_strength_the_same_meaning() -> None:
     """On one wide Gaussian a constant g moves the mean as far under DDIM with eta = 1 as with eta = 0."""
-    wide = Mixture(torch.zeros(1, 2).double(), torch.full((1,), 100.0).double(), torch.ones(1).double())
+    wide = Mixture(
+        torch.zeros(1, 2).double(), torch.full((1,), 100.0).double(), torch.ones(1).double()
+    )
     shifts = {}
     for eta in (0.0, 1.0):
         results = []
@@ -197,7 +238,9 @@ def test_stochastic_solvers_give_a_strength_the_same_meaning() -> None:
             pipe.denoiser = ExactDenoiser(wide)
             with steer(pipe, Constant(size=size)):
                 results.append(draw(pipe, rows=16, steps=400, eta=eta))
-        shifts[eta] = float((results[1] - results[0]).mean())  # the same noise: the difference is the drift alone
+        shifts[eta] = float(
+            (results[1] - results[0]).mean()
+        )  # the same noise: the difference is the drift alone
     assert shifts[0.0] > 0.1
     assert shifts[1.0] == pytest.approx(shifts[0.0], rel=0.1)
 
@@ -224,14 +267,19 @@ def test_particles_are_read_off_the_call() -> None:
     pipe = Encoding(ExactDenoiser(ring()), getattr(diffusers, name)(**settings))
     noise = torch.randn(8, 2, generator=torch.Generator().manual_seed(0))
     with steer(pipe, EddyExact(strength=20)):
-        both = pipe(["a", "b"], num_images_per_prompt=4, latents=noise, num_inference_steps=6).images
+        both = pipe(
+            ["a", "b"], num_images_per_prompt=4, latents=noise, num_inference_steps=6
+        ).images
         alone = pipe("b", num_images_per_prompt=4, latents=noise[4:], num_inference_steps=6).images
     assert torch.allclose(both[4:], alone, atol=1e-5)
 
 
 def test_clear_errors() -> None:
     pipe = make("ddim")
-    with steer(pipe, EddyExact(), particles=3), pytest.raises(ParameterError, match="multiple of 3"):
+    with (
+        steer(pipe, EddyExact(), particles=3),
+        pytest.raises(ParameterError, match="multiple of 3"),
+    ):
         draw(pipe)
 
     class Demanding(EddyExact):
@@ -254,7 +302,10 @@ def test_clear_errors() -> None:
     class KandinskyCombinedPipeline(ExactPipeline):
         pass
 
-    with pytest.raises(ModelError, match="Kandinsky"), steer(KandinskyCombinedPipeline(ExactDenoiser(ring()), pipe.scheduler), EddyExact()):
+    with (
+        pytest.raises(ModelError, match="Kandinsky"),
+        steer(KandinskyCombinedPipeline(ExactDenoiser(ring()), pipe.scheduler), EddyExact()),
+    ):
         pass
 
 

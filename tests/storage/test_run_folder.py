@@ -87,7 +87,9 @@ def test_a_changed_image_of_the_same_size_is_seen(tmp_path: Path) -> None:
         found.images()
 
 
-def test_a_failed_write_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = made(tmp_path / "r")
 
     def full(source: Path, target: Path) -> None:

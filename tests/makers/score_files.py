@@ -7,19 +7,27 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+
 from eddy_bench.scoring.metrics import METRICS
 
 EXTRACTORS = {"vendi": "fmnist-clip", "clip": "fmnist-clip", "fd": "fmnist-clip"}
 
 
 def frame(
-    effects: Mapping[str, Mapping[str, float]], prompts: int = 30, seed: int = 0, scatter: float = 0.1, noise_seed: int | None = None
+    effects: Mapping[str, Mapping[str, float]],
+    prompts: int = 30,
+    seed: int = 0,
+    scatter: float = 0.1,
+    noise_seed: int | None = None,
 ) -> pd.DataFrame:
     """Rows of scores.csv: for each method (label) and metric, a shared value per prompt, plus an effect, plus scatter.
 
     effects: label -> metric -> effect. noise_seed: of the scatter; another one is another draw of the same prompts.
     """
-    shared, own = np.random.default_rng(seed), np.random.default_rng(seed + 1000 if noise_seed is None else noise_seed)
+    shared, own = (
+        np.random.default_rng(seed),
+        np.random.default_rng(seed + 1000 if noise_seed is None else noise_seed),
+    )
     bases = {
         "vendi": 2 + shared.random(prompts),
         "clip": 60 + shared.random(prompts),
@@ -33,18 +41,37 @@ def frame(
             if METRICS[metric].scope == "pooled":
                 lines.append(_line(method, params, "", metric, 50.0 + effect))
                 continue
-            noise = own.normal(0, scatter, prompts) if METRICS[metric].scope == "group" else np.zeros(prompts)
-            lines += [_line(method, params, f"p{k:03}", metric, bases[metric][k] + effect + noise[k]) for k in range(prompts)]
+            noise = (
+                own.normal(0, scatter, prompts)
+                if METRICS[metric].scope == "group"
+                else np.zeros(prompts)
+            )
+            lines += [
+                _line(method, params, f"p{k:03}", metric, bases[metric][k] + effect + noise[k])
+                for k in range(prompts)
+            ]
     return pd.DataFrame(lines)
 
 
 def _line(method: str, params: str, prompt: str, metric: str, value: float) -> dict[str, object]:
     extractor = EXTRACTORS.get(metric, "")
     return {
-        "model": "fashion", "method": method, "params": params, "scheduler": "DDIMScheduler(default)", "steps": 20, "guidance_scale": 4.0, "particles": 4,
-        "prompt_id": prompt, "prompt": f"a {prompt}" if prompt else "", "seed": "0" if prompt else "", "metric": metric, "extractor": extractor,
-        "value": value, "higher_is_better": METRICS[metric].higher_is_better, "signature": f"{metric}|features={extractor}@0|N=4",
-    }  # fmt: skip
+        "model": "fashion",
+        "method": method,
+        "params": params,
+        "scheduler": "DDIMScheduler(default)",
+        "steps": 20,
+        "guidance_scale": 4.0,
+        "particles": 4,
+        "prompt_id": prompt,
+        "prompt": f"a {prompt}" if prompt else "",
+        "seed": "0" if prompt else "",
+        "metric": metric,
+        "extractor": extractor,
+        "value": value,
+        "higher_is_better": METRICS[metric].higher_is_better,
+        "signature": f"{metric}|features={extractor}@0|N=4",
+    }
 
 
 def write(path: Path, rows: pd.DataFrame) -> Path:

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from eddy_bench.scoring.feature_cache import write_features
-from eddy_bench.scoring.fidelity import frechet_distance
 
 from eddy_bench.compare.subsampling import Sides
+from eddy_bench.scoring.feature_cache import write_features
+from eddy_bench.scoring.fidelity import frechet_distance
 from eddy_bench.storage.run_folder import RunFolder
-from tests.compare.made import frame, write
 from tests.conftest import Result
+from tests.makers.score_files import frame, write
 from tests.report.test_report import make_run
 
 SIGNATURE = "fd|features=fmnist-clip@0|n=120|ref=real:400"
@@ -27,19 +27,30 @@ def with_features(folder: Path, shift: float, seed: int, prompts: int = 60) -> P
     rng, place = np.random.default_rng(seed), folder / "features" / "fmnist-clip-0"
     groups: dict[str, dict[str, np.ndarray[tuple[int, int], np.dtype[np.float32]]]] = {}
     for found in RunFolder(folder).finished():
-        groups.setdefault(found.group.label, {})[found.fingerprint] = (shift + rng.normal(size=(2, 3))).astype(np.float32)
+        groups.setdefault(found.group.label, {})[found.fingerprint] = (
+            shift + rng.normal(size=(2, 3))
+        ).astype(np.float32)
     for label, features in groups.items():
         write_features(place / f"{label}.npz", features)
-    write_features(place / "reference-real.npz", {"real": np.random.default_rng(0).normal(size=(400, 3)).astype(np.float32)})
+    write_features(
+        place / "reference-real.npz",
+        {"real": np.random.default_rng(0).normal(size=(400, 3)).astype(np.float32)},
+    )
     rows = frame(LEVELS, prompts=prompts)
-    write(folder / "scores.csv", rows.assign(signature=rows["signature"].mask(rows["metric"] == "fd", SIGNATURE)))
+    write(
+        folder / "scores.csv",
+        rows.assign(signature=rows["signature"].mask(rows["metric"] == "fd", SIGNATURE)),
+    )
     return folder
 
 
 def test_the_error_is_that_of_repeated_runs(tmp_path: Path) -> None:
     found, error = [], []
     for k in range(8):
-        sides = Sides(with_features(tmp_path / f"a{k}", 0.5, 2 * k + 1), with_features(tmp_path / f"b{k}", 0.5, 2 * k + 2))
+        sides = Sides(
+            with_features(tmp_path / f"a{k}", 0.5, 2 * k + 1),
+            with_features(tmp_path / f"b{k}", 0.5, 2 * k + 2),
+        )
         difference = sides.difference("eddy-exact", "fd[fmnist-clip]", SIGNATURE)
         assert difference is not None
         found.append(difference[0])
@@ -48,8 +59,13 @@ def test_the_error_is_that_of_repeated_runs(tmp_path: Path) -> None:
 
 
 def test_the_difference_is_that_of_the_metric(tmp_path: Path) -> None:
-    folders = [with_features(tmp_path / name, shift, seed) for name, shift, seed in (("a", 1.0, 1), ("b", 0.0, 2))]
-    difference = Sides(folders[0], folders[1]).difference("eddy-exact", "fd[fmnist-clip]", SIGNATURE)
+    folders = [
+        with_features(tmp_path / name, shift, seed)
+        for name, shift, seed in (("a", 1.0, 1), ("b", 0.0, 2))
+    ]
+    difference = Sides(folders[0], folders[1]).difference(
+        "eddy-exact", "fd[fmnist-clip]", SIGNATURE
+    )
     assert difference is not None
     real = np.random.default_rng(0).normal(size=(400, 3)).astype(np.float32)
     values = []
@@ -63,17 +79,41 @@ def test_the_difference_is_that_of_the_metric(tmp_path: Path) -> None:
 def test_without_features_there_is_no_interval(tmp_path: Path) -> None:
     folder = with_features(tmp_path / "a", 0.0, 1)
     assert Sides(folder, None).difference("eddy-exact", "fd[fmnist-clip]", SIGNATURE) is None
-    assert Sides(folder, folder).difference("eddy-exact", "fd[inception]", SIGNATURE.replace("fmnist-clip", "inception")) is None
+    assert (
+        Sides(folder, folder).difference(
+            "eddy-exact", "fd[inception]", SIGNATURE.replace("fmnist-clip", "inception")
+        )
+        is None
+    )
     assert Sides(folder, folder).difference("eddy-exact", "drift[fmnist-clip]", SIGNATURE) is None
     assert Sides(folder, folder).difference("lhs", "fd[fmnist-clip]", SIGNATURE) is None
 
 
 @pytest.mark.parametrize(("shift", "code"), [(0.0, 0), (3.0, 1)])
-def test_a_gate_between_two_folders_tests_pooled_metrics(cli: Callable[..., Result], tmp_path: Path, shift: float, code: int) -> None:
-    now, before = with_features(tmp_path / "now", shift, 1), with_features(tmp_path / "before", 0.0, 2)
-    (tmp_path / "gate.yaml").write_text(
-        yaml.safe_dump({"methods": ["eddy-exact"], "checks": [{"metric": "fd[fmnist-clip]", "test": "pooled", "margin": 0.02}]})
+def test_a_gate_between_two_folders_tests_pooled_metrics(
+    cli: Callable[..., Result], tmp_path: Path, shift: float, code: int
+) -> None:
+    now, before = (
+        with_features(tmp_path / "now", shift, 1),
+        with_features(tmp_path / "before", 0.0, 2),
     )
-    found = cli("compare", now, "--against", before, "--gate", tmp_path / "gate.yaml", "--summary", tmp_path / "s.md")
+    (tmp_path / "gate.yaml").write_text(
+        yaml.safe_dump(
+            {
+                "methods": ["eddy-exact"],
+                "checks": [{"metric": "fd[fmnist-clip]", "test": "pooled", "margin": 0.02}],
+            }
+        )
+    )
+    found = cli(
+        "compare",
+        now,
+        "--against",
+        before,
+        "--gate",
+        tmp_path / "gate.yaml",
+        "--summary",
+        tmp_path / "s.md",
+    )
     assert found.code == code, found.out
     assert "by subsampling prompts" in (tmp_path / "s.md").read_text()

@@ -6,23 +6,27 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from eddy_bench.scoring.extractors import ASSETS
 
 from eddy_bench.models.attributes import CLASSES, Attributes, caption, measure, parse, unknown_words
+from eddy_bench.scoring.extractors import ASSETS
 from eddy_bench.suites.prompts import load_prompts
 
 
 def test_sets_that_ship() -> None:
     reported, tuning = load_prompts("fashion"), load_prompts("fashion-tune")
     assert len(reported.prompts) >= 48
-    assert not {prompt.text for prompt in reported.prompts} & {prompt.text for prompt in tuning.prompts}
+    assert not {prompt.text for prompt in reported.prompts} & {
+        prompt.text for prompt in tuning.prompts
+    }
     lengths = {len(prompt.text.split()) for prompt in reported.prompts}
     assert min(lengths) == 1
     for prompt in reported.prompts:
         assert not unknown_words(prompt.text)
         fixed = parse(prompt.text)
         assert (
-            (prompt.attributes.get("class") == CLASSES[fixed.garment][0]) if fixed.garment is not None else "class" not in prompt.attributes
+            (prompt.attributes.get("class") == CLASSES[fixed.garment][0])
+            if fixed.garment is not None
+            else "class" not in prompt.attributes
         )
     assert any(parse(prompt.text) == Attributes() for prompt in reported.prompts)
     assert any(None not in vars(parse(prompt.text)).values() for prompt in reported.prompts)
@@ -44,7 +48,9 @@ def test_the_digest_sees_text_id_and_order(tmp_path: Path) -> None:
 
 
 def test_text_files(tmp_path: Path) -> None:
-    (tmp_path / "p.txt").write_text("\ufeffa dress\n\n# a comment\n  a coat  \r\n", encoding="utf-8")
+    (tmp_path / "p.txt").write_text(
+        "\ufeffa dress\n\n# a comment\n  a coat  \r\n", encoding="utf-8"
+    )
     found = load_prompts(str(tmp_path / "p.txt"))
     assert [prompt.text for prompt in found.prompts] == ["a dress", "a coat"]
     assert found.name == "p"

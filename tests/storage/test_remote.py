@@ -23,8 +23,8 @@ from eddy_bench.storage.lock import locked
 from eddy_bench.storage.paths import as_path, files_below, is_remote
 from eddy_bench.storage.run_folder import RunFolder
 from tests.conftest import Result
-from tests.test_faults import RUN, pictures, scores
-from tests.test_store import SETTINGS, group, images
+from tests.runs.test_faults import RUN, pictures, scores
+from tests.storage.test_run_folder import SETTINGS, group, images
 
 pytest.importorskip("upath", reason="needs the package universal_pathlib")
 Cli = Callable[..., Result]
@@ -55,7 +55,10 @@ def test_the_same_run_as_on_this_machine(cli: Cli, tmp_path: Path) -> None:
     assert f"{ADDRESS}/scores.csv" in there.out
     assert pictures(out) == pictures(tmp_path / "run")
     assert scores(out) == scores(tmp_path / "run")
-    names = [{path.name for path in folder.iterdir() if path.is_file()} - {".lock"} for folder in (out, tmp_path / "run")]
+    names = [
+        {path.name for path in folder.iterdir() if path.is_file()} - {".lock"}
+        for folder in (out, tmp_path / "run")
+    ]
     assert names[0] == names[1], "and no lease is left"
     again = cli(*RUN, "--out", ADDRESS)
     assert "Nothing to draw" in again.err
@@ -152,12 +155,25 @@ def test_the_index_is_written_in_steps() -> None:
     for k in range(130):
         folder.write_group(group(prompt_id=f"p{k}", key=str(k)), images(), Cost(), {})
     assert len(RunFolder(folder.path).index.read()) == 100
-    missing_of([group(prompt_id=f"p{k}", key=str(k)) for k in range(130)], RunFolder(folder.path), False)
-    assert len(RunFolder(folder.path).index.read()) == 130, "what it lacked was read from the groups"
+    missing_of(
+        [group(prompt_id=f"p{k}", key=str(k)) for k in range(130)], RunFolder(folder.path), False
+    )
+    assert len(RunFolder(folder.path).index.read()) == 130, (
+        "what it lacked was read from the groups"
+    )
 
 
 def other(**changes: Any) -> str:
-    return json.dumps({"token": "other", "count": 3, "pid": 77, "host": "elsewhere", "space": "another boot", **changes})
+    return json.dumps(
+        {
+            "token": "other",
+            "count": 3,
+            "pid": 77,
+            "host": "elsewhere",
+            "space": "another boot",
+            **changes,
+        }
+    )
 
 
 def test_a_live_owner_is_named(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,7 +193,9 @@ def test_a_live_owner_is_named(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> Non
     assert (found.code, "in use by process 77 on elsewhere" in found.err) == (2, True), found.err
 
 
-def test_a_silent_owner_is_replaced_whatever_the_clocks_say(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_owner_is_replaced_whatever_the_clocks_say(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     note = as_path(ADDRESS) / ".lease"
     note.write_text(other())
     monkeypatch.setattr("time.time", lambda: -1e9)
@@ -190,7 +208,12 @@ def test_a_silent_owner_is_replaced_whatever_the_clocks_say(monkeypatch: pytest.
 
 
 def test_a_dead_owner_on_this_machine_is_replaced_at_once() -> None:
-    done = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     note = as_path(ADDRESS) / ".lease"
     waited: list[float] = []
     for text in (other(pid=int(done.stdout), space=_space()), "{half writ"):
@@ -252,7 +275,10 @@ def test_a_renewal_that_fails_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_note_that_is_gone_is_lost() -> None:
     """Another process may have come and gone meanwhile."""
     with leased(as_path(ADDRESS)) as check_ownership:
-        lease = Lease(as_path(ADDRESS) / ".lease", token=json.loads((as_path(ADDRESS) / ".lease").read_text())["token"])
+        lease = Lease(
+            as_path(ADDRESS) / ".lease",
+            token=json.loads((as_path(ADDRESS) / ".lease").read_text())["token"],
+        )
         lease.path.unlink()
         lease.renew()
         check_ownership()
@@ -267,12 +293,17 @@ def test_a_lease_that_cannot_be_renewed_runs_out(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("eddy_bench.storage.lease.BEAT", 0.01)
     monkeypatch.setattr("eddy_bench.storage.lease.EXPIRY", 0.05)
     monkeypatch.setattr(Lease, "renew", renew)
-    with leased(as_path(ADDRESS)) as check_ownership, pytest.raises(StoreError, match="was not renewed for"):
+    with (
+        leased(as_path(ADDRESS)) as check_ownership,
+        pytest.raises(StoreError, match="was not renewed for"),
+    ):
         until_it_raises(check_ownership)
 
 
 @pytest.mark.parametrize("moment", ["drawing", "scoring", "merging"])
-def test_a_folder_that_is_taken_over_is_left_alone(cli: Cli, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
+def test_a_folder_that_is_taken_over_is_left_alone(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
     """From then on nothing is written there."""
     if moment != "drawing":
         out = "memory://bucket/share" if moment == "merging" else ADDRESS
@@ -298,7 +329,12 @@ def test_a_folder_that_is_taken_over_is_left_alone(cli: Cli, monkeypatch: pytest
 
 
 @pytest.mark.parametrize(
-    ("address", "message"), [("foo://bucket/run", "Unsupported"), ("memory://", "folder is missing"), ("github://x/y", "cannot be used")]
+    ("address", "message"),
+    [
+        ("foo://bucket/run", "Unsupported"),
+        ("memory://", "folder is missing"),
+        ("github://x/y", "cannot be used"),
+    ],
 )
 def test_what_is_no_address(cli: Cli, address: str, message: str) -> None:
     found = cli(*RUN, "--out", address)
@@ -315,7 +351,9 @@ def test_a_package_that_is_missing(cli: Cli, monkeypatch: pytest.MonkeyPatch) ->
     assert not is_remote(as_path("results/x"))
 
 
-def test_a_file_system_that_does_not_answer(cli: Cli, monkeypatch: pytest.MonkeyPatch, memory: Any) -> None:
+def test_a_file_system_that_does_not_answer(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, memory: Any
+) -> None:
     def fails(*arguments: Any, **more: Any) -> Any:
         raise TimeoutError("timed out")
 
@@ -326,13 +364,17 @@ def test_a_file_system_that_does_not_answer(cli: Cli, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("function", ["pipe_file", "find", "info", "_open"])
-def test_whatever_a_file_system_raises_is_one_line(cli: Cli, monkeypatch: pytest.MonkeyPatch, memory: Any, function: str) -> None:
+def test_whatever_a_file_system_raises_is_one_line(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, memory: Any, function: str
+) -> None:
     def fails(*arguments: Any, **more: Any) -> Any:
         raise NoCredentials("no credentials were found")
 
     monkeypatch.setattr(type(memory), function, fails)
     found = cli(*RUN, "--out", ADDRESS)
-    assert (found.code, found.err.splitlines()[-1].count("no credentials were found")) == (2, 1), found.err
+    assert (found.code, found.err.splitlines()[-1].count("no credentials were found")) == (2, 1), (
+        found.err
+    )
 
 
 def test_hashes_are_checked_there_too() -> None:

@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from eddy_bench.scoring.extractors import ALEXNET, INCEPTION
 from PIL import Image
 
+from eddy_bench.scoring.extractors import ALEXNET, INCEPTION
 from tests.conftest import Result
-from tests.tiny import tiny_folder
+from tests.makers.pipelines import tiny_folder
 
 
 @pytest.mark.slow
@@ -31,10 +31,37 @@ def test_lpips_and_fid_columns(cli: Callable[..., Result], tmp_path: Path) -> No
         save_random_inception(weights / INCEPTION)
     rng = np.random.default_rng(0)
     for k in range(6):
-        Image.fromarray(rng.integers(0, 255, (16, 16, 3), dtype=np.uint8)).save(reference / f"{k}.png")
+        Image.fromarray(rng.integers(0, 255, (16, 16, 3), dtype=np.uint8)).save(
+            reference / f"{k}.png"
+        )
     done = cli(
-        *("run", "--model", tiny_folder(), "--method", "iid", "--limit", "2", "--steps", "2", "--batch-prompts", "2", "--particles", "3"),
-        *("--metric", "lpips", "--metric", "fid", "--weights", weights, "--reference", reference, "--out", tmp_path / "r"),
+        *(
+            "run",
+            "--model",
+            tiny_folder(),
+            "--method",
+            "iid",
+            "--limit",
+            "2",
+            "--steps",
+            "2",
+            "--batch-prompts",
+            "2",
+            "--particles",
+            "3",
+        ),
+        *(
+            "--metric",
+            "lpips",
+            "--metric",
+            "fid",
+            "--weights",
+            weights,
+            "--reference",
+            reference,
+            "--out",
+            tmp_path / "r",
+        ),
     )
     assert done.code == 0, done.err
     scores = pd.read_csv(tmp_path / "r" / "scores.csv").set_index("metric")

@@ -23,13 +23,22 @@ class Mixture:
         generator = torch.Generator().manual_seed(seed)
         means = 2 * torch.randn(modes, dimension, generator=generator, dtype=torch.float64)
         weights = torch.rand(modes, generator=generator, dtype=torch.float64) + 0.2
-        return cls(means, 0.5 + torch.rand(modes, generator=generator, dtype=torch.float64), weights / weights.sum())
+        return cls(
+            means,
+            0.5 + torch.rand(modes, generator=generator, dtype=torch.float64),
+            weights / weights.sum(),
+        )
 
     def log_density(self, x: Tensor, sigma: float) -> Tensor:
         """log p of x0 + sigma eps at (..., d)."""
         variance = self.variance + sigma**2
         square = (x[..., None, :] - self.means).square().sum(-1)
-        return torch.logsumexp(self.weights.log() - square / (2 * variance) - x.shape[-1] / 2 * (2 * torch.pi * variance).log(), -1)
+        return torch.logsumexp(
+            self.weights.log()
+            - square / (2 * variance)
+            - x.shape[-1] / 2 * (2 * torch.pi * variance).log(),
+            -1,
+        )
 
     def score(self, x: Tensor, sigma: float) -> Tensor:
         """grad log p at (..., d), with a graph when x has one."""
@@ -47,7 +56,9 @@ class Mixture:
 
 def draw(groups: int, count: int, dimension: int, seed: int = 1) -> Tensor:
     """Random particles in float64."""
-    return 1.5 * torch.randn(groups, count, dimension, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return 1.5 * torch.randn(
+        groups, count, dimension, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    )
 
 
 def generators(groups: int, seed: int = 0) -> tuple[torch.Generator, ...]:

@@ -19,17 +19,32 @@ def texts(source: object) -> list[str]:
 
 def test_coco_takes_the_first_caption_of_an_image(tmp_path: Path) -> None:
     path = tmp_path / "captions_val2014.json"
-    notes = [{"image_id": 7, "id": 1, "caption": "A man on a bike. "}, {"image_id": 7, "id": 2, "caption": "Someone rides."}]
-    path.write_text(json.dumps({"info": {}, "images": [], "annotations": [*notes, {"image_id": 9, "id": 3, "caption": "A cat"}]}))
+    notes = [
+        {"image_id": 7, "id": 1, "caption": "A man on a bike. "},
+        {"image_id": 7, "id": 2, "caption": "Someone rides."},
+    ]
+    path.write_text(
+        json.dumps(
+            {
+                "info": {},
+                "images": [],
+                "annotations": [*notes, {"image_id": 9, "id": 3, "caption": "A cat"}],
+            }
+        )
+    )
     assert texts(path) == ["A man on a bike.", "A cat"]
 
 
 def test_parti_and_drawbench(tmp_path: Path) -> None:
     parti = tmp_path / "PartiPrompts.tsv"
-    parti.write_text('Prompt\tCategory\tChallenge\tNote\na "bond"\tAbstract\tBasic\t\nbond\tAbstract\tBasic\tx\nbond\tAnimals\tBasic\tx\n')
+    parti.write_text(
+        'Prompt\tCategory\tChallenge\tNote\na "bond"\tAbstract\tBasic\t\nbond\tAbstract\tBasic\tx\nbond\tAnimals\tBasic\tx\n'
+    )
     assert texts(parti) == ['a "bond"', "bond"]
     drawbench = tmp_path / "DrawBench.csv"
-    drawbench.write_text('Prompts,Category\nA red colored car.,Colors\n"A cat, a dog",Counting\n,Colors\n')
+    drawbench.write_text(
+        'Prompts,Category\nA red colored car.,Colors\n"A cat, a dog",Counting\n,Colors\n'
+    )
     assert texts(drawbench) == ["A red colored car.", "A cat, a dog"]
 
 
@@ -73,8 +88,14 @@ def test_a_column_that_is_not_there(tmp_path: Path) -> None:
 
 def test_hub_data_sets(monkeypatch: pytest.MonkeyPatch) -> None:
     """Through a stand-in for the package: no network here."""
-    rows = [{"Prompt": "bond", "Category": "Abstract"}, {"Prompt": "bond", "Category": "x"}, {"Prompt": "a bench", "Category": "x"}]
-    fake = types.SimpleNamespace(load_dataset=lambda name: {"train": rows, "test": [{"sentences": ["one", "two"]}]})
+    rows = [
+        {"Prompt": "bond", "Category": "Abstract"},
+        {"Prompt": "bond", "Category": "x"},
+        {"Prompt": "a bench", "Category": "x"},
+    ]
+    fake = types.SimpleNamespace(
+        load_dataset=lambda name: {"train": rows, "test": [{"sentences": ["one", "two"]}]}
+    )
     monkeypatch.setitem(sys.modules, "datasets", fake)
     assert texts("nateraw/parti-prompts") == ["bond", "a bench"]
     assert texts("nateraw/parti-prompts:test:sentences") == ["one"]

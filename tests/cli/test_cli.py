@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from eddy_bench.scoring.score_table import unescape_cell
 from PIL import Image
 
+from eddy_bench.scoring.score_table import unescape_cell
 from tests.conftest import Result
-from tests.tiny import tiny_folder
+from tests.makers.pipelines import tiny_folder
 
 Cli = Callable[..., Result]
 QUICK = (
@@ -43,15 +43,31 @@ def quick(out: Path, *more: str) -> tuple[str, ...]:
 
 def test_run_draws_scores_and_does_nothing_the_second_time(cli: Cli, tmp_path: Path) -> None:
     out = tmp_path / "r"
-    first = cli(*quick(out, "--method", "iid", "--method", "pg", "--method", "eddy-exact:strength=5"))
+    first = cli(
+        *quick(out, "--method", "iid", "--method", "pg", "--method", "eddy-exact:strength=5")
+    )
     assert first.code == 0, first.err
     assert "vendi" in first.out
     scores = pd.read_csv(out / "scores.csv")
-    assert {"vendi", "clip", "seconds_per_image", "nfe", "feature_forwards"} <= set(scores["metric"])
+    assert {"vendi", "clip", "seconds_per_image", "nfe", "feature_forwards"} <= set(
+        scores["metric"]
+    )
     assert set(scores["method"]) == {"iid", "pg", "eddy-exact"}
     assert np.isfinite(scores["value"]).all()
     assert set(scores.columns) == {
-        *("model", "method", "params", "scheduler", "steps", "guidance_scale", "particles", "prompt_id", "prompt", "seed", "metric"),
+        *(
+            "model",
+            "method",
+            "params",
+            "scheduler",
+            "steps",
+            "guidance_scale",
+            "particles",
+            "prompt_id",
+            "prompt",
+            "seed",
+            "metric",
+        ),
         *("extractor", "value", "higher_is_better", "signature"),
     }
     summary = pd.read_csv(out / "summary.csv")
@@ -66,7 +82,9 @@ def test_run_draws_scores_and_does_nothing_the_second_time(cli: Cli, tmp_path: P
     assert (summary["nfe"] == 4).all()
     stamps = {path: path.stat().st_mtime_ns for path in out.rglob("*.png")}
     scored = (out / "scores.csv").read_bytes()
-    second = cli(*quick(out, "--method", "iid", "--method", "pg", "--method", "eddy-exact:strength=5"))
+    second = cli(
+        *quick(out, "--method", "iid", "--method", "pg", "--method", "eddy-exact:strength=5")
+    )
     assert second.code == 0
     assert "Nothing to draw" in second.err
     assert "Nothing to score" in second.err
@@ -79,7 +97,10 @@ def test_run_draws_scores_and_does_nothing_the_second_time(cli: Cli, tmp_path: P
 def test_methods_start_from_the_same_noise(cli: Cli, tmp_path: Path) -> None:
     assert cli(*quick(tmp_path / "r", "--method", "iid", "--method", "pg:strength=0")).code == 0
     folders = sorted(path for path in (tmp_path / "r/samples").iterdir())
-    images = [[np.asarray(Image.open(path)) for path in sorted(folder.rglob("*.png"))] for folder in folders]
+    images = [
+        [np.asarray(Image.open(path)) for path in sorted(folder.rglob("*.png"))]
+        for folder in folders
+    ]
     assert len(images[0]) == 4
     assert all((a == b).all() for a, b in zip(*images, strict=True))
     assert (images[0][0] != images[0][1]).any()
@@ -101,7 +122,11 @@ def test_a_partial_batch_is_padded_so_that_images_do_not_change(cli: Cli, tmp_pa
 
 
 def test_one_particle_and_seeds(cli: Cli, tmp_path: Path) -> None:
-    done = cli(*quick(tmp_path / "r", "--method", "iid", "--method", "pg", "--particles", "1", "--seeds", "2"))
+    done = cli(
+        *quick(
+            tmp_path / "r", "--method", "iid", "--method", "pg", "--particles", "1", "--seeds", "2"
+        )
+    )
     assert done.code == 0, done.err
     one, other = sorted((tmp_path / "r/samples").iterdir())
     assert len(list(one.rglob("0.png"))) == 4
@@ -126,7 +151,11 @@ def test_a_broken_group_is_moved_aside_and_redrawn(cli: Cli, tmp_path: Path) -> 
 def test_strange_prompts_are_drawn(cli: Cli, tmp_path: Path) -> None:
     texts = ['say "hi" / or\n\nnot', "🦊 ../../etc/passwd", "<script>alert(1)</script>", "=1+1"]
     (tmp_path / "p.yaml").write_text(json.dumps(texts))
-    done = cli(*quick(tmp_path / "r", "--method", "iid", "--prompts", str(tmp_path / "p.yaml"), "--limit", "9"))
+    done = cli(
+        *quick(
+            tmp_path / "r", "--method", "iid", "--prompts", str(tmp_path / "p.yaml"), "--limit", "9"
+        )
+    )
     assert done.code == 0, done.err
     cells = set(pd.read_csv(tmp_path / "r/scores.csv")["prompt"].dropna())
     assert cells == {*texts[:-1], "'=1+1"}, "what a spreadsheet would run is text"
@@ -139,7 +168,11 @@ def test_scoring_alone(cli: Cli, tmp_path: Path) -> None:
     assert cli(*quick(out, "--method", "iid")).code == 0
     assert cli("score", out, "--metric", "vendi[efficientnet-lite0]:q=2").code == 0
     scores = pd.read_csv(out / "scores.csv").set_index("metric")
-    assert scores.loc["vendi", "signature"].str.startswith("vendi|q=2|k=cos|features=efficientnet-lite0@").all()
+    assert (
+        scores.loc["vendi", "signature"]
+        .str.startswith("vendi|q=2|k=cos|features=efficientnet-lite0@")
+        .all()
+    )
     assert "vendi-q2[efficientnet-lite0]" in pd.read_csv(out / "summary.csv")
     (broken,) = sorted(out.glob("samples/iid/*/0/1.png"))[:1]
     broken.write_bytes(b"")
@@ -156,7 +189,9 @@ def test_dry_run_draws_nothing(cli: Cli, tmp_path: Path) -> None:
     assert not (tmp_path / "r").exists()
 
 
-@pytest.mark.parametrize("kind", ["methods", "models", "metrics", "prompts", "schedulers", "suites"])
+@pytest.mark.parametrize(
+    "kind", ["methods", "models", "metrics", "prompts", "schedulers", "suites"]
+)
 def test_lists(cli: Cli, kind: str) -> None:
     done = cli("list", kind)
     assert done.code == 0
@@ -214,10 +249,16 @@ BAD: dict[str, tuple[tuple[str, ...], str]] = {
     "a prompt for a file": (("--prompts", "a dress " * 60), "Error"),
     "a long model": (("--model", "m" * 300), "Error"),
     "a long folder": (("--out", "o" * 300), "Error"),
-    "drift of one group": (("--metric", "drift[fmnist-clip]", "--limit", "1", "--method", "iid"), "at least 2 groups"),
+    "drift of one group": (
+        ("--metric", "drift[fmnist-clip]", "--limit", "1", "--method", "iid"),
+        "at least 2 groups",
+    ),
     "weights": (("--metric", "lpips", "--weights", "nowhere"), "--weights"),
     "coupled under a deterministic solver": (("--method", "coupled"), "ddim:eta=1"),
-    "coupled out of range": (("--method", "coupled:strength=2", "--scheduler", "ddim:eta=1"), "strength"),
+    "coupled out of range": (
+        ("--method", "coupled:strength=2", "--scheduler", "ddim:eta=1"),
+        "strength",
+    ),
     "plug-in": (("--method", "./nothing.py:Mine"), "nothing.py"),
 }
 
@@ -225,7 +266,9 @@ BAD: dict[str, tuple[tuple[str, ...], str]] = {
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_one_line_and_exit_code_2(cli: Cli, tmp_path: Path, case: str) -> None:
     flags, expected = BAD[case]
-    done = cli(*quick(tmp_path / "r", *(("--method", "iid") if "--method" not in flags else ()), *flags))
+    done = cli(
+        *quick(tmp_path / "r", *(("--method", "iid") if "--method" not in flags else ()), *flags)
+    )
     assert done.code == 2, done.err
     message = [line for line in done.err.splitlines() if line.startswith("Error: ")]
     assert len(message) == 1
@@ -293,7 +336,9 @@ def test_folders_that_cannot_be_used(cli: Cli, tmp_path: Path) -> None:
     assert "--out" in other.err
     assert cli("score", tmp_path / "nothing").code == 2
     (tmp_path / "model").mkdir()
-    assert "model_index.json" in cli("run", "--model", tmp_path / "model", "--out", tmp_path / "x").err
+    assert (
+        "model_index.json" in cli("run", "--model", tmp_path / "model", "--out", tmp_path / "x").err
+    )
 
 
 PLUGIN = '''
@@ -316,21 +361,38 @@ class Push(Method):
 
 def test_plugins(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(PLUGIN)
-    done = cli(*quick(tmp_path / "r", "--method", "iid", "--method", f"{tmp_path}/mine.py:Push:strength=3"))
+    done = cli(
+        *quick(tmp_path / "r", "--method", "iid", "--method", f"{tmp_path}/mine.py:Push:strength=3")
+    )
     assert done.code == 0, done.err
     assert set(pd.read_csv(tmp_path / "r/scores.csv")["params"].dropna()) == {"strength=3.0"}
-    assert "at least 2 particles" in cli(*quick(tmp_path / "s", "--method", f"{tmp_path}/mine.py:Push", "--particles", "1")).err
-    assert "Did you mean 'Push'" in cli(*quick(tmp_path / "s", "--method", f"{tmp_path}/mine.py:Pusch")).err
+    assert (
+        "at least 2 particles"
+        in cli(
+            *quick(tmp_path / "s", "--method", f"{tmp_path}/mine.py:Push", "--particles", "1")
+        ).err
+    )
+    assert (
+        "Did you mean 'Push'"
+        in cli(*quick(tmp_path / "s", "--method", f"{tmp_path}/mine.py:Pusch")).err
+    )
     (tmp_path / "bad.py").write_text("import nothing_of_that_name\nclass Mine: pass")
-    assert "nothing_of_that_name" in cli(*quick(tmp_path / "s", "--method", f"{tmp_path}/bad.py:Mine")).err
-    (tmp_path / "suite.yaml").write_text(f"methods: ['{tmp_path}/mine.py:Push']\nmodel: {tiny_folder()}\n")
+    assert (
+        "nothing_of_that_name"
+        in cli(*quick(tmp_path / "s", "--method", f"{tmp_path}/bad.py:Mine")).err
+    )
+    (tmp_path / "suite.yaml").write_text(
+        f"methods: ['{tmp_path}/mine.py:Push']\nmodel: {tiny_folder()}\n"
+    )
     assert "--allow-code" in cli("run", tmp_path / "suite.yaml", "--out", tmp_path / "s").err
     allowed = cli("run", tmp_path / "suite.yaml", "--allow-code", *QUICK, "--out", tmp_path / "s")
     assert allowed.code == 0, allowed.err
 
 
 def test_a_method_that_fails_is_recorded_and_the_rest_goes_on(cli: Cli, tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text(PLUGIN.replace("return self.strength *", "return float('nan') *"))
+    (tmp_path / "mine.py").write_text(
+        PLUGIN.replace("return self.strength *", "return float('nan') *")
+    )
     done = cli(*quick(tmp_path / "r", "--method", f"{tmp_path}/mine.py:Push", "--method", "iid"))
     assert done.code == 2
     assert "not finite" in done.err
@@ -340,10 +402,21 @@ def test_a_method_that_fails_is_recorded_and_the_rest_goes_on(cli: Cli, tmp_path
 
 def test_interrupting_keeps_what_is_finished(tmp_path: Path) -> None:
     out = tmp_path / "r"
-    command = [sys.executable, "-m", "eddy_bench.cli", *quick(out, "--method", "iid", "--limit", "48", "--steps", "60")]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})
+    command = [
+        sys.executable,
+        "-m",
+        "eddy_bench.cli",
+        *quick(out, "--method", "iid", "--limit", "48", "--steps", "60"),
+    ]
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"}
+    )
     deadline = time.time() + 120
-    while time.time() < deadline and process.poll() is None and len(list(out.glob("samples/*/*/*/group.json"))) < 2:
+    while (
+        time.time() < deadline
+        and process.poll() is None
+        and len(list(out.glob("samples/*/*/*/group.json"))) < 2
+    ):
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     error = process.communicate(timeout=120)[1]
@@ -354,11 +427,19 @@ def test_interrupting_keeps_what_is_finished(tmp_path: Path) -> None:
 
 
 def test_the_readme_s_plugin_runs_and_is_short(cli: Cli, tmp_path: Path) -> None:
-    text = (Path(__file__).parents[1] / "README.md").read_text()
-    code = next(block.split("```")[0] for block in text.split("```python\n")[1:] if block.startswith("# mine.py"))
+    text = (Path(__file__).parents[2] / "README.md").read_text()
+    code = next(
+        block.split("```")[0]
+        for block in text.split("```python\n")[1:]
+        if block.startswith("# mine.py")
+    )
     assert len(code.splitlines()) < 25
     (tmp_path / "mine.py").write_text(code)
-    done = cli(*quick(tmp_path / "r", "--method", "iid", "--method", f"{tmp_path}/mine.py:Push:strength=100"))
+    done = cli(
+        *quick(
+            tmp_path / "r", "--method", "iid", "--method", f"{tmp_path}/mine.py:Push:strength=100"
+        )
+    )
     assert done.code == 0, done.err
     images = [path.read_bytes() for path in sorted((tmp_path / "r/samples").rglob("*.png"))]
     assert len(set(images)) == len(images) == 8
@@ -384,12 +465,16 @@ def test_an_edited_plugin_is_another_method(cli: Cli, tmp_path: Path) -> None:
         .replace("strength: float", "strength: Nothing")
         .replace("from dataclasses", "from __future__ import annotations\nfrom dataclasses", 1)
     )
-    assert "cannot be made" in cli(*quick(tmp_path / "s", "--method", f"{tmp_path}/mine.py:Iid")).err
+    assert (
+        "cannot be made" in cli(*quick(tmp_path / "s", "--method", f"{tmp_path}/mine.py:Iid")).err
+    )
 
 
 def test_a_plugin_that_raises_anything_is_recorded(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
-        PLUGIN.replace("return self.strength", "assert False, 'my own mistake'\n        return self.strength")
+        PLUGIN.replace(
+            "return self.strength", "assert False, 'my own mistake'\n        return self.strength"
+        )
     )
     done = cli(*quick(tmp_path / "r", "--method", "iid", "--method", f"{tmp_path}/mine.py:Push"))
     assert done.code == 2
@@ -401,7 +486,20 @@ def test_a_refused_run_changes_nothing(cli: Cli, tmp_path: Path) -> None:
     out = tmp_path / "r"
     (tmp_path / "p.yaml").write_text("- {id: a, prompt: dress}\n")
     (tmp_path / "q.yaml").write_text("- {id: a, prompt: coat}\n")
-    assert cli(*quick(out, "--method", "iid", "--prompts", tmp_path / "p.yaml", "--metric", "clip[fmnist-clip]")).code == 0
+    assert (
+        cli(
+            *quick(
+                out,
+                "--method",
+                "iid",
+                "--prompts",
+                tmp_path / "p.yaml",
+                "--metric",
+                "clip[fmnist-clip]",
+            )
+        ).code
+        == 0
+    )
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     done = cli(*quick(out, "--method", "iid", "--prompts", tmp_path / "q.yaml"))
     assert done.code == 2
@@ -430,7 +528,9 @@ def test_scoring_again_when_what_it_needs_has_changed(cli: Cli, tmp_path: Path) 
     real.mkdir()
     for k in range(5):
         Image.fromarray(np.full((8, 8, 3), 40 * k, np.uint8)).save(real / f"{k}.png")
-    command = quick(tmp_path / "r", "--method", "iid", "--metric", "fd[fmnist-clip]", "--reference", real)
+    command = quick(
+        tmp_path / "r", "--method", "iid", "--metric", "fd[fmnist-clip]", "--reference", real
+    )
     assert cli(*command).code == 0
     assert "Nothing to score" in cli(*command).err
     Image.fromarray(np.full((8, 8, 3), 255, np.uint8)).save(real / "5.png")
@@ -452,9 +552,16 @@ def test_settings_that_fail_while_drawing_are_listed(cli: Cli, tmp_path: Path) -
 
 
 def test_couplings_from_the_command_line(cli: Cli, tmp_path: Path) -> None:
-    methods = [flag for name in ("iid", "antithetic", "lhs", "sobol", "coupled", "pg:init=lhs") for flag in ("--method", name)]
+    methods = [
+        flag
+        for name in ("iid", "antithetic", "lhs", "sobol", "coupled", "pg:init=lhs")
+        for flag in ("--method", name)
+    ]
     done = cli(*quick(tmp_path / "r", "--scheduler", "ddim:eta=1", *methods))
     assert done.code == 0, done.err
-    images = {path.name: (path / "t-shirt/0/1.png").read_bytes() for path in (tmp_path / "r/samples").iterdir()}
+    images = {
+        path.name: (path / "t-shirt/0/1.png").read_bytes()
+        for path in (tmp_path / "r/samples").iterdir()
+    }
     assert len(images) == 6
     assert len(set(images.values())) == 6

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import diffusers
 import torch
-from eddy_bench.scoring.extractors import ASSETS
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from eddy_bench.scoring.extractors import ASSETS
 
 
 @functools.cache
@@ -52,7 +53,12 @@ def tiny_folder(prediction: str = "epsilon") -> Path:
         sample_size=8,
     )
     scheduler = diffusers.DDIMScheduler(
-        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, steps_offset=1, prediction_type=prediction
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        steps_offset=1,
+        prediction_type=prediction,
     )
     pipe = diffusers.StableDiffusionPipeline(
         vae=vae,

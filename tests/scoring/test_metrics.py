@@ -9,15 +9,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from eddy_bench.scoring.diversity import mean_similarity, pairwise_distance, unit, vendi
-from eddy_bench.scoring.extractors import ALEXNET, INCEPTION, load_extractor, load_lpips
-from eddy_bench.scoring.fidelity import align, clip_score, distinct_attributes, frechet_distance, kernel_distance, precision_recall
-from eddy_bench.scoring.metrics import METRICS, parse_metric
 from numpy.typing import NDArray
 from PIL import Image
 
 from eddy_bench.errors import MetricError, ParameterError, UnknownName
 from eddy_bench.models.attributes import Attributes
+from eddy_bench.scoring.diversity import mean_similarity, pairwise_distance, unit, vendi
+from eddy_bench.scoring.extractors import ALEXNET, INCEPTION, load_extractor, load_lpips
+from eddy_bench.scoring.fidelity import (
+    align,
+    clip_score,
+    distinct_attributes,
+    frechet_distance,
+    kernel_distance,
+    precision_recall,
+)
+from eddy_bench.scoring.metrics import METRICS, parse_metric
 
 
 def features(count: int = 6, width: int = 5, seed: int = 0) -> NDArray[np.float64]:
@@ -106,7 +113,11 @@ def test_attributes_by_hand() -> None:
 
 def test_requests() -> None:
     request = parse_metric("vendi[fmnist-clip]:q=2")
-    assert (request.metric.name, request.extractor, request.parameters) == ("vendi", "fmnist-clip", {"q": 2.0})
+    assert (request.metric.name, request.extractor, request.parameters) == (
+        "vendi",
+        "fmnist-clip",
+        {"q": 2.0},
+    )
     assert request.column == "vendi-q2[fmnist-clip]"
     for text, error in [
         ("vendo", UnknownName),
@@ -126,7 +137,10 @@ def pictures(count: int = 3) -> list[Image.Image]:
     return [Image.fromarray(rng.integers(0, 255, (32, 32), dtype=np.uint8)) for _ in range(count)]
 
 
-@pytest.mark.parametrize(("name", "width"), [("fmnist-clip", 128), ("efficientnet-lite0", 1280), ("efficientnet-lite2", 1280)])
+@pytest.mark.parametrize(
+    ("name", "width"),
+    [("fmnist-clip", 128), ("efficientnet-lite0", 1280), ("efficientnet-lite2", 1280)],
+)
 def test_extractors(name: str, width: int) -> None:
     extractor = load_extractor(name)
     together = extractor.images(pictures())
@@ -139,9 +153,8 @@ def test_extractors(name: str, width: int) -> None:
 def test_clip_tells_garments_apart() -> None:
     extractor = load_extractor("fmnist-clip")
     assert extractor.texts is not None
-    from eddy_bench.scoring.pooled import load_reference
-
     from eddy_bench.models.attributes import CLASSES
+    from eddy_bench.scoring.pooled import load_reference
 
     found = load_reference(None, "fashion")
     assert found is not None
@@ -150,12 +163,17 @@ def test_clip_tells_garments_apart() -> None:
 
     with np.load(ASSETS / "reference" / "test.npz") as data:
         labels = data["attributes"][:200, 0]
-    guess = (unit(extractor.images(images)) @ unit(extractor.texts([names[0] for names in CLASSES])).T).argmax(1)
+    guess = (
+        unit(extractor.images(images)) @ unit(extractor.texts([names[0] for names in CLASSES])).T
+    ).argmax(1)
     assert (guess == labels).mean() > 0.8
 
 
 def test_weights_that_are_missing_are_named(tmp_path: Path) -> None:
-    for name, call in [(ALEXNET, lambda: load_lpips(tmp_path)), (INCEPTION, lambda: load_extractor("inception", tmp_path))]:
+    for name, call in [
+        (ALEXNET, lambda: load_lpips(tmp_path)),
+        (INCEPTION, lambda: load_extractor("inception", tmp_path)),
+    ]:
         with pytest.raises(MetricError, match=name.replace(".", r"\.")):
             call()
     (tmp_path / ALEXNET).write_bytes(b"not weights")

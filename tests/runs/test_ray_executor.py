@@ -14,8 +14,8 @@ import pytest
 
 from eddy_bench.runs.batches import Batch
 from tests.conftest import Result
-from tests.test_faults import RUN, pictures, scores
-from tests.test_store import group
+from tests.runs.test_faults import RUN, pictures, scores
+from tests.storage.test_run_folder import group
 
 pytest.importorskip("ray", reason="needs the package ray")
 from eddy_bench.runs.ray_executor import weight
@@ -61,7 +61,9 @@ def test_the_same_images_after_a_killed_driver_and_a_killed_worker(tmp_path: Pat
             break
         time.sleep(0.1)
     assert len(orphans) >= 2
-    assert not any(Path(f"/proc/{one}").exists() for one in orphans), "workers end with their driver"
+    assert not any(Path(f"/proc/{one}").exists() for one in orphans), (
+        "workers end with their driver"
+    )
     driver = started(out, *RAY)
     wait_for_groups(driver, out, kept + 1)
     os.kill(workers_of(driver.pid)[0], signal.SIGKILL)
@@ -102,7 +104,12 @@ def test_the_largest_jobs_come_first() -> None:
         for method, kernel in (("iid", ""), ("pg", "features"), ("eddy-hutch", "features"))
     )
     best = Batch((group(method="best-of-m", parameters="m=10", particles=2),), 1)
-    assert sorted([plain, eddy, best, features], key=weight, reverse=True) == [eddy, best, features, plain]
+    assert sorted([plain, eddy, best, features], key=weight, reverse=True) == [
+        eddy,
+        best,
+        features,
+        plain,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -114,6 +121,8 @@ def test_the_largest_jobs_come_first() -> None:
         (("--executor", "ray", "--method", "best-of-m"), "best-of-m:m=16"),
     ],
 )
-def test_what_is_no_executor(cli: Cli, tmp_path: Path, options: tuple[str, ...], message: str) -> None:
+def test_what_is_no_executor(
+    cli: Cli, tmp_path: Path, options: tuple[str, ...], message: str
+) -> None:
     found = cli(*RUN, *options, "--out", tmp_path / "run")
     assert (found.code, message in found.err) == (2, True), found.err

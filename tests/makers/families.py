@@ -18,10 +18,10 @@ import tokenizers
 import torch
 import transformers
 from diffusers import FlowMatchEulerDiscreteScheduler as FlowEuler
-from eddy_bench.scoring.extractors import ASSETS
 from tokenizers import models, pre_tokenizers, processors, trainers
 
-from tests.tiny import tiny_folder
+from eddy_bench.scoring.extractors import ASSETS
+from tests.makers.pipelines import tiny_folder
 
 WORDS = "a an the of and on in with photo picture red blue green black white dress coat shirt bag boot sandal sneaker trousers"
 # What the pipelines put before a prompt, in few tokens: qwen-image drops its first 34, and a long rest would drown the prompt.
@@ -40,7 +40,13 @@ SCALED_LINEAR = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "sca
 FLUX_VAE: dict[str, Any] = {"scaling_factor": 0.3611, "shift_factor": 0.1159}
 HEADS = {"num_attention_heads": 2, "attention_head_dim": 8}
 ROTARY_HEADS = {"num_attention_heads": 2, "attention_head_dim": 16, "axes_dims_rope": (4, 6, 6)}
-DYNAMIC = {"base_shift": 0.5, "max_shift": 1.15, "base_image_seq_len": 256, "max_image_seq_len": 4096, "use_dynamic_shifting": True}
+DYNAMIC = {
+    "base_shift": 0.5,
+    "max_shift": 1.15,
+    "base_image_seq_len": 256,
+    "max_image_seq_len": 4096,
+    "use_dynamic_shifting": True,
+}
 
 
 def _clip_tokenizer(length: int = 16) -> Any:
@@ -51,7 +57,9 @@ def _clip_tokenizer(length: int = 16) -> Any:
 
 def _t5_tokenizer() -> Any:
     pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -4.0)]
-    pieces += [(f"▁{word}", -3.0) for word in WORDS.split() if len(word) > 1] + [(character, -6.0) for character in CHARACTERS]
+    pieces += [(f"▁{word}", -3.0) for word in WORDS.split() if len(word) > 1] + [
+        (character, -6.0) for character in CHARACTERS
+    ]
     return transformers.T5Tokenizer(vocab=pieces, extra_ids=0, model_max_length=512)
 
 
@@ -59,29 +67,45 @@ def _bpe(specials: list[str], alphabet: list[str], split: Any) -> dict[str, Any]
     """The vocabulary and merges of a byte-pair encoding trained on `WORDS` and `TEMPLATE`."""
     tokenizer = tokenizers.Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = split
-    trainer = trainers.BpeTrainer(vocab_size=800, special_tokens=specials, initial_alphabet=alphabet, show_progress=False)
-    tokenizer.train_from_iterator([f"{word} {word}" for word in f"{WORDS} {TEMPLATE}".split()] * 2, trainer)
+    trainer = trainers.BpeTrainer(
+        vocab_size=800, special_tokens=specials, initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator(
+        [f"{word} {word}" for word in f"{WORDS} {TEMPLATE}".split()] * 2, trainer
+    )
     model = json.loads(tokenizer.to_str())["model"]
     return {"vocab": model["vocab"], "merges": [tuple(merge) for merge in model["merges"]]}
 
 
 def _gemma_tokenizer() -> Any:
     specials = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>"]
-    return transformers.GemmaTokenizer(**_bpe(specials, ["▁", *CHARACTERS], pre_tokenizers.Metaspace(prepend_scheme="never")))
+    return transformers.GemmaTokenizer(
+        **_bpe(specials, ["▁", *CHARACTERS], pre_tokenizers.Metaspace(prepend_scheme="never"))
+    )
 
 
 def _qwen_tokenizer(*extra: str) -> Any:
     specials = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", *extra]
-    bpe = _bpe(specials, pre_tokenizers.ByteLevel.alphabet(), pre_tokenizers.ByteLevel(add_prefix_space=False))
-    return transformers.Qwen2Tokenizer(**bpe, additional_special_tokens=specials[1:], chat_template=CHAT)
+    bpe = _bpe(
+        specials,
+        pre_tokenizers.ByteLevel.alphabet(),
+        pre_tokenizers.ByteLevel(add_prefix_space=False),
+    )
+    return transformers.Qwen2Tokenizer(
+        **bpe, additional_special_tokens=specials[1:], chat_template=CHAT
+    )
 
 
 def _glm_tokenizer() -> Any:
     specials = ["<|endoftext|>", "[gMASK]", "<sop>"]
     split = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer = tokenizers.Tokenizer(models.BPE(**_bpe(specials, pre_tokenizers.ByteLevel.alphabet(), split)))
+    tokenizer = tokenizers.Tokenizer(
+        models.BPE(**_bpe(specials, pre_tokenizers.ByteLevel.alphabet(), split))
+    )
     tokenizer.pre_tokenizer = split
-    tokenizer.post_processor = processors.TemplateProcessing(single="[gMASK] <sop> $A", special_tokens=[("[gMASK]", 1), ("<sop>", 2)])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[gMASK] <sop> $A", special_tokens=[("[gMASK]", 1), ("<sop>", 2)]
+    )
     return transformers.PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         padding_side="left",
@@ -92,7 +116,15 @@ def _glm_tokenizer() -> Any:
 
 
 def _bert_tokenizer() -> Any:
-    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *dict.fromkeys([*WORDS.split(), *CHARACTERS]), *(f"##{c}" for c in CHARACTERS)]
+    pieces = [
+        "[PAD]",
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        "[MASK]",
+        *dict.fromkeys([*WORDS.split(), *CHARACTERS]),
+        *(f"##{c}" for c in CHARACTERS),
+    ]
     return transformers.BertTokenizer(vocab={piece: index for index, piece in enumerate(pieces)})
 
 
@@ -110,14 +142,27 @@ def _clip(tokenizer: Any, projection: int | None = None, act: str = "quick_gelu"
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    return transformers.CLIPTextModelWithProjection(config) if projection else transformers.CLIPTextModel(config)
+    return (
+        transformers.CLIPTextModelWithProjection(config)
+        if projection
+        else transformers.CLIPTextModel(config)
+    )
 
 
 def _t5(tokenizer: Any, multilingual: bool = False) -> Any:
-    sizes = {"vocab_size": len(tokenizer), "d_model": 32, "d_kv": 8, "d_ff": 32, "num_layers": 2, "num_heads": 2}
+    sizes = {
+        "vocab_size": len(tokenizer),
+        "d_model": 32,
+        "d_kv": 8,
+        "d_ff": 32,
+        "num_layers": 2,
+        "num_heads": 2,
+    }
     if multilingual:
         return transformers.UMT5EncoderModel(transformers.UMT5Config(**sizes))
-    return transformers.T5EncoderModel(transformers.T5Config(**sizes, feed_forward_proj="gated-gelu"))
+    return transformers.T5EncoderModel(
+        transformers.T5Config(**sizes, feed_forward_proj="gated-gelu")
+    )
 
 
 def _decoder_sizes(tokenizer: Any, layers: int = 3) -> dict[str, Any]:
@@ -138,11 +183,20 @@ def _decoder_sizes(tokenizer: Any, layers: int = 3) -> dict[str, Any]:
 
 def _gemma() -> dict[str, Any]:
     tokenizer = _gemma_tokenizer()
-    return {"tokenizer": tokenizer, "text_encoder": transformers.Gemma2Model(transformers.Gemma2Config(**_decoder_sizes(tokenizer)))}
+    return {
+        "tokenizer": tokenizer,
+        "text_encoder": transformers.Gemma2Model(
+            transformers.Gemma2Config(**_decoder_sizes(tokenizer))
+        ),
+    }
 
 
 def _vae(
-    channels: int, quant: bool = False, widths: tuple[int, ...] = (4, 4, 8, 8), kind: Any = diffusers.AutoencoderKL, **kwargs: Any
+    channels: int,
+    quant: bool = False,
+    widths: tuple[int, ...] = (4, 4, 8, 8),
+    kind: Any = diffusers.AutoencoderKL,
+    **kwargs: Any,
 ) -> Any:
     return kind(
         block_out_channels=widths,
@@ -174,7 +228,9 @@ def _unet(**kwargs: Any) -> Any:
 
 def _sd15() -> Any:
     pipe = diffusers.DiffusionPipeline.from_pretrained(tiny_folder())
-    pipe.scheduler = diffusers.PNDMScheduler(**SCALED_LINEAR, skip_prk_steps=True, set_alpha_to_one=False, steps_offset=1)
+    pipe.scheduler = diffusers.PNDMScheduler(
+        **SCALED_LINEAR, skip_prk_steps=True, set_alpha_to_one=False, steps_offset=1
+    )
     return pipe
 
 
@@ -186,7 +242,11 @@ def _sd21() -> Any:
         text_encoder=_clip(tokenizer, act="gelu"),
         tokenizer=tokenizer,
         scheduler=diffusers.DDIMScheduler(
-            **SCALED_LINEAR, prediction_type="v_prediction", clip_sample=False, set_alpha_to_one=False, steps_offset=1
+            **SCALED_LINEAR,
+            prediction_type="v_prediction",
+            clip_sample=False,
+            set_alpha_to_one=False,
+            steps_offset=1,
         ),
         safety_checker=None,
         feature_extractor=None,
@@ -209,7 +269,9 @@ def _sdxl() -> Any:
         tokenizer=tokenizer,
         text_encoder_2=_clip(tokenizer, projection=24, act="gelu"),
         tokenizer_2=_clip_tokenizer(),
-        scheduler=diffusers.EulerDiscreteScheduler(**SCALED_LINEAR, timestep_spacing="leading", steps_offset=1),
+        scheduler=diffusers.EulerDiscreteScheduler(
+            **SCALED_LINEAR, timestep_spacing="leading", steps_offset=1
+        ),
         force_zeros_for_empty_prompt=True,
         add_watermarker=False,
     )
@@ -282,7 +344,11 @@ def _pixart_sigma() -> Any:
 
 
 def _sana() -> Any:
-    blocks, widths, scales = ("ResBlock",) * 5 + ("EfficientViTBlock",), (4,) * 4 + (8,) * 2, ((),) * 5 + ((5,),)
+    blocks, widths, scales = (
+        ("ResBlock",) * 5 + ("EfficientViTBlock",),
+        (4,) * 4 + (8,) * 2,
+        ((),) * 5 + ((5,),),
+    )
     return diffusers.SanaPipeline(
         vae=diffusers.AutoencoderDC(
             latent_channels=8,
@@ -310,7 +376,9 @@ def _sana() -> Any:
             caption_channels=16,
             **HEADS,
         ),
-        scheduler=diffusers.DPMSolverMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0),
+        scheduler=diffusers.DPMSolverMultistepScheduler(
+            prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0
+        ),
         **_gemma(),
     )
 
@@ -337,14 +405,28 @@ def _lumina2() -> Any:
 
 def _qwen_image() -> Any:
     tokenizer = _qwen_tokenizer()
-    text = _decoder_sizes(tokenizer) | {"rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [1, 1, 2]}}
-    vision = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": 16}
+    text = _decoder_sizes(tokenizer) | {
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [1, 1, 2]}
+    }
+    vision = {
+        "depth": 1,
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_heads": 2,
+        "out_hidden_size": 16,
+    }
     return diffusers.QwenImagePipeline(
         vae=diffusers.AutoencoderKLQwenImage(base_dim=8, dim_mult=[1, 1, 1, 1], num_res_blocks=1),
-        transformer=diffusers.QwenImageTransformer2DModel(in_channels=64, num_layers=2, joint_attention_dim=16, **ROTARY_HEADS),
-        text_encoder=transformers.Qwen2_5_VLForConditionalGeneration(transformers.Qwen2_5_VLConfig(text_config=text, vision_config=vision)),
+        transformer=diffusers.QwenImageTransformer2DModel(
+            in_channels=64, num_layers=2, joint_attention_dim=16, **ROTARY_HEADS
+        ),
+        text_encoder=transformers.Qwen2_5_VLForConditionalGeneration(
+            transformers.Qwen2_5_VLConfig(text_config=text, vision_config=vision)
+        ),
         tokenizer=tokenizer,
-        scheduler=FlowEuler(**DYNAMIC | {"max_shift": 0.9, "max_image_seq_len": 8192}, shift_terminal=0.02),
+        scheduler=FlowEuler(
+            **DYNAMIC | {"max_shift": 0.9, "max_image_seq_len": 8192}, shift_terminal=0.02
+        ),
     )
 
 
@@ -353,7 +435,14 @@ def _z_image() -> Any:
     return diffusers.ZImagePipeline(
         vae=_vae(16, **FLUX_VAE),
         transformer=diffusers.ZImageTransformer2DModel(
-            in_channels=16, dim=32, n_layers=2, n_refiner_layers=1, n_heads=2, n_kv_heads=2, cap_feat_dim=16, axes_dims=[4, 6, 6]
+            in_channels=16,
+            dim=32,
+            n_layers=2,
+            n_refiner_layers=1,
+            n_heads=2,
+            n_kv_heads=2,
+            cap_feat_dim=16,
+            axes_dims=[4, 6, 6],
         ),
         text_encoder=transformers.Qwen3Model(transformers.Qwen3Config(**_decoder_sizes(tokenizer))),
         tokenizer=tokenizer,
@@ -398,13 +487,22 @@ def _hunyuan_dit() -> Any:
             **HEADS,
         ),
         text_encoder=transformers.BertModel(
-            transformers.BertConfig(vocab_size=len(bert), hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2)
+            transformers.BertConfig(
+                vocab_size=len(bert),
+                hidden_size=16,
+                intermediate_size=16,
+                num_hidden_layers=2,
+                num_attention_heads=2,
+            )
         ),
         tokenizer=bert,
         text_encoder_2=_t5(t5),
         tokenizer_2=t5,
         scheduler=diffusers.DDPMScheduler(
-            **SCALED_LINEAR | {"beta_end": 0.018}, prediction_type="v_prediction", clip_sample=False, steps_offset=1
+            **SCALED_LINEAR | {"beta_end": 0.018},
+            prediction_type="v_prediction",
+            clip_sample=False,
+            steps_offset=1,
         ),
         safety_checker=None,
         feature_extractor=None,
@@ -434,8 +532,18 @@ def _chroma() -> Any:
 
 def _flux2() -> Any:
     tokenizer = _qwen_tokenizer("[IMG]", "[IMG_BREAK]", "[IMG_END]")
-    text = _decoder_sizes(tokenizer, layers=30) | {"model_type": "mistral", "hidden_size": 8, "head_dim": 4}
-    vision = {"model_type": "pixtral", "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    text = _decoder_sizes(tokenizer, layers=30) | {
+        "model_type": "mistral",
+        "hidden_size": 8,
+        "head_dim": 4,
+    }
+    vision = {
+        "model_type": "pixtral",
+        "hidden_size": 8,
+        "intermediate_size": 8,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 1,
+    }
     vae = _vae(32, quant=True, kind=diffusers.AutoencoderKLFlux2)
     vae.bn.running_mean.normal_()
     vae.bn.running_var.uniform_(0.5, 4)
@@ -451,9 +559,13 @@ def _flux2() -> Any:
             timestep_guidance_channels=32,
             axes_dims_rope=(4, 4, 4, 4),
         ),
-        text_encoder=transformers.Mistral3ForConditionalGeneration(transformers.Mistral3Config(text_config=text, vision_config=vision)),
+        text_encoder=transformers.Mistral3ForConditionalGeneration(
+            transformers.Mistral3Config(text_config=text, vision_config=vision)
+        ),
         tokenizer=transformers.PixtralProcessor(
-            image_processor=transformers.PixtralImageProcessor(), tokenizer=tokenizer, chat_template=CHAT
+            image_processor=transformers.PixtralImageProcessor(),
+            tokenizer=tokenizer,
+            chat_template=CHAT,
         ),
         scheduler=FlowEuler(shift=3.0, **DYNAMIC),
     )
@@ -477,7 +589,9 @@ def _cogview4() -> Any:
         ),
         text_encoder=transformers.GlmModel(transformers.GlmConfig(**_decoder_sizes(tokenizer))),
         tokenizer=tokenizer,
-        scheduler=FlowEuler(**DYNAMIC | {"base_shift": 0.25, "max_shift": 0.75}, time_shift_type="linear"),
+        scheduler=FlowEuler(
+            **DYNAMIC | {"base_shift": 0.25, "max_shift": 0.75}, time_shift_type="linear"
+        ),
     )
 
 

@@ -18,7 +18,13 @@ from tests.conftest import Result
 
 
 @pytest.mark.parametrize(
-    "name", [*METHODS, "pg:kernel=features,window=0..", "eddy-hutch:kernel=latent", "eddy-fd:kernel=features,window=0.."]
+    "name",
+    [
+        *METHODS,
+        "pg:kernel=features,window=0..",
+        "eddy-hutch:kernel=latent",
+        "eddy-fd:kernel=features,window=0..",
+    ],
 )
 def test_built_in_methods_keep_it(name: str) -> None:
     method = build_method(parse_named({"best-of-m": "best-of-m:m=6"}.get(name, name)))
@@ -72,7 +78,12 @@ class First(Push):
     """Breaks its promise at the first step alone."""
 
     def guidance(self, state: State) -> Tensor:
-        return self.strength * state.score * torch.arange(state.score.shape[1])[:, None] * (state.step == 0)
+        return (
+            self.strength
+            * state.score
+            * torch.arange(state.score.shape[1])[:, None]
+            * (state.step == 0)
+        )
 
 
 class Shifted(Method):

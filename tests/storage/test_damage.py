@@ -13,18 +13,18 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from eddy_bench.scoring.score_table import read_table
 
 from eddy_bench.errors import SuiteError
 from eddy_bench.methods.registry import build_method
 from eddy_bench.models.base import Cost
+from eddy_bench.scoring.score_table import read_table
 from eddy_bench.storage.files import parse_yaml
 from eddy_bench.storage.lock import locked
 from eddy_bench.storage.run_folder import RunFolder
 from eddy_bench.suites.method_spec import MethodSpec, parse_named
 from tests.conftest import Result
-from tests.test_faults import RUN, pictures, scores, undisturbed
-from tests.test_store import group, images, made
+from tests.runs.test_faults import RUN, pictures, scores, undisturbed
+from tests.storage.test_run_folder import group, images, made
 
 __all__ = ["undisturbed"]
 Cli = Callable[..., Result]
@@ -54,7 +54,9 @@ def says(found: Result, code: int = 2) -> str:
 
 @pytest.mark.parametrize("name", ["samples/iid/dress/0/1.png", "reference/reference/dress/0/0.png"])
 @pytest.mark.parametrize("command", [("score", "--metric", "vendi", "--metric", "drift"), DRIFT])
-def test_a_changed_picture_is_drawn_by_the_next_run(cli: Cli, run: Path, undisturbed: Path, name: str, command: tuple[str, ...]) -> None:
+def test_a_changed_picture_is_drawn_by_the_next_run(
+    cli: Cli, run: Path, undisturbed: Path, name: str, command: tuple[str, ...]
+) -> None:
     shutil.rmtree(run / "features")
     flip(run / name)
     where = (str(run),) if command[0] == "score" else ("--out", str(run))
@@ -137,11 +139,14 @@ def test_group_files_with_one_odd_value(tmp_path: Path, change: Callable[[Any], 
 
 def odd_runs() -> dict[str, Callable[[dict[str, Any]], Any]]:
     return {
-        "no settings": lambda data: data.update(settings={}), "methods": lambda data: data["suite"].update(methods=5),
-        "nothing": lambda data: data["suite"].update(methods=None), "model": lambda data: data["settings"].update(model=["x"]),
+        "no settings": lambda data: data.update(settings={}),
+        "methods": lambda data: data["suite"].update(methods=5),
+        "nothing": lambda data: data["suite"].update(methods=None),
+        "model": lambda data: data["settings"].update(model=["x"]),
         "scheduler": lambda data: data["settings"].pop("scheduler"),
-        "metrics": lambda data: data["suite"].update(metrics=[5]), "reference": lambda data: data["suite"].update(reference=5),
-    }  # fmt: skip
+        "metrics": lambda data: data["suite"].update(metrics=[5]),
+        "reference": lambda data: data["suite"].update(reference=5),
+    }
 
 
 @pytest.mark.parametrize("change", odd_runs().values(), ids=odd_runs().keys())
@@ -168,7 +173,9 @@ def test_a_run_file_with_one_odd_value(cli: Cli, run: Path, change: Callable[[An
         ("grids/.iid.png-abc.tmp", "left behind"),
     ],
 )
-def test_files_of_any_content_are_written_again(cli: Cli, run: Path, undisturbed: Path, name: str, text: str) -> None:
+def test_files_of_any_content_are_written_again(
+    cli: Cli, run: Path, undisturbed: Path, name: str, text: str
+) -> None:
     key = json.loads((run / "samples/iid/dress/0/group.json").read_text())["group"]["key"]
     (run / name).write_text(text.replace("KEY", key))
     says(cli(*RUN, "--out", run), 0)
@@ -177,7 +184,9 @@ def test_files_of_any_content_are_written_again(cli: Cli, run: Path, undisturbed
     assert name != "summary.csv" or (run / name).read_text() != text
 
 
-def test_scores_that_were_half_replaced_are_not_up_to_date(cli: Cli, run: Path, undisturbed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scores_that_were_half_replaced_are_not_up_to_date(
+    cli: Cli, run: Path, undisturbed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Killed(BaseException):
         pass
 
@@ -195,7 +204,9 @@ def test_scores_that_were_half_replaced_are_not_up_to_date(cli: Cli, run: Path, 
     assert scores(run) == scores(undisturbed)
 
 
-def test_a_run_that_ended_while_its_first_file_was_written(cli: Cli, tmp_path: Path, undisturbed: Path) -> None:
+def test_a_run_that_ended_while_its_first_file_was_written(
+    cli: Cli, tmp_path: Path, undisturbed: Path
+) -> None:
     (tmp_path / "run/samples").mkdir(parents=True)
     (tmp_path / "run/.lock").write_text("")
     (tmp_path / "run/.run.yaml-ab12.tmp").write_text("model: fash")
@@ -209,12 +220,17 @@ def test_a_run_that_ended_while_its_first_file_was_written(cli: Cli, tmp_path: P
 
 
 ODD_ARRAYS: dict[str, Callable[[Any], Any]] = {
-    "another shape": lambda value: value[:1], "texts": lambda value: np.array(["a", "b"]), "one dimension": lambda value: value[:, 0], "nan": lambda value: value * np.nan,
-}  # fmt: skip
+    "another shape": lambda value: value[:1],
+    "texts": lambda value: np.array(["a", "b"]),
+    "one dimension": lambda value: value[:, 0],
+    "nan": lambda value: value * np.nan,
+}
 
 
 @pytest.mark.parametrize("change", ODD_ARRAYS.values(), ids=ODD_ARRAYS.keys())
-def test_features_that_do_not_fit_are_computed_again(cli: Cli, run: Path, undisturbed: Path, change: Callable[[Any], Any]) -> None:
+def test_features_that_do_not_fit_are_computed_again(
+    cli: Cli, run: Path, undisturbed: Path, change: Callable[[Any], Any]
+) -> None:
     (path,) = (run / "features").glob("*/iid.npz")
     with np.load(path) as data:
         kept = {name: change(data[name]) for name in data.files}
@@ -240,7 +256,9 @@ def test_shares_that_are_not_all_there(cli: Cli, tmp_path: Path) -> None:
 
 def test_an_index_that_names_what_is_not_there(cli: Cli, run: Path, undisturbed: Path) -> None:
     key = json.loads((run / "samples/iid/dress/0/group.json").read_text())["group"]["key"]
-    (run / "samples.jsonl").write_text(json.dumps({"place": "iid/dress/0", "key": key, "sizes": {}}) + "\n")
+    (run / "samples.jsonl").write_text(
+        json.dumps({"place": "iid/dress/0", "key": key, "sizes": {}}) + "\n"
+    )
     shutil.rmtree(run / "samples/iid/dress")
     found = cli(*RUN, "--out", run)
     says(found, 0)
@@ -282,7 +300,9 @@ def test_merging_runs_no_code(cli: Cli, tmp_path: Path) -> None:
     method = tmp_path / "mine.py"
     method.write_text(MINE)
     for share in ("1/2", "2/2"):
-        says(cli(*RUN, "--method", f"{method}:Mine", "--shard", share, "--out", tmp_path / "run"), 0)
+        says(
+            cli(*RUN, "--method", f"{method}:Mine", "--shard", share, "--out", tmp_path / "run"), 0
+        )
     method.write_text(f"{MINE}open({str(tmp_path / 'ran')!r}, 'w')\n")
     shares = [tmp_path / f"run-shard-{k}-of-2" for k in (1, 2)]
     found = cli("merge", tmp_path / "run", *shares)
@@ -299,7 +319,20 @@ def test_shares_of_a_folder_that_grew(cli: Cli, tmp_path: Path) -> None:
     """Each command's own prompts and methods count, whichever came last."""
     for share in ("1/2", "2/2"):
         says(cli(*RUN, "--limit", "2", "--shard", share, "--out", tmp_path / "run"), 0)
-        says(cli(*RUN[:-4], "--limit", "4", "--method", "iid", "--shard", share, "--out", tmp_path / "run"), 0)
+        says(
+            cli(
+                *RUN[:-4],
+                "--limit",
+                "4",
+                "--method",
+                "iid",
+                "--shard",
+                share,
+                "--out",
+                tmp_path / "run",
+            ),
+            0,
+        )
     shares = [tmp_path / f"run-shard-{k}-of-2" for k in (1, 2)]
     found = cli("merge", tmp_path / "run", *shares)
     assert (found.code, "Missing" in found.err) == (0, False), found.err
@@ -309,7 +342,9 @@ def test_shares_of_a_folder_that_grew(cli: Cli, tmp_path: Path) -> None:
     assert (found.code, "Missing: 1 of 10 groups" in found.err) == (2, True), found.err
 
 
-def test_broken_groups_of_the_target_are_copied_again(cli: Cli, run: Path, undisturbed: Path) -> None:
+def test_broken_groups_of_the_target_are_copied_again(
+    cli: Cli, run: Path, undisturbed: Path
+) -> None:
     whole = Path(shutil.copytree(undisturbed, run.with_name("whole")))
     (run / "samples/iid/dress/0/1.png").write_bytes(b"")
     flip(run / "samples/pg/dress/0/1.png")
@@ -341,11 +376,15 @@ def test_shares_with_other_settings_in_any_order(cli: Cli, tmp_path: Path) -> No
         (("--cpus-per-worker", "2"), "Add --executor ray"),
     ],
 )
-def test_options_that_mean_nothing(cli: Cli, tmp_path: Path, options: tuple[str, ...], message: str) -> None:
+def test_options_that_mean_nothing(
+    cli: Cli, tmp_path: Path, options: tuple[str, ...], message: str
+) -> None:
     assert message in says(cli(*RUN, *options, "--out", tmp_path / "run"))
 
 
-def test_a_share_of_the_working_folder(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_share_of_the_working_folder(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     says(cli(*RUN, "--limit", "1", "--shard", "1/2", "--out", "."), 0)
@@ -373,7 +412,9 @@ def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyP
         pass
 
 
-def test_a_prompt_that_iid_cannot_draw(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_prompt_that_iid_cannot_draw(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It costs its own group, in the samples and in the reference set; everything else is scored, drift included."""
     import eddy_bench.runs.batches as jobs
 
@@ -416,5 +457,8 @@ def test_one_step_replacements(tmp_path: Path) -> None:
 
 def test_failures_of_names_that_meet() -> None:
     folder = RunFolder(Path("r"))
-    places = {folder.failure_path(group(label="pg", prompt_id="3-dress")), folder.failure_path(group(label="pg-3", prompt_id="dress"))}
+    places = {
+        folder.failure_path(group(label="pg", prompt_id="3-dress")),
+        folder.failure_path(group(label="pg-3", prompt_id="dress")),
+    }
     assert len(places) == 2

@@ -10,14 +10,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from eddy_bench.scoring.extractors import ASSETS
-from eddy_bench.scoring.feature_cache import predict_attributes
 
 from eddy_bench import EddyExact, EddyFd, EddyHutch, Iid, Method, ParticleGuidance, Repulsion, steer
 from eddy_bench.models.attributes import parse
 from eddy_bench.models.base import Model
 from eddy_bench.models.load import load_model
 from eddy_bench.models.networks import AttributeClassifier, load_network
+from eddy_bench.scoring.extractors import ASSETS
+from eddy_bench.scoring.feature_cache import predict_attributes
 from tests.conftest import Result
 
 
@@ -29,7 +29,10 @@ def model() -> Model:
 def test_assets_are_small_and_complete() -> None:
     files = [path for path in ASSETS.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) <= 20 * 2**20
-    assert json.loads((ASSETS / "fashion" / "model_index.json").read_text())["_class_name"] == "StableDiffusionPipeline"
+    assert (
+        json.loads((ASSETS / "fashion" / "model_index.json").read_text())["_class_name"]
+        == "StableDiffusionPipeline"
+    )
     assert (ASSETS / "MODEL_CARD.md").is_file()
 
 
@@ -38,7 +41,10 @@ def test_it_draws_what_the_prompt_says(model: Model) -> None:
     prompts = ["trousers", "ankle boot", "bag", "dress"]
     arguments = {"num_inference_steps": 20, "guidance_scale": 4.0, "output_type": "pil"}
     groups, cost = model.draw(prompts, [0] * 4, 4, Iid(), arguments)
-    right = [predict_attributes(classifier, group)[:, 0] == parse(prompt).garment for group, prompt in zip(groups, prompts, strict=True)]
+    right = [
+        predict_attributes(classifier, group)[:, 0] == parse(prompt).garment
+        for group, prompt in zip(groups, prompts, strict=True)
+    ]
     assert np.mean(right) >= 0.9
     assert cost.nfe == 40
     assert groups[0][0].size == (32, 32)
@@ -62,7 +68,12 @@ def test_strength_zero_is_iid_bit_for_bit(model: Model, method: Method) -> None:
     arguments = {"num_inference_steps": 4, "guidance_scale": 3.0, "output_type": "np"}
 
     def images(used: Method) -> np.ndarray:
-        return np.stack([np.stack(group) for group in model.draw(["dress", "dark coat"], [0, 0], 3, used, arguments)[0]])
+        return np.stack(
+            [
+                np.stack(group)
+                for group in model.draw(["dress", "dark coat"], [0, 0], 3, used, arguments)[0]
+            ]
+        )
 
     bare = images(Iid())
     assert (images(replace(method, strength=0.0)) == bare).all()  # type: ignore[call-arg]
@@ -80,7 +91,9 @@ def test_counters(model: Model) -> None:
 def test_steer_as_in_the_readme(model: Model) -> None:
     generator = [torch.Generator().manual_seed(k) for k in range(4)]
     with steer(model.pipe, EddyHutch(strength=2.0)):
-        images = model.pipe("dress", num_images_per_prompt=4, num_inference_steps=3, generator=generator).images
+        images = model.pipe(
+            "dress", num_images_per_prompt=4, num_inference_steps=3, generator=generator
+        ).images
     assert len(images) == 4
 
 
@@ -93,9 +106,23 @@ def test_two_prompts_in_a_batch_are_drawn_as_alone(model: Model) -> None:
     assert np.abs(np.stack(both[1]) - np.stack(alone[0])).max() < 1e-3
 
 
-def test_the_command_draws_a_real_image_with_features(cli: Callable[..., Result], tmp_path: Path) -> None:
+def test_the_command_draws_a_real_image_with_features(
+    cli: Callable[..., Result], tmp_path: Path
+) -> None:
     done = cli(
-        "run", "--method", "iid", "--method", "eddy-hutch", "--limit", "2", "--steps", "5", "--batch-prompts", "2", "--out", tmp_path / "r"
+        "run",
+        "--method",
+        "iid",
+        "--method",
+        "eddy-hutch",
+        "--limit",
+        "2",
+        "--steps",
+        "5",
+        "--batch-prompts",
+        "2",
+        "--out",
+        tmp_path / "r",
     )
     assert done.code == 0, done.err
     summary = pd.read_csv(tmp_path / "r" / "summary.csv")
@@ -107,6 +134,18 @@ def test_the_command_draws_a_real_image_with_features(cli: Callable[..., Result]
 
 def test_unknown_words_warn(cli: Callable[..., Result], tmp_path: Path) -> None:
     (tmp_path / "p.txt").write_text("a purple dress\n")
-    done = cli("run", "--method", "iid", "--prompts", tmp_path / "p.txt", "--steps", "1", "--batch-prompts", "1", "--out", tmp_path / "r")
+    done = cli(
+        "run",
+        "--method",
+        "iid",
+        "--prompts",
+        tmp_path / "p.txt",
+        "--steps",
+        "1",
+        "--batch-prompts",
+        "1",
+        "--out",
+        tmp_path / "r",
+    )
     assert done.code == 0
     assert "purple" in done.err

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from eddy_bench.scoring.score_table import read_table
 from PIL import Image
 
 from eddy_bench.errors import StoreError
@@ -26,11 +25,12 @@ from eddy_bench.runs.batches import Batch, GroupResult, InProcess, OutOfMemory
 from eddy_bench.runs.draw import missing_of
 from eddy_bench.runs.merge import merge
 from eddy_bench.runs.sharding import parse_shard
+from eddy_bench.scoring.score_table import read_table
 from eddy_bench.storage.group import Group
 from eddy_bench.storage.lock import locked
 from eddy_bench.storage.run_folder import RunFolder
 from tests.conftest import Result
-from tests.test_store import SETTINGS, group, images, made
+from tests.storage.test_run_folder import SETTINGS, group, images, made
 
 Cli = Callable[..., Result]
 RUN = (
@@ -55,27 +55,40 @@ RUN = (
 def pictures(folder: Path) -> dict[str, str]:
     """Hashes of all images of a run."""
     return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.glob("samples/**/*.png"))
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.glob("samples/**/*.png"))
     }
 
 
 def scores(folder: Path) -> str:
     """scores.csv, times and memory aside."""
     table = read_table(folder / "scores.csv", dtype=str, keep_default_na=False)
-    return str(table[~table["metric"].isin(["seconds_per_image", "peak_memory_mb"])].to_csv(index=False))
+    return str(
+        table[~table["metric"].isin(["seconds_per_image", "peak_memory_mb"])].to_csv(index=False)
+    )
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("faults") / "whole"
-    done = subprocess.run([sys.executable, "-m", "eddy_bench.cli", *RUN, "--out", str(folder)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "eddy_bench.cli", *RUN, "--out", str(folder)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     return folder
 
 
-def start(folder: Path, *more: str, program: str = "from eddy_bench.cli import main; main()") -> subprocess.Popen[str]:
+def start(
+    folder: Path, *more: str, program: str = "from eddy_bench.cli import main; main()"
+) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", program, *RUN, *more, "--out", str(folder)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", program, *RUN, *more, "--out", str(folder)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
 
@@ -107,16 +120,23 @@ from eddy_bench.cli import main; main()
 
 
 @pytest.mark.parametrize("moment", ["drawing", "writing", "scoring"])
-def test_sigkill(cli: Cli, tmp_path: Path, undisturbed: Path, moment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sigkill(
+    cli: Cli, tmp_path: Path, undisturbed: Path, moment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """At any moment; the same command goes on and ends with the same images and scores."""
     out, stuck = tmp_path / "run", tmp_path / "stuck"
     monkeypatch.setenv("STUCK", str(stuck))
-    program = {"scoring": SLOW_SCORING, "writing": STUCK_WRITE}.get(moment, "from eddy_bench.cli import main; main()")
+    program = {"scoring": SLOW_SCORING, "writing": STUCK_WRITE}.get(
+        moment, "from eddy_bench.cli import main; main()"
+    )
     process = start(out, program=program)
     found: dict[str, Callable[[], bool]] = {
         "drawing": lambda: len(list(out.glob("samples/*/*/*/group.json"))) >= 2,
         "writing": stuck.exists,
-        "scoring": lambda: len(list(out.glob("samples/*/*/*/group.json"))) == 12 and any(out.glob("features/*/*.npz")),
+        "scoring": lambda: (
+            len(list(out.glob("samples/*/*/*/group.json"))) == 12
+            and any(out.glob("features/*/*.npz"))
+        ),
     }
     wait_for(found[moment], process)
     process.send_signal(signal.SIGKILL)
@@ -133,11 +153,17 @@ def test_sigkill(cli: Cli, tmp_path: Path, undisturbed: Path, moment: str, monke
     assert not (out / "partial").exists() or not any((out / "partial").iterdir())
 
 
-OLD_INSTRUCTIONS = {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_CBWR": "COMPATIBLE"}
+OLD_INSTRUCTIONS = {
+    "ATEN_CPU_CAPABILITY": "default",
+    "ONEDNN_MAX_CPU_ISA": "SSE41",
+    "MKL_CBWR": "COMPATIBLE",
+}
 SAYS_WHICH = "import torch; assert torch.backends.cpu.get_cpu_capability() == 'DEFAULT'; from eddy_bench.cli import main; main()"
 
 
-def test_another_kind_of_machine(tmp_path: Path, undisturbed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_kind_of_machine(
+    tmp_path: Path, undisturbed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Other instructions and other batches change last digits only: the tolerance that docs/reliability.md states."""
     for name, value in OLD_INSTRUCTIONS.items():
         monkeypatch.setenv(name, value)
@@ -147,10 +173,15 @@ def test_another_kind_of_machine(tmp_path: Path, undisturbed: Path, monkeypatch:
     names = pictures(undisturbed)
     assert names.keys() == pictures(tmp_path / "run").keys()
     for name in names:
-        one, other = (np.asarray(Image.open(folder / name)).astype(int) for folder in (undisturbed, tmp_path / "run"))
+        one, other = (
+            np.asarray(Image.open(folder / name)).astype(int)
+            for folder in (undisturbed, tmp_path / "run")
+        )
         assert np.abs(one - other).max() <= 2, name
     here, there = (
-        read_table(folder / "scores.csv").query("metric == 'vendi'").set_index(["method", "prompt_id"])["value"]
+        read_table(folder / "scores.csv")
+        .query("metric == 'vendi'")
+        .set_index(["method", "prompt_id"])["value"]
         for folder in (undisturbed, tmp_path / "run")
     )
     assert (here - there).abs().max() < 0.01
@@ -208,7 +239,9 @@ def test_a_damaged_group_is_drawn_again(cli: Cli, tmp_path: Path, undisturbed: P
     assert pictures(out) == pictures(undisturbed)
 
 
-def test_a_changed_image_is_told_at_scoring_and_drawn_by_the_next_run(cli: Cli, tmp_path: Path, undisturbed: Path) -> None:
+def test_a_changed_image_is_told_at_scoring_and_drawn_by_the_next_run(
+    cli: Cli, tmp_path: Path, undisturbed: Path
+) -> None:
     out = tmp_path / "run"
     assert cli(*RUN, "--out", out).code == 0
     path = next(out.glob("samples/pg/*/0")) / "0.png"
@@ -223,7 +256,9 @@ def test_a_changed_image_is_told_at_scoring_and_drawn_by_the_next_run(cli: Cli, 
     assert pictures(out) == pictures(undisturbed)
 
 
-def test_a_full_disk(cli: Cli, tmp_path: Path, undisturbed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk(
+    cli: Cli, tmp_path: Path, undisturbed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out, inner, written = tmp_path / "run", Path.write_bytes, [0]
 
     def full(path: Path, data: bytes) -> int:
@@ -259,7 +294,17 @@ def test_a_disk_that_is_really_full(tmp_path: Path, undisturbed: Path) -> None:
     """A file system of 150 kB of its own, which grows between the two runs."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    script = ["unshare", "-rm", "bash", "-c", ON_A_SMALL_DISK, "bash", str(disk), sys.executable, *RUN]
+    script = [
+        "unshare",
+        "-rm",
+        "bash",
+        "-c",
+        ON_A_SMALL_DISK,
+        "bash",
+        str(disk),
+        sys.executable,
+        *RUN,
+    ]
     try:
         done = subprocess.run(script, capture_output=True, text=True, check=False, timeout=300)
     except FileNotFoundError:
@@ -297,7 +342,9 @@ class Faulty(Method):
 
 
 @pytest.mark.parametrize(("kind", "words"), [("raise", "boom"), ("nan", "not finite")])
-def test_a_method_that_fails_for_one_prompt(cli: Cli, tmp_path: Path, kind: str, words: str) -> None:
+def test_a_method_that_fails_for_one_prompt(
+    cli: Cli, tmp_path: Path, kind: str, words: str
+) -> None:
     from eddy_bench.sampling.noise import probe_generator
     from eddy_bench.suites.prompts import load_prompts
 
@@ -305,7 +352,15 @@ def test_a_method_that_fails_for_one_prompt(cli: Cli, tmp_path: Path, kind: str,
     seed = probe_generator(0, prompt.text).initial_seed()
     (tmp_path / "faulty.py").write_text(FAULTY.replace("{seed}", str(seed)))
     out = tmp_path / "run"
-    found = cli(*RUN[:-4], "--method", "iid", "--method", f"{tmp_path}/faulty.py:Faulty:kind={kind}", "--out", out)
+    found = cli(
+        *RUN[:-4],
+        "--method",
+        "iid",
+        "--method",
+        f"{tmp_path}/faulty.py:Faulty:kind={kind}",
+        "--out",
+        out,
+    )
     assert found.code == 2
     assert found.err.count("Failed:") == 1
     assert words in found.err
@@ -314,8 +369,18 @@ def test_a_method_that_fails_for_one_prompt(cli: Cli, tmp_path: Path, kind: str,
     assert counts == {"iid": 6, "Faulty": 5}
     (failed,) = (out / "failed").glob("*/*/*.json")
     assert json.loads(failed.read_text())["group"]["prompt_id"] == prompt.id
-    again = cli(*RUN[:-4], "--method", "iid", "--method", f"{tmp_path}/faulty.py:Faulty:kind={kind}", "--out", out)
-    assert (again.code, "kept 11" in again.err) == (2, True), "it is tried again, and the rest is not"
+    again = cli(
+        *RUN[:-4],
+        "--method",
+        "iid",
+        "--method",
+        f"{tmp_path}/faulty.py:Faulty:kind={kind}",
+        "--out",
+        out,
+    )
+    assert (again.code, "kept 11" in again.err) == (2, True), (
+        "it is tried again, and the rest is not"
+    )
 
 
 def test_two_processes_in_one_folder(cli: Cli, tmp_path: Path) -> None:
@@ -334,12 +399,19 @@ def test_two_processes_at_once(tmp_path: Path, cli: Cli) -> None:
     """The second one is refused, and the first one ends undisturbed when it may."""
     out = tmp_path / "run"
     first = start(out, "--limit", "48", "--steps", "20")
-    wait_for(lambda: (out / ".lock").is_file() and f"process {first.pid} " in (out / ".lock").read_text(), first)
+    wait_for(
+        lambda: (
+            (out / ".lock").is_file() and f"process {first.pid} " in (out / ".lock").read_text()
+        ),
+        first,
+    )
     found = cli(*RUN, "--limit", "48", "--steps", "20", "--out", out)
     first.kill()
     first.communicate()
     assert (found.code, f"in use by process {first.pid} on " in found.err) == (2, True), found.err
-    assert cli(*RUN, "--limit", "1", "--steps", "20", "--out", out).code == 0, "a lock ends with its process"
+    assert cli(*RUN, "--limit", "1", "--steps", "20", "--out", out).code == 0, (
+        "a lock ends with its process"
+    )
 
 
 def test_a_clock_that_goes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -419,7 +491,9 @@ def test_merging_shares(tmp_path: Path) -> None:
 def test_shares_hold_every_group_once() -> None:
     jobs = [Batch((group(prompt_id=f"p{k}"),), 1) for k in range(11)]
     shares = [parse_shard(f"{k}/3").of(jobs) for k in (1, 2, 3)]
-    assert sorted(one.prompt_id for share in shares for one in share) == sorted(f"p{k}" for k in range(11))
+    assert sorted(one.prompt_id for share in shares for one in share) == sorted(
+        f"p{k}" for k in range(11)
+    )
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
@@ -449,7 +523,7 @@ def test_cells_of_any_kind_are_images(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_short_soak(tmp_path: Path) -> None:
-    script = Path(__file__).parents[1] / "benchmarks" / "soak.py"
+    script = Path(__file__).parents[2] / "benchmarks" / "soak.py"
     command = [
         sys.executable,
         str(script),
