@@ -32,7 +32,7 @@ def main() -> None:
             seconds = time.perf_counter() - start
             usual = usual or seconds
             print(
-                f"{block.scheduler.text():12} {name:12} {seconds:6.1f} s  {seconds / usual:5.1f} x iid",
+                f"{block.scheduler!s:12} {name:12} {seconds:6.1f} s  {seconds / usual:5.1f} x iid",
                 flush=True,
             )
 

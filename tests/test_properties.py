@@ -25,7 +25,7 @@ from eddy_bench.scoring.score_table import escape_cell, unescape_cell
 from eddy_bench.storage.group import Group
 from eddy_bench.storage.group_index import Entry, Index
 from eddy_bench.storage.run_folder import RunFolder
-from eddy_bench.suites.method_spec import parse_named
+from eddy_bench.suites.method_spec import MethodSpec
 from eddy_bench.suites.prompts import load_prompts
 from eddy_bench.suites.suite import Suite, load_suite
 from tests.makers.score_files import frame
@@ -117,7 +117,7 @@ def assert_inside(path: Path) -> None:
 @many
 @given(texts)
 def test_method_names_cannot_leave_the_folder(text: str) -> None:
-    spec = works_or_says(lambda: parse_named(text))
+    spec = works_or_says(lambda: MethodSpec.parse(text))
     if spec is not None:
         assert_inside(Path("run") / "samples" / method_name(spec) / "p")
         method = works_or_says(lambda: build_method(spec))

@@ -22,7 +22,7 @@ from eddy_bench.models.exact import TIMESTEPS, ExactDenoiser, ExactPipeline, exa
 from eddy_bench.models.tasks import DEFAULT_TASKS, Task, load_task
 from eddy_bench.sampling.parameterization import check_stochastic
 from eddy_bench.sampling.schedulers import set_scheduler
-from eddy_bench.suites.method_spec import MethodSpec, parse_named
+from eddy_bench.suites.method_spec import MethodSpec
 
 SCHEDULERS = ("ddim", "ddim:eta=1")
 LADDER = (25, 50, 100, 200, 400)
@@ -58,7 +58,7 @@ class Block:
     @property
     def title(self) -> str:
         """Task, particles and scheduler."""
-        return f"{self.task.name}, N = {self.particles}, {self.scheduler.text()}"
+        return f"{self.task.name}, N = {self.particles}, {self.scheduler}"
 
     def pipeline(self) -> tuple[ExactPipeline, dict[str, Any]]:
         """The task behind the scheduler, and arguments of the pipeline's call."""
@@ -85,7 +85,7 @@ class AuditPlan:
             __version__,
             block.task.name,
             block.task.digest,
-            block.scheduler.text(),
+            str(block.scheduler),
             block.particles,
             methods,
             steps,
@@ -163,14 +163,13 @@ def make_plan(
             )
     loaded = [load_task(name) for name in (tasks or (QUICK_TASKS if quick else DEFAULT_TASKS))]
     _check_distinct("task", [task.name for task in loaded])
-    named = [parse_named(text) for text in (schedulers or SCHEDULERS)]
-    _check_distinct("scheduler", [spec.text() for spec in named])
+    named = [MethodSpec.parse(text) for text in (schedulers or SCHEDULERS)]
+    _check_distinct("scheduler", [str(spec) for spec in named])
     blocks, skipped, used = [], [], set()
     for scheduler in named:
         fitting, problems = _fitting(candidates, loaded[0], scheduler)
         skipped += [
-            f"{label} is left out under {scheduler.text()}: {reason}"
-            for label, reason in problems.items()
+            f"{label} is left out under {scheduler}: {reason}" for label, reason in problems.items()
         ]
         used |= {one.label for one in fitting}
         if fitting:
@@ -213,7 +212,7 @@ def _block(
 
 
 def _candidate(text: str) -> Candidate:
-    spec = parse_named(text)
+    spec = MethodSpec.parse(text)
     method = build_method(spec)
     method.resolved_kernel(False)
     if spec.name == "iid":

@@ -66,7 +66,7 @@ def prepare_folder(path: Path, plan: AuditPlan | None = None) -> None:
         "blocks": [
             [
                 block.task.name,
-                block.scheduler.text(),
+                str(block.scheduler),
                 block.particles,
                 block.groups,
                 [one.label for one in block.candidates],

@@ -45,7 +45,7 @@ def _records(plan: AuditPlan, audited: Sequence[Audited]) -> Iterator[dict[str, 
         block = found.block
         shared = {
             "task": block.task.name,
-            "scheduler": block.scheduler.text(),
+            "scheduler": str(block.scheduler),
             "particles": block.particles,
             "groups": block.groups,
         }

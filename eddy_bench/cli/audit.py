@@ -28,7 +28,7 @@ from eddy_bench.methods.registry import build_method, changed_parameters
 from eddy_bench.models.tasks import DEFAULT_TASKS, load_task
 from eddy_bench.scoring.score_table import escaped
 from eddy_bench.storage.files import write_text
-from eddy_bench.suites.method_spec import parse_named
+from eddy_bench.suites.method_spec import MethodSpec
 
 
 def audit_methods(options: dict[str, Any], out: Path) -> int:
@@ -78,7 +78,7 @@ def audit_divergence(tasks: Sequence[str], methods: Sequence[str], seed: int, ou
     """The divergence check of guiding methods, by default every form of EDDY. Returns the exit code."""
     loaded = [load_task(name) for name in (tasks or DEFAULT_TASKS)]
     guides = (
-        check_guides([build_method(parse_named(text)) for text in methods])
+        check_guides([build_method(MethodSpec.parse(text)) for text in methods])
         if methods
         else default_methods()
     )

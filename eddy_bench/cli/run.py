@@ -86,7 +86,7 @@ def run_suite(
         return _print_plan(
             make_plan(suite.model_copy(update={"methods": methods}), model),
             path,
-            [spec.text() for spec in waiting],
+            [str(spec) for spec in waiting],
         )
     suite, measured = settle_best_of(suite, model, measured)
     plan = make_plan(suite, model)
@@ -180,7 +180,7 @@ def _without_features(suite: Suite, say: Console) -> Suite:
     dropped = [spec for spec in suite.methods if spec.parameters.get("kernel") == "features"]
     for spec in dropped:
         say.print(
-            f"[yellow]Note:[/] {escape(spec.text())} left out: this model has no guide network."
+            f"[yellow]Note:[/] {escape(str(spec))} left out: this model has no guide network."
         )
     return suite.model_copy(
         update={"methods": [spec for spec in suite.methods if spec not in dropped]}
@@ -338,9 +338,9 @@ def check_promises(text: str) -> int:
     from rich.table import Table
 
     from eddy_bench.methods.registry import build_method
-    from eddy_bench.suites.method_spec import parse_named
+    from eddy_bench.suites.method_spec import MethodSpec
 
-    method = build_method(parse_named(text))
+    method = build_method(MethodSpec.parse(text))
     method.drawn(max(4, method.min_particles))  # what a run would refuse is refused here
     warnings.filterwarnings("ignore")
     from eddy_bench.audit.conformance import CHECKS, check_contract

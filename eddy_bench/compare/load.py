@@ -16,7 +16,7 @@ from eddy_bench.scoring.score_table import read_table, unescaped
 from eddy_bench.storage.paths import as_path
 from eddy_bench.storage.run_folder import SETTINGS as RUN_SETTINGS
 from eddy_bench.storage.run_folder import RunFolder
-from eddy_bench.suites.method_spec import parse_named
+from eddy_bench.suites.method_spec import MethodSpec
 
 COLUMNS = (
     "model",
@@ -265,7 +265,7 @@ def canonical(text: str) -> str:
     ('pg:strength=2.0,kernel=features', 'pg')
     """
     try:
-        spec = parse_named(text)
+        spec = MethodSpec.parse(text)
         method = build_method(spec)
     except EddyError:
         return text

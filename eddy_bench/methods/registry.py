@@ -1,4 +1,4 @@
-"""Names to objects: built-in methods, models and metrics, entry points, and `./file.py:Name` plug-ins. Nothing is imported until asked for."""
+"""Methods by name: built-in ones, entry points and plug-ins `./file.py:Name`; imported on demand."""
 
 from __future__ import annotations
 
@@ -31,12 +31,6 @@ METHODS = {
 METHOD_GROUP = "eddy_bench.methods"
 
 
-def load_object(target: str) -> Any:
-    """The object that `module:name` stands for."""
-    module, _, name = target.partition(":")
-    return getattr(importlib.import_module(module), name)
-
-
 def method_names() -> list[str]:
     """Every registered method, built-in ones first."""
     return [
@@ -58,7 +52,8 @@ def load_method(name: str) -> type[Any]:
     if is_file_plugin(name):
         return _checked(_load_file(name), name)
     if name in METHODS:
-        cls: type[Any] = load_object(METHODS[name])
+        module, _, attribute = METHODS[name].partition(":")
+        cls: type[Any] = getattr(importlib.import_module(module), attribute)
         return cls
     for point in entry_points(group=METHOD_GROUP):
         if point.name == name:
@@ -103,8 +98,7 @@ def _load_file(name: str) -> Any:
 
 
 def _checked(found: Any, name: str) -> type[Any]:
-    base = load_object("eddy_bench.methods.base:Method")
-    if not (isinstance(found, type) and issubclass(found, base)):
+    if not (isinstance(found, type) and issubclass(found, Method)):
         raise ParameterError(
             f"Expected {name} to be a subclass of eddy_bench.Method, got {found!r}."
         )

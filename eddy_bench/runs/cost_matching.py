@@ -11,7 +11,7 @@ from eddy_bench.methods.registry import build_method
 from eddy_bench.models.base import Model
 from eddy_bench.runs.batches import free_memory, out_of_memory
 from eddy_bench.runs.plan import batch_size, call_arguments, selected_prompts
-from eddy_bench.suites.method_spec import MethodSpec, parse_named
+from eddy_bench.suites.method_spec import MethodSpec
 from eddy_bench.suites.suite import Suite
 
 Record = list[
@@ -38,9 +38,9 @@ def settle_best_of(suite: Suite, model: Model, record: Record) -> tuple[Suite, R
 
     """
     found = [dict(entry) for entry in record]
-    settled = {spec.text(): _with_m(spec, suite, model, found) for spec in open_best_of(suite)}
+    settled = {str(spec): _with_m(spec, suite, model, found) for spec in open_best_of(suite)}
     return suite.model_copy(
-        update={"methods": [settled.get(spec.text(), spec) for spec in suite.methods]}
+        update={"methods": [settled.get(str(spec), spec) for spec in suite.methods]}
     ), found
 
 
@@ -51,15 +51,15 @@ def _with_m(spec: MethodSpec, suite: Suite, model: Model, record: Record) -> Met
         entry = {"equal": equal, "methods": [], "m": suite.particles}
         record.append(entry)
     others = (
-        [parse_named(equal.replace(";", ","))]
+        [MethodSpec.parse(equal.replace(";", ","))]
         if equal
         else [one for one in suite.methods if one.name not in ("iid", "best-of-m")]
     )
-    new = [one for one in others if one.text() not in entry["methods"]]
+    new = [one for one in others if str(one) not in entry["methods"]]
     if new:
         entry |= {
             "m": max(entry["m"], _measure_m(suite, model, new)),
-            "methods": [*entry["methods"], *(one.text() for one in new)],
+            "methods": [*entry["methods"], *(str(one) for one in new)],
         }
     elif not entry["methods"]:
         raise ParameterError(
@@ -88,7 +88,7 @@ def _measure_m(suite: Suite, model: Model, others: Sequence[MethodSpec]) -> int:
                 size[0] //= 2
                 return seconds(spec)
             raise ModelError(
-                f"How long {spec.text()} takes cannot be measured for best-of-m: {type(error).__name__}: {brief(error)}"
+                f"How long {spec} takes cannot be measured for best-of-m: {type(error).__name__}: {brief(error)}"
             ) from None
         return cost.seconds_per_image
 

@@ -60,8 +60,8 @@ def record_plan(
 ) -> None:
     """Add this plan, and what was measured for it, to run.yaml and the manifest."""
     suite = plan.suite.model_dump(mode="json")
-    suite["methods"] = [spec.text() for spec in plan.suite.methods]
-    suite["scheduler"] = plan.suite.scheduler.text()
+    suite["methods"] = [str(spec) for spec in plan.suite.methods]
+    suite["scheduler"] = str(plan.suite.scheduler)
     if before := planned_methods(folder.path):
         suite["methods"] = [*before, *(text for text in suite["methods"] if text not in before)]
     kept = {"best_of_m": measured} if measured else {}

@@ -188,7 +188,7 @@ def _key(settings: dict[str, Any], planned: PlannedMethod, prompt: str, seed: in
 
 def scheduler_text(suite: Suite, model: Model) -> str:
     """The scheduler that draws, by class and parameters."""
-    return f"{type(model.pipe.scheduler).__name__}({suite.scheduler.text()})"
+    return f"{type(model.pipe.scheduler).__name__}({suite.scheduler})"
 
 
 def batch_size(suite: Suite, model: Model) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -11,7 +11,7 @@ from eddy_bench.errors import ParameterError
 
 
 def is_file_plugin(name: str) -> bool:
-    """Whether a method's name is `path.py:Name`."""
+    """Return whether a method's name is `path.py:Name`."""
     return ".py:" in name
 
 
@@ -22,66 +22,76 @@ class MethodSpec(BaseModel):
     name: str
     parameters: dict[str, Any] = Field(default_factory=dict)
 
-    def text(self) -> str:
-        """As on the command line."""
-        return self.name + (
-            ":"
-            + ",".join(
-                f"{key}={'none' if value is None else value}"
-                for key, value in self.parameters.items()
-            )
-            if self.parameters
-            else ""
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read `name`, `name:key=value,...` or `file.py:Name[:key=value,...]`.
+
+        >>> MethodSpec.parse("pg:strength=2,kernel=features").parameters
+        {'strength': '2', 'kernel': 'features'}
+
+        Raises:
+            ParameterError: the text between two commas is not `key=value`, or a key comes twice.
+
+        """
+        name, rest = _split_name(text)
+        parameters: dict[str, Any] = {}
+        for part in filter(None, rest.split(",")):
+            key, equals, value = (piece.strip() for piece in part.partition("="))
+            if not equals or not key or not value:
+                raise ParameterError(f"Expected key=value after {name!r}, got {part!r}.")
+            if key in parameters:
+                raise ParameterError(f"Parameter {key!r} of {name!r} is given twice.")
+            parameters[key] = value
+        return cls(name=name.strip(), parameters=parameters)
+
+    def __str__(self) -> str:
+        """Return the text as on the command line.
+
+        >>> str(MethodSpec(name="pg", parameters={"strength": 2, "window": None}))
+        'pg:strength=2,window=none'
+        """
+        if not self.parameters:
+            return self.name
+        pairs = (
+            f"{key}={'none' if value is None else value}" for key, value in self.parameters.items()
         )
+        return f"{self.name}:{','.join(pairs)}"
 
 
-def parse_named(text: str) -> MethodSpec:
-    """`name`, `name:key=value,...` or `file.py:Name[:key=value,...]`.
-
-    >>> parse_named("pg:strength=2,kernel=features").parameters
-    {'strength': '2', 'kernel': 'features'}
-
-    Raises:
-        ParameterError: something between commas is not `key=value`.
-
-    """
-    head, rest = text, ""
+def _split_name(text: str) -> tuple[str, str]:
+    """Return the name and the text of the parameters; a plug-in's name has a colon of its own."""
     if is_file_plugin(text):
         path, _, tail = text.partition(".py:")
         name, _, rest = tail.partition(":")
-        head = f"{path}.py:{name}"
-    else:
-        head, _, rest = text.partition(":")
-    parameters: dict[str, Any] = {}
-    for part in filter(None, rest.split(",")):
-        key, equals, value = part.partition("=")
-        if not equals or not key.strip() or not value.strip():
-            raise ParameterError(f"Expected key=value after {head!r}, got {part!r}.")
-        if key.strip() in parameters:
-            raise ParameterError(f"Parameter {key.strip()!r} of {head!r} is given twice.")
-        parameters[key.strip()] = value.strip()
-    return MethodSpec(name=head.strip(), parameters=parameters)
+        return f"{path}.py:{name}", rest
+    name, _, rest = text.partition(":")
+    return name, rest
 
 
 def expand(spec: MethodSpec) -> list[MethodSpec]:
-    """A method for each combination of the values that are given as a grid: `a|b|c`, or a list in YAML.
+    """Return a method for each combination of a grid's values: `a|b|c`, or a list in YAML.
 
-    >>> [one.text() for one in expand(parse_named("pg:strength=1|2"))]
+    >>> [str(method) for method in expand(MethodSpec.parse("pg:strength=1|2"))]
     ['pg:strength=1', 'pg:strength=2']
+
+    Raises:
+        ParameterError: a grid has an empty value.
+
     """
-    grids = {
-        key: value
-        if isinstance(value, list)
-        else [part.strip() for part in value.split("|")]
-        if isinstance(value, str) and "|" in value
-        else [value]
-        for key, value in spec.parameters.items()
-    }
+    grids = {key: _grid(value) for key, value in spec.parameters.items()}
     if any(part == "" for values in grids.values() for part in values) or not all(grids.values()):
         raise ParameterError(
-            f"Expected values with | between them in {spec.text()!r}, got an empty one."
+            f"Expected values with | between them in {str(spec)!r}, got an empty one."
         )
     return [
         MethodSpec(name=spec.name, parameters=dict(zip(grids, values, strict=True)))
         for values in itertools.product(*grids.values())
     ]
+
+
+def _grid(value: Any) -> list[Any]:
+    if isinstance(value, list):
+        return value
+    if isinstance(value, str) and "|" in value:
+        return [part.strip() for part in value.split("|")]
+    return [value]

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from eddy_bench.errors import ParameterError, SuiteError, UnknownName, unknown
 from eddy_bench.storage.files import read_yaml
-from eddy_bench.suites.method_spec import MethodSpec, expand, is_file_plugin, parse_named
+from eddy_bench.suites.method_spec import MethodSpec, expand, is_file_plugin
 
 FOLDER = Path(__file__).parents[1] / "data" / "suites"
 PAPERS = FOLDER / "papers"
@@ -84,7 +84,7 @@ def _expanded(items: list[Any]) -> list[Any]:
 def _named(item: Any) -> Any:
     """`pg:strength=2`, or {pg: {strength: 2}}."""
     if isinstance(item, str):
-        return parse_named(item)
+        return MethodSpec.parse(item)
     if (
         isinstance(item, dict)
         and set(item) == {"name", "parameters"}
@@ -94,7 +94,7 @@ def _named(item: Any) -> Any:
     if isinstance(item, dict) and len(item) == 1:
         ((name, parameters),) = item.items()
         if isinstance(name, str) and (parameters is None or isinstance(parameters, dict)):
-            spec = parse_named(name)
+            spec = MethodSpec.parse(name)
             return MethodSpec(
                 name=spec.name,
                 parameters=spec.parameters

@@ -22,7 +22,7 @@ from eddy_bench.errors import EddyError, ParameterError
 from eddy_bench.methods.iid import Iid
 from eddy_bench.methods.registry import build_method
 from eddy_bench.models.tasks import load_task
-from eddy_bench.suites.method_spec import parse_named
+from eddy_bench.suites.method_spec import MethodSpec
 from tests.conftest import Result
 
 SMALL = {"groups": 40, "steps": "4,8"}
@@ -68,7 +68,8 @@ def test_methods_share_the_noise_of_iid() -> None:
         block = plan("pg", schedulers=[scheduler]).blocks[0]
         bare = draw_groups(block, Iid(), 6, 40, 0, "main")
         assert torch.equal(
-            draw_groups(block, build_method(parse_named("pg:strength=0")), 6, 40, 0, "main"), bare
+            draw_groups(block, build_method(MethodSpec.parse("pg:strength=0")), 6, 40, 0, "main"),
+            bare,
         )
         assert not torch.equal(draw_groups(block, Iid(), 6, 40, 0, "disjoint"), bare)
         assert not torch.equal(draw_groups(block, Iid(), 6, 40, 1, "main"), bare)
@@ -254,7 +255,7 @@ def test_the_ladder_is_sorted() -> None:
 def test_the_default_is_every_method_where_it_is_defined() -> None:
     found = make_plan()
     names = {
-        (block.task.name, block.scheduler.text()): [one.name for one in block.candidates]
+        (block.task.name, str(block.scheduler)): [one.name for one in block.candidates]
         for block in found.blocks
     }
     assert len(names) == 10
@@ -281,7 +282,7 @@ def test_the_divergence_of_every_form_of_eddy() -> None:
     )
     assert set(verdicts.values()) == {"not divergence-free"}
     assert len(verdicts) == 9
-    (pg,) = check_guides([build_method(parse_named("pg"))])
+    (pg,) = check_guides([build_method(MethodSpec.parse("pg"))])
     assert measure_divergence(task, pg, "", 0.5).verdict == "not divergence-free"
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from eddy_bench import Method, State
 from eddy_bench.audit.conformance import CHECKS, check_contract
 from eddy_bench.methods.registry import METHODS, build_method
-from eddy_bench.suites.method_spec import parse_named
+from eddy_bench.suites.method_spec import MethodSpec
 from tests.conftest import Result
 
 
@@ -27,7 +27,7 @@ from tests.conftest import Result
     ],
 )
 def test_built_in_methods_keep_it(name: str) -> None:
-    method = build_method(parse_named({"best-of-m": "best-of-m:m=6"}.get(name, name)))
+    method = build_method(MethodSpec.parse({"best-of-m": "best-of-m:m=6"}.get(name, name)))
     broken = [finding for finding in check_contract(method) if finding.holds is False]
     assert broken == []
 

@@ -14,7 +14,7 @@ from eddy_bench.errors import ParameterError
 from eddy_bench.methods.best_of_m import BestOfM, most_distant
 from eddy_bench.models.base import Cost
 from eddy_bench.runs.cost_matching import settle_best_of
-from eddy_bench.suites.method_spec import expand, parse_named
+from eddy_bench.suites.method_spec import MethodSpec, expand
 from eddy_bench.suites.suite import Suite, load_suite
 from tests.conftest import Result
 
@@ -93,10 +93,10 @@ def test_what_was_measured_once_stands() -> None:
     suite = Suite(methods=["iid", "pg", "best-of-m"])  # type: ignore[list-item]
     record = [{"equal": "", "methods": ["pg"], "m": 11}]
     settled, after = settle_best_of(suite, clock, record)  # type: ignore[arg-type]
-    assert settled.methods[-1].text() == "best-of-m:m=11"
+    assert str(settled.methods[-1]) == "best-of-m:m=11"
     assert (clock.drawn, after) == ([], record)
     alone, _ = settle_best_of(Suite(methods=["best-of-m"]), clock, record)  # type: ignore[list-item, arg-type]
-    assert alone.methods[0].text() == "best-of-m:m=11"
+    assert str(alone.methods[0]) == "best-of-m:m=11"
 
 
 def test_a_slower_method_raises_m() -> None:
@@ -104,7 +104,7 @@ def test_a_slower_method_raises_m() -> None:
     clock = Clock()
     suite = Suite(methods=["iid", "pg", "eddy-hutch", "best-of-m:m=30", "best-of-m"])  # type: ignore[list-item]
     settled, after = settle_best_of(suite, clock, [{"equal": "", "methods": ["pg"], "m": 11}])  # type: ignore[arg-type]
-    assert [spec.text() for spec in settled.methods[-2:]] == ["best-of-m:m=30", "best-of-m:m=17"]
+    assert [str(spec) for spec in settled.methods[-2:]] == ["best-of-m:m=30", "best-of-m:m=17"]
     assert after == [{"equal": "", "methods": ["pg", "eddy-hutch"], "m": 17}]
     assert "pg" not in clock.drawn
 
@@ -184,15 +184,15 @@ def test_it_needs_a_guide_network(cli: Callable[..., Result], tmp_path: Path) ->
 
 def test_grids_are_spelled_out(tmp_path: Path) -> None:
     assert [
-        one.text() for one in expand(parse_named("pg:strength=1|2,kernel=latent|features"))
+        str(one) for one in expand(MethodSpec.parse("pg:strength=1|2,kernel=latent|features"))
     ] == [f"pg:strength={s},kernel={k}" for s in (1, 2) for k in ("latent", "features")]
     with pytest.raises(ParameterError, match="got an empty one"):
-        expand(parse_named("pg:strength=1|"))
+        expand(MethodSpec.parse("pg:strength=1|"))
     path = tmp_path / "mine.yaml"
     path.write_text(
         "methods: [iid, {repulsion: {strength: [1, 2]}}]\nsweep: {pg: {strength: [0.5, 1]}}\n"
     )
-    assert [one.text() for one in load_suite(str(path)).methods] == [
+    assert [str(one) for one in load_suite(str(path)).methods] == [
         "iid",
         "repulsion:strength=1",
         "repulsion:strength=2",
@@ -205,14 +205,14 @@ def test_grids_are_spelled_out(tmp_path: Path) -> None:
 
 
 def test_a_sweep_of_a_method_with_parameters() -> None:
-    names = [one.text() for one in load_suite("grid").methods]
+    names = [str(one) for one in load_suite("grid").methods]
     assert "pg:kernel=features,strength=0.6" in names
     assert len(names) == len(set(names)) == 24
 
 
 def test_a_grid_in_the_long_form() -> None:
     suite = Suite(methods=[{"name": "pg", "parameters": {"strength": [1, 2]}}])  # type: ignore[list-item]
-    assert [spec.text() for spec in suite.methods] == ["pg:strength=1", "pg:strength=2"]
+    assert [str(spec) for spec in suite.methods] == ["pg:strength=1", "pg:strength=2"]
 
 
 def test_m_needs_something_to_equal(cli: Callable[..., Result], tmp_path: Path) -> None:

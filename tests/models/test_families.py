@@ -19,7 +19,7 @@ from eddy_bench.models.load import load_model
 from eddy_bench.runs.plan import batch_size, call_arguments
 from eddy_bench.sampling.noise import particle_generators
 from eddy_bench.sampling.state import State
-from eddy_bench.suites.method_spec import parse_named
+from eddy_bench.suites.method_spec import MethodSpec
 from eddy_bench.suites.suite import Suite
 from tests.makers.families import FAMILIES, family_folder
 
@@ -85,7 +85,7 @@ def latents(
 
 
 def method(text: str) -> Method:
-    return build_method(parse_named(text))
+    return build_method(MethodSpec.parse(text))
 
 
 @pytest.mark.parametrize("family", FAMILIES)

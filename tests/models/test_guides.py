@@ -28,7 +28,7 @@ from eddy_bench.runs.draw import (
 from eddy_bench.runs.plan import call_arguments, make_plan
 from eddy_bench.scoring.extractors import load_extractor
 from eddy_bench.scoring.score import marked
-from eddy_bench.suites.method_spec import parse_named
+from eddy_bench.suites.method_spec import MethodSpec
 from eddy_bench.suites.suite import Suite
 from tests.conftest import Result
 from tests.makers.families import family_folder
@@ -280,7 +280,7 @@ def test_half_precision_keeps_features_in_float32(weights: Path) -> None:
         ["a red dress"],
         [0],
         4,
-        build_method(parse_named("pg:kernel=features,strength=1,window=0..")),
+        build_method(MethodSpec.parse("pg:kernel=features,strength=1,window=0..")),
         arguments,
     )
     assert len(images[0]) == 4

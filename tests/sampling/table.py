@@ -16,7 +16,7 @@ from eddy_bench.models.base import Model
 from eddy_bench.models.load import load_model
 from eddy_bench.runs.plan import call_arguments
 from eddy_bench.sampling.schedulers import SCHEDULERS, SPACINGS, set_scheduler
-from eddy_bench.suites.method_spec import parse_named
+from eddy_bench.suites.method_spec import MethodSpec
 from eddy_bench.suites.suite import Suite
 from tests.makers.families import FAMILIES, family_folder
 
@@ -56,12 +56,12 @@ def load(family: str) -> Model:
 
 def cell(family: str, solver: str, method: str, spacing: str = "default") -> str:
     """`yes`, `-` or nothing for one combination."""
-    model, spec = load(family), parse_named(solver)
+    model, spec = load(family), MethodSpec.parse(solver)
     own = model.pipe.scheduler
     suite = Suite(steps=STEPS, size=SMALL.get(family, 64), guidance_scale=2.0)
     try:
         call = set_scheduler(model.pipe, spec.name, spec.parameters, spacing, STEPS)
-        chosen = build_method(parse_named(QUICK.get(method, method)))
+        chosen = build_method(MethodSpec.parse(QUICK.get(method, method)))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             form = "pil" if method == "best-of-m" else "latent"

@@ -21,7 +21,7 @@ from eddy_bench.scoring.score_table import read_table
 from eddy_bench.storage.files import parse_yaml
 from eddy_bench.storage.lock import locked
 from eddy_bench.storage.run_folder import RunFolder
-from eddy_bench.suites.method_spec import MethodSpec, parse_named
+from eddy_bench.suites.method_spec import MethodSpec
 from tests.conftest import Result
 from tests.runs.test_faults import RUN, pictures, scores, undisturbed
 from tests.storage.test_run_folder import group, images, made
@@ -355,7 +355,7 @@ def test_broken_groups_of_the_target_are_copied_again(
 
 def test_parameters_without_a_value_are_read_back() -> None:
     spec = MethodSpec(name="pg", parameters={"strength": None})
-    assert build_method(parse_named(spec.text())) == build_method(spec)
+    assert build_method(MethodSpec.parse(str(spec))) == build_method(spec)
 
 
 def test_shares_with_other_settings_in_any_order(cli: Cli, tmp_path: Path) -> None:
