@@ -14,30 +14,34 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from eddy_bench.models.base import Cost
-from eddy_bench.runs.draw import missing_of
-from eddy_bench.scoring.score import score_folder
-from eddy_bench.storage.group import Group, group_key, png_bytes
+from eddy_bench.runs.missing import find_missing
+from eddy_bench.scoring.score import ScoringRequest, score_folder
+from eddy_bench.storage.group import group_key, png_bytes
+from eddy_bench.storage.records import Group, RunRecord, RunSettings, SuiteRecord
+from eddy_bench.storage.run_files import write_run
 from eddy_bench.storage.run_folder import RunFolder
 
-SETTINGS = {
-    "model": "exact:ring8",
-    "revision": None,
-    "variant": None,
-    "weights_fingerprint": "0",
-    "scheduler": "DDIM",
-    "steps": 1,
-    "guidance_scale": 1.0,
-    "negative_prompt": "",
-    "particles": 2,
-    "size": None,
-    "dtype": "float32",
-}
+SETTINGS = RunSettings(
+    model="exact:ring8",
+    revision=None,
+    variant=None,
+    weights_fingerprint="0",
+    scheduler="DDIM",
+    steps=1,
+    guidance_scale=1.0,
+    negative_prompt="",
+    particles=2,
+    size=None,
+    dtype="float32",
+)
+METRICS = ("vendi[pixels]", "pdist[pixels]", "mss[pixels]")
 
 
 @contextmanager
@@ -71,7 +75,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = RunFolder.prepare(options.folder or Path(temporary) / "run", SETTINGS)
         groups = make_groups(options.groups, options.methods)
-        folder.write_run({"suite": {"methods": []}, "settings": SETTINGS})
+        write_run(folder.path, RunRecord(suite=SuiteRecord(), settings=SETTINGS))
         rng = np.random.default_rng(0)
         pictures = [
             png_bytes(Image.fromarray(rng.integers(0, 255, (8, 8), np.uint8))) for _ in range(64)
@@ -79,24 +83,18 @@ def main() -> None:
         with timed(f"writing {options.groups} groups"):
             for k, group in enumerate(groups):
                 folder.write_group(
-                    group, [pictures[k % 64], pictures[(k + 7) % 64]], Cost(0.1, 2.0), {}
+                    group, [pictures[k % 64], pictures[(k + 7) % 64]], asdict(Cost(0.1, 2.0)), {}
                 )
         with timed("finding what is missing, from the index", "at most 10 s for 100,000"):
-            assert missing_of(groups, folder, False) == ([], [])
+            assert find_missing(groups, folder, False) == ([], [])
         folder.index.forget()
         with timed("finding what is missing, the index lost"):
-            assert missing_of(groups, folder, False) == ([], [])
+            assert find_missing(groups, folder, False) == ([], [])
         with timed("finding what is missing, every image hashed"):
-            assert missing_of(groups, folder, True) == ([], [])
+            assert find_missing(groups, folder, True) == ([], [])
         before = peak_mb()
         with timed("scoring (vendi, pdist, mss on pixels; costs)"):
-            score_folder(
-                folder,
-                ["vendi[pixels]", "pdist[pixels]", "mss[pixels]"],
-                None,
-                None,
-                lambda total: lambda count, label: None,
-            )
+            score_folder(folder, ScoringRequest(METRICS), lambda total: lambda count, label: None)
         print(
             f"{'peak memory of scoring, above what was there before':62} {peak_mb() - before:8.0f} MiB  at most 1024",
             flush=True,

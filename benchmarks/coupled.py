@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from eddy_bench.cli.run import run_suite
+from eddy_bench.cli.running import run_suite
+from eddy_bench.runs.options import RunOptions
 from eddy_bench.statistics import mean_interval
 from eddy_bench.storage.files import write_text
 
@@ -42,7 +43,7 @@ def main() -> None:
             "guidance_scale": scale,
             "seeds": options.seeds,
         }
-        if run_suite(None, flags, folder, False, False):
+        if run_suite(None, flags, folder, False, False, RunOptions()):
             raise SystemExit(2)
         parts.append(table(folder, scale, options.seeds))
     heading = (

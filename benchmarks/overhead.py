@@ -40,11 +40,15 @@ from eddy_bench.methods.kernels import group_median_bandwidth, rbf, squared_dist
 from eddy_bench.methods.pairwise import Pairs
 from eddy_bench.models.base import Model
 from eddy_bench.models.load import load_model
-from eddy_bench.runs.draw import draw_missing, find_missing, open_folder, record_plan
+from eddy_bench.runs.draw import draw_groups
+from eddy_bench.runs.manifest import record_plan
+from eddy_bench.runs.missing import find_missing
 from eddy_bench.runs.plan import make_plan
+from eddy_bench.runs.setup import Setup
 from eddy_bench.sampling.feature_maps import NetworkFeatures
 from eddy_bench.sampling.noise import particle_generators
 from eddy_bench.sampling.schedulers import set_scheduler
+from eddy_bench.storage.run_folder import RunFolder
 from eddy_bench.suites.method_spec import MethodSpec
 from eddy_bench.suites.suite import Suite
 
@@ -102,15 +106,15 @@ def part_run(repeats: int) -> None:
         batch_prompts=8,
         scheduler=MethodSpec(name="ddim"),
     )
-    plan = make_plan(suite, model)
+    plan = make_plan(Setup(suite, model))
     texts = [group.prompt for group in plan.groups]
 
     def ours() -> None:
         with tempfile.TemporaryDirectory() as folder:
-            store = open_folder(plan.settings, Path(folder) / "run")
-            missing, _ = find_missing(plan, store)
+            store = RunFolder.prepare(Path(folder) / "run", plan.settings)
+            missing, _ = find_missing(plan.groups, store)
             record_plan(plan, store)
-            draw_missing(plan, model, store, missing, lambda count, label: None, warm_up=False)
+            draw_groups(plan, store, missing, lambda count, label: None, warm_up=False)
 
     def bare() -> None:
         generators = [generator for text in texts for generator in particle_generators(0, text, 4)]

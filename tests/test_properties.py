@@ -20,16 +20,17 @@ from eddy_bench.compare.load import read_scores
 from eddy_bench.compare.tables import markdown_rows
 from eddy_bench.errors import EddyError
 from eddy_bench.methods.registry import build_method, method_label, method_name
-from eddy_bench.models.base import Cost
 from eddy_bench.scoring.score_table import escape_cell, unescape_cell
 from eddy_bench.storage.group import Group
-from eddy_bench.storage.group_index import Entry, Index
+from eddy_bench.storage.group_index import Entry, GroupIndex
+from eddy_bench.storage.records import RunRecord, SuiteRecord
+from eddy_bench.storage.run_files import write_run
 from eddy_bench.storage.run_folder import RunFolder
 from eddy_bench.suites.method_spec import MethodSpec
 from eddy_bench.suites.prompts import load_prompts
 from eddy_bench.suites.suite import Suite, load_suite
+from tests.makers.groups import COST, SETTINGS, group, images
 from tests.makers.score_files import frame
-from tests.storage.test_run_folder import SETTINGS, group, images
 
 # 10,000 inputs in all with EDDY_BENCH_EXAMPLES=1000 (make test-slow); fewer by default.
 COUNT = int(os.environ.get("EDDY_BENCH_EXAMPLES", "60"))
@@ -197,7 +198,7 @@ def test_indexes_that_were_cut_or_scribbled_on(
     entries: list[tuple[str, str]], noise: bytes, cut: int
 ) -> None:
     """What is read back was written; whatever happens to the file, nothing else comes out."""
-    index = Index(Path(tempfile.mkdtemp()) / "samples.jsonl")
+    index = GroupIndex(Path(tempfile.mkdtemp()) / "samples.jsonl")
     for place, key in entries:
         index.add([Entry(place, key, {"0.png": len(key)})])
     assert {place: one.key for place, one in index.read().items()} == dict(entries)
@@ -217,15 +218,15 @@ def test_indexes_that_were_cut_or_scribbled_on(
 )
 def test_group_files_of_any_content(data: Any, cut: int) -> None:
     folder = RunFolder.prepare(Path(tempfile.mkdtemp()) / "r", SETTINGS)
-    folder.write_run({"suite": {}, "settings": SETTINGS})
-    folder.write_group(group(), images(), Cost(), {})
-    path = folder.samples / group().place / "group.json"
+    write_run(folder.path, RunRecord(suite=SuiteRecord(), settings=SETTINGS))
+    folder.write_group(group(), images(), COST, {})
+    path = folder.samples / group().path / "group.json"
     whole = path.read_text()
     path.write_text(json.dumps(data))
-    works_or_says(lambda: folder.load(group().place, folder.files()))
+    works_or_says(lambda: folder.load(group().path, folder.files()))
     assert list(folder.finished()) == []
     path.write_text(whole[: min(cut, len(whole) - 1)])
-    works_or_says(lambda: folder.load(group().place, folder.files()))
+    works_or_says(lambda: folder.load(group().path, folder.files()))
     assert list(folder.finished()) == [], "a partial file is never read as whole"
 
 

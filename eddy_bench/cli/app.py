@@ -9,8 +9,14 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from eddy_bench import __version__
+from eddy_bench.cli.arguments import PATH
+from eddy_bench.cli.check_method import check_method
 from eddy_bench.cli.interrupt import CODE as INTERRUPTED
 from eddy_bench.cli.interrupt import interruptible, say_interrupted
+from eddy_bench.cli.list import list_
+from eddy_bench.cli.merge import merge
+from eddy_bench.cli.run import run
+from eddy_bench.cli.score import score
 from eddy_bench.errors import ParameterError, line_of
 from eddy_bench.storage.paths import reachable
 
@@ -23,8 +29,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-_PLACE: Any = {"parser": reachable, "metavar": "PATH"}  # a folder or file, here or remote
 
 
 def _show_version(wanted: bool) -> None:
@@ -43,219 +47,9 @@ def _root(
     pass
 
 
-@app.command()
-def run(
-    suite: Annotated[
-        str | None,
-        typer.Argument(
-            help="A suite's name or a YAML file. [default: fashion]", show_default=False
-        ),
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(help="'fashion' (embedded), a folder saved by diffusers, or a hub id."),
-    ] = None,
-    revision: Annotated[str | None, typer.Option(help="Revision of a hub id.")] = None,
-    variant: Annotated[
-        str | None, typer.Option(help="Weight variant of a hub id, e.g. fp16.")
-    ] = None,
-    method: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="name:key=value,... or FILE.py:Name:key=value,...; replaces the suite's. Repeatable."
-        ),
-    ] = None,
-    prompts: Annotated[
-        str | None,
-        typer.Option(
-            help="A set's name; a YAML, text, JSON, CSV or TSV file (FILE:COLUMN); or a hub data set owner/name[:split[:column]]."
-        ),
-    ] = None,
-    limit: Annotated[int | None, typer.Option(help="Only the first prompts.")] = None,
-    particles: Annotated[int | None, typer.Option(help="Images per prompt and seed, N.")] = None,
-    seeds: Annotated[int | None, typer.Option(help="How many seeds per prompt.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Solver steps.")] = None,
-    scheduler: Annotated[
-        str | None, typer.Option(help="name:key=value,... such as ddim, ddim:eta=1, dpmpp-2m.")
-    ] = None,
-    guidance_scale: Annotated[
-        float | None, typer.Option(help="Classifier-free guidance as in diffusers; 1 is none.")
-    ] = None,
-    negative_prompt: Annotated[str | None, typer.Option(help="For every prompt.")] = None,
-    size: Annotated[int | None, typer.Option(help="Image side in pixels.")] = None,
-    dtype: Annotated[str | None, typer.Option(help="float32, float16 or bfloat16.")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = None,
-    batch_prompts: Annotated[
-        str | None,
-        typer.Option(
-            help="Prompts that share a forward pass; auto halves them when memory runs out."
-        ),
-    ] = None,
-    timesteps: Annotated[
-        str | None, typer.Option(help="Their spacing: default, karras, exponential, beta or ays.")
-    ] = None,
-    guide: Annotated[
-        str | None,
-        typer.Option(
-            help="Backbone of feature kernels: auto (DINOv2), dino, timm:MODEL[@SIZE], open_clip:MODEL/WEIGHTS."
-        ),
-    ] = None,
-    decoder: Annotated[
-        str | None,
-        typer.Option(help="An AutoencoderTiny that decodes for the guide: a folder or hub id."),
-    ] = None,
-    feature_batch: Annotated[
-        int | None, typer.Option(help="Images that go through decoder and guide at once.")
-    ] = None,
-    offload: Annotated[
-        bool,
-        typer.Option("--offload", help="Keep only the part at work on the GPU, decode in slices."),
-    ] = False,
-    metric: Annotated[
-        list[str] | None,
-        typer.Option(help="name[extractor]:key=value; replaces the model's own. Repeatable."),
-    ] = None,
-    reference: Annotated[
-        str | None,
-        typer.Option(help="A folder of real images for fd, fid, kid, precision, recall."),
-    ] = None,
-    weights: Annotated[
-        str | None,
-        typer.Option(
-            help="A folder with weights, of metrics or the guide, that cannot be downloaded."
-        ),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            **_PLACE,
-            help="The run folder itself, or an address such as s3://bucket/run. [default: results/SUITE]",
-            show_default=False,
-        ),
-    ] = None,
-    allow_code: Annotated[
-        bool, typer.Option("--allow-code", help="Let a suite file name methods in Python files.")
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be drawn, and stop.")
-    ] = False,
-    executor: Annotated[str, typer.Option(help="local, or ray (extra: ray).")] = "local",
-    address: Annotated[
-        str | None,
-        typer.Option(
-            help="A Ray cluster to join, HOST:PORT or auto. [default: start one here]",
-            show_default=False,
-        ),
-    ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Ray workers. [default: one per GPU, or per --cpus-per-worker]",
-            show_default=False,
-        ),
-    ] = None,
-    cpus_per_worker: Annotated[int, typer.Option(min=1, help="CPUs of a Ray worker.")] = 1,
-    shard: Annotated[
-        str | None,
-        typer.Option(
-            help="Draw share i/n only, into OUT-shard-i-of-n; eddy-bench merge puts shares together."
-        ),
-    ] = None,
-    verify: Annotated[
-        bool,
-        typer.Option("--verify", help="Hash every finished image before drawing what is missing."),
-    ] = False,
-) -> None:
-    """Draw the images of a suite, score them, print a table.
-
-    What is finished already is kept: the same command goes on where it stopped.
-    """
-    flags = {
-        "model": model,
-        "revision": revision,
-        "variant": variant,
-        "methods": method,
-        "prompts": prompts,
-        "limit": limit,
-        "particles": particles,
-        "seeds": seeds,
-        "steps": steps,
-        "scheduler": scheduler,
-        "guidance_scale": guidance_scale,
-        "negative_prompt": negative_prompt,
-        "size": size,
-        "dtype": dtype,
-        "device": device,
-        "batch_prompts": batch_prompts,
-        "metrics": metric,
-        "reference": reference,
-        "weights": weights,
-        "timesteps": timesteps,
-        "guide": guide,
-        "decoder": decoder,
-        "feature_batch": feature_batch,
-        "offload": offload or None,
-    }
-    from eddy_bench.cli.run import run_suite
-    from eddy_bench.runs.options import RunOptions
-    from eddy_bench.runs.sharding import parse_shard
-
-    options = RunOptions(
-        executor,
-        address,
-        workers,
-        cpus_per_worker,
-        None if shard is None else parse_shard(shard),
-        verify,
-    )
-    raise typer.Exit(
-        run_suite(
-            suite,
-            {key: value for key, value in flags.items() if value is not None},
-            out,
-            allow_code,
-            dry_run,
-            options,
-        )
-    )
-
-
-@app.command()
-def merge(
-    target: Annotated[
-        Path, typer.Argument(parser=reachable, metavar="OUT", help="The run folder to be.")
-    ],
-    sources: Annotated[
-        list[Path],
-        typer.Argument(parser=reachable, metavar="SHARE...", help="Run folders of run --shard."),
-    ],
-) -> None:
-    """Put the shares of a run together and score them."""
-    from eddy_bench.cli.run import merge_shards
-
-    raise typer.Exit(merge_shards(target, sources))
-
-
-@app.command()
-def score(
-    folder: Annotated[Path, typer.Argument(parser=reachable, metavar="RUN", help="A run folder.")],
-    metric: Annotated[
-        list[str] | None,
-        typer.Option(help="name[extractor]:key=value; replaces the model's own. Repeatable."),
-    ] = None,
-    reference: Annotated[
-        str | None,
-        typer.Option(help="A folder of real images for fd, fid, kid, precision, recall."),
-    ] = None,
-    weights: Annotated[
-        str | None, typer.Option(help="A folder with weights of metrics that cannot be downloaded.")
-    ] = None,
-) -> None:
-    """Score a run folder again without drawing."""
-    from eddy_bench.cli.run import score_run
-
-    score_run(folder, metric, reference, weights)
+app.command()(run)
+app.command()(merge)
+app.command()(score)
 
 
 @app.command()
@@ -376,7 +170,7 @@ def compare(
     against: Annotated[
         Path | None,
         typer.Option(
-            **_PLACE, help="Another run or a scores.csv: compare each method with itself there."
+            **PATH, help="Another run or a scores.csv: compare each method with itself there."
         ),
     ] = None,
     gate: Annotated[
@@ -428,7 +222,7 @@ def report(
     ],
     out: Annotated[
         Path | None,
-        typer.Option(**_PLACE, help="The page. [default: RUN/report.html]", show_default=False),
+        typer.Option(**PATH, help="The page. [default: RUN/report.html]", show_default=False),
     ] = None,
     baseline: Annotated[
         str,
@@ -446,29 +240,8 @@ def report(
     report_runs(folders, out, baseline, partly)
 
 
-@app.command(name="check-method")
-def check_method(
-    method: Annotated[str, typer.Argument(help="name:key=value,... or FILE.py:Name:key=value,...")],
-) -> None:
-    """Check what every method promises, on small models: zero strength, N = 1, permutation, batches, finite, deterministic.
-
-    Exit code 1 when a promise is broken.
-    """
-    from eddy_bench.cli.run import check_promises
-
-    raise typer.Exit(check_promises(method))
-
-
-@app.command(name="list")
-def list_(
-    kind: Annotated[
-        str, typer.Argument(help="methods, models, tasks, metrics, prompts, schedulers or suites.")
-    ],
-) -> None:
-    """List what can be asked for by name."""
-    from eddy_bench.cli.listing import print_list
-
-    print_list(kind)
+app.command(name="check-method")(check_method)
+app.command(name="list")(list_)
 
 
 def fail(message: str) -> NoReturn:

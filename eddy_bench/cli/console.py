@@ -1,17 +1,42 @@
-"""Where everything is printed."""
+"""Where everything is printed: results on stdout, all else on stderr."""
 
 from __future__ import annotations
 
 import sys
+import textwrap
 
 from rich.console import Console
+from rich.text import Text
 
-WIDE = 154
+NATURAL = 10_000  # columns where there is no terminal: tables take the width that they need
+STYLES = {"Note": "yellow", "Warning": "yellow", "Failed": "red", "Missing": "red"}
 
 
 def console(stderr: bool = False) -> Console:
-    """A console as wide as the terminal, or wide enough for the table where there is none."""
+    """Return a console as wide as the terminal; out of one, tables have their natural width."""
     stream = sys.stderr if stderr else sys.stdout
-    return Console(
-        file=stream, width=None if stream.isatty() else WIDE, highlight=False, soft_wrap=False
-    )
+    width = None if stream.isatty() else NATURAL
+    return Console(file=stream, width=width, highlight=False, soft_wrap=False)
+
+
+def say(text: str, kind: str = "") -> None:
+    """Print a line on stderr, wrapped between words in a terminal.
+
+    Args:
+        text: of any characters.
+        kind: a word before it: `Note`, `Warning`, `Failed` or `Missing`.
+
+    """
+    write_line(f"{kind}: {text}" if kind else text, kind, stderr=True)
+
+
+def write_line(text: str, kind: str = "", stderr: bool = False) -> None:
+    """Print a line, wrapped between words in a terminal and never within one."""
+    out = console(stderr)
+    width = out.width if out.is_terminal else NATURAL
+    lines = textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False) or [""]
+    for number, part in enumerate(lines):
+        line = Text(part)
+        if kind and number == 0:
+            line.stylize(STYLES[kind], 0, len(kind) + 1)
+        out.print(line, soft_wrap=True)

@@ -1,23 +1,23 @@
-"""What is printed: the summary table and the lists."""
+"""The table that `run` and `score` end with: one row per method and kernel, the baseline first."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.markup import escape
-from rich.table import Table
-
-from eddy_bench.cli.console import console
+from eddy_bench.cli.console import console, write_line
+from eddy_bench.cli.figure_table import Cell, Column, FigureTable
+from eddy_bench.errors import CompareError
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from eddy_bench.storage.run_folder import RunFolder
 
-WIDE = 154
-SHOWN = (
+BASELINE = "iid"
+ORDER = (
     "vendi",
     "pdist",
     "attributes",
@@ -30,108 +30,157 @@ SHOWN = (
     "seconds_per_image",
     "nfe",
 )
+DECIDING = ("vendi", "clip", "drift", "seconds_per_image", "pdist", "align", "fd", "fid", "lpips")
+SHORT = {"seconds_per_image": "s/image"}
 
 
 def print_summary(
     summary: pd.DataFrame, folder: RunFolder, grids: Sequence[Path], wanted: Sequence[str] = ()
 ) -> None:
-    """The table: one row per method and kernel, baseline first, best values marked with a star."""
-    from eddy_bench.scoring.metrics import METRICS
+    """Print the table and where the files are.
 
-    values = [column for column in summary.columns if not column.endswith((".low", ".high"))]
-    columns = [column for name in SHOWN for column in values if _bare(column) == name]
-    columns[-2:-2] = [column for column in values if column not in columns and column in wanted]
-    flagged = _small_samples(folder)
-    table = Table(
-        title=escape(str(folder.path)),
-        caption="Mean over prompts with half the width of its 95% interval. * best of the column (none where samples are too few)."
-        + (f"\nThrough: {', '.join(seen)}." if (seen := _extractors(columns)) else ""),
-        caption_justify="left",
-    )
-    table.add_column("method", no_wrap=True)
-    table.add_column("kernel")
-    for column in columns:
-        name, _, extractor = column.partition("[")
-        arrow = "↑" if METRICS[_bare(column)].higher_is_better else "↓"
-        extractor = (
-            extractor if sum(other.partition("[")[0] == name for other in columns) > 1 else ""
-        )
-        table.add_column(
-            f"{'s/image' if name == 'seconds_per_image' else name} {arrow}"
-            + (f"\n{extractor.rstrip(']')}" if extractor else ""),
-            justify="right",
-        )
-    compared = summary["groups"].nunique() == 1
-    varied = [
-        column
-        for column in columns
-        if compared and column not in flagged and summary[column].nunique() > 1
-    ]
-    highest = {column: METRICS[_bare(column)].higher_is_better for column in varied}
-    best = {
-        column: summary[column].max() if highest[column] else summary[column].min()
-        for column in varied
-    }
-    for record in summary.to_dict("records"):
-        row = {str(key): value for key, value in record.items()}
-        parameters = row["params"] if isinstance(row["params"], str) and row["params"] else ""
-        shown = ", ".join(
-            part for part in parameters.split(",") if part and not part.startswith("kernel=")
-        )
-        name = f"{row['method']}" + (f" ({shown})" if shown else "")
-        kernel = row["kernel"] if isinstance(row["kernel"], str) and row["kernel"] else "-"
-        table.add_row(
-            escape(name), kernel, *(_cell(row, column, best.get(column)) for column in columns)
-        )
+    Args:
+        summary: one row per method, as summary.csv holds it.
+        folder: of the run.
+        grids: that were drawn; none for those that are there.
+        wanted: columns that were asked for by name, shown beside the usual ones.
+
+    """
     out = console()
-    out.print(table)
-    for label, path in [
-        ("scores", folder.path / "scores.csv"),
-        ("summary", folder.path / "summary.csv"),
-    ]:
-        out.print(escape(f"{label:9}{path}"), soft_wrap=True)
-    for path in grids or sorted((folder.path / "grids").glob("*.png")):
-        out.print(escape(f"{'grid':9}{path}"), soft_wrap=True)
+    table = _table(summary, folder, wanted)
+    for line in table.lines(out.width):
+        line.overflow = "ignore"
+        out.print(line, soft_wrap=True)
+    for note in _notes(summary, table, out.width):
+        write_line(note)
+    paths = [("scores", folder.path / "scores.csv"), ("summary", folder.path / "summary.csv")]
+    paths += [("grid", path) for path in grids or sorted((folder.path / "grids").glob("*.png"))]
+    for label, path in paths:
+        out.print(f"{label:9}{path}", soft_wrap=True, markup=False)
 
 
-def _extractors(columns: Sequence[str]) -> list[str]:
-    """The networks that the columns are seen through, each once."""
-    return list(
-        dict.fromkeys(column.partition("[")[2].rstrip("]") for column in columns if "[" in column)
+def _table(summary: pd.DataFrame, folder: RunFolder, wanted: Sequence[str]) -> FigureTable:
+    records = [
+        {str(key): value for key, value in row.items()} for row in summary.to_dict("records")
+    ]
+    better = _shown_to_be_better(folder)
+    kernels = Column(
+        "kernel", len(DECIDING) // 2, [Cell(_text(row, "kernel") or "-") for row in records]
     )
+    columns = [kernels] if any(cell.figure != "-" for cell in kernels.cells) else []
+    names = _columns(summary, wanted)
+    letters = _letters(names)
+    for name in names:
+        cells = [_cell(row, name, (_label(row), name) in better) for row in records]
+        columns.append(Column(_heading(name, letters), _rank(name, wanted), cells))
+    return FigureTable(str(folder.path), [_name(row) for row in records], columns)
 
 
-def _bare(column: str) -> str:
-    """The metric of a column: `vendi` of `vendi-q2[fmnist-clip]`."""
-    return column.partition("[")[0].partition("-q")[0]
+def _columns(summary: pd.DataFrame, wanted: Sequence[str]) -> list[str]:
+    """Return the columns of the table, in order: the usual ones, with those asked for."""
+    from eddy_bench.scoring.metrics import COSTS, MetricSpec
+
+    values = [
+        name
+        for name in summary.columns[6:]  # after model, method, params, kernel, groups, images
+        if not name.endswith((".low", ".high"))
+    ]
+    metrics = {name: MetricSpec.of_column(name).name for name in values}
+    usual = [name for metric in ORDER for name in values if metrics[name] == metric]
+    extra = [name for name in values if name not in usual and name in wanted]
+    costs = [name for name in usual if name in COSTS]
+    return [*(name for name in usual if name not in costs), *extra, *costs]
 
 
-def _small_samples(folder: RunFolder) -> set[str]:
-    """Columns whose values are flagged: they are shown, and no best is marked."""
-    from eddy_bench.scoring.score_table import read_table
+def _rank(name: str, wanted: Sequence[str]) -> int:
+    from eddy_bench.scoring.metrics import MetricSpec
 
-    scores = read_table(folder.path / "scores.csv", usecols=["metric", "extractor", "signature"])
-    small = scores[scores["signature"].str.contains("small-sample")]
-    return {
-        f"{metric}[{extractor}]"
-        for metric, extractor in zip(small["metric"], small["extractor"], strict=True)
-    }
+    metric = MetricSpec.of_column(name).name
+    if metric in DECIDING:
+        return DECIDING.index(metric)
+    return len(DECIDING) // 2 if name in wanted else len(DECIDING)
 
 
-def _cell(row: dict[str, Any], column: str, best: float | None) -> str:
-    value = row[column]
-    if value != value:
-        return "-"
-    text = (
-        f"{value:.4f}"
-        if column == "seconds_per_image"
-        else f"{value:.0f}"
-        if column == "nfe"
-        else f"{value:.3f}"
-        if abs(value) < 10
-        else f"{value:.2f}"
+def _letters(names: Sequence[str]) -> dict[str, str]:
+    """Return a letter per extractor, where a metric is seen through several."""
+    from eddy_bench.scoring.metrics import MetricSpec
+
+    specs = [MetricSpec.of_column(name) for name in names]
+    metrics = [spec.name for spec in specs]
+    if all(metrics.count(name) == 1 for name in metrics):
+        return {}
+    extractors = list(dict.fromkeys(spec.extractor for spec in specs if spec.extractor))
+    return {name: chr(ord("a") + k) for k, name in enumerate(extractors)}
+
+
+def _heading(name: str, letters: Mapping[str, str]) -> str:
+    from eddy_bench.scoring.metrics import MetricSpec
+
+    spec = MetricSpec.of_column(name)
+    arrow = "↑" if spec.metric.higher_is_better else "↓"
+    bare = SHORT.get(name, name.partition("[")[0])
+    letter = letters.get(spec.extractor, "")
+    return f"{bare}({letter}) {arrow}" if letter else f"{bare} {arrow}"
+
+
+def _text(row: Mapping[str, Any], key: str) -> str:
+    """Return a cell of text; empty ones are read back as NaN."""
+    return row[key] if isinstance(row[key], str) else ""
+
+
+def _name(row: Mapping[str, Any]) -> str:
+    """Return a method with its parameters; the kernel has a column of its own."""
+    parameters = [
+        part for part in _text(row, "params").split(",") if part and not part.startswith("kernel=")
+    ]
+    return f"{row['method']} ({', '.join(parameters)})" if parameters else str(row["method"])
+
+
+def _label(row: Mapping[str, Any]) -> str:
+    parameters = _text(row, "params")
+    return f"{row['method']}:{parameters}" if parameters else str(row["method"])
+
+
+def _cell(row: Mapping[str, Any], name: str, better: bool) -> Cell:
+    value = row[name]
+    if math.isnan(value):
+        return Cell("-")
+    digits = (
+        4 if name == "seconds_per_image" else 0 if name == "nfe" else 3 if abs(value) < 10 else 2
     )
-    low, high = row.get(f"{column}.low"), row.get(f"{column}.high")
-    if low is not None and low == low and high is not None:
-        text += f"±{(high - low) / 2:.2f}"
-    return f"[bold green]{text}*[/]" if value == best else text
+    low, high = row.get(f"{name}.low", math.nan), row.get(f"{name}.high", math.nan)
+    interval = "" if math.isnan(low) else f"±{(high - low) / 2:.2f}"
+    return Cell(f"{value:.{digits}f}{'*' if better else ''}", interval, better)
+
+
+def _shown_to_be_better(folder: RunFolder) -> set[tuple[str, str]]:
+    """Return (method, column) pairs that a paired test over prompts shows to beat the baseline."""
+    from eddy_bench.compare.load import read_scores
+    from eddy_bench.compare.paired import compare
+
+    try:
+        scores = read_scores([folder.path])
+        differences = compare(scores, BASELINE)
+    except CompareError:  # without the baseline nothing is shown
+        return set()
+    return {(item.label, item.column) for item in differences if item.better}
+
+
+def _notes(summary: pd.DataFrame, table: FigureTable, width: int) -> list[str]:
+    """Return how to read the table, and what it leaves out."""
+    marked = any(cell.marked for column in table.columns for cell in column.cells)
+    notes = ["Mean over prompts; ± half the width of its 95% interval."]
+    if marked:
+        notes[0] += f" * shown to be better than {BASELINE}, paired over prompts."
+    elif len(summary) > 1:
+        notes[0] += f" Nothing is shown to be better than {BASELINE}, paired over prompts."
+    names = [str(name) for name in summary.columns]
+    shown = [name for name in names if "[" in name and not name.endswith((".low", ".high"))]
+    letters = _letters(_columns(summary, shown))
+    extractors = dict.fromkeys(name.partition("[")[2].removesuffix("]") for name in shown)
+    seen = [f"({letters[name]}) {name}" if name in letters else name for name in extractors]
+    if seen:
+        notes.append(f"Through: {', '.join(seen)}.")
+    if left_out := table.left_out(width):
+        notes.append(f"In summary.csv only, for want of width: {', '.join(left_out)}.")
+    return notes

@@ -14,7 +14,6 @@ from eddy_bench.methods.registry import build_method, method_name, parameter_tex
 from eddy_bench.scoring.metrics import COSTS, METRICS
 from eddy_bench.scoring.score_table import read_table, unescaped
 from eddy_bench.storage.paths import as_path
-from eddy_bench.storage.run_folder import SETTINGS as RUN_SETTINGS
 from eddy_bench.storage.run_folder import RunFolder
 from eddy_bench.suites.method_spec import MethodSpec
 
@@ -228,17 +227,13 @@ def check_settings(candidate: ScoreSet, baseline: ScoreSet) -> None:
 
 def _other_settings(sources: Sequence[str]) -> list[str]:
     """What run folders hold fixed beside the columns of scores.csv, where it differs."""
-    held = [
-        RunFolder(as_path(source)).read_run()["settings"]
-        for source in sources
-        if (as_path(source) / "run.yaml").is_file()
-    ]
-    names = [name for name in RUN_SETTINGS if name not in SETTINGS]
+    folders = [RunFolder(as_path(source)) for source in sources]
+    held = [folder.read_run().settings for folder in folders if folder.has_run]
     return [
-        f"{name} differs: {held[0].get(name)} and {one.get(name)}"
-        for name in names
-        for one in held[1:]
-        if one.get(name) != held[0].get(name)
+        f"{name} differs: {held[0].as_dict().get(name)} and {settings.as_dict().get(name)}"
+        for settings in held[1:]
+        for name in held[0].differences(settings)
+        if name not in SETTINGS
     ][:3]
 
 

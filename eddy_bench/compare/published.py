@@ -47,11 +47,8 @@ def published_lines(scores: ScoreSet) -> list[tuple[str, ...]]:
 def _table(source: Path) -> pd.DataFrame | None:
     """The published figures of the suite that a folder was drawn with."""
     try:
-        name = (
-            str(RunFolder(source).read_run()["suite"].get("name", ""))
-            if (source / "run.yaml").is_file()
-            else ""
-        )
+        folder = RunFolder(source)
+        name = folder.read_run().suite.name if folder.has_run else ""
     except EddyError:
         return None
     path = PAPERS / f"{name}.csv"

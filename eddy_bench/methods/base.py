@@ -47,6 +47,7 @@ class Method:
     min_particles: ClassVar[int] = 1
     guides: ClassVar[bool] = False
     selects: ClassVar[bool] = False
+    dial: ClassVar[str] = "strength"
 
     def __post_init__(self) -> None:
         for key, adapter in _adapters(type(self)).items():  # type: ignore[arg-type]
@@ -93,6 +94,14 @@ class Method:
     def drawn(self, particles: int) -> int:
         """How many images are drawn to keep `particles` of them."""
         return particles
+
+    def equal_cost_to(self) -> str | None:
+        """Return the method whose seconds `dial` is to be set by when a run is planned.
+
+        It is as on the command line, or empty for the slowest of the run; None where nothing is
+        left to measure.
+        """
+        return None
 
     def choose(self, features: Tensor, count: int) -> list[int]:
         """The places of the images to keep, from guide-network features (M, F)."""

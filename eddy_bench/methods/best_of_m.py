@@ -36,6 +36,11 @@ class BestOfM(Method):
     citation: ClassVar[str] = "max-sum dispersion (Ravi et al. 1994)"
     cost: ClassVar[str] = "M / N times iid; M feature forwards"
     selects: ClassVar[bool] = True
+    dial: ClassVar[str] = "m"
+
+    def equal_cost_to(self) -> str | None:
+        """Return `equal` where M is not set."""
+        return self.equal.replace(";", ",") if self.m is None else None
 
     def drawn(self, particles: int) -> int:
         """M.

@@ -31,7 +31,7 @@ from eddy_bench.scoring.feature_cache import Advance
 from eddy_bench.scoring.metrics import COSTS, METRICS
 from eddy_bench.scoring.score_table import read_table, unescaped
 from eddy_bench.storage.files import write_text
-from eddy_bench.storage.run_folder import RunFolder
+from eddy_bench.storage.run_files import read_manifest
 
 EXTREMES = 4  # largest gains, and as many losses
 PROMPTS = 100  # shown with pictures at most
@@ -71,7 +71,7 @@ def write_report(
         **_prompt_fields(folders, scores, found, baseline, progress),
         "costs": _costs(scores),
         "manifests": [
-            (str(path), json.dumps(RunFolder(path).read_manifest(), indent=2, ensure_ascii=False))
+            (str(path), json.dumps(read_manifest(path).as_dict(), indent=2, ensure_ascii=False))
             for path in folders
         ],
     }

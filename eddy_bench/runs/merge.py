@@ -1,25 +1,39 @@
-"""Shares of a run, drawn apart, put together."""
+"""Put the shards of a run, drawn apart, together."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from eddy_bench.errors import StoreError
-from eddy_bench.runs.batches import REFERENCE
-from eddy_bench.storage.group import FinishedGroup
+from eddy_bench.runs.plan import REFERENCE
+from eddy_bench.storage.group import FinishedGroup, parse_group
 from eddy_bench.storage.group_index import Entry
 from eddy_bench.storage.lock import locked, unused
 from eddy_bench.storage.paths import Files, expanded
+from eddy_bench.storage.records import RunRecord
+from eddy_bench.storage.run_files import (
+    add_planned,
+    read_manifest,
+    read_planned,
+    write_manifest,
+    write_run,
+)
 from eddy_bench.storage.run_folder import RunFolder
+
+Advance = Callable[[int, str], None]
 
 
 @dataclass(frozen=True)
 class Merged:
-    """Groups that were copied, that were there, that were planned (the reference set among them), that are still missing; and where failures are recorded."""
+    """Hold what merging did.
+
+    copied, kept: groups that were copied, and that were there.
+    planned, missing: groups that were planned, the reference set among them, and that lack.
+    failures: paths of recorded failures, where groups are missing.
+    """
 
     copied: int
     kept: int
@@ -28,79 +42,81 @@ class Merged:
     failures: list[str]
 
 
-Advance = Callable[[int, str], None]
-
-
 def merge(
     target: Path,
     sources: Sequence[Path],
     progress: Callable[[int], Advance] = lambda total: lambda count, label: None,
 ) -> Merged:
-    """Copy the finished groups of run folders into another one; every image is checked against its hash on the way.
+    """Copy the finished groups of run folders into another one, every image checked by its hash.
 
     Raises:
-        StoreError: a source is no run folder, is still drawn into, or holds other settings or prompts, or a group is there with other images.
+        StoreError: a source is no run folder, is still drawn into, or holds other settings or
+            prompts, or a group is there with other images.
 
     """
-    sources = [path for pattern in sources for path in expanded(pattern)]
-    if not sources:
+    paths = [path for pattern in sources for path in expanded(pattern)]
+    if not paths:
         raise StoreError("Expected run folders to merge, found none.")
-    folders = [RunFolder.existing(path) for path in sources]
-    if any(path.resolve() == target.resolve() for path in sources):
+    folders = [RunFolder.existing(path) for path in paths]
+    if any(path.resolve() == target.resolve() for path in paths):
         raise StoreError(
             f"{target} is among the folders that are to be merged into it. Leave it out."
         )
     runs = [folder.read_run() for folder in folders]
-    for folder, run in zip(folders[1:], runs[1:], strict=True):
-        if run.get("prompt_digest") != runs[0].get("prompt_digest"):
-            raise StoreError(
-                f"{folder.path} was drawn with other prompts than {folders[0].path}. Merge shares of one run."
-            )
-        names = dict.fromkeys([*run["settings"], *runs[0]["settings"]])
-        if different := [
-            name for name in names if run["settings"].get(name) != runs[0]["settings"].get(name)
-        ]:
-            raise StoreError(
-                f"{folder.path} was drawn with another {different[0]} than {folders[0].path}. Merge shares of one run."
-            )
-    store = RunFolder.prepare(target, runs[0]["settings"])
-    with ExitStack() as held:
-        for path in sources:
-            held.enter_context(unused(path))
-        check_ownership = held.enter_context(locked(target))
-        earlier = [store.read_run()] if (target / "run.yaml").is_file() else []
-        methods = dict.fromkeys(
-            text for run in [*earlier, *runs] for text in run["suite"].get("methods", [])
-        )
-        measured = next((run["best_of_m"] for run in [*earlier, *runs] if "best_of_m" in run), None)
-        best_of_m = {"best_of_m": measured} if measured else {}
-        store.write_run(
-            {**runs[0], "suite": {**runs[0]["suite"], "methods": list(methods)}, **best_of_m}
-        )
-        store.clear_partial()
-        store.add_planned(one for folder in folders for one in folder.read_planned())
-        store.write_manifest(
-            {**store.read_manifest(), **folders[0].read_manifest(), "scored": None}
-        )
+    _check_alike(folders, runs)
+    store = RunFolder.prepare(target, runs[0].settings)
+    with ExitStack() as stack:
+        for path in paths:
+            stack.enter_context(unused(path))
+        check_ownership = stack.enter_context(locked(target))
+        _record(store, folders, runs)
         copied, kept = _copy(store, folders, progress, check_ownership)
         return _merged(store, folders, copied, kept)
 
 
+def _check_alike(folders: Sequence[RunFolder], runs: Sequence[RunRecord]) -> None:
+    """Raise StoreError for folders that are not shards of one run."""
+    for folder, run in zip(folders[1:], runs[1:], strict=True):
+        difference = [f"another {name}" for name in runs[0].settings.differences(run.settings)]
+        if run.prompt_digest != runs[0].prompt_digest:
+            difference = ["other prompts"]
+        if difference:
+            raise StoreError(
+                f"{folder.path} was drawn with {difference[0]} than {folders[0].path}. "
+                "Merge shares of one run."
+            )
+
+
+def _record(store: RunFolder, folders: Sequence[RunFolder], runs: Sequence[RunRecord]) -> None:
+    """Write run.yaml, planned.json and manifest.json of the merged run."""
+    known = [*([store.read_run()] if store.has_run else []), *runs]
+    methods = dict.fromkeys(text for run in known for text in run.suite.methods)
+    suite = runs[0].suite.model_copy(update={"methods": list(methods)})
+    matched = next((run.matched for run in known if run.matched), [])
+    write_run(store.path, runs[0].model_copy(update={"suite": suite, "matched": matched}))
+    store.clear_partial()
+    add_planned(store.path, (grid for folder in folders for grid in read_planned(folder.path)))
+    own, shard = (read_manifest(folder.path) for folder in (store, folders[0]))
+    entries = {**shard.as_dict(), "scored": None, "scored_images": own.scored_images}
+    write_manifest(store.path, own.updated(**entries))
+
+
 def _merged(store: RunFolder, folders: Sequence[RunFolder], copied: int, kept: int) -> Merged:
-    """What there is now, next to what was planned."""
-    plans = store.read_planned()
-    of_iid = [replace(one, labels=[REFERENCE]) for one in plans if "iid" in one.labels]
+    """Return what there is now, next to what was planned."""
+    grids = read_planned(store.path)
+    reference = [replace(grid, labels=[REFERENCE]) for grid in grids if "iid" in grid.labels]
     planned = missing = 0
-    for view, wanted in ((store, plans), (store.reference(), of_iid)):
-        places = {place for one in wanted for place in one.places()}
-        there = {
-            name.removesuffix("/group.json") for name in view.files().names("*/*/*/group.json")
-        }
-        planned, missing = planned + len(places), missing + len(places - there)
-    failed = [
-        path for folder in folders for path in sorted((folder.path / "failed").glob("*/*/*.json"))
+    for view, wanted in ((store, grids), (store.reference(), reference)):
+        paths = {path for grid in wanted for path in grid.paths()}
+        names = view.files().names("*/*/*/group.json")
+        there = {name.removesuffix("/group.json") for name in names}
+        planned, missing = planned + len(paths), missing + len(paths - there)
+    failures = [
+        str(path)
+        for folder in folders
+        for path in sorted((folder.path / "failed").glob("*/*/*.json"))
     ]
-    return Merged(copied, kept, planned, missing, [str(path) for path in failed] if missing else [])
+    return Merged(copied, kept, planned, missing, failures if missing else [])
 
 
 def _copy(
@@ -109,13 +125,15 @@ def _copy(
     progress: Callable[[int], Advance],
     check_ownership: Callable[[], None],
 ) -> tuple[int, int]:
+    """Copy groups and the reference set; returns how many were copied, and were there."""
     broken: list[str] = []
+    views: tuple[Callable[[RunFolder], RunFolder], ...] = (lambda run: run, RunFolder.reference)
     parts = [
         (
             view(store),
             [group for folder in folders for group in view(folder).finished(broken=broken)],
         )
-        for view in (lambda one: one, RunFolder.reference)
+        for view in views
     ]
     if broken:
         raise StoreError(
@@ -123,49 +141,49 @@ def _copy(
         )
     total, copied = sum(len(groups) for _, groups in parts), 0
     advance = progress(total)
-    for to, groups in parts:
-        files, known = to.files(), to.index.read()
+    for target, groups in parts:
+        files, known = target.files(), target.index.read()
         written: dict[Path, FinishedGroup] = {}
         for group in groups:
             check_ownership()
-            place = group.group.place
-            new = _copy_group(
-                to,
-                group,
-                written.get(place) or _there(to, place, files, known.get(place.as_posix())),
-            )
+            path = group.group.path
+            entry = known.get(path.as_posix())
+            there = written.get(path) or _there(target, path, files, entry)
+            new = _copy_group(target, group, there)
             if new is not None:
-                written[place] = new
+                written[path] = new
             advance(1, group.group.label)
-        to.index.flush()
+        target.index.flush()
         copied += len(written)
     return copied, total - copied
 
 
-def _there(to: RunFolder, place: Path, files: Files, entry: Entry | None) -> FinishedGroup | None:
-    """A group of the target, when it is whole; one that is broken is moved aside."""
+def _there(
+    target: RunFolder, path: Path, files: Files, entry: Entry | None
+) -> FinishedGroup | None:
+    """Return a group of the target, when it is whole; move a broken one aside."""
     try:
-        found = to.load(place, files)
-        if found is not None and entry is not None and entry.key != found.group.key:
-            found.contents()  # it is doubted
+        group = target.load(path, files)
+        if group is not None and entry is not None and entry.key != group.group.key:
+            group.contents()  # it is doubted
     except StoreError:
-        to.set_aside(place)
+        target.set_aside(path)
         return None
-    return found
+    return group
 
 
 def _copy_group(
-    store: RunFolder, found: FinishedGroup, there: FinishedGroup | None
+    store: RunFolder, group: FinishedGroup, there: FinishedGroup | None
 ) -> FinishedGroup | None:
-    """What was written; None where the group was there."""
+    """Return what was written; None where the group was there."""
     if there is not None:
-        if there.group.key != found.group.key or there.files != found.files:
+        if there.group.key != group.group.key or there.files != group.files:
             raise StoreError(
-                f"{there.folder} and {found.folder} hold different images of one group. Remove one of them."
+                f"{there.folder} and {group.folder} hold different images of one group. "
+                "Remove one of them."
             )
         return None
-    data = json.loads((found.folder / "group.json").read_text(encoding="utf-8"))
-    details = {
-        name: value for name, value in data.items() if name not in ("group", "cost", "files")
-    }
-    return store.write_group(found.group, found.contents(), found.cost, details)
+    record = parse_group((group.folder / "group.json").read_bytes(), group.group.path)
+    return store.write_group(
+        group.group, group.contents(), group.cost, dict(record.model_extra or {})
+    )

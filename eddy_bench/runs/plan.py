@@ -1,14 +1,13 @@
-"""What a suite comes to: methods built and named, prompts, settings, and a group for each (method, prompt, seed)."""
+"""Expand a suite into methods, prompts, settings and one group per (method, prompt, seed)."""
 
 from __future__ import annotations
 
-import inspect
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from eddy_bench.errors import ParameterError
 from eddy_bench.methods.base import Method
+from eddy_bench.methods.iid import Iid
 from eddy_bench.methods.registry import (
     build_method,
     method_label,
@@ -16,23 +15,28 @@ from eddy_bench.methods.registry import (
     parameter_text,
     source_digest,
 )
-from eddy_bench.models.base import Model
-from eddy_bench.models.load import load_model
+from eddy_bench.runs.setup import Setup
 from eddy_bench.sampling.parameterization import check_stochastic
-from eddy_bench.sampling.schedulers import set_scheduler
-from eddy_bench.storage.group import Group, group_key
-from eddy_bench.storage.run_folder import OPTIONAL, SETTINGS
-from eddy_bench.suites.prompts import PromptSet, load_prompts
+from eddy_bench.storage.group import GroupGrid, group_key
+from eddy_bench.storage.records import Group, RunSettings
+from eddy_bench.suites.method_spec import MethodSpec
+from eddy_bench.suites.prompts import PromptSet
 from eddy_bench.suites.suite import Suite
 
-ONE_PROMPT = frozenset(
-    {"CogView4Pipeline"}
-)  # pads to the longest prompt and attends to the padding
+REFERENCE = "reference"  # label of the disjoint i.i.d. set
 
 
 @dataclass(frozen=True)
 class PlannedMethod:
-    """A method of a suite, built and named."""
+    """Hold a method of a suite, built and named.
+
+    label: of its folder.
+    name: in tables.
+    parameters: `key=value,...` that differ from the defaults.
+    kernel: as resolved.
+    resolved: every parameter spelled out.
+    source: the digest of a plug-in's file; empty for registered methods.
+    """
 
     label: str
     name: str
@@ -45,138 +49,123 @@ class PlannedMethod:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a suite comes to: methods, prompts, and a group for each (method, prompt, seed)."""
+    """Hold what a suite expands into. groups: one per (method, prompt, seed)."""
 
-    suite: Suite
+    setup: Setup
     prompts: PromptSet
     methods: tuple[PlannedMethod, ...]
-    settings: dict[str, Any]
+    settings: RunSettings
     groups: tuple[Group, ...]
 
+    @property
+    def suite(self) -> Suite:
+        """The suite that was expanded."""
+        return self.setup.suite
 
-def selected_prompts(suite: Suite) -> PromptSet:
-    """The suite's prompts, cut to its limit."""
-    prompts = load_prompts(suite.prompts)
-    return PromptSet(prompts.name, prompts.prompts[: suite.limit]) if suite.limit else prompts
+    @property
+    def grid(self) -> GroupGrid:
+        """Labels, prompts and seeds of the groups."""
+        labels = [planned.label for planned in self.methods]
+        return GroupGrid(labels, [prompt.id for prompt in self.prompts.prompts], self.suite.seeds)
 
+    def method_of(self, group: Group) -> Method:
+        """Return the method that draws a group, of the plan or of its reference set."""
+        if group.label == REFERENCE:
+            return Iid()
+        return next(planned.method for planned in self.methods if planned.label == group.label)
 
-def open_model(suite: Suite) -> Model:
-    """Load the suite's model and put its scheduler in."""
-    model = load_model(
-        suite.model,
-        revision=suite.revision,
-        variant=suite.variant,
-        dtype=suite.dtype,
-        device=suite.device,
-        guide=suite.guide,
-        decoder=suite.decoder,
-        weights=Path(suite.weights) if suite.weights else None,
-        feature_batch=suite.feature_batch,
-        offload=suite.offload,
-    )
-    model.call |= set_scheduler(
-        model.pipe, suite.scheduler.name, suite.scheduler.parameters, suite.timesteps, suite.steps
-    )
-    return model
+    def groups_together(self, group: Group) -> int:
+        """Return how many groups like this one share a forward pass: as many images as others."""
+        return self.setup.prompts_together * self.suite.particles // group.particles
 
+    def reference_groups(self) -> list[Group]:
+        """Return the disjoint i.i.d. set for drift, from seeds that no method uses.
 
-def run_settings(suite: Suite, model: Model) -> dict[str, Any]:
-    """What all groups of a run folder share."""
-    return {
-        "model": suite.model,
-        "revision": suite.revision,
-        "variant": suite.variant,
-        "weights_fingerprint": model.fingerprint,
-        "scheduler": scheduler_text(suite, model),
-        "steps": suite.steps,
-        "guidance_scale": suite.guidance_scale,
-        "negative_prompt": suite.negative_prompt,
-        "particles": suite.particles,
-        "size": suite.size,
-        "dtype": suite.dtype,
-        **_optional(suite, model),
-    }
-
-
-def _optional(suite: Suite, model: Model) -> dict[str, Any]:
-    """Settings that are left out where they are the default, so that older folders stay what they are."""
-    found = {
-        "timesteps": suite.timesteps,
-        "guide": model.guide_name or None,
-        "decoder": model.decoder_name or None,
-    }
-    return {name: value for name, value in found.items() if value not in (None, "default")}
+        It holds one image per (prompt, seed).
+        """
+        shared = self.settings.as_dict()
+        return [
+            Group(
+                method="iid",
+                label=REFERENCE,
+                parameters="",
+                kernel="",
+                prompt_id=prompt.id,
+                prompt=prompt.text,
+                seed=seed,
+                particles=1,
+                key=group_key(**shared, use=REFERENCE, prompt=prompt.text, seed=seed),
+            )
+            for prompt in self.prompts.prompts
+            for seed in range(self.suite.seeds)
+        ]
 
 
-def make_plan(suite: Suite, model: Model) -> Plan:
-    """Every group of a suite.
+def make_plan(setup: Setup) -> Plan:
+    """Expand a suite.
 
     Raises:
         EddyError: a method that cannot be built or used on this model, or two that are the same.
 
     """
-    prompts, settings = selected_prompts(suite), run_settings(suite, model)
-    call_arguments(
-        suite, model, 1
-    )  # what this pipeline cannot take is refused before anything is drawn
-    methods = []
-    for spec in suite.methods:
-        method = build_method(spec)
-        if suite.particles < method.min_particles:
-            raise ParameterError(
-                f"Method {spec.name!r} needs at least {method.min_particles} particles, got {suite.particles}. Set --particles."
-            )
-        if method.selects and not model.has_features:
-            raise ParameterError(
-                f"Method {spec.name!r} chooses by a guide network, and this model has none. Leave it out."
-            )
-        method.drawn(suite.particles)
-        kernel = method.resolved_kernel(model.has_features)
-        if method.couples_steps:
-            check_stochastic(model.pipe.scheduler, float(model.call.get("eta", 0.0)))
-        methods.append(
-            PlannedMethod(
-                method_label(spec, method),
-                method_name(spec),
-                method,
-                parameter_text(method),
-                kernel,
-                method.resolved(model.has_features).parameters(),
-                source_digest(spec),
-            )
-        )
-    doubled = {
-        planned.label
-        for planned in methods
-        if sum(other.label == planned.label for other in methods) > 1
-    }
-    if doubled:
+    prompts, settings = setup.prompts, setup.settings
+    setup.call_arguments(1)  # what this pipeline cannot take is refused before anything is drawn
+    methods = tuple(_plan_method(spec, setup) for spec in setup.suite.methods)
+    labels = [planned.label for planned in methods]
+    if doubled := sorted({label for label in labels if labels.count(label) > 1}):
         raise ParameterError(
-            f"Method {sorted(doubled)[0]!r} is asked for twice with the same parameters. Drop one."
+            f"Method {doubled[0]!r} is asked for twice with the same parameters. Drop one."
         )
     groups = tuple(
         Group(
-            planned.name,
-            planned.label,
-            planned.parameters,
-            planned.kernel,
-            prompt.id,
-            prompt.text,
-            seed,
-            suite.particles,
-            _key(settings, planned, prompt.text, seed),
+            method=planned.name,
+            label=planned.label,
+            parameters=planned.parameters,
+            kernel=planned.kernel,
+            prompt_id=prompt.id,
+            prompt=prompt.text,
+            seed=seed,
+            particles=setup.suite.particles,
+            key=_key(settings, planned, prompt.text, seed),
         )
         for planned in methods
         for prompt in prompts.prompts
-        for seed in range(suite.seeds)
+        for seed in range(setup.suite.seeds)
     )
-    return Plan(suite, prompts, tuple(methods), settings, groups)
+    return Plan(setup, prompts, methods, settings, groups)
 
 
-def _key(settings: dict[str, Any], planned: PlannedMethod, prompt: str, seed: int) -> str:
-    parts = {name: settings[name] for name in (*SETTINGS, *OPTIONAL) if name in settings}
+def _plan_method(spec: MethodSpec, setup: Setup) -> PlannedMethod:
+    """Build a method, or say why it cannot be used on this model."""
+    method, model, particles = build_method(spec), setup.model, setup.suite.particles
+    if particles < method.min_particles:
+        raise ParameterError(
+            f"Method {spec.name!r} needs at least {method.min_particles} particles, "
+            f"got {particles}. Set --particles."
+        )
+    if method.selects and not model.has_features:
+        raise ParameterError(
+            f"Method {spec.name!r} chooses by a guide network, and this model has none. "
+            "Leave it out."
+        )
+    method.drawn(particles)  # raises where the method cannot draw as many
+    kernel = method.resolved_kernel(model.has_features)
+    if method.couples_steps:
+        check_stochastic(model.pipe.scheduler, float(model.call.get("eta", 0.0)))
+    return PlannedMethod(
+        label=method_label(spec, method),
+        name=method_name(spec),
+        method=method,
+        parameters=parameter_text(method),
+        kernel=kernel,
+        resolved=method.resolved(model.has_features).parameters(),
+        source=source_digest(spec),
+    )
+
+
+def _key(settings: RunSettings, planned: PlannedMethod, prompt: str, seed: int) -> str:
     return group_key(
-        **parts,
+        **settings.as_dict(),
         method=planned.name,
         source=planned.source,
         parameters=planned.method.parameters(),
@@ -184,49 +173,3 @@ def _key(settings: dict[str, Any], planned: PlannedMethod, prompt: str, seed: in
         prompt=prompt,
         seed=seed,
     )
-
-
-def scheduler_text(suite: Suite, model: Model) -> str:
-    """The scheduler that draws, by class and parameters."""
-    return f"{type(model.pipe.scheduler).__name__}({suite.scheduler})"
-
-
-def batch_size(suite: Suite, model: Model) -> int:
-    """How many prompts share the first forward pass; one, where a pipeline lets the longest prompt of a batch change the others."""
-    return 1 if type(model.pipe).__name__ in ONE_PROMPT else suite.first_batch
-
-
-def call_arguments(suite: Suite, model: Model, rows: int) -> dict[str, Any]:
-    """Arguments of the pipeline's call for some prompts.
-
-    `guidance_scale` is the scale of classifier-free guidance, or of the distilled one where a pipeline has that; the few pipelines that call it
-    `true_cfg_scale` get it there. A size is taken as it is, without the binning that PixArt and Sana do.
-
-    Raises:
-        ParameterError: a negative prompt for a pipeline that takes none.
-
-    """
-    known = inspect.signature(type(model.pipe).__call__).parameters
-    arguments: dict[str, Any] = {"num_inference_steps": suite.steps, "output_type": "pil"}
-    negative = suite.negative_prompt
-    if "true_cfg_scale" in known and known["true_cfg_scale"].default != 1.0:
-        arguments["true_cfg_scale"] = suite.guidance_scale
-        negative = negative or (
-            " " if suite.guidance_scale > 1 else ""
-        )  # without one it is switched off
-    elif "guidance_scale" in known:
-        arguments["guidance_scale"] = suite.guidance_scale
-    if negative:
-        if "true_cfg_scale" in known and "true_cfg_scale" not in arguments:
-            raise ParameterError(
-                f"{type(model.pipe).__name__} has distilled guidance and would ignore a negative prompt. Leave --negative-prompt out."
-            )
-        if "negative_prompt" not in known:
-            raise ParameterError(
-                f"{type(model.pipe).__name__} takes no negative prompt. Leave --negative-prompt out."
-            )
-        arguments["negative_prompt"] = [negative] * rows
-    if suite.size:
-        arguments |= {"height": suite.size, "width": suite.size}
-        arguments |= {"use_resolution_binning": False} if "use_resolution_binning" in known else {}
-    return arguments

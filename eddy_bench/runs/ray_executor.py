@@ -11,16 +11,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from eddy_bench.errors import ModelError, ParameterError, brief
+from eddy_bench.methods.base import Method
+from eddy_bench.methods.iid import Iid
+from eddy_bench.methods.registry import build_method, method_label
 from eddy_bench.models.base import Cost
-from eddy_bench.runs.batches import (
-    REFERENCE,
-    Batch,
-    GroupResult,
-    OutOfMemory,
-    draw_batch,
-    memory_note,
-)
-from eddy_bench.runs.plan import Plan, open_model
+from eddy_bench.runs.batches import Batch, GroupResult, OutOfMemory, draw_batch, memory_note
+from eddy_bench.runs.plan import REFERENCE, Plan
+from eddy_bench.runs.setup import Setup
 from eddy_bench.suites.suite import Suite
 
 PATIENCE = 60.0  # seconds until something is said of workers that are not ready
@@ -29,10 +26,11 @@ FIRST_ORDER, SECOND_ORDER = 2.0, 20.0  # about how many times iid's seconds feat
 
 
 class Worker:
-    """What an actor does: it loads the pipeline once and draws jobs.
+    """Load the pipeline once in an actor, and draw batches there.
 
     Args:
-        suite: as JSON, so that nothing but data is sent. threads: of its arithmetic on CPUs.
+        suite: as JSON, so that nothing but data is sent.
+        threads: of its arithmetic on CPUs.
 
     """
 
@@ -41,54 +39,48 @@ class Worker:
 
         import torch
 
-        from eddy_bench.methods.iid import Iid
-        from eddy_bench.methods.registry import build_method, method_label
-
         warnings.filterwarnings("ignore")
         if not torch.cuda.is_available():
             torch.set_num_threads(threads)
-        self.suite = Suite.model_validate_json(suite)
-        self.model = open_model(self.suite)
-        self.methods: dict[str, Any] = {REFERENCE: Iid()}
-        for spec in self.suite.methods:
+        self.setup = Setup.open(Suite.model_validate_json(suite))
+        self.methods: dict[str, Method] = {REFERENCE: Iid()}
+        for spec in self.setup.suite.methods:
             method = build_method(spec)
             self.methods[method_label(spec, method)] = method
 
     def ready(self) -> bool:
-        """Whether the pipeline is loaded."""
+        """Return once the pipeline is loaded."""
         return True
 
-    def draw(self, job: Batch) -> list[GroupResult] | None:
-        """The outcomes of a job; None when memory ran out and fewer prompts may be tried."""
+    def draw(self, batch: Batch) -> list[GroupResult] | None:
+        """Draw a batch; None when memory ran out and fewer prompts may be tried."""
         try:
-            return draw_batch(self.suite, self.model, self.methods[job.groups[0].label], job)
+            return draw_batch(self.setup, self.methods[batch.groups[0].label], batch)
         except OutOfMemory:
             return None
 
 
-def weight(job: Batch) -> float:
-    """About how long a job takes, next to iid: the largest are started first, so that none is left for the end."""
-    group = job.groups[0]
-    factor = (
-        1.0
-        if group.kernel != "features"
-        else SECOND_ORDER
-        if group.method.startswith("eddy")
-        else FIRST_ORDER
-    )
-    drawn = dict(part.split("=", 1) for part in group.parameters.split(",") if "=" in part).get(
-        "m", ""
-    )
-    return len(job.groups) * factor * (int(drawn) / group.particles if drawn.isdecimal() else 1.0)
+def weight(batch: Batch, method: Method) -> float:
+    """Return about how long a batch takes next to iid: the largest are started first."""
+    group = batch.groups[0]
+    if group.kernel != "features":
+        factor = 1.0
+    else:
+        factor = SECOND_ORDER if group.method.startswith("eddy") else FIRST_ORDER
+    return len(batch.groups) * factor * method.drawn(group.particles) / group.particles
 
 
 @dataclass
 class RayExecutor:
-    """Draws jobs on actors, which keep their pipelines from one call to the next; one that dies is replaced, and its job is drawn again."""
+    """Draw batches on actors, which keep their pipelines from one call to the next.
+
+    One that dies is replaced, and its batch is drawn again.
+    """
 
     ray: Any
     remote: Any
-    arguments: tuple[str, int]
+    plan: Plan
+    cpus: int
     count: int
     idle: list[Any] = field(default_factory=list)
 
@@ -97,59 +89,67 @@ class RayExecutor:
         """For the progress bar."""
         return f"{self.count} Ray worker{'s' if self.count > 1 else ''}"
 
-    def run(self, jobs: Sequence[Batch], notes: list[str]) -> Iterator[GroupResult]:
-        """Outcomes as they come."""
-        waiting = deque(sorted(jobs, key=weight, reverse=True))
+    def run(self, batches: Sequence[Batch], notes: list[str]) -> Iterator[GroupResult]:
+        """Yield results as they come."""
+        waiting = deque(sorted(batches, key=self._weight, reverse=True))
         idle = self.idle
-        new = [
-            self.remote.remote(*self.arguments)
-            for _ in range(min(self.count, len(waiting)) - len(idle))
-        ]
+        new = [self._start() for _ in range(min(self.count, len(waiting)) - len(idle))]
         self._check(new)
         idle += new
         working: dict[Any, tuple[Any, Batch]] = {}
         tries: dict[str, int] = {}
-        size = max((job.size for job in jobs), default=1)
+        size = max((batch.size for batch in batches), default=1)
         while waiting or working:
             while waiting and idle:
-                job = waiting.popleft()
-                if job.size > size:
-                    waiting.extendleft(reversed(job.halves()))
+                batch = waiting.popleft()
+                if batch.size > size:
+                    waiting.extendleft(reversed(batch.split()))
                     continue
                 actor = idle.pop()
-                working[actor.draw.remote(job)] = (actor, job)
+                working[actor.draw.remote(batch)] = (actor, batch)
             (done,), _ = self.ray.wait(list(working), num_returns=1)
-            actor, job = working.pop(done)
+            actor, batch = working.pop(done)
             try:
-                found = self.ray.get(done)
+                results = self.ray.get(done)
             except self.ray.exceptions.RayError as error:
-                place = job.groups[0].key
-                tries[place] = tries.get(place, 0) + 1
-                idle.append(self.remote.remote(*self.arguments))
-                notes.append(
-                    f"a worker died ({type(error).__name__}); it was replaced, and its {len(job.groups)} groups are drawn again"
-                )
-                if tries[place] < TRIES:
-                    waiting.append(job)
-                else:
-                    yield from (
-                        GroupResult(
-                            group,
-                            None,
-                            Cost(),
-                            0,
-                            f"{TRIES} workers died over it: {brief(error, 120)}",
-                        )
-                        for group in job.groups
-                    )
+                idle.append(self._start())
+                yield from self._after_death(batch, error, tries, waiting, notes)
                 continue
             idle.append(actor)
-            if found is None:
-                size = min(size, max(1, job.size // 2))
+            if results is None:
+                size = min(size, max(1, batch.size // 2))
                 notes.append(memory_note(size))
-                waiting.appendleft(job)
+                waiting.appendleft(batch)
             else:
-                yield from found
+                yield from results
+
+    def _weight(self, batch: Batch) -> float:
+        return weight(batch, self.plan.method_of(batch.groups[0]))
+
+    def _start(self) -> Any:
+        return self.remote.remote(self.plan.suite.model_dump_json(), self.cpus)
+
+    def _after_death(
+        self,
+        batch: Batch,
+        error: Exception,
+        tries: dict[str, int],
+        waiting: deque[Batch],
+        notes: list[str],
+    ) -> Iterator[GroupResult]:
+        """Let the batch of a worker that died wait again, or fail after some tries."""
+        key = batch.groups[0].key
+        tries[key] = tries.get(key, 0) + 1
+        notes.append(
+            f"a worker died ({type(error).__name__}); it was replaced, "
+            f"and its {len(batch.groups)} groups are drawn again"
+        )
+        if tries[key] < TRIES:
+            waiting.append(batch)
+            return
+        reason = f"{TRIES} workers died over it: {brief(error, 120)}"
+        for group in batch.groups:
+            yield GroupResult(group, None, Cost(), 0, reason)
 
     def _check(self, actors: Sequence[Any]) -> None:
         ready = [actor.ready.remote() for actor in actors]
@@ -170,13 +170,19 @@ class RayExecutor:
 def ray_executor(
     plan: Plan, address: str | None, workers: int | None, cpus: int
 ) -> Iterator[RayExecutor]:
-    """An executor on a cluster that is joined, or on one that is started here, on the loopback address and without a dashboard.
+    """Open an executor on a cluster that is joined, or on one that is started here.
+
+    The latter is on the loopback address and without a dashboard.
 
     Args:
-        address: `auto` or HOST:PORT; None starts one. workers: how many; None is one per GPU, without GPUs one per `cpus` CPUs.
+        plan: whose groups are drawn.
+        address: `auto` or HOST:PORT; None starts one.
+        workers: how many; None is one per GPU, without GPUs one per `cpus` CPUs.
+        cpus: of a worker.
 
     Raises:
-        ParameterError: the package is missing, the cluster cannot be joined, or has no room for one worker.
+        ParameterError: the package is missing, the cluster cannot be joined, or has no room for
+            one worker.
 
     """
     try:
@@ -185,22 +191,35 @@ def ray_executor(
         raise ParameterError(
             "--executor ray needs the package ray. Install eddy-bench[ray]."
         ) from None
+    _join(ray, address, workers, cpus)
+    try:
+        room = ray.cluster_resources()
+        gpus = int(room.get("GPU", 0))
+        count = _count(room, workers, cpus, gpus)
+        actor = ray.remote(num_cpus=cpus, num_gpus=1 if gpus else 0, max_restarts=0)(Worker)
+        yield RayExecutor(ray, actor, plan, cpus, count)
+    finally:
+        ray.shutdown()
+
+
+def _join(ray: Any, address: str | None, workers: int | None, cpus: int) -> None:
+    """Join a cluster, or start one here."""
     options: dict[str, Any] = {
         "log_to_driver": False,
         "logging_level": logging.ERROR,
         "configure_logging": False,
     }
+    if address:
+        options["address"] = address
+    else:
+        options |= {
+            "address": "local",
+            "include_dashboard": False,
+            "_node_ip_address": "127.0.0.1",
+            "num_cpus": _enough(workers, cpus),
+        }
     try:
-        if address:
-            ray.init(address=address, **options)
-        else:
-            ray.init(
-                address="local",
-                include_dashboard=False,
-                _node_ip_address="127.0.0.1",
-                num_cpus=_enough(workers, cpus),
-                **options,
-            )
+        ray.init(**options)
     except Exception as error:
         hint = (
             " If it asks for a token, set RAY_AUTH_MODE=token and give this machine the token."
@@ -208,23 +227,24 @@ def ray_executor(
             else ""
         )
         raise ParameterError(
-            f"The Ray cluster {address or 'on this machine'} cannot be used: {brief(error, 200).rstrip('.')}.{hint}"
+            f"The Ray cluster {address or 'on this machine'} cannot be used: "
+            f"{brief(error, 200).rstrip('.')}.{hint}"
         ) from None
-    try:
-        room = ray.cluster_resources()
-        gpus = int(room.get("GPU", 0))
-        most = int(room.get("CPU", 0)) // cpus
-        most = min(most, gpus) if gpus else most
-        count = workers or most
-        if not 1 <= count <= most:
-            raise ParameterError(
-                f"The Ray cluster has {room.get('CPU', 0):g} CPUs and {gpus} GPUs, room for {most} workers of {cpus} CPUs{' and a GPU' if gpus else ''}; "
-                f"{max(count, 1)} {'were asked for' if workers else 'is needed'}. Lower --workers or --cpus-per-worker."
-            )
-        actor = ray.remote(num_cpus=cpus, num_gpus=1 if gpus else 0, max_restarts=0)(Worker)
-        yield RayExecutor(ray, actor, (plan.suite.model_dump_json(), cpus), count)
-    finally:
-        ray.shutdown()
+
+
+def _count(room: dict[str, float], workers: int | None, cpus: int, gpus: int) -> int:
+    """Return how many workers a cluster has room for, or as many as were asked for."""
+    most = int(room.get("CPU", 0)) // cpus
+    most = min(most, gpus) if gpus else most
+    count = workers or most
+    if not 1 <= count <= most:
+        raise ParameterError(
+            f"The Ray cluster has {room.get('CPU', 0):g} CPUs and {gpus} GPUs, "
+            f"room for {most} workers of {cpus} CPUs{' and a GPU' if gpus else ''}; "
+            f"{max(count, 1)} {'were asked for' if workers else 'is needed'}. "
+            "Lower --workers or --cpus-per-worker."
+        )
+    return count
 
 
 def _enough(workers: int | None, cpus: int) -> int | None:

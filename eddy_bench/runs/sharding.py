@@ -10,7 +10,7 @@ from eddy_bench.errors import ParameterError
 
 if TYPE_CHECKING:
     from eddy_bench.runs.batches import Batch
-    from eddy_bench.storage.group import Group
+    from eddy_bench.storage.records import Group
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from PIL import Image
+
+from eddy_bench.models.attributes import Attributes
+from eddy_bench.models.images import image_tensor
+from eddy_bench.scoring.extractors import load_lpips
+from eddy_bench.scoring.metric import Metric, Parameter
 
 Features = NDArray[np.floating]
+LPIPS_SIDE = 64  # pixels; AlexNet's strides need as many
 
 
 def unit(features: Features) -> NDArray[np.float64]:
@@ -54,3 +64,86 @@ def pairwise_distance(features: Features) -> float:
     z = unit(features)
     i, j = np.triu_indices(len(z), 1)
     return float(np.linalg.norm(z[i] - z[j], axis=1).mean()) if len(i) else float("nan")
+
+
+def distinct_attributes(predicted: NDArray[np.int64], wanted: Attributes) -> float:
+    """Number of distinct combinations of the attributes that a prompt leaves free, 1 to N; NaN where it leaves none."""
+    words = (wanted.garment, wanted.tone, wanted.shape)
+    free = [k for k, value in enumerate(words) if value is None]
+    return float(len(np.unique(predicted[:, free], axis=0))) if free else float("nan")
+
+
+def mean_perceptual_distance(
+    distance: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], images: Sequence[Image.Image]
+) -> float:
+    """Return the mean learned distance over pairs i < j; higher is more diverse; NaN at N = 1.
+
+    Images under 64 pixels are enlarged.
+
+    Args:
+        distance: of two (n, 3, h, w) batches in [-1, 1].
+        images: N of one size.
+
+    """
+    batch = torch.stack([image_tensor(image.convert("RGB")) for image in images])
+    if min(batch.shape[-2:]) < LPIPS_SIDE:
+        batch = torch.nn.functional.interpolate(
+            batch,
+            scale_factor=LPIPS_SIDE / min(batch.shape[-2:]),
+            mode="bilinear",
+            align_corners=False,
+        )
+    i, j = np.triu_indices(len(batch), 1)
+    if not len(i):
+        return float("nan")
+    with torch.inference_mode():
+        return float(distance(batch[i], batch[j]).mean())
+
+
+METRICS = (
+    Metric(
+        "vendi",
+        "features",
+        True,
+        "effective number of different images in a group, 1 to N; q is the Renyi order",
+        "arXiv 2210.02410",
+        function=vendi,
+        parameters=(Parameter("q", default=1.0, above=0.0, below=1000.0),),
+        marks=(("k", "cos"),),
+    ),
+    Metric(
+        "pdist",
+        "features",
+        True,
+        "mean distance of unit-normalised features over pairs of a group, 0 to 2",
+        function=pairwise_distance,
+    ),
+    Metric(
+        "mss",
+        "features",
+        False,
+        "mean cosine similarity over pairs of a group, -1 to 1",
+        function=mean_similarity,
+    ),
+    Metric(
+        "lpips",
+        "images",
+        True,
+        "mean learned perceptual distance over pairs of a group",
+        "arXiv 1801.03924",
+        "AlexNet per pair",
+        function=mean_perceptual_distance,
+        load=load_lpips,
+        extractor="alex",
+        marks=(("size", f"{LPIPS_SIDE}+"),),
+    ),
+    Metric(
+        "attributes",
+        "attributes",
+        True,
+        "distinct combinations of the attributes that the prompt leaves free, 1 to N",
+        cost="classifier",
+        function=distinct_attributes,
+        extractor="classifier",
+    ),
+)

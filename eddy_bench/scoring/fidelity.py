@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from eddy_bench.models.attributes import Attributes
 from eddy_bench.scoring.diversity import Features, unit
+from eddy_bench.scoring.metric import Metric
 
 
 def clip_score(images: Features, text: Features) -> float:
@@ -132,8 +133,136 @@ def align(predicted: NDArray[np.int64], wanted: Attributes) -> float:
     return float(np.all([predicted[:, k] == value for k, value in fixed], axis=0).mean())
 
 
-def distinct_attributes(predicted: NDArray[np.int64], wanted: Attributes) -> float:
-    """Number of distinct combinations of the attributes that a prompt leaves free, 1 to N; NaN where it leaves none."""
-    words = (wanted.garment, wanted.tone, wanted.shape)
-    free = [k for k, value in enumerate(words) if value is None]
-    return float(len(np.unique(predicted[:, free], axis=0))) if free else float("nan")
+def _precision(candidate: Features, reference: Features) -> float:
+    return precision_recall(candidate, reference)[0]
+
+
+def _recall(candidate: Features, reference: Features) -> float:
+    return precision_recall(candidate, reference)[1]
+
+
+def _density(candidate: Features, reference: Features) -> float:
+    return density_coverage(candidate, reference)[0]
+
+
+def _coverage(candidate: Features, reference: Features) -> float:
+    return density_coverage(candidate, reference)[1]
+
+
+def drift(slots: Features, reference: Features) -> float:
+    """Return the Frechet distance of one slot per group to i.i.d. images, mean over the slots.
+
+    Args:
+        slots: (groups, N, F) of a method.
+        reference: (groups, F) of disjoint i.i.d. images of the same prompts and seeds.
+
+    """
+    distances = [frechet_distance(slots[:, slot], reference) for slot in range(slots.shape[1])]
+    return float(np.mean(distances))
+
+
+METRICS = (
+    Metric(
+        "clip",
+        "text",
+        True,
+        "100 cosine(image, text), mean over images",
+        "arXiv 2104.08718",
+        function=clip_score,
+        marks=("100cos",),
+    ),
+    Metric(
+        "align",
+        "attributes",
+        True,
+        "share of images whose attributes match the prompt's words, 0 to 1",
+        cost="classifier",
+        function=align,
+        extractor="classifier",
+    ),
+    Metric(
+        "fd",
+        "real",
+        False,
+        "Frechet distance to real images under any extractor",
+        "arXiv 1706.08500",
+        function=frechet_distance,
+        flags_small_sample=True,
+    ),
+    Metric(
+        "fid",
+        "real",
+        False,
+        "Frechet distance under the Inception-v3 FID weights",
+        "arXiv 1706.08500",
+        "Inception-v3",
+        function=frechet_distance,
+        extractor="inception",
+        flags_small_sample=True,
+    ),
+    Metric(
+        "kid",
+        "real",
+        False,
+        "unbiased squared MMD, cubic kernel, to real images",
+        "arXiv 1801.01401",
+        function=kernel_distance,
+    ),
+    Metric(
+        "precision",
+        "real",
+        True,
+        "share of images inside the real images' manifold, 0 to 1",
+        "arXiv 1904.06991",
+        function=_precision,
+    ),
+    Metric(
+        "recall",
+        "real",
+        True,
+        "share of real images inside the images' manifold, 0 to 1",
+        "arXiv 1904.06991",
+        function=_recall,
+    ),
+    Metric(
+        "density",
+        "real",
+        True,
+        "how many real images' balls hold an image, relative to k; 0 up, 1 when equal",
+        "arXiv 2002.09797",
+        function=_density,
+    ),
+    Metric(
+        "coverage",
+        "real",
+        True,
+        "share of real images whose ball holds an image, 0 to 1",
+        "arXiv 2002.09797",
+        function=_coverage,
+    ),
+    Metric(
+        "cmmd",
+        "real",
+        False,
+        "1000 times the squared MMD of unit features, Gaussian kernel of width 10, to real images",
+        "arXiv 2401.09603",
+        function=cmmd,
+    ),
+    Metric(
+        "drift",
+        "iid",
+        False,
+        "Frechet distance of one slot per group to a disjoint i.i.d. set, mean over slots",
+        function=drift,
+        flags_small_sample=True,
+    ),
+    Metric(
+        "drift_floor",
+        "iid",
+        False,
+        "the same for i.i.d. samples: what drift is without any",
+        function=drift,
+        flags_small_sample=True,
+        implied=True,
+    ),
+)

@@ -1,394 +1,306 @@
-"""Scores of the finished groups of a run folder, and their summary; reads files only, draws nothing."""
+"""Scores of the finished groups of a run folder, and their summary; reads files, draws nothing."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-import torch
-from numpy.typing import NDArray
-from PIL import Image
 
 from eddy_bench import __version__
 from eddy_bench.errors import EddyError, MetricError, StoreError
-from eddy_bench.models.attributes import parse
 from eddy_bench.models.backbones import same_network
-from eddy_bench.models.images import image_tensor
-from eddy_bench.scoring.diversity import mean_similarity, pairwise_distance, vendi
-from eddy_bench.scoring.extractors import ASSETS, DINOV2, file_digest, load_lpips
+from eddy_bench.models.scoring_defaults import ScoringDefaults, garment_models, scoring_defaults
+from eddy_bench.scoring.earlier_scores import EarlierScores, images_digests
+from eddy_bench.scoring.extractors import ASSETS, DINOV2
 from eddy_bench.scoring.feature_cache import Advance, Scorer
-from eddy_bench.scoring.fidelity import align, clip_score, distinct_attributes
-from eddy_bench.scoring.metrics import COSTS, Request, parse_metric
-from eddy_bench.scoring.pooled import (
-    GARMENTS,
-    drift_rows,
-    load_reference,
-    pooled_rows,
-    reference_groups,
-    score_row,
-)
+from eddy_bench.scoring.metrics import COSTS, METRICS, MetricSpec
+from eddy_bench.scoring.readings import BASELINE, Measured, measure
+from eddy_bench.scoring.reference import load_reference
 from eddy_bench.scoring.score_table import by_method, compact, escaped, write_scores
+from eddy_bench.scoring.signature import CIRCULAR, Signature
 from eddy_bench.scoring.summary import summarise
 from eddy_bench.storage.files import write_text
-from eddy_bench.storage.group import FinishedGroup, Group
+from eddy_bench.storage.group import FinishedGroup
+from eddy_bench.storage.records import Group, RunRecord, RunSettings
+from eddy_bench.storage.run_files import read_manifest, write_manifest
 from eddy_bench.storage.run_folder import RunFolder
 
 Progress = Callable[[int], Advance]
-EMBEDDED_METRICS = (
-    "vendi",
-    "pdist",
-    "mss",
-    "attributes",
-    "clip",
-    "align",
-    "fd",
-    "kid",
-    "precision",
-    "recall",
-    "drift",
-)
-KDE_METRICS = tuple(
-    name for name in EMBEDDED_METRICS if name != "align"
-)  # it follows the class of a prompt alone
-POINT_METRICS = ("vendi", "pdist", "mss")  # of the pictures of points
-OTHER_METRICS = ("vendi", "vendi[inception]", "pdist", "mss", "lpips", "clip", "fid", "drift")
-OPEN_CLIP = "open_clip:ViT-B-32-quickgelu/openai"
-POOLED_WITH_REFERENCE = ("fd", "fid", "kid", "precision", "recall", "density", "coverage", "cmmd")
+ByLabel = dict[str, list[FinishedGroup]]
 
 
-def default_extractor(model: str) -> str:
-    """The scoring extractor of a model when none is named."""
-    return (
-        "fmnist-clip"
-        if model in GARMENTS
-        else "pixels"
-        if model.startswith("exact:")
-        else OPEN_CLIP
-    )
+@dataclass(frozen=True)
+class ScoringRequest:
+    """Hold what scoring needs beside the run folder.
 
+    metrics: as on the command line; None, or none, for the model's own.
+    reference: a folder of real images; None for the model's own.
+    weights: a folder with weights that cannot be downloaded.
+    check_ownership: is called before anything is written; raises when the folder is another
+        process's by now.
+    """
 
-def default_metrics(model: str) -> tuple[str, ...]:
-    """The metrics of a model when none is named."""
-    if model in GARMENTS:
-        return EMBEDDED_METRICS if model == "fashion" else KDE_METRICS
-    return POINT_METRICS if model.startswith("exact:") else OTHER_METRICS
+    metrics: Sequence[str] | None = None
+    reference: str | None = None
+    weights: str | None = None
+    check_ownership: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True)
 class ScoringResult:
-    """What scoring gave: the summary, warnings, the metrics' columns, the methods in the table's order, and whether a metric was skipped."""
+    """Hold what scoring gave.
+
+    summary: one row per method.
+    warnings: for the user.
+    columns: of the metrics that were asked for.
+    labels: of the methods, in the table's order.
+    skipped: columns that could not be computed.
+    """
 
     summary: pd.DataFrame
     warnings: list[str]
     columns: list[str]
     labels: list[str]
-    skipped: bool
+    skipped: list[str]
 
 
-def resolve_requests(texts: Iterable[str] | None, model: str, has_reference: bool) -> list[Request]:
-    """Metrics that were asked for, or the model's own, with their extractors."""
-    texts = list(texts) if texts is not None else None
-    names: Iterable[str] = texts if texts else default_metrics(model)
-    requests = {}
-    for text in names:
-        request = parse_metric(text, explicit=bool(texts))
-        if not texts and request.metric.name in POOLED_WITH_REFERENCE and not has_reference:
-            continue
-        extractor = request.extractor
-        if request.metric.name == "lpips":
-            extractor = "alex"
-        elif request.metric.name == "fid":
-            extractor = "inception"
-        elif request.metric.extractors and not extractor:
-            extractor = default_extractor(model)
-        elif request.metric.name in ("align", "attributes"):
-            if model not in GARMENTS:
-                raise MetricError(
-                    f"Metric {request.metric.name!r} judges garments and is defined for the models {' and '.join(GARMENTS)} only, not {model!r}."
-                )
-            extractor = "classifier"
-        resolved = Request(request.metric, extractor, request.parameters, request.explicit)
-        requests[resolved.column] = resolved
-    return list(requests.values())
+@dataclass
+class _Pass:
+    """Rows, warnings and skipped columns of one scoring pass."""
+
+    parts: list[pd.DataFrame] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    scored: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
 
 
-def score_folder(
-    folder: RunFolder,
-    metrics: Iterable[str] | None,
-    reference: str | None,
-    weights: str | None,
-    progress: Progress,
-    check_ownership: Callable[[], None] = lambda: None,
-) -> ScoringResult:
+def score_folder(folder: RunFolder, request: ScoringRequest, progress: Progress) -> ScoringResult:
     """Score every finished group and write scores.csv and summary.csv.
 
-    Args:
-        metrics: as on the command line, or None for the model's own. progress: told the total once, then what is done.
-        check_ownership: called before anything is written; raises when the folder is another process's by now.
+    Columns that are there and were not asked for stay, where the images are what they were.
 
-    Returns:
-        The summary, what is to be said, and the columns that were asked for.
+    Args:
+        folder: of the run.
+        request: what is scored, and with what.
+        progress: is told the total once, then what is done.
 
     Raises:
         EddyError: a metric that was asked for by name cannot be computed.
 
     """
     run = folder.read_run()
-    settings = run["settings"]
-    model = settings["model"]
-    by_label: dict[str, list[FinishedGroup]] = {}
+    by_label, notes = _finished_groups(folder, run)
+    defaults = scoring_defaults(run.settings.model)
+    real = load_reference(request.reference, defaults)
+    specs = resolve_specs(request.metrics, defaults, run.settings.model, real is not None)
+    scorer = Scorer(folder, Path(request.weights) if request.weights else None, real, _ignore)
+    scorer.advance = progress(_work(specs, by_label, scorer))
+    done = _score_all(scorer, specs, by_label, run.settings, explicit=bool(request.metrics))
+    earlier = EarlierScores.read(folder, by_label)
+    computed = [*COSTS, *done.scored]
+    if not (kept := earlier.without(computed)).empty:
+        done.parts.append(kept)
+    done.warnings += [*scorer.warnings, *earlier.notes(computed), *notes]
+    request.check_ownership()
+    labels = list(by_label)
+    write_scores(folder.path, done.parts, labels)
+    summary = summarise(by_method(done.parts, labels), by_label)
+    text = escaped(summary).to_csv(index=False, lineterminator="\n")
+    write_text(folder.path / "summary.csv", text)
+    manifest = read_manifest(folder.path).updated(scored_images=images_digests(by_label))
+    write_manifest(folder.path, manifest)
+    columns = [spec.column for spec in specs]
+    return ScoringResult(summary, done.warnings, columns, labels, done.skipped)
+
+
+def _ignore(count: int, label: str) -> None:
+    pass
+
+
+def _finished_groups(folder: RunFolder, run: RunRecord) -> tuple[ByLabel, list[str]]:
+    """Return whole groups by the method's label, in the table's order, and notes on others."""
+    by_label: ByLabel = {}
     broken: list[str] = []
-    for found in folder.finished(broken=broken):
-        if found.group.particles != settings["particles"]:
+    particles = run.settings.particles
+    for group in folder.finished(broken=broken):
+        if group.group.particles != particles:
             broken.append(
-                f"{found.folder} has {found.group.particles} particles, the run {settings['particles']}"
+                f"{group.folder} has {group.group.particles} particles, the run {particles}"
             )
             continue
-        by_label.setdefault(found.group.label, []).append(found)
+        by_label.setdefault(group.group.label, []).append(group)
     if not by_label:
         raise StoreError(
-            f"{folder.path} holds no finished group. `eddy-bench run --out {folder.path}` draws them."
+            f"{folder.path} holds no finished group. `eddy-bench run --out {folder.path}` "
+            "draws them."
         )
-    order = _method_order(run)
+    order = _method_order(run.suite.methods)
     by_label = dict(sorted(by_label.items(), key=lambda item: order(item[1][0].group)))
-    real = load_reference(reference, model)
-    requests = resolve_requests(metrics, model, real is not None)
-    count = sum(map(len, by_label.values()))
-    drifting = {request.extractor for request in requests if request.metric.name == "drift"}
-    units = count * len({request.extractor for request in requests}) + len(drifting) * len(
-        reference_groups(folder)
-    )
-    advance = progress(units)
-    scorer = Scorer(folder, Path(weights) if weights else None, advance)
-    rows, warnings = [compact(_cost_rows(groups, settings)) for groups in by_label.values()], []
-    for request in requests:
-        try:
-            rows.append(
-                compact(
-                    marked(
-                        _score(scorer, request, by_label, settings, real),
-                        request.extractor,
-                        settings,
-                    )
-                )
-            )
-            if rows[-1]["signature"].astype(str).str.endswith("circular").any():
-                warnings.append(
-                    f"{request.column} is seen through the network that also guided: its gains are inflated. Score with another one."
-                )
-        except StoreError:  # an image was changed after it was drawn
-            raise
-        except EddyError as error:
-            if request.explicit:
-                raise
-            warnings.append(f"{request.column} skipped: {error}")
-    warnings += scorer.warnings
+    notes = []
     if broken:
-        warnings.append(
-            f"{len(broken)} groups are broken and were left out ({broken[0]}); run again to redraw them"
+        notes.append(
+            f"{len(broken)} groups are broken and were left out ({broken[0]}); "
+            "run again to redraw them"
         )
     if len({len(groups) for groups in by_label.values()}) > 1:
         counts = ", ".join(f"{label} {len(groups)}" for label, groups in by_label.items())
-        warnings.append(
-            f"the methods have different numbers of groups ({counts}): their means are over different prompts"
+        notes.append(
+            f"the methods have different numbers of groups ({counts}): "
+            "their means are over different prompts"
         )
-    check_ownership()
-    write_scores(folder.path, rows, list(by_label))
-    summary = summarise(by_method(rows, list(by_label)), by_label)
-    write_text(
-        folder.path / "summary.csv", escaped(summary).to_csv(index=False, lineterminator="\n")
-    )
-    return ScoringResult(
-        summary,
-        warnings,
-        [request.column for request in requests],
-        list(by_label),
-        any("skipped" in note for note in warnings),
-    )
+    return by_label, notes
 
 
-def marked(
-    rows: list[dict[str, Any]], extractor: str, settings: dict[str, Any]
-) -> list[dict[str, Any]]:
-    """Rows whose signature says `circular` where the extractor is the network that also guided."""
-    guide, _, digest = str(settings.get("guide") or "").rpartition("@")
-    seen = any(f"@{digest}|" in f"{row['signature']}|" for row in rows) if digest else False
-    if not guide or not (
-        seen or same_network(DINOV2 if extractor == "dinov2" else extractor, guide)
-    ):
-        return rows
-    return [{**row, "signature": f"{row['signature']}|circular"} for row in rows]
-
-
-def _method_order(run: dict[str, Any]) -> Callable[[Group], tuple[Any, ...]]:
-    """Iid first, then methods as in the suite, one method's versions by their other parameters and rising numbers."""
-    names = [str(text).partition(":")[0] for text in run.get("suite", {}).get("methods", [])]
+def _method_order(methods: Iterable[str]) -> Callable[[Group], tuple[Any, ...]]:
+    """Order iid first, then methods as in the suite, then one method's by rising numbers."""
+    names = [text.partition(":")[0] for text in methods]
 
     def order(group: Group) -> tuple[Any, ...]:
         near = [k for k, name in enumerate(names) if name == group.method]
         parts = re.split(r"(-?\d+(?:\.\d+)?(?:e[+-]?\d+)?)", group.parameters)
-        place = -1 if group.label == "iid" else near[0] if near else len(names)
-        return (
-            place,
-            group.method,
-            re.sub(r"\d", "", "".join(parts[::2])),
-            [float(number) for number in parts[1::2]],
-            group.label,
-        )
+        rank = -1 if group.label == BASELINE else near[0] if near else len(names)
+        words = re.sub(r"\d", "", "".join(parts[::2]))
+        return rank, group.method, words, [float(number) for number in parts[1::2]], group.label
 
     return order
 
 
-def _cost_rows(groups: list[FinishedGroup], settings: dict[str, Any]) -> list[dict[str, Any]]:
-    return [
-        score_row(
-            settings,
-            found.group,
-            name,
-            "",
-            found.cost.get(name, float("nan")),
-            f"{name}|N={found.group.particles}",
-        )
-        for found in groups
-        for name in COSTS
-    ]
+def resolve_specs(
+    texts: Sequence[str] | None, defaults: ScoringDefaults, model: str, has_reference: bool
+) -> list[MetricSpec]:
+    """Return the metrics that were asked for, or the model's own, with their extractors.
 
+    Raises:
+        EddyError: a metric that does not exist, or does not apply to the model.
 
-def _score(
-    scorer: Scorer,
-    request: Request,
-    by_label: dict[str, list[FinishedGroup]],
-    settings: dict[str, Any],
-    real: tuple[list[Image.Image], str] | None,
-) -> list[dict[str, Any]]:
-    """Rows of one metric over all methods."""
-    name = request.metric.name
-    if name == "drift":
-        return drift_rows(scorer, request, by_label, settings)
-    if request.metric.scope == "pooled":
-        return pooled_rows(scorer, request, by_label, settings, real)
-    values = _group_values(scorer, request)
-    rows = []
-    for groups in by_label.values():
-        found, signature = values(groups)
-        for group in groups:
-            row = score_row(
-                settings,
-                group.group,
-                name,
-                request.extractor,
-                found[group.group.key],
-                f"{signature}|N={group.group.particles}",
+    """
+    specs = {}
+    for spec in map(MetricSpec.parse, texts or defaults.metrics):
+        metric = spec.metric
+        if not texts and metric.needs == "real" and not has_reference:
+            continue
+        if metric.needs == "attributes" and not defaults.judges_garments:
+            raise MetricError(
+                f"Metric {metric.name!r} judges garments and is defined for the models "
+                f"{' and '.join(garment_models())} only, not {model!r}."
             )
-            rows.append(row)
+        own = defaults.extractor if metric.takes_extractor else metric.extractor
+        resolved = MetricSpec(spec.name, spec.extractor or own, spec.parameters)
+        specs[resolved.column] = resolved
+    return list(specs.values())
+
+
+def _work(specs: Sequence[MetricSpec], by_label: ByLabel, scorer: Scorer) -> int:
+    """Return how many groups go through extractors, each once per extractor."""
+    count = sum(map(len, by_label.values()))
+    drifting = {spec.extractor for spec in specs if spec.metric.needs == "iid"}
+    disjoint = len(scorer.reference_groups()) if drifting else 0
+    return count * len({spec.extractor for spec in specs}) + len(drifting) * disjoint
+
+
+def _score_all(
+    scorer: Scorer,
+    specs: Sequence[MetricSpec],
+    by_label: ByLabel,
+    settings: RunSettings,
+    explicit: bool,
+) -> _Pass:
+    """Score every metric; one that fails is skipped with a warning unless it was asked for."""
+    done = _Pass([compact(_cost_rows(groups, settings)) for groups in by_label.values()])
+    for spec in specs:
+        try:
+            values = [_marked(value, settings) for value in measure(scorer, spec, by_label)]
+        except StoreError:  # an image was changed after it was drawn
+            raise
+        except EddyError as error:
+            if explicit:
+                raise
+            done.warnings.append(f"{spec.column} skipped: {error}")
+            done.skipped.append(spec.column)
+            continue
+        done.parts.append(compact([_row(value, settings) for value in values]))
+        done.scored += dict.fromkeys(
+            MetricSpec(value.metric, value.extractor, spec.parameters).column for value in values
+        )
+        if any(value.signature.has(CIRCULAR) for value in values):
+            done.warnings.append(
+                f"{spec.column} is seen through the network that also guided: "
+                "its gains are inflated. Score with another one."
+            )
+    return done
+
+
+def _cost_rows(groups: list[FinishedGroup], settings: RunSettings) -> list[dict[str, Any]]:
+    rows = []
+    for group in groups:
+        for name in COSTS:
+            value = group.cost.get(name, float("nan"))
+            signature = Signature(name, (("N", str(group.group.particles)),))
+            rows.append(_row(Measured(group.group, name, "", value, signature), settings))
     return rows
 
 
-def _group_values(
-    scorer: Scorer, request: Request
-) -> Callable[[list[FinishedGroup]], tuple[dict[str, float], str]]:
-    """A function from the groups of a method to a value per key, and the signature."""
-    name = request.metric.name
-    if name in ("align", "attributes"):
-        judge = align if name == "align" else distinct_attributes
-        signature = f"{name}|classifier@{file_digest(ASSETS / 'classifier' / 'model.safetensors')}"
-
-        def judged(groups: list[FinishedGroup]) -> tuple[dict[str, float], str]:
-            predicted = scorer.attributes(groups)
-            return {
-                g.group.key: judge(predicted[g.group.key], parse(g.group.prompt)) for g in groups
-            }, signature
-
-        return judged
-    if name == "lpips":
-        distance, digest = load_lpips(scorer.weights)
-
-        def perceived(groups: list[FinishedGroup]) -> tuple[dict[str, float], str]:
-            values = {}
-            for group in groups:
-                values[group.group.key] = _lpips(distance, group.images())
-                scorer.advance(1, f"{group.group.label} lpips")
-            return values, f"lpips|net=alex@{digest}|size=64+"
-
-        return perceived
-    extractor = scorer.extractor(request.extractor)
-    mark = f"features={extractor.name}@{extractor.digest}"
-    if name == "clip":
-        if extractor.texts is None:
-            raise MetricError(
-                f"Metric 'clip' needs an extractor with a text tower, got {extractor.name!r}. Use fmnist-clip or open_clip:MODEL/WEIGHTS."
-            )
-        to_text = extractor.texts
-
-        def clipped(groups: list[FinishedGroup]) -> tuple[dict[str, float], str]:
-            features = scorer.features(extractor.name, groups)
-            prompts = list(dict.fromkeys(g.group.prompt for g in groups))
-            texts = dict(zip(prompts, to_text(prompts), strict=True))
-            scorer.note_truncated(extractor, prompts)
-            return {
-                g.group.key: clip_score(features[g.group.key], texts[g.group.prompt])
-                for g in groups
-            }, f"clip|100cos|{mark}"
-
-        return clipped
-    q = request.parameters.get("q", 1.0)
-    function: Callable[[NDArray[np.float32]], float] = {
-        "vendi": lambda x: vendi(x, q),
-        "pdist": pairwise_distance,
-        "mss": mean_similarity,
-    }[name]
-    prefix = f"vendi|q={q:g}|k=cos" if name == "vendi" else name
-
-    def measured(groups: list[FinishedGroup]) -> tuple[dict[str, float], str]:
-        features = scorer.features(extractor.name, groups)
-        return {key: function(value) for key, value in features.items()}, f"{prefix}|{mark}"
-
-    return measured
+def _row(measured: Measured, settings: RunSettings) -> dict[str, Any]:
+    """Return a row of scores.csv; pooled metrics have neither prompt nor seed."""
+    group, metric = measured.group, METRICS[measured.metric]
+    pooled = metric.scope == "pooled"
+    return {
+        "model": settings.model,
+        "method": group.method,
+        "params": group.parameters,
+        "scheduler": settings.scheduler,
+        "steps": settings.steps,
+        "guidance_scale": settings.guidance_scale,
+        "particles": group.particles,
+        "prompt_id": "" if pooled else group.prompt_id,
+        "prompt": "" if pooled else group.prompt,
+        "seed": "" if pooled else group.seed,
+        "metric": metric.name,
+        "extractor": measured.extractor,
+        "value": measured.value,
+        "higher_is_better": metric.higher_is_better,
+        "signature": str(measured.signature),
+        "label": group.label,
+    }
 
 
-def _lpips(
-    distance: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], images: list[Image.Image]
-) -> float:
-    """Mean over pairs i < j; images under 64 pixels are enlarged, which AlexNet's strides need."""
-    batch = torch.stack([image_tensor(image.convert("RGB")) for image in images])
-    if min(batch.shape[-2:]) < 64:
-        batch = torch.nn.functional.interpolate(
-            batch, scale_factor=64 / min(batch.shape[-2:]), mode="bilinear", align_corners=False
-        )
-    i, j = np.triu_indices(len(batch), 1)
-    if not len(i):
-        return float("nan")
-    with torch.inference_mode():
-        return float(distance(batch[i], batch[j]).mean())
+def _marked(measured: Measured, settings: RunSettings) -> Measured:
+    """Mark a value as circular where its extractor is the network that also guided."""
+    guide, _, digest = (settings.guide or "").rpartition("@")
+    if not guide:
+        return measured
+    words = (part if isinstance(part, str) else part[1] for part in measured.signature.parts)
+    seen = bool(digest) and any(word.endswith(f"@{digest}") for word in words)
+    extractor = DINOV2 if measured.extractor == "dinov2" else measured.extractor
+    if not (seen or same_network(extractor, guide)):
+        return measured
+    signature = measured.signature.adding([CIRCULAR])
+    return Measured(measured.group, measured.metric, measured.extractor, measured.value, signature)
 
 
-def scoring_state(
-    folder: RunFolder, metrics: Iterable[str] | None, reference: str | None, weights: str | None
-) -> str:
-    """A hash of what scoring depends on: unchanged means that scores.csv is up to date."""
+def scoring_state(folder: RunFolder, request: ScoringRequest) -> str:
+    """Return a hash of what scoring depends on; unchanged means that scores.csv is up to date."""
     groups = sorted(
-        json.dumps([found.group.key, found.files], sort_keys=True) for found in folder.finished()
+        json.dumps(
+            [group.group.key, {name: info.model_dump() for name, info in group.files.items()}],
+            sort_keys=True,
+        )
+        for group in folder.finished()
     )
-    files = [_listing(Path(place)) for place in (reference, weights, str(ASSETS)) if place]
-    parts = [
-        groups,
-        list(metrics) if metrics is not None else None,
-        reference,
-        weights,
-        files,
-        __version__,
-    ]
+    folders = (request.reference, request.weights, str(ASSETS))
+    listings = [_listing(Path(path)) for path in folders if path]
+    metrics = list(request.metrics) if request.metrics is not None else None
+    parts = [groups, metrics, request.reference, request.weights, listings, __version__]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def _listing(folder: Path) -> list[list[Any]]:
-    """Names, sizes and times of the files of a folder."""
-    found = [(path, path.stat()) for path in sorted(folder.rglob("*")) if path.is_file()]
-    return [[str(path), status.st_size, status.st_mtime_ns] for path, status in found]
+    """Return names, sizes and times of the files of a folder."""
+    files = [(path, path.stat()) for path in sorted(folder.rglob("*")) if path.is_file()]
+    return [[str(path), status.st_size, status.st_mtime_ns] for path, status in files]

@@ -87,8 +87,8 @@ def read_table(path: Path, **options: Any) -> pd.DataFrame:
     return frame
 
 
-def compact(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """Rows as a table whose repeated texts are stored once."""
+def compact(rows: pd.DataFrame | Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Return rows as a table whose repeated texts are stored once."""
     frame = pd.DataFrame(rows, columns=[*COLUMNS, "label"])
     return frame.astype(dict.fromkeys([*TEXTS, "label"], "category"))
 

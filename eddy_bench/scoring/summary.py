@@ -7,48 +7,58 @@ from typing import Any
 
 import pandas as pd
 
-from eddy_bench.scoring.metrics import COSTS
+from eddy_bench.scoring.metrics import COSTS, MetricSpec
 from eddy_bench.statistics import mean_interval
 from eddy_bench.storage.group import FinishedGroup
+
+HIGHEST = ("peak_memory_mb",)  # counters whose largest value counts, not the mean
 
 
 def summarise(
     by_method: Iterable[tuple[str, pd.DataFrame]], by_label: dict[str, list[FinishedGroup]]
 ) -> pd.DataFrame:
-    """One row per (method, params): means over prompts with 95% intervals, pooled metrics, mean costs."""
-    lines = []
-    for label, rows in by_method:
-        order = rows["signature"].astype(str).str.extract(r"^vendi\|q=([^|]+)\|", expand=False)
-        suffix = order.map(
-            lambda q: f"-q{q}" if isinstance(q, str) and q != "1" else "", na_action=None
+    """Return one row per (method, params).
+
+    It holds means over prompts with 95% intervals, pooled metrics and mean costs.
+    """
+    lines = [_line(rows, by_label[str(label)]) for label, rows in by_method]
+    summary = pd.DataFrame(lines)
+    costs = [name for name in COSTS if name in summary]
+    return summary[[column for column in summary if column not in costs] + costs]
+
+
+def _line(rows: pd.DataFrame, groups: list[FinishedGroup]) -> dict[str, Any]:
+    first = groups[0].group
+    line: dict[str, Any] = {
+        "model": rows["model"].iloc[0],
+        "method": first.method,
+        "params": first.parameters,
+        "kernel": first.kernel,
+        "groups": len(groups),
+        "images": sum(group.group.particles for group in groups),
+    }
+    for column, values in rows.groupby(column_of(rows), sort=False):
+        name = str(column)
+        if (values["prompt_id"] == "").all():
+            line[name] = float(values["value"].iloc[0])
+        elif name in COSTS:
+            numbers = values["value"]
+            line[name] = float(numbers.max() if name in HIGHEST else numbers.mean())
+        else:
+            by_prompt = values.groupby("prompt_id", sort=False)["value"].mean().to_numpy()
+            line[name], line[f"{name}.low"], line[f"{name}.high"] = mean_interval(by_prompt)
+    return line
+
+
+def column_of(rows: pd.DataFrame) -> pd.Series:
+    """Return the heading in summary.csv of each row of scores.csv: `vendi-q2[fmnist-clip]`."""
+    keys = list(
+        zip(
+            rows["metric"].astype(str),
+            rows["extractor"].astype(str),
+            rows["signature"].astype(str),
+            strict=True,
         )
-        part = rows.assign(
-            column=rows["metric"].astype(str)
-            + suffix
-            + rows["extractor"].map(lambda name: f"[{name}]" if name else "")
-        )
-        groups = by_label[str(label)]
-        first = groups[0].group
-        line: dict[str, Any] = {
-            "model": part["model"].iloc[0],
-            "method": first.method,
-            "params": first.parameters,
-            "kernel": first.kernel,
-            "groups": len(groups),
-        }
-        line["images"] = sum(group.group.particles for group in groups)
-        for column, values in part.groupby("column", sort=False):
-            name = str(column)
-            if (values["prompt_id"] == "").all():
-                line[name] = float(values["value"].iloc[0])
-            elif name in COSTS:
-                line[name] = float(
-                    values["value"].max() if name == "peak_memory_mb" else values["value"].mean()
-                )
-            else:
-                by_prompt = values.groupby("prompt_id", sort=False)["value"].mean().to_numpy()
-                line[name], line[f"{name}.low"], line[f"{name}.high"] = mean_interval(by_prompt)
-        lines.append(line)
-    found = pd.DataFrame(lines)
-    costs = [name for name in COSTS if name in found]
-    return found[[column for column in found if column not in costs] + costs]
+    )
+    columns = {key: MetricSpec.of_row(*key).column for key in dict.fromkeys(keys)}
+    return pd.Series([columns[key] for key in keys], index=rows.index, dtype=object)

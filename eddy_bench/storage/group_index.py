@@ -16,26 +16,38 @@ from eddy_bench.storage.paths import Files, is_remote
 
 @dataclass(frozen=True)
 class Entry:
-    """A finished group. place: its folder below the samples. key: the group's. sizes: bytes of each of its files."""
+    """Hold one finished group.
 
-    place: str
+    path: its folder below the samples.
+    key: the group's.
+    sizes: bytes of each of its files.
+    """
+
+    path: str
     key: str
     sizes: Mapping[str, int]
 
     def is_whole(self, files: Files, particles: int) -> bool:
-        """Whether its files are there in their sizes. files: those below the samples. particles: of the group."""
+        """Return whether the group's files are there in their sizes.
+
+        Args:
+            files: those below the samples.
+            particles: of the group.
+
+        """
         names = {"group.json", *(f"{k}.png" for k in range(particles))}
         return self.sizes.keys() == names and all(
-            files.size(f"{self.place}/{name}") == size for name, size in self.sizes.items()
+            files.size(f"{self.path}/{name}") == size for name, size in self.sizes.items()
         )
 
 
 @dataclass
-class Index:
-    """`samples.jsonl` of a run folder: one line per finished group; a later line of the same place replaces an earlier one.
+class GroupIndex:
+    """Read and grow `samples.jsonl`: a line per finished group, later lines replacing earlier ones.
 
-    It is a convenience: what it lacks is read from the groups themselves, a line that was cut off is passed over, and removing the file loses nothing.
-    Remote files cannot grow: there the log is written anew whenever it is a tenth longer, and at `flush`.
+    The index is a convenience: what it lacks is read from the groups themselves, a line that was
+    cut off is passed over, and removing the file loses nothing. Remote files cannot grow: there
+    the log is written anew whenever it is a tenth longer, and at `flush`.
     """
 
     path: Path
@@ -43,8 +55,8 @@ class Index:
     lines: list[str] | None = None
 
     def read(self) -> dict[str, Entry]:
-        """Entries by place."""
-        found: dict[str, Entry] = {}
+        """Return entries by path."""
+        entries: dict[str, Entry] = {}
         for line in self._read():
             try:
                 data = parse_json(line)
@@ -55,19 +67,23 @@ class Index:
                 )
             except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
                 continue
-            found[entry.place] = entry
-        return found
+            entries[entry.path] = entry
+        return entries
 
     def add(self, entries: Iterable[Entry], at_once: bool = False) -> None:
-        """Append entries, each whole line at once; at_once: also where files cannot grow.
+        """Append entries, each whole line at once.
+
+        Args:
+            entries: of finished groups.
+            at_once: write at once where files cannot grow, too.
 
         Raises:
             StoreError: the folder cannot be written.
 
         """
         lines = [
-            json.dumps({"place": one.place, "key": one.key, "sizes": dict(one.sizes)})
-            for one in entries
+            json.dumps({"place": entry.path, "key": entry.key, "sizes": dict(entry.sizes)})
+            for entry in entries
         ]
         if not lines:
             return

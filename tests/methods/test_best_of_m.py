@@ -13,7 +13,9 @@ import yaml
 from eddy_bench.errors import ParameterError
 from eddy_bench.methods.best_of_m import BestOfM, most_distant
 from eddy_bench.models.base import Cost
-from eddy_bench.runs.cost_matching import settle_best_of
+from eddy_bench.runs.cost_matching import match_costs
+from eddy_bench.runs.setup import Setup
+from eddy_bench.storage.records import CostMatch
 from eddy_bench.suites.method_spec import MethodSpec, expand
 from eddy_bench.suites.suite import Suite, load_suite
 from tests.conftest import Result
@@ -84,27 +86,30 @@ class Clock:
 )
 def test_m_takes_as_long_as_another_method(text: str, m: int) -> None:
     suite = Suite(methods=["iid", "pg", "eddy-hutch", text])  # type: ignore[list-item]
-    settled, _ = settle_best_of(suite, Clock(), [])  # type: ignore[arg-type]
-    assert int(settled.methods[-1].parameters["m"]) == m
+    settled, _ = match_costs(Setup(suite, Clock()), [])  # type: ignore[arg-type]
+    assert int(settled.suite.methods[-1].parameters["m"]) == m
 
 
 def test_what_was_measured_once_stands() -> None:
     clock = Clock()
     suite = Suite(methods=["iid", "pg", "best-of-m"])  # type: ignore[list-item]
     record = [{"equal": "", "methods": ["pg"], "m": 11}]
-    settled, after = settle_best_of(suite, clock, record)  # type: ignore[arg-type]
-    assert str(settled.methods[-1]) == "best-of-m:m=11"
+    settled, after = match_costs(Setup(suite, clock), record)  # type: ignore[arg-type]
+    assert str(settled.suite.methods[-1]) == "best-of-m:m=11"
     assert (clock.drawn, after) == ([], record)
-    alone, _ = settle_best_of(Suite(methods=["best-of-m"]), clock, record)  # type: ignore[list-item, arg-type]
-    assert str(alone.methods[0]) == "best-of-m:m=11"
+    alone, _ = match_costs(Setup(Suite(methods=["best-of-m"]), clock), record)  # type: ignore[list-item, arg-type]
+    assert str(alone.suite.methods[0]) == "best-of-m:m=11"
 
 
 def test_a_slower_method_raises_m() -> None:
     """Only what is new is measured; an m set by hand is not taken for a measured one."""
     clock = Clock()
     suite = Suite(methods=["iid", "pg", "eddy-hutch", "best-of-m:m=30", "best-of-m"])  # type: ignore[list-item]
-    settled, after = settle_best_of(suite, clock, [{"equal": "", "methods": ["pg"], "m": 11}])  # type: ignore[arg-type]
-    assert [str(spec) for spec in settled.methods[-2:]] == ["best-of-m:m=30", "best-of-m:m=17"]
+    settled, after = match_costs(Setup(suite, clock), [CostMatch(equal="", methods=["pg"], m=11)])  # type: ignore[arg-type]
+    assert [str(spec) for spec in settled.suite.methods[-2:]] == [
+        "best-of-m:m=30",
+        "best-of-m:m=17",
+    ]
     assert after == [{"equal": "", "methods": ["pg", "eddy-hutch"], "m": 17}]
     assert "pg" not in clock.drawn
 
@@ -217,7 +222,7 @@ def test_a_grid_in_the_long_form() -> None:
 
 def test_m_needs_something_to_equal(cli: Callable[..., Result], tmp_path: Path) -> None:
     with pytest.raises(ParameterError, match="no other method"):
-        settle_best_of(Suite(methods=["iid", "best-of-m"]), Clock(), [])  # type: ignore[list-item, arg-type]
+        match_costs(Setup(Suite(methods=["iid", "best-of-m"]), Clock()), [])  # type: ignore[list-item, arg-type]
     (tmp_path / "plug.py").write_text(
         "from eddy_bench import Method\nclass Boom(Method):\n    def guidance(self, state):\n        raise RuntimeError('boom')\n"
     )

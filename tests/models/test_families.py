@@ -16,7 +16,7 @@ from eddy_bench.methods.registry import build_method, method_names
 from eddy_bench.models.base import Model
 from eddy_bench.models.decoding import KNOWN, make_decode
 from eddy_bench.models.load import load_model
-from eddy_bench.runs.plan import batch_size, call_arguments
+from eddy_bench.runs.setup import Setup
 from eddy_bench.sampling.noise import particle_generators
 from eddy_bench.sampling.state import State
 from eddy_bench.suites.method_spec import MethodSpec
@@ -54,7 +54,7 @@ def model(family: str) -> Model:
 
 def arguments(family: str, rows: int, **changes: Any) -> dict[str, Any]:
     suite = Suite(steps=STEPS, size=SIDE.get(family, 64), guidance_scale=3.0)
-    return {**call_arguments(suite, model(family), rows), **changes}
+    return {**Setup(suite, model(family)).call_arguments(rows), **changes}
 
 
 def latents(
@@ -161,7 +161,7 @@ def test_decoding_of_the_denoised_estimate(family: str) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_prompts_of_a_batch_do_not_see_each_other(family: str) -> None:
     guided = method("pg:strength=5,window=0..")
-    if batch_size(Suite(), model(family)) == 1:
+    if Setup(Suite(), model(family)).prompts_together == 1:
         assert family == "cogview4"
         return
     both = latents(family, guided, UNEVEN)
@@ -201,7 +201,7 @@ def test_a_negative_prompt_reaches_the_network(family: str) -> None:
     )
     found = model(family)
     with_it, without = (
-        found.draw(list(PROMPTS), [0, 0], 2, method("iid"), call_arguments(one, found, 2))[0]
+        found.draw(list(PROMPTS), [0, 0], 2, method("iid"), Setup(one, found).call_arguments(2))[0]
         for one in (suite, suite.model_copy(update={"negative_prompt": ""}))
     )
     assert any(
@@ -211,4 +211,4 @@ def test_a_negative_prompt_reaches_the_network(family: str) -> None:
 
 def test_what_takes_no_negative_prompt_says_so() -> None:
     with pytest.raises(ParameterError, match="takes no negative prompt"):
-        call_arguments(Suite(negative_prompt="blurry"), model("flux2"), 1)
+        Setup(Suite(negative_prompt="blurry"), model("flux2")).call_arguments(1)

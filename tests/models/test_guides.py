@@ -18,16 +18,14 @@ from eddy_bench.errors import MetricError, ModelError, UnknownName
 from eddy_bench.methods.registry import build_method
 from eddy_bench.models.backbones import load_backbone, resolve_backbone, same_network
 from eddy_bench.models.load import load_model
-from eddy_bench.runs.draw import (
-    draw_missing,
-    draw_reference,
-    find_missing,
-    open_folder,
-    record_plan,
-)
-from eddy_bench.runs.plan import call_arguments, make_plan
+from eddy_bench.runs.draw import draw_groups
+from eddy_bench.runs.manifest import record_plan
+from eddy_bench.runs.missing import find_missing
+from eddy_bench.runs.plan import make_plan
+from eddy_bench.runs.setup import Setup
 from eddy_bench.scoring.extractors import load_extractor
 from eddy_bench.scoring.score import marked
+from eddy_bench.storage.run_folder import RunFolder
 from eddy_bench.suites.method_spec import MethodSpec
 from eddy_bench.suites.suite import Suite
 from tests.conftest import Result
@@ -272,7 +270,7 @@ def test_half_precision_keeps_features_in_float32(weights: Path) -> None:
         weights=weights,
         feature_batch=3,
     )
-    arguments = call_arguments(Suite(steps=3, size=64), model, 1)
+    arguments = Setup(Suite(steps=3, size=64), model).call_arguments(1)
     features = model.feature_map((16, 8, 8), (64, 64))
     assert features.chunk == 3
     assert features.values(torch.randn(4, 1024)).dtype == torch.float32
@@ -329,21 +327,29 @@ def test_batches_halve_when_memory_runs_out(
         size=16,
         batch_prompts="auto",
     )
-    plan = make_plan(suite, model)
-    folder = open_folder(plan.settings, tmp_path / "run")
+    plan = make_plan(Setup(suite, model))
+    folder = RunFolder.prepare(tmp_path / "run", plan.settings)
     record_plan(plan, folder)
-    done = draw_missing(plan, model, folder, list(plan.groups), lambda count, label: None)
+    done = draw_groups(plan, folder, plan.groups, lambda count, label: None)
     assert (done.drawn, done.failures) == (3, [])
     assert sizes[1:] == [16, 8, 4, 4], "after the warm-up"
     assert any("2 prompts share a forward pass" in note for note in done.warnings)
-    assert find_missing(plan, folder) == ([], [])
-    assert draw_reference(plan, model, folder).drawn == 3
-    fixed = make_plan(suite.model_copy(update={"batch_prompts": 8, "seeds": 2}), model)
-    failed = draw_missing(
+    assert find_missing(plan.groups, folder) == ([], [])
+    assert (
+        draw_groups(
+            plan,
+            folder.reference(),
+            plan.reference_groups(),
+            lambda count, label: None,
+            warm_up=False,
+        ).drawn
+        == 3
+    )
+    fixed = make_plan(Setup(suite.model_copy(update={"batch_prompts": 8, "seeds": 2}), model))
+    failed = draw_groups(
         fixed,
-        model,
         folder,
-        find_missing(fixed, folder)[0],
+        find_missing(fixed.groups, folder)[0],
         lambda count, label: None,
         warm_up=False,
     )
@@ -406,7 +412,7 @@ def test_a_decoder_is_part_of_a_run(weights: Path) -> None:
 def test_best_of_m_is_measured_in_smaller_batches_when_memory_runs_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from eddy_bench.runs.cost_matching import settle_best_of
+    from eddy_bench.runs.cost_matching import match_costs
 
     model = load_model(str(family_folder("sd15")), device="cpu")
     inner = model.draw
@@ -425,8 +431,8 @@ def test_best_of_m_is_measured_in_smaller_batches_when_memory_runs_out(
         batch_prompts="auto",
         methods=["pg", "best-of-m"],
     )  # type: ignore[list-item]
-    settled, _ = settle_best_of(suite, model, [])
-    assert int(settled.methods[1].parameters["m"]) >= 2
+    settled, _ = match_costs(Setup(suite, model), [])
+    assert int(settled.suite.methods[1].parameters["m"]) >= 2
 
 
 def test_tokens_are_not_printed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -22,15 +22,15 @@ from PIL import Image
 from eddy_bench.errors import StoreError
 from eddy_bench.models.base import Cost
 from eddy_bench.runs.batches import Batch, GroupResult, InProcess, OutOfMemory
-from eddy_bench.runs.draw import missing_of
 from eddy_bench.runs.merge import merge
+from eddy_bench.runs.missing import find_missing
 from eddy_bench.runs.sharding import parse_shard
 from eddy_bench.scoring.score_table import read_table
 from eddy_bench.storage.group import Group
 from eddy_bench.storage.lock import locked
 from eddy_bench.storage.run_folder import RunFolder
 from tests.conftest import Result
-from tests.storage.test_run_folder import SETTINGS, group, images, made
+from tests.makers.groups import COST, group, images, made
 
 Cli = Callable[..., Result]
 RUN = (
@@ -188,7 +188,7 @@ def test_another_kind_of_machine(
 
 
 STUBBORN = """
-import contextlib, os, time, eddy_bench.cli.run as c
+import contextlib, os, time, eddy_bench.cli.running as c
 inner = c.locked
 @contextlib.contextmanager
 def stubborn(folder):
@@ -418,9 +418,9 @@ def test_a_clock_that_goes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     folder = made(tmp_path / "r")
     monkeypatch.setattr("eddy_bench.storage.run_folder.time.time_ns", lambda: 5)
     for _ in range(3):
-        folder.write_group(group(), images(), Cost(), {})
-        (folder.samples / group().place / "0.png").write_bytes(b"")
-        folder.set_aside(group().place)
+        folder.write_group(group(), images(), COST, {})
+        (folder.samples / group().path / "0.png").write_bytes(b"")
+        folder.set_aside(group().path)
     assert len(list((folder.path / "broken").iterdir())) == 3
 
 
@@ -447,7 +447,7 @@ def finished_run(path: Path, count: int, start: int = 0) -> Iterator[Group]:
     folder = made(path)
     for k in range(start, start + count):
         one = group(prompt_id=f"p{k}", key=str(k))
-        folder.write_group(one, images(), Cost(), {})
+        folder.write_group(one, images(), COST, {})
         yield one
 
 
@@ -458,16 +458,16 @@ def test_an_index_that_was_cut_off_or_lost(tmp_path: Path) -> None:
     assert len(index.read_text().splitlines()) == 5
     index.write_text(index.read_text()[:-30])
     more = group(prompt_id="p9", key="9")
-    folder.write_group(more, images(), Cost(), {})
+    folder.write_group(more, images(), COST, {})
     assert set(folder.index.read()) == {f"iid/p{k}/0" for k in (0, 1, 2, 3, 9)}, (
         "the line that was cut off does not take the next one along"
     )
-    assert missing_of([*groups, more], folder, False) == ([], [])
+    assert find_missing([*groups, more], folder, False) == ([], [])
     assert len(folder.index.read()) == 6
     index.unlink()
-    assert missing_of([*groups, more], folder, False) == ([], [])
+    assert find_missing([*groups, more], folder, False) == ([], [])
     index.write_bytes(b'\xff\xfe{}\n[]\n3\nnull\n{"place": 1}\n')
-    assert missing_of(groups, folder, False) == ([], [])
+    assert find_missing(groups, folder, False) == ([], [])
 
 
 def test_merging_shares(tmp_path: Path) -> None:
@@ -476,12 +476,11 @@ def test_merging_shares(tmp_path: Path) -> None:
     again = merge(tmp_path / "all", [tmp_path / "a", tmp_path / "b"])
     assert (again.copied, again.kept) == (0, 5)
     folder = RunFolder(tmp_path / "all")
-    assert missing_of(whole, folder, True) == ([], [])
+    assert find_missing(whole, folder, True) == ([], [])
     (tmp_path / "a/samples/iid/p0/0/0.png").write_bytes(b"x")
     with pytest.raises(StoreError, match="broken"):
         merge(tmp_path / "other", [tmp_path / "a", tmp_path / "b"])
-    run = RunFolder(tmp_path / "b").read_run()
-    RunFolder(tmp_path / "b").write_run({**run, "settings": {**SETTINGS, "steps": 3}})
+    made(tmp_path / "b", steps=3)
     with pytest.raises(StoreError, match="another steps"):
         merge(tmp_path / "third", [tmp_path / "all", tmp_path / "b"])
     with pytest.raises(StoreError, match="among the folders"):
@@ -516,8 +515,8 @@ def test_shares_of_a_run_are_the_run(cli: Cli, tmp_path: Path, undisturbed: Path
 def test_cells_of_any_kind_are_images(tmp_path: Path) -> None:
     folder = made(tmp_path / "r")
     picture = Image.new("L", (4, 4))
-    found = folder.write_group(group(), [picture, picture], Cost(), {})
-    again: Any = folder.load(group().place, folder.files())
+    found = folder.write_group(group(), [picture, picture], COST, {})
+    again: Any = folder.load(group().path, folder.files())
     assert again.files == found.files
 
 

@@ -12,10 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from eddy_bench.methods.best_of_m import BestOfM
+from eddy_bench.methods.iid import Iid
 from eddy_bench.runs.batches import Batch
 from tests.conftest import Result
+from tests.makers.groups import group
 from tests.runs.test_faults import RUN, pictures, scores
-from tests.storage.test_run_folder import group
 
 pytest.importorskip("ray", reason="needs the package ray")
 from eddy_bench.runs.ray_executor import weight
@@ -103,13 +105,11 @@ def test_the_largest_jobs_come_first() -> None:
         Batch((group(method=method, kernel=kernel, particles=2),), 1)
         for method, kernel in (("iid", ""), ("pg", "features"), ("eddy-hutch", "features"))
     )
-    best = Batch((group(method="best-of-m", parameters="m=10", particles=2),), 1)
-    assert sorted([plain, eddy, best, features], key=weight, reverse=True) == [
-        eddy,
-        best,
-        features,
-        plain,
-    ]
+    best = Batch((group(method="best-of-m", particles=2),), 1)
+    batches = [plain, eddy, best, features]
+    methods = {id(batch): Iid() for batch in batches} | {id(best): BestOfM(m=10)}
+    ordered = sorted(batches, key=lambda batch: weight(batch, methods[id(batch)]), reverse=True)
+    assert ordered == [eddy, best, features, plain]
 
 
 @pytest.mark.parametrize(

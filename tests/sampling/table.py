@@ -14,7 +14,7 @@ from eddy_bench.errors import EddyError, SchedulerError
 from eddy_bench.methods.registry import build_method, method_names
 from eddy_bench.models.base import Model
 from eddy_bench.models.load import load_model
-from eddy_bench.runs.plan import call_arguments
+from eddy_bench.runs.setup import Setup
 from eddy_bench.sampling.schedulers import SCHEDULERS, SPACINGS, set_scheduler
 from eddy_bench.suites.method_spec import MethodSpec
 from eddy_bench.suites.suite import Suite
@@ -70,7 +70,7 @@ def cell(family: str, solver: str, method: str, spacing: str = "default") -> str
                 [0],
                 2,
                 chosen,
-                {**call_arguments(suite, model, 1), **call, "output_type": form},
+                {**Setup(suite, model).call_arguments(1), **call, "output_type": form},
             )
         assert form == "pil" or all(torch.isfinite(latents).all() for latents in drawn[0])
     except SchedulerError as error:

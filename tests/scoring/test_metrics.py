@@ -14,17 +14,22 @@ from PIL import Image
 
 from eddy_bench.errors import MetricError, ParameterError, UnknownName
 from eddy_bench.models.attributes import Attributes
-from eddy_bench.scoring.diversity import mean_similarity, pairwise_distance, unit, vendi
+from eddy_bench.scoring.diversity import (
+    distinct_attributes,
+    mean_similarity,
+    pairwise_distance,
+    unit,
+    vendi,
+)
 from eddy_bench.scoring.extractors import ALEXNET, INCEPTION, load_extractor, load_lpips
 from eddy_bench.scoring.fidelity import (
     align,
     clip_score,
-    distinct_attributes,
     frechet_distance,
     kernel_distance,
     precision_recall,
 )
-from eddy_bench.scoring.metrics import METRICS, parse_metric
+from eddy_bench.scoring.metrics import METRICS, MetricSpec
 
 
 def features(count: int = 6, width: int = 5, seed: int = 0) -> NDArray[np.float64]:
@@ -112,8 +117,8 @@ def test_attributes_by_hand() -> None:
 
 
 def test_requests() -> None:
-    request = parse_metric("vendi[fmnist-clip]:q=2")
-    assert (request.metric.name, request.extractor, request.parameters) == (
+    request = MetricSpec.parse("vendi[fmnist-clip]:q=2")
+    assert (request.name, request.extractor, request.values) == (
         "vendi",
         "fmnist-clip",
         {"q": 2.0},
@@ -127,7 +132,7 @@ def test_requests() -> None:
         ("mss:q=2", ParameterError),
     ]:
         with pytest.raises(error):
-            parse_metric(text)
+            MetricSpec.parse(text)
     for metric in METRICS.values():
         assert metric.summary
 
@@ -154,11 +159,12 @@ def test_clip_tells_garments_apart() -> None:
     extractor = load_extractor("fmnist-clip")
     assert extractor.texts is not None
     from eddy_bench.models.attributes import CLASSES
-    from eddy_bench.scoring.pooled import load_reference
+    from eddy_bench.models.scoring_defaults import scoring_defaults
+    from eddy_bench.scoring.reference import load_reference
 
-    found = load_reference(None, "fashion")
+    found = load_reference(None, scoring_defaults("fashion"))
     assert found is not None
-    images = found[0][:200]
+    images = found.images[:200]
     from eddy_bench.scoring.extractors import ASSETS
 
     with np.load(ASSETS / "reference" / "test.npz") as data:

@@ -16,15 +16,14 @@ import yaml
 
 from eddy_bench.errors import SuiteError
 from eddy_bench.methods.registry import build_method
-from eddy_bench.models.base import Cost
 from eddy_bench.scoring.score_table import read_table
 from eddy_bench.storage.files import parse_yaml
 from eddy_bench.storage.lock import locked
 from eddy_bench.storage.run_folder import RunFolder
 from eddy_bench.suites.method_spec import MethodSpec
 from tests.conftest import Result
+from tests.makers.groups import COST, group, images, made
 from tests.runs.test_faults import RUN, pictures, scores, undisturbed
-from tests.storage.test_run_folder import group, images, made
 
 __all__ = ["undisturbed"]
 Cli = Callable[..., Result]
@@ -127,7 +126,7 @@ ODD_GROUPS: dict[str, Callable[[Any], Any]] = {
 @pytest.mark.parametrize("change", ODD_GROUPS.values(), ids=ODD_GROUPS.keys())
 def test_group_files_with_one_odd_value(tmp_path: Path, change: Callable[[Any], Any]) -> None:
     folder = made(tmp_path / "r")
-    path = folder.write_group(group(), images(), Cost(), {}).folder / "group.json"
+    path = folder.write_group(group(), images(), COST, {}).folder / "group.json"
     data = json.loads(path.read_text())
     change(data)
     path.write_text(json.dumps(data))
@@ -194,7 +193,7 @@ def test_scores_that_were_half_replaced_are_not_up_to_date(
         raise Killed
 
     monkeypatch.setattr("eddy_bench.scoring.score.summarise", killed)
-    from eddy_bench.cli.run import score_run
+    from eddy_bench.cli.scoring import score_run
 
     with pytest.raises(Killed):
         score_run(run, ["pdist"], None, None)
@@ -407,7 +406,7 @@ def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyP
     def flock(*arguments: Any) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr("eddy_bench.storage.lock.fcntl.flock", flock)
+    monkeypatch.setattr("fcntl.flock", flock)
     with locked(tmp_path), locked(tmp_path):
         pass
 
@@ -420,10 +419,10 @@ def test_a_prompt_that_iid_cannot_draw(
 
     inner = jobs._draw
 
-    def draw(suite: Any, model: Any, method: Any, job: Any) -> Any:
-        if any(one.method == "iid" and one.prompt_id == "dress" for one in job.groups):
+    def draw(setup: Any, method: Any, batch: Any) -> Any:
+        if any(group.method == "iid" and group.prompt_id == "dress" for group in batch.groups):
             raise SystemExit("bye")
-        return inner(suite, model, method, job)
+        return inner(setup, method, batch)
 
     monkeypatch.setattr(jobs, "_draw", draw)
     found = cli(*DRIFT, "--out", tmp_path / "run")

@@ -16,15 +16,16 @@ import fsspec
 import pytest
 
 from eddy_bench.errors import ParameterError, StoreError
-from eddy_bench.models.base import Cost
-from eddy_bench.runs.draw import missing_of
+from eddy_bench.runs.missing import find_missing
 from eddy_bench.storage.lease import BEAT, EXPIRY, Lease, _space, leased
 from eddy_bench.storage.lock import locked
 from eddy_bench.storage.paths import as_path, files_below, is_remote
+from eddy_bench.storage.records import RunRecord, SuiteRecord
+from eddy_bench.storage.run_files import write_run
 from eddy_bench.storage.run_folder import RunFolder
 from tests.conftest import Result
+from tests.makers.groups import COST, SETTINGS, group, images
 from tests.runs.test_faults import RUN, pictures, scores
-from tests.storage.test_run_folder import SETTINGS, group, images
 
 pytest.importorskip("upath", reason="needs the package universal_pathlib")
 Cli = Callable[..., Result]
@@ -44,7 +45,7 @@ def memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 def remote() -> RunFolder:
     folder = RunFolder.prepare(as_path(ADDRESS), SETTINGS)
-    folder.write_run({"suite": {}, "settings": SETTINGS})
+    write_run(folder.path, RunRecord(suite=SuiteRecord(), settings=SETTINGS))
     return folder
 
 
@@ -115,27 +116,27 @@ def test_killed_at_every_write(monkeypatch: pytest.MonkeyPatch, memory: Any) -> 
         try:
             for one in wanted:
                 folder = RunFolder(as_path(ADDRESS))
-                folder.write_group(one, images(), Cost(), {})
+                folder.write_group(one, images(), COST, {})
         except Killed:
             ends += 1
         left[0] = 1000
         whole = min(3, moment // 3)
         folder = RunFolder(as_path(ADDRESS))
         assert [one.group.prompt_id for one in folder.finished()] == [f"p{k}" for k in range(whole)]
-        missing, said = missing_of(wanted, folder, False)
+        missing, said = find_missing(wanted, folder, False)
         assert (missing, said) == (wanted[whole:], [])
         for one in missing:
-            folder.write_group(one, images(), Cost(), {})
-        assert missing_of(wanted, RunFolder(as_path(ADDRESS)), True) == ([], [])
+            folder.write_group(one, images(), COST, {})
+        assert find_missing(wanted, RunFolder(as_path(ADDRESS)), True) == ([], [])
     assert ends == 9
 
 
 def test_damage_is_moved_aside() -> None:
     folder = remote()
-    one = folder.write_group(group(), images(), Cost(), {})
+    one = folder.write_group(group(), images(), COST, {})
     folder.index.flush()
     (one.folder / "1.png").write_bytes(b"")
-    missing, (said,) = missing_of([group()], RunFolder(folder.path), False)
+    missing, (said,) = find_missing([group()], RunFolder(folder.path), False)
     assert missing == [group()]
     assert "is broken" in said
     assert f"{ADDRESS}/broken/" in said
@@ -153,9 +154,9 @@ def test_an_address_that_looks_like_a_pattern(cli: Cli) -> None:
 def test_the_index_is_written_in_steps() -> None:
     folder = remote()
     for k in range(130):
-        folder.write_group(group(prompt_id=f"p{k}", key=str(k)), images(), Cost(), {})
+        folder.write_group(group(prompt_id=f"p{k}", key=str(k)), images(), COST, {})
     assert len(RunFolder(folder.path).index.read()) == 100
-    missing_of(
+    find_missing(
         [group(prompt_id=f"p{k}", key=str(k)) for k in range(130)], RunFolder(folder.path), False
     )
     assert len(RunFolder(folder.path).index.read()) == 130, (
@@ -379,10 +380,10 @@ def test_whatever_a_file_system_raises_is_one_line(
 
 def test_hashes_are_checked_there_too() -> None:
     folder = remote()
-    one = folder.write_group(group(), images(), Cost(), {})
+    one = folder.write_group(group(), images(), COST, {})
     data = bytearray((one.folder / "0.png").read_bytes())
     data[-20] ^= 1
     (one.folder / "0.png").write_bytes(bytes(data))
-    assert hashlib.sha256(bytes(data)).hexdigest() != one.files["0.png"]["sha256"]
-    assert missing_of([group()], RunFolder(folder.path), False)[0] == []
-    assert missing_of([group()], RunFolder(folder.path), True)[0] == [group()]
+    assert hashlib.sha256(bytes(data)).hexdigest() != one.files["0.png"].sha256
+    assert find_missing([group()], RunFolder(folder.path), False)[0] == []
+    assert find_missing([group()], RunFolder(folder.path), True)[0] == [group()]

@@ -7,46 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 
 from eddy_bench.errors import StoreError
-from eddy_bench.models.base import Cost
 from eddy_bench.storage.files import write_text
-from eddy_bench.storage.group import Group, group_key
-from eddy_bench.storage.run_folder import SETTINGS as NAMES
+from eddy_bench.storage.group import group_key
 from eddy_bench.storage.run_folder import RunFolder
-
-SETTINGS = {**dict.fromkeys(NAMES), "model": "m", "scheduler": "DDIM", "steps": 2}
-
-
-def group(**changes: Any) -> Group:
-    values = {
-        "method": "iid",
-        "label": "iid",
-        "parameters": "",
-        "kernel": "",
-        "prompt_id": "p",
-        "prompt": "a dress",
-        "seed": 0,
-        "particles": 2,
-    }
-    return Group(**{**values, "key": "k", **changes})
-
-
-def made(path: Path) -> RunFolder:
-    folder = RunFolder.prepare(path, SETTINGS)
-    folder.write_run({"suite": {}, "settings": SETTINGS})
-    return folder
-
-
-def images() -> list[Image.Image]:
-    return [Image.new("L", (8, 8), 10 * k) for k in range(2)]
+from tests.makers.groups import COST, SETTINGS, group, images, made
 
 
 def test_a_group_is_read_back(tmp_path: Path) -> None:
     folder = made(tmp_path / "r")
-    folder.write_group(group(), images(), Cost(0.5, 40), {"rows": 8})
-    found = folder.load(group().place, folder.files())
+    folder.write_group(group(), images(), {**COST, "nfe": 40}, {"rows": 8})
+    found = folder.load(group().path, folder.files())
     assert found is not None
     assert found.group == group()
     assert found.cost["nfe"] == 40
@@ -69,17 +41,17 @@ def test_a_group_is_read_back(tmp_path: Path) -> None:
 )
 def test_damage_is_seen(tmp_path: Path, damage: Any) -> None:
     folder = made(tmp_path / "r")
-    found = folder.write_group(group(), images(), Cost(), {})
+    found = folder.write_group(group(), images(), COST, {})
     damage(found.folder)
     with pytest.raises(StoreError):
-        folder.load(group().place, folder.files())
+        folder.load(group().path, folder.files())
     assert list(folder.finished()) == []
-    assert folder.set_aside(group().place).is_dir()
-    assert folder.load(group().place, folder.files()) is None
+    assert folder.set_aside(group().path).is_dir()
+    assert folder.load(group().path, folder.files()) is None
 
 
 def test_a_changed_image_of_the_same_size_is_seen(tmp_path: Path) -> None:
-    found = made(tmp_path / "r").write_group(group(), images(), Cost(), {})
+    found = made(tmp_path / "r").write_group(group(), images(), COST, {})
     data = bytearray((found.folder / "0.png").read_bytes())
     data[-20] ^= 1
     (found.folder / "0.png").write_bytes(bytes(data))
@@ -97,16 +69,16 @@ def test_a_failed_write_leaves_nothing_behind(
 
     monkeypatch.setattr("eddy_bench.storage.run_folder.os.replace", full)
     with pytest.raises(StoreError, match="No space left"):
-        folder.write_group(group(), images(), Cost(), {})
+        folder.write_group(group(), images(), COST, {})
     assert not any((tmp_path / "r" / "partial").iterdir())
-    assert folder.load(group().place, folder.files()) is None
+    assert folder.load(group().path, folder.files()) is None
 
 
 def test_settings_are_compared(tmp_path: Path) -> None:
     made(tmp_path / "r")
     RunFolder.prepare(tmp_path / "r", SETTINGS)
     with pytest.raises(StoreError, match="steps 2 there, 3 now"):
-        RunFolder.prepare(tmp_path / "r", {**SETTINGS, "steps": 3})
+        RunFolder.prepare(tmp_path / "r", SETTINGS.model_copy(update={"steps": 3}))
     (tmp_path / "r" / "run.yaml").write_text(": : [")
     with pytest.raises(StoreError, match="not valid YAML"):
         RunFolder.prepare(tmp_path / "r", SETTINGS)

@@ -1,0 +1,19 @@
+"""Arguments of `eddy-bench check-method`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def check_method(
+    method: Annotated[str, typer.Argument(help="name:key=value,... or FILE.py:Name:key=value,...")],
+) -> None:
+    """Check what every method promises, on small models: zero strength, N = 1, permutation, batches, finite, deterministic.
+
+    Exit code 1 when a promise is broken.
+    """
+    from eddy_bench.cli.checking import check_promises
+
+    raise typer.Exit(check_promises(method))

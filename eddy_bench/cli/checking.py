@@ -1,0 +1,37 @@
+"""`eddy-bench check-method`: what every method promises, checked on small models."""
+
+from __future__ import annotations
+
+import warnings
+
+from rich.markup import escape
+from rich.table import Table
+
+from eddy_bench.cli.console import console, write_line
+from eddy_bench.cli.progress import progress_bar
+
+OUTCOMES = {True: ("holds", "green"), False: ("broken", "red"), None: ("-", None)}
+PARTICLES = 4  # that the checks draw
+
+
+def check_promises(text: str) -> int:
+    """Check a method and print a table; returns 1 when a promise is broken."""
+    from eddy_bench.methods.registry import build_method
+    from eddy_bench.suites.method_spec import MethodSpec
+
+    method = build_method(MethodSpec.parse(text))
+    method.drawn(max(PARTICLES, method.min_particles))  # what a run would refuse is refused here
+    warnings.filterwarnings("ignore")
+    from eddy_bench.audit.conformance import CHECKS, check_contract
+
+    with progress_bar("Checking", len(CHECKS)) as advance:
+        findings = check_contract(method, advance)
+    table = Table("promise", "outcome", "detail")
+    for finding in findings:
+        outcome, style = OUTCOMES[finding.holds]
+        table.add_row(finding.name, outcome, escape(finding.detail), style=style)
+    console().print(table)
+    broken = [finding.name for finding in findings if finding.holds is False]
+    kept = f"{text} keeps every promise that applies to it."
+    write_line(f"{text}: {', '.join(broken)} broken." if broken else kept)
+    return 1 if broken else 0

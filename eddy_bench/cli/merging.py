@@ -1,0 +1,40 @@
+"""`eddy-bench merge`: the groups of shards in one folder, scored."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+from eddy_bench.cli.console import say
+from eddy_bench.cli.progress import growing_bar
+from eddy_bench.cli.scoring import score_if_needed
+from eddy_bench.storage.lock import locked
+
+SHOWN_FAILURES = 20
+
+
+def merge_shards(target: Path, sources: Sequence[Path]) -> int:
+    """Merge shards and score them; returns the exit code: 2 when groups are missing."""
+    warnings.filterwarnings("ignore")
+    from eddy_bench.runs.merge import merge
+    from eddy_bench.scoring.score import ScoringRequest
+    from eddy_bench.storage.run_folder import RunFolder
+
+    with growing_bar("Merging") as progress:
+        merged = merge(target, sources, progress)
+    say(f"{target}: {merged.copied} groups copied, {merged.kept} were there.")
+    for failure in merged.failures[:SHOWN_FAILURES]:
+        say(failure, "Failed")
+    if merged.missing:
+        say(
+            f"{merged.missing} of {merged.planned} groups are in no share; "
+            "the scores are of the others.",
+            "Missing",
+        )
+    folder = RunFolder.existing(target)
+    suite = folder.read_run().suite
+    with locked(target) as check_ownership:
+        request = ScoringRequest(suite.metrics, suite.reference, suite.weights, check_ownership)
+        score_if_needed(folder, request)
+    return 2 if merged.missing else 0

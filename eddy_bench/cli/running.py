@@ -1,0 +1,241 @@
+"""`eddy-bench run`: check, load, draw what is missing, score."""
+
+from __future__ import annotations
+
+import shlex
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.markup import escape
+
+from eddy_bench.cli.console import console, say
+from eddy_bench.cli.progress import progress_bar
+from eddy_bench.errors import MetricError, ParameterError, UnknownName, unknown
+from eddy_bench.runs.options import RunOptions, open_executor, out_of_shard
+from eddy_bench.storage.lock import locked
+from eddy_bench.suites.suite import Suite, load_suite
+
+if TYPE_CHECKING:
+    from eddy_bench.runs.draw import DrawSummary
+    from eddy_bench.runs.plan import Plan
+    from eddy_bench.runs.setup import Setup
+    from eddy_bench.storage.records import CostMatch, Group
+    from eddy_bench.storage.run_folder import RunFolder
+
+SHOWN_WARNINGS, SHOWN_FAILURES = 5, 20
+
+
+def run_suite(
+    source: str | None,
+    flags: dict[str, Any],
+    out: Path | None,
+    allow_code: bool,
+    dry_run: bool,
+    options: RunOptions,
+) -> int:
+    """Run a suite; returns the exit code: 2 when a group could not be drawn."""
+    options.check()
+    suite = load_suite(source, _with_implied(flags, source), allow_code)
+    path = options.folder(out or Path("results") / suite.name)
+    _check_early(suite, path, options)
+    warnings.filterwarnings("ignore")  # of libraries; ours are printed
+    setup = _open(suite, flags, options)
+    from eddy_bench.runs.cost_matching import match_costs
+    from eddy_bench.runs.plan import make_plan
+    from eddy_bench.scoring.score import ScoringRequest
+    from eddy_bench.storage.run_folder import RunFolder
+
+    earlier: list[CostMatch] = []
+    if RunFolder(path).has_run:  # refused before anything is measured
+        earlier = RunFolder.prepare(path, setup.settings).read_run().matched
+    if dry_run:
+        return _print_plan(setup, path)
+    setup, matched = match_costs(setup, earlier)
+    plan = make_plan(setup)
+    folder = RunFolder.prepare(path, plan.settings)
+    with locked(folder.path) as check_ownership:
+        summary = _draw(plan, folder, matched, options, check_ownership)
+        if (summary.drawn or summary.kept) and options.shard is None:
+            from eddy_bench.cli.scoring import score_if_needed
+
+            request = ScoringRequest(suite.metrics, suite.reference, suite.weights, check_ownership)
+            score_if_needed(folder, request)
+    if options.shard is not None:
+        whole = shlex.quote(str(out_of_shard(path)))
+        say(f"Drawn into {path}. When every share is: eddy-bench merge {whole} {whole}-shard-*")
+    return 2 if summary.failures else 0
+
+
+def _with_implied(flags: dict[str, Any], source: str | None) -> dict[str, Any]:
+    """Return the flags with what another model implies where no suite was named."""
+    if source is None and "model" in flags:
+        from eddy_bench.models.scoring_defaults import implied_settings
+
+        return {**implied_settings(str(flags["model"])), **flags}
+    return flags
+
+
+def _check_early(suite: Suite, path: Path, options: RunOptions) -> None:
+    """Refuse what can be refused before a model is loaded."""
+    from eddy_bench.methods.registry import build_method
+    from eddy_bench.runs.cost_matching import unmatched
+    from eddy_bench.sampling.schedulers import SCHEDULERS
+    from eddy_bench.scoring.extractors import check_extractor
+    from eddy_bench.scoring.metrics import MetricSpec
+    from eddy_bench.storage.run_folder import refuse_file
+    from eddy_bench.suites.prompts import load_prompts
+
+    load_prompts(suite.prompts)
+    for text in suite.metrics or []:
+        check_extractor(MetricSpec.parse(text).extractor)
+    _check_folder(suite.reference, "a folder with images at --reference")
+    _check_folder(suite.weights, "a folder at --weights")
+    refuse_file(path)
+    scheduler = suite.scheduler.name
+    if scheduler != "default" and scheduler not in SCHEDULERS:
+        raise UnknownName(unknown("scheduler", scheduler, [*SCHEDULERS, "default"]))
+    for spec in suite.methods:
+        build_method(spec)
+    if (options.executor == "ray" or options.shard) and (open_specs := unmatched(suite)):
+        name, dial = open_specs[0].name, build_method(open_specs[0]).dial
+        raise ParameterError(
+            f"{name} measures its {dial} on the machine that draws. "
+            f"With --executor ray or --shard give it: {name}:{dial}=16."
+        )
+
+
+def _check_folder(source: str | None, expected: str) -> None:
+    if source and not Path(source).is_dir():
+        there = "a file" if Path(source).exists() else "nothing"
+        raise MetricError(f"Expected {expected} {source}, found {there}.")
+
+
+def _open(suite: Suite, flags: dict[str, Any], options: RunOptions) -> Setup:
+    """Load the model; of a suite's own methods, leave out those that need a guide it lacks."""
+    from eddy_bench.runs.setup import Setup
+
+    on_driver = suite
+    if options.executor == "ray":  # GPUs are the workers'
+        on_driver = suite.model_copy(update={"device": "cpu", "offload": False})
+    setup = Setup(suite, Setup.open(on_driver).model)
+    if "methods" in flags or setup.model.has_features:
+        return setup  # what a user asks for stays an error
+    methods = [spec for spec in suite.methods if spec.parameters.get("kernel") != "features"]
+    for spec in suite.methods:
+        if spec not in methods:
+            say(f"{spec} left out: this model has no guide network.", "Note")
+    return Setup(suite.model_copy(update={"methods": methods}), setup.model)
+
+
+def _draw(
+    plan: Plan,
+    folder: RunFolder,
+    matched: Sequence[CostMatch],
+    options: RunOptions,
+    check_ownership: Callable[[], None],
+) -> DrawSummary:
+    """Draw what is missing, and say what happened."""
+    from eddy_bench.runs.manifest import record_plan
+    from eddy_bench.runs.missing import find_missing
+
+    wanted = options.share(plan, plan.groups)
+    missing, notes = find_missing(wanted, folder, options.verify)
+    record_plan(plan, folder, matched)
+    for note in [*notes, *_idle_selection(plan)]:
+        say(note, "Note")
+    start = time.perf_counter()
+    summary = _draw_missing(plan, folder, missing, wanted, options, check_ownership)
+    _print_drawn(summary, folder, len(wanted), time.perf_counter() - start)
+    return summary
+
+
+def _draw_missing(
+    plan: Plan,
+    folder: RunFolder,
+    missing: Sequence[Group],
+    wanted: Sequence[Group],
+    options: RunOptions,
+    check_ownership: Callable[[], None],
+) -> DrawSummary:
+    """Draw groups, and the reference set for drift where iid could be drawn."""
+    from eddy_bench.runs.draw import draw_groups
+    from eddy_bench.runs.missing import find_missing
+
+    with open_executor(plan, options) as executor:
+        title = f"Drawing on {executor.title}" if executor else "Drawing"
+        keywords: dict[str, Any] = {"executor": executor, "check_ownership": check_ownership}
+        with progress_bar(title, len(missing), rate=True) as advance:
+            summary = draw_groups(plan, folder, missing, advance, **keywords)
+        summary.kept = len(wanted) - len(missing)
+        iid = [group for group in wanted if group.label == "iid"]
+        failed = [group for group, _ in summary.failures if group.label == "iid"]
+        if iid and len(failed) < len(iid):
+            store = folder.reference()
+            groups = options.share(plan, plan.reference_groups())
+            lacking, notes = find_missing(groups, store, options.verify)
+            for note in notes:
+                say(note, "Note")
+            with progress_bar("Drawing iid for drift", len(lacking)) as advance:
+                keywords["warm_up"] = False
+                summary.add(draw_groups(plan, store, lacking, advance, **keywords))
+    return summary
+
+
+def _idle_selection(plan: Plan) -> list[str]:
+    """Return notes on methods that select, and have nothing to select from."""
+    particles = plan.suite.particles
+    return [
+        f"{planned.name} takes {planned.method.dial} = {particles}, all that it draws: "
+        "no other method takes longer than iid"
+        for planned in plan.methods
+        if planned.method.selects and planned.method.drawn(particles) == particles
+    ]
+
+
+def _print_drawn(summary: DrawSummary, folder: RunFolder, total: int, seconds: float) -> None:
+    for note in summary.warnings[:SHOWN_WARNINGS]:
+        say(note, "Warning")
+    if (more := len(summary.warnings) - SHOWN_WARNINGS) > 0:
+        say(f"{more} more of this kind.", "Warning")
+    if summary.drawn == 0 and not summary.failures:
+        say(f"Nothing to draw: all {total} groups are finished.")
+    else:
+        say(
+            f"Drew {summary.drawn} groups in {seconds:.0f} s, kept {summary.kept}, "
+            f"failed {len(summary.failures)}."
+        )
+    for group, reason in summary.failures[:SHOWN_FAILURES]:
+        say(f"{group.path}: {reason}", "Failed")
+    if (more := len(summary.failures) - SHOWN_FAILURES) > 0:
+        say(f"{more} more; all are in {folder.path / 'failed'}.", "Failed")
+
+
+def _print_plan(setup: Setup, path: Path) -> int:
+    """Print what would be drawn."""
+    from eddy_bench.methods.registry import build_method
+    from eddy_bench.runs.cost_matching import unmatched
+    from eddy_bench.runs.plan import make_plan
+    from eddy_bench.runs.setup import Setup
+
+    waiting = unmatched(setup.suite)
+    methods = [spec for spec in setup.suite.methods if spec not in waiting]
+    plan = make_plan(Setup(setup.suite.model_copy(update={"methods": methods}), setup.model))
+    lines = [
+        f"{len(plan.groups)} groups of {plan.suite.particles} into {path}: "
+        f"{len(plan.methods)} methods, {len(plan.prompts.prompts)} prompts, "
+        f"{plan.suite.seeds} seeds."
+    ]
+    lines += [
+        f"  {planned.label:28} kernel {planned.kernel or '-':9} {planned.parameters}"
+        for planned in plan.methods
+    ]
+    lines += [
+        f"  {spec}: {build_method(spec).dial} is measured when the run starts, and kept in run.yaml"
+        for spec in waiting
+    ]
+    for line in lines:
+        console().print(escape(line), soft_wrap=True)
+    return 0

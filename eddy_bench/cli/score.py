@@ -1,0 +1,30 @@
+"""Options of `eddy-bench score`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from eddy_bench.storage.paths import reachable
+
+
+def score(
+    folder: Annotated[Path, typer.Argument(parser=reachable, metavar="RUN", help="A run folder.")],
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(help="name[extractor]:key=value; replaces the model's own. Repeatable."),
+    ] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(help="A folder of real images for fd, fid, kid, precision, recall."),
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="A folder with weights of metrics that cannot be downloaded.")
+    ] = None,
+) -> None:
+    """Score a run folder again without drawing."""
+    from eddy_bench.cli.scoring import score_run
+
+    score_run(folder, metric, reference, weights)

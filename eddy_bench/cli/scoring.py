@@ -1,0 +1,71 @@
+"""`eddy-bench score`, and the scoring that follows drawing: score, draw the grids, print the table."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from eddy_bench.cli.console import say
+from eddy_bench.cli.progress import growing_bar
+from eddy_bench.cli.summary_table import print_summary
+from eddy_bench.storage.lock import locked
+
+if TYPE_CHECKING:
+    from eddy_bench.scoring.score import ScoringRequest
+    from eddy_bench.storage.run_folder import RunFolder
+
+
+def score_run(
+    path: Path, metrics: Sequence[str] | None, reference: str | None, weights: str | None
+) -> None:
+    """Score a run folder again without drawing; what is there and was not asked for stays."""
+    warnings.filterwarnings("ignore")
+    from eddy_bench.scoring.metrics import MetricSpec
+    from eddy_bench.scoring.score import ScoringRequest
+    from eddy_bench.storage.run_files import read_manifest, write_manifest
+    from eddy_bench.storage.run_folder import RunFolder
+
+    for text in metrics or []:
+        MetricSpec.parse(text)
+    folder = RunFolder.existing(path)
+    with locked(folder.path) as check_ownership:
+        _score(folder, ScoringRequest(metrics, reference, weights, check_ownership))
+        # the next run scores what its suite asks for
+        write_manifest(folder.path, read_manifest(folder.path).updated(scored=None))
+
+
+def score_if_needed(folder: RunFolder, request: ScoringRequest) -> None:
+    """Score a folder unless its scores are of these very images, metrics and weights."""
+    from eddy_bench.scoring.score import scoring_state
+    from eddy_bench.scoring.score_table import digest_of_scores, read_table, unescaped
+    from eddy_bench.storage.records import Scored
+    from eddy_bench.storage.run_files import read_manifest, write_manifest
+
+    state = scoring_state(folder, request)
+    digest = digest_of_scores(folder.path)
+    scored = Scored(state=state, files=digest)
+    if digest and read_manifest(folder.path).scored == scored:
+        say("Nothing to score: scores.csv is up to date.")
+        summary = unescaped(read_table(folder.path / "summary.csv"))
+        print_summary(summary, folder, [], list(request.metrics or ()))
+        return
+    complete = _score(folder, request)
+    scored = Scored(state=state, files=digest_of_scores(folder.path))
+    manifest = read_manifest(folder.path).updated(scored=scored if complete else None)
+    write_manifest(folder.path, manifest)
+
+
+def _score(folder: RunFolder, request: ScoringRequest) -> bool:
+    """Score, draw the grids, print the table; returns whether no metric was skipped."""
+    from eddy_bench.report.grids import write_grids
+    from eddy_bench.scoring.score import score_folder
+
+    with growing_bar("Scoring") as progress:
+        result = score_folder(folder, request, progress)
+    grids = write_grids(folder, result.labels)
+    for note in result.warnings:
+        say(note, "Warning")
+    print_summary(result.summary, folder, grids, result.columns if request.metrics else ())
+    return not result.skipped

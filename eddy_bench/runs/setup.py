@@ -1,0 +1,140 @@
+"""A suite with its model loaded: what both together settle."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from eddy_bench.errors import ParameterError
+from eddy_bench.methods.base import Method
+from eddy_bench.models.base import Cost, Model
+from eddy_bench.models.load import load_model
+from eddy_bench.sampling.schedulers import set_scheduler
+from eddy_bench.storage.records import RunSettings
+from eddy_bench.suites.prompts import PromptSet, load_prompts
+from eddy_bench.suites.suite import Suite
+
+ONE_PROMPT = frozenset({"CogView4Pipeline"})  # pads to the longest prompt, attends to the padding
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Hold a suite and its model, with the suite's scheduler in the model's pipeline."""
+
+    suite: Suite
+    model: Model
+
+    @classmethod
+    def open(cls, suite: Suite) -> Self:
+        """Load the suite's model and put its scheduler in.
+
+        Raises:
+            EddyError: the model cannot be loaded, or cannot take the scheduler.
+
+        """
+        model = load_model(
+            suite.model,
+            revision=suite.revision,
+            variant=suite.variant,
+            dtype=suite.dtype,
+            device=suite.device,
+            guide=suite.guide,
+            decoder=suite.decoder,
+            weights=Path(suite.weights) if suite.weights else None,
+            feature_batch=suite.feature_batch,
+            offload=suite.offload,
+        )
+        scheduler = suite.scheduler
+        model.call |= set_scheduler(
+            model.pipe, scheduler.name, scheduler.parameters, suite.timesteps, suite.steps
+        )
+        return cls(suite, model)
+
+    @property
+    def prompts(self) -> PromptSet:
+        """The suite's prompts, cut to its limit."""
+        prompts = load_prompts(self.suite.prompts)
+        limit = self.suite.limit
+        return PromptSet(prompts.name, prompts.prompts[:limit]) if limit else prompts
+
+    @property
+    def settings(self) -> RunSettings:
+        """What all groups of a run folder share."""
+        suite, model = self.suite, self.model
+        scheduler = f"{type(model.pipe.scheduler).__name__}({suite.scheduler})"
+        return RunSettings(
+            model=suite.model,
+            revision=suite.revision,
+            variant=suite.variant,
+            weights_fingerprint=model.fingerprint,
+            scheduler=scheduler,
+            steps=suite.steps,
+            guidance_scale=suite.guidance_scale,
+            negative_prompt=suite.negative_prompt,
+            particles=suite.particles,
+            size=suite.size,
+            dtype=suite.dtype,
+            timesteps=suite.timesteps if suite.timesteps != "default" else None,
+            guide=model.guide_name or None,
+            decoder=model.decoder_name or None,
+        )
+
+    @property
+    def prompts_together(self) -> int:
+        """How many prompts share the first forward pass.
+
+        It is one where a pipeline lets the longest prompt of a batch change the others.
+        """
+        alone = type(self.model.pipe).__name__ in ONE_PROMPT
+        return 1 if alone else self.suite.first_batch
+
+    def draw(
+        self, prompts: Sequence[str], seeds: Sequence[int], particles: int, method: Method
+    ) -> tuple[list[list[Any]], Cost]:
+        """Draw one batch of groups; see `Model.draw`."""
+        arguments = self.call_arguments(len(prompts))
+        return self.model.draw(prompts, seeds, particles, method, arguments)
+
+    def call_arguments(self, rows: int) -> dict[str, Any]:
+        """Return the arguments of the pipeline's call for some prompts.
+
+        `guidance_scale` is the scale of classifier-free guidance, or of the distilled one where
+        a pipeline has that; the few pipelines that call it `true_cfg_scale` get it there. A size
+        is taken as it is, without the binning that PixArt and Sana do.
+
+        Raises:
+            ParameterError: a negative prompt for a pipeline that takes none.
+
+        """
+        suite = self.suite
+        known = inspect.signature(type(self.model.pipe).__call__).parameters
+        arguments: dict[str, Any] = {"num_inference_steps": suite.steps, "output_type": "pil"}
+        negative = suite.negative_prompt
+        if "true_cfg_scale" in known and known["true_cfg_scale"].default != 1.0:
+            arguments["true_cfg_scale"] = suite.guidance_scale
+            # without a negative prompt these pipelines switch guidance off
+            negative = negative or (" " if suite.guidance_scale > 1 else "")
+        elif "guidance_scale" in known:
+            arguments["guidance_scale"] = suite.guidance_scale
+        if negative:
+            self._check_negative(distilled="true_cfg_scale" in known.keys() - arguments.keys())
+            arguments["negative_prompt"] = [negative] * rows
+        if suite.size:
+            arguments |= {"height": suite.size, "width": suite.size}
+            if "use_resolution_binning" in known:
+                arguments["use_resolution_binning"] = False
+        return arguments
+
+    def _check_negative(self, distilled: bool) -> None:
+        """Raise ParameterError where the pipeline would not heed a negative prompt."""
+        name = type(self.model.pipe).__name__
+        if distilled:
+            raise ParameterError(
+                f"{name} has distilled guidance and would ignore a negative prompt. "
+                "Leave --negative-prompt out."
+            )
+        if "negative_prompt" not in inspect.signature(type(self.model.pipe).__call__).parameters:
+            raise ParameterError(f"{name} takes no negative prompt. Leave --negative-prompt out.")

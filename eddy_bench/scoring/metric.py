@@ -1,0 +1,78 @@
+"""What a metric is: one record that carries its function and says what the function needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from eddy_bench.scoring.signature import Part
+
+Scope = Literal["group", "pooled", "cost"]
+Needs = Literal["features", "text", "attributes", "images", "real", "iid", "cost"]
+_SCOPES: dict[str, Scope] = {"real": "pooled", "iid": "pooled", "cost": "cost"}
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """Hold a number that a metric takes as `:name=value`, between `above` and `below`."""
+
+    name: str
+    default: float
+    above: float
+    below: float
+
+
+@dataclass(frozen=True)
+class Metric:
+    """Register a metric: everything that scoring, tables, comparisons and gates know of it.
+
+    name: as in `scores.csv`.
+    needs: what `function` is called with:
+        `features`: (N, F) of one group, and the parameters by name;
+        `text`: features (N, F) of one group and (F,) of its prompt;
+        `attributes`: predicted (N, 3) of one group and what its prompt fixes;
+        `images`: what `load` returned, and the N images of one group;
+        `real`: features (n, F) of a method's images and (m, F) of real ones;
+        `iid`: features (G, N, F) of a method's groups and (G, F) of disjoint i.i.d. images;
+        `cost`: nothing; the value is counted while drawing.
+    higher_is_better: the direction.
+    summary, citation, cost: for `list metrics`.
+    function: returns a float; NaN where the metric is not defined.
+    load: from a folder of weights, or None, to what `images` are judged with and its digest.
+    extractor: the only one that the metric sees images through; empty where any can be named.
+    parameters: that can be given.
+    marks: parts of the signature that name the convention followed.
+    flags_small_sample: fewer images than features flag the value and keep it out of verdicts.
+    implied: computed beside another metric, never asked for.
+    """
+
+    name: str
+    needs: Needs
+    higher_is_better: bool
+    summary: str
+    citation: str = ""
+    cost: str = "features only"
+    function: Callable[..., float] | None = None
+    load: Callable[[Path | None], tuple[Any, str]] | None = None
+    extractor: str = ""
+    parameters: tuple[Parameter, ...] = ()
+    marks: tuple[Part, ...] = ()
+    flags_small_sample: bool = False
+    implied: bool = False
+
+    @property
+    def scope(self) -> Scope:
+        """`group` (a value per group), `pooled` (per method) or `cost` (counted per group)."""
+        return _SCOPES.get(self.needs, "group")
+
+    @property
+    def takes_extractor(self) -> bool:
+        """Whether `[extractor]` can be named."""
+        return not self.extractor and self.needs in ("features", "text", "real", "iid")
+
+    def __call__(self, *arguments: Any, **parameters: float) -> float:
+        """Return the value of what the metric needs."""
+        assert self.function is not None, f"{self.name} is counted, not computed"
+        return self.function(*arguments, **parameters)

@@ -1,0 +1,200 @@
+"""Values of one metric over all methods: each kind of need reads what its metrics are called with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eddy_bench.errors import MetricError
+from eddy_bench.models.attributes import parse
+from eddy_bench.scoring.extractors import ASSETS, Extractor, file_digest
+from eddy_bench.scoring.feature_cache import Scorer
+from eddy_bench.scoring.metric import Needs
+from eddy_bench.scoring.metrics import METRICS, MetricSpec
+from eddy_bench.scoring.signature import SMALL_SAMPLE, Part, Signature, number_text
+from eddy_bench.storage.group import FinishedGroup
+from eddy_bench.storage.records import Group
+
+Methods = Mapping[str, Sequence[FinishedGroup]]  # groups by the method's label
+BASELINE = "iid"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Hold a value of a metric: of a group, or of the method that a group belongs to."""
+
+    group: Group
+    metric: str
+    extractor: str
+    value: float
+    signature: Signature
+
+
+def measure(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator[Measured]:
+    """Yield the values of a metric, method by method.
+
+    Raises:
+        MetricError: what the metric needs is not there.
+
+    """
+    return _READERS[spec.metric.needs](scorer, spec, methods)
+
+
+def _signature(spec: MetricSpec, *parts: Part) -> Signature:
+    parameters = ((key, number_text(value)) for key, value in spec.values.items())
+    return Signature(spec.name, (*parameters, *parts))
+
+
+def _seen(extractor: Extractor) -> Part:
+    return ("features", f"{extractor.name}@{extractor.digest}")
+
+
+def _of_group(
+    spec: MetricSpec, group: FinishedGroup, value: float, signature: Signature
+) -> Measured:
+    size: Part = ("N", str(group.group.particles))
+    return Measured(group.group, spec.name, spec.extractor, value, signature.adding([size]))
+
+
+def _read_features(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator[Measured]:
+    extractor = scorer.extractor(spec.extractor)
+    signature = _signature(spec, *spec.metric.marks, _seen(extractor))
+    for groups in methods.values():
+        features = scorer.features(extractor.name, groups)
+        for group in groups:
+            value = spec.metric(features[group.group.key], **spec.values)
+            yield _of_group(spec, group, value, signature)
+
+
+def _read_text(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator[Measured]:
+    extractor = scorer.extractor(spec.extractor)
+    if extractor.texts is None:
+        raise MetricError(
+            f"Metric {spec.name!r} needs an extractor with a text tower, got {extractor.name!r}. "
+            "Use fmnist-clip or open_clip:MODEL/WEIGHTS."
+        )
+    signature = _signature(spec, *spec.metric.marks, _seen(extractor))
+    for groups in methods.values():
+        features = scorer.features(extractor.name, groups)
+        prompts = list(dict.fromkeys(group.group.prompt for group in groups))
+        texts = dict(zip(prompts, extractor.texts(prompts), strict=True))
+        scorer.note_truncated(extractor, prompts)
+        for group in groups:
+            value = spec.metric(features[group.group.key], texts[group.group.prompt])
+            yield _of_group(spec, group, value, signature)
+
+
+def _read_attributes(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator[Measured]:
+    digest = file_digest(ASSETS / "classifier" / "model.safetensors")
+    signature = _signature(spec, *spec.metric.marks, f"classifier@{digest}")
+    for groups in methods.values():
+        predicted = scorer.attributes(groups)
+        for group in groups:
+            value = spec.metric(predicted[group.group.key], parse(group.group.prompt))
+            yield _of_group(spec, group, value, signature)
+
+
+def _read_images(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator[Measured]:
+    assert spec.metric.load is not None, f"{spec.name} judges images and loads nothing"
+    judge, digest = spec.metric.load(scorer.weights)
+    signature = _signature(spec, ("net", f"{spec.extractor}@{digest}"), *spec.metric.marks)
+    for groups in methods.values():
+        for group in groups:
+            value = spec.metric(judge, group.images())
+            scorer.advance(1, f"{group.group.label} {spec.name}")
+            yield _of_group(spec, group, value, signature)
+
+
+def _read_real(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator[Measured]:
+    if scorer.real is None:
+        raise MetricError(
+            f"Metric {spec.name!r} needs real images to compare with. Give --reference DIR."
+        )
+    extractor = scorer.extractor(spec.extractor)
+    reference = scorer.real_features(extractor)
+    for groups in methods.values():
+        stacked = _stack(scorer, extractor, groups)
+        images = stacked.reshape(-1, stacked.shape[-1])
+        signature = _signature(
+            spec,
+            *spec.metric.marks,
+            _seen(extractor),
+            ("n", str(len(images))),
+            ("ref", f"{scorer.real.name}:{len(reference)}"),
+            *_small(spec, extractor, min(len(images), len(reference)), images.shape[1]),
+        )
+        value = spec.metric(images, reference, **spec.values)
+        yield Measured(groups[0].group, spec.name, extractor.name, value, signature)
+
+
+def _read_iid(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator[Measured]:
+    """Compare each slot of each method with the disjoint i.i.d. set of the same prompts and seeds."""
+    drawn = {
+        (group.group.prompt_id, group.group.seed): group for group in scorer.reference_groups()
+    }
+    if not drawn:
+        raise MetricError(
+            f"Metric {spec.name!r} needs groups of the method iid in the run. Add --method iid."
+        )
+    extractor = scorer.extractor(spec.extractor)
+    features = scorer.features(extractor.name, list(drawn.values()))
+    for label, groups in methods.items():
+        keys = [(group.group.prompt_id, group.group.seed) for group in groups]
+        shared = [group for group, key in zip(groups, keys, strict=True) if key in drawn]
+        if len(shared) < 2:
+            raise MetricError(
+                f"Metric {spec.name!r} needs at least 2 groups of {label} that iid has too, "
+                f"got {len(shared)}."
+            )
+        slots = _stack(scorer, extractor, shared)
+        base = np.stack([features[drawn[key].group.key][0] for key in keys if key in drawn])
+        parts = (
+            *spec.metric.marks,
+            _seen(extractor),
+            ("n", str(len(base))),
+            ("slots", str(slots.shape[1])),
+            *_small(spec, extractor, len(base), base.shape[1]),
+        )
+        value = spec.metric(slots, base, **spec.values)
+        yield Measured(groups[0].group, spec.name, extractor.name, value, _signature(spec, *parts))
+        if label == BASELINE:
+            for floor in _floors(spec):
+                yield Measured(
+                    groups[0].group, floor.name, extractor.name, value, _signature(floor, *parts)
+                )
+
+
+def _floors(spec: MetricSpec) -> list[MetricSpec]:
+    """Return the metrics that the baseline's own value goes by beside its name."""
+    floors = [metric for metric in METRICS.values() if metric.implied]
+    return [
+        MetricSpec(metric.name, spec.extractor)
+        for metric in floors
+        if metric.function is spec.metric.function
+    ]
+
+
+def _small(spec: MetricSpec, extractor: Extractor, count: int, width: int) -> list[Part]:
+    small = spec.metric.flags_small_sample and count < max(extractor.minimum, width)
+    return [SMALL_SAMPLE] if small else []
+
+
+def _stack(
+    scorer: Scorer, extractor: Extractor, groups: Sequence[FinishedGroup]
+) -> NDArray[np.float32]:
+    """Return the features of all groups, (groups, N, F)."""
+    features = scorer.features(extractor.name, groups)
+    return np.stack([features[group.group.key] for group in groups])
+
+
+_READERS: dict[Needs, Callable[[Scorer, MetricSpec, Methods], Iterator[Measured]]] = {
+    "features": _read_features,
+    "text": _read_text,
+    "attributes": _read_attributes,
+    "images": _read_images,
+    "real": _read_real,
+    "iid": _read_iid,
+}

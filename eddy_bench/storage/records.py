@@ -1,0 +1,214 @@
+"""Typed records of what run folders hold: run.yaml, group.json, planned.json, manifest.json."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+)
+from pydantic.dataclasses import dataclass
+
+LARGEST_COST = 1e300
+
+
+def _bounded(cost: float) -> float:
+    if abs(cost) > LARGEST_COST:
+        raise ValueError("expected a number that can be summed")
+    return cost
+
+
+def _with_commas(text: str) -> str:
+    """Return a method as on the command line; older folders hold `;` between its parameters."""
+    return text.replace(";", ",")
+
+
+class RunSettings(BaseModel):
+    """Hold what all groups of a run folder share; every group's key covers it.
+
+    `timesteps`, `guide` and `decoder` are only written where they are not the default, so that
+    older folders stay what they are. `guide` and `decoder` carry a digest of their weights.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    model: StrictStr
+    revision: StrictStr | None
+    variant: StrictStr | None
+    weights_fingerprint: StrictStr
+    scheduler: StrictStr
+    steps: StrictInt
+    guidance_scale: StrictFloat
+    negative_prompt: StrictStr
+    particles: StrictInt
+    size: StrictInt | None
+    dtype: StrictStr
+    timesteps: StrictStr | None = None
+    guide: StrictStr | None = None
+    decoder: StrictStr | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the settings as run.yaml and group keys hold them, without unset options."""
+        optional = {
+            name for name, field in RunSettings.model_fields.items() if field.default is None
+        }
+        values = self.model_dump()
+        return {
+            name: value
+            for name, value in values.items()
+            if name not in optional or value is not None
+        }
+
+    def differences(self, other: RunSettings) -> list[str]:
+        """Return the names of the settings in which two runs differ, in order."""
+        mine, theirs = self.as_dict(), other.as_dict()
+        return [
+            name for name in dict.fromkeys([*mine, *theirs]) if mine.get(name) != theirs.get(name)
+        ]
+
+
+class SuiteRecord(BaseModel):
+    """Hold the suite that a run was drawn from; methods and the scheduler as on the command line."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: StrictStr | None = None
+    methods: list[StrictStr] = Field(default_factory=list)
+    metrics: list[StrictStr] | None = None
+    reference: StrictStr | None = None
+    weights: StrictStr | None = None
+
+
+class CostMatch(BaseModel):
+    """Hold one measurement of how many candidates cost as much as other methods.
+
+    equal: the method that was asked for, empty for the slowest. methods: those measured.
+    m: the number of candidates.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    equal: Annotated[str, AfterValidator(_with_commas)] = ""
+    methods: list[str]
+    m: StrictInt
+
+
+class RunRecord(BaseModel):
+    """Hold run.yaml. matched: of methods that draw as many candidates as another one's cost pays."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    suite: SuiteRecord
+    settings: RunSettings
+    prompt_digest: str | None = None
+    matched: list[CostMatch] = Field(
+        default_factory=list, validation_alias=AliasChoices("matched", "best_of_m")
+    )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the record as run.yaml holds it."""
+        data: dict[str, Any] = {
+            "suite": self.suite.model_dump(exclude_unset=True),
+            "settings": self.settings.as_dict(),
+        }
+        if self.prompt_digest is not None:
+            data["prompt_digest"] = self.prompt_digest
+        if self.matched:
+            data["matched"] = [match.model_dump() for match in self.matched]
+        return {**data, **(self.model_extra or {})}
+
+
+class Scored(BaseModel):
+    """Hold what the score files were made from (`from`, a hash) and a hash of the files."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    state: str = Field(validation_alias=AliasChoices("state", "from"))
+    files: str
+
+
+class Manifest(BaseModel):
+    """Hold manifest.json: versions, hardware, weights, prompts, and what was scored.
+
+    scored_images: a hash of each method's images as they were scored, by its label.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    scored: Scored | None = None
+    scored_images: dict[str, str] | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the record as manifest.json holds it."""
+        return self.model_dump(by_alias=True, exclude_unset=True)
+
+    def updated(self, **values: Any) -> Manifest:
+        """Return the manifest with some entries replaced."""
+        return Manifest.model_validate({**self.as_dict(), **values})
+
+
+class FileInfo(BaseModel):
+    """Hold the bytes and the hash of a file of a group."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    size: StrictInt
+    sha256: StrictStr
+
+
+def _encodable(text: str) -> str:
+    text.encode()  # halves of surrogate pairs are no text
+    return text
+
+
+PlainText = Annotated[StrictStr, AfterValidator(_encodable)]
+CostValue = Annotated[StrictFloat, AfterValidator(_bounded)]
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class Group:
+    """Hold one (method, prompt, seed) with its N particles: the unit of work and statistics.
+
+    label: the method's folder.
+    parameters: `key=value,...` that differ from the defaults.
+    kernel: as resolved; empty for methods without one.
+    key: a hash of everything that determines the images.
+    """
+
+    method: PlainText
+    label: PlainText
+    parameters: PlainText
+    kernel: PlainText
+    prompt_id: PlainText
+    prompt: PlainText
+    seed: StrictInt
+    particles: StrictInt
+    key: PlainText
+
+    @property
+    def path(self) -> Path:
+        """Return the group's folder below `samples/`."""
+        return Path(self.label, self.prompt_id, str(self.seed))
+
+
+class GroupRecord(BaseModel):
+    """Hold group.json: the group, its cost per image, its files by name; `rows` and the like beside."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    group: Group
+    cost: dict[str, CostValue]
+    files: dict[str, FileInfo]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the record as group.json holds it."""
+        return {"group": asdict(self.group), **self.model_dump(exclude={"group"})}
