@@ -11,8 +11,7 @@ import typer
 from eddy_bench import __version__
 from eddy_bench.cli.arguments import PATH
 from eddy_bench.cli.check_method import check_method
-from eddy_bench.cli.interrupt import CODE as INTERRUPTED
-from eddy_bench.cli.interrupt import interruptible, say_interrupted
+from eddy_bench.cli.interrupt import Interruption, interruptible
 from eddy_bench.cli.list import list_
 from eddy_bench.cli.merge import merge
 from eddy_bench.cli.run import run
@@ -252,15 +251,15 @@ def fail(message: str) -> NoReturn:
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line; every expected problem is one line and exit code 2."""
-    with interruptible():
-        _main(arguments)
+    with interruptible() as interruption:
+        _main(arguments, interruption)
 
 
-def _main(arguments: list[str] | None) -> NoReturn:
+def _main(arguments: list[str] | None, interruption: Interruption) -> NoReturn:
     try:
         code: Any = app(args=arguments, prog_name="eddy-bench", standalone_mode=False)
     except KeyboardInterrupt:
-        code = INTERRUPTED
+        code = interruption.code
     except Exception as error:
         line = line_of(error)
         if line is None:
@@ -268,8 +267,9 @@ def _main(arguments: list[str] | None) -> NoReturn:
         if line:
             fail(line)
         code = 0
-    if code == INTERRUPTED:
-        say_interrupted()
+    if interruption.signal is not None:
+        interruption.announce()
+        code = interruption.code
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -1,4 +1,4 @@
-"""Ctrl-C: once ends in good order, twice at once."""
+"""Ctrl-C and SIGTERM: the first ends in good order, a second one at once."""
 
 from __future__ import annotations
 
@@ -6,35 +6,53 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
-CODE = 130
 NOTE = "Interrupted. What is finished is kept; the same command goes on from there."
+CAUGHT = (signal.SIGINT, signal.SIGTERM)  # the terminal's, and that of Slurm and of containers
 
 
-def _leave(signum: int, frame: Any) -> NoReturn:
-    os.write(2, f"{NOTE}\n".encode())
-    os._exit(CODE)
+@dataclass
+class Interruption:
+    """Hold the signal that ended a process, or None."""
 
+    signal: int | None = None
 
-def _interrupt(signum: int, frame: Any) -> NoReturn:
-    signal.signal(signal.SIGINT, _leave)
-    raise KeyboardInterrupt
+    @property
+    def code(self) -> int:
+        """The exit code: 130 after Ctrl-C, 143 after SIGTERM."""
+        return 128 + (self.signal or signal.SIGINT)
+
+    def catch(self, signum: int, frame: Any) -> NoReturn:
+        """Raise KeyboardInterrupt; the next signal of any kind ends the process at once."""
+        self.signal = signum
+        for number in CAUGHT:
+            signal.signal(number, self.leave)
+        raise KeyboardInterrupt
+
+    def leave(self, signum: int, frame: Any) -> NoReturn:
+        """End the process."""
+        os.write(2, f"{NOTE}\n".encode())
+        os._exit(self.code)
+
+    def announce(self) -> None:
+        """Write the last words of an interrupted process; later signals are passed over."""
+        os.write(2, f"{NOTE}\n".encode())
+        for number in CAUGHT:
+            signal.signal(number, signal.SIG_IGN)
 
 
 @contextmanager
-def interruptible() -> Iterator[None]:
-    """Ctrl-C inside the block raises KeyboardInterrupt; a second one ends the process at once. Finished groups are whole either way."""
-    before = signal.getsignal(signal.SIGINT)
-    signal.signal(signal.SIGINT, _interrupt)
+def interruptible() -> Iterator[Interruption]:
+    """Let Ctrl-C and SIGTERM inside the block raise KeyboardInterrupt; finished groups are whole."""
+    interruption = Interruption()
+    before = {number: signal.getsignal(number) for number in CAUGHT}
+    for number in CAUGHT:
+        signal.signal(number, interruption.catch)
     try:
-        yield
+        yield interruption
     finally:
-        if signal.getsignal(signal.SIGINT) is _interrupt:  # an interrupted process ends as it is
-            signal.signal(signal.SIGINT, before)
-
-
-def say_interrupted() -> None:
-    """The last words of an interrupted process; from here on Ctrl-C is passed over."""
-    os.write(2, f"{NOTE}\n".encode())
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+        if interruption.signal is None:  # an interrupted process ends as it is
+            for number, handler in before.items():
+                signal.signal(number, handler)

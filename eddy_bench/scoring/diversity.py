@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from PIL import Image
 
 from eddy_bench.models.attributes import Attributes
-from eddy_bench.models.images import image_tensor
-from eddy_bench.scoring.extractors import load_lpips
 from eddy_bench.scoring.metric import Metric, Parameter
+from eddy_bench.scoring.perceptual import SMALLEST_SIDE, load_lpips, mean_perceptual_distance
 
 Features = NDArray[np.floating]
-LPIPS_SIDE = 64  # pixels; AlexNet's strides need as many
 
 
 def unit(features: Features) -> NDArray[np.float64]:
@@ -73,33 +67,6 @@ def distinct_attributes(predicted: NDArray[np.int64], wanted: Attributes) -> flo
     return float(len(np.unique(predicted[:, free], axis=0))) if free else float("nan")
 
 
-def mean_perceptual_distance(
-    distance: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], images: Sequence[Image.Image]
-) -> float:
-    """Return the mean learned distance over pairs i < j; higher is more diverse; NaN at N = 1.
-
-    Images under 64 pixels are enlarged.
-
-    Args:
-        distance: of two (n, 3, h, w) batches in [-1, 1].
-        images: N of one size.
-
-    """
-    batch = torch.stack([image_tensor(image.convert("RGB")) for image in images])
-    if min(batch.shape[-2:]) < LPIPS_SIDE:
-        batch = torch.nn.functional.interpolate(
-            batch,
-            scale_factor=LPIPS_SIDE / min(batch.shape[-2:]),
-            mode="bilinear",
-            align_corners=False,
-        )
-    i, j = np.triu_indices(len(batch), 1)
-    if not len(i):
-        return float("nan")
-    with torch.inference_mode():
-        return float(distance(batch[i], batch[j]).mean())
-
-
 METRICS = (
     Metric(
         "vendi",
@@ -135,7 +102,7 @@ METRICS = (
         function=mean_perceptual_distance,
         load=load_lpips,
         extractor="alex",
-        marks=(("size", f"{LPIPS_SIDE}+"),),
+        marks=(("size", f"{SMALLEST_SIDE}+"),),
     ),
     Metric(
         "attributes",

@@ -93,11 +93,11 @@ def _key(group: FinishedGroup) -> GroupKey:
 def _read(folder: RunFolder, by_label: ByLabel) -> pd.DataFrame:
     """Return the rows of scores.csv of methods that are still there."""
     empty = pd.DataFrame(columns=[*COLUMNS, "label", "column"])
-    texts = (*TEXTS, "seed", "steps", "guidance_scale", "particles")
+    numbers = ("seed", "steps", "guidance_scale", "particles")  # kept as they are written
     try:
         rows = read_table(
             folder.path / "scores.csv",
-            dtype=dict.fromkeys(texts, "category"),
+            dtype=dict.fromkeys(TEXTS, "category") | dict.fromkeys(numbers, str),
             float_precision="round_trip",
             keep_default_na=False,
             na_values={"value": ["", "nan"]},

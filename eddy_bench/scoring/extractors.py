@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import io
 import logging
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,6 @@ from eddy_bench.models.images import image_tensor
 ASSETS = Path(__file__).parents[1] / "assets"
 INCEPTION = "pt_inception-2015-12-05-6726825d.pth"
 DINOV2 = "timm:vit_large_patch14_dinov2.lvd142m@224"
-ALEXNET = "alexnet-owt-7be5be79.pth"
 NAMES = {
     "fmnist-clip": "CLIP of the embedded model's images and captions; ships with the package",
     "efficientnet-lite0": "ImageNet EfficientNet-Lite0 (extra: efficientnet)",
@@ -231,7 +230,11 @@ def _inception(weights: Path | None) -> Extractor:
     try:
         from torchmetrics.image.fid import NoTrainInceptionV3
 
-        network = NoTrainInceptionV3("inception-v3-compat", ["2048"], str(path)).eval()
+        # torch-fidelity unpickles whatever it is given, so it is given tensors that were read here
+        state = io.BytesIO()
+        torch.save(torch.load(path, map_location="cpu", weights_only=True), state)
+        state.seek(0)
+        network = NoTrainInceptionV3("inception-v3-compat", ["2048"], state).eval()
     except ImportError:
         raise MetricError(
             "The metric 'fid' needs the package torch-fidelity. Install eddy-bench[fid]."
@@ -244,11 +247,9 @@ def _inception(weights: Path | None) -> Extractor:
     def prepare(image: Image.Image) -> torch.Tensor:
         return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
+    digest = file_digest(path)
     return Extractor(
-        "inception",
-        file_digest(path),
-        lambda images: _batched(images, prepare, network),
-        minimum=2048,
+        "inception", digest, lambda images: _batched(images, prepare, network), minimum=2048
     )
 
 
@@ -266,36 +267,3 @@ def find_weights(filename: str, weights: Path | None, metric: str) -> Path:
     raise MetricError(
         f"The metric {metric!r} needs {filename}, which is not{place or ' on this machine'}. Put it into a folder and give --weights DIR."
     )
-
-
-def load_lpips(
-    weights: Path | None,
-) -> tuple[Callable[[torch.Tensor, torch.Tensor], torch.Tensor], str]:
-    """LPIPS with the AlexNet backbone: a function of two (n, 3, h, w) batches in [-1, 1], and its weights' digest.
-
-    torchmetrics has the linear layers; the backbone's file must be at hand.
-    """
-    from torchmetrics.functional.image.lpips import _LPIPS
-
-    path = find_weights(ALEXNET, weights, "lpips")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            network = _LPIPS(pretrained=True, net="alex", pnet_rand=True).eval()
-        slices = {f"slice{k}" for k in range(1, 6)}
-        own = {
-            name: name.replace("net.", "", 1).split(".", 1)
-            for name in network.state_dict()
-            if name.startswith("net.")
-        }
-        renamed = {
-            name: state[f"features.{rest}"] for name, (part, rest) in own.items() if part in slices
-        }
-        network.load_state_dict(renamed, strict=False)
-    except Exception as error:
-        raise MetricError(
-            f"{path} cannot be read as AlexNet weights: {brief(error, 120)}"
-        ) from None
-    network.requires_grad_(False)
-    return partial(network, normalize=False), file_digest(path)

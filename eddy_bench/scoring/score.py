@@ -14,16 +14,16 @@ import pandas as pd
 
 from eddy_bench import __version__
 from eddy_bench.errors import EddyError, MetricError, StoreError
-from eddy_bench.models.backbones import same_network
 from eddy_bench.models.scoring_defaults import ScoringDefaults, garment_models, scoring_defaults
 from eddy_bench.scoring.earlier_scores import EarlierScores, images_digests
-from eddy_bench.scoring.extractors import ASSETS, DINOV2
+from eddy_bench.scoring.extractors import ASSETS
 from eddy_bench.scoring.feature_cache import Advance, Scorer
-from eddy_bench.scoring.metrics import COSTS, METRICS, MetricSpec
-from eddy_bench.scoring.readings import BASELINE, Measured, measure
+from eddy_bench.scoring.metrics import COSTS, MetricSpec
+from eddy_bench.scoring.readings import BASELINE, measure
 from eddy_bench.scoring.reference import load_reference
+from eddy_bench.scoring.rows import cost_rows, marked_circular, score_row
 from eddy_bench.scoring.score_table import by_method, compact, escaped, write_scores
-from eddy_bench.scoring.signature import CIRCULAR, Signature
+from eddy_bench.scoring.signature import CIRCULAR
 from eddy_bench.scoring.summary import summarise
 from eddy_bench.storage.files import write_text
 from eddy_bench.storage.group import FinishedGroup
@@ -212,10 +212,10 @@ def _score_all(
     explicit: bool,
 ) -> _Pass:
     """Score every metric; one that fails is skipped with a warning unless it was asked for."""
-    done = _Pass([compact(_cost_rows(groups, settings)) for groups in by_label.values()])
+    done = _Pass([compact(cost_rows(groups, settings)) for groups in by_label.values()])
     for spec in specs:
         try:
-            values = [_marked(value, settings) for value in measure(scorer, spec, by_label)]
+            values = [marked_circular(value, settings) for value in measure(scorer, spec, by_label)]
         except StoreError:  # an image was changed after it was drawn
             raise
         except EddyError as error:
@@ -224,7 +224,7 @@ def _score_all(
             done.warnings.append(f"{spec.column} skipped: {error}")
             done.skipped.append(spec.column)
             continue
-        done.parts.append(compact([_row(value, settings) for value in values]))
+        done.parts.append(compact([score_row(value, settings) for value in values]))
         done.scored += dict.fromkeys(
             MetricSpec(value.metric, value.extractor, spec.parameters).column for value in values
         )
@@ -234,54 +234,6 @@ def _score_all(
                 "its gains are inflated. Score with another one."
             )
     return done
-
-
-def _cost_rows(groups: list[FinishedGroup], settings: RunSettings) -> list[dict[str, Any]]:
-    rows = []
-    for group in groups:
-        for name in COSTS:
-            value = group.cost.get(name, float("nan"))
-            signature = Signature(name, (("N", str(group.group.particles)),))
-            rows.append(_row(Measured(group.group, name, "", value, signature), settings))
-    return rows
-
-
-def _row(measured: Measured, settings: RunSettings) -> dict[str, Any]:
-    """Return a row of scores.csv; pooled metrics have neither prompt nor seed."""
-    group, metric = measured.group, METRICS[measured.metric]
-    pooled = metric.scope == "pooled"
-    return {
-        "model": settings.model,
-        "method": group.method,
-        "params": group.parameters,
-        "scheduler": settings.scheduler,
-        "steps": settings.steps,
-        "guidance_scale": settings.guidance_scale,
-        "particles": group.particles,
-        "prompt_id": "" if pooled else group.prompt_id,
-        "prompt": "" if pooled else group.prompt,
-        "seed": "" if pooled else group.seed,
-        "metric": metric.name,
-        "extractor": measured.extractor,
-        "value": measured.value,
-        "higher_is_better": metric.higher_is_better,
-        "signature": str(measured.signature),
-        "label": group.label,
-    }
-
-
-def _marked(measured: Measured, settings: RunSettings) -> Measured:
-    """Mark a value as circular where its extractor is the network that also guided."""
-    guide, _, digest = (settings.guide or "").rpartition("@")
-    if not guide:
-        return measured
-    words = (part if isinstance(part, str) else part[1] for part in measured.signature.parts)
-    seen = bool(digest) and any(word.endswith(f"@{digest}") for word in words)
-    extractor = DINOV2 if measured.extractor == "dinov2" else measured.extractor
-    if not (seen or same_network(extractor, guide)):
-        return measured
-    signature = measured.signature.adding([CIRCULAR])
-    return Measured(measured.group, measured.metric, measured.extractor, measured.value, signature)
 
 
 def scoring_state(folder: RunFolder, request: ScoringRequest) -> str:

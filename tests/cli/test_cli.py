@@ -400,7 +400,8 @@ def test_a_method_that_fails_is_recorded_and_the_rest_goes_on(cli: Cli, tmp_path
     assert set(pd.read_csv(tmp_path / "r/scores.csv")["method"]) == {"iid"}
 
 
-def test_interrupting_keeps_what_is_finished(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupting_keeps_what_is_finished(tmp_path: Path, number: int, code: int) -> None:
     out = tmp_path / "r"
     command = [
         sys.executable,
@@ -418,9 +419,9 @@ def test_interrupting_keeps_what_is_finished(tmp_path: Path) -> None:
         and len(list(out.glob("samples/*/*/*/group.json"))) < 2
     ):
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     error = process.communicate(timeout=120)[1]
-    assert process.returncode == 130, error
+    assert process.returncode == code, error
     assert "Traceback" not in error
     assert "goes on from there" in error
     assert len(list(out.glob("samples/*/*/*/group.json"))) >= 2

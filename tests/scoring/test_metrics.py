@@ -21,7 +21,7 @@ from eddy_bench.scoring.diversity import (
     unit,
     vendi,
 )
-from eddy_bench.scoring.extractors import ALEXNET, INCEPTION, load_extractor, load_lpips
+from eddy_bench.scoring.extractors import INCEPTION, load_extractor
 from eddy_bench.scoring.fidelity import (
     align,
     clip_score,
@@ -30,6 +30,7 @@ from eddy_bench.scoring.fidelity import (
     precision_recall,
 )
 from eddy_bench.scoring.metrics import METRICS, MetricSpec
+from eddy_bench.scoring.perceptual import ALEXNET, load_lpips
 
 
 def features(count: int = 6, width: int = 5, seed: int = 0) -> NDArray[np.float64]:

@@ -12,7 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from eddy_bench.scoring.extractors import ALEXNET, INCEPTION
+from eddy_bench.scoring.extractors import INCEPTION
+from eddy_bench.scoring.perceptual import ALEXNET
 from tests.conftest import Result
 from tests.makers.pipelines import tiny_folder
 

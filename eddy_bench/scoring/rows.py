@@ -1,0 +1,63 @@
+"""Rows of scores.csv from measured values."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from eddy_bench.models.backbones import same_network
+from eddy_bench.scoring.extractors import DINOV2
+from eddy_bench.scoring.metrics import COSTS, METRICS
+from eddy_bench.scoring.readings import Measured
+from eddy_bench.scoring.signature import CIRCULAR, Signature
+from eddy_bench.storage.group import FinishedGroup
+from eddy_bench.storage.records import RunSettings
+
+
+def cost_rows(groups: list[FinishedGroup], settings: RunSettings) -> list[dict[str, Any]]:
+    """Return what drawing the groups cost, a row per group and counter."""
+    rows = []
+    for group in groups:
+        for name in COSTS:
+            value = group.cost.get(name, float("nan"))
+            signature = Signature(name, (("N", str(group.group.particles)),))
+            rows.append(score_row(Measured(group.group, name, "", value, signature), settings))
+    return rows
+
+
+def score_row(measured: Measured, settings: RunSettings) -> dict[str, Any]:
+    """Return a row of scores.csv; pooled metrics have neither prompt nor seed."""
+    group, metric = measured.group, METRICS[measured.metric]
+    pooled = metric.scope == "pooled"
+    return {
+        "model": settings.model,
+        "method": group.method,
+        "params": group.parameters,
+        "scheduler": settings.scheduler,
+        "steps": settings.steps,
+        "guidance_scale": settings.guidance_scale,
+        "particles": group.particles,
+        "prompt_id": "" if pooled else group.prompt_id,
+        "prompt": "" if pooled else group.prompt,
+        "seed": "" if pooled else group.seed,
+        "metric": metric.name,
+        "extractor": measured.extractor,
+        "value": measured.value,
+        "higher_is_better": metric.higher_is_better,
+        "signature": str(measured.signature),
+        "label": group.label,
+    }
+
+
+def marked_circular(measured: Measured, settings: RunSettings) -> Measured:
+    """Mark a value as circular where its extractor is the network that also guided."""
+    guide, _, digest = (settings.guide or "").rpartition("@")
+    if not guide:
+        return measured
+    words = (part if isinstance(part, str) else part[1] for part in measured.signature.parts)
+    seen = bool(digest) and any(word.endswith(f"@{digest}") for word in words)
+    extractor = DINOV2 if measured.extractor == "dinov2" else measured.extractor
+    if not (seen or same_network(extractor, guide)):
+        return measured
+    signature = measured.signature.adding([CIRCULAR])
+    return replace(measured, signature=signature)

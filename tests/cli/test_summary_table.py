@@ -1,0 +1,221 @@
+"""The table that `run` ends with, in terminals of several widths and out of one."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from eddy_bench.scoring.metrics import METRICS
+from eddy_bench.scoring.score_table import COLUMNS
+from tests.makers.groups import made
+
+METHODS = (
+    ("iid", ""),
+    ("repulsion", "strength=0.0625,window=0%..35%,init=antithetic"),
+    ("repulsion", "strength=12.5,kernel=features"),
+    ("pg", "strength=0.30000000000000004,kernel=denoised"),
+    ("pg", "strength=2.0,bandwidth=0.123456789,kernel=features"),
+    ("eddy-exact", "strength=200.0,div_sign=published"),
+    ("eddy-fd", "max_coordinates=16,strength=3.5"),
+    ("eddy-hutch", "probes=25,strength=0.05,v_source=self"),
+    ("antithetic", ""),
+    ("best-of-m", "m=1024"),
+    ("a-very-long-name-of-a-plug-in-that-somebody-wrote", "strength=1.5"),
+    ("lhs", ""),
+)
+VALUES = {
+    "vendi": ("fmnist-clip", 1.5),
+    "pdist": ("fmnist-clip", 0.45),
+    "attributes": ("classifier", 2.0),
+    "clip": ("fmnist-clip", 67.3),
+    "align": ("classifier", 0.95),
+    "fd": ("fmnist-clip", 1234.5),
+    "drift": ("fmnist-clip", 5678.9),
+    "seconds_per_image": ("", 0.1039),
+    "nfe": ("", 40.0),
+}
+PROMPTS = 14
+SHOW = """
+import sys
+from pathlib import Path
+import pandas as pd
+from eddy_bench.cli.summary_table import print_summary
+from eddy_bench.storage.run_folder import RunFolder
+folder = RunFolder(Path(sys.argv[1]))
+print_summary(pd.read_csv(folder.path / "summary.csv"), folder, [])
+"""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A scored run of twelve methods of which the last is better than iid on every prompt."""
+    return scored(tmp_path_factory.mktemp("table") / "r", PROMPTS, METHODS)
+
+
+def scored(path: Path, prompts: int, methods: tuple[tuple[str, str], ...]) -> Path:
+    from eddy_bench.scoring.score_table import compact
+    from eddy_bench.scoring.summary import summarise
+    from eddy_bench.storage.group import FinishedGroup
+    from tests.makers.groups import group
+
+    folder = made(path)
+    rng, rows, lines = np.random.default_rng(0), [], []
+    for number, (method, params) in enumerate(methods):
+        own = [
+            _row(method, params, name, prompt, rng, gain=1.0 if number == len(methods) - 1 else 0)
+            for name in VALUES
+            for prompt in ([""] if METRICS[name].scope == "pooled" else _prompts(prompts))
+        ]
+        rows += own
+        kernel = "features" if "features" in params else "latent" if params else ""
+        finished = FinishedGroup(group(method=method, parameters=params, kernel=kernel), path)
+        label = str(number)
+        table = compact([{**row, "label": label} for row in own])
+        lines.append(summarise([(label, table)], {label: [finished]}))
+    pd.DataFrame(rows)[COLUMNS].to_csv(folder.path / "scores.csv", index=False)
+    pd.concat(lines).to_csv(folder.path / "summary.csv", index=False)
+    return folder.path
+
+
+def _prompts(count: int) -> list[str]:
+    return [f"p{k}" for k in range(count)]
+
+
+def _row(
+    method: str, params: str, name: str, prompt: str, rng: np.random.Generator, gain: float
+) -> dict[str, object]:
+    extractor, level = VALUES[name]
+    spread = 0.01 * level * rng.normal() if METRICS[name].scope == "group" else 0.0
+    better = gain * 0.2 * level if name == "vendi" else 0.0
+    return {
+        "model": "fashion",
+        "method": method,
+        "params": params,
+        "scheduler": "s",
+        "steps": 2,
+        "guidance_scale": 1.0,
+        "particles": 2,
+        "prompt_id": prompt,
+        "prompt": prompt,
+        "seed": "0" if prompt else "",
+        "metric": name,
+        "extractor": extractor,
+        "value": level + spread + better,
+        "higher_is_better": METRICS[name].higher_is_better,
+        "signature": f"{name}|features={extractor}@0|N=2",
+    }
+
+
+def terminal(width: int, run: Path) -> str:
+    """What a terminal of some width shows, colours aside."""
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 50, width, 0, 0))
+    environment = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "CI")}
+    environment["TERM"] = "xterm"
+    process = subprocess.Popen(
+        [sys.executable, "-c", SHOW, str(run)], stdout=slave, stderr=slave, env=environment
+    )
+    os.close(slave)
+    shown = b""
+    while True:
+        try:
+            part = os.read(master, 65536)
+        except OSError:
+            break
+        if not part:
+            break
+        shown += part
+    os.close(master)
+    assert process.wait() == 0, shown.decode()
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode()).replace("\r\n", "\n")
+
+
+def piped(run: Path) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", SHOW, str(run)], capture_output=True, text=True, check=True
+    )
+    return done.stdout
+
+
+def figures(run: Path) -> dict[str, list[str]]:
+    """The figures of each column of summary.csv, as the table writes them."""
+    summary = pd.read_csv(run / "summary.csv")
+    return {
+        "vendi": [f"{value:.3f}" for value in summary["vendi[fmnist-clip]"]],
+        "clip": [f"{value:.2f}" for value in summary["clip[fmnist-clip]"]],
+        "drift": [f"{value:.2f}" for value in summary["drift[fmnist-clip]"]],
+        "s/image": [f"{value:.4f}" for value in summary["seconds_per_image"]],
+    }
+
+
+def lines_of_table(shown: str) -> list[str]:
+    return shown.partition("Mean over prompts")[0].splitlines()
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, 200])
+def test_no_figure_name_or_heading_is_cut(run: Path, width: int) -> None:
+    shown = terminal(width, run)
+    assert "…" not in shown
+    table = lines_of_table(shown)
+    assert all(len(line) <= width for line in table), max(table, key=len)
+    words = " ".join(table).split()
+    for heading, values in figures(run).items():
+        assert heading in words, "what decides is shown at every width"
+        for value in values:
+            assert (
+                value in words
+                or f"{value}*" in words
+                or any(
+                    word.startswith(f"{value}±") or word.startswith(f"{value}*±") for word in words
+                )
+            )
+    joined = " ".join(words)
+    for method, params in METHODS:
+        parts = [part for part in params.split(",") if part and not part.startswith("kernel=")]
+        name = f"{method} ({', '.join(parts)})" if parts else method
+        assert name in joined
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_columns_left_out_are_named(run: Path, width: int) -> None:
+    shown = terminal(width, run)
+    heading = next(line for line in shown.splitlines() if "vendi ↑" in line)
+    left_out = [name for name in ("nfe ↓", "attributes ↑", "align ↑") if name not in heading]
+    assert left_out
+    note = " ".join(shown.partition("In summary.csv only")[2].split())
+    assert all(name in note for name in left_out)
+
+
+def test_out_of_a_terminal_the_table_has_its_natural_width(run: Path) -> None:
+    shown = piped(run)
+    assert "In summary.csv only" not in shown
+    heading = next(line for line in shown.splitlines() if "vendi ↑" in line)
+    assert "nfe ↓" in heading
+    assert "±" in shown
+    assert "\x1b" not in shown
+
+
+def test_a_gain_that_was_shown_is_marked_and_no_other(run: Path) -> None:
+    marked = [line for line in piped(run).splitlines() if "*" in line.partition("±")[0]]
+    rows = [line for line in marked if not line.startswith("Mean")]
+    assert [line.split()[0] for line in rows] == [METHODS[-1][0]]
+
+
+def test_two_prompts_show_nothing(tmp_path: Path) -> None:
+    """The best mean of two prompts gets no mark."""
+    shown = piped(scored(tmp_path / "r", 2, METHODS[-3:]))
+    assert "*" not in shown
+    shown = piped(scored(tmp_path / "s", 2, (METHODS[0], METHODS[-1])))
+    assert "*" not in shown
+    assert "Nothing is shown to be better than iid" in shown
