@@ -208,7 +208,7 @@ def _check_early(suite: Suite, path: Path) -> None:
     if path.exists() and not path.is_dir():
         RunFolder.prepare(path, {})
     if suite.scheduler.name != "default":
-        from eddy_bench.sampling.schedulers import SCHEDULERS
+        from eddy_bench.sampling.scheduler_table import SCHEDULERS
 
         if suite.scheduler.name not in SCHEDULERS:
             raise UnknownName(unknown("scheduler", suite.scheduler.name, [*SCHEDULERS, "default"]))

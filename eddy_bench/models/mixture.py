@@ -30,20 +30,20 @@ class Mixture:
         """Coordinates of a point, d."""
         return self.means.shape[1]
 
-    def denoise(self, x: Tensor, alpha: float, sigma: float) -> Tensor:
-        """E[x0 | x] for x = alpha x0 + sigma eps. (..., d) to (..., d), exact at alpha = 0 too.
+    def denoise(self, x: Tensor, alpha_t: float, sigma_t: float) -> Tensor:
+        """E[x0 | x] for x = alpha_t x0 + sigma_t eps. (..., d) to (..., d), exact at alpha_t = 0 too.
 
-        It is the mean over components, weighted by their posterior, of mu_k + alpha C_k (alpha^2 C_k + sigma^2)^-1 (x - alpha mu_k).
+        It is the mean over components, weighted by their posterior, of mu_k + alpha_t C_k (alpha_t^2 C_k + sigma_t^2)^-1 (x - alpha_t mu_k).
         """
-        posterior = torch.softmax(self._log_joint(x, alpha, sigma), -1)  # (..., K)
+        posterior = torch.softmax(self._log_joint(x, alpha_t, sigma_t), -1)  # (..., K)
         if self.variances.ndim == 1:
-            gain = alpha * self.variances / (alpha**2 * self.variances + sigma**2)  # (K,)
+            gain = alpha_t * self.variances / (alpha_t**2 * self.variances + sigma_t**2)  # (K,)
             return (
-                posterior @ ((1 - alpha * gain)[:, None] * self.means)
+                posterior @ ((1 - alpha_t * gain)[:, None] * self.means)
                 + (posterior @ gain)[..., None] * x
             )
-        gain = alpha * self.variances / (alpha**2 * self.variances + sigma**2)  # (K, d)
-        moved = gain * self._rotated(x, alpha)
+        gain = alpha_t * self.variances / (alpha_t**2 * self.variances + sigma_t**2)  # (K, d)
+        moved = gain * self._rotated(x, alpha_t)
         if self.basis is not None:
             moved = torch.einsum("kde,...ke->...kd", self.basis, moved)
         return (posterior[..., None] * (self.means + moved)).sum(-2)
@@ -86,24 +86,24 @@ class Mixture:
         between = (self.means - centre).square().mean(1)
         return float((self.weights @ (inner + between)).sqrt())
 
-    def _rotated(self, x: Tensor, alpha: float) -> Tensor:
-        """Offsets x - alpha mu_k on component k's axes, (..., K, d)."""
-        offset = x[..., None, :] - alpha * self.means
+    def _rotated(self, x: Tensor, alpha_t: float) -> Tensor:
+        """Offsets x - alpha_t mu_k on component k's axes, (..., K, d)."""
+        offset = x[..., None, :] - alpha_t * self.means
         return (
             offset if self.basis is None else torch.einsum("...kd,kde->...ke", offset, self.basis)
         )
 
-    def _squares(self, x: Tensor, alpha: float, sigma: float) -> Tensor:
+    def _squares(self, x: Tensor, alpha_t: float, sigma_t: float) -> Tensor:
         """Squared Mahalanobis distances at a noise level, (..., K)."""
-        total = alpha**2 * self.variances + sigma**2
+        total = alpha_t**2 * self.variances + sigma_t**2
         if self.variances.ndim == 2:
-            return (self._rotated(x, alpha).square() / total).sum(-1)
-        means = alpha * self.means
+            return (self._rotated(x, alpha_t).square() / total).sum(-1)
+        means = alpha_t * self.means
         square = x.square().sum(-1, keepdim=True) + means.square().sum(-1) - 2 * x @ means.mT
         return square.clamp_min(0) / total
 
-    def _log_joint(self, x: Tensor, alpha: float, sigma: float) -> Tensor:
-        """The logarithm of w_k N(x; alpha mu_k, alpha^2 C_k + sigma^2) without the factor (2 pi)^(-d/2), (..., K)."""
-        total = alpha**2 * self.variances + sigma**2
+    def _log_joint(self, x: Tensor, alpha_t: float, sigma_t: float) -> Tensor:
+        """The logarithm of w_k N(x; alpha_t mu_k, alpha_t^2 C_k + sigma_t^2) without the factor (2 pi)^(-d/2), (..., K)."""
+        total = alpha_t**2 * self.variances + sigma_t**2
         volume = total.log().sum(-1) if total.ndim == 2 else self.dimension * total.log()
-        return self.weights.log() - 0.5 * (self._squares(x, alpha, sigma) + volume)
+        return self.weights.log() - 0.5 * (self._squares(x, alpha_t, sigma_t) + volume)
