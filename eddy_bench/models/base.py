@@ -13,14 +13,11 @@ from torch import Tensor
 
 from eddy_bench.methods.base import Method
 from eddy_bench.models.decoding import make_decode
+from eddy_bench.models.families import family_of
 from eddy_bench.models.images import image_tensor
 from eddy_bench.sampling.feature_maps import NetworkFeatures
 from eddy_bench.sampling.noise import particle_generators, probe_generator
 from eddy_bench.sampling.steer import steer
-
-MASKS_ASTRAY = frozenset(
-    {"SanaPipeline", "Lumina2Pipeline", "QwenImagePipeline", "HunyuanDiTPipeline"}
-)  # as of diffusers 0.42
 
 
 @dataclass
@@ -178,7 +175,7 @@ def rows_of(
     Some pipelines (`MASKS_ASTRAY`) give the rows of several prompts each other's attention masks when they repeat them; for those the prompts
     are repeated beforehand.
     """
-    if len(prompts) == 1 or type(pipe).__name__ not in MASKS_ASTRAY:
+    if len(prompts) == 1 or not family_of(pipe).astray_masks:
         return {"prompt": list(prompts), "num_images_per_prompt": count, **arguments}
     repeated = {
         name: [text for text in arguments[name] for _ in range(count)]

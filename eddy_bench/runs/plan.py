@@ -17,6 +17,7 @@ from eddy_bench.methods.registry import (
     source_digest,
 )
 from eddy_bench.models.base import Model
+from eddy_bench.models.families import family_of
 from eddy_bench.models.load import load_model
 from eddy_bench.sampling.parameterization import check_stochastic
 from eddy_bench.sampling.schedulers import set_scheduler
@@ -24,10 +25,6 @@ from eddy_bench.storage.group import Group, group_key
 from eddy_bench.storage.run_folder import OPTIONAL, SETTINGS
 from eddy_bench.suites.prompts import PromptSet, load_prompts
 from eddy_bench.suites.suite import Suite
-
-ONE_PROMPT = frozenset(
-    {"CogView4Pipeline"}
-)  # pads to the longest prompt and attends to the padding
 
 
 @dataclass(frozen=True)
@@ -193,7 +190,7 @@ def scheduler_text(suite: Suite, model: Model) -> str:
 
 def batch_size(suite: Suite, model: Model) -> int:
     """How many prompts share the first forward pass; one, where a pipeline lets the longest prompt of a batch change the others."""
-    return 1 if type(model.pipe).__name__ in ONE_PROMPT else suite.first_batch
+    return 1 if family_of(model.pipe).one_prompt else suite.first_batch
 
 
 def call_arguments(suite: Suite, model: Model, rows: int) -> dict[str, Any]:
