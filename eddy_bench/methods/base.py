@@ -1,4 +1,4 @@
-"""Sampling methods: frozen dataclasses of hyper-parameters, and three hooks with neutral defaults."""
+"""Sampling methods: frozen dataclasses of hyper-parameters, with three neutral hooks."""
 
 from __future__ import annotations
 

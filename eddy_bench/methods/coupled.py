@@ -22,9 +22,10 @@ ZERO = 1e-12  # eigenvalues below this are zero
 
 
 def laplacian_root(log_similarity: Tensor, strength: float) -> Tensor:
-    """Return the symmetric root S of L = I - a D^-1/2 W D^-1/2, the normalised Laplacian of a similarity W.
+    """Return the symmetric root S of L = I - a D^-1/2 W D^-1/2.
 
-    L has unit diagonal and is positive semi-definite, so xi = S eta has standard normal rows for independent eta.
+    L is the normalised Laplacian of a similarity W. It has unit diagonal and is positive
+    semi-definite, so xi = S eta has standard normal rows for independent eta.
 
     Args:
         log_similarity: log W, (G, N, N), symmetric; the diagonal is left out.
@@ -50,7 +51,7 @@ def laplacian_root(log_similarity: Tensor, strength: float) -> Tensor:
 
 @dataclass(frozen=True)
 class Coupled(KernelMethod):
-    """xi = S eta at every stochastic step, with S from the similarity of the particles before the step.
+    """xi = S eta at every stochastic step, with S from the particles' similarity before the step.
 
     Given the past, each row of xi is standard normal and independent of it: every particle follows
     exactly the law of the base sampler, for any score, guidance scale, solver and step count.

@@ -172,7 +172,7 @@ def _kernel_of(pairs: Pairs, group: int, gamma: Tensor) -> Callable[[Tensor], Te
 
 
 def _derivatives(kernel: Callable[[Tensor], Tensor], point: Tensor) -> tuple[Tensor, Tensor]:
-    """Return gradients (N, d) and Hessians (N, d, d), forward over reverse, some columns at a time."""
+    """Return gradients (N, d) and Hessians (N, d, d), forward over reverse, by blocks."""
     slope = torch.func.jacrev(kernel)
 
     def column(tangent: Tensor) -> Tensor:

@@ -71,7 +71,10 @@ def group_median_bandwidth(square: Tensor) -> Tensor:
 
 
 def noise_bandwidth(dimension: int, count: int) -> float:
-    """Return EDDY's h with h^2 = 2 d / log N: two particles of noise at sigma = 1 have k = 1 / N."""
+    """Return EDDY's h with h^2 = 2 d / log N.
+
+    Two particles of pure noise at sigma = 1 then have k = 1 / N.
+    """
     return math.sqrt(2 * dimension / math.log(max(count, 2)))
 
 

@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import importlib.util
 import json
+import sys
 from dataclasses import fields
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -82,20 +83,15 @@ def _load_file(name: str) -> Any:
         )
     module = importlib.util.module_from_spec(spec)
     try:
-        importlib.import_module("sys").modules[spec.name] = (
-            module  # dataclasses look their module up
-        )
+        sys.modules[spec.name] = module  # dataclasses look their module up
         spec.loader.exec_module(module)
     except Exception as error:
         raise ParameterError(
             f"{path} cannot be imported: {type(error).__name__}: {brief(error)}"
         ) from None
     if not hasattr(module, attribute):
-        raise UnknownName(
-            unknown(
-                f"name in {path}", attribute, [n for n in vars(module) if not n.startswith("_")]
-            )
-        )
+        names = [name for name in vars(module) if not name.startswith("_")]
+        raise UnknownName(unknown(f"name in {path}", attribute, names))
     return getattr(module, attribute)
 
 
