@@ -10,7 +10,7 @@ import argparse
 import numpy as np
 
 from eddy_bench.compare.gate import PASS, REGRESSION, TOO_FEW, judge_gaps
-from eddy_bench.statistics import detectable
+from eddy_bench.scoring.statistics import detectable
 
 SCATTER = 0.2
 

@@ -36,7 +36,7 @@ from eddy_bench import (
     Sobol,
     State,
 )
-from eddy_bench.methods.kernels import group_median_bandwidth, rbf, squared_distances
+from eddy_bench.kernels import group_median_bandwidth, rbf, squared_distances
 from eddy_bench.methods.pairwise import Pairs
 from eddy_bench.models.base import Model
 from eddy_bench.models.load import load_model

@@ -6,7 +6,7 @@ import sys
 
 import pandas as pd
 
-from eddy_bench.statistics import mean_interval
+from eddy_bench.scoring.statistics import mean_interval
 
 scores = pd.read_csv(sys.argv[1])
 scores["label"] = scores["method"] + " " + scores["params"].fillna("")

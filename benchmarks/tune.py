@@ -25,7 +25,7 @@ from eddy_bench.scoring.diversity import pairwise_distance, vendi
 from eddy_bench.scoring.extractors import ASSETS, load_extractor
 from eddy_bench.scoring.feature_cache import predict_attributes
 from eddy_bench.scoring.fidelity import align, clip_score
-from eddy_bench.statistics import mean_interval
+from eddy_bench.scoring.statistics import mean_interval
 from eddy_bench.suites.prompts import load_prompts
 
 GRID: dict[str, tuple[KernelMethod, tuple[float, ...]]] = {

@@ -16,7 +16,7 @@ _PUBLIC = {
     "EddyFd": "eddy_bench.methods.eddy",
     "EddyHutch": "eddy_bench.methods.eddy",
     "Iid": "eddy_bench.methods.iid",
-    "KernelMethod": "eddy_bench.methods.base",
+    "KernelMethod": "eddy_bench.methods.kernel_method",
     "Lhs": "eddy_bench.methods.couplings",
     "Method": "eddy_bench.methods.base",
     "ParticleGuidance": "eddy_bench.methods.pg",

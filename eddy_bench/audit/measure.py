@@ -17,9 +17,9 @@ from eddy_bench.audit.energy_distance import (
     sliced_wasserstein,
 )
 from eddy_bench.audit.estimates import Estimate, frequency_chi2, group_mean
-from eddy_bench.methods.kernels import squared_distances
+from eddy_bench.kernels import squared_distances
 from eddy_bench.models.tasks import Task
-from eddy_bench.statistics import holm
+from eddy_bench.scoring.statistics import holm
 
 Values = NDArray[np.float64]
 

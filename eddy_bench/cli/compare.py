@@ -45,7 +45,7 @@ from eddy_bench.compare.tables import (
     markdown_rows,
 )
 from eddy_bench.errors import CompareError, EddyError, ParameterError
-from eddy_bench.statistics import holm
+from eddy_bench.scoring.statistics import holm
 from eddy_bench.storage.files import write_text
 
 FORMATS = ("table", "markdown", "csv", "json")

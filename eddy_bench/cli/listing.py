@@ -103,11 +103,16 @@ def _list_prompts() -> list[tuple[str, ...]]:
 
 
 def _list_schedulers() -> list[tuple[str, ...]]:
-    from eddy_bench.sampling.schedulers import SCHEDULERS
+    from eddy_bench.sampling.scheduler_table import SCHEDULERS
 
     return [
-        (name, cls, "", ", ".join(f"{key}={value}" for key, value in settings.items()))
-        for name, (cls, settings) in SCHEDULERS.items()
+        (
+            name,
+            row.class_name,
+            "",
+            ", ".join(f"{key}={value}" for key, value in row.settings.items()),
+        )
+        for name, row in SCHEDULERS.items()
     ]
 
 

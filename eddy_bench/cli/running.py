@@ -82,7 +82,7 @@ def _check_early(suite: Suite, path: Path, options: RunOptions) -> None:
     """Refuse what can be refused before a model is loaded."""
     from eddy_bench.methods.registry import build_method
     from eddy_bench.runs.cost_matching import unmatched
-    from eddy_bench.sampling.schedulers import SCHEDULERS
+    from eddy_bench.sampling.scheduler_table import SCHEDULERS
     from eddy_bench.scoring.extractors import check_extractor
     from eddy_bench.scoring.metrics import MetricSpec
     from eddy_bench.storage.run_folder import refuse_file

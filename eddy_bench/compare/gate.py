@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from eddy_bench.compare.load import ScoreSet, canonical, some_of
 from eddy_bench.errors import CompareError, unknown
 from eddy_bench.scoring.metrics import METRICS
-from eddy_bench.statistics import detectable, mean_intervals
+from eddy_bench.scoring.statistics import detectable, mean_intervals
 from eddy_bench.storage.files import read_yaml
 from eddy_bench.storage.paths import as_path
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from eddy_bench.compare.load import ScoreSet, some_of
 from eddy_bench.errors import CompareError
 from eddy_bench.scoring.metrics import METRICS
-from eddy_bench.statistics import detectable, holm, mean_intervals, sign_flip_p
+from eddy_bench.scoring.statistics import detectable, holm, mean_intervals, sign_flip_p
 from eddy_bench.storage.paths import as_path
 
 LEVEL = 0.05

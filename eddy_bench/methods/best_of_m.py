@@ -1,4 +1,4 @@
-"""Best of M: draw more independent images than are wanted and keep the most different ones."""
+"""Best of M: draw more independent images than needed and keep the most different ones."""
 
 from __future__ import annotations
 
@@ -18,11 +18,15 @@ EXACT_CHOICES = 20_000  # subsets that are tried one by one
 
 @dataclass(frozen=True)
 class BestOfM(Method):
-    """Keep the N of M independent images whose guide-network features are farthest apart: the baseline to beat at equal cost.
+    """Keep the N of M independent images whose guide-network features are farthest apart.
+
+    It is the baseline to beat at equal cost.
 
     Args:
-        m: how many are drawn, at least N; None sets it, when a run is planned, so that it takes as long as another method.
-        equal: that method, as on the command line with `;` for `,`; empty is the slowest one of the run.
+        m: how many are drawn, at least N; None sets it, when a run is planned, so that it takes as
+            long as another method.
+        equal: that method, as on the command line with `;` for `,`; empty is the slowest one of
+            the run.
 
     """
 
@@ -31,7 +35,8 @@ class BestOfM(Method):
 
     name: ClassVar[str] = "best-of-m"
     summary: ClassVar[str] = (
-        "draws M i.i.d. images, keeps the N most different by the guide network; selection moves the marginal"
+        "draws M i.i.d. images, keeps the N most different by the guide network; "
+        "selection moves the marginal"
     )
     citation: ClassVar[str] = "max-sum dispersion (Ravi et al. 1994)"
     cost: ClassVar[str] = "M / N times iid; M feature forwards"
@@ -43,7 +48,7 @@ class BestOfM(Method):
         return self.equal.replace(";", ",") if self.m is None else None
 
     def drawn(self, particles: int) -> int:
-        """M.
+        """Return M.
 
         Raises:
             ParameterError: M is not set, or fewer than N.
@@ -51,7 +56,8 @@ class BestOfM(Method):
         """
         if self.m is None:
             raise ParameterError(
-                "Expected m for best-of-m here: there is no other method to take as long as. Use best-of-m:m=16."
+                "Expected m for best-of-m here: there is no other method to take as long as. "
+                "Use best-of-m:m=16."
             )
         if self.m < particles:
             raise ParameterError(
@@ -60,18 +66,19 @@ class BestOfM(Method):
         return self.m
 
     def choose(self, features: Tensor, count: int) -> list[int]:
-        """The places of the `count` most different of (M, F) features, ascending."""
+        """Return the indices of the `count` most different of (M, F) features, ascending."""
         return most_distant(features, count)
 
 
 def most_distant(features: Tensor, count: int) -> list[int]:
-    """The subset with the largest sum of distances between unit-normalised features, ascending.
+    """Return the subset with the largest sum of distances between unit features, ascending.
 
-    All subsets are tried when they are at most 20,000; beyond that it is grown from the farthest pair by the point that
-    adds most, which reaches at least half of the best sum.
+    All subsets are tried when they are at most 20,000; beyond that the subset is grown from the
+    farthest pair by the point that adds most, which reaches at least half of the best sum.
 
     Args:
-        features: (M, F). count: how many to keep, at most M.
+        features: (M, F).
+        count: how many to keep, at most M.
 
     """
     unit = torch.nn.functional.normalize(features.double(), dim=-1)
@@ -82,11 +89,16 @@ def most_distant(features: Tensor, count: int) -> list[int]:
     if math.comb(total, count) <= EXACT_CHOICES:
         subsets = torch.tensor(list(itertools.combinations(range(total), count)))
         sums = distances[subsets[:, :, None], subsets[:, None, :]].sum((1, 2))
-        return [int(k) for k in subsets[int(sums.argmax())]]
+        return [int(index) for index in subsets[int(sums.argmax())]]
+    return _grown(distances, count)
+
+
+def _grown(distances: Tensor, count: int) -> list[int]:
+    """Return a subset grown greedily from the farthest pair, ascending; distances: (M, M)."""
     chosen = (
         [int(distances.sum(1).argmax())]
         if count == 1
-        else list(dict.fromkeys(divmod(int(distances.argmax()), total)))
+        else list(dict.fromkeys(divmod(int(distances.argmax()), len(distances))))
     )
     while len(chosen) < count:
         gain = distances[chosen].sum(0)

@@ -1,4 +1,7 @@
-"""Coupled step noise: every stochastic step draws noise that repels similar particles, and no particle's law changes."""
+"""Coupled step noise: stochastic steps draw noise that repels similar particles.
+
+No particle's law changes.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from eddy_bench.kernels import group_median_bandwidth, squared_distances
 from eddy_bench.methods.forces import kernel_points
 from eddy_bench.methods.kernel_method import KernelMethod
-from eddy_bench.methods.kernels import group_median_bandwidth, squared_distances
 from eddy_bench.sampling.state import State
 
 FLOOR = 1e-6  # lambda: added to each degree, so that an isolated particle has independent noise
@@ -19,12 +22,14 @@ ZERO = 1e-12  # eigenvalues below this are zero
 
 
 def laplacian_root(log_similarity: Tensor, strength: float) -> Tensor:
-    """The symmetric root S of L = I - a D^-1/2 W D^-1/2, the normalised Laplacian of a similarity W.
+    """Return the symmetric root S of L = I - a D^-1/2 W D^-1/2.
 
-    L has unit diagonal and is positive semi-definite, so xi = S eta has standard normal rows for independent eta.
+    L is the normalised Laplacian of a similarity W. It has unit diagonal and is positive
+    semi-definite, so xi = S eta has standard normal rows for independent eta.
 
     Args:
-        log_similarity: log W, (G, N, N), symmetric; the diagonal is left out. strength: a in [0, 1].
+        log_similarity: log W, (G, N, N), symmetric; the diagonal is left out.
+        strength: a in [0, 1].
 
     Returns:
         S, (G, N, N), float64.
@@ -38,24 +43,23 @@ def laplacian_root(log_similarity: Tensor, strength: float) -> Tensor:
     laplacian = -strength * torch.exp(logs - (degree[:, :, None] + degree[:, None, :]) / 2)
     laplacian = laplacian + torch.eye(count, dtype=laplacian.dtype, device=laplacian.device)
     values, vectors = torch.linalg.eigh(laplacian)
-    root = (
-        vectors
-        * values.clamp_min(0).where(values > ZERO, torch.zeros_like(values)).sqrt()[:, None, :]
-    ) @ vectors.mT
-    found: Tensor = root / root.square().sum(-1, keepdim=True).sqrt()
-    return found
+    values = values.clamp_min(0).where(values > ZERO, torch.zeros_like(values))
+    root = (vectors * values.sqrt()[:, None, :]) @ vectors.mT
+    unit_rows: Tensor = root / root.square().sum(-1, keepdim=True).sqrt()
+    return unit_rows
 
 
 @dataclass(frozen=True)
 class Coupled(KernelMethod):
-    """xi = S eta at every stochastic step, with S from the similarity of the particles before the step.
+    """xi = S eta at every stochastic step, with S from the particles' similarity before the step.
 
-    Given the past, each row of xi is standard normal and independent of it: every particle follows exactly the law of
-    the base sampler, for any score, guidance scale, solver and step count. Similar particles get opposed noise.
+    Given the past, each row of xi is standard normal and independent of it: every particle follows
+    exactly the law of the base sampler, for any score, guidance scale, solver and step count.
+    Similar particles get opposed noise. The similarity is exp(-|delta|^2 / gamma), with gamma =
+    median / log N unless `bandwidth` is set.
 
     Args:
-        strength: a in [0, 1]; 0 is independent noise. kernel, bandwidth, window: of the similarity
-            exp(-|delta|^2 / gamma), with gamma = median / log N unless `bandwidth` is set.
+        strength: a in [0, 1]; 0 is independent noise.
 
     """
 
@@ -63,7 +67,8 @@ class Coupled(KernelMethod):
 
     name: ClassVar[str] = "coupled"
     summary: ClassVar[str] = (
-        "step noise that repels similar particles; each sample keeps its law exactly; stochastic solvers only"
+        "step noise that repels similar particles; each sample keeps its law exactly; "
+        "stochastic solvers only"
     )
     citation: ClassVar[str] = "normalised graph Laplacian (Chung 1997); see its docstring"
     cost: ClassVar[str] = "one N x N eigendecomposition per step; features: N forward"
@@ -72,7 +77,7 @@ class Coupled(KernelMethod):
     guides: ClassVar[bool] = False
 
     def step_noise(self, noise: Tensor, state: State) -> Tensor:
-        """Independent noise (G, N, d) to coupled noise of the same shape."""
+        """Turn independent noise (G, N, d) into coupled noise of the same shape."""
         if self.strength == 0 or noise.shape[1] < 2 or self.gate(state) == 0:
             return noise
         kernel = self.resolved_kernel(state.features is not None)

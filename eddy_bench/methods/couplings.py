@@ -1,4 +1,4 @@
-"""Methods that couple the initial noise and do nothing else; the couplings are in `eddy_bench.sampling.couplings`."""
+"""Methods that couple the initial noise, by `eddy_bench.sampling.couplings`, and do no more."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Antithetic(Method):
     citation: ClassVar[str] = "arXiv 2506.06185, 2605.11311"
 
     def initial_noise(self, noise: Tensor, generator: torch.Generator) -> Tensor:
-        """(N, d) to (N, d)."""
+        """Return coupled noise, (N, d)."""
         return antithetic(noise, generator)
 
 
@@ -34,7 +34,7 @@ class Lhs(Method):
     citation: ClassVar[str] = "McKay et al. 1979"
 
     def initial_noise(self, noise: Tensor, generator: torch.Generator) -> Tensor:
-        """(N, d) to (N, d)."""
+        """Return coupled noise, (N, d)."""
         return lhs(noise, generator)
 
 
@@ -49,5 +49,5 @@ class Sobol(Method):
     citation: ClassVar[str] = "Owen 1998"
 
     def initial_noise(self, noise: Tensor, generator: torch.Generator) -> Tensor:
-        """(N, d) to (N, d)."""
+        """Return coupled noise, (N, d)."""
         return sobol(noise, generator)

@@ -1,7 +1,9 @@
-"""EDDY (arXiv 2605.06553): a drift made of antisymmetric pairwise matrices, divergence-free against each particle's density.
+"""EDDY (arXiv 2605.06553): a drift made of antisymmetric pairwise matrices.
 
-psi_i = 1/(N-1) sum_{j != i} [ A_ij s_i + div_i A_ij ],  A_ij = r_ij v_j^T - v_j r_ij^T,  r_ij = -grad_i k_ij,
-div_i A_ij = (lap k_ij) v_j - (hess k_ij) v_j,  v_j = -eps_j,  g_i = w(sb) psi_i,  w = strength sb / sqrt(1 + sb^2).
+It is divergence-free against each particle's density.
+psi_i = 1/(N-1) sum_{j != i} [ A_ij s_i + div_i A_ij ],  A_ij = r_ij v_j^T - v_j r_ij^T,
+r_ij = -grad_i k_ij,  div_i A_ij = (lap k_ij) v_j - (hess k_ij) v_j,  v_j = -eps_j,
+g_i = w(sigma) psi_i,  w = strength sigma / sqrt(1 + sigma^2).
 """
 
 from __future__ import annotations
@@ -14,31 +16,35 @@ import torch
 from torch import Tensor
 
 from eddy_bench.errors import ParameterError
-from eddy_bench.methods.base import Count, Positive
-from eddy_bench.methods.forces import kernel_points
-from eddy_bench.methods.kernel_method import KernelMethod
-from eddy_bench.methods.kernels import (
+from eddy_bench.kernels import (
     eddy_field,
     group_median_bandwidth,
     noise_bandwidth,
     rbf,
     squared_distances,
 )
+from eddy_bench.methods.base import Count, Positive
+from eddy_bench.methods.forces import kernel_points
+from eddy_bench.methods.kernel_method import KernelMethod
 from eddy_bench.methods.pairwise import Pairs
 from eddy_bench.sampling.feature_maps import Identity
 from eddy_bench.sampling.state import State
 
 EXACT_LIMIT = 4096
-COORDINATE_STEP = 4.0  # one coordinate moves further than a direction: it changes the kernel less, and float32 would drown it
+# A single coordinate moves further than a direction: it changes the kernel less, and float32 would
+# drown it.
+COORDINATE_STEP = 4.0
 
 
 @dataclass(frozen=True)
 class Eddy(KernelMethod):
-    """What the three forms share.
+    """The part that the three forms share.
 
     Args:
-        v_source: `others` takes v_j, which does not depend on x_i (the theorem); `self` takes v_i, as in the authors' demo.
-        div_sign: `derived`, or `published` (Eqs. 9-10 of version 1 print the opposite sign of the divergence term).
+        v_source: `others` takes v_j, which does not depend on x_i (the theorem); `self` takes v_i,
+            as in the authors' demo.
+        div_sign: `derived`, or `published` (Eqs. 9-10 of version 1 print the opposite sign of the
+            divergence term).
 
     """
 
@@ -51,55 +57,47 @@ class Eddy(KernelMethod):
         "denoised": "0%..20%",
         "features": "0%..20%",
     }
-    # benchmarks/tuning.csv; the kernel on denoised estimates was not tuned and takes the features kernel's value
+    # From benchmarks/tuning.csv. The kernel on denoised estimates was not tuned: it takes the value
+    # of the features kernel.
     strengths: ClassVar[dict[str, float]] = {"latent": 20.0, "denoised": 0.1, "features": 0.1}
 
     def guidance(self, state: State) -> Tensor | None:
-        """w(sb) psi, (G, N, d)."""
+        """Return w(sigma) psi, (G, N, d)."""
         weight = self.gate(state)
-        count, dimension = state.particles.shape[1:]
         kernel = self.resolved_kernel(state.features is not None)
-        if count < 2 or weight == 0 or (state.pure_noise and kernel != "latent"):
-            return None  # at alpha = 0 every denoised estimate is the data's mean
+        if state.particles.shape[1] < 2 or weight == 0:
+            return None
+        if state.pure_noise and kernel != "latent":
+            return None  # at alpha_t = 0 every denoised estimate is the data's mean
+        amount = weight * self.amount(kernel) * state.sigma / (1 + state.sigma**2) ** 0.5
+        guidance: Tensor = amount * self._psi(kernel, state).to(state.particles)
+        return guidance
+
+    def _psi(self, kernel: str, state: State) -> Tensor:
         points, features = kernel_points(kernel, state)
-        velocity = -state.eps
-        points = (
-            points.double() if isinstance(features, Identity) and not self.closed_form else points
-        )
+        velocity, own = -state.eps, self.v_source == "self"
+        on_particles = isinstance(features, Identity)
+        if on_particles and not self.closed_form:
+            points = points.double()
         values = features.values(points.flatten(0, 1)).unflatten(0, points.shape[:2])
         square = squared_distances(values.double())
-        if kernel == "latent":
-            gamma = self.gamma(state, (noise_bandwidth(dimension, count) * state.sigma) ** 2)
-            scale: float | Tensor = state.sigma
-        else:
-            gamma = self.gamma(state, group_median_bandwidth(square))
-            scale = points.square().mean((1, 2), keepdim=True).sqrt()
-        if self.closed_form and isinstance(features, Identity):
-            psi = eddy_field(
-                points,
-                state.score,
-                velocity,
-                gamma,
-                own_velocity=self.v_source == "self",
-                divergence=self._sign,
+        gamma = self._gamma(kernel, state, square)
+        if self.closed_form and on_particles:
+            return eddy_field(
+                points, state.score, velocity, gamma, own_velocity=own, divergence=self._sign
             )
-        else:
-            pairs = Pairs(
-                points,
-                features,
-                values,
-                square,
-                gamma,
-                state.score.to(points),
-                velocity.to(points),
-                self.v_source == "self",
-            )
-            psi = self.field(pairs, state, scale)
-        psi = psi.to(state.particles)
-        found: Tensor = (
-            weight * self.amount(kernel) * state.sigma / (1 + state.sigma**2) ** 0.5 * psi
+        score, velocity = state.score.to(points), velocity.to(points)
+        pairs = Pairs(points, features, values, square, gamma, score, velocity, own)
+        scale: float | Tensor = (
+            state.sigma if kernel == "latent" else points.square().mean((1, 2), keepdim=True).sqrt()
         )
-        return found
+        return self.field(pairs, state, scale)
+
+    def _gamma(self, kernel: str, state: State, square: Tensor) -> Tensor | float:
+        if kernel != "latent":
+            return self.gamma(state, group_median_bandwidth(square))
+        count, dimension = state.particles.shape[1:]
+        return self.gamma(state, (noise_bandwidth(dimension, count) * state.sigma) ** 2)
 
     closed_form: ClassVar[bool] = False
 
@@ -108,15 +106,23 @@ class Eddy(KernelMethod):
         return 1.0 if self.div_sign == "derived" else -1.0
 
     def field(self, pairs: Pairs, state: State, scale: float | Tensor) -> Tensor:
-        """psi, (G, N, d), from derivatives of the kernel; `scale`, a number or (G, 1, 1), is that of the points."""
+        """Return psi, (G, N, d), from derivatives of the kernel.
+
+        Args:
+            pairs: the kernel between all pairs.
+            state: of the particles.
+            scale: of the points, a number or (G, 1, 1).
+
+        """
         raise NotImplementedError
 
 
 @dataclass(frozen=True)
 class EddyExact(Eddy):
-    """EDDY with exact derivatives: closed form for the kernel on latents, automatic differentiation for others (d <= 4096).
+    """EDDY with exact derivatives.
 
-    The closed form takes gamma = (h sb)^2 with h^2 = 2 d / log N unless `bandwidth` sets h.
+    The kernel on latents has a closed form, with gamma = (h sigma)^2 and h^2 = 2 d / log N unless
+    `bandwidth` sets h; the others take automatic differentiation (d <= 4096).
     """
 
     name: ClassVar[str] = "eddy-exact"
@@ -127,11 +133,12 @@ class EddyExact(Eddy):
     closed_form: ClassVar[bool] = True
 
     def field(self, pairs: Pairs, state: State, scale: float | Tensor) -> Tensor:
-        """Psi by automatic differentiation."""
+        """Return psi by automatic differentiation."""
         dimension = pairs.points.shape[-1]
         if dimension > EXACT_LIMIT:
             raise ParameterError(
-                f"eddy-exact without a closed form needs d <= {EXACT_LIMIT}, this model has d = {dimension}. Use eddy-hutch, or kernel=latent."
+                f"eddy-exact without a closed form needs d <= {EXACT_LIMIT}, "
+                f"this model has d = {dimension}. Use eddy-hutch, or kernel=latent."
             )
         groups, count, _ = pairs.points.shape
         gammas = torch.as_tensor(pairs.gamma, dtype=pairs.values.dtype).expand(groups, 1, 1)
@@ -153,12 +160,11 @@ class EddyExact(Eddy):
 
 
 def _kernel_of(pairs: Pairs, group: int, gamma: Tensor) -> Callable[[Tensor], Tensor]:
-    """k(point, particle j) for all j: (d,) to (N,)."""
+    """Return the function from a point (d,) to its kernel with every particle (N,)."""
 
     def kernel(point: Tensor) -> Tensor:
-        with torch.nn.attention.sdpa_kernel(
-            torch.nn.attention.SDPBackend.MATH
-        ):  # fused attention has no second derivative
+        # Fused attention has no second derivative.
+        with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
             value = pairs.features.differentiable(point[None])
         return rbf((value - pairs.values[group]).square().sum(-1), gamma)
 
@@ -166,7 +172,7 @@ def _kernel_of(pairs: Pairs, group: int, gamma: Tensor) -> Callable[[Tensor], Te
 
 
 def _derivatives(kernel: Callable[[Tensor], Tensor], point: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradients (N, d) and Hessians (N, d, d), forward over reverse, some columns at a time."""
+    """Return gradients (N, d) and Hessians (N, d, d), forward over reverse, by blocks."""
     slope = torch.func.jacrev(kernel)
 
     def column(tangent: Tensor) -> Tensor:
@@ -183,10 +189,10 @@ class EddyFd(Eddy):
     """EDDY with every second derivative by central differences.
 
     Args:
-        difference_step: relative to the scale of the latents (root mean square per coordinate); single coordinates move
-            4 times as far.
-        max_coordinates: the Laplacian sums over all coordinates when d is at most this, else over a random subset of
-            this size, rescaled so that it stays unbiased.
+        difference_step: relative to the scale of the latents (root mean square per coordinate);
+            single coordinates move 4 times as far.
+        max_coordinates: the Laplacian sums over all coordinates when d is at most this, else over a
+            random subset of this size, rescaled so that it stays unbiased.
 
     """
 
@@ -201,7 +207,7 @@ class EddyFd(Eddy):
     preferred_kernel: ClassVar[str] = "features"
 
     def field(self, pairs: Pairs, state: State, scale: float | Tensor) -> Tensor:
-        """Psi by differences."""
+        """Return psi by differences."""
         groups, _, dimension = pairs.points.shape
         step = self.difference_step * scale
         chosen = min(dimension, self.max_coordinates)
@@ -218,10 +224,11 @@ class EddyFd(Eddy):
 
 @dataclass(frozen=True)
 class EddyHutch(Eddy):
-    """EDDY with Hutchinson's estimate of the Laplacian: the mean over Rademacher probes of z^T hess k z.
+    """EDDY with Hutchinson's estimate of the Laplacian.
 
-    Second differences of the scalar kernel give the probe values of all pairs from two forward passes per particle and
-    probe, with a bias of O(difference_step^2).
+    The estimate is the mean over Rademacher probes of z^T hess k z. Second differences of the
+    scalar kernel give the probe values of all pairs from two forward passes per particle and probe,
+    with a bias of O(difference_step^2).
 
     Args:
         probes: m; the paper uses 25.
@@ -238,7 +245,7 @@ class EddyHutch(Eddy):
     preferred_kernel: ClassVar[str] = "features"
 
     def field(self, pairs: Pairs, state: State, scale: float | Tensor) -> Tensor:
-        """Psi from probes."""
+        """Return psi from probes."""
         dimension = pairs.points.shape[-1]
         bits = torch.stack(
             [torch.randint(0, 2, (self.probes, dimension), generator=g) for g in state.generators],

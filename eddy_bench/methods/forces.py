@@ -1,4 +1,4 @@
-"""The force of a radial potential on the particles, through whichever map the kernel sees."""
+"""Forces of a radial potential on the particles, through the map that the kernel sees."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from eddy_bench.methods.kernels import squared_distances, weighted_differences
+from eddy_bench.kernels import squared_distances, weighted_differences
 from eddy_bench.sampling.feature_maps import FeatureMap, Identity
 from eddy_bench.sampling.state import State
 
 
 def kernel_points(kernel: str, state: State) -> tuple[Tensor, FeatureMap]:
-    """The points on which a kernel is evaluated, (G, N, d), and the map from them to what it compares."""
+    """Return the points of a kernel, (G, N, d), and the map from them to what it compares."""
     if kernel == "latent":
         return state.particles, Identity()
     if kernel == "denoised" or state.features is None:
@@ -23,9 +23,13 @@ def kernel_points(kernel: str, state: State) -> tuple[Tensor, FeatureMap]:
 def pulled_force(
     points: Tensor, features: FeatureMap, weights: Callable[[Tensor], Tensor]
 ) -> Tensor:
-    """J^T sum_j w_ij (phi_i - phi_j), where `weights` maps squared feature distances to w: (G, N, d).
+    """Return J^T sum_j w_ij (phi_i - phi_j), (G, N, d), at one pull-back per particle.
 
-    One pull-back per particle, whatever N.
+    Args:
+        points: (G, N, d).
+        features: the map phi.
+        weights: from squared feature distances to w, both (G, N, N).
+
     """
     return features.pull_groups(
         points,

@@ -1,4 +1,4 @@
-"""What every method has that guides by a radial kernel between particles."""
+"""The hyper-parameters that methods with a radial kernel between particles share."""
 
 from __future__ import annotations
 
@@ -22,12 +22,16 @@ class KernelMethod(Method):
     """A method that guides by a radial kernel between particles.
 
     Args:
-        strength: dimensionless; 0 is off, a negative one attracts; None is the value tuned for the kernel (`strengths`).
-        kernel: what the kernel sees: `latent` (xb), `denoised` (E[x0 | xb]) or `features` (a guide network on the decoded
-            denoised estimate); the last two take d x0 / d xb = 1. `auto` is the method's own choice.
-        bandwidth: h in gamma = h^2 (times sb^2 with the latent kernel); None is the method's own rule.
+        strength: dimensionless; 0 is off, a negative one attracts; None is the value tuned for the
+            kernel (`strengths`).
+        kernel: what the kernel sees: `latent` (xb), `denoised` (E[x0 | xb]) or `features` (a guide
+            network on the decoded denoised estimate); the last two take d x0 / d xb = 1. `auto` is
+            the method's own choice.
+        bandwidth: h in gamma = h^2 (times sigma^2 with the latent kernel); None is the method's own
+            rule.
         init: coupling of the initial noise: `iid`, `antithetic`, `lhs` or `sobol`.
-        window: where it acts, `a..b` in sb or `a%..b%` in share of steps; `auto` is the method's own choice.
+        window: where it acts, `a..b` in the noise level sigma or `a%..b%` in share of steps; `auto`
+            is the method's own choice.
 
     """
 
@@ -53,48 +57,39 @@ class KernelMethod(Method):
         return self.init != "iid"
 
     def initial_noise(self, noise: Tensor, generator: torch.Generator) -> Tensor:
-        """The starting noise under `init`, (N, d)."""
+        """Return the starting noise under `init`, (N, d)."""
         return couple_initial(self.init, noise, generator)
 
     def resolved_kernel(self, has_features: bool) -> str:
-        """`kernel`, with `auto` resolved."""
+        """Return `kernel` with `auto` resolved."""
         if self.kernel == "auto":
-            return (
-                self.preferred_kernel
-                if has_features or self.preferred_kernel != "features"
-                else "latent"
-            )
+            unusable = self.preferred_kernel == "features" and not has_features
+            return "latent" if unusable else self.preferred_kernel
         if self.kernel == "features" and not has_features:
             raise ParameterError(
-                f"Method {self.title()!r} asks for kernel=features, but this model has no guide network. Use kernel=latent or kernel=denoised."
+                f"Method {self.title()!r} asks for kernel=features, but this model has no guide "
+                "network. Use kernel=latent or kernel=denoised."
             )
         return self.kernel
 
     def resolved(self, has_features: bool) -> Self:
-        """The method with its kernel and strength spelled out."""
+        """Return the method with its kernel and strength spelled out."""
         kernel = self.resolved_kernel(has_features)
         return replace(self, kernel=kernel, strength=self.amount(kernel))  # type: ignore[arg-type]
 
     def amount(self, kernel: str) -> float:
-        """The strength that was set, or the one tuned for a kernel."""
+        """Return the strength that was set, or the one tuned for a kernel."""
         return self.strengths[kernel] if self.strength is None else self.strength
 
     def gate(self, state: State) -> float:
-        """The weight of this step."""
+        """Return the weight of this step."""
         kernel = self.resolved_kernel(state.features is not None)
-        return parse_window(self.windows[kernel] if self.window == "auto" else self.window).weight(
-            state
-        )
+        window = self.windows[kernel] if self.window == "auto" else self.window
+        return parse_window(window).weight(state)
 
     def gamma(self, state: State, default: Tensor | float) -> Tensor | float:
-        """The bandwidth that was set, or `default`."""
+        """Return gamma from the bandwidth that was set, or `default`."""
         if self.bandwidth is None:
             return default
-        return self.bandwidth**2 * (
-            state.sigma**2 if self.resolved_kernel(state.features is not None) == "latent" else 1.0
-        )
-
-
-def rows(values: Tensor) -> Tensor:
-    """(G, N, d) to (G N, d)."""
-    return values.flatten(0, 1)
+        on_latents = self.resolved_kernel(state.features is not None) == "latent"
+        return self.bandwidth**2 * (state.sigma**2 if on_latents else 1.0)

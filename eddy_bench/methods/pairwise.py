@@ -1,30 +1,39 @@
-"""Derivatives of a radial kernel between all pairs of a group, through any feature map, by differences.
+"""Derivatives of a radial kernel between all pairs of a group, by differences.
 
-Costs are in rows through the map, per step and group of N particles.
+They go through any feature map. Costs are in rows through the map, per step and group of N
+particles.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from eddy_bench.methods.kernels import force_weights, rbf, squared_distances, weighted_differences
+from eddy_bench.kernels import force_weights, rbf, squared_distances, weighted_differences
 from eddy_bench.sampling.feature_maps import FeatureMap, Identity
 
 CHUNK_ELEMENTS = 2**24  # shifted points held at once, so that many probes of large latents fit
-CACHED_ELEMENTS = (
-    2**18
-)  # pair values held at once where no network is in between: they stay in the processor's cache
+# Pair values held at once where no network is in between: they stay in the processor's cache.
+CACHED_ELEMENTS = 2**18
 
 
 @dataclass(frozen=True)
 class Pairs:
     """The kernel between all pairs at one step.
 
-    points: (G, N, d). features: the map. values: phi(points), (G, N, F). square: |phi_i - phi_j|^2, (G, N, N), float64.
-    gamma: one number, or (G, 1, 1). score, velocity: (G, N, d). own_velocity: A_ij is made with v_i, not v_j.
+    Attributes:
+        points: (G, N, d).
+        features: the map phi.
+        values: phi(points), (G, N, F).
+        square: |phi_i - phi_j|^2, (G, N, N), float64.
+        gamma: one number, or (G, 1, 1).
+        score: (G, N, d).
+        velocity: (G, N, d).
+        own_velocity: A_ij is made with v_i, not v_j.
+
     """
 
     points: Tensor
@@ -37,12 +46,19 @@ class Pairs:
     own_velocity: bool = False
 
     def stein_field(self, laplacian: Tensor, step: float | Tensor, sign: float) -> Tensor:
-        """psi_i = 1/(N-1) sum_j [A_ij s_i + sign div_i A_ij], (G, N, d), from lap k_ij, (G, N, N), and differences of size `step`."""
+        """Return psi_i = 1/(N-1) sum_j [A_ij s_i + sign div_i A_ij], (G, N, d).
+
+        Args:
+            laplacian: lap k_ij, (G, N, N).
+            step: size of the differences, in the units of the points; a number or (G, 1, 1).
+            sign: of the divergence term.
+
+        """
         divergence = self.on_velocity(laplacian.to(self.velocity.dtype)) - self.hessian_part(step)
         return (self.antisymmetric_part(step) + sign * divergence) / (self.points.shape[1] - 1)
 
     def on_velocity(self, weights: Tensor) -> Tensor:
-        """sum_j w_ij v_ij, (G, N, d)."""
+        """Return sum_j w_ij v_ij, (G, N, d)."""
         return (
             weights.sum(-1, keepdim=True) * self.velocity
             if self.own_velocity
@@ -50,46 +66,56 @@ class Pairs:
         )
 
     def laplacian(self, directions: Tensor, step: float | Tensor) -> Tensor:
-        """Sum over directions z of [k(x + e z) - 2 k(x) + k(x - e z)] / e^2 for all pairs, (G, N, N), zero diagonal.
+        """Return the Laplacian of the kernel for all pairs, (G, N, N), with a zero diagonal.
 
-        2 P N forward rows, no backward pass; none of either through the identity. The sum is taken in float64.
+        It is the sum over directions z of [k(x + e z) - 2 k(x) + k(x - e z)] / e^2, in float64, and
+        takes 2 P N forward rows and no backward pass; none of either through the identity.
 
         Args:
-            directions: (P, G, d), the same for all particles of a group so that their order does not matter.
+            directions: (P, G, d), the same for all particles of a group so that their order does
+                not matter.
             step: e, in the units of the points; a number or (G, 1, 1).
 
         """
-        groups, count, dimension = self.points.shape
+        shifted = (
+            self._plain_shifted_kernels
+            if isinstance(self.features, Identity)
+            else self._shifted_kernels
+        )
         total = -2 * len(directions) * rbf(self.square, self.gamma)
-        if isinstance(self.features, Identity):
-            rate = torch.as_tensor(
-                2 * step / self.gamma, dtype=total.dtype, device=total.device
-            ).reshape(-1, 1)  # (G, 1) or (1, 1)
-            for part in directions.split(max(1, CACHED_ELEMENTS // (groups * count**2))):
-                along = torch.einsum("pgd,gnd->pgn", part, self.points).double() * rate
-                near = (
-                    self.square + step**2 * part.square().sum(-1)[..., None, None]
-                ) / -self.gamma  # (p, G, N, N)
-                ahead = torch.exp(near.sub_(along[..., :, None]).add_(along[..., None, :])).sum(
-                    0
-                )  # k at x_i + e z
-                total = total + ahead + ahead.mT  # x_i - e z is to x_j what x_j + e z is to x_i
-            return _without_diagonal(total) / step**2
-        for part in directions.split(max(1, CHUNK_ELEMENTS // (2 * groups * count * dimension))):
-            shift = step * torch.cat([part, -part])[:, :, None]  # (2 p, G, 1, d)
-            moved = (
-                self.features.values((self.points + shift).flatten(0, 2))
-                .double()
-                .unflatten(0, (-1, count))
-            )
-            square = squared_distances(moved, self.values.double().repeat(len(shift), 1, 1))
-            total = total + rbf(square.unflatten(0, (-1, groups)), self.gamma).sum(0)
+        for kernels in shifted(directions, step):
+            total = total + kernels
         return _without_diagonal(total) / step**2
 
-    def antisymmetric_part(self, step: float | Tensor) -> Tensor:
-        """sum_j A_ij s_i = sum_j r_ij <v_ij, s_i> - v_ij <r_ij, s_i>, (G, N, d).
+    def _plain_shifted_kernels(self, directions: Tensor, step: float | Tensor) -> Iterator[Tensor]:
+        """Yield sums over directions of the kernels of shifted particles, through the identity."""
+        groups, count, _ = self.points.shape
+        rate = torch.as_tensor(
+            2 * step / self.gamma, dtype=self.square.dtype, device=self.square.device
+        ).reshape(-1, 1)  # (G, 1) or (1, 1)
+        for part in directions.split(max(1, CACHED_ELEMENTS // (groups * count**2))):
+            along = torch.einsum("pgd,gnd->pgn", part, self.points).double() * rate
+            lengths = part.square().sum(-1)[..., None, None]
+            near = (self.square + step**2 * lengths) / -self.gamma  # (p, G, N, N)
+            near = near.sub_(along[..., :, None]).add_(along[..., None, :])
+            ahead = torch.exp(near).sum(0)  # k at x_i + e z
+            yield ahead
+            yield ahead.mT  # x_i - e z is to x_j what x_j + e z is to x_i
 
-        One pull-back and one directional derivative (two forward rows) per particle.
+    def _shifted_kernels(self, directions: Tensor, step: float | Tensor) -> Iterator[Tensor]:
+        """Yield sums over directions of the kernels of shifted particles, through a network."""
+        groups, count, dimension = self.points.shape
+        for part in directions.split(max(1, CHUNK_ELEMENTS // (2 * groups * count * dimension))):
+            shift = step * torch.cat([part, -part])[:, :, None]  # (2 p, G, 1, d)
+            moved = self.features.values((self.points + shift).flatten(0, 2))
+            moved = moved.double().unflatten(0, (-1, count))
+            square = squared_distances(moved, self.values.double().repeat(len(shift), 1, 1))
+            yield rbf(square.unflatten(0, (-1, groups)), self.gamma).sum(0)
+
+    def antisymmetric_part(self, step: float | Tensor) -> Tensor:
+        """Return sum_j A_ij s_i = sum_j r_ij <v_ij, s_i> - v_ij <r_ij, s_i>, (G, N, d).
+
+        It takes a pull-back and a directional derivative (two forward rows) per particle.
         """
         weights = force_weights(self.square, self.gamma).to(self.values.dtype)
         centred = self.values - self.values.mean(1, keepdim=True)
@@ -109,7 +135,7 @@ class Pairs:
         return first - self.on_velocity(along.to(self.velocity.dtype))
 
     def along(self, vectors: Tensor, step: float | Tensor) -> Tensor:
-        """J vectors by a central difference, (G, N, F)."""
+        """Return J times vectors by a central difference, (G, N, F)."""
         if isinstance(self.features, Identity):
             return vectors
         length = _length(vectors)
@@ -118,17 +144,19 @@ class Pairs:
             torch.stack([self.points + shift, self.points - shift]).flatten(0, 2)
         )
         moved = moved.unflatten(0, (2, *self.points.shape[:2]))
-        found: Tensor = (moved[0] - moved[1]) * (length / (2 * step))
-        return found
+        derivative: Tensor = (moved[0] - moved[1]) * (length / (2 * step))
+        return derivative
 
     def hessian_part(self, step: float | Tensor) -> Tensor:
-        """sum_j (hess k_ij) v_ij by central differences of the gradient, (G, N, d): 2 N (N - 1) forward and backward rows, or none."""
+        """Return sum_j (hess k_ij) v_ij by central differences of the gradient, (G, N, d).
+
+        It takes 2 N (N - 1) forward and backward rows, or none through the identity.
+        """
         if isinstance(self.features, Identity):
             return self._plain_hessian_part(step)
         groups, count, _ = self.points.shape
-        at_once = max(
-            1, self.features.chunk // (2 * groups * count)
-        )  # differences of places, so that memory grows with N and not with its square
+        # Differences j - i, some at once, so that memory grows with N and not with its square.
+        at_once = max(1, self.features.chunk // (2 * groups * count))
         total = torch.zeros_like(self.points)
         for shifts in torch.arange(1, count).split(at_once):
             i = torch.arange(count).repeat(len(shifts))
@@ -138,7 +166,7 @@ class Pairs:
         return total
 
     def _hessian_products(self, i: Tensor, j: Tensor, step: float | Tensor) -> Tensor:
-        """(hess k_ij) v_ij of pairs (i, j), (P,) each, through a network: (G, P, d)."""
+        """Return (hess k_ij) v_ij, (G, P, d), of pairs (i, j), (P,) each, through a network."""
         groups = len(self.points)
         vectors = self.velocity[:, i if self.own_velocity else j]
         length = _length(vectors)
@@ -161,11 +189,14 @@ class Pairs:
             )
 
         pulled = self.features.pull(moved.flatten(0, 2), gradient).unflatten(0, (2, groups, -1))
-        found: Tensor = (pulled[0] - pulled[1]) * (length / (2 * step))
-        return found
+        products: Tensor = (pulled[0] - pulled[1]) * (length / (2 * step))
+        return products
 
     def _plain_hessian_part(self, step: float | Tensor) -> Tensor:
-        """The same differences of the gradient -(2 / gamma) k (delta + h v) through the identity, as matrix products."""
+        """Return the same through the identity, as matrix products.
+
+        The gradient is -(2 / gamma) k (delta + h v).
+        """
         length = _length(self.velocity)
         h = (step / length)[..., 0]  # (G, N), of v_i or v_j
         centred = self.points - self.points.mean(1, keepdim=True)
@@ -192,10 +223,10 @@ class Pairs:
 
 
 def _without_diagonal(values: Tensor) -> Tensor:
-    """(..., N, N) with zeros on the diagonal."""
+    """Set the diagonal of (..., N, N) to zero."""
     return values * (1 - torch.eye(values.shape[-1], dtype=values.dtype, device=values.device))
 
 
 def _length(vectors: Tensor) -> Tensor:
-    """Root mean square per coordinate, never 0."""
+    """Return the root mean square per coordinate, never 0."""
     return vectors.square().mean(-1, keepdim=True).sqrt().clamp_min(1e-12)

@@ -1,4 +1,7 @@
-"""Particle guidance (Corso et al., ICLR 2024, arXiv 2310.13102): the gradient of a joint repulsive potential."""
+"""Particle guidance: the gradient of a joint repulsive potential.
+
+Corso et al., ICLR 2024, arXiv 2310.13102.
+"""
 
 from __future__ import annotations
 
@@ -7,20 +10,21 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from eddy_bench.kernels import force_weights, row_median_bandwidth
 from eddy_bench.methods.forces import kernel_points, pulled_force
 from eddy_bench.methods.kernel_method import KernelMethod
-from eddy_bench.methods.kernels import force_weights, row_median_bandwidth
 from eddy_bench.sampling.state import State
 
 
 @dataclass(frozen=True)
 class ParticleGuidance(KernelMethod):
-    """g_i = c(sb) sum_j r_ij, minus the gradient of 1/2 sum_ij k_ij, with the schedules of the authors' code.
+    """g_i = c(sigma) sum_j r_ij, minus the gradient of 1/2 sum_ij k_ij.
 
-    Latent kernel: c = strength sqrt(1 + sb^2), while sb >= 1 (their coefficient on Stable Diffusion 1.5 is 30).
-    Other kernels: c = strength / sigma with sigma = sb / sqrt(1 + sb^2), while sb > 3 (theirs is 8), through one
-    pull-back with d x0 / d xb = 1. Bandwidth: the median of each row over log(N - 1). The end of the window is faded
-    over sb in [a, 1.25 a], where the authors cut.
+    The schedules are those of the authors' code. Latent kernel: c = strength sqrt(1 + sigma^2),
+    while sigma >= 1 (their coefficient on Stable Diffusion 1.5 is 30). Other kernels:
+    c = strength sqrt(1 + sigma^2) / sigma, while sigma > 3 (theirs is 8), through one pull-back
+    with d x0 / d xb = 1. Bandwidth: the median of each row over log(N - 1). The end of the window
+    is faded over sigma in [a, 1.25 a], where the authors cut.
     """
 
     name: ClassVar[str] = "pg"
@@ -30,11 +34,12 @@ class ParticleGuidance(KernelMethod):
     citation: ClassVar[str] = "arXiv 2310.13102"
     cost: ClassVar[str] = "latent: O(N^2 d); features: 1 forward + 1 backward per particle and step"
     windows: ClassVar[dict[str, str]] = {"latent": "1..", "denoised": "3..", "features": "3.."}
-    # benchmarks/tuning.csv; the kernel on denoised estimates was not tuned and takes the features kernel's value
+    # From benchmarks/tuning.csv. The kernel on denoised estimates was not tuned: it takes the value
+    # of the features kernel.
     strengths: ClassVar[dict[str, float]] = {"latent": 3.0, "denoised": 0.6, "features": 0.6}
 
     def guidance(self, state: State) -> Tensor | None:
-        """The force, (G, N, d)."""
+        """Return the force, (G, N, d)."""
         weight = self.gate(state)
         if state.particles.shape[1] < 2 or weight == 0 or state.pure_noise:
             return None
@@ -45,5 +50,5 @@ class ParticleGuidance(KernelMethod):
             *kernel_points(kernel, state),
             lambda square: force_weights(square, self.gamma(state, row_median_bandwidth(square))),
         )
-        found: Tensor = weight * self.amount(kernel) * scale * force
-        return found
+        guidance: Tensor = weight * self.amount(kernel) * scale * force
+        return guidance

@@ -1,4 +1,4 @@
-"""Methods by name: built-in ones, entry points and plug-ins `./file.py:Name`; imported on demand."""
+"""Methods by name: built-in ones, entry points, plug-ins `./file.py:Name`; imported on demand."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import importlib.util
 import json
+import sys
 from dataclasses import fields
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -32,7 +33,7 @@ METHOD_GROUP = "eddy_bench.methods"
 
 
 def method_names() -> list[str]:
-    """Every registered method, built-in ones first."""
+    """Return every registered method, built-in ones first."""
     return [
         *METHODS,
         *sorted({point.name for point in entry_points(group=METHOD_GROUP)} - METHODS.keys()),
@@ -40,13 +41,14 @@ def method_names() -> list[str]:
 
 
 def load_method(name: str) -> type[Any]:
-    """The class of a method.
+    """Return the class of a method.
 
     Args:
         name: a registered name, or `path/to/file.py:Class`.
 
     Raises:
-        UnknownName: no such method. ParameterError: a plug-in that cannot be imported or is not a method.
+        UnknownName: no such method.
+        ParameterError: a plug-in that cannot be imported or is not a method.
 
     """
     if is_file_plugin(name):
@@ -63,7 +65,8 @@ def load_method(name: str) -> type[Any]:
                 raise
             except Exception as error:
                 raise ParameterError(
-                    f"The entry point {name!r} cannot be loaded: {type(error).__name__}: {brief(error)}"
+                    f"The entry point {name!r} cannot be loaded: "
+                    f"{type(error).__name__}: {brief(error)}"
                 ) from None
     raise UnknownName(unknown("method", name, method_names()))
 
@@ -80,40 +83,36 @@ def _load_file(name: str) -> Any:
         )
     module = importlib.util.module_from_spec(spec)
     try:
-        importlib.import_module("sys").modules[spec.name] = (
-            module  # dataclasses look their module up
-        )
+        sys.modules[spec.name] = module  # dataclasses look their module up
         spec.loader.exec_module(module)
     except Exception as error:
         raise ParameterError(
             f"{path} cannot be imported: {type(error).__name__}: {brief(error)}"
         ) from None
     if not hasattr(module, attribute):
-        raise UnknownName(
-            unknown(
-                f"name in {path}", attribute, [n for n in vars(module) if not n.startswith("_")]
-            )
-        )
+        names = [name for name in vars(module) if not name.startswith("_")]
+        raise UnknownName(unknown(f"name in {path}", attribute, names))
     return getattr(module, attribute)
 
 
-def _checked(found: Any, name: str) -> type[Any]:
-    if not (isinstance(found, type) and issubclass(found, Method)):
+def _checked(plugin: Any, name: str) -> type[Any]:
+    if not (isinstance(plugin, type) and issubclass(plugin, Method)):
         raise ParameterError(
-            f"Expected {name} to be a subclass of eddy_bench.Method, got {found!r}."
+            f"Expected {name} to be a subclass of eddy_bench.Method, got {plugin!r}."
         )
-    return found
+    return plugin
 
 
 def build_method(spec: MethodSpec) -> Method:
-    """The method that `name:key=value,...` stands for.
+    """Build the method that `name:key=value,...` stands for.
 
     Raises:
-        UnknownName: no such method. ParameterError: no such parameter, a wrong type, or a value out of range.
+        UnknownName: no such method.
+        ParameterError: no such parameter, a wrong type, or a value out of range.
 
     """
     cls = load_method(spec.name)
-    known = [item.name for item in fields(cls)]
+    known = [field.name for field in fields(cls)]
     for key in spec.parameters:
         if key not in known:
             if not known:
@@ -133,7 +132,7 @@ def build_method(spec: MethodSpec) -> Method:
 
 
 def method_name(spec: MethodSpec) -> str:
-    """The name in tables and folders; a plug-in never takes a registered one."""
+    """Return the name in tables and folders; a plug-in never takes a registered one."""
     if not is_file_plugin(spec.name):
         return _safe(spec.name)
     path, _, name = spec.name.rpartition(":")
@@ -150,7 +149,10 @@ def _safe(name: str) -> str:
 
 
 def source_digest(spec: MethodSpec) -> str:
-    """sha256 of a plug-in's file; empty for registered methods, whose version is the package's."""
+    """Return the sha256 of a plug-in's file.
+
+    It is empty for registered methods, whose version is the package's.
+    """
     return (
         hashlib.sha256(Path(spec.name.rpartition(":")[0]).read_bytes()).hexdigest()
         if is_file_plugin(spec.name)
@@ -159,23 +161,27 @@ def source_digest(spec: MethodSpec) -> str:
 
 
 def changed_parameters(method: Method) -> dict[str, Any]:
-    """The parameters that differ from the defaults."""
+    """Return the parameters that differ from the defaults."""
     return {
-        item.name: getattr(method, item.name)
-        for item in fields(method)
-        if getattr(method, item.name) != item.default
+        field.name: getattr(method, field.name)
+        for field in fields(method)
+        if getattr(method, field.name) != field.default
     }
 
 
 def parameter_text(method: Method) -> str:
-    """`key=value,...` of the parameters that differ from the defaults."""
+    """Return `key=value,...` of the parameters that differ from the defaults."""
     return ",".join(f"{key}={value}" for key, value in changed_parameters(method).items())
 
 
 def method_label(spec: MethodSpec, method: Method) -> str:
-    """The folder of a method's samples: its name, and a short hash of its parameters where they are not the defaults."""
+    """Return the folder of a method's samples.
+
+    It is the method's name, and a short hash of its parameters where they are not the defaults.
+    """
     changed, source = changed_parameters(method), source_digest(spec)
     name = method_name(spec)
     if not changed and not source:
         return name
-    return f"{name}-{hashlib.sha256(json.dumps([changed, source], sort_keys=True, default=str).encode()).hexdigest()[:8]}"
+    text = json.dumps([changed, source], sort_keys=True, default=str)
+    return f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"

@@ -1,4 +1,7 @@
-"""Repulsion: the force of repulsive ensembles, normalised by the local density (D'Angelo & Fortuin 2021, arXiv 2106.11642)."""
+"""Repulsion: the force of repulsive ensembles, normalised by the local density.
+
+D'Angelo & Fortuin 2021, arXiv 2106.11642.
+"""
 
 from __future__ import annotations
 
@@ -7,35 +10,38 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from eddy_bench.kernels import force_weights, rbf, row_median_bandwidth
 from eddy_bench.methods.forces import kernel_points, pulled_force
 from eddy_bench.methods.kernel_method import KernelMethod
-from eddy_bench.methods.kernels import force_weights, rbf, row_median_bandwidth
 from eddy_bench.sampling.state import State
 
 
 @dataclass(frozen=True)
 class Repulsion(KernelMethod):
-    """g_i = strength * sum_j r_ij / sum_j k_ij (j = i included), with particle guidance's bandwidth and windows."""
+    """g_i = strength * sum_j r_ij / sum_j k_ij, where sum_j k_ij includes j = i.
+
+    Bandwidth and windows are those of particle guidance.
+    """
 
     name: ClassVar[str] = "repulsion"
     summary: ClassVar[str] = "density-normalised kernel repulsion; moves the marginal"
     citation: ClassVar[str] = "arXiv 2106.11642"
     cost: ClassVar[str] = "latent: O(N^2 d); features: 1 forward + 1 backward per particle and step"
     windows: ClassVar[dict[str, str]] = {"latent": "1..", "denoised": "3..", "features": "3.."}
-    # benchmarks/tuning.csv; the kernel on denoised estimates was not tuned and takes the features kernel's value
+    # From benchmarks/tuning.csv. The kernel on denoised estimates was not tuned: it takes the value
+    # of the features kernel.
     strengths: ClassVar[dict[str, float]] = {"latent": 36.0, "denoised": 1.0, "features": 1.0}
 
     def guidance(self, state: State) -> Tensor | None:
-        """The force, (G, N, d)."""
+        """Return the force, (G, N, d)."""
         weight = self.gate(state)
         if state.particles.shape[1] < 2 or weight == 0 or state.pure_noise:
             return None
 
         def weights(square: Tensor) -> Tensor:
             gamma = self.gamma(state, row_median_bandwidth(square))
-            return force_weights(square, gamma) / rbf(square, gamma).sum(
-                -1, keepdim=True
-            )  # the diagonal counts 1
+            density = rbf(square, gamma).sum(-1, keepdim=True)  # the diagonal counts 1
+            return force_weights(square, gamma) / density
 
         kernel = self.resolved_kernel(state.features is not None)
         return weight * self.amount(kernel) * pulled_force(*kernel_points(kernel, state), weights)

@@ -1,4 +1,4 @@
-"""Where along the solver's path guidance acts."""
+"""Windows: where along the solver's path guidance acts."""
 
 from __future__ import annotations
 
@@ -16,29 +16,37 @@ FADE_SIGMA = 0.25
 
 @dataclass(frozen=True)
 class Window:
-    """Where guidance acts: an interval of sb, or of the share of steps done; faded towards its later end."""
+    """Where guidance acts, faded towards its later end.
+
+    Attributes:
+        low: lower end of an interval of the noise level sigma, or of the share of steps done.
+        high: upper end of the same.
+        share: the interval is one of the share of steps done, in [0, 1].
+
+    """
 
     low: float
     high: float
     share: bool = False
 
     def weight(self, state: State) -> float:
-        """1 inside and 0 outside; linear towards the end that sampling reaches last: over two steps, or over sb in [a, 1.25 a]."""
+        """Return 1 inside and 0 outside, and less towards the end that sampling reaches last.
+
+        The weight falls linearly over the last two steps, or over sigma in [low, 1.25 low].
+        """
         if self.share:
             inside = self.low <= state.share + 1e-9
+            if not inside or self.high >= 1:
+                return float(inside)
             edge = FADE_STEPS / max(state.steps, 1)
-            return (
-                min(max((self.high - state.share) / edge, 0.0), 1.0)
-                if inside and self.high < 1
-                else float(inside)
-            )
+            return min(max((self.high - state.share) / edge, 0.0), 1.0)
         if not self.low <= state.sigma <= self.high:
             return 0.0
         return min((state.sigma - self.low) / (FADE_SIGMA * self.low), 1.0) if self.low > 0 else 1.0
 
 
 def parse_window(text: str) -> Window:
-    """`a..b` in sb (b may be left out: no upper end), or `a%..b%` in share of steps.
+    """Read `a..b` in sigma (b may be left out: no upper end), or `a%..b%` in share of steps.
 
     >>> parse_window("0%..20%")
     Window(low=0.0, high=0.2, share=True)
@@ -46,7 +54,10 @@ def parse_window(text: str) -> Window:
     Window(low=1.0, high=inf, share=False)
     """
     match = re.fullmatch(r"\s*([\d.eE+-]*?)(%?)\.\.([\d.eE+-]*?|inf)(%?)\s*", text)
-    problem = f"Expected a window 'a..b' in sb or 'a%..b%' in share of steps, got {text!r}."
+    problem = (
+        "Expected a window 'a..b' in the noise level sigma / alpha or 'a%..b%' in share of steps, "
+        f"got {text!r}."
+    )
     if not match or match[2] != match[4]:
         raise ParameterError(problem)
     percent = bool(match[2])

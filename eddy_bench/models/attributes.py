@@ -1,4 +1,4 @@
-"""Words of the embedded model: what a caption can say, how it is computed from an image, how a prompt is read back.
+"""The words of the embedded model's captions: from images to attributes, and from prompts.
 
 A garment has three attributes: its class (10), its tone (3 levels of mean foreground brightness)
 and its shape (2 levels of mean extent, split at the class's median in the training set).
@@ -38,7 +38,7 @@ SHAPE_EDGES = (15.2, 8.9, 17.2, 11.0, 16.2, 6.9, 16.7, 8.0, 19.1, 12.1)  # media
 
 @dataclass(frozen=True)
 class Attributes:
-    """What a prompt fixes: an index per attribute, or None where it is left free."""
+    """The attributes that a prompt fixes: an index each, or None where it is left free."""
 
     garment: int | None = None
     tone: int | None = None
@@ -46,12 +46,12 @@ class Attributes:
 
 
 def shape_words(garment: int) -> tuple[str, str]:
-    """The two shape words of a class, lower level first."""
+    """Return the two shape words of a class, lower level first."""
     return SHOE if garment in SHOES else UPRIGHT
 
 
 def measure(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Attributes of real images.
+    """Measure the attributes of real images.
 
     Args:
         images: (n, 28, 28), 0 to 255.
@@ -72,7 +72,7 @@ def measure(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> NDArray[np.
 
 
 def caption(attributes: Attributes, rng: np.random.Generator | None = None) -> str:
-    """The words of a set of attributes; with `rng`, synonyms and an opening are chosen at random."""
+    """Return the words of attributes; with `rng`, synonyms and an opening are random."""
     garment = attributes.garment
     nouns = ANY_CLASS if garment is None else CLASSES[garment]
     words = [] if attributes.tone is None else [TONES[attributes.tone]]
@@ -86,7 +86,7 @@ def caption(attributes: Attributes, rng: np.random.Generator | None = None) -> s
 
 
 def vocabulary() -> list[str]:
-    """Every word that the embedded model knows, as the tokenizer splits them, sorted."""
+    """Return every word that the embedded model knows, as the tokenizer splits them, sorted."""
     texts = [
         *FILLERS,
         *ANY_CLASS,
@@ -99,26 +99,29 @@ def vocabulary() -> list[str]:
 
 
 def split_words(text: str) -> list[str]:
-    """Lower-case pieces of a text, split as CLIP's tokenizer does: letters, single digits, other marks."""
+    """Return lower-case pieces of a text: letters, single digits, other marks.
+
+    CLIP's tokenizer splits in the same way.
+    """
     return re.findall(r"[^\W\d_]+|\d|[^\s\w]+|_+", text.lower())
 
 
 def unknown_words(prompt: str) -> list[str]:
-    """The pieces of a prompt that the embedded model was never trained on, in order."""
+    """Return the pieces of a prompt that the embedded model was never trained on, in order."""
     known = set(vocabulary())
     return [word for word in split_words(prompt) if word not in known]
 
 
 def parse(prompt: str) -> Attributes:
-    """The attributes that a prompt fixes; the first word of each kind counts."""
+    """Return the attributes that a prompt fixes; the first word of each kind counts."""
     text = f" {' '.join(split_words(prompt))} "
-    found = [
+    mentions = [
         (text.index(key), -len(key), index)
         for index, nouns in enumerate(CLASSES)
         for noun in nouns
         if (key := f" {' '.join(split_words(noun))} ") in text
     ]
-    garment = min(found)[2] if found else None
+    garment = min(mentions)[2] if mentions else None
     words = text.split()
     tone = next((TONES.index(word) for word in words if word in TONES), None)
     if garment is None:

@@ -1,4 +1,7 @@
-"""Backbones by name from timm and open_clip: differentiable for guidance, and with their own preparation for scoring."""
+"""Backbones by name from timm and open_clip.
+
+They are differentiable for guidance, and have their own preparation for scoring.
+"""
 
 from __future__ import annotations
 
@@ -28,8 +31,14 @@ class Backbone:
     """A network from images to features.
 
     Args:
-        name: with its kind, aliases resolved. digest: of its weights. module: (n, 3, size, size), normalised, to (n, F). size: in pixels.
-        mean, std: of its inputs' channels, for images in [0, 1]. interpolation: bicubic or bilinear.
+        name: with its kind, aliases resolved.
+        digest: of its weights.
+        module: the network.
+        features: (n, 3, size, size), normalised, to (n, F).
+        size: in pixels.
+        mean: of its inputs' channels, for images in [0, 1].
+        std: of the same.
+        interpolation: bicubic or bilinear.
 
     """
 
@@ -43,7 +52,7 @@ class Backbone:
     interpolation: str
 
     def __call__(self, images: Tensor) -> Tensor:
-        """(n, c, h, w) images in [-1, 1], grey or RGB, to (n, F) float32 features, with a graph.
+        """Map (n, c, h, w) images in [-1, 1], grey or RGB, to (n, F) float32, with a graph.
 
         The shorter side is resized to the network's size, antialiased, and the middle is cut out.
         """
@@ -66,7 +75,7 @@ class Backbone:
 
 
 def resolve_backbone(name: str) -> str:
-    """The full name: `timm:MODEL[@SIZE]` or `open_clip:MODEL/WEIGHTS`.
+    """Return the full name: `timm:MODEL[@SIZE]` or `open_clip:MODEL/WEIGHTS`.
 
     >>> resolve_backbone("dino")
     'timm:vit_small_patch16_224.dino'
@@ -83,13 +92,13 @@ def resolve_backbone(name: str) -> str:
     return full
 
 
-def same_network(one: str, other: str) -> bool:
-    """Whether two names mean the same weights, at whatever size.
+def same_network(first: str, second: str) -> bool:
+    """Return whether two names mean the same weights, at whatever size.
 
     >>> same_network("dinov2", "timm:vit_small_patch14_dinov2.lvd142m@518")
     True
     """
-    return _bare(one) == _bare(other)
+    return _bare(first) == _bare(second)
 
 
 def _bare(name: str) -> str:
@@ -98,30 +107,34 @@ def _bare(name: str) -> str:
 
 
 def load_backbone(name: str, weights: Path | None, device: torch.device) -> Backbone:
-    """A backbone with its trained weights, without gradients of its own.
+    """Load a backbone with its trained weights, without gradients of its own.
 
     Args:
-        name: as `resolve_backbone` takes it. weights: a folder with MODEL.safetensors (timm) or MODEL-WEIGHTS.safetensors (open_clip), for what
-            cannot be downloaded.
+        name: as `resolve_backbone` takes it.
+        weights: a folder with MODEL.safetensors (timm) or MODEL-WEIGHTS.safetensors (open_clip),
+            for weights that cannot be downloaded.
+        device: of the network.
 
     Raises:
-        UnknownName: no such model. ModelError: its weights cannot be had.
+        UnknownName: no such model.
+        ModelError: its weights cannot be had.
 
     """
     full = resolve_backbone(name)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         logging.getLogger("timm").setLevel(logging.ERROR)
-        found = _timm(full, weights) if full.startswith("timm:") else _open_clip(full, weights)
-    found.module.eval().requires_grad_(False).to(device)
+        backbone = _timm(full, weights) if full.startswith("timm:") else _open_clip(full, weights)
+    backbone.module.eval().requires_grad_(False).to(device)
     try:
         with torch.inference_mode():
-            found(torch.zeros(1, 3, found.size, found.size, device=device))
+            backbone(torch.zeros(1, 3, backbone.size, backbone.size, device=device))
     except Exception as error:
         raise ModelError(
-            f"{full} cannot see images of {found.size} pixels: {brief(error, 120)} Give another size: timm:MODEL@SIZE."
+            f"{full} cannot see images of {backbone.size} pixels: {brief(error, 120)} "
+            "Give another size: timm:MODEL@SIZE."
         ) from None
-    return found
+    return backbone
 
 
 def _timm(name: str, weights: Path | None) -> Backbone:
@@ -133,19 +146,8 @@ def _timm(name: str, weights: Path | None) -> Backbone:
         raise UnknownName(unknown("timm model", model, near))
     if size and not (size.isdigit() and int(size)):
         raise UnknownName(f"Expected timm:MODEL@SIZE with a size in pixels, got {name!r}.")
-    local = _local(weights, model)
-    arguments: dict[str, Any] = (
-        {"img_size": int(size)}
-        if size and hasattr(timm.create_model(model, num_classes=0), "pos_embed")
-        else {}
-    )
     try:
-        overlay = (
-            {} if local is None else {"pretrained_cfg_overlay": {"file": str(local)}}
-        )  # resamples what depends on the size
-        module: Any = timm.create_model(
-            model, pretrained=True, num_classes=0, **arguments, **overlay
-        )
+        module = _timm_module(model, size, _local(weights, model))
     except Exception as error:
         raise _missing(name, model, error) from None
     data = timm.data.resolve_model_data_config(module)
@@ -162,6 +164,17 @@ def _timm(name: str, weights: Path | None) -> Backbone:
         data["std"],
         interpolation,
     )
+
+
+def _timm_module(model: str, size: str, local: Path | None) -> Any:
+    import timm
+
+    arguments: dict[str, Any] = {}
+    if size and hasattr(timm.create_model(model, num_classes=0), "pos_embed"):
+        arguments["img_size"] = int(size)
+    if local is not None:  # an overlay resamples the weights that depend on the size
+        arguments["pretrained_cfg_overlay"] = {"file": str(local)}
+    return timm.create_model(model, pretrained=True, num_classes=0, **arguments)
 
 
 def _open_clip(name: str, weights: Path | None) -> Backbone:
@@ -193,7 +206,10 @@ def _open_clip(name: str, weights: Path | None) -> Backbone:
 
 
 def check_quickgelu(model: str, tag: str) -> None:
-    """Raise ModelError where weights were trained with another activation than the model has: features would be wrong without a word."""
+    """Raise ModelError where weights were trained with another activation than the model has.
+
+    Features would be wrong without a word.
+    """
     import open_clip
 
     trained = bool((open_clip.get_pretrained_cfg(model, tag) or {}).get("quick_gelu", False))
@@ -203,12 +219,13 @@ def check_quickgelu(model: str, tag: str) -> None:
     ):
         other = f"{model}-quickgelu" if trained else model.removesuffix("-quickgelu")
         raise ModelError(
-            f"The weights {tag!r} were trained {'with' if trained else 'without'} QuickGELU: use open_clip:{other}/{tag}."
+            f"The weights {tag!r} were trained {'with' if trained else 'without'} QuickGELU: "
+            f"use open_clip:{other}/{tag}."
         )
 
 
 def _local(weights: Path | None, stem: str) -> Path | None:
-    """The file of weights in a folder, if it is there."""
+    """Return the file of weights in a folder, if it is there."""
     if weights is None:
         return None
     return next(
@@ -223,12 +240,13 @@ def _local(weights: Path | None, stem: str) -> Path | None:
 
 def _missing(name: str, stem: str, error: Exception) -> ModelError:
     return ModelError(
-        f"The weights of {name} cannot be had: {brief(error, 120)} They are downloaded once; without network put {stem}.safetensors into a folder and give --weights."
+        f"The weights of {name} cannot be had: {brief(error, 120)} They are downloaded once; "
+        f"without network put {stem}.safetensors into a folder and give --weights."
     )
 
 
 def weights_digest(module: torch.nn.Module) -> str:
-    """The first 10 hex digits of a sha256 over the weights."""
+    """Return the first 10 hex digits of a sha256 over the weights."""
     digest = hashlib.sha256()
     for key, value in sorted(module.state_dict().items()):
         digest.update(key.encode())

@@ -1,4 +1,4 @@
-"""A loaded model: a diffusers pipeline, what it costs, and what its kernels may see."""
+"""A loaded model: a diffusers pipeline, the cost of its images, and its guide network."""
 
 from __future__ import annotations
 
@@ -13,19 +13,27 @@ from torch import Tensor
 
 from eddy_bench.methods.base import Method
 from eddy_bench.models.decoding import make_decode
+from eddy_bench.models.families import family_of
 from eddy_bench.models.images import image_tensor
 from eddy_bench.sampling.feature_maps import NetworkFeatures
 from eddy_bench.sampling.noise import particle_generators, probe_generator
 from eddy_bench.sampling.steer import steer
-
-MASKS_ASTRAY = frozenset(
-    {"SanaPipeline", "Lumina2Pipeline", "QwenImagePipeline", "HunyuanDiTPipeline"}
-)  # as of diffusers 0.42
+from eddy_bench.sampling.step import MapMaker
 
 
 @dataclass
 class Cost:
-    """Counted per image: network evaluations (both branches of guidance), decoder and feature passes of the method; seconds."""
+    """The cost per image.
+
+    Attributes:
+        seconds_per_image: wall time.
+        nfe: network evaluations, both branches of guidance.
+        decoder_calls: of the method.
+        feature_forwards: of the method.
+        feature_backwards: of the method.
+        peak_memory_mb: MiB, not divided by the images.
+
+    """
 
     seconds_per_image: float = 0.0
     nfe: float = 0.0
@@ -40,11 +48,19 @@ class Model:
     """A pipeline ready to draw.
 
     Args:
-        name: as asked for. pipe: a diffusers pipeline. fingerprint: of its weights. guide: images (n, c, h, w) in
-            [-1, 1] to features, for feature kernels; never a scoring network. call: extra arguments of every call.
-        check_prompt: from a prompt to a warning, or None. decoder: what decodes for the guide network; None is the pipeline's own autoencoder.
-        feature_batch: rows that go through decoder and guide network at once. guide_name, decoder_name: with the digests of their weights. device: of the
-            guide; the pipeline's own by default. notes: to be said after drawing.
+        name: as asked for.
+        pipe: a diffusers pipeline.
+        fingerprint: of its weights.
+        guide: images (n, c, h, w) in [-1, 1] to features, for feature kernels; never a scoring
+            network.
+        call: extra arguments of every call.
+        check_prompt: from a prompt to a warning, or None.
+        decoder: what decodes for the guide network; None is the pipeline's own autoencoder.
+        feature_batch: rows that go through decoder and guide network at once.
+        guide_name: with the digest of its weights.
+        decoder_name: with the digest of its weights.
+        device: of the guide; the pipeline's own by default.
+        notes: to be said after drawing.
 
     """
 
@@ -69,10 +85,11 @@ class Model:
     def feature_map(
         self, shape: tuple[int, ...], size: tuple[int, int] | None = None
     ) -> NetworkFeatures:
-        """The guide network on decoded denoised estimates.
+        """Return the guide network on decoded denoised estimates.
 
         Args:
-            shape: of one particle as the solver holds it. size: height and width of the images, which packed latents need.
+            shape: of a particle as the solver holds it.
+            size: height and width of the images, which packed latents need.
 
         """
         assert self.guide is not None
@@ -89,96 +106,104 @@ class Model:
         method: Method,
         arguments: dict[str, Any],
     ) -> tuple[list[list[Any]], Cost]:
-        """The images of one batch of groups: one list of `particles` images per prompt, and what one image cost.
+        """Draw a batch of groups.
 
         Args:
-            prompts, seeds: one per group. arguments: of the pipeline's call.
+            prompts: one per group.
+            seeds: one per group.
+            particles: images to keep of each prompt.
+            method: what guides or selects.
+            arguments: of the pipeline's call.
+
+        Returns:
+            A list of `particles` images per prompt, and the cost of an image.
 
         Raises:
             EddyError: the method cannot be used here, or its guidance is not finite.
 
         """
         drawn = method.drawn(particles)
+        groups = list(zip(prompts, seeds, strict=True))
         generators = [
             generator
-            for prompt, seed in zip(prompts, seeds, strict=True)
+            for prompt, seed in groups
             for generator in particle_generators(seed, prompt, drawn)
         ]
-        probes = [
-            probe_generator(seed, prompt) for prompt, seed in zip(prompts, seeds, strict=True)
-        ]
         maps: list[NetworkFeatures] = []
-
-        def features(shape: tuple[int, ...]) -> NetworkFeatures:
-            maps.append(
-                self.feature_map(
-                    shape,
-                    (arguments["height"], arguments["width"]) if "height" in arguments else None,
-                )
-            )
-            return maps[-1]
-
-        with (
-            steer(
-                self.pipe,
-                method,
-                particles=drawn,
-                features=features if self.has_features else None,
-                probes=probes,
-                generator=generators,
-            ),
-            counted_rows(self.pipe) as rows,
-        ):
+        steering = steer(
+            self.pipe,
+            method,
+            particles=drawn,
+            features=self._map_maker(maps, arguments) if self.has_features else None,
+            probes=[probe_generator(seed, prompt) for prompt, seed in groups],
+            generator=generators,
+        )
+        call = rows_of(self.pipe, prompts, drawn, {**self.call, **arguments})
+        with steering, counted_rows(self.pipe) as rows:
             if torch.cuda.is_available():
                 torch.cuda.reset_peak_memory_stats()
             start = _now()
-            output = self.pipe(
-                **rows_of(self.pipe, prompts, drawn, {**self.call, **arguments}),
-                generator=generators,
-            )
+            output = self.pipe(**call, generator=generators)
             images = list(output.images)
-            if blacked := sum(map(bool, getattr(output, "nsfw_content_detected", None) or [])):
-                self.notes.append(
-                    f"{blacked} images were blacked out by the model's safety checker, and are scored so"
-                )
+            self._note_blacked(output)
             if drawn > particles:
                 images = self._selected(images, drawn, particles, method)
             seconds = _now() - start
         count = len(images)
-        cost = Cost(seconds / count, rows[0] / count, peak_memory_mb=peak_memory_mb())
-        for used in maps:
-            cost.decoder_calls += used.cost.decoder_calls / count
-            cost.feature_forwards += used.cost.feature_forwards / count
-            cost.feature_backwards += used.cost.feature_backwards / count
+        cost = _cost(seconds, rows[0], maps, count)
         if drawn > particles:
             cost.feature_forwards += len(generators) / count
         return [images[k : k + particles] for k in range(0, count, particles)], cost
 
+    def _map_maker(self, maps: list[NetworkFeatures], arguments: dict[str, Any]) -> MapMaker:
+        """Return the function from a particle's shape to its feature map, which joins `maps`."""
+        size = (arguments["height"], arguments["width"]) if "height" in arguments else None
+
+        def make(shape: tuple[int, ...]) -> NetworkFeatures:
+            maps.append(self.feature_map(shape, size))
+            return maps[-1]
+
+        return make
+
+    def _note_blacked(self, output: Any) -> None:
+        if blacked := sum(map(bool, getattr(output, "nsfw_content_detected", None) or [])):
+            self.notes.append(
+                f"{blacked} images were blacked out by the model's safety checker, "
+                "and are scored so"
+            )
+
     def _selected(self, images: list[Any], drawn: int, particles: int, method: Method) -> list[Any]:
-        """What the method keeps of each prompt's images, by the guide network."""
+        """Return the images that the method keeps of each prompt, by the guide network."""
         assert self.guide is not None
         kept = []
         for start in range(0, len(images), drawn):
             part = images[start : start + drawn]
+            pixels = torch.stack([image_tensor(image) for image in part])
             with torch.inference_mode():
-                features = self.guide(
-                    torch.stack([image_tensor(image) for image in part]).to(
-                        self.device or self.pipe.device
-                    )
-                )
-            kept += [part[k] for k in method.choose(features, particles)]
+                features = self.guide(pixels.to(self.device or self.pipe.device))
+            kept += [part[index] for index in method.choose(features, particles)]
         return kept
+
+
+def _cost(seconds: float, rows: int, maps: Sequence[NetworkFeatures], count: int) -> Cost:
+    """Return the cost of an image, of `count` of them."""
+    cost = Cost(seconds / count, rows / count, peak_memory_mb=peak_memory_mb())
+    for used in maps:
+        cost.decoder_calls += used.cost.decoder_calls / count
+        cost.feature_forwards += used.cost.feature_forwards / count
+        cost.feature_backwards += used.cost.feature_backwards / count
+    return cost
 
 
 def rows_of(
     pipe: Any, prompts: Sequence[str], count: int, arguments: dict[str, Any]
 ) -> dict[str, Any]:
-    """Arguments of a pipeline's call for `count` images of each prompt.
+    """Return the arguments of a pipeline's call for `count` images of each prompt.
 
-    Some pipelines (`MASKS_ASTRAY`) give the rows of several prompts each other's attention masks when they repeat them; for those the prompts
-    are repeated beforehand.
+    Some pipelines (`Family.astray_masks`) give the rows of several prompts each other's attention
+    masks when they repeat them; for those the prompts are repeated beforehand.
     """
-    if len(prompts) == 1 or type(pipe).__name__ not in MASKS_ASTRAY:
+    if len(prompts) == 1 or not family_of(pipe).astray_masks:
         return {"prompt": list(prompts), "num_images_per_prompt": count, **arguments}
     repeated = {
         name: [text for text in arguments[name] for _ in range(count)]
@@ -200,7 +225,10 @@ def _now() -> float:
 
 
 def peak_memory_mb() -> float:
-    """Peak memory, MiB: of the GPU since the batch began; without one, of the process so far, which later methods inherit."""
+    """Return the peak memory in MiB: of the GPU since the batch began, or of the process so far.
+
+    The peak of the process, which is taken without a GPU, is inherited by later methods.
+    """
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**20
     import resource
@@ -211,7 +239,7 @@ def peak_memory_mb() -> float:
 
 
 def denoiser(pipe: Any) -> torch.nn.Module:
-    """The network that a pipeline evaluates at every step."""
+    """Return the network that a pipeline evaluates at every step."""
     for name in ("unet", "transformer", "denoiser"):
         module = getattr(pipe, name, None)
         if isinstance(module, torch.nn.Module):
@@ -221,7 +249,7 @@ def denoiser(pipe: Any) -> torch.nn.Module:
 
 @contextmanager
 def counted_rows(pipe: Any) -> Iterator[list[int]]:
-    """A list whose one number is the rows that went through the denoiser."""
+    """Yield a list whose only number is the rows that went through the denoiser."""
     rows = [0]
 
     def count(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

@@ -22,9 +22,10 @@ TIMESTEPS = 8000
 
 
 def exact_scheduler() -> Any:
-    """DDIM on the linear schedule of DDPM (Ho et al. 2020), cut into 8,000 timesteps instead of 1,000.
+    """Return DDIM on the linear schedule of DDPM (Ho et al. 2020), cut into 8,000 timesteps.
 
-    An analytic denoiser has no trained timesteps, so a ladder of step counts may go that far. sb runs from 157 to 0.0035.
+    An analytic denoiser has no trained timesteps, so a ladder of step counts may go that far. The
+    noise level sigma runs from 157 to 0.0035.
     """
     ratio = 1000 / TIMESTEPS
     return diffusers.DDIMScheduler(
@@ -39,10 +40,11 @@ def exact_scheduler() -> Any:
 
 
 class ExactDenoiser(torch.nn.Module):
-    """The network's place: the exact prediction in the scheduler's own parameterisation.
+    """The exact prediction in the scheduler's own parameterisation, instead of a network's.
 
     Args:
-        mixture: of every prompt, or a function from a prompt to its mixture (the same object for the same mixture).
+        mixture: of every prompt, or a function from a prompt to its mixture (the same object for
+            the same mixture).
 
     """
 
@@ -53,37 +55,32 @@ class ExactDenoiser(torch.nn.Module):
     def forward(
         self,
         sample: Tensor,
-        alpha: float,
-        sigma: float,
+        alpha_t: float,
+        sigma_t: float,
         prediction: str,
         prompts: Sequence[str] = ("",),
     ) -> Tensor:
-        """The prediction at a sample of x (not xb), same shape; rows belong to the prompts in equal shares."""
+        """Return the prediction at a sample of x (not xb), same shape.
+
+        Rows belong to the prompts in equal shares.
+        """
         x = sample.double()
-        denoised = self._denoise(x, alpha, sigma, prompts)
+        denoised = self._denoise(x, alpha_t, sigma_t, prompts)
         if prediction == "sample":
             return denoised.to(sample.dtype)
-        eps = (x - alpha * denoised) / sigma
-        output = (
-            eps
-            if prediction == "epsilon"
-            else alpha * eps - sigma * denoised
-            if prediction == "v_prediction"
-            else eps - denoised
-        )
-        return output.to(sample.dtype)
+        eps = (x - alpha_t * denoised) / sigma_t
+        if prediction == "epsilon":
+            return eps.to(sample.dtype)
+        if prediction == "v_prediction":
+            return (alpha_t * eps - sigma_t * denoised).to(sample.dtype)
+        return (eps - denoised).to(sample.dtype)
 
-    def _denoise(self, x: Tensor, alpha: float, sigma: float, prompts: Sequence[str]) -> Tensor:
+    def _denoise(self, x: Tensor, alpha_t: float, sigma_t: float, prompts: Sequence[str]) -> Tensor:
         mixtures = [self.of_prompt(prompt) for prompt in prompts]
         if all(mixture is mixtures[0] for mixture in mixtures):
-            return mixtures[0].denoise(x, alpha, sigma)
-        parts = x.chunk(len(prompts))
-        return torch.cat(
-            [
-                mixture.denoise(part, alpha, sigma)
-                for mixture, part in zip(mixtures, parts, strict=True)
-            ]
-        )
+            return mixtures[0].denoise(x, alpha_t, sigma_t)
+        parts = zip(mixtures, x.chunk(len(prompts)), strict=True)
+        return torch.cat([mixture.denoise(part, alpha_t, sigma_t) for mixture, part in parts])
 
 
 @dataclass
@@ -94,15 +91,17 @@ class ExactOutput(BaseOutput):  # type: ignore[misc]
 
 
 class ExactPipeline(DiffusionPipeline):  # type: ignore[misc]
-    """Draws samples of a known distribution with a diffusers scheduler; the calling convention of text-to-image pipelines.
+    """Draw samples of a known distribution, by the calling convention of text-to-image pipelines.
 
     Args:
-        denoiser: the exact one. scheduler: any that `steer` knows, noise-predicting or flow.
+        denoiser: the exact one.
+        scheduler: any that `steer` knows, noise-predicting or flow.
         picture: from samples (rows, d) to a list of pictures, for `output_type="pil"`.
 
     """
 
-    any_prediction = True  # the denoiser predicts whatever a scheduler asks for: noise-predicting and flow solvers both fit
+    # The denoiser predicts whatever a scheduler asks for, so every solver fits.
+    any_prediction = True
 
     def __init__(
         self,
@@ -129,46 +128,60 @@ class ExactPipeline(DiffusionPipeline):  # type: ignore[misc]
         on_step: Callable[[], None] | None = None,
         **unused: Any,
     ) -> ExactOutput:
-        """Samples, (prompts x num_images_per_prompt, d), or with output_type `pil` a list of pictures.
+        """Draw samples, (prompts x num_images_per_prompt, d), or pictures with output_type `pil`.
 
         Raises:
-            ModelError: a guidance scale other than 1, which would make the score inexact, or an argument that means nothing here.
+            ModelError: a guidance scale other than 1, which would make the score inexact, or an
+                argument that means nothing here.
 
         """
-        if unused:
-            raise ModelError(
-                f"Exact tasks cannot use {', '.join(unused)}. Leave such settings out."
-            )
-        if guidance_scale != 1:
-            raise ModelError(
-                f"Exact tasks have no classifier-free guidance: expected guidance_scale 1, got {guidance_scale:g}."
-            )
+        _check_arguments(guidance_scale, unused)
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-        rows = len(prompts) * num_images_per_prompt
         if latents is None:
-            latents = randn_tensor(
-                (rows, self.denoiser.of_prompt(prompts[0]).dimension),
-                generator=generator,
-                dtype=dtype,
-            )
+            rows = len(prompts) * num_images_per_prompt
+            shape = (rows, self.denoiser.of_prompt(prompts[0]).dimension)
+            latents = randn_tensor(shape, generator=generator, dtype=dtype)
         self.scheduler.set_timesteps(num_inference_steps)
         sample = latents * getattr(self.scheduler, "init_noise_sigma", 1.0)
         accepted = inspect.signature(self.scheduler.step).parameters
-        extra = {
-            key: value
-            for key, value in {"eta": eta, "generator": generator}.items()
-            if key in accepted
-        }
+        extra = {"eta": eta, "generator": generator}
+        extra = {key: value for key, value in extra.items() if key in accepted}
         for timestep in self.scheduler.timesteps:
-            at = read_coordinates(self.scheduler, timestep, eta)
-            alpha = 0.0 if at.pure_noise else at.alpha
-            x = self.scheduler.scale_model_input(sample, timestep) if at.scaled else sample
-            output = self.denoiser(x, alpha, at.sigma, at.prediction, prompts)
-            sample = self.scheduler.step(output, timestep, sample, **extra, return_dict=False)[0]
+            sample = self._step(sample, timestep, prompts, eta, extra)
             if on_step is not None:
                 on_step()
-        return ExactOutput(
-            images=self.picture(sample)
-            if output_type == "pil" and self.picture is not None
-            else sample
+        if output_type == "pil" and self.picture is not None:
+            return ExactOutput(images=self.picture(sample))
+        return ExactOutput(images=sample)
+
+    def _step(
+        self,
+        sample: Tensor,
+        timestep: Any,
+        prompts: Sequence[str],
+        eta: float,
+        extra: dict[str, Any],
+    ) -> Tensor:
+        coordinates = read_coordinates(self.scheduler, timestep, eta)
+        scaled = coordinates.scaled
+        output = self.denoiser(
+            self.scheduler.scale_model_input(sample, timestep) if scaled else sample,
+            0.0 if coordinates.pure_noise else coordinates.alpha_t,
+            coordinates.sigma_t,
+            coordinates.prediction,
+            prompts,
+        )
+        stepped: Tensor = self.scheduler.step(output, timestep, sample, **extra, return_dict=False)[
+            0
+        ]
+        return stepped
+
+
+def _check_arguments(guidance_scale: float, unused: dict[str, Any]) -> None:
+    if unused:
+        raise ModelError(f"Exact tasks cannot use {', '.join(unused)}. Leave such settings out.")
+    if guidance_scale != 1:
+        raise ModelError(
+            "Exact tasks have no classifier-free guidance: expected guidance_scale 1, "
+            f"got {guidance_scale:g}."
         )

@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def image_tensor(image: Any) -> Tensor:
-    """A PIL image as (c, h, w) in [-1, 1], grey or RGB."""
+    """Return a PIL image as (c, h, w) in [-1, 1], grey or RGB."""
     pixels = (
         np.asarray(image.convert("RGB") if image.mode != "L" else image, np.float32) / 127.5 - 1
     )

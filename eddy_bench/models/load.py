@@ -1,8 +1,7 @@
-"""Loading a model by name: the embedded one, a local folder, or a hub id, all through the same diffusers loader."""
+"""Load a model by name: the embedded one, an exact task, a local folder, or a hub id."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import re
@@ -16,16 +15,19 @@ from eddy_bench.errors import ModelError, ParameterError, UnknownName, brief, un
 from eddy_bench.models.attributes import unknown_words
 from eddy_bench.models.backbones import load_backbone, weights_digest
 from eddy_bench.models.base import Model
-from eddy_bench.models.decoding import KNOWN as DECODED
 from eddy_bench.models.decoding import guide_decoder, load_decoder
 from eddy_bench.models.exact import ExactDenoiser, ExactPipeline, exact_scheduler
+from eddy_bench.models.families import family_of
+from eddy_bench.models.fingerprint import model_fingerprint
 from eddy_bench.models.networks import GuideNetwork, load_network, to_gray
 from eddy_bench.models.tasks import load_task
 from eddy_bench.sampling.steer import REFUSED
 
 ASSETS = Path(__file__).parents[1] / "assets"
 EMBEDDED = {
-    "fashion": "small latent diffusion model of Fashion-MNIST garments, 32 x 32, ships with the package"
+    "fashion": (
+        "small latent diffusion model of Fashion-MNIST garments, 32 x 32, ships with the package"
+    )
 }
 EXACT = "exact:"
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -33,7 +35,7 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
 def resolve_device(name: str) -> torch.device:
-    """`auto` is CUDA, then MPS, then the CPU.
+    """Return a torch device; `auto` is CUDA, then MPS, then the CPU.
 
     Raises:
         ParameterError: no such device here.
@@ -72,25 +74,49 @@ def load_model(
 
     Args:
         name: `fashion`, `exact:TASK`, a folder saved by diffusers, or a hub id `owner/model`.
-        revision, variant: of a hub id. dtype: of the weights. device: `auto` or a torch device.
-        guide: backbone of feature kernels (`auto`, `dinov2`, `timm:MODEL[@SIZE]`, `open_clip:MODEL/WEIGHTS`); None is the embedded model's own
-            and none for others. decoder: an `AutoencoderTiny` that decodes for it, by folder or hub id. weights: a folder with weights of the
-            guide. feature_batch: rows that go through both at once. offload: keep only the part at work on the device, and decode in slices.
+        revision: of a hub id.
+        variant: of a hub id.
+        dtype: of the weights.
+        device: `auto` or a torch device.
+        guide: backbone of feature kernels (`auto`, `dinov2`, `timm:MODEL[@SIZE]`,
+            `open_clip:MODEL/WEIGHTS`); None is the embedded model's own and none for others.
+        decoder: an `AutoencoderTiny` that decodes for the guide, by folder or hub id.
+        weights: a folder with weights of the guide.
+        feature_batch: rows that go through decoder and guide at once.
+        offload: keep only the part at work on the device, and decode in slices.
 
     Raises:
-        UnknownName: no such model. ModelError: it cannot be loaded. ParameterError: no such device.
+        UnknownName: no such model.
+        ModelError: it cannot be loaded.
+        ParameterError: no such device.
 
     """
-    where = resolve_device(device)
+    target = resolve_device(device)
     if name.startswith(EXACT):
-        if guide or decoder:
-            raise ModelError(
-                f"{name} draws points, which no guide network sees. Leave --guide and --decoder out."
-            )
-        return _exact_model(name)
-    embedded = name in EMBEDDED
-    folder = ASSETS / name if embedded else Path(name)
-    if not embedded and not folder.exists() and not _HUB_ID.fullmatch(name):
+        return _exact_model(name, sees_features=bool(guide or decoder))
+    folder = _model_folder(name)
+    if decoder and not (guide or name in EMBEDDED):
+        raise ModelError(
+            "--decoder decodes for a guide network, and there is none. "
+            "Add --guide, for instance --guide auto."
+        )
+    pipe = _open_pipeline(name, folder, revision, variant, DTYPES[dtype])
+    model = Model(name, pipe, feature_batch=feature_batch, device=target)
+    if guide or decoder:
+        _give_decoder(model, decoder, DTYPES[dtype], offload)
+    _put_on(pipe, target, offload)
+    _freeze(pipe)
+    model.fingerprint = model_fingerprint(name, folder, revision)
+    _give_guide(model, guide, weights)
+    if name in EMBEDDED:
+        model.check_prompt = _embedded_warning
+    return model
+
+
+def _model_folder(name: str) -> Path:
+    """Return the folder of a model; that of a hub id does not exist."""
+    folder = ASSETS / name if name in EMBEDDED else Path(name)
+    if name not in EMBEDDED and not folder.exists() and not _HUB_ID.fullmatch(name):
         raise UnknownName(
             unknown("model", name, EMBEDDED)
             + " Or give exact:TASK, a folder saved by diffusers, or a hub id owner/model."
@@ -99,96 +125,98 @@ def load_model(
         raise ModelError(
             f"Expected a diffusers pipeline in {folder}, but it has no model_index.json."
         )
-    if decoder and not (guide or embedded):
-        raise ModelError(
-            "--decoder decodes for a guide network, and there is none. Add --guide, for instance --guide auto."
-        )
+    return folder
+
+
+def _open_pipeline(
+    name: str, folder: Path, revision: str | None, variant: str | None, dtype: torch.dtype
+) -> Any:
+    """Return a pipeline that can be steered, all of it in the given precision."""
     if folder.exists():
         _check_family(_class_name(folder))
-    pipe = _load_pipeline(
-        str(folder) if folder.exists() else name, revision, variant, DTYPES[dtype]
-    )
+    source = str(folder) if folder.exists() else name
+    pipe = _load_pipeline(source, revision, variant, dtype)
     _check_family(type(pipe).__name__)
     pipe.set_progress_bar_config(disable=True)
-    for part in (
-        pipe.components.values()
-    ):  # what the loader left in float32 although it was asked for half precision
-        if isinstance(part, torch.nn.Module) and {value.dtype for value in part.parameters()} == {
-            torch.float32
-        }:
-            part.to(DTYPES[dtype])
-    network = (
-        _own_decoder(pipe, decoder, DTYPES[dtype], offload, where) if guide or decoder else None
-    )
-    _place(pipe, where, offload)
-    for part in pipe.components.values():
-        if isinstance(part, torch.nn.Module):
-            part.requires_grad_(False)
-    model = Model(
-        name, pipe, _fingerprint(folder) if folder.exists() else f"{name}@{_commit(name, revision)}"
-    )
-    model.decoder, model.feature_batch, model.device = network, feature_batch, where
-    if decoder and network is not None:
-        model.decoder_name = f"{decoder}@{weights_digest(network)}"
+    for part in _networks(pipe):
+        # The loader leaves some parts in float32 although it was asked for half precision.
+        if {value.dtype for value in part.parameters()} == {torch.float32}:
+            part.to(dtype)
+    return pipe
+
+
+def _networks(pipe: Any) -> list[torch.nn.Module]:
+    return [part for part in pipe.components.values() if isinstance(part, torch.nn.Module)]
+
+
+def _freeze(pipe: Any) -> None:
+    for part in _networks(pipe):
+        part.requires_grad_(False)
+
+
+def _give_decoder(model: Model, source: str | None, dtype: torch.dtype, offload: bool) -> None:
+    """Set what decodes for the guide network; None is the pipeline's own autoencoder."""
+    pipe = model.pipe
+    if family_of(pipe).decoding == "unknown":
+        raise ModelError(
+            f"How {type(pipe).__name__} decodes its latents is not known here, "
+            "so --guide cannot be used. Leave it out."
+        )
+    network: Any = load_decoder(source, dtype) if source else guide_decoder(pipe, offload)
+    given, own = (getattr(part.config, "latent_channels", None) for part in (network, pipe.vae))
+    if source and None not in (given, own) and given != own:
+        raise ModelError(
+            f"The decoder {source!r} takes latents of {given} channels; "
+            f"{type(pipe).__name__} has {own}. Give one made for this family."
+        )
+    if network is not pipe.vae:
+        model.decoder = network.to(model.device)
+    if source:
+        model.decoder_name = f"{source}@{weights_digest(network)}"
+
+
+def _give_guide(model: Model, guide: str | None, weights: Path | None) -> None:
+    """Set the network of feature kernels: the one asked for, or the embedded model's own."""
+    assert model.device is not None
     if guide:
-        backbone = load_backbone(guide, weights, where)
+        backbone = load_backbone(guide, weights, model.device)
         model.guide, model.guide_name = backbone, f"{backbone.name}@{backbone.digest}"
-    elif embedded:
-        own = load_network(GuideNetwork(), ASSETS / "guide" / "model.safetensors").to(where)
+    elif model.name in EMBEDDED:
+        network = load_network(GuideNetwork(), ASSETS / "guide" / "model.safetensors")
+        own = network.to(model.device)
         model.guide = lambda images: own(to_gray(images))
-    if embedded:
-        model.check_prompt = _embedded_warning
-    return model
 
 
 def _class_name(folder: Path) -> str:
-    """The pipeline's class as a folder names it; empty where that cannot be read."""
+    """Return the pipeline's class as a folder names it; empty where that cannot be read."""
     try:
-        return str(
-            json.loads((folder / "model_index.json").read_text(encoding="utf-8")).get(
-                "_class_name", ""
-            )
-        )
+        index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+        return str(index.get("_class_name", ""))
     except (OSError, ValueError, AttributeError):
         return ""
 
 
 def _check_family(name: str) -> None:
-    """Raise ModelError for a pipeline that cannot be steered, before its weights are loaded where that can be."""
+    """Raise ModelError for a pipeline that cannot be steered."""
     if name.startswith(REFUSED):
         raise ModelError(
-            f"{name} draws its samples outside one scheduler loop and cannot be steered. Use another pipeline."
+            f"{name} draws its samples outside one scheduler loop and cannot be steered. "
+            "Use another pipeline."
         )
 
 
-def _own_decoder(
-    pipe: Any, source: str | None, dtype: torch.dtype, offload: bool, where: torch.device
-) -> torch.nn.Module | None:
-    """What decodes for the guide network; None for the pipeline's own autoencoder."""
-    if type(pipe).__name__ not in DECODED:
-        raise ModelError(
-            f"How {type(pipe).__name__} decodes its latents is not known here, so --guide cannot be used. Leave it out."
-        )
-    network: Any = load_decoder(source, dtype) if source else guide_decoder(pipe, offload)
-    channels = [getattr(one.config, "latent_channels", None) for one in (network, pipe.vae)]
-    if source and None not in channels and channels[0] != channels[1]:
-        raise ModelError(
-            f"The decoder {source!r} takes latents of {channels[0]} channels; {type(pipe).__name__} has {channels[1]}. Give one made for this family."
-        )
-    return network.to(where) if network is not pipe.vae else None
-
-
-def _place(pipe: Any, where: torch.device, offload: bool) -> None:
+def _put_on(pipe: Any, target: torch.device, offload: bool) -> None:
     """Put a pipeline on a device, whole, or part by part as it is needed."""
     if not offload:
-        pipe.to(where)
+        pipe.to(target)
         return
-    if where.type == "cpu":
+    if target.type == "cpu":
         raise ModelError(
-            "--offload moves a model between the CPU and a GPU, and there is none here. Leave it out."
+            "--offload moves a model between the CPU and a GPU, and there is none here. "
+            "Leave it out."
         )
     try:
-        pipe.enable_model_cpu_offload(device=where)
+        pipe.enable_model_cpu_offload(device=target)
     except ImportError:
         raise ModelError(
             "--offload needs the package accelerate. Install eddy-bench[offload]."
@@ -198,8 +226,18 @@ def _place(pipe: Any, where: torch.device, offload: bool) -> None:
             getattr(pipe.vae, name)()
 
 
-def _exact_model(name: str) -> Model:
-    """A distribution whose score is known, by the name of a task or its YAML file; computed in float64 on the CPU."""
+def _exact_model(name: str, sees_features: bool) -> Model:
+    """Return a distribution whose score is known, computed in float64 on the CPU.
+
+    Args:
+        name: `exact:` and the name of a task or its YAML file.
+        sees_features: a guide network or a decoder was asked for, which is an error.
+
+    """
+    if sees_features:
+        raise ModelError(
+            f"{name} draws points, which no guide network sees. Leave --guide and --decoder out."
+        )
     task = load_task(name.removeprefix(EXACT))
     pipe = ExactPipeline(
         ExactDenoiser(task.of_prompt or task.mixture), exact_scheduler(), task.pictures
@@ -241,34 +279,12 @@ def _quiet_transformers() -> None:
     transformers_logging.disable_progress_bar()
 
 
-def _commit(name: str, revision: str | None) -> str:
-    """The commit of a hub id's snapshot in the local cache."""
-    from huggingface_hub import try_to_load_from_cache
-
-    path = try_to_load_from_cache(name, "model_index.json", revision=revision)
-    match = re.search(r"snapshots/([0-9a-f]{40})", str(path))
-    return match[1] if match else "unknown"
-
-
-def _fingerprint(folder: Path) -> str:
-    """sha256 over names, sizes and contents; of files beyond 256 MiB, 256 blocks of 1 MiB spread evenly."""
-    digest = hashlib.sha256()
-    for path in sorted(file for file in folder.rglob("*") if file.is_file()):
-        size = path.stat().st_size
-        digest.update(f"{path.relative_to(folder).as_posix()}\x1f{size}\x1f".encode())
-        blocks = -(-size // 2**20)
-        with path.open("rb") as file:
-            for block in (
-                range(blocks) if blocks <= 256 else (k * (blocks - 1) // 255 for k in range(256))
-            ):
-                file.seek(block * 2**20)
-                digest.update(file.read(2**20))
-    return digest.hexdigest()[:16]
-
-
 def _embedded_warning(prompt: str) -> str | None:
     words = unknown_words(prompt)
     if not words:
         return None
     shown = ", ".join(dict.fromkeys(words[:5]))
-    return f"the model 'fashion' was never trained on: {shown}{', ...' if len(words) > 5 else ''} (see eddy_bench/assets/MODEL_CARD.md)"
+    return (
+        f"the model 'fashion' was never trained on: {shown}{', ...' if len(words) > 5 else ''} "
+        "(see eddy_bench/assets/MODEL_CARD.md)"
+    )

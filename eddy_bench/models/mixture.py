@@ -1,4 +1,4 @@
-"""Gaussian mixtures: the exact denoiser at every noise level, exact samples, and which component a point belongs to."""
+"""Gaussian mixtures: exact denoiser, score, density and samples, and a point's component."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ class Mixture:
     Component k has covariance Q_k diag(variances_k) Q_k^T.
 
     Args:
-        means: (K, d). variances: (K,) for isotropic components, or (K, d). weights: (K,), positive, summing to 1.
+        means: (K, d).
+        variances: (K,) for isotropic components, or (K, d).
+        weights: (K,), positive, summing to 1.
         basis: the eigenvectors Q_k as columns, (K, d, d); None is the coordinate axes.
 
     """
@@ -27,48 +29,52 @@ class Mixture:
 
     @property
     def dimension(self) -> int:
-        """Coordinates of a point, d."""
+        """Number of coordinates of a point, d."""
         return self.means.shape[1]
 
-    def denoise(self, x: Tensor, alpha: float, sigma: float) -> Tensor:
-        """E[x0 | x] for x = alpha x0 + sigma eps. (..., d) to (..., d), exact at alpha = 0 too.
+    def denoise(self, x: Tensor, alpha_t: float, sigma_t: float) -> Tensor:
+        """Return E[x0 | x] for x = alpha_t x0 + sigma_t eps, (..., d); exact at alpha_t = 0 too.
 
-        It is the mean over components, weighted by their posterior, of mu_k + alpha C_k (alpha^2 C_k + sigma^2)^-1 (x - alpha mu_k).
+        It is the mean over components, weighted by their posterior, of
+        mu_k + alpha_t C_k (alpha_t^2 C_k + sigma_t^2)^-1 (x - alpha_t mu_k).
         """
-        posterior = torch.softmax(self._log_joint(x, alpha, sigma), -1)  # (..., K)
+        posterior = torch.softmax(self._log_joint(x, alpha_t, sigma_t), -1)  # (..., K)
         if self.variances.ndim == 1:
-            gain = alpha * self.variances / (alpha**2 * self.variances + sigma**2)  # (K,)
+            gain = alpha_t * self.variances / (alpha_t**2 * self.variances + sigma_t**2)  # (K,)
             return (
-                posterior @ ((1 - alpha * gain)[:, None] * self.means)
+                posterior @ ((1 - alpha_t * gain)[:, None] * self.means)
                 + (posterior @ gain)[..., None] * x
             )
-        gain = alpha * self.variances / (alpha**2 * self.variances + sigma**2)  # (K, d)
-        moved = gain * self._rotated(x, alpha)
+        gain = alpha_t * self.variances / (alpha_t**2 * self.variances + sigma_t**2)  # (K, d)
+        moved = gain * self._rotated(x, alpha_t)
         if self.basis is not None:
             moved = torch.einsum("kde,...ke->...kd", self.basis, moved)
         return (posterior[..., None] * (self.means + moved)).sum(-2)
 
     def score(self, x: Tensor, sigma: float) -> Tensor:
-        """The gradient of log p at points x of x0 + sigma eps, (..., d); differentiable."""
+        """Return the gradient of log p at points x of x0 + sigma eps, (..., d); differentiable."""
         return (self.denoise(x, 1.0, sigma) - x) / sigma**2
 
     def log_density(self, x: Tensor, sigma: float = 0.0) -> Tensor:
-        """The log density at points x of x0 + sigma eps, (...)."""
+        """Return the log density at points x of x0 + sigma eps, (...)."""
         return torch.logsumexp(self._log_joint(x, 1.0, sigma), -1) - self.dimension / 2 * torch.log(
             x.new_tensor(2 * torch.pi)
         )
 
     def components(self, x: Tensor) -> Tensor:
-        """The most probable component of each point, (...), int64."""
+        """Return the most probable component of each point, (...), int64."""
         return self._log_joint(x, 1.0, 0.0).argmax(-1)
 
     def mahalanobis(self, x: Tensor) -> Tensor:
-        """Squared Mahalanobis distance to the most probable component, over d: about 1 for samples of separated components. (...)."""
+        """Return the squared Mahalanobis distance to the most probable component, over d, (...).
+
+        It is about 1 for samples of separated components.
+        """
         component = self.components(x)[..., None]
         return self._squares(x, 1.0, 0.0).gather(-1, component)[..., 0] / self.dimension
 
     def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
-        """(count, d) exact samples."""
+        """Draw exact samples, (count, d)."""
         component = torch.multinomial(self.weights, count, replacement=True, generator=generator)
         noise = torch.randn(count, self.dimension, dtype=self.means.dtype, generator=generator)
         scale = self.variances[component].sqrt()
@@ -80,30 +86,33 @@ class Mixture:
         return self.means[component] + moved
 
     def scale(self) -> float:
-        """The mixture's standard deviation: root of the mean squared distance to its mean, per coordinate."""
+        """Return the root of the mean squared distance to the mixture's mean, per coordinate."""
         centre = self.weights @ self.means
         inner = self.variances if self.variances.ndim == 1 else self.variances.mean(1)
         between = (self.means - centre).square().mean(1)
         return float((self.weights @ (inner + between)).sqrt())
 
-    def _rotated(self, x: Tensor, alpha: float) -> Tensor:
-        """Offsets x - alpha mu_k on component k's axes, (..., K, d)."""
-        offset = x[..., None, :] - alpha * self.means
+    def _rotated(self, x: Tensor, alpha_t: float) -> Tensor:
+        """Return offsets x - alpha_t mu_k on component k's axes, (..., K, d)."""
+        offset = x[..., None, :] - alpha_t * self.means
         return (
             offset if self.basis is None else torch.einsum("...kd,kde->...ke", offset, self.basis)
         )
 
-    def _squares(self, x: Tensor, alpha: float, sigma: float) -> Tensor:
-        """Squared Mahalanobis distances at a noise level, (..., K)."""
-        total = alpha**2 * self.variances + sigma**2
+    def _squares(self, x: Tensor, alpha_t: float, sigma_t: float) -> Tensor:
+        """Return squared Mahalanobis distances at a noise level, (..., K)."""
+        total = alpha_t**2 * self.variances + sigma_t**2
         if self.variances.ndim == 2:
-            return (self._rotated(x, alpha).square() / total).sum(-1)
-        means = alpha * self.means
+            return (self._rotated(x, alpha_t).square() / total).sum(-1)
+        means = alpha_t * self.means
         square = x.square().sum(-1, keepdim=True) + means.square().sum(-1) - 2 * x @ means.mT
         return square.clamp_min(0) / total
 
-    def _log_joint(self, x: Tensor, alpha: float, sigma: float) -> Tensor:
-        """The logarithm of w_k N(x; alpha mu_k, alpha^2 C_k + sigma^2) without the factor (2 pi)^(-d/2), (..., K)."""
-        total = alpha**2 * self.variances + sigma**2
+    def _log_joint(self, x: Tensor, alpha_t: float, sigma_t: float) -> Tensor:
+        """Return log w_k N(x; alpha_t mu_k, alpha_t^2 C_k + sigma_t^2), (..., K).
+
+        The factor (2 pi)^(-d/2) is left out.
+        """
+        total = alpha_t**2 * self.variances + sigma_t**2
         volume = total.log().sum(-1) if total.ndim == 2 else self.dimension * total.log()
-        return self.weights.log() - 0.5 * (self._squares(x, alpha, sigma) + volume)
+        return self.weights.log() - 0.5 * (self._squares(x, alpha_t, sigma_t) + volume)

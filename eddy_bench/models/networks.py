@@ -25,7 +25,7 @@ def _stage(inputs: int, outputs: int) -> nn.Sequential:
 
 
 class GuideNetwork(nn.Module):
-    """Smooth features of 32 x 32 images, trained without labels; the feature kernels see images through it."""
+    """Smooth features of 32 x 32 images for feature kernels, trained without labels."""
 
     def __init__(self, width: int = 16, features: int = 128) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class GuideNetwork(nn.Module):
         self.head = nn.Linear(widths[-1] * 4, features)
 
     def maps(self, images: Tensor) -> list[Tensor]:
-        """Feature maps after each stage."""
+        """Return the feature maps after each stage."""
         maps = []
         for stage in self.stages:
             images = stage(images)
@@ -42,13 +42,13 @@ class GuideNetwork(nn.Module):
         return maps
 
     def forward(self, images: Tensor) -> Tensor:
-        """(n, 1, 32, 32) in [-1, 1] to (n, features)."""
+        """Map (n, 1, 32, 32) in [-1, 1] to (n, features)."""
         features: Tensor = self.head(self.maps(images)[-1].flatten(1))
         return features
 
 
 class AttributeClassifier(nn.Module):
-    """Class, tone and shape logits of 32 x 32 images; it judges `align` and `attributes` and nothing else."""
+    """Class, tone and shape logits of 32 x 32 images, for `align` and `attributes` alone."""
 
     def __init__(self, width: int = 24) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class AttributeClassifier(nn.Module):
         self.heads = nn.Linear(widths[-1] * 16, 10 + 3 + 2)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(n, 1, 32, 32) in [-1, 1] to logits (n, 10), (n, 3), (n, 2)."""
+        """Map (n, 1, 32, 32) in [-1, 1] to logits (n, 10), (n, 3), (n, 2)."""
         garment, tone, shape = self.heads(self.trunk(images)).split([10, 3, 2], 1)
         return garment, tone, shape
 
@@ -94,7 +94,7 @@ def load_network(network: Network, path: Path) -> Network:
 
 
 def to_gray(images: Tensor) -> Tensor:
-    """(n, c, h, w) in [-1, 1] to (n, 1, 32, 32)."""
+    """Map (n, c, h, w) in [-1, 1] to (n, 1, 32, 32)."""
     gray = images.mean(1, keepdim=True)
     if gray.shape[-2:] != (32, 32):
         gray = torch.nn.functional.interpolate(

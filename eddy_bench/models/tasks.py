@@ -1,4 +1,4 @@
-"""Named distributions whose score is known exactly, and distributions from YAML files."""
+"""Tasks: distributions whose score is known exactly, by name or from YAML files."""
 
 from __future__ import annotations
 
@@ -8,37 +8,32 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import Annotated, Any
 
 import numpy as np
 import torch
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
-from eddy_bench.errors import SuiteError, UnknownName, unknown
+from eddy_bench.errors import UnknownName, unknown
 from eddy_bench.models.attributes import CLASSES, parse
 from eddy_bench.models.mixture import Mixture
-from eddy_bench.storage.files import read_yaml
+from eddy_bench.models.task_file import read_mixture
 
 IMAGES = Path(__file__).parents[1] / "assets" / "reference" / "train.npz"
 SIDE = 28  # of a Fashion-MNIST image
 PICTURE = 32  # pixels across, as the embedded model's
 KERNEL_STD = 0.2  # of fashion-kde's components, for pixels in [-1, 1]
 MAX_MODES = 64  # with more components than this, counting them says nothing about a group
-MAX_BYTES = 64 * 2**20
-SCALES = (
-    0.1,
-    10.0,
-)  # standard deviations of a task between which sampling starts from noise and ends at data
-SMALLEST = 0.01
 TASKS = {
     "ring8": "8 modes on a circle of radius 4, standard deviation 0.3",
     "ring10": "10 modes on the unit circle, variance 0.005, N = 10 (arXiv 2310.13102)",
     "grid25": "5 x 5 modes at distance 2, standard deviation 0.2",
     "mixture-64d": "20 random modes in 64 dimensions",
     "anisotropic": "6 elongated, turned modes with weights from 0.05 to 0.3",
-    "fashion-kde": "kernel density over 2,500 real garments, one Gaussian (std 0.2) per image, those of the prompt's class; fashion-kde:CLASS in an audit",
+    "fashion-kde": (
+        "kernel density over 2,500 real garments, one Gaussian (std 0.2) per image, "
+        "those of the prompt's class; fashion-kde:CLASS in an audit"
+    ),
 }
 DEFAULT_TASKS = ("ring8", "ring10", "grid25", "mixture-64d", "anisotropic")
 
@@ -48,7 +43,10 @@ class Task:
     """A known distribution.
 
     Args:
-        name: as in tables. mixture: of prompts that fix nothing. particles: N, and groups: how many an audit draws, when none is asked for.
+        name: as in tables.
+        mixture: of prompts that fix nothing.
+        particles: N of an audit by default.
+        groups: of an audit by default.
         of_prompt: from a prompt to its mixture.
 
     """
@@ -66,7 +64,7 @@ class Task:
 
     @property
     def digest(self) -> str:
-        """Of everything that defines the distribution."""
+        """A sha256 over everything that defines the distribution, its first 16 hex digits."""
         parts = [
             self.mixture.means,
             self.mixture.variances,
@@ -80,41 +78,51 @@ class Task:
         return hashlib.sha256(text).hexdigest()[:16]
 
     def pictures(self, samples: Tensor) -> list[Image.Image]:
-        """Samples (rows, d) as 8-bit grey pictures: images as they are, points of the plane as a dot, others as a map of their coordinates."""
-        samples = samples.detach().double().cpu()
-        dimension = samples.shape[1]
-        if self.of_prompt is not None:
-            pixels = torch.nn.functional.pad(
-                samples.reshape(-1, SIDE, SIDE), [(PICTURE - SIDE) // 2] * 4, value=-1.0
-            )
-        elif dimension == 2:
-            pixels = 2 * self._dots(samples) - 1
-        else:
-            side = math.ceil(dimension**0.5)
-            filled = torch.nn.functional.pad(
-                samples / (3 * self.mixture.scale()), [0, side**2 - dimension]
-            )
-            pixels = torch.nn.functional.interpolate(
-                filled.reshape(-1, 1, side, side), size=(PICTURE, PICTURE)
-            )[:, 0]
+        """Show samples (rows, d) as 8-bit grey pictures.
+
+        Images are shown as they are, points of the plane as a dot, others as a map of their
+        coordinates.
+        """
+        pixels = self._pixels(samples.detach().double().cpu())
         return [
             Image.fromarray(picture)
             for picture in ((pixels.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).numpy()
         ]
 
+    def _pixels(self, samples: Tensor) -> Tensor:
+        """Return pictures in [-1, 1], (rows, 32, 32)."""
+        dimension = samples.shape[1]
+        if self.of_prompt is not None:
+            return torch.nn.functional.pad(
+                samples.reshape(-1, SIDE, SIDE), [(PICTURE - SIDE) // 2] * 4, value=-1.0
+            )
+        if dimension == 2:
+            return 2 * self._dots(samples) - 1
+        side = math.ceil(dimension**0.5)
+        filled = torch.nn.functional.pad(
+            samples / (3 * self.mixture.scale()), [0, side**2 - dimension]
+        )
+        return torch.nn.functional.interpolate(
+            filled.reshape(-1, 1, side, side), size=(PICTURE, PICTURE)
+        )[:, 0]
+
     def _dots(self, samples: Tensor) -> Tensor:
-        """A Gaussian dot two pixels wide at each sample's place; the frame shows 3 standard deviations each way. (rows, 32, 32)."""
+        """Return a Gaussian dot two pixels wide at each sample, (rows, 32, 32).
+
+        The frame shows 3 standard deviations each way.
+        """
         axis = torch.linspace(-1, 1, PICTURE, dtype=samples.dtype)
-        place = samples / (3 * self.mixture.scale())
-        x, y = (torch.exp(-0.5 * ((axis - place[:, k : k + 1]) * PICTURE / 4) ** 2) for k in (0, 1))
+        point = samples / (3 * self.mixture.scale())
+        x, y = (torch.exp(-0.5 * ((axis - point[:, k : k + 1]) * PICTURE / 4) ** 2) for k in (0, 1))
         return y.flip(1)[:, :, None] * x[:, None, :]
 
 
 def load_task(name: str) -> Task:
-    """A task by name, or from a YAML file with keys name, means, covariances, weights.
+    """Load a task by name, or from a YAML file with keys name, means, covariances, weights.
 
     Raises:
-        UnknownName: neither a task nor a file. SuiteError: a file that is no task.
+        UnknownName: neither a task nor a file.
+        SuiteError: a file that is no task.
 
     """
     if name in _MAKERS:
@@ -122,7 +130,7 @@ def load_task(name: str) -> Task:
     if name.startswith("fashion-kde:") and name != "fashion-kde:":
         return _garments(name.partition(":")[2])
     if Path(name).is_file():
-        return read_task(Path(name))
+        return Task(*read_mixture(Path(name)))
     raise UnknownName(unknown("task", name, TASKS) + " Or give a YAML file.")
 
 
@@ -207,97 +215,3 @@ _MAKERS: dict[str, Callable[[], Task]] = {
     "anisotropic": _anisotropic,
     "fashion-kde": partial(_garments, ""),
 }
-
-Finite = Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=1e-12, le=1e12, allow_inf_nan=False)]
-
-
-class TaskFile(BaseModel):
-    """What a task's YAML file holds.
-
-    means: K rows of d numbers. covariances: one variance, K variances, K diagonals of d, or K full d x d matrices (never one matrix for all: K rows
-    of d numbers are diagonals).
-    weights: K positive numbers, made to sum to 1; equal when left out.
-    """
-
-    model_config = ConfigDict(extra="forbid")
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")]
-    means: Annotated[list[Annotated[list[Finite], Field(min_length=1)]], Field(min_length=1)]
-    covariances: Positive | list[Positive] | list[list[Positive]] | list[list[list[Finite]]]
-    weights: list[Positive] | None = None
-
-
-def read_task(path: Path) -> Task:
-    """A task from a YAML file.
-
-    Raises:
-        SuiteError: not YAML, a missing or unknown key, a number out of range, shapes that do not fit, or a matrix that is no covariance.
-
-    """
-    data = read_yaml(path, SuiteError, "a task", MAX_BYTES)
-    try:
-        file = TaskFile.model_validate(data)
-    except ValidationError as error:
-        raise SuiteError(f"{path}: {_first_problem(error, data)}") from None
-    mixture = _mixture(file, path)
-    centre, scale, smallest = (
-        float((mixture.weights @ mixture.means).norm()),
-        mixture.scale(),
-        float(mixture.variances.min()) ** 0.5,
-    )
-    if not SCALES[0] <= scale <= SCALES[1] or centre > 5 * SCALES[1] or smallest < SMALLEST:
-        raise SuiteError(
-            f"{path}: the noise levels of the schedule fit a standard deviation from {SCALES[0]} to {SCALES[1]}, a mean within {5 * SCALES[1]:g} of 0 and "
-            f"modes no narrower than {SMALLEST}; here they are {scale:.3g}, {centre:.3g} and {smallest:.3g}. Shift and rescale the task."
-        )
-    return Task(file.name, mixture)
-
-
-def _first_problem(error: ValidationError, data: Any) -> str:
-    if not isinstance(data, dict):
-        return f"expected the keys {', '.join(TaskFile.model_fields)}, got {type(data).__name__}."
-    problem = error.errors()[0]
-    key = str(problem["loc"][0]) if problem["loc"] else ""
-    if problem["type"] == "extra_forbidden":
-        return unknown("key", key, TaskFile.model_fields)
-    if key == "covariances":
-        return "covariances: expected one positive number, one per mode, a diagonal per mode, or a full matrix per mode, all finite."
-    return f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}."
-
-
-def _mixture(file: TaskFile, path: Path) -> Mixture:
-    count, dimension = len(file.means), len(file.means[0])
-    if any(len(row) != dimension for row in file.means):
-        raise SuiteError(
-            f"{path}: means: expected {dimension} numbers in every row, as in the first."
-        )
-    weights = torch.tensor(file.weights or [1.0] * count, dtype=torch.float64)
-    if len(weights) != count:
-        raise SuiteError(f"{path}: weights: expected {count}, one per mode, got {len(weights)}.")
-    try:
-        covariances = torch.tensor(file.covariances, dtype=torch.float64)
-    except ValueError:
-        covariances = torch.empty(0)
-    shapes = {
-        (): "one number",
-        (count,): "one per mode",
-        (count, dimension): "diagonals",
-        (count, dimension, dimension): "full matrices",
-    }
-    if tuple(covariances.shape) not in shapes:
-        raise SuiteError(
-            f"{path}: covariances: expected one number, or the shape {(count,)}, {(count, dimension)} or {(count, dimension, dimension)}."
-        )
-    means, weights = torch.tensor(file.means, dtype=torch.float64), weights / weights.sum()
-    if covariances.ndim < 3:
-        return Mixture(
-            means, covariances.expand(count) if covariances.ndim == 0 else covariances, weights
-        )
-    if (covariances - covariances.mT).abs().max() > 1e-9 * covariances.abs().max():
-        raise SuiteError(f"{path}: covariances: expected symmetric matrices.")
-    variances, basis = torch.linalg.eigh(covariances)
-    if variances.min() <= 1e-12 * variances.max():
-        raise SuiteError(
-            f"{path}: covariances: expected positive definite matrices, got one with the eigenvalue {float(variances.min()):.3g}."
-        )
-    return Mixture(means, variances, weights, basis)

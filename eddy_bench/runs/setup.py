@@ -11,13 +11,12 @@ from typing import Any, Self
 from eddy_bench.errors import ParameterError
 from eddy_bench.methods.base import Method
 from eddy_bench.models.base import Cost, Model
+from eddy_bench.models.families import family_of
 from eddy_bench.models.load import load_model
 from eddy_bench.sampling.schedulers import set_scheduler
 from eddy_bench.storage.records import RunSettings
 from eddy_bench.suites.prompts import PromptSet, load_prompts
 from eddy_bench.suites.suite import Suite
-
-ONE_PROMPT = frozenset({"CogView4Pipeline"})  # pads to the longest prompt, attends to the padding
 
 
 @dataclass(frozen=True)
@@ -88,8 +87,7 @@ class Setup:
 
         It is one where a pipeline lets the longest prompt of a batch change the others.
         """
-        alone = type(self.model.pipe).__name__ in ONE_PROMPT
-        return 1 if alone else self.suite.first_batch
+        return 1 if family_of(self.model.pipe).one_prompt else self.suite.first_batch
 
     def draw(
         self, prompts: Sequence[str], seeds: Sequence[int], particles: int, method: Method

@@ -1,1 +1,1 @@
-"""Where a method meets a solver: the insertion point, coordinates, schedulers, random numbers."""
+"""How a method acts on a solver: the insertion point, coordinates, schedulers, random numbers."""

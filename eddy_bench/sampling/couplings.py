@@ -1,6 +1,7 @@
-"""Couplings of the initial noise: each particle's noise stays exactly standard normal, only their joint law changes.
+"""Couplings of the initial noise, which change the joint law of the particles alone.
 
-So every sample keeps the distribution of the base sampler, for any model, guidance scale, solver and step count.
+Each particle's noise stays exactly standard normal. So every sample keeps the distribution of the
+base sampler, for any model, guidance scale, solver and step count.
 """
 
 from __future__ import annotations
@@ -19,16 +20,19 @@ SOBOL_LIMIT = torch.quasirandom.SobolEngine.MAXDIM
 
 
 def normal_quantile(uniform: Tensor) -> Tensor:
-    """The inverse of the standard normal distribution function, in float64."""
-    found: Tensor = torch.special.ndtri(uniform.double().clamp(EDGE, 1 - EDGE))
-    return found
+    """Return the inverse of the standard normal distribution function, in float64."""
+    quantile: Tensor = torch.special.ndtri(uniform.double().clamp(EDGE, 1 - EDGE))
+    return quantile
 
 
 def antithetic(noise: Tensor, generator: torch.Generator) -> Tensor:
-    """sqrt(N / (N - 1)) (g_i - mean g): rows correlate by -1 / (N - 1) and sum to zero (arXiv 2506.06185, 2605.11311).
+    """Return sqrt(N / (N - 1)) (g_i - mean g) (arXiv 2506.06185, 2605.11311).
+
+    Rows correlate by -1 / (N - 1) and sum to zero.
 
     Args:
-        noise: independent standard normal, (N, d). generator: not used.
+        noise: independent standard normal, (N, d).
+        generator: not used.
 
     Returns:
         (N, d); at N = 2 the pair (z, -z), at N = 1 the noise itself.
@@ -37,15 +41,18 @@ def antithetic(noise: Tensor, generator: torch.Generator) -> Tensor:
     count = len(noise)
     if count == 1:
         return noise
-    found: Tensor = (count / (count - 1)) ** 0.5 * (noise - noise.mean(0))
-    return found
+    coupled: Tensor = (count / (count - 1)) ** 0.5 * (noise - noise.mean(0))
+    return coupled
 
 
 def lhs(noise: Tensor, generator: torch.Generator) -> Tensor:
-    """Latin hypercube: z_ik = ppf((perm_k(i) + U_ik) / N), with U_ik the distribution function of the given noise.
+    """Return a Latin hypercube: z_ik = ppf((perm_k(i) + U_ik) / N).
+
+    U_ik is the distribution function of the given noise.
 
     Args:
-        noise: independent standard normal, (N, d). generator: draws an independent permutation per coordinate.
+        noise: independent standard normal, (N, d).
+        generator: draws an independent permutation per coordinate.
 
     Returns:
         (N, d); each coordinate has one particle in each of N strata of equal probability.
@@ -60,10 +67,13 @@ def lhs(noise: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def sobol(noise: Tensor, generator: torch.Generator) -> Tensor:
-    """Scrambled Sobol points through the normal quantile, rows in random order; uniforms lie on a 2^-30 grid.
+    """Return scrambled Sobol points through the normal quantile, rows in random order.
+
+    The uniforms lie on a 2^-30 grid.
 
     Args:
-        noise: gives the shape, (N, d). generator: draws the scrambling and the order.
+        noise: gives the shape, (N, d).
+        generator: draws the scrambling and the order.
 
     Raises:
         ParameterError: d is beyond the engine's dimensions.
@@ -92,5 +102,5 @@ COUPLINGS: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {
 
 
 def couple_initial(init: str, noise: Tensor, generator: torch.Generator) -> Tensor:
-    """The coupling of a name; `iid` leaves the noise as it is."""
+    """Apply the coupling of a name; `iid` leaves the noise as it is."""
     return COUPLINGS[init](noise, generator) if init in COUPLINGS else noise

@@ -1,7 +1,8 @@
 """Differentiable maps from particles to features, on which kernels are evaluated.
 
-A map takes points (..., d) and offers values and pull-backs; both count what they cost. The identity is a map too, so
-the methods are written once for kernels on latents, on denoised estimates and on a network's features.
+A map takes points (..., d) and offers values and pull-backs; both count their cost. The identity is
+a map too, so the methods are written once for kernels on latents, on denoised estimates and on a
+network's features.
 """
 
 from __future__ import annotations
@@ -14,14 +15,13 @@ import torch
 from torch import Tensor
 
 GroupForce = Callable[[Tensor], Tensor]  # (g, N, F) features to (g, N, F) cotangents
-Cotangent = Callable[
-    [Tensor, Tensor], Tensor
-]  # (features of some rows, their indices) -> cotangents
+# (features of some rows, their indices) to cotangents
+Cotangent = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass
 class FeatureCost:
-    """Rows that went through the decoder, forward through the feature network, and backward through both."""
+    """Rows through the decoder, forward through the network, and backward through both."""
 
     decoder_calls: int = 0
     feature_forwards: int = 0
@@ -29,23 +29,23 @@ class FeatureCost:
 
 
 class FeatureMap(Protocol):
-    """What kernels need of a map phi. chunk: rows that it takes at once."""
+    """A differentiable map phi from points to the features of kernels."""
 
     @property
     def chunk(self) -> int:
         """Rows that go through at once."""
 
     def values(self, points: Tensor) -> Tensor:
-        """Phi at (rows, d) points: (rows, features), without a graph."""
+        """Return phi at (rows, d) points, (rows, features), without a graph."""
 
     def pull(self, points: Tensor, cotangent: Cotangent) -> Tensor:
-        """J(points)^T c, where c is computed from the features of each chunk: (rows, d)."""
+        """Return J(points)^T c, (rows, d), with c from the features of each chunk."""
 
     def pull_groups(self, points: Tensor, force: GroupForce) -> Tensor:
-        """J^T f, where f is computed from the features of whole groups: (G, N, d) to the same."""
+        """Return J^T f, (G, N, d), with f from the features of whole groups."""
 
     def differentiable(self, points: Tensor) -> Tensor:
-        """Phi with a graph, for exact derivatives; in one piece."""
+        """Return phi with a graph, for exact derivatives; in one piece."""
 
 
 class Identity:
@@ -54,19 +54,19 @@ class Identity:
     chunk = 2**31
 
     def values(self, points: Tensor) -> Tensor:
-        """The points."""
+        """Return the points."""
         return points
 
     def pull(self, points: Tensor, cotangent: Cotangent) -> Tensor:
-        """The cotangents."""
+        """Return the cotangents."""
         return cotangent(points, torch.arange(len(points), device=points.device))
 
     def pull_groups(self, points: Tensor, force: GroupForce) -> Tensor:
-        """The force itself."""
+        """Return the force itself."""
         return force(points)
 
     def differentiable(self, points: Tensor) -> Tensor:
-        """The points."""
+        """Return the points."""
         return points
 
 
@@ -89,18 +89,18 @@ class NetworkFeatures:
     cost: FeatureCost = field(default_factory=FeatureCost)
 
     def differentiable(self, points: Tensor) -> Tensor:
-        """Features with a graph."""
+        """Return features with a graph."""
         self.cost.decoder_calls += len(points)
         self.cost.feature_forwards += len(points)
         return self.network(self.decode(points.reshape(-1, *self.shape)))
 
     def values(self, points: Tensor) -> Tensor:
-        """Features without a graph, chunk by chunk."""
+        """Return features without a graph, chunk by chunk."""
         with torch.no_grad():
             return torch.cat([self.differentiable(part) for part in points.split(self.chunk)])
 
     def pull(self, points: Tensor, cotangent: Cotangent) -> Tensor:
-        """One forward and one backward pass per row, chunk by chunk."""
+        """Pull back with one forward and one backward pass per row, chunk by chunk."""
         rows = torch.arange(len(points), device=points.device)
         pulled = []
         for part, indices in zip(points.split(self.chunk), rows.split(self.chunk), strict=True):
@@ -115,7 +115,10 @@ class NetworkFeatures:
         return torch.cat(pulled)
 
     def pull_groups(self, points: Tensor, force: GroupForce) -> Tensor:
-        """One forward and one backward pass per row; a second forward pass where a group is larger than a chunk."""
+        """Pull back with one forward and one backward pass per row.
+
+        A second forward pass comes on top where a group is larger than a chunk.
+        """
         count = points.shape[1]
         if count > self.chunk:
             flat = points.flatten(0, 1)

@@ -1,4 +1,4 @@
-"""Noise that a method chooses, put where a pipeline and its scheduler draw theirs."""
+"""Replace the noise that a pipeline and its scheduler draw by noise that a method chooses."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ Transform = Callable[[Tensor], Tensor]  # (rows, *shape) to the same
 def transformed_draws(
     namespace: dict[str, Any], transform: Callable[[], Transform | None]
 ) -> Iterator[None]:
-    """Every `randn_tensor` of a module goes through the transform that is set at the time; None leaves it alone.
+    """Send every `randn_tensor` of a module through the transform that is set at the time.
 
-    Noise is drawn in float32 and cast afterwards, so that precision does not change it.
+    None leaves the noise alone. Noise is drawn in float32 and cast afterwards, so that precision
+    does not change it.
     """
     original = namespace.get("randn_tensor")
     if original is None:  # a deterministic solver's module; the method says so at the first step
@@ -36,10 +37,10 @@ def transformed_draws(
     ) -> Tensor:
         change = transform()
         if change is None:
-            found: Tensor = original(
+            noise: Tensor = original(
                 shape, generator=generator, device=device, dtype=dtype, layout=layout
             )
-            return found
+            return noise
         wide = torch.promote_types(dtype or torch.get_default_dtype(), torch.float32)
         return change(
             original(shape, generator=generator, device=device, dtype=wide, layout=layout)
@@ -53,14 +54,14 @@ def transformed_draws(
 
 
 def start_namespace(pipe: Any) -> dict[str, Any]:
-    """The module in which a pipeline draws its initial noise."""
+    """Return the namespace in which a pipeline draws its initial noise."""
     function = getattr(type(pipe), "prepare_latents", type(pipe).__call__)
-    found: dict[str, Any] = inspect.unwrap(function).__globals__
-    return found
+    namespace: dict[str, Any] = inspect.unwrap(function).__globals__
+    return namespace
 
 
 def step_namespace(scheduler: Any) -> dict[str, Any]:
-    """The module in which a scheduler draws its step noise."""
+    """Return the namespace in which a scheduler draws its step noise."""
     return vars(sys.modules[type(scheduler).__module__])
 
 

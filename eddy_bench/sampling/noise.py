@@ -8,7 +8,7 @@ import torch
 
 
 def stream_seed(seed: int, prompt: str, *stream: object) -> int:
-    """A 63-bit seed from sha256 of (seed, prompt text, stream)."""
+    """Return a 63-bit seed from sha256 of (seed, prompt text, stream)."""
     text = "\x1f".join([str(seed), prompt, *map(str, stream)])
     return (
         int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:8], "big")
@@ -17,10 +17,13 @@ def stream_seed(seed: int, prompt: str, *stream: object) -> int:
 
 
 def particle_generators(seed: int, prompt: str, count: int) -> list[torch.Generator]:
-    """One CPU generator per particle; initial noise and step noise of particle k come from the k-th."""
+    """Return a CPU generator per particle.
+
+    Initial noise and step noise of particle k come from the k-th.
+    """
     return [torch.Generator().manual_seed(stream_seed(seed, prompt, k)) for k in range(count)]
 
 
 def probe_generator(seed: int, prompt: str) -> torch.Generator:
-    """The generator of a group's probes, apart from every particle's."""
+    """Return the generator of a group's probes, apart from every particle's."""
     return torch.Generator().manual_seed(stream_seed(seed, prompt, "probes"))

@@ -1,9 +1,11 @@
-"""Reading a solver's state in variance-exploding coordinates, and writing guidance into its model output.
+"""Read a solver's state in variance-exploding coordinates and write guidance into its model output.
 
-A noisy sample is x = alpha x0 + sigma eps. Guidance is defined for xb = x / alpha at the noise level
-sb = sigma / alpha, where the score is s = -eps / sb. Adding g to the score is editing the model output
-with Delta = sb g:  eps' = eps - Delta,  x0' = x0 + sb Delta,  v' = v - Delta / alpha.
-Then one deterministic first-order step moves xb by (sb - sb_next) sb g, whatever the network predicts.
+A noisy sample is x = alpha_t x0 + sigma_t eps. Guidance is defined for xb = x / alpha_t at the
+noise level sigma = sigma_t / alpha_t, where the score is s = -eps / sigma. Adding g to the score is
+editing the model output with Delta = sigma g:
+eps' = eps - Delta,  x0' = x0 + sigma Delta,  v' = v - Delta / alpha_t.
+Then one deterministic first-order step moves xb by (sigma - sigma_next) sigma g, whatever the
+network predicts.
 """
 
 from __future__ import annotations
@@ -15,122 +17,105 @@ import torch
 from torch import Tensor
 
 from eddy_bench.errors import SchedulerError
+from eddy_bench.sampling.scheduler_table import CLASS_NAMES, SchedulerRow, row_of
 
 Prediction = Literal["epsilon", "sample", "v_prediction", "flow_prediction"]
-ALPHA_FLOOR = 1e-4  # stands in for alpha = 0 at the first step of flow and zero-SNR schedules
-
-# `sample` is xb itself and `sigmas` holds sb.
-SCALED = frozenset(
-    {
-        "EulerDiscreteScheduler",
-        "EulerAncestralDiscreteScheduler",
-        "HeunDiscreteScheduler",
-        "LMSDiscreteScheduler",
-        "KDPM2DiscreteScheduler",
-    }
-)
-# `sample` is x and the schedule is a table over timesteps.
-TABLED = frozenset({"DDIMScheduler", "DDPMScheduler", "PNDMScheduler"})
-# `sample` is x, `sigmas` holds sb (or sigma, under flow sigmas).
-MULTISTEP = frozenset(
-    {
-        "DPMSolverMultistepScheduler",
-        "DPMSolverSinglestepScheduler",
-        "UniPCMultistepScheduler",
-        "DEISMultistepScheduler",
-        "SASolverScheduler",
-    }
-)
-# `sample` is x = (1 - sigma) x0 + sigma eps and the network predicts eps - x0.
-FLOW = frozenset({"FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler"})
-KNOWN = SCALED | TABLED | MULTISTEP | FLOW
+ALPHA_FLOOR = 1e-4  # stands in for alpha_t = 0 at the first step of flow and zero-SNR schedules
 
 
 @dataclass(frozen=True)
 class Coordinates:
-    """Where a solver stands before one step.
+    """A solver's coordinates before one step.
 
-    alpha, sigma: signal and noise levels of `sample`'s own process; alpha is never below `ALPHA_FLOOR`.
-    scaled: `sample` is xb already. prediction: what the network predicts.
-    pure_noise: alpha is 0 here. stretch: how many times as far as a deterministic step this solver moves per unit of g.
+    Attributes:
+        alpha_t: signal level of the process of `sample`, never below `ALPHA_FLOOR`.
+        sigma_t: noise level of the process of `sample`.
+        prediction: what the network predicts.
+        scaled: `sample` is xb already.
+        pure_noise: the process has alpha_t = 0 here.
+        stretch: how many times as far as a deterministic step this solver moves per unit of g.
+
     """
 
-    alpha: float
-    sigma: float
+    alpha_t: float
+    sigma_t: float
     prediction: Prediction
     scaled: bool = False
     pure_noise: bool = False
     stretch: float = 1.0
 
     @property
-    def sb(self) -> float:
-        """Noise level in variance-exploding coordinates."""
-        return self.sigma / self.alpha
+    def sigma(self) -> float:
+        """The noise level sigma_t / alpha_t of xb."""
+        return self.sigma_t / self.alpha_t
 
     def read(self, sample: Tensor, output: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(xb, eps, denoised) of a solver's sample and the network's output, in float32 or better."""
+        """Return (xb, eps, denoised) of a sample and the network's output, float32 or better."""
         dtype = torch.promote_types(sample.dtype, torch.float32)
         sample, output = sample.to(dtype), output.to(dtype)
-        x = sample * self.alpha if self.scaled else sample
+        x = sample * self.alpha_t if self.scaled else sample
         if self.prediction == "epsilon":
             eps = output
-            denoised = (x - self.sigma * eps) / self.alpha
+            denoised = (x - self.sigma_t * eps) / self.alpha_t
         elif self.prediction == "sample":
             denoised = output
-            eps = (x - self.alpha * denoised) / self.sigma
+            eps = (x - self.alpha_t * denoised) / self.sigma_t
         elif self.prediction == "v_prediction":
-            denoised = self.alpha * x - self.sigma * output
-            eps = self.alpha * output + self.sigma * x
+            denoised = self.alpha_t * x - self.sigma_t * output
+            eps = self.alpha_t * output + self.sigma_t * x
         else:
-            denoised = x - self.sigma * output
-            eps = x + (1 - self.sigma) * output
-        return x / self.alpha, eps, denoised
+            denoised = x - self.sigma_t * output
+            eps = x + (1 - self.sigma_t) * output
+        return x / self.alpha_t, eps, denoised
 
     def edit(self, output: Tensor, delta: Tensor) -> Tensor:
-        """The model output after Delta = sb g is put in; the dtype of `output` is kept."""
+        """Return the model output with Delta = sigma g put in, in the dtype of `output`."""
         dtype = torch.promote_types(output.dtype, torch.float32)
         factor = {
             "epsilon": -1.0,
-            "sample": self.sb,
-            "v_prediction": -1 / self.alpha,
-            "flow_prediction": -1 / self.alpha,
+            "sample": self.sigma,
+            "v_prediction": -1 / self.alpha_t,
+            "flow_prediction": -1 / self.alpha_t,
         }
         return (output.to(dtype) + factor[self.prediction] * delta.to(dtype)).to(output.dtype)
 
 
 def check_scheduler(scheduler: Any) -> None:
     """Raise SchedulerError for a scheduler whose state cannot be read."""
-    name = type(scheduler).__name__
-    if name not in KNOWN:
+    row = row_of(scheduler)
+    if row.reading == "unknown":
         raise SchedulerError(
-            f"Expected a scheduler that guidance can be put into, got {name}. Use one of: {', '.join(sorted(KNOWN))}."
+            f"Expected a scheduler that guidance can be put into, got {row.class_name}. "
+            f"Use one of: {', '.join(sorted(CLASS_NAMES))}."
         )
     kind = getattr(scheduler.config, "prediction_type", "epsilon")
-    if name not in FLOW and kind not in ("epsilon", "sample", "v_prediction", "flow_prediction"):
+    known = ("epsilon", "sample", "v_prediction", "flow_prediction")
+    if row.reading != "flow" and kind not in known:
         raise SchedulerError(
-            f"Expected prediction_type epsilon, sample, v_prediction or flow_prediction, got {kind!r}."
+            "Expected prediction_type epsilon, sample, v_prediction or flow_prediction, "
+            f"got {kind!r}."
         )
 
 
 def check_stochastic(scheduler: Any, eta: float) -> None:
     """Raise SchedulerError for a solver that draws no noise at its steps."""
-    name = type(scheduler).__name__
-    stochastic = name in (
-        "DDPMScheduler",
-        "EulerAncestralDiscreteScheduler",
-        "SASolverScheduler",
-    ) or (name == "DDIMScheduler" and eta > 0)
-    if not stochastic and not str(getattr(scheduler.config, "algorithm_type", "")).startswith(
-        "sde"
-    ):
-        raise SchedulerError(
-            f"Step noise can be coupled under a stochastic solver only, got {name}{' with eta = 0' if name == 'DDIMScheduler' else ''}."
-            " Use ddim:eta=1, ddpm, dpmpp-2m-sde, euler-ancestral or sa-solver, or a coupling of the start: antithetic, lhs, sobol."
-        )
+    row = row_of(scheduler)
+    by_class = row.noise not in ("none", "eta") or (row.noise == "eta" and eta > 0)
+    if by_class or _algorithm(scheduler).startswith("sde"):
+        return
+    raise SchedulerError(
+        "Step noise can be coupled under a stochastic solver only, "
+        f"got {row.class_name}{' with eta = 0' if row.noise == 'eta' else ''}."
+        " Use ddim:eta=1, ddpm, dpmpp-2m-sde, euler-ancestral or sa-solver, "
+        "or a coupling of the start: antithetic, lhs, sobol."
+    )
 
 
 def step_position(scheduler: Any, timestep: Any) -> int:
-    """Index into `scheduler.sigmas` of the coming step; `step_index` is unset before the first one."""
+    """Return the index of the coming step in `scheduler.sigmas`.
+
+    `step_index` is unset before the first step.
+    """
     if scheduler.step_index is not None:
         return int(scheduler.step_index)
     if getattr(scheduler, "begin_index", None) is not None:
@@ -139,66 +124,64 @@ def step_position(scheduler: Any, timestep: Any) -> int:
 
 
 def read_coordinates(scheduler: Any, timestep: Any, eta: float = 0.0) -> Coordinates:
-    """Where `scheduler` stands before its step at `timestep`; `eta` is DDIM's."""
-    name = type(scheduler).__name__
-    if name in TABLED:
+    """Return the coordinates of `scheduler` before its step at `timestep`; `eta` is DDIM's."""
+    row = row_of(scheduler)
+    index = 0 if row.reading == "tabled" else step_position(scheduler, timestep)
+    alpha_t, sigma_t = _levels(scheduler, row, timestep, index)
+    return Coordinates(
+        max(alpha_t, ALPHA_FLOOR),
+        sigma_t,
+        "flow_prediction" if row.reading == "flow" else scheduler.config.prediction_type,
+        scaled=row.reading == "scaled",
+        pure_noise=alpha_t < ALPHA_FLOOR,
+        stretch=_stretch(scheduler, row, timestep, index, eta),
+    )
+
+
+def _levels(scheduler: Any, row: SchedulerRow, timestep: Any, index: int) -> tuple[float, float]:
+    """Return (alpha_t, sigma_t) of the process before a step."""
+    if row.reading == "tabled":
         product = float(scheduler.alphas_cumprod[int(timestep)].double())
-        alpha, sigma = product**0.5, (1 - product) ** 0.5
-        stretch = 2.0 if name == "DDPMScheduler" else 1 + eta**2
-        return _floored(alpha, sigma, scheduler.config.prediction_type, stretch=stretch)
-    index = step_position(scheduler, timestep)
-    level = float(scheduler.sigmas[index])
-    if name in FLOW:
-        return _floored(1 - level, level, "flow_prediction")
-    if name in SCALED:
-        if name == "KDPM2DiscreteScheduler" and not scheduler.state_in_first_order:
-            level = float(scheduler.sigmas_interpol[index])
-        root = (1 + level**2) ** 0.5
-        stretch = (
-            1 + _next_ratio(scheduler, index) if name == "EulerAncestralDiscreteScheduler" else 1.0
-        )
-        return _floored(
-            1 / root, level / root, scheduler.config.prediction_type, scaled=True, stretch=stretch
-        )
-    alpha, sigma = (
-        float(value)
-        for value in scheduler._sigma_to_alpha_sigma_t(scheduler.sigmas[index].double())
-    )
-    return _floored(
-        alpha,
-        sigma,
-        scheduler.config.prediction_type,
-        stretch=_multistep_stretch(scheduler, timestep, index),
-    )
+        return product**0.5, (1 - product) ** 0.5
+    if row.reading == "flow":
+        level = float(scheduler.sigmas[index])
+        return 1 - level, level
+    if row.reading == "scaled":
+        between = row.half_steps and not scheduler.state_in_first_order
+        sigma = float((scheduler.sigmas_interpol if between else scheduler.sigmas)[index])
+        root = (1 + sigma**2) ** 0.5
+        return 1 / root, sigma / root
+    return _multistep_levels(scheduler, index)
 
 
-def _floored(
-    alpha: float, sigma: float, prediction: Prediction, scaled: bool = False, stretch: float = 1.0
-) -> Coordinates:
-    pure_noise = alpha < ALPHA_FLOOR
-    return Coordinates(max(alpha, ALPHA_FLOOR), sigma, prediction, scaled, pure_noise, stretch)
+def _multistep_levels(scheduler: Any, index: int) -> tuple[float, float]:
+    alpha_t, sigma_t = scheduler._sigma_to_alpha_sigma_t(scheduler.sigmas[index].double())
+    return float(alpha_t), float(sigma_t)
+
+
+def _stretch(scheduler: Any, row: SchedulerRow, timestep: Any, index: int, eta: float) -> float:
+    if row.noise == "eta":
+        return 1 + eta**2
+    if row.noise == "full":
+        return 2.0
+    if row.noise == "ancestral":
+        return 1 + float(scheduler.sigmas[index + 1]) / float(scheduler.sigmas[index])
+    if row.noise == "tau":
+        return 1 + float(scheduler.tau_func(timestep)) ** 2
+    if row.reading == "multistep" and _algorithm(scheduler) == "sde-dpmsolver":
+        return 2.0
+    if row.reading == "multistep" and _algorithm(scheduler) == "sde-dpmsolver++":
+        return 1 + _next_ratio(scheduler, index)
+    return 1.0
 
 
 def _next_ratio(scheduler: Any, index: int) -> float:
-    """sb_next / sb, for solvers whose noise makes them move 1 + sb_next / sb times as far."""
-    levels = []
-    for sigma in (scheduler.sigmas[index], scheduler.sigmas[index + 1]):
-        if hasattr(scheduler, "_sigma_to_alpha_sigma_t"):
-            alpha, noise = (
-                float(value) for value in scheduler._sigma_to_alpha_sigma_t(sigma.double())
-            )
-            levels.append(noise / max(alpha, ALPHA_FLOOR))
-        else:
-            levels.append(float(sigma))
-    return levels[1] / levels[0]
+    """Return sigma_next / sigma of a multistep solver, whose noise makes it move that much more."""
+    (alpha_t, sigma_t), (next_alpha_t, next_sigma_t) = (
+        _multistep_levels(scheduler, step) for step in (index, index + 1)
+    )
+    return (next_sigma_t / max(next_alpha_t, ALPHA_FLOOR)) / (sigma_t / max(alpha_t, ALPHA_FLOOR))
 
 
-def _multistep_stretch(scheduler: Any, timestep: Any, index: int) -> float:
-    if type(scheduler).__name__ == "SASolverScheduler":
-        return 1 + float(scheduler.tau_func(timestep)) ** 2
-    kind = str(getattr(scheduler.config, "algorithm_type", ""))
-    if kind == "sde-dpmsolver":
-        return 2.0
-    if kind == "sde-dpmsolver++":
-        return 1 + _next_ratio(scheduler, index)
-    return 1.0
+def _algorithm(scheduler: Any) -> str:
+    return str(getattr(scheduler.config, "algorithm_type", ""))

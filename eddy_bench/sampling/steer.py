@@ -15,12 +15,8 @@ from eddy_bench.sampling.injection import start_namespace, step_namespace, trans
 from eddy_bench.sampling.parameterization import check_scheduler
 from eddy_bench.sampling.step import MapMaker, SteeredStep, Steering, Steers
 
-REFUSED = (
-    "Kandinsky",
-    "StableCascade",
-    "Wuerstchen",
-    "IFPipeline",
-)  # by the beginning of their names
+# Pipelines by the beginning of their names
+REFUSED = ("Kandinsky", "StableCascade", "Wuerstchen", "IFPipeline")
 
 
 @contextmanager
@@ -39,10 +35,13 @@ def steer(
     Args:
         pipe: a diffusers text-to-image pipeline; anything with a `scheduler` works.
         method: what returns the score term g at each step, or chooses noise.
-        particles: rows per prompt. By default it is what the pipeline was called with as `num_images_per_prompt`;
-            pipelines whose `encode_prompt` does not take that (Z-Image) need it here when they draw several prompts at once.
-        features: from the shape of one particle to the map that `features` kernels see; None where there is none.
-        probes: a generator per prompt for random probes and couplings; by default made from `seed`, anew for each call.
+        particles: rows per prompt. By default it is what the pipeline was called with as
+            `num_images_per_prompt`; pipelines whose `encode_prompt` does not take that (Z-Image)
+            need it here when they draw several prompts at once.
+        features: from the shape of one particle to the map that `features` kernels see; None where
+            there is none.
+        probes: a generator per prompt for random probes and couplings; by default made from
+            `seed`, anew for each call.
         generator: a generator per row, for pipelines that pass none to `scheduler.step`.
         seed: of the default probes.
 
@@ -50,9 +49,11 @@ def steer(
         A record of what was done.
 
     Raises:
-        SchedulerError: the scheduler's state cannot be read, or it draws no noise where the method couples it.
-        ModelError: the pipeline decides elsewhere.
-        ParameterError: fewer particles than the method needs, or rows that are no multiple of `particles`.
+        SchedulerError: the scheduler's state cannot be read, or it draws no noise where the method
+            couples it.
+        ModelError: the pipeline draws its samples outside one scheduler loop.
+        ParameterError: fewer particles than the method needs, or rows that are no multiple of
+            `particles`.
 
     Example:
         with steer(pipe, EddyHutch(strength=2.0)):
@@ -62,7 +63,8 @@ def steer(
     name = type(pipe).__name__
     if any(name.startswith(refused) for refused in REFUSED):
         raise ModelError(
-            f"{name} draws its samples outside one scheduler loop and cannot be steered. Use another pipeline."
+            f"{name} draws its samples outside one scheduler loop and cannot be steered. "
+            "Use another pipeline."
         )
     check_scheduler(pipe.scheduler)
     step = SteeredStep(pipe.scheduler, method, particles, features, probes, generator, seed)
@@ -88,7 +90,7 @@ def steer(
 
 @contextmanager
 def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
-    """An attribute of an instance, put back as it was."""
+    """Replace an attribute of an instance, and put it back as it was."""
     shadowed = name in vars(owner)
     before = getattr(owner, name)
     setattr(owner, name, value)
@@ -102,7 +104,7 @@ def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
 
 
 def _watched(encode: Callable[..., Any], step: SteeredStep) -> Callable[..., Any]:
-    """`encode_prompt`, noting how many rows belong to one prompt."""
+    """Wrap `encode_prompt` so that the step learns how many rows belong to a prompt."""
     signature = inspect.signature(encode)
 
     @functools.wraps(encode)

@@ -1,4 +1,4 @@
-"""`scheduler.step` with a method's guidance put into the model output and its noise into the solver's draws."""
+"""`scheduler.step` with a method's guidance in the model output and its noise in the draws."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MapMaker = Callable[[tuple[int, ...]], FeatureMap]
 
 
 class Steers(Protocol):
-    """What `steer` needs of a method."""
+    """The part of a method that `steer` calls."""
 
     min_particles: ClassVar[int]
 
@@ -34,29 +34,39 @@ class Steers(Protocol):
         """Whether `step_noise` changes anything."""
 
     def guidance(self, state: State) -> Tensor | None:
-        """The score term, (G, N, d)."""
+        """Return the score term, (G, N, d)."""
 
     def initial_noise(self, noise: Tensor, generator: torch.Generator) -> Tensor:
-        """Starting noise of a group, (N, d)."""
+        """Return the starting noise of a group, (N, d)."""
 
     def step_noise(self, noise: Tensor, state: State) -> Tensor:
-        """Noise of a step, (G, N, d)."""
+        """Return the noise of a step, (G, N, d)."""
 
 
 @dataclass
 class Steering:
-    """What happened inside one `steer` block."""
+    """A record of a `steer` block."""
 
     steps: int = 0
 
 
 @dataclass
 class SteeredStep:
-    """Stands in for `scheduler.step`.
+    """Stand in for `scheduler.step`.
 
     Args:
-        scheduler, method: as in `steer`. particles: rows per prompt, or None for all. features, probes, generator, seed: as in `steer`.
-        position: steps done in the pipeline's present call. transform: what the solver's draws go through at this moment.
+        scheduler: of the pipeline.
+        method: as in `steer`.
+        particles: rows per prompt, or None for all.
+        features: as in `steer`.
+        probes: as in `steer`.
+        generator: as in `steer`.
+        seed: as in `steer`.
+        record: of the block.
+        position: steps done in the pipeline's present call.
+        transform: change of the solver's draws at this moment.
+        maps: feature maps by the shape of a particle.
+        groups: generators of the present call, one per group.
 
     """
 
@@ -80,13 +90,9 @@ class SteeredStep:
     def __call__(
         self, model_output: Tensor, timestep: Any, sample: Tensor, *args: Any, **kwargs: Any
     ) -> Any:
-        """One step of the solver on the edited output."""
-        if (
-            self.takes_generator
-            and self.generator is not None
-            and kwargs.get("generator") is None
-            and not args
-        ):
+        """Do a step of the solver on the edited output."""
+        lacks_generator = self.takes_generator and kwargs.get("generator") is None and not args
+        if lacks_generator and self.generator is not None:
             kwargs["generator"] = list(self.generator)
         if self.position and timestep == self.scheduler.timesteps[0]:
             self.position = 0  # an earlier call of the pipeline was cut short
@@ -95,35 +101,34 @@ class SteeredStep:
             check_stochastic(self.scheduler, eta)
         if model_output.shape != sample.shape:
             raise SchedulerError(
-                f"Expected a model output of the sample's shape {tuple(sample.shape)}, got {tuple(model_output.shape)} (learned variances are not supported)."
+                f"Expected a model output of the sample's shape {tuple(sample.shape)}, "
+                f"got {tuple(model_output.shape)} (learned variances are not supported)."
             )
         coordinates = read_coordinates(self.scheduler, timestep, eta)
         state = self.state(coordinates, sample, model_output)
         edited = self.edit(model_output, state, coordinates)
         if self.method.couples_steps:
-            self.transform = lambda noise: by_group(
-                noise,
-                state.particles.shape[1],
-                lambda grouped: self.method.step_noise(grouped, state),
-            )
+            self.transform = self.step_transform(state)
         try:
-            done = self.inner(edited, timestep, sample, *args, **kwargs)
+            stepped = self.inner(edited, timestep, sample, *args, **kwargs)
         finally:
             self.transform = None
         self.record.steps += 1
         self.position = (self.position + 1) % max(len(self.scheduler.timesteps), 1)
-        if (
-            self.position == 0
-            and not torch.isfinite(done[0] if isinstance(done, tuple) else done.prev_sample).all()
-        ):
-            name = type(self.scheduler).__name__
+        if self.position == 0:
+            self.check_finite(stepped[0] if isinstance(stepped, tuple) else stepped.prev_sample)
+        return stepped
+
+    def check_finite(self, sample: Tensor) -> None:
+        """Raise SchedulerError where the last sample of a call is not finite."""
+        if not torch.isfinite(sample).all():
             raise SchedulerError(
-                f"{name} ended with values that are not finite. Use another --scheduler, or float32."
+                f"{type(self.scheduler).__name__} ended with values that are not finite. "
+                "Use another --scheduler, or float32."
             )
-        return done
 
     def count(self, rows: int) -> int:
-        """Particles per group."""
+        """Return the particles per group."""
         count = self.particles or rows
         if rows % count:
             raise ParameterError(
@@ -131,12 +136,16 @@ class SteeredStep:
             )
         if count < self.method.min_particles:
             raise ParameterError(
-                f"Expected at least {self.method.min_particles} particles for this method, got {count}."
+                f"Expected at least {self.method.min_particles} particles for this method, "
+                f"got {count}."
             )
         return count
 
     def generators(self, groups: int) -> tuple[torch.Generator, ...]:
-        """A generator per group, for probes and couplings; made anew for each call of the pipeline unless they were given."""
+        """Return a generator per group, for probes and couplings.
+
+        They are made anew for each call of the pipeline unless they were given.
+        """
         if self.probes is not None:
             return tuple(self.probes)
         if self.position == 0 or len(self.groups) != groups:
@@ -144,7 +153,7 @@ class SteeredStep:
         return self.groups
 
     def start_transform(self) -> Transform | None:
-        """What is drawn before the first step of a call goes through `initial_noise`."""
+        """Return the change of noise that is drawn before the first step of a call."""
         if self.position:
             return None
 
@@ -164,8 +173,15 @@ class SteeredStep:
 
         return change
 
+    def step_transform(self, state: State) -> Transform:
+        """Return the change of noise that is drawn in a step."""
+        count = state.particles.shape[1]
+        return lambda noise: by_group(
+            noise, count, lambda grouped: self.method.step_noise(grouped, state)
+        )
+
     def state(self, coordinates: Coordinates, sample: Tensor, output: Tensor) -> State:
-        """What the method sees."""
+        """Return the state that the method sees."""
         count, shape = self.count(len(sample)), tuple(sample.shape[1:])
         if shape not in self.maps and self.features is not None:
             self.maps[shape] = self.features(shape)
@@ -175,9 +191,9 @@ class SteeredStep:
         )
         return State(
             particles=particles,
-            score=eps / -coordinates.sb,
+            score=eps / -coordinates.sigma,
             denoised=denoised,
-            sigma=coordinates.sb,
+            sigma=coordinates.sigma,
             share=self.position / max(len(self.scheduler.timesteps), 1),
             step=self.position,
             steps=max(len(self.scheduler.timesteps), 1),
@@ -187,19 +203,21 @@ class SteeredStep:
         )
 
     def edit(self, output: Tensor, state: State, coordinates: Coordinates) -> Tensor:
-        """The model output with the method's guidance in it."""
+        """Return the model output with the method's guidance in it."""
         with torch.no_grad():
             guidance = self.method.guidance(state)
         if guidance is None:
             return output
         if guidance.shape != state.particles.shape:
             raise ParameterError(
-                f"Expected guidance of shape {tuple(state.particles.shape)}, got {tuple(guidance.shape)}."
+                f"Expected guidance of shape {tuple(state.particles.shape)}, "
+                f"got {tuple(guidance.shape)}."
             )
         if not torch.isfinite(guidance).all():
             raise EddyError(
-                f"The guidance is not finite at step {state.step} (sb = {state.sigma:.3g}). Lower the strength."
+                f"The guidance is not finite at step {state.step} "
+                f"(noise level sigma / alpha = {state.sigma:.3g}). Lower the strength."
             )
         return coordinates.edit(
-            output, (coordinates.sb / coordinates.stretch) * guidance.reshape(output.shape)
+            output, (coordinates.sigma / coordinates.stretch) * guidance.reshape(output.shape)
         )

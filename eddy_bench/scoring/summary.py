@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from eddy_bench.scoring.metrics import COSTS, MetricSpec
-from eddy_bench.statistics import mean_interval
+from eddy_bench.scoring.statistics import mean_interval
 from eddy_bench.storage.group import FinishedGroup
 
 HIGHEST = ("peak_memory_mb",)  # counters whose largest value counts, not the mean

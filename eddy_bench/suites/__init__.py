@@ -1,1 +1,1 @@
-"""What to run."""
+"""Suites, prompt sets and method specifications: the description of a run."""

@@ -1,4 +1,7 @@
-"""Prompts from the field's data sets: COCO captions (JSON), PartiPrompts (TSV), DrawBench (CSV), any table or hub data set with a text column."""
+"""Prompts from data sets: COCO captions (JSON), PartiPrompts (TSV), DrawBench (CSV).
+
+Any table or hub data set with a text column is read too.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ _HUB = re.compile(
 
 
 def split_column(source: str) -> tuple[Path, str]:
-    """A file and the column after it: `prompts.csv:caption`; the column is empty where none is named."""
+    """Split `prompts.csv:caption` into file and column, which is empty where none is named."""
     head, colon, column = source.rpartition(":")
     if colon and Path(head).suffix.lower() in ENDINGS and not Path(source).exists():
         return Path(head), column
@@ -30,7 +33,7 @@ def split_column(source: str) -> tuple[Path, str]:
 
 
 def is_hub_source(source: str) -> bool:
-    """Whether a source looks like a hub data set, `owner/name[:split[:column]]`, and is no file here."""
+    """Return whether a source is like `owner/name[:split[:column]]`, and is no local file."""
     path = Path(source.partition(":")[0])
     looks_like_a_file = (
         path.suffix.lower() in (*ENDINGS, ".txt", ".yaml", ".yml") or path.parent.is_dir()
@@ -39,7 +42,7 @@ def is_hub_source(source: str) -> bool:
 
 
 def texts_of_file(path: Path, column: str) -> list[tuple[int, str]]:
-    """The prompts of a file with the line or place each stands at, in order.
+    """Read the prompts of a file, each with its line or the number of its entry, in order.
 
     Of COCO's captions the first of each image is taken. Empty cells are left out.
 
@@ -50,51 +53,51 @@ def texts_of_file(path: Path, column: str) -> list[tuple[int, str]]:
     text = read_text(path, PromptError, "a prompt file", MAX_BYTES)
     if path.suffix.lower() in (".csv", ".tsv"):
         return _table(path, text, column)
-    try:
-        data = (
-            [json.loads(line) for line in text.splitlines() if line.strip()]
-            if path.suffix.lower() == ".jsonl"
-            else json.loads(text)
-        )
-    except (ValueError, RecursionError) as error:
-        raise PromptError(f"{path}: not valid JSON: {brief(error, 120)}.") from None
+    data = _json(path, text)
     if isinstance(data, dict) and isinstance(data.get("annotations"), list):
         return _coco(path, data["annotations"])
     if isinstance(data, dict) and isinstance(data.get("prompts"), list):
         data = data["prompts"]
     if not isinstance(data, list):
         raise PromptError(
-            f"{path}: expected a list of prompts, or COCO's `annotations`, got {type(data).__name__}."
+            f"{path}: expected a list of prompts, or COCO's `annotations`, "
+            f"got {type(data).__name__}."
         )
-    found = []
-    for place, item in enumerate(data, 1):
-        value = (
-            item
-            if isinstance(item, str)
-            else item.get(_column(path, item, column))
-            if isinstance(item, dict)
-            else None
+    return [(number, _text(path, number, entry, column)) for number, entry in enumerate(data, 1)]
+
+
+def _json(path: Path, text: str) -> Any:
+    try:
+        if path.suffix.lower() == ".jsonl":
+            return [json.loads(line) for line in text.splitlines() if line.strip()]
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise PromptError(f"{path}: not valid JSON: {brief(error, 120)}.") from None
+
+
+def _text(path: Path, number: int, entry: Any, column: str) -> str:
+    text = entry.get(_column(path, entry, column)) if isinstance(entry, dict) else entry
+    if not isinstance(text, str):
+        raise PromptError(
+            f"{path}, entry {number}: expected a text or a mapping with a text column, "
+            f"got {str(entry)[:80]!r}."
         )
-        if not isinstance(value, str):
-            raise PromptError(
-                f"{path}, entry {place}: expected a text or a mapping with a text column, got {str(item)[:80]!r}."
-            )
-        found.append((place, value))
-    return found
+    return text
 
 
 def _coco(path: Path, annotations: list[Any]) -> list[tuple[int, str]]:
     first: dict[Any, tuple[int, str]] = {}
-    for place, item in enumerate(annotations, 1):
+    for number, annotation in enumerate(annotations, 1):
         if (
-            not isinstance(item, dict)
-            or not isinstance(item.get("caption"), str)
-            or not isinstance(item.get("image_id"), (int, str))
+            not isinstance(annotation, dict)
+            or not isinstance(annotation.get("caption"), str)
+            or not isinstance(annotation.get("image_id"), (int, str))
         ):
             raise PromptError(
-                f"{path}, annotation {place}: expected `image_id` and `caption`, got {str(item)[:80]!r}."
+                f"{path}, annotation {number}: expected `image_id` and `caption`, "
+                f"got {str(annotation)[:80]!r}."
             )
-        first.setdefault(item["image_id"], (place, item["caption"]))
+        first.setdefault(annotation["image_id"], (number, annotation["caption"]))
     return list(first.values())
 
 
@@ -113,7 +116,7 @@ def _table(path: Path, text: str, column: str) -> list[tuple[int, str]]:
 
 
 def _column(path: Path, row: Mapping[str, Any], column: str) -> str:
-    """The column that holds the texts."""
+    """Return the column that holds the texts."""
     names = [str(name) for name in row]
     if column:
         if column not in names:
@@ -121,53 +124,65 @@ def _column(path: Path, row: Mapping[str, Any], column: str) -> str:
                 f"{path} has no column {column!r}. It has: {', '.join(names)[:300] or 'none'}."
             )
         return column
-    found = [name for wanted in TEXT_COLUMNS for name in names if name.strip().lower() == wanted]
-    if not found:
+    columns = [name for wanted in TEXT_COLUMNS for name in names if name.strip().lower() == wanted]
+    if not columns:
         raise PromptError(
-            f"{path}: expected a column {', '.join(TEXT_COLUMNS)}; it has {', '.join(names)[:300] or 'none'}. Name one: {path}:COLUMN."
+            f"{path}: expected a column {', '.join(TEXT_COLUMNS)}; "
+            f"it has {', '.join(names)[:300] or 'none'}. Name one: {path}:COLUMN."
         )
-    return found[0]
+    return columns[0]
 
 
 def texts_of_hub(source: str) -> list[tuple[int, str]]:
-    """The prompts of a hub data set, `owner/name[:split[:column]]`, its only or first split by default; no code of it is run.
+    """Read the prompts of a hub data set, `owner/name[:split[:column]]`; no code of it is run.
+
+    By default its only or first split is taken.
 
     Raises:
-        PromptError: the package `datasets` is missing, it cannot be had, or has no text column.
+        PromptError: the package `datasets` is missing, the data set cannot be loaded, or it has no
+            text column.
 
     """
     match = _HUB.fullmatch(source)
     assert match is not None
+    column = match["column"] or ""
+    texts = []
+    for number, row in enumerate(_hub_rows(source, match["name"], match["split"]), 1):
+        column = column or _column(Path(match["name"]), row, "")
+        text = row.get(column)
+        if isinstance(text, list) and text:
+            text = text[0]  # several captions of an image
+        if not isinstance(text, str):
+            raise PromptError(
+                f"{match['name']}, row {number}: expected a text in column {column!r}, "
+                f"got {str(text)[:80]!r}."
+            )
+        texts.append((number, text))
+    return texts
+
+
+def _hub_rows(source: str, name: str, split: str | None) -> Iterable[Mapping[str, Any]]:
     try:
         import datasets
     except ImportError:
         raise PromptError(
-            f"The data set {source!r} needs the package datasets. Install eddy-bench[datasets], or give a file."
+            f"The data set {source!r} needs the package datasets. "
+            "Install eddy-bench[datasets], or give a file."
         ) from None
     try:
-        loaded: Any = datasets.load_dataset(match["name"])
+        loaded: Any = datasets.load_dataset(name)
         splits = list(loaded)
-        if match["split"] and match["split"] not in splits:
+        if split and split not in splits:
             raise PromptError(
-                f"The data set {match['name']} has no split {match['split']!r}. It has: {', '.join(map(str, splits))}."
+                f"The data set {name} has no split {split!r}. "
+                f"It has: {', '.join(map(str, splits))}."
             )
-        rows: Iterable[Mapping[str, Any]] = loaded[match["split"] or splits[0]]
+        rows: Iterable[Mapping[str, Any]] = loaded[split or splits[0]]
     except PromptError:
         raise
     except Exception as error:
         raise PromptError(
-            f"The data set {match['name']!r} cannot be loaded: {type(error).__name__}: {brief(error, 160)} Give a file instead."
+            f"The data set {name!r} cannot be loaded: {type(error).__name__}: "
+            f"{brief(error, 160)} Give a file instead."
         ) from None
-    column, found = match["column"] or "", []
-    for place, row in enumerate(rows, 1):
-        column = column or _column(Path(match["name"]), row, "")
-        value = row.get(column)
-        value = (
-            value[0] if isinstance(value, list) and value else value
-        )  # several captions of one image
-        if not isinstance(value, str):
-            raise PromptError(
-                f"{match['name']}, row {place}: expected a text in column {column!r}, got {str(value)[:80]!r}."
-            )
-        found.append((place, value))
-    return found
+    return rows

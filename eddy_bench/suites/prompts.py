@@ -1,4 +1,4 @@
-"""Prompt sets: YAML (id, prompt, optional attributes), text, one prompt a line, and the field's data sets."""
+"""Prompt sets: YAML (id, prompt, attributes), text with a prompt a line, and data sets."""
 
 from __future__ import annotations
 
@@ -44,23 +44,26 @@ class PromptSet:
 
     @property
     def digest(self) -> str:
-        """sha256 over ids and texts, in order."""
+        """A sha256 over ids and texts, in order."""
         text = "\x1e".join(f"{prompt.id}\x1f{prompt.text}" for prompt in self.prompts)
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def prompt_set_names() -> list[str]:
-    """The sets that come with the package."""
+    """Return the names of the sets that come with the package."""
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
 def load_prompts(source: str) -> PromptSet:
-    """A set by name, from a .yaml, .yml or .txt file, from a data set's .json, .jsonl, .csv or .tsv, or from a hub data set.
+    """Load a prompt set by name, from a file, or from a hub data set.
 
-    `FILE.csv:COLUMN` and `owner/name:split:column` name the column of a table. Of a data set, empty and repeated texts are left out.
+    A file is .yaml, .yml or .txt, or a data set's .json, .jsonl, .csv or .tsv. `FILE.csv:COLUMN`
+    and `owner/name:split:column` name the column of a table. Empty and repeated texts of a data set
+    are left out.
 
     Raises:
-        UnknownName: neither a set nor a file. PromptError: an empty or malformed file, with its line.
+        UnknownName: neither a set nor a file.
+        PromptError: an empty or malformed file, with its line.
 
     """
     if source in prompt_set_names():
@@ -70,9 +73,8 @@ def load_prompts(source: str) -> PromptSet:
         return PromptSet(source, _from_data(Path(source), texts_of_hub(source)))
     if not path.is_file():
         if path.suffix or "/" in source:
-            raise PromptError(
-                f"Expected a prompt file at {source}, found {'a folder' if path.is_dir() else 'nothing'}."
-            )
+            there = "a folder" if path.is_dir() else "nothing"
+            raise PromptError(f"Expected a prompt file at {source}, found {there}.")
         raise UnknownName(unknown("prompt set", source, prompt_set_names()))
     if path.suffix.lower() in ENDINGS:
         return PromptSet(path.stem, _from_data(path, texts_of_file(path, column)))
@@ -81,7 +83,7 @@ def load_prompts(source: str) -> PromptSet:
 
 
 def text_id(text: str, length: int = 6) -> str:
-    """A folder name for a prompt: its first words and a short hash.
+    """Return a folder name for a prompt: its first words and a short hash.
 
     >>> text_id("a dark dress")
     'a-dark-dress-ddc9d3'
@@ -110,17 +112,16 @@ def _from_text(path: Path) -> tuple[Prompt, ...]:
 
 def _from_data(path: Path, entries: list[tuple[int, str]]) -> tuple[Prompt, ...]:
     first: dict[str, int] = {}
-    for place, text in entries:
+    for line, text in entries:
         if text := _paired(" ".join(text.split())):
-            first.setdefault(text, place)
+            first.setdefault(text, line)
     taken: set[str] = set()
     prompts = []
-    for text, place in first.items():
-        identity = (
-            text_id(text) if text_id(text) not in taken else text_id(text, 16)
-        )  # among many, short hashes meet
+    for text, line in first.items():
+        # Among many prompts short hashes meet.
+        identity = text_id(text) if text_id(text) not in taken else text_id(text, 16)
         taken.add(identity)
-        prompts.append((place, Prompt(identity, text)))
+        prompts.append((line, Prompt(identity, text)))
     return _checked(path, prompts)
 
 
@@ -135,43 +136,50 @@ def _from_yaml(path: Path) -> tuple[Prompt, ...]:
     if not isinstance(data, list):
         raise PromptError(f"{path}: expected a list of prompts, got {type(data).__name__}.")
     lines = (
-        [item.start_mark.line + 1 for item in node.value]
+        [entry.start_mark.line + 1 for entry in node.value]
         if isinstance(node, yaml.SequenceNode)
         else []
     )
     return _checked(
-        path, [(line, _entry(path, line, item)) for line, item in zip(lines, data, strict=False)]
+        path,
+        [(line, _prompt(path, line, entry)) for line, entry in zip(lines, data, strict=False)],
     )
 
 
 def _paired(text: str) -> str:
-    """Surrogate pairs, as JSON escapes write them, made whole; a lone one becomes the replacement character."""
+    """Make surrogate pairs whole, as JSON escapes write them.
+
+    A lone surrogate becomes the replacement character.
+    """
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
-def _entry(path: Path, line: int, item: Any) -> Prompt:
-    if isinstance(item, str):
-        return Prompt(text_id(_paired(item)), _paired(item))
-    if not isinstance(item, dict) or not isinstance(item.get("prompt"), str):
+def _prompt(path: Path, line: int, entry: Any) -> Prompt:
+    if isinstance(entry, str):
+        return Prompt(text_id(_paired(entry)), _paired(entry))
+    if not isinstance(entry, dict) or not isinstance(entry.get("prompt"), str):
         raise PromptError(
-            f"{path}, line {line}: expected a text or a mapping with `prompt`, got {str(item)[:80]!r}."
+            f"{path}, line {line}: expected a text or a mapping with `prompt`, "
+            f"got {str(entry)[:80]!r}."
         )
-    extra = set(item) - {"id", "prompt", "attributes"}
+    extra = set(entry) - {"id", "prompt", "attributes"}
     if extra:
         raise PromptError(
-            f"{path}, line {line}: unknown key {sorted(map(str, extra))[0]!r}. Known: id, prompt, attributes."
+            f"{path}, line {line}: unknown key {sorted(map(str, extra))[0]!r}. "
+            "Known: id, prompt, attributes."
         )
-    attributes = item.get("attributes") or {}
+    attributes = entry.get("attributes") or {}
     if not isinstance(attributes, dict):
         raise PromptError(
             f"{path}, line {line}: expected a mapping in `attributes`, got {attributes!r}."
         )
-    identity = str(item.get("id", text_id(_paired(item["prompt"]))))
+    identity = str(entry.get("id", text_id(_paired(entry["prompt"]))))
     if not _ID.fullmatch(identity):
         raise PromptError(
-            f"{path}, line {line}: expected an id of letters, digits, '.', '_' and '-' (at most 80), got {identity[:80]!r}."
+            f"{path}, line {line}: expected an id of letters, digits, '.', '_' and '-' "
+            f"(at most 80), got {identity[:80]!r}."
         )
-    return Prompt(identity, _paired(item["prompt"]), attributes)
+    return Prompt(identity, _paired(entry["prompt"]), attributes)
 
 
 def _checked(path: Path, entries: list[tuple[int, Prompt]]) -> tuple[Prompt, ...]:
@@ -183,11 +191,13 @@ def _checked(path: Path, entries: list[tuple[int, Prompt]]) -> tuple[Prompt, ...
             raise PromptError(f"{path}, line {line}: the prompt is empty.")
         if len(prompt.text) > MAX_LENGTH:
             raise PromptError(
-                f"{path}, line {line}: the prompt has {len(prompt.text)} characters; at most {MAX_LENGTH} are taken."
+                f"{path}, line {line}: the prompt has {len(prompt.text)} characters; "
+                f"at most {MAX_LENGTH} are taken."
             )
         if prompt.id.lower() in seen:
             raise PromptError(
-                f"{path}, line {line}: {prompt.id!r} stands on line {seen[prompt.id.lower()]} already."
+                f"{path}, line {line}: {prompt.id!r} stands on line "
+                f"{seen[prompt.id.lower()]} already."
             )
         seen[prompt.id.lower()] = line
     return tuple(prompt for _, prompt in entries)

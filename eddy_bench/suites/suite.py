@@ -1,4 +1,4 @@
-"""What to run: a suite from YAML and flags."""
+"""Suites: the description of a run, from YAML and flags."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ AUTO_PROMPTS = 8
 class Suite(BaseModel):
     """A resolved run.
 
-    `guidance_scale` has diffusers' meaning (1 is none); `size` is the image's side in pixels; `seeds` is a count;
-    `batch_prompts` prompts share a forward pass; `auto` begins with 8 and halves when memory runs out. `methods` may hold grids
-    (`pg:strength=1|2`). `guide` and `decoder` are what feature kernels see through. None leaves the pipeline's or the model's own choice.
+    `guidance_scale` has diffusers' meaning (1 is none); `size` is the image's side in pixels;
+    `seeds` is a count; `batch_prompts` prompts share a forward pass; `auto` begins with 8 and
+    halves when memory runs out. `methods` may hold grids (`pg:strength=1|2`). Feature kernels see
+    through `guide` and `decoder`. None leaves the pipeline's or the model's own choice.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -69,30 +70,30 @@ class Suite(BaseModel):
 
     @property
     def first_batch(self) -> int:
-        """How many prompts share the first forward pass."""
+        """Number of prompts that share the first forward pass."""
         return AUTO_PROMPTS if self.batch_prompts == "auto" else self.batch_prompts
 
 
-def _expanded(items: list[Any]) -> list[Any]:
-    """Methods with their grids spelled out; what is no method is left to the validation."""
-    found: list[Any] = []
-    for item in map(_named, items):
-        found += expand(item) if isinstance(item, MethodSpec) else [item]
-    return found
+def _expanded(entries: list[Any]) -> list[Any]:
+    """Spell out the grids of methods; an entry that is no method is left to the validation."""
+    methods: list[Any] = []
+    for entry in map(_named, entries):
+        methods += expand(entry) if isinstance(entry, MethodSpec) else [entry]
+    return methods
 
 
-def _named(item: Any) -> Any:
-    """`pg:strength=2`, or {pg: {strength: 2}}."""
-    if isinstance(item, str):
-        return MethodSpec.parse(item)
+def _named(entry: Any) -> Any:
+    """Read `pg:strength=2`, or {pg: {strength: 2}}."""
+    if isinstance(entry, str):
+        return MethodSpec.parse(entry)
     if (
-        isinstance(item, dict)
-        and set(item) == {"name", "parameters"}
-        and isinstance(item["parameters"], dict)
+        isinstance(entry, dict)
+        and set(entry) == {"name", "parameters"}
+        and isinstance(entry["parameters"], dict)
     ):
-        return _named({item["name"]: item["parameters"]})
-    if isinstance(item, dict) and len(item) == 1:
-        ((name, parameters),) = item.items()
+        return _named({entry["name"]: entry["parameters"]})
+    if isinstance(entry, dict) and len(entry) == 1:
+        ((name, parameters),) = entry.items()
         if isinstance(name, str) and (parameters is None or isinstance(parameters, dict)):
             spec = MethodSpec.parse(name)
             return MethodSpec(
@@ -100,23 +101,23 @@ def _named(item: Any) -> Any:
                 parameters=spec.parameters
                 | {str(key): value for key, value in (parameters or {}).items()},
             )
-    return item
+    return entry
 
 
 def suite_names() -> list[str]:
-    """The suites that come with the package."""
+    """Return the names of the suites that come with the package."""
     return sorted(suite_files())
 
 
 def suite_files() -> dict[str, Path]:
-    """The suites that come with the package, by name."""
+    """Return the suites that come with the package, by name."""
     return {path.stem: path for folder in (FOLDER, PAPERS) for path in folder.glob("*.yaml")}
 
 
 def load_suite(
     source: str | None, overrides: dict[str, Any] | None = None, allow_code: bool = False
 ) -> Suite:
-    """A suite by name or from a file, with flags on top.
+    """Load a suite by name or from a file, with flags on top.
 
     Args:
         source: a suite's name or a YAML file; None is `fashion`.
@@ -124,7 +125,9 @@ def load_suite(
         allow_code: let a suite file name a method in a Python file.
 
     Raises:
-        UnknownName: neither a suite nor a file. SuiteError: a file that is no suite. ParameterError: a value out of range.
+        UnknownName: neither a suite nor a file.
+        SuiteError: a file that is no suite.
+        ParameterError: a value out of range.
 
     """
     path = suite_files().get(source or DEFAULT, Path(source or DEFAULT))
@@ -140,13 +143,14 @@ def load_suite(
     named = [spec.name for spec in suite.methods if is_file_plugin(spec.name)]
     if named and not allow_code and "methods" not in (overrides or {}):
         raise SuiteError(
-            f"{path} names the Python file {named[0]!r}, which would be run. Add --allow-code if you trust it."
+            f"{path} names the Python file {named[0]!r}, which would be run. "
+            "Add --allow-code if you trust it."
         )
     return suite
 
 
 def _with_sweep(path: Path, data: dict[str, Any]) -> dict[str, Any]:
-    """A suite whose `sweep: {method: {parameter: [values]}}` is added to its methods."""
+    """Add `sweep: {method: {parameter: [values]}}` of a suite to its methods."""
     sweep = data.pop("sweep", None)
     if sweep is None:
         return data
@@ -154,7 +158,8 @@ def _with_sweep(path: Path, data: dict[str, Any]) -> dict[str, Any]:
         isinstance(values, dict) and values for values in sweep.values()
     ):
         raise SuiteError(
-            f"{path}: sweep: expected methods with a list of values per parameter, such as pg: {{strength: [1, 2]}}."
+            f"{path}: sweep: expected methods with a list of values per parameter, "
+            "such as pg: {strength: [1, 2]}."
         )
     methods = data.get("methods", ["iid"])
     return {
@@ -177,10 +182,10 @@ def _first_problem(
 ) -> SuiteError | ParameterError:
     problem = error.errors()[0]
     key = str(problem["loc"][0]) if problem["loc"] else ""
-    place = ".".join(map(str, problem["loc"]))
+    location = ".".join(map(str, problem["loc"]))
     if problem["type"] == "extra_forbidden":
-        return SuiteError(f"{path}: " + unknown("key", place, Suite.model_fields))
+        return SuiteError(f"{path}: " + unknown("key", location, Suite.model_fields))
     got = str(problem.get("input"))[:80]
     if key in flags:
         return ParameterError(f"--{key.replace('_', '-')}: {problem['msg']}, got {got!r}.")
-    return SuiteError(f"{path}: {place}: {problem['msg']}, got {got!r}.")
+    return SuiteError(f"{path}: {location}: {problem['msg']}, got {got!r}.")

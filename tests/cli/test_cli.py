@@ -345,7 +345,7 @@ PLUGIN = '''
 from dataclasses import dataclass
 from typing import ClassVar
 from eddy_bench import Method, State
-from eddy_bench.methods.kernels import repulsive_force
+from eddy_bench.kernels import repulsive_force
 
 @dataclass(frozen=True)
 class Push(Method):

@@ -15,7 +15,13 @@ from scipy import stats
 
 from eddy_bench.compare.load import read_scores
 from eddy_bench.compare.paired import Difference, compare, win_rate
-from eddy_bench.statistics import detectable, holm, mean_interval, mean_intervals, sign_flip_p
+from eddy_bench.scoring.statistics import (
+    detectable,
+    holm,
+    mean_interval,
+    mean_intervals,
+    sign_flip_p,
+)
 from tests.conftest import Result
 from tests.makers.score_files import frame, write
 

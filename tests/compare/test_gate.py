@@ -13,7 +13,7 @@ import yaml
 
 from eddy_bench.compare.gate import PASS, REGRESSION, Check, Gate, exit_code, judge_gaps, run_gate
 from eddy_bench.compare.load import ScoreSet, read_scores
-from eddy_bench.statistics import detectable
+from eddy_bench.scoring.statistics import detectable
 from tests.conftest import Result
 from tests.makers.score_files import frame, write
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from eddy_bench import EddyExact, EddyFd, EddyHutch, State
 from eddy_bench.errors import ParameterError
-from eddy_bench.methods.kernels import (
+from eddy_bench.kernels import (
     eddy_field,
     noise_bandwidth,
     rbf,

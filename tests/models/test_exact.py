@@ -15,7 +15,8 @@ from eddy_bench.models.exact import TIMESTEPS, ExactDenoiser, ExactPipeline, exa
 from eddy_bench.models.load import load_model
 from eddy_bench.models.mixture import Mixture
 from eddy_bench.models.tasks import DEFAULT_TASKS, TASKS, load_task
-from eddy_bench.sampling.schedulers import SCHEDULERS, set_scheduler
+from eddy_bench.sampling.scheduler_table import SCHEDULERS
+from eddy_bench.sampling.schedulers import set_scheduler
 
 
 def turned(dimension: int = 3, modes: int = 4) -> Mixture:

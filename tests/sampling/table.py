@@ -15,7 +15,8 @@ from eddy_bench.methods.registry import build_method, method_names
 from eddy_bench.models.base import Model
 from eddy_bench.models.load import load_model
 from eddy_bench.runs.setup import Setup
-from eddy_bench.sampling.schedulers import SCHEDULERS, SPACINGS, set_scheduler
+from eddy_bench.sampling.scheduler_table import SCHEDULERS
+from eddy_bench.sampling.schedulers import SPACINGS, set_scheduler
 from eddy_bench.suites.method_spec import MethodSpec
 from eddy_bench.suites.suite import Suite
 from tests.makers.families import FAMILIES, family_folder

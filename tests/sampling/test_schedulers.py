@@ -10,7 +10,8 @@ import pytest
 from eddy_bench.errors import EddyError, ParameterError, SchedulerError, UnknownName
 from eddy_bench.models.exact import ExactPipeline
 from eddy_bench.sampling.parameterization import read_coordinates
-from eddy_bench.sampling.schedulers import SCHEDULERS, set_scheduler
+from eddy_bench.sampling.scheduler_table import SCHEDULERS
+from eddy_bench.sampling.schedulers import set_scheduler
 from tests.sampling.test_steer import NOISE, draw, make
 
 
@@ -24,7 +25,7 @@ def test_every_scheduler_draws_from_a_noise_model(name: str) -> None:
     pipe = make("ddim")
     before = dict(pipe.scheduler.config)
     call = set_scheduler(pipe, name, {})
-    assert type(pipe.scheduler).__name__ == SCHEDULERS[name][0]
+    assert type(pipe.scheduler).__name__ == SCHEDULERS[name].class_name
     assert pipe.scheduler.config.beta_schedule == before["beta_schedule"]
     assert draw(pipe, **call).isfinite().all()
 

@@ -125,7 +125,7 @@ class Constant(Method):
 
 
 def moved(scheduler: Any, prediction: str, position: int = 3) -> tuple[Tensor, float, float]:
-    """How far one first-order step of a scheduler moves xb for g = 0.3, and the sb before and after it."""
+    """How far one first-order step of a scheduler moves xb for g = 0.3, and the sigma before and after it."""
     scheduler.set_timesteps(10)
     timestep, following = scheduler.timesteps[position], scheduler.timesteps[position + 1]
     if hasattr(scheduler, "set_begin_index"):
@@ -133,9 +133,9 @@ def moved(scheduler: Any, prediction: str, position: int = 3) -> tuple[Tensor, f
     at = read_coordinates(scheduler, timestep)
     pipe = ExactPipeline(ExactDenoiser(ring()), scheduler)
     x0, eps = torch.randn(4, 2, dtype=torch.float64), torch.randn(4, 2, dtype=torch.float64)
-    x = at.alpha * x0 + at.sigma * eps
-    output = pipe.denoiser(x, at.alpha, at.sigma, prediction)
-    sample = x / at.alpha if at.scaled else x
+    x = at.alpha_t * x0 + at.sigma_t * eps
+    output = pipe.denoiser(x, at.alpha_t, at.sigma_t, prediction)
+    sample = x / at.alpha_t if at.scaled else x
     results = []
     for size in (0.0, 0.3):
         scheduler.set_timesteps(10)
@@ -150,15 +150,15 @@ def moved(scheduler: Any, prediction: str, position: int = 3) -> tuple[Tensor, f
         if hasattr(scheduler, "_step_index"):
             scheduler._step_index = None
     if at.scaled:
-        following_sb, alpha = float(scheduler.sigmas[position + 1]), 1.0
+        following_sigma, alpha_t = float(scheduler.sigmas[position + 1]), 1.0
     elif hasattr(scheduler, "sigmas"):
         scheduler._step_index = position + 1
         after = read_coordinates(scheduler, following)
-        following_sb, alpha = after.sb, after.alpha
+        following_sigma, alpha_t = after.sigma, after.alpha_t
     else:
         after = read_coordinates(scheduler, following)
-        following_sb, alpha = after.sb, after.alpha
-    return (results[1] - results[0]) / alpha, at.sb, following_sb
+        following_sigma, alpha_t = after.sigma, after.alpha_t
+    return (results[1] - results[0]) / alpha_t, at.sigma, following_sigma
 
 
 @pytest.mark.parametrize("solver", ["ddim", "dpmpp-2m", "euler", "unipc", "deis", "lms"])
@@ -168,16 +168,18 @@ def test_one_step_moves_the_same_in_every_parameterisation(solver: str, predicti
     if solver == "unipc":
         settings = {**settings, "solver_order": 1}
     position = 0 if solver == "lms" else 3  # later steps of LMS are first-order only with a history
-    shift, sb, following = moved(
+    shift, sigma, following = moved(
         getattr(diffusers, name)(**settings, prediction_type=prediction), prediction, position
     )
-    expected = (sb - following) * sb * 0.3
-    assert torch.allclose(shift, torch.full_like(shift, expected), rtol=2e-4, atol=1e-5 * sb)
+    expected = (sigma - following) * sigma * 0.3
+    assert torch.allclose(shift, torch.full_like(shift, expected), rtol=2e-4, atol=1e-5 * sigma)
 
 
 def test_one_flow_step_moves_the_same() -> None:
-    shift, sb, following = moved(diffusers.FlowMatchEulerDiscreteScheduler(), "flow_prediction")
-    assert torch.allclose(shift, torch.full_like(shift, (sb - following) * sb * 0.3), rtol=1e-4)
+    shift, sigma, following = moved(diffusers.FlowMatchEulerDiscreteScheduler(), "flow_prediction")
+    assert torch.allclose(
+        shift, torch.full_like(shift, (sigma - following) * sigma * 0.3), rtol=1e-4
+    )
 
 
 @pytest.mark.parametrize(("solver", "config"), [("flow-euler", {}), ("ddim", {"rebalance": True})])

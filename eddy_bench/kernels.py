@@ -1,7 +1,7 @@
-"""The radial kernel k = exp(-|delta|^2 / gamma) between the particles of a group: values, forces, bandwidths, EDDY's field.
+"""The radial kernel k = exp(-|delta|^2 / gamma) between the particles of a group.
 
-Shapes: G groups, N particles each, d coordinates. Differences x_i - x_j are never stored: every sum over pairs is a
-matrix product, so the cost is O(N^2 d) time and O(N^2 + N d) memory per group.
+Shapes: G groups, N particles each, d coordinates. Differences x_i - x_j are never stored: every sum
+over pairs is a matrix product, so the cost is O(N^2 d) time and O(N^2 + N d) memory per group.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from torch import Tensor
 
 
 def squared_distances(x: Tensor, y: Tensor | None = None) -> Tensor:
-    """|x_i - y_j|^2 within each group.
+    """Return |x_i - y_j|^2 within each group.
 
     Args:
-        x: (G, N, d). y: (G, M, d), or None for x itself (then the diagonal is exactly 0).
+        x: (G, N, d).
+        y: (G, M, d), or None for x itself (then the diagonal is exactly 0).
 
     Returns:
         (G, N, M), never negative.
@@ -36,53 +37,62 @@ def _off_diagonal(like: Tensor) -> Tensor:
 
 
 def rbf(square: Tensor, gamma: Tensor | float) -> Tensor:
-    """exp(-square / gamma)."""
+    """Return exp(-square / gamma)."""
     return torch.exp(-square / gamma)
 
 
 def lower_median(values: Tensor) -> Tensor:
-    """Lower middle over the last dimension, kept; never 0."""
+    """Return the lower middle over the last dimension, which is kept; never 0."""
     return values.median(-1, keepdim=True).values.clamp_min(torch.finfo(values.dtype).eps ** 2)
 
 
-def _others(square: Tensor) -> Tensor:
-    """(G, N, N) without the diagonal: (G, N, N - 1)."""
+def _without_diagonal(square: Tensor) -> Tensor:
+    """Drop the diagonal of (G, N, N): (G, N, N - 1)."""
     groups, count = square.shape[:2]
     keep = ~torch.eye(count, dtype=torch.bool, device=square.device)
     return square[:, keep].reshape(groups, count, count - 1)
 
 
 def row_median_bandwidth(square: Tensor) -> Tensor:
-    """Particle guidance's gamma_i = median_{j != i}(|delta_ij|)^2 / log(N - 1) (arXiv 2310.13102, authors' code).
+    """Return particle guidance's gamma_i, (G, N, 1), as in the authors' code (arXiv 2310.13102).
 
-    At N = 2 that is infinite, so log N is used instead. Per row, so forces are not reciprocal. Returns (G, N, 1).
+    gamma_i = median_{j != i}(|delta_ij|)^2 / log(N - 1). At N = 2 that is infinite, so log N is
+    used instead. It differs by row, so forces are not reciprocal.
     """
     count = square.shape[-1]
-    return lower_median(_others(square)) / math.log(count - 1 if count > 2 else 2)
+    return lower_median(_without_diagonal(square)) / math.log(count - 1 if count > 2 else 2)
 
 
 def group_median_bandwidth(square: Tensor) -> Tensor:
-    """Gamma = median of all squared distances of a group / log N. Returns (G, 1, 1)."""
-    return (lower_median(_others(square).flatten(1)) / math.log(square.shape[-1]))[..., None]
+    """Return the median of all squared distances of a group over log N, (G, 1, 1)."""
+    return (lower_median(_without_diagonal(square).flatten(1)) / math.log(square.shape[-1]))[
+        ..., None
+    ]
 
 
 def noise_bandwidth(dimension: int, count: int) -> float:
-    """EDDY's h with h^2 = 2 d / log N: two pure-noise particles at sb = 1 then have k = 1 / N."""
+    """Return EDDY's h with h^2 = 2 d / log N.
+
+    Two particles of pure noise at sigma = 1 then have k = 1 / N.
+    """
     return math.sqrt(2 * dimension / math.log(max(count, 2)))
 
 
 def force_weights(square: Tensor, gamma: Tensor | float) -> Tensor:
-    """c_ij = (2 / gamma) k_ij with a zero diagonal, so that r_ij = -grad_i k_ij = c_ij (x_i - x_j). (G, N, N)."""
+    """Return c_ij = (2 / gamma) k_ij with a zero diagonal, (G, N, N).
+
+    So r_ij = -grad_i k_ij = c_ij (x_i - x_j).
+    """
     return (2 / gamma) * rbf(square, gamma) * _off_diagonal(square)
 
 
 def weighted_differences(weights: Tensor, x: Tensor, y: Tensor | None = None) -> Tensor:
-    """sum_j w_ij (x_i - y_j). (G, N, M), (G, N, d), (G, M, d) -> (G, N, d)."""
+    """Return sum_j w_ij (x_i - y_j): (G, N, M), (G, N, d), (G, M, d) -> (G, N, d)."""
     return weights.sum(-1, keepdim=True) * x - weights @ (x if y is None else y)
 
 
 def repulsive_force(x: Tensor, gamma: Tensor | float) -> Tensor:
-    """sum_j r_ij: minus the gradient of sum_j k_ij with respect to x_i. (G, N, d)."""
+    """Return sum_j r_ij, minus the gradient of sum_j k_ij with respect to x_i, (G, N, d)."""
     centred = x - x.mean(1, keepdim=True)
     return weighted_differences(force_weights(squared_distances(x), gamma), centred)
 
@@ -96,14 +106,19 @@ def eddy_field(
     own_velocity: bool = False,
     divergence: float = 1.0,
 ) -> Tensor:
-    """EDDY's Stein field with the radial kernel on the particles themselves, in closed form (arXiv 2605.06553).
+    """Return EDDY's Stein field with the kernel on the particles themselves (arXiv 2605.06553).
 
-    psi_i = 1/(N-1) sum_j c_ij { [<v_j, s_i> - (2/gamma) <delta, v_j>] delta + [(2/gamma) |delta|^2 - (d-1) - <delta, s_i>] v_j }
+    psi_i = 1/(N-1) sum_j c_ij { [<v_j, s_i> - (2/gamma) <delta, v_j>] delta
+                                 + [(2/gamma) |delta|^2 - (d-1) - <delta, s_i>] v_j }
 
     Args:
-        x, score, velocity: (G, N, d). gamma: one number, or (G, 1, 1).
-        own_velocity: take v_i in place of v_j (no longer divergence-free). divergence: factor of the divergence term,
-            1 as derived, -1 as printed in version 1 of the paper.
+        x: (G, N, d).
+        score: (G, N, d).
+        velocity: (G, N, d).
+        gamma: one number, or (G, 1, 1).
+        own_velocity: take v_i in place of v_j (no longer divergence-free).
+        divergence: factor of the divergence term, 1 as derived, -1 as printed in version 1 of the
+            paper.
 
     Returns:
         psi, (G, N, d); zero at N = 1.
