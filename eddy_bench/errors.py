@@ -20,7 +20,7 @@ from collections.abc import Iterable
 
 
 class EddyError(Exception):
-    """What was expected, what came, what to do: one line."""
+    """Say on one line what was expected, what came, and what to do."""
 
     def __str__(self) -> str:
         return " ".join(super().__str__().split())
@@ -63,7 +63,7 @@ class StoreError(EddyError):
 
 
 def unknown(kind: str, name: str, available: Iterable[str]) -> str:
-    """The message for a name that is not there, with the nearest ones.
+    """Return the message for a name that is not there, with the nearest ones.
 
     >>> unknown("method", "edy-hutch", ["iid", "eddy-hutch"])
     "Unknown method 'edy-hutch'. Did you mean 'eddy-hutch'? Available: eddy-hutch, iid."
@@ -75,12 +75,15 @@ def unknown(kind: str, name: str, available: Iterable[str]) -> str:
 
 
 def why(error: OSError) -> str:
-    """What the system, or a remote file system, says of a file."""
+    """Return what the system, or a remote file system, says of a file."""
     return error.strerror or brief(error, 200)
 
 
 def line_of(error: Exception) -> str | None:
-    """What a command ends with: one line, nothing after help was shown, None where the error is a fault of ours."""
+    """Return the line that a command ends with.
+
+    It is empty after help was shown, and None where the error is a fault of ours.
+    """
     if isinstance(error, EddyError):
         return str(error)
     if isinstance(error, OSError):
@@ -98,7 +101,7 @@ def line_of(error: Exception) -> str | None:
 
 
 def _is_of_file_system(error: BaseException) -> bool:
-    """Whether an error came up from below a remote file system's functions; each of them has its own classes."""
+    """Return whether an error came from a remote file system, each of which has its own classes."""
     trace = error.__traceback__
     while trace is not None:
         if str(trace.tb_frame.f_globals.get("__name__", "")).partition(".")[0] in (
@@ -111,6 +114,6 @@ def _is_of_file_system(error: BaseException) -> bool:
 
 
 def brief(error: BaseException, limit: int = 300) -> str:
-    """The first words of an error from a library, on one line, without access tokens of the hub."""
+    """Return the first words of a library's error, on one line, without access tokens of the hub."""
     text = re.sub(r"hf_\w{6,}", "hf_...", " ".join(str(error).split())) or type(error).__name__
     return text if len(text) <= limit else text[: limit - 3] + "..."

@@ -10,7 +10,9 @@ import typer
 def check_method(
     method: Annotated[str, typer.Argument(help="name:key=value,... or FILE.py:Name:key=value,...")],
 ) -> None:
-    """Check what every method promises, on small models: zero strength, N = 1, permutation, batches, finite, deterministic.
+    """Check what every method promises, on small models.
+
+    Zero strength, N = 1, permutation, batches, finite values, determinism.
 
     Exit code 1 when a promise is broken.
     """

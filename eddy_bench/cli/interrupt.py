@@ -45,7 +45,7 @@ class Interruption:
 
 @contextmanager
 def interruptible() -> Iterator[Interruption]:
-    """Let Ctrl-C and SIGTERM inside the block raise KeyboardInterrupt; finished groups are whole."""
+    """Let Ctrl-C and SIGTERM inside the block raise KeyboardInterrupt."""
     interruption = Interruption()
     before = {number: signal.getsignal(number) for number in CAUGHT}
     for number in CAUGHT:

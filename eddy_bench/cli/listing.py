@@ -34,8 +34,8 @@ def print_list(kind: str) -> None:
 def _list_methods() -> list[tuple[str, ...]]:
     from eddy_bench.methods.registry import load_method, method_names
 
-    found = [(name, load_method(name)) for name in method_names()]
-    return [(name, method.summary, method.cost, method.citation) for name, method in found]
+    methods = [(name, load_method(name)) for name in method_names()]
+    return [(name, method.summary, method.cost, method.citation) for name, method in methods]
 
 
 def _list_models() -> list[tuple[str, ...]]:
@@ -93,12 +93,13 @@ def _list_prompts() -> list[tuple[str, ...]]:
     sets = [load_prompts(name) for name in prompt_set_names()]
     return [
         (
-            found.name,
-            f"{len(found.prompts)} prompts, from {found.prompts[0].text!r} to {found.prompts[-1].text!r}",
-            f"{len(found.prompts)} groups a seed",
+            prompts.name,
+            f"{len(prompts.prompts)} prompts, from {prompts.prompts[0].text!r} "
+            f"to {prompts.prompts[-1].text!r}",
+            f"{len(prompts.prompts)} groups a seed",
             "eddy-bench",
         )
-        for found in sets
+        for prompts in sets
     ]
 
 

@@ -23,7 +23,7 @@ from eddy_bench.cli.console import console
 
 
 class Rate(ProgressColumn):
-    """How much is done per second, or per minute where that is less than one."""
+    """Show how much is done per second, or per minute where that is less than one."""
 
     def render(self, task: Task) -> Text:
         """The cell."""
@@ -37,7 +37,15 @@ class Rate(ProgressColumn):
 def progress_bar(
     title: str, total: int, percent: bool = False, rate: bool = False
 ) -> Iterator[Callable[[int, str], None]]:
-    """A bar with time left; yields a function of (how much is done, what is at work). percent: show shares, not counts. rate: show how many a second."""
+    """Show a bar with the time left; yields a function of how much is done and what is at work.
+
+    Args:
+        title: of the bar.
+        total: amount of work.
+        percent: show percentages, not counts.
+        rate: show how many are done per second.
+
+    """
     amount: ProgressColumn = TaskProgressColumn() if percent else MofNCompleteColumn()
     speed = (Rate(),) if rate else ()
     columns = (
@@ -61,6 +69,6 @@ def progress_bar(
 
 @contextmanager
 def growing_bar(title: str) -> Iterator[Callable[[int], Callable[[int, str], None]]]:
-    """A bar whose total becomes known inside."""
+    """Show a bar whose total becomes known inside the block."""
     with ExitStack() as stack:
         yield lambda total: stack.enter_context(progress_bar(title, total))

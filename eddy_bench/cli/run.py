@@ -28,13 +28,15 @@ def run(
     method: Annotated[
         list[str] | None,
         typer.Option(
-            help="name:key=value,... or FILE.py:Name:key=value,...; replaces the suite's. Repeatable."
+            help="name:key=value,... or FILE.py:Name:key=value,...; replaces the suite's. "
+            "Repeatable."
         ),
     ] = None,
     prompts: Annotated[
         str | None,
         typer.Option(
-            help="A set's name; a YAML, text, JSON, CSV or TSV file (FILE:COLUMN); or a hub data set owner/name[:split[:column]]."
+            help="A set's name; a YAML, text, JSON, CSV or TSV file (FILE:COLUMN); "
+            "or a hub data set owner/name[:split[:column]]."
         ),
     ] = None,
     limit: Annotated[int | None, typer.Option(help="Only the first prompts.")] = None,
@@ -63,7 +65,8 @@ def run(
     guide: Annotated[
         str | None,
         typer.Option(
-            help="Backbone of feature kernels: auto (DINOv2), dino, timm:MODEL[@SIZE], open_clip:MODEL/WEIGHTS."
+            help="Backbone of feature kernels: auto (DINOv2), dino, timm:MODEL[@SIZE], "
+            "open_clip:MODEL/WEIGHTS."
         ),
     ] = None,
     decoder: Annotated[
@@ -95,7 +98,8 @@ def run(
         Path | None,
         typer.Option(
             **PATH,
-            help="The run folder itself, or an address such as s3://bucket/run. [default: results/SUITE]",
+            help="The run folder itself, or an address such as s3://bucket/run. "
+            "[default: results/SUITE]",
             show_default=False,
         ),
     ] = None,
@@ -125,7 +129,8 @@ def run(
     shard: Annotated[
         str | None,
         typer.Option(
-            help="Draw share i/n only, into OUT-shard-i-of-n; eddy-bench merge puts shares together."
+            help="Draw share i/n only, into OUT-shard-i-of-n; "
+            "eddy-bench merge puts shares together."
         ),
     ] = None,
     verify: Annotated[

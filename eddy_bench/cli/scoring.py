@@ -1,4 +1,4 @@
-"""`eddy-bench score`, and the scoring that follows drawing: score, draw the grids, print the table."""
+"""Score, draw the grids, print the table: `eddy-bench score`, and what follows drawing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Drawing on Ray: one actor per GPU or per few CPUs, which keeps its pipeline loaded; the driver alone writes into the run folder."""
+"""Draw on Ray: an actor per GPU, or per few CPUs, keeps its pipeline; the driver alone writes."""
 
 from __future__ import annotations
 
@@ -156,13 +156,15 @@ class RayExecutor:
         try:
             if ready and not self.ray.wait(ready, timeout=PATIENCE)[0]:
                 print(
-                    f"Waiting for {self.title}: the cluster may be busy, or the model takes long to load.",
+                    f"Waiting for {self.title}: the cluster may be busy, "
+                    "or the model takes long to load.",
                     file=sys.stderr,
                 )
             self.ray.get(ready)
         except self.ray.exceptions.RayError as error:
             raise ModelError(
-                f"A Ray worker cannot load the model: {brief(getattr(error, 'cause', None) or error, 300)}"
+                "A Ray worker cannot load the model: "
+                f"{brief(getattr(error, 'cause', None) or error, 300)}"
             ) from None
 
 
@@ -248,7 +250,7 @@ def _count(room: dict[str, float], workers: int | None, cpus: int, gpus: int) ->
 
 
 def _enough(workers: int | None, cpus: int) -> int | None:
-    """CPUs of a cluster that is started here: those of the machine, unless more workers were asked for."""
+    """Return the CPUs of a cluster that is started here: the machine's, or as the workers need."""
     import os
 
     have = os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""Equal shares of a run, for schedulers that start many processes."""
+"""Equal shards of a run, for schedulers that start many processes."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Shard:
-    """One of `count` equal shares of a plan, by its place from 0."""
+    """Hold one of `count` equal shards of a plan; `first` counts from 0."""
 
     first: int = 0
     count: int = 1
 
-    def of(self, jobs: Sequence[Batch]) -> list[Group]:
-        """The groups of this share's jobs: whole batches, so that a share draws them as the whole run would."""
-        return [group for job in jobs[self.first :: self.count] for group in job.groups]
+    def of(self, batches: Sequence[Batch]) -> list[Group]:
+        """Return the groups of this shard: whole batches, drawn as in the whole run."""
+        return [group for batch in batches[self.first :: self.count] for group in batch.groups]
 
 
 def parse_shard(text: str) -> Shard:
-    """`i/n`, i from 1.
+    """Read `i/n`, i from 1.
 
     >>> parse_shard("2/8")
     Shard(first=1, count=8)

@@ -13,17 +13,21 @@ Features = NDArray[np.floating]
 
 
 def unit(features: Features) -> NDArray[np.float64]:
-    """Rows of length 1, in float64; a zero row stays zero."""
+    """Return rows of length 1, in float64; a zero row stays zero."""
     features = np.asarray(features, np.float64)
     length: NDArray[np.float64] = np.linalg.norm(features, axis=-1, keepdims=True)
     return features / np.maximum(length, 1e-12)
 
 
 def vendi(features: Features, q: float = 1.0) -> float:
-    """The Vendi score: exp of the Renyi entropy of order q of the eigenvalues of K / N, K the cosine kernel (arXiv 2210.02410).
+    """Return the Vendi score (arXiv 2210.02410).
+
+    It is the exponential of the Renyi entropy of order q of the eigenvalues of K / N, K the cosine
+    kernel.
 
     Returns:
-        1 (all the same) to N (all orthogonal); higher is more diverse. q = 1 is Shannon's; q = 2 is RKE.
+        1 (all the same) to N (all orthogonal); higher is more diverse. q = 1 is Shannon's,
+        q = 2 is RKE.
 
     >>> round(vendi(np.eye(4)), 6)
     4.0
@@ -39,7 +43,9 @@ def vendi(features: Features, q: float = 1.0) -> float:
 
 
 def mean_similarity(features: Features) -> float:
-    """Mean cosine similarity over pairs i < j, -1 to 1; lower is more diverse; NaN at N = 1.
+    """Return the mean cosine similarity over pairs i < j, -1 to 1.
+
+    Lower is more diverse; NaN at N = 1.
 
     >>> mean_similarity(np.eye(3))
     0.0
@@ -50,7 +56,9 @@ def mean_similarity(features: Features) -> float:
 
 
 def pairwise_distance(features: Features) -> float:
-    """Mean Euclidean distance of unit-normalised features over pairs i < j, 0 to 2; higher is more diverse; NaN at N = 1.
+    """Return the mean Euclidean distance of unit-normalised features over pairs i < j, 0 to 2.
+
+    Higher is more diverse; NaN at N = 1.
 
     >>> round(pairwise_distance(np.eye(3)) ** 2, 6)
     2.0
@@ -61,7 +69,10 @@ def pairwise_distance(features: Features) -> float:
 
 
 def distinct_attributes(predicted: NDArray[np.int64], wanted: Attributes) -> float:
-    """Number of distinct combinations of the attributes that a prompt leaves free, 1 to N; NaN where it leaves none."""
+    """Return how many combinations of the attributes that a prompt leaves free are there, 1 to N.
+
+    NaN where the prompt leaves none.
+    """
     words = (wanted.garment, wanted.tone, wanted.shape)
     free = [k for k, value in enumerate(words) if value is None]
     return float(len(np.unique(predicted[:, free], axis=0))) if free else float("nan")

@@ -29,8 +29,10 @@ NAMES = {
     "efficientnet-lite2": "ImageNet EfficientNet-Lite2 (extra: efficientnet)",
     "pixels": "grey values as they are: for pictures of points (exact:TASK), not for photographs",
     "inception": f"Inception-v3 with the FID weights (extra: fid; --weights DIR with {INCEPTION})",
-    "dinov2": "DINOv2 ViT-L/14 at 224 pixels, as for FD-DINOv2 (arXiv 2306.04675); downloaded once, or --weights DIR",
-    "timm:MODEL[@SIZE]": "any timm backbone, e.g. timm:vit_base_patch14_dinov2.lvd142m@224; downloaded once, or --weights DIR",
+    "dinov2": "DINOv2 ViT-L/14 at 224 pixels, as for FD-DINOv2 (arXiv 2306.04675); "
+    "downloaded once, or --weights DIR",
+    "timm:MODEL[@SIZE]": "any timm backbone, e.g. timm:vit_base_patch14_dinov2.lvd142m@224; "
+    "downloaded once, or --weights DIR",
     "open_clip:MODEL/WEIGHTS": "any open_clip model, e.g. open_clip:ViT-B-32-quickgelu/openai",
 }
 FLOAT = NDArray[np.float32]
@@ -39,11 +41,15 @@ BATCH = 64
 
 @dataclass(frozen=True)
 class Extractor:
-    """Features of images, and of texts where it has a text tower.
+    """Turn images into features, and texts where it has a text tower.
 
     Args:
-        name: in `extractor`. digest: of the weights. images: to (n, F). texts: to (n, F), or None.
-        truncated: whether a text is longer than the text tower takes. minimum: fewer samples than this flag a Frechet distance as small-sample; 0 is F.
+        name: in `extractor`.
+        digest: of the weights.
+        images: to (n, F).
+        texts: to (n, F), or None.
+        minimum: fewer samples than this flag a Frechet distance as small-sample; 0 is F.
+        truncated: whether a text is longer than the text tower takes.
 
     """
 
@@ -56,19 +62,20 @@ class Extractor:
 
 
 def file_digest(path: Path) -> str:
-    """The first 10 hex digits of a file's sha256."""
+    """Return the first 10 hex digits of a file's sha256."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:10]
 
 
 def load_extractor(name: str, weights: Path | None = None) -> Extractor:
-    """An extractor by name.
+    """Load an extractor by name.
 
     Args:
         weights: a folder with weights that cannot be downloaded.
 
     Raises:
-        UnknownName: no such extractor. MetricError: its package or weights are missing (says which).
+        UnknownName: no such extractor.
+        MetricError: its package or weights are missing (the message says which).
 
     """
     if name == "fmnist-clip":
@@ -91,13 +98,16 @@ def _pixels(images: Sequence[Image.Image]) -> FLOAT:
 
 
 def check_extractor(name: str) -> None:
-    """Raise UnknownName for a name that no extractor has; an empty one stands for the model's own."""
+    """Raise UnknownName for a name of no extractor; an empty one stands for the model's own."""
     if name and name not in NAMES and not name.startswith(("open_clip:", "timm:")):
         raise UnknownName(unknown("extractor", name, NAMES))
 
 
 def _timm(name: str, weights: Path | None) -> Extractor:
-    """A backbone on whole images, prepared as for guidance: shorter side to its size, antialiased, the middle cut out."""
+    """Load a backbone for whole images, prepared as for guidance.
+
+    The shorter side is resized to its size, antialiased, and the middle is cut out.
+    """
     try:
         network = load_backbone(DINOV2 if name == "dinov2" else name, weights, torch.device("cpu"))
     except ModelError as error:
@@ -115,15 +125,16 @@ def _batched(
     network: Callable[[torch.Tensor], torch.Tensor],
     same_size: bool = True,
 ) -> FLOAT:
-    """Features of images, batch by batch; one by one where they may have different sizes."""
-    found, size = [], BATCH if same_size or len({image.size for image in images}) == 1 else 1
+    """Return features of images, batch by batch; one by one where they may have different sizes."""
+    together = same_size or len({image.size for image in images}) == 1
+    features, size = [], BATCH if together else 1
     with torch.inference_mode():
         for start in range(0, len(images), size):
             batch = torch.stack(
                 [prepare(image.convert("RGB")) for image in images[start : start + size]]
             )
-            found.append(network(batch).float().numpy())
-    return np.concatenate(found)
+            features.append(network(batch).float().numpy())
+    return np.concatenate(features)
 
 
 def _from_open_clip(name: str, digest: str, source: str, **arguments: object) -> Extractor:
@@ -169,8 +180,10 @@ def _open_clip(name: str, weights: Path | None) -> Extractor:
     if model not in open_clip.list_models():
         raise UnknownName(unknown("open_clip model", model, open_clip.list_models()))
     if not pretrained:
+        tags = open_clip.list_pretrained_tags_by_model(model)
         raise MetricError(
-            f"Expected open_clip:MODEL/WEIGHTS, got {name!r}. Weights of {model}: {', '.join(open_clip.list_pretrained_tags_by_model(model)) or 'none'}."
+            f"Expected open_clip:MODEL/WEIGHTS, got {name!r}. "
+            f"Weights of {model}: {', '.join(tags) or 'none'}."
         )
     try:
         check_quickgelu(model, pretrained)
@@ -191,7 +204,9 @@ def _open_clip(name: str, weights: Path | None) -> Extractor:
         )
     except Exception as error:
         raise MetricError(
-            f"The weights {pretrained!r} of open_clip model {model} cannot be had: {brief(error, 120)} Put {model}-{pretrained}.safetensors into a folder and give --weights."
+            f"The weights {pretrained!r} of open_clip model {model} cannot be had: "
+            f"{brief(error, 120)} "
+            f"Put {model}-{pretrained}.safetensors into a folder and give --weights."
         ) from None
 
 
@@ -254,7 +269,7 @@ def _inception(weights: Path | None) -> Extractor:
 
 
 def find_weights(filename: str, weights: Path | None, metric: str) -> Path:
-    """A file of weights, from the folder that was given or torch's own cache.
+    """Find a file of weights, in the folder that was given or in torch's own cache.
 
     Raises:
         MetricError: it is in neither; says which file and how to supply it.
@@ -263,7 +278,8 @@ def find_weights(filename: str, weights: Path | None, metric: str) -> Path:
     for folder in (weights, Path(torch.hub.get_dir()) / "checkpoints"):
         if folder is not None and (folder / filename).is_file():
             return folder / filename
-    place = f" in {weights}" if weights else ""
+    searched = f"in {weights}" if weights else "on this machine"
     raise MetricError(
-        f"The metric {metric!r} needs {filename}, which is not{place or ' on this machine'}. Put it into a folder and give --weights DIR."
+        f"The metric {metric!r} needs {filename}, which is not {searched}. "
+        "Put it into a folder and give --weights DIR."
     )

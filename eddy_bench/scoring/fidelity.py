@@ -14,7 +14,9 @@ from eddy_bench.scoring.metric import Metric
 
 
 def clip_score(images: Features, text: Features) -> float:
-    """100 cosine(image, text), mean over images, no clamp: -100 to 100; higher is better (arXiv 2104.08718 multiplies by 2.5 and clamps).
+    """Return 100 cosine(image, text), mean over images, without a clamp: -100 to 100.
+
+    Higher is better. arXiv 2104.08718 multiplies by 2.5 and clamps.
 
     Args:
         images: (N, F). text: (F,).
@@ -24,7 +26,7 @@ def clip_score(images: Features, text: Features) -> float:
 
 
 class _Given(torch.nn.Module):
-    """Features that are there already, for torchmetrics."""
+    """Pass on features that are there already, for torchmetrics."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -35,7 +37,7 @@ class _Given(torch.nn.Module):
 
 
 def frechet_distance(candidate: Features, reference: Features) -> float:
-    """Frechet distance of two Gaussians fitted to features, through torchmetrics in float64; 0 up, lower is better.
+    """Return the Frechet distance of two Gaussians fitted to features, in float64; lower is better.
 
     Biased upwards at small samples: compare equal sizes only. NaN below 2 samples.
     """
@@ -50,7 +52,10 @@ def frechet_distance(candidate: Features, reference: Features) -> float:
 
 
 def kernel_distance(candidate: Features, reference: Features, subset: int = 1000) -> float:
-    """KID: unbiased squared MMD with the cubic kernel, mean over 50 subsets drawn with a fixed seed; lower is better, around 0 when equal."""
+    """Return KID: the unbiased squared MMD with the cubic kernel (arXiv 1801.01401).
+
+    It is the mean over 50 subsets drawn with a fixed seed; lower is better, around 0 when equal.
+    """
     from torchmetrics.image.kid import KernelInceptionDistance
 
     size = min(len(candidate), len(reference), subset)
@@ -68,14 +73,14 @@ def kernel_distance(candidate: Features, reference: Features, subset: int = 1000
 
 
 def _radii(features: torch.Tensor, k: int) -> torch.Tensor:
-    """Distance of each point to its k-th nearest neighbour."""
+    """Return the distance of each point to its k-th nearest neighbour."""
     return torch.cdist(features, features).kthvalue(k + 1, dim=1).values
 
 
 def precision_recall(candidate: Features, reference: Features, k: int = 3) -> tuple[float, float]:
-    """Improved precision and recall with k-nearest-neighbour balls (arXiv 1904.06991); each 0 to 1, higher is better.
+    """Return improved precision and recall with k-nearest-neighbour balls (arXiv 1904.06991).
 
-    NaN when a set has no more than k points.
+    Each is 0 to 1, higher is better; NaN when a set has no more than k points.
     """
     if min(len(candidate), len(reference)) <= k:
         return float("nan"), float("nan")
@@ -87,9 +92,10 @@ def precision_recall(candidate: Features, reference: Features, k: int = 3) -> tu
 
 
 def density_coverage(candidate: Features, reference: Features, k: int = 5) -> tuple[float, float]:
-    """Density (0 up, 1 when the sets are alike) and coverage (0 to 1) with the k-nearest-neighbour balls of the real images (arXiv 2002.09797).
+    """Return density and coverage with real images' k-nearest-neighbour balls (arXiv 2002.09797).
 
-    NaN when a set is empty or the reference has no more than k points.
+    Density is 0 up, 1 when the sets are alike; coverage 0 to 1; NaN when a set is empty or the
+    reference has no more than k points.
     """
     if not len(candidate) or len(reference) <= k:
         return float("nan"), float("nan")
@@ -99,7 +105,10 @@ def density_coverage(candidate: Features, reference: Features, k: int = 5) -> tu
 
 
 def cmmd(candidate: Features, reference: Features, width: float = 10.0) -> float:
-    """CMMD (arXiv 2401.09603): 1000 times the squared MMD (V-statistic) of unit features under exp(-|x - y|^2 / (2 width^2)); 0 when equal.
+    """Return CMMD (arXiv 2401.09603); 0 when equal.
+
+    It is 1000 times the squared MMD (V-statistic) of unit features under the kernel
+    exp(-|x - y|^2 / (2 width^2)).
 
     Its authors take CLIP ViT-L/14 at 336 pixels; the extractor is in the signature.
     """
@@ -120,7 +129,9 @@ def cmmd(candidate: Features, reference: Features, width: float = 10.0) -> float
 
 
 def align(predicted: NDArray[np.int64], wanted: Attributes) -> float:
-    """Share of images whose predicted attributes match every word of the prompt, 0 to 1; NaN for a prompt that fixes nothing.
+    """Return the share of images whose predicted attributes match every word of the prompt, 0 to 1.
+
+    NaN for a prompt that fixes nothing.
 
     Args:
         predicted: (N, 3): class, tone, shape.

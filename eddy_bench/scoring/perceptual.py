@@ -49,7 +49,9 @@ def mean_perceptual_distance(
 def load_lpips(
     weights: Path | None,
 ) -> tuple[Callable[[torch.Tensor, torch.Tensor], torch.Tensor], str]:
-    """LPIPS with the AlexNet backbone: a function of two (n, 3, h, w) batches in [-1, 1], and its weights' digest.
+    """Load LPIPS with the AlexNet backbone.
+
+    Returns a function of two (n, 3, h, w) batches in [-1, 1], and the digest of its weights.
 
     torchmetrics has the linear layers; the backbone's file must be at hand.
     """

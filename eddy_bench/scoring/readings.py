@@ -1,4 +1,4 @@
-"""Values of one metric over all methods: each kind of need reads what its metrics are called with."""
+"""Values of a metric over all methods: each kind of need reads what its metrics are given."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def _read_real(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator[M
 
 
 def _read_iid(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator[Measured]:
-    """Compare each slot of each method with the disjoint i.i.d. set of the same prompts and seeds."""
+    """Compare each slot of each method with disjoint i.i.d. images of the same prompts."""
     drawn = {
         (group.group.prompt_id, group.group.seed): group for group in scorer.reference_groups()
     }

@@ -1,4 +1,4 @@
-"""scores.csv, scores.parquet and summary.csv: written method by method, with cells that no spreadsheet runs."""
+"""Write score files method by method, with cells that no spreadsheet runs."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
 
 
 def escape_cell(text: str) -> str:
-    """Text with an apostrophe before what a spreadsheet would take for a formula.
+    """Return text with an apostrophe before what a spreadsheet would take for a formula.
 
     >>> escape_cell("=1+1"), escape_cell("a dress"), unescape_cell(escape_cell("'quoted'"))
     ("'=1+1", 'a dress', "'quoted'")
@@ -56,17 +56,17 @@ def escape_cell(text: str) -> str:
 
 
 def unescape_cell(text: str) -> str:
-    """What `escape_cell` was given."""
+    """Return what `escape_cell` was given."""
     return text[1:] if text.startswith("'") and text[1:].startswith(FORMULA) else text
 
 
 def escaped(frame: pd.DataFrame) -> pd.DataFrame:
-    """A table whose text columns a spreadsheet shows as they are."""
+    """Return a table whose text columns a spreadsheet shows as they are."""
     return _mapped(frame, escape_cell)
 
 
 def unescaped(frame: pd.DataFrame) -> pd.DataFrame:
-    """A table as it was before `escaped`."""
+    """Return a table as it was before `escaped`."""
     return _mapped(frame, unescape_cell)
 
 
@@ -81,7 +81,7 @@ def _mapped(frame: pd.DataFrame, change: Any) -> pd.DataFrame:
 
 
 def read_table(path: Path, **options: Any) -> pd.DataFrame:
-    """A CSV file, wherever it is, as `pandas.read_csv` does."""
+    """Read a CSV file, wherever it is, as `pandas.read_csv` does."""
     with path.open(encoding="utf-8", newline="") as file:
         frame: pd.DataFrame = pd.read_csv(file, **options)
     return frame
@@ -96,7 +96,7 @@ def compact(rows: pd.DataFrame | Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 def by_method(
     parts: Sequence[pd.DataFrame], labels: Sequence[str]
 ) -> Iterator[tuple[str, pd.DataFrame]]:
-    """The rows of each method over all parts, one method at a time."""
+    """Yield the rows of each method over all parts, method by method."""
     for label in labels:
         yield (
             label,
@@ -111,12 +111,12 @@ def by_method(
 
 
 def digest_of_scores(folder: Path) -> str:
-    """A hash of the files that scoring writes, from which it shows that they belong together; empty where one is missing."""
+    """Return a hash of the files that scoring writes together; empty where one is missing."""
     try:
         return hashlib.sha256(
             b"".join(
-                hashlib.sha256(one).digest()
-                for one in read_many([folder / name for name in WRITTEN])
+                hashlib.sha256(content).digest()
+                for content in read_many([folder / name for name in WRITTEN])
             )
         ).hexdigest()
     except OSError:
@@ -141,9 +141,9 @@ def write_scores(folder: Path, parts: Sequence[pd.DataFrame], labels: Sequence[s
             csv.open("w", encoding="utf-8", newline="") as file,
         ):
             writer = None
-            for place, (_, rows) in enumerate(by_method(parts, labels)):
+            for number, (_, rows) in enumerate(by_method(parts, labels)):
                 escaped(rows[COLUMNS]).to_csv(
-                    file, index=False, header=place == 0, lineterminator="\n"
+                    file, index=False, header=number == 0, lineterminator="\n"
                 )
                 table = pa.Table.from_pandas(
                     rows[COLUMNS].astype(
@@ -155,5 +155,6 @@ def write_scores(folder: Path, parts: Sequence[pd.DataFrame], labels: Sequence[s
                 writer.write_table(table)
     except OSError as error:
         raise StoreError(
-            f"{folder / 'scores.csv'} cannot be written: {why(error)}. The scores that were there are kept."
+            f"{folder / 'scores.csv'} cannot be written: {why(error)}. "
+            "The scores that were there are kept."
         ) from None

@@ -1,4 +1,4 @@
-"""Reading files that users write, text within a size and YAML without surprises; and writing files in one step."""
+"""Read files that users write within bounds and without surprises, and write files in one step."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class _Loader(yaml.SafeLoader):
             for key, _ in node.value
             if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge"
         ]
-        twice = next((key for place, key in enumerate(keys) if key in keys[:place]), None)
+        twice = next((key for k, key in enumerate(keys) if key in keys[:k]), None)
         if twice is not None:
             raise yaml.constructor.ConstructorError(
                 None, None, f"the key {twice!r} stands twice", node.start_mark
@@ -32,10 +32,13 @@ class _Loader(yaml.SafeLoader):
 
 
 def read_text(path: Path, error: type[EddyError], what: str, limit: int) -> str:
-    """A file as text.
+    """Read a file as text.
 
     Args:
-        error: raised with one line where that cannot be done. what: the file is, as "a suite". limit: bytes at most.
+        path: of the file.
+        error: is raised with one line where that cannot be done.
+        what: the file is, as "a suite".
+        limit: bytes at most.
 
     """
     try:
@@ -50,7 +53,7 @@ def read_text(path: Path, error: type[EddyError], what: str, limit: int) -> str:
 
 
 def parse_yaml(path: Path, text: str, error: type[EddyError]) -> Any:
-    """Text as YAML: no tags that make objects, no key twice in a mapping.
+    """Parse text as YAML: no tags that make objects, no key twice in a mapping.
 
     Args:
         path: where it is from, for messages. error: raised where it is no YAML.
@@ -70,12 +73,13 @@ def parse_yaml(path: Path, text: str, error: type[EddyError]) -> Any:
         line = getattr(getattr(problem, "problem_mark", None), "line", None)
         where = "" if line is None else f", line {line + 1}"
         raise error(
-            f"{path}{where}: not valid YAML: {getattr(problem, 'problem', None) or brief(problem, 120)}."
+            f"{path}{where}: not valid YAML: "
+            f"{getattr(problem, 'problem', None) or brief(problem, 120)}."
         ) from None
 
 
 def _size(data: Any, known: dict[int, int], above: tuple[int, ...] = ()) -> int:
-    """How many values a structure has when its aliases are written out.
+    """Return how many values a structure has when its aliases are written out.
 
     Raises:
         ValueError: it holds itself.
@@ -92,7 +96,7 @@ def _size(data: Any, known: dict[int, int], above: tuple[int, ...] = ()) -> int:
 
 
 def parse_json(text: str | bytes) -> Any:
-    """Text as JSON.
+    """Parse text as JSON.
 
     Raises:
         ValueError: it is none, or nested too deeply.
@@ -105,7 +109,7 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def read_yaml(path: Path, error: type[EddyError], what: str, limit: int) -> Any:
-    """A file as YAML: `read_text`, then `parse_yaml`."""
+    """Read a file as YAML: `read_text`, then `parse_yaml`."""
     return parse_yaml(path, read_text(path, error, what, limit), error)
 
 

@@ -1,4 +1,4 @@
-"""Groups on disk: planned grids of them, finished ones with their images, and what identifies them."""
+"""Groups on disk: planned grids, finished groups with their images, and what identifies them."""
 
 from __future__ import annotations
 

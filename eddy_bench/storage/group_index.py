@@ -1,4 +1,4 @@
-"""Which groups of a run folder are finished: a log that only grows, so that a run need not read every group again."""
+"""A log of finished groups that only grows, so that a run need not read every group again."""
 
 from __future__ import annotations
 
@@ -101,7 +101,8 @@ class GroupIndex:
                 file.write("".join(f"{line}\n" for line in lines).encode())
         except OSError as error:
             raise StoreError(
-                f"{self.path} cannot be written: {why(error)}. Finished groups are kept; run again to go on."
+                f"{self.path} cannot be written: {why(error)}. "
+                "Finished groups are kept; run again to go on."
             ) from None
 
     def flush(self) -> None:

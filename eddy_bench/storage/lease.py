@@ -1,4 +1,4 @@
-"""One process at a time in a run folder that no system can lock: a note there, renewed as long as its owner lives."""
+"""Let one process at a time into a folder that no system can lock, by a note that it renews."""
 
 from __future__ import annotations
 
@@ -26,10 +26,11 @@ SETTLE = 2.0  # seconds in which two that came at once see each other
 
 @dataclass
 class Lease:
-    """A note in a remote folder: who holds it, and a count that rises while it does.
+    """Hold a remote folder by a note: who holds it, and a count that rises while it does.
 
-    Whether an owner lives is told from the rising count alone, so clocks that differ or go back do not matter. It is no lock: between reading and writing the
-    note another process may come; both look again after `SETTLE` seconds, and the one whose note was replaced gives way.
+    Whether an owner lives is told from the rising count alone, so clocks that differ or go back do
+    not matter. It is no lock: between reading and writing the note another process may come; both
+    look again after `SETTLE` seconds, and the one whose note was replaced gives way.
     """
 
     path: Path
@@ -49,7 +50,8 @@ class Lease:
         seen, silent = self.read(), 0.0
         if seen and not _is_gone(seen):
             print(
-                f"{self.path.parent} is held by {_owner(seen)}; looking for up to {EXPIRY:.0f} s whether it is alive.",
+                f"{self.path.parent} is held by {_owner(seen)}; "
+                f"looking for up to {EXPIRY:.0f} s whether it is alive.",
                 file=sys.stderr,
             )
         while seen and not _is_gone(seen) and silent < EXPIRY:
@@ -64,7 +66,8 @@ class Lease:
         now = self.read()
         if not now:
             raise StoreError(
-                f"{self.path.parent} cannot be used: what was written there is not there. Give another --out."
+                f"{self.path.parent} cannot be used: what was written there is not there. "
+                "Give another --out."
             )
         if now.get("token") != self.token:
             raise self.in_use(now)
@@ -73,7 +76,10 @@ class Lease:
         """Raise the count, or notice that the folder was taken by another process."""
         now = self.read()
         if now.get("token") != self.token:
-            self.lost = f"{self.path.parent} was taken over by {_owner(now)}: this process was silent for too long. Finished groups are kept."
+            self.lost = (
+                f"{self.path.parent} was taken over by {_owner(now)}: "
+                "this process was silent for too long. Finished groups are kept."
+            )
             self.ended.set()
         else:
             self.count += 1
@@ -87,9 +93,12 @@ class Lease:
                 self.renew()
 
     def check(self) -> None:
-        """Raise StoreError when another process has taken the folder, or may have since the last renewal."""
+        """Raise StoreError when another process has taken the folder, or may have by now."""
         if not self.lost and _now() - self.renewed > EXPIRY:
-            self.lost = f"{self.path.parent} cannot be held: its lease was not renewed for {EXPIRY:.0f} s. Run again to go on."
+            self.lost = (
+                f"{self.path.parent} cannot be held: its lease was not renewed for "
+                f"{EXPIRY:.0f} s. Run again to go on."
+            )
         if self.lost:
             raise StoreError(self.lost)
 
@@ -102,7 +111,7 @@ class Lease:
             return  # it ends by itself
 
     def read(self) -> dict[str, Any]:
-        """The note; empty where there is none."""
+        """Read the note; empty where there is none."""
         try:
             data = parse_json(read_many([self.path])[0])
         except FileNotFoundError:
@@ -130,14 +139,15 @@ class Lease:
         )
 
     def in_use(self, owner: dict[str, Any]) -> StoreError:
-        """The error that names the owner."""
+        """Return the error that names the owner."""
         return StoreError(
-            f"{self.path.parent} is in use by {_owner(owner)}. Wait until it ends, or take another folder."
+            f"{self.path.parent} is in use by {_owner(owner)}. "
+            "Wait until it ends, or take another folder."
         )
 
 
 def _now() -> float:
-    """Seconds of a clock that is never set, and goes on while the machine sleeps where there is such a one."""
+    """Return seconds of a clock that is never set, and that goes on during sleep where it can."""
     return (
         time.clock_gettime(time.CLOCK_BOOTTIME)
         if hasattr(time, "CLOCK_BOOTTIME")
@@ -154,15 +164,19 @@ def _owner(data: dict[str, Any]) -> str:
 
 
 def _space() -> str:
-    """What process numbers refer to here: the machine since it started, and the container; empty where the system does not say."""
+    """Return what process numbers refer to: the machine since it started, and the container.
+
+    It is empty where the system does not say.
+    """
     try:
-        return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {os.readlink('/proc/self/ns/pid')}"
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
     except OSError:
         return ""
 
 
 def _is_gone(owner: dict[str, Any]) -> bool:
-    """Whether an owner was a process of this machine that has ended."""
+    """Return whether an owner was a process of this machine that has ended."""
     if (
         not owner.get("space")
         or owner.get("space") != _space()
@@ -173,7 +187,7 @@ def _is_gone(owner: dict[str, Any]) -> bool:
 
 
 def is_alive(process: int) -> bool:
-    """Whether a process of this machine is at work, as far as that can be told."""
+    """Return whether a process of this machine is at work, as far as that can be told."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:
@@ -184,7 +198,7 @@ def is_alive(process: int) -> bool:
 
 
 def refuse_held(path: Path) -> None:
-    """Raise StoreError where the lease of a folder that is only read is another process's, which has not ended on this machine."""
+    """Raise StoreError where a living process holds the lease of a folder that is only read."""
     lease = Lease(path)
     owner = lease.read()
     if owner and not _is_gone(owner):
@@ -193,10 +207,13 @@ def refuse_held(path: Path) -> None:
 
 @contextmanager
 def leased(folder: Path) -> Iterator[Callable[[], None]]:
-    """Hold a remote run folder; yields a function that raises StoreError once the folder is another process's.
+    """Hold a remote run folder.
+
+    Yields a function that raises StoreError once the folder is another process's.
 
     Raises:
-        StoreError: another process holds it (says which, and where), or the folder cannot be written.
+        StoreError: another process holds it (the message says which, and where), or the folder
+            cannot be written.
 
     """
     lease = Lease(folder / ".lease")

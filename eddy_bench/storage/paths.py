@@ -1,6 +1,7 @@
-"""Where run folders are: paths on this machine, and addresses of remote file systems (fsspec's, as `s3://bucket/run`).
+"""Local paths and addresses of remote file systems (fsspec's, as `s3://bucket/run`) alike.
 
-An address is a `UPath`, which reads as a `pathlib.Path`. What a remote file system lacks is here: one rename, appending, cheap questions about single files.
+An address is a `UPath`, which reads as a `pathlib.Path`. What a remote file system lacks is here:
+one rename, appending, cheap questions about single files.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ OBJECT_STORES = (
 
 
 def as_path(text: str) -> Path:
-    """A path, or an address as an object that is used like one.
+    """Read a path, or an address as an object that is used like a path.
 
     Raises:
         ParameterError: no file system of that kind, or the package that speaks to it is missing.
@@ -49,18 +50,19 @@ def as_path(text: str) -> Path:
             f"{text} needs the package universal_pathlib. Install eddy-bench[remote]."
         ) from None
     try:
-        found: Any = UPath(text, use_listings_cache=False)
-        if not found.fs.protocol or not found.path.strip("/"):
+        address: Any = UPath(text, use_listings_cache=False)
+        if not address.fs.protocol or not address.path.strip("/"):
             raise ValueError("a folder is missing")
     except Exception as error:  # each file system raises its own
         raise ParameterError(
-            f"{text} cannot be used: {brief(error, 200)}. Expected an address such as s3://bucket/folder."
+            f"{text} cannot be used: {brief(error, 200)}. "
+            "Expected an address such as s3://bucket/folder."
         ) from None
-    return found  # type: ignore[no-any-return]
+    return address  # type: ignore[no-any-return]
 
 
 def reachable(text: str) -> Path:
-    """`as_path`, where a remote file system answers; what is asked of it later may fail without a word.
+    """Read a path as `as_path` does, and check that a remote file system answers.
 
     Raises:
         ParameterError: as `as_path`, or it does not answer.
@@ -79,12 +81,15 @@ def reachable(text: str) -> Path:
 
 
 def is_remote(path: Path) -> bool:
-    """Whether a place is an address."""
+    """Return whether a path is an address."""
     return not isinstance(path, Path)
 
 
 def expanded(path: Path) -> list[Path]:
-    """The places that a remote address with `*` in its last part stands for, which no shell expands; any other is itself."""
+    """Return the paths that an address with `*` in its last part stands for; any other is itself.
+
+    No shell expands addresses.
+    """
     if not is_remote(path) or "*" not in path.name:
         return [path]
     with _as_os_error(path):
@@ -107,7 +112,7 @@ def _as_os_error(path: Path) -> Iterator[None]:
 
 
 class Files(Protocol):
-    """The files below a folder."""
+    """Ask for the files below a folder."""
 
     def size(self, name: str) -> int | None:
         """Bytes of a file by its name from the folder on; None where it is not there."""
@@ -162,7 +167,7 @@ def _in_order(names: list[str]) -> list[str]:
 
 
 def files_below(folder: Path) -> Files:
-    """The files below a folder; a remote one is listed now.
+    """Return the files below a folder; a remote one is listed now.
 
     Raises:
         OSError: it cannot be listed.
@@ -173,15 +178,15 @@ def files_below(folder: Path) -> Files:
     remote: Any = folder
     with _as_os_error(folder):
         try:
-            found = remote.fs.find(remote.path, detail=True)
+            listing = remote.fs.find(remote.path, detail=True)
         except FileNotFoundError:
-            found = {}
+            listing = {}
     start = len(remote.path.rstrip("/")) + 1
-    return RemoteFiles({name[start:]: int(info["size"] or 0) for name, info in found.items()})
+    return RemoteFiles({name[start:]: int(info["size"] or 0) for name, info in listing.items()})
 
 
 def read_many(paths: Sequence[Path]) -> list[bytes]:
-    """Files in order; those of a remote folder are fetched together.
+    """Read files in order; those of a remote folder are fetched together.
 
     Raises:
         OSError: one cannot be read.
@@ -191,20 +196,20 @@ def read_many(paths: Sequence[Path]) -> list[bytes]:
         return [path.read_bytes() for path in paths]
     remotes: Sequence[Any] = paths
     with _as_os_error(paths[0]):
-        return _read_remote(remotes[0].fs, [one.path for one in remotes])
+        return _read_remote(remotes[0].fs, [remote.path for remote in remotes])
 
 
 def _read_remote(fs: Any, names: list[str]) -> list[bytes]:
-    """Files together, by names that are no patterns."""
-    found = fs.cat_ranges(names, None, None, on_error="return")
-    for one in found:
-        if isinstance(one, BaseException):
-            raise one
-    return list(found)
+    """Read files together, by names that are no patterns."""
+    contents = fs.cat_ranges(names, None, None, on_error="return")
+    for content in contents:
+        if isinstance(content, BaseException):
+            raise content
+    return list(contents)
 
 
 def write_many(contents: Mapping[Path, bytes]) -> None:
-    """Write files of one remote folder together; on object stores each is there whole or not at all.
+    """Write files of one remote folder together; on object stores each is whole or absent.
 
     Raises:
         OSError: one cannot be written.
@@ -215,7 +220,7 @@ def write_many(contents: Mapping[Path, bytes]) -> None:
     with _as_os_error(first):
         if first.protocol not in OBJECT_STORES:
             first.fs.makedirs(first.parent.path, exist_ok=True)
-        first.fs.pipe({one.path: data for one, data in remotes.items()})
+        first.fs.pipe({path.path: data for path, data in remotes.items()})
 
 
 def move_remote(source: Path, target: Path) -> None:
@@ -239,10 +244,10 @@ def move_remote(source: Path, target: Path) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A file of this machine to be written, which takes the place of `path` in one step when the block ends without an error.
+    """Yield a local file to write, which replaces `path` in one step once the block has ended well.
 
     Raises:
-        OSError: the place cannot be written; what was there is kept.
+        OSError: the path cannot be written; what was there is kept.
 
     """
     if not is_remote(path):

@@ -77,7 +77,7 @@ class RunSettings(BaseModel):
 
 
 class SuiteRecord(BaseModel):
-    """Hold the suite that a run was drawn from; methods and the scheduler as on the command line."""
+    """Hold the suite of a run; methods and the scheduler are as on the command line."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
@@ -103,7 +103,10 @@ class CostMatch(BaseModel):
 
 
 class RunRecord(BaseModel):
-    """Hold run.yaml. matched: of methods that draw as many candidates as another one's cost pays."""
+    """Hold run.yaml.
+
+    matched: measurements for methods that draw as many candidates as another one's cost pays.
+    """
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
@@ -201,7 +204,7 @@ class Group:
 
 
 class GroupRecord(BaseModel):
-    """Hold group.json: the group, its cost per image, its files by name; `rows` and the like beside."""
+    """Hold group.json: the group, its cost per image, its files by name, and details beside."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
