@@ -2,8 +2,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PYTEST := $(BIN)/python -m pytest -q -n auto --dist loadfile
 
-.PHONY: run install test check test-slow format clean
+.PHONY: run install test check test-slow test-luck format clean
 
 run: install  ## set up if needed, then the main job
 	$(BIN)/eddy-bench run
@@ -18,18 +19,27 @@ $(STAMP): pyproject.toml
 test: install  ## set up if needed, then every default check
 	$(MAKE) --no-print-directory check
 
-check:  ## format, lint, types, default tests on every core
+check:  ## format, lint, types, direction of imports, default tests on every core
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile
+	$(BIN)/lint-imports --no-logo
+	OMP_NUM_THREADS=1 $(PYTEST)
 
 test-slow: install  ## soaks, simulations, grids
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow -n auto
+	OMP_NUM_THREADS=1 $(PYTEST) --dist load -m slow
+
+# Tests that pass by rounding or by luck turn red under other arithmetic, in another order, with
+# other random numbers: each line is one of three, all of them together take about 15 minutes.
+LUCK = EDDY_BENCH_TEST_SEED=$(1) $(PYTEST) -p randomly --randomly-seed=$(1)
+test-luck: install  ## default tests on other kinds of processors, in random order, three seeds
+	OMP_NUM_THREADS=2 $(call LUCK,1)
+	OMP_NUM_THREADS=1 ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 $(call LUCK,2)
+	OMP_NUM_THREADS=1 ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(call LUCK,3)
 
 format:
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

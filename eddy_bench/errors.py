@@ -114,6 +114,6 @@ def _is_of_file_system(error: BaseException) -> bool:
 
 
 def brief(error: BaseException, limit: int = 300) -> str:
-    """Return the first words of a library's error, on one line, without access tokens of the hub."""
+    """Return the first words of a library's error on one line, without tokens of the hub."""
     text = re.sub(r"hf_\w{6,}", "hf_...", " ".join(str(error).split())) or type(error).__name__
     return text if len(text) <= limit else text[: limit - 3] + "..."

@@ -57,7 +57,7 @@ class Eddy(KernelMethod):
         "denoised": "0%..20%",
         "features": "0%..20%",
     }
-    # From benchmarks/tuning.csv. The kernel on denoised estimates was not tuned: it takes the value
+    # From benchmarks/embedded/tuning.csv. The kernel on denoised estimates was not tuned: it takes the value
     # of the features kernel.
     strengths: ClassVar[dict[str, float]] = {"latent": 20.0, "denoised": 0.1, "features": 0.1}
 

@@ -1,7 +1,10 @@
-"""A run that is killed again and again ends as one that was not: python benchmarks/soak.py [--kills 20] [--limit N] [--seed 0] [--folder DIR]
+"""A run that is killed again and again ends as one that was not.
 
-Draws a suite once undisturbed, then once more with SIGKILL at random moments, each time going on with the same command, and compares the images and the
-scores byte for byte, times and memory aside. Exit code 1 where they differ.
+    python tests/runs/soak.py [--kills 20] [--limit N] [--seed 0] [--folder DIR]
+
+Draws a suite once undisturbed, then once more with SIGKILL at random moments, each time going on
+with the same command, and compares the images and the scores byte for byte, times and memory
+aside. Exit code 1 where they differ. The slow tests run it on a small suite.
 """
 
 from __future__ import annotations

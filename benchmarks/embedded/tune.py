@@ -1,6 +1,6 @@
 """Choose the default strengths: a sweep on the prompt set `fashion-tune`, which the reported set does not contain.
 
-    python benchmarks/tune.py [--seeds 1] [--method NAME ...] [--out benchmarks/tuning.csv]
+    python benchmarks/embedded/tune.py [--seeds 1] [--method NAME ...] [--out benchmarks/embedded/tuning.csv]
 
 Every strength is compared with `iid` on the same noise, prompt by prompt. The rule: the largest gain on `pdist` among
 strengths whose `clip` is at most 0.7% below iid's, a margin under the 1% that the reported set must keep.

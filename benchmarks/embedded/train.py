@@ -1,6 +1,6 @@
 """Train everything under `eddy_bench/assets` from Fashion-MNIST, with a fixed seed.
 
-    python benchmarks/train_embedded.py --data DIR --work DIR [--stage NAME ...] [--minutes-unet M]
+    python benchmarks/embedded/train.py --data DIR --work DIR [--stage NAME ...] [--minutes-unet M]
 
 Stages, in order: data, classifier, clip, guide, vae, unet, export. Each writes `WORK/STAGE.pt` and is skipped
 when that file exists; the U-Net also checkpoints every few minutes and goes on from there.
@@ -36,7 +36,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from eddy_bench.models.attributes import Attributes, caption, measure, vocabulary
 from eddy_bench.models.networks import AttributeClassifier, GuideNetwork, save_network
 
-ASSETS = Path(__file__).parents[1] / "eddy_bench" / "assets"
+ASSETS = Path(__file__).parents[2] / "eddy_bench" / "assets"
 SEED = 20261122
 CONTEXT = 16
 STAGES = ("data", "classifier", "clip", "guide", "vae", "unet", "export")

@@ -1,6 +1,6 @@
 """Write the tables and figures of docs/audit.md: four audits, about half an hour on two cores; what is measured already is kept.
 
-python benchmarks/audit_page.py [--out results/audit-page]
+python benchmarks/pages/audit.py [--out results/audit-page]
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from eddy_bench.audit.tables import audit_frame, audit_markdown
 from eddy_bench.cli.progress import progress_bar
 from eddy_bench.storage.files import write_text
 
-DOCS = Path(__file__).parents[1] / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 PARTS: dict[str, dict[str, Any]] = {
     "all": {},
     "theory": {
@@ -76,7 +76,7 @@ def main() -> None:
 
 def insert(page: str, name: str, text: str) -> str:
     """The page with what stands between two marks replaced."""
-    start, end = f"<!-- {name}: written by benchmarks/audit_page.py -->", f"<!-- end of {name} -->"
+    start, end = f"<!-- {name}: written by benchmarks/pages/audit.py -->", f"<!-- end of {name} -->"
     before, _, rest = page.partition(start)
     if not rest or end not in rest:
         raise SystemExit(f"docs/audit.md: expected the marks {start} and {end}.")

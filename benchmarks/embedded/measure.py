@@ -1,4 +1,4 @@
-"""Quality of the embedded model, for its model card: python benchmarks/measure_embedded.py --data DIR [--quick]
+"""Quality of the embedded model, for its model card: python benchmarks/embedded/measure.py --data DIR [--quick]
 
 Prints one `name value` pair a line: classifier accuracy, CLIP retrieval, reconstruction error, the Frechet floor,
 reconstructions and samples against it, `align` and the diversity curve over guidance scales.
@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from train_embedded import load_split, to_model
+from train import load_split, to_model
 
 from eddy_bench import Iid
 from eddy_bench.models.attributes import Attributes, caption, parse

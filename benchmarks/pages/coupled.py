@@ -1,6 +1,6 @@
 """Coupled step noise on the embedded text-to-image model: diversity gain, drift beside its floor, fidelity, cost.
 
-python benchmarks/coupled.py [--seeds 4] [--out results/coupled]
+python benchmarks/pages/coupled.py [--seeds 4] [--out results/coupled]
 
 Draws `iid` and `coupled` with DDIM, eta = 1, on the prompt set fashion at two guidance scales, and writes docs/coupled.md.
 """
@@ -17,7 +17,7 @@ from eddy_bench.runs.options import RunOptions
 from eddy_bench.scoring.statistics import mean_interval
 from eddy_bench.storage.files import write_text
 
-DOCS = Path(__file__).parents[1] / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 METHODS = ["iid", "coupled", "coupled:kernel=features"]
 PAIRED = [
     ("vendi", "fmnist-clip"),
@@ -46,9 +46,7 @@ def main() -> None:
         if run_suite(None, flags, folder, False, False, RunOptions()):
             raise SystemExit(2)
         parts.append(table(folder, scale, options.seeds))
-    heading = (
-        "# Coupled step noise on the embedded model\n\nWritten by `python benchmarks/coupled.py`. "
-    )
+    heading = "# Coupled step noise on the embedded model\n\nWritten by `python benchmarks/pages/coupled.py`. "
     reading = (
         "DDIM with eta = 1, 20 steps, 48 prompts, N = 4. Differences to `iid` on the same noise, mean over prompts with its 95% bootstrap interval. "
         "Drift: Frechet distance of single particle slots to an i.i.d. set from disjoint seeds; `iid`'s own is the floor. "
