@@ -1,1 +1,1 @@
-"""Is a method's gain real, and does each sample keep its distribution? Measured where the score is known exactly."""
+"""Is a gain real, and does each sample keep its distribution? Where the score is known exactly."""

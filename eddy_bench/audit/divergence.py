@@ -1,4 +1,4 @@
-"""Whether a guidance keeps one particle's density: div(p g) / p by automatic differentiation, on densities known exactly."""
+"""Whether a guidance keeps one particle's density: div(p g) / p by automatic differentiation."""
 
 from __future__ import annotations
 
@@ -27,10 +27,12 @@ FREE = 1e-6  # relative residual below which a field is divergence-free up to ro
 
 @dataclass(frozen=True)
 class Divergence:
-    """What was found for one method on one task at one noise level, relative to the size of the terms.
+    """Hold residuals of a method on a task at one noise level, relative to the size of the terms.
 
-    residual: root mean square of div(p g) / p over points and probe draws. mean_residual: of its mean over probe draws,
-    with mean_error, the part of it that the draws' own spread explains. halved_step: the mean residual with half the difference step; NaN where there is none.
+    residual: root mean square of div(p g) / p over points and probe draws.
+    mean_residual: of its mean over probe draws.
+    mean_error: the part of the mean residual that the draws' own spread explains.
+    halved_step: the mean residual with half the difference step; NaN where there is none.
     """
 
     task: str
@@ -72,14 +74,15 @@ def check_guides(methods: Sequence[Method]) -> list[KernelMethod]:
         ParameterError: one of them does not guide.
 
     """
-    found = []
+    guides = []
     for method in methods:
         if not (isinstance(method, KernelMethod) and method.guides):
             raise ParameterError(
-                f"Method {method.title()!r} adds no drift, so there is no divergence to measure. Use one that guides, such as eddy-exact or pg."
+                f"Method {method.title()!r} adds no drift, so there is no divergence to measure. "
+                "Use one that guides, such as eddy-exact or pg."
             )
-        found.append(replace(method, kernel="latent", window="0.."))
-    return found
+        guides.append(replace(method, kernel="latent", window="0.."))
+    return guides
 
 
 def measure_divergence(
@@ -88,7 +91,11 @@ def measure_divergence(
     """The residual of one method on one task.
 
     Args:
-        params: as shown. level: noise, in standard deviations of the task. seed: of the points and the probes.
+        task: whose density is known.
+        method: that guides.
+        params: as shown.
+        level: noise, in standard deviations of the task.
+        seed: of the points and the probes.
 
     """
     random = (
@@ -120,13 +127,16 @@ def measure_divergence(
 def _residuals(
     task: Task, method: KernelMethod, level: float, seed: int, draws: int
 ) -> tuple[Tensor, float]:
-    """div(p g) / p at the first particle of each group for each draw of the probes, (draws, G), and the size of its terms."""
+    """Return div(p g) / p at the first particle of each group for each draw of the probes.
+
+    Its shape is (draws, G); the size of its terms comes beside it.
+    """
     mixture, sigma = task.mixture, level * task.mixture.scale()
     generator = torch.Generator().manual_seed(stream_seed(seed, task.name, "divergence"))
     groups = POINTS if mixture.dimension <= MANY else POINTS // 3
     clean = mixture.sample(groups * task.particles, generator).reshape(groups, task.particles, -1)
     particles = clean + sigma * torch.randn(clean.shape, generator=generator, dtype=torch.float64)
-    found, sizes = [], []
+    residuals, sizes = [], []
     for draw in range(draws):
         residual, size = _divergence(
             _field(mixture.score, method, particles, sigma, seed + draw),
@@ -134,14 +144,14 @@ def _residuals(
             mixture.score,
             sigma,
         )
-        found.append(residual)
+        residuals.append(residual)
         sizes.append(size)
     typical = float(torch.stack(sizes).square().mean().sqrt())
     if typical < NOTHING * float(
         mixture.score(particles, sigma).square().mean()
     ):  # 0 but for rounding, as EDDY's field is in one dimension
         return torch.zeros(1, groups, dtype=torch.float64), 1.0
-    return torch.stack(found), typical
+    return torch.stack(residuals), typical
 
 
 def _field(
@@ -151,7 +161,7 @@ def _field(
     sigma: float,
     seed: int,
 ) -> Callable[[Tensor], Tensor]:
-    """The guidance on the first particle of every group as a function of where it is, the others and the probes fixed."""
+    """Return the guidance on first particles as a function of them, all else and probes fixed."""
 
     def field(first: Tensor) -> Tensor:
         x = torch.cat([first[:, None], particles[:, 1:]], 1)
@@ -172,7 +182,7 @@ def _divergence(
     score: Callable[[Tensor, float], Tensor],
     sigma: float,
 ) -> tuple[Tensor, Tensor]:
-    """The divergence of g plus <s, g> at points (G, d), and the sum of the absolute values of its terms; (G,) each."""
+    """Return div g + <s, g> at points (G, d) and the sum of its terms' sizes, (G,) each."""
     points = points.detach().requires_grad_()
     with torch.enable_grad():
         value = field(points)

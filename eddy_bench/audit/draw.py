@@ -27,13 +27,14 @@ def draw_groups(
     stream: str,
     advance: Callable[[int], None] = lambda count: None,
 ) -> Tensor:
-    """Particles of `groups` groups, (G, N, d), float64.
+    """Draw the particles of `groups` groups, (G, N, d), float64.
 
-    The noise belongs to (seed, stream, task, place), never to the method or the step count, so methods are paired and a
-    ladder of step counts starts from the same noise.
+    The noise belongs to (seed, stream, task, slot), never to the method or the step count, so
+    methods are paired and a ladder of step counts starts from the same noise.
 
     Args:
-        block: task, scheduler and N. stream: `main` for what is paired, another name for a disjoint set.
+        block: task, scheduler and N.
+        stream: `main` for what is paired, another name for a disjoint set.
         advance: called with group-steps done.
 
     """

@@ -1,4 +1,4 @@
-"""Distances between the distributions of two sets of particles, where particles of one group depend on each other."""
+"""Distances between two sets of particles, where particles of one group depend on each other."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ SPACE_DIRECTIONS = 64
 
 
 def directions(dimension: int) -> Tensor:
-    """Unit vectors on which distributions are compared, (L, d), float64: evenly spread in the plane, orthonormal bases in more dimensions."""
+    """Return unit vectors on which distributions are compared, (L, d), float64.
+
+    They are evenly spread in the plane, and orthonormal bases in more dimensions.
+    """
     if dimension == 1:
         return torch.ones(1, 1, dtype=torch.float64)
     if dimension == 2:
@@ -33,10 +36,14 @@ def directions(dimension: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Sample:
-    """Projected particles of G groups, sorted for O(n log n) distances.
+    """Hold projected particles of G groups, sorted for O(n log n) distances.
 
-    values: (L, G, N). ordered: (L, G N), ascending. order: where each came from. sums: cumulative sums of `ordered`, with a
-    leading 0, (L, G N + 1). within: E|x - x'| of each particle to particles of other groups, (G, N), averaged over the directions.
+    values: (L, G, N).
+    ordered: (L, G N), ascending.
+    order: where each of `ordered` came from.
+    sums: cumulative sums of `ordered`, with a leading 0, (L, G N + 1).
+    within: E|x - x'| of each particle to particles of other groups, (G, N), averaged over the
+        directions.
     """
 
     values: Tensor
@@ -65,13 +72,13 @@ class Sample:
             order,
             values,
         )
-        alike, places = values.flatten(0, 1).sort(-1)  # (L G, N), each group by itself
+        alike, origins = values.flatten(0, 1).sort(-1)  # (L G, N), each group by itself
         inside = _total_distance(
             alike,
-            torch.arange(alike.shape[1]).expand_as(places),
+            torch.arange(alike.shape[1]).expand_as(origins),
             torch.nn.functional.pad(alike.cumsum(-1), (1, 0)),
         )
-        inside = _back(inside, places, values)
+        inside = _back(inside, origins, values)
         others = max((values.shape[1] - 1) * values.shape[2], 1)
         return cls(values, ordered, order, sums, ((total - inside) / others).mean(0))
 
@@ -83,15 +90,18 @@ class Sample:
 
 
 def _across(x: Sample, y: Sample) -> tuple[Tensor, Tensor]:
-    """E|x - y| of each x to all y, and of each y to all x, (G, N) and (H, M), averaged over the directions; by one sort of both."""
+    """Return E|x - y| of each x to all y, and of each y to all x, by one sort of both.
+
+    Shapes (G, N) and (H, M), averaged over the directions.
+    """
     n, m = x.ordered.shape[1], y.ordered.shape[1]
     order = torch.cat([x.ordered, y.ordered], -1).argsort(
         stable=True, dim=-1
     )  # ties would lose their places
-    place = torch.empty_like(order).scatter_(-1, order, torch.arange(n + m).expand_as(order))
+    rank = torch.empty_like(order).scatter_(-1, order, torch.arange(n + m).expand_as(order))
     below_x, below_y = (
-        place[:, :n] - torch.arange(n),
-        place[:, n:] - torch.arange(m),
+        rank[:, :n] - torch.arange(n),
+        rank[:, n:] - torch.arange(m),
     )  # how many of the other are smaller
     return (
         _back(_total_distance(x.ordered, below_x, y.sums), x.order, x.values).mean(0) / m,
@@ -100,7 +110,10 @@ def _across(x: Sample, y: Sample) -> tuple[Tensor, Tensor]:
 
 
 def _total_distance(values: Tensor, below: Tensor, sums: Tensor) -> Tensor:
-    """sum_j |v - o_j|, (L, n), where `below` of the o_j are smaller than v and `sums` are cumulative sums of the sorted o."""
+    """Return sum_j |v - o_j|, (L, n).
+
+    `below` of the o_j are smaller than v, and `sums` are cumulative sums of the sorted o.
+    """
     return values * (2 * below - (sums.shape[1] - 1)) - 2 * sums.gather(1, below) + sums[:, -1:]
 
 
@@ -110,10 +123,11 @@ def _back(sorted_values: Tensor, order: Tensor, like: Tensor) -> Tensor:
 
 
 def energy_coefficient(x: Sample, y: Sample) -> Estimate:
-    """H = [2 E|x - y| - E|x - x'| - E|y - y'|] / (2 E|x - y|) over one-dimensional projections (Szekely & Rizzo 2013; sliced).
+    """Return the energy coefficient over 1-d projections (Szekely & Rizzo 2013; sliced).
 
-    0 for equal distributions, at most 1. Pairs within a group are left out, so the numerator is unbiased and may be
-    slightly negative. The standard error is from the groups' contributions, which stays of the right order where the
+    H = [2 E|x - y| - E|x - x'| - E|y - y'|] / (2 E|x - y|) is 0 for equal distributions, at most 1.
+    Pairs within a group are left out, so the numerator is unbiased and may be slightly negative.
+    The standard error is from the groups' contributions, which stays of the right order where the
     distributions are equal.
     """
     across_x, across_y = _across(x, y)
@@ -127,17 +141,19 @@ def energy_coefficient(x: Sample, y: Sample) -> Estimate:
 
 
 def sliced_wasserstein(x: Sample, y: Sample) -> float:
-    """Sliced Wasserstein-2: root of the mean over directions of the squared distance between sorted projections (Rabin et al. 2011).
+    """Return the sliced Wasserstein-2 distance (Rabin et al. 2011), in the particles' units.
 
-    In the particles' units; both samples must hold as many particles. Positive even for equal distributions: compare with
-    the value between two samples of one distribution.
+    It is the root of the mean over directions of the squared distance between sorted projections.
+    Both samples must hold as many particles. It is positive even for equal distributions: compare
+    with the value between two samples of one distribution.
     """
     return float((x.ordered - y.ordered).square().mean().sqrt())
 
 
 def shift_of(coefficient: float) -> float:
-    """How far a normal distribution would have to be shifted, in its standard deviations, to have this energy coefficient.
+    """Return the shift of a normal distribution, in standard deviations, with this coefficient.
 
-    H of N(0, 1) against N(s, 1) is s^2 / 4 for small s. Keeps the sign, so that noise around 0 shows as such.
+    H of N(0, 1) against N(s, 1) is s^2 / 4 for small s. The sign is kept, so that noise around 0
+    shows as such.
     """
     return math.copysign(2 * abs(coefficient) ** 0.5, coefficient)

@@ -37,7 +37,10 @@ class Estimate:
         return min(1.0, 2 * self._tail(abs(self.value)))
 
     def equivalence_p(self, margin: float) -> float:
-        """p-value of two one-sided tests: small when the mean is shown to lie within (-margin, margin) (Schuirmann 1987)."""
+        """Return the p-value of two one-sided tests (Schuirmann 1987).
+
+        It is small when the mean is shown to lie within (-margin, margin).
+        """
         return self._tail(margin - abs(self.value))
 
     def above_p(self, bound: float) -> float:
@@ -70,7 +73,7 @@ def group_mean(values: NDArray[np.float64]) -> Estimate:
 
 
 def groups_needed(estimate: Estimate, distance: float, level: float, power: float = 0.8) -> float:
-    """About how many groups show, one-sided at `level`, that a mean lies `distance` from a bound."""
+    """Return how many groups about show, one-sided, that a mean lies `distance` from a bound."""
     from scipy.stats import norm
 
     return (
@@ -83,9 +86,11 @@ def groups_needed(estimate: Estimate, distance: float, level: float, power: floa
 def frequency_chi2(
     counts: NDArray[np.float64], reference: NDArray[np.float64]
 ) -> tuple[float, int, float]:
-    """Wald's chi-square of mode frequencies between two independent sets of groups whose particles may depend on each other.
+    """Return Wald's chi-square of mode frequencies between two independent sets of groups.
 
-    Pearson's chi-square assumes independent samples; here the covariance is that of the groups' counts.
+    Particles of a group may depend on each other.
+    Pearson's chi-square assumes independent samples; here the covariance is that of the groups'
+    counts.
 
     Args:
         counts, reference: particles of each group in each mode, (G, K) and (H, K).

@@ -19,7 +19,10 @@ FLOOR = 0.01  # of the axis of distances: what lies below is not told from noise
 
 
 def write_figure(plan: AuditPlan, audited: Sequence[Audited], path: Path) -> None:
-    """One row of panels per task and scheduler: gains, distance to iid's distribution, spread around the modes. PNG."""
+    """Draw a row of panels per task and scheduler as PNG.
+
+    They show gains, the distance to iid's distribution, and the spread around the modes.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -27,12 +30,12 @@ def write_figure(plan: AuditPlan, audited: Sequence[Audited], path: Path) -> Non
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(audited), 3, squeeze=False)
     styles = _styles(audited)
-    for (left, middle, right), found in zip(axes, audited, strict=True):
-        _draw_gains(left, plan, found, styles)
+    for (left, middle, right), block_result in zip(axes, audited, strict=True):
+        _draw_gains(left, plan, block_result, styles)
         _draw_ladder(
             middle,
             plan,
-            found,
+            block_result,
             styles,
             "distance to iid's distribution, in std",
             lambda rows: max(value_of(rows, "shift_to_iid"), FLOOR),
@@ -40,7 +43,7 @@ def write_figure(plan: AuditPlan, audited: Sequence[Audited], path: Path) -> Non
         middle.axhspan(FLOOR, SHIFT_MARGIN, color="#000000", alpha=0.08, linewidth=0)
         middle.plot(
             plan.ladder,
-            [max(value_of(rung.iid, "shift_to_truth"), FLOOR) for rung in found.rungs],
+            [max(value_of(rung.iid, "shift_to_truth"), FLOOR) for rung in block_result.rungs],
             color="#888888",
             linestyle="--",
             label="iid to the truth",
@@ -49,7 +52,7 @@ def write_figure(plan: AuditPlan, audited: Sequence[Audited], path: Path) -> Non
         _draw_ladder(
             right,
             plan,
-            found,
+            block_result,
             styles,
             "spread around the modes, of iid's",
             lambda rows: 1 + value_of(rows, "spread_change"),
@@ -83,7 +86,8 @@ def write_figure(plan: AuditPlan, audited: Sequence[Audited], path: Path) -> Non
 
 
 def _styles(audited: Sequence[Audited]) -> dict[str, dict[str, Any]]:
-    labels = list(dict.fromkeys(one.label for found in audited for one in found.block.candidates))
+    candidates = [item for result in audited for item in result.block.candidates]
+    labels = list(dict.fromkeys(candidate.label for candidate in candidates))
     return {
         label: {
             "color": COLOURS[k % len(COLOURS)],
@@ -105,12 +109,12 @@ def _prepare(axis: Any, plan: AuditPlan, title: str) -> None:
 
 
 def _draw_gains(
-    axis: Any, plan: AuditPlan, found: Audited, styles: dict[str, dict[str, Any]]
+    axis: Any, plan: AuditPlan, block_result: Audited, styles: dict[str, dict[str, Any]]
 ) -> None:
-    _prepare(axis, plan, f"{found.block.title}: gain in {measure_name(found)}")
+    _prepare(axis, plan, f"{block_result.block.title}: gain in {measure_name(block_result)}")
     axis.axhspan(-plan.margin, plan.margin, color="#000000", alpha=0.08, linewidth=0)
     axis.axhline(0, color="#000000", linewidth=0.8)
-    for label, verdict in found.verdicts.items():
+    for label, verdict in block_result.verdicts.items():
         if verdict.gains:
             values = [gain.value for gain in verdict.gains]
             reach = [(gain.high - gain.low) / 2 for gain in verdict.gains]
@@ -133,7 +137,7 @@ def _draw_gains(
 def _draw_ladder(
     axis: Any,
     plan: AuditPlan,
-    found: Audited,
+    block_result: Audited,
     styles: dict[str, dict[str, Any]],
     title: str,
     value: Callable[[Sequence[Row]], float],
@@ -142,9 +146,9 @@ def _draw_ladder(
     axis.set_yscale("log")
     axis.yaxis.set_major_formatter("{x:g}")
     axis.yaxis.set_minor_formatter("")
-    for label, verdict in found.verdicts.items():
+    for label, verdict in block_result.verdicts.items():
         if verdict.gains:
-            values = [value(rung.methods[label].rows) for rung in found.rungs]
+            values = [value(rung.methods[label].rows) for rung in block_result.rungs]
             axis.plot(
                 plan.ladder,
                 values,

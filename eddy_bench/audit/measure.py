@@ -1,4 +1,4 @@
-"""What is measured on the groups of one method, beside the iid ones of the same block and step count."""
+"""Measure the groups of a method beside the iid ones of the same block and step count."""
 
 from __future__ import annotations
 
@@ -25,12 +25,15 @@ Values = NDArray[np.float64]
 
 
 def modes_covered(task: Task, particles: Tensor) -> Tensor:
-    """How many different components are the most probable one of some particle of a group, outliers included. (G, N, d) to (G,)."""
+    """Return how many components are the most probable one of some particle, (G, N, d) to (G,).
+
+    Outliers count.
+    """
     return (mode_counts(task, particles) > 0).sum(-1).double()
 
 
 def mode_counts(task: Task, particles: Tensor) -> Tensor:
-    """Particles of each group in each component, (G, K)."""
+    """Count the particles of each group in each component, (G, K)."""
     counts: Tensor = torch.nn.functional.one_hot(
         task.mixture.components(particles), len(task.mixture.means)
     ).sum(1)
@@ -38,7 +41,9 @@ def mode_counts(task: Task, particles: Tensor) -> Tensor:
 
 
 def group_vendi(task: Task, particles: Tensor) -> Tensor:
-    """The Vendi score of each group with the kernel exp(-|delta|^2 / (2 d std^2)), std the task's own, (G,): 1 to N.
+    """Return the Vendi score of each group, (G,), 1 to N.
+
+    The kernel is exp(-|delta|^2 / (2 d std^2)), std the task's own.
 
     Two typical independent particles have a kernel value of 1/e.
     """
@@ -50,7 +55,10 @@ def group_vendi(task: Task, particles: Tensor) -> Tensor:
 
 
 def group_distance(task: Task, particles: Tensor) -> Tensor:
-    """Mean distance over the pairs of each group, in units of sqrt(2 d) times the task's standard deviation, (G,); NaN at N = 1."""
+    """Return the mean distance over the pairs of each group, (G,); NaN at N = 1.
+
+    Its unit is sqrt(2 d) times the task's standard deviation.
+    """
     count, dimension = particles.shape[1:]
     total = squared_distances(particles).sqrt().sum((1, 2)) / (count * (count - 1) or float("nan"))
     distance: Tensor = total / ((2 * dimension) ** 0.5 * task.mixture.scale())
@@ -59,7 +67,12 @@ def group_distance(task: Task, particles: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Groups:
-    """What is known of one set of groups. Per group, (G,): modes, vendi, pdist, spread; (G, K): counts; and the projected sample."""
+    """Hold what is known of a set of groups.
+
+    modes, vendi, pdist, spread: per group, (G,).
+    counts: per group and mode, (G, K).
+    sample: the projected particles.
+    """
 
     modes: Values
     vendi: Values
@@ -70,7 +83,7 @@ class Groups:
 
     @classmethod
     def of(cls, task: Task, particles: Tensor) -> Groups:
-        """From particles (G, N, d)."""
+        """Measure particles (G, N, d)."""
         return cls(
             modes_covered(task, particles).numpy(),
             group_vendi(task, particles).numpy(),
@@ -81,13 +94,16 @@ class Groups:
         )
 
     def diversity(self, task: Task) -> Values:
-        """The measure that decides about a gain, (G,): modes covered where they can be counted, else the Vendi score."""
+        """Return the measure that decides about a gain, (G,).
+
+        It is modes covered where they can be counted, else the Vendi score.
+        """
         return self.modes if task.counts_modes else self.vendi
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of audit.csv, without what it shares with the others of its method."""
+    """Hold a line of audit.csv, without what it shares with the others of its method."""
 
     metric: str
     value: float
@@ -98,11 +114,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Measured:
-    """A method at one step count.
+    """Hold what was measured of a method at one step count.
 
-    gain: paired difference to iid of the deciding measure, per group, (G,). energy: coefficient to the disjoint iid set.
-    spread: relative change of the mean squared Mahalanobis distance, paired. slot_p: smallest p-value over the particle
-    slots' energy coefficients, Holm-adjusted. rows: of the CSV. problem: why nothing could be measured.
+    gain: paired difference to iid of the deciding measure, per group, (G,).
+    energy: coefficient to the disjoint iid set.
+    spread: relative change of the mean squared Mahalanobis distance, paired.
+    slot_p: smallest p-value over the particle slots' energy coefficients, Holm-adjusted.
+    rows: of the CSV.
+    problem: why nothing could be measured.
     """
 
     gain: Values
@@ -115,7 +134,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Baseline:
-    """The iid groups that methods are paired with, a disjoint iid set, and two exact samples, all of one size."""
+    """Hold iid groups to pair with, a disjoint iid set, and two exact samples, all of one size."""
 
     task: Task
     paired: Groups
@@ -125,7 +144,7 @@ class Baseline:
 
     @cached_property
     def floors(self) -> dict[str, float]:
-        """Each distance between two samples of one distribution."""
+        """Return each distance between two samples of one distribution."""
         pairs = {
             "iid": (self.paired.sample, self.disjoint.sample),
             "truth": (self.other_truth.sample, self.truth.sample),
@@ -144,7 +163,7 @@ class Baseline:
         return self.disjoint.sample.slots()
 
     def rows(self) -> tuple[Row, ...]:
-        """The lines of iid itself: against the truth, and against the disjoint set, which is the floor."""
+        """Return the lines of iid: against the truth, and against the disjoint set, the floor."""
         return (
             *_levels(self.paired),
             *_marginal_rows(self, self.paired)[1],
@@ -152,14 +171,14 @@ class Baseline:
         )
 
     def measure(self, particles: Tensor) -> Measured:
-        """A method's groups, (G, N, d), drawn from the noise of the paired ones."""
+        """Measure a method's groups, (G, N, d), drawn from the noise of the paired ones."""
         groups = Groups.of(self.task, particles)
         gains = [
             _row(f"{name}_gain", group_mean(getattr(groups, field) - getattr(self.paired, field)))
             for name, field in (("modes_covered", "modes"), ("vendi", "vendi"), ("pdist", "pdist"))
         ]
-        usual = float(self.paired.spread.mean())
-        spread = group_mean((groups.spread - self.paired.spread) / usual)
+        baseline_spread = float(self.paired.spread.mean())
+        spread = group_mean((groups.spread - self.paired.spread) / baseline_spread)
         slot_p, slots = _slot_rows(self, groups)
         energy, marginal = _marginal_rows(self, groups)
         rows = [*_levels(groups), *gains, *marginal, _row("spread_change", spread), *slots]
@@ -172,8 +191,8 @@ class Baseline:
         )
 
 
-def _row(metric: str, found: Estimate, floor: float = float("nan")) -> Row:
-    return Row(metric, found.value, found.low, found.high, floor)
+def _row(metric: str, estimate: Estimate, floor: float = float("nan")) -> Row:
+    return Row(metric, estimate.value, estimate.low, estimate.high, floor)
 
 
 def _levels(groups: Groups) -> list[Row]:
@@ -181,14 +200,21 @@ def _levels(groups: Groups) -> list[Row]:
     return [_row(name, group_mean(values)) for name, values in named]
 
 
-def _shift_row(metric: str, found: Estimate, floor: float) -> Row:
+def _shift_row(metric: str, estimate: Estimate, floor: float) -> Row:
     return Row(
-        metric, shift_of(found.value), shift_of(found.low), shift_of(found.high), shift_of(floor)
+        metric,
+        shift_of(estimate.value),
+        shift_of(estimate.low),
+        shift_of(estimate.high),
+        shift_of(floor),
     )
 
 
 def _marginal_rows(base: Baseline, groups: Groups) -> tuple[Estimate, list[Row]]:
-    """The energy coefficient to iid; and the distances to the truth and to the disjoint iid set, each beside the value between two samples of one distribution."""
+    """Return the energy coefficient to iid, and lines of distances to the truth and to iid.
+
+    Beside each stands its value between two samples of one distribution.
+    """
     rows = [_row("spread", group_mean(groups.spread), float(base.truth.spread.mean()))]
     energies = {
         name: energy_coefficient(groups.sample, other.sample)
@@ -215,13 +241,14 @@ def _marginal_rows(base: Baseline, groups: Groups) -> tuple[Estimate, list[Row]]
 
 
 def _slot_rows(base: Baseline, groups: Groups) -> tuple[float, list[Row]]:
-    """The smallest Holm-adjusted p-value over the particle slots, and the largest distance of a slot to the same one of iid."""
+    """Return the smallest Holm-adjusted p-value over the slots, and the largest slot's distance."""
     slots = [
         energy_coefficient(own, other)
         for own, other in zip(groups.sample.slots(), base.slots, strict=True)
     ]
-    smallest = min(holm([found.difference_p() if found.value > 0 else 1.0 for found in slots]))
-    worst = max(slots, key=lambda found: found.value)
+    p_values = [slot.difference_p() if slot.value > 0 else 1.0 for slot in slots]
+    smallest = min(holm(p_values))
+    worst = max(slots, key=lambda coefficient: coefficient.value)
     return smallest, [
         _shift_row("slot_shift_to_iid_max", worst, float("nan")),
         Row("slot_shift_to_iid_p", smallest),

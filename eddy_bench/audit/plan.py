@@ -1,4 +1,4 @@
-"""What an audit draws: tasks, methods, schedulers, step counts and groups."""
+"""Expand an audit into tasks, methods, schedulers, step counts and groups."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from eddy_bench.methods.base import Method
 from eddy_bench.methods.registry import (
     METHODS,
     build_method,
+    load_method,
     method_name,
     parameter_text,
     source_digest,
@@ -30,13 +31,18 @@ QUICK_TASKS = ("ring8",)
 QUICK_LADDER = (25, 50, 200)
 QUICK_GROUPS = 1000
 GAIN_MARGIN = 0.1  # modes; of the Vendi score where modes are not counted
+BASELINE = "iid"  # always drawn, whether it is asked for or not
 MAX_PARTICLES = 256
 MAX_GROUPS = 1_000_000
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A method of an audit. label: as on the command line. source: digest of a plug-in's file."""
+    """Hold a method of an audit.
+
+    label: as on the command line.
+    source: digest of a plug-in's file; empty for registered methods.
+    """
 
     label: str
     name: str
@@ -44,10 +50,15 @@ class Candidate:
     method: Method
     source: str = ""
 
+    @property
+    def identity(self) -> tuple[Any, ...]:
+        """What two labels of one method share."""
+        return self.name, self.method.resolved(False).parameters(), self.source
+
 
 @dataclass(frozen=True)
 class Block:
-    """What shares one iid baseline: a task under one scheduler, with the methods that are defined there."""
+    """Hold what shares one iid baseline: a task under one scheduler, with its methods."""
 
     task: Task
     scheduler: MethodSpec
@@ -61,25 +72,44 @@ class Block:
         return f"{self.task.name}, N = {self.particles}, {self.scheduler}"
 
     def pipeline(self) -> tuple[ExactPipeline, dict[str, Any]]:
-        """The task behind the scheduler, and arguments of the pipeline's call."""
+        """Return the task behind the scheduler, and arguments of the pipeline's call."""
         return open_pipeline(self.task, self.scheduler)
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """Hold why a method is not drawn under a scheduler."""
+
+    label: str
+    scheduler: MethodSpec
+    reason: SchedulerError
+
+    def __str__(self) -> str:
+        return f"{self.label} is left out under {self.scheduler}: {self.reason}"
+
+
+@dataclass(frozen=True)
 class AuditPlan:
-    """An audit: blocks, the ladder of step counts, seed, and the margin of a gain. skipped: methods that are left out somewhere, in words."""
+    """Hold an audit.
+
+    blocks: by task and scheduler.
+    ladder: step counts, ascending.
+    seed: of the noise.
+    margin: a gain below it counts as none.
+    left_out: methods that are not defined under a scheduler.
+    """
 
     blocks: tuple[Block, ...]
     ladder: tuple[int, ...]
     seed: int
     margin: float
-    skipped: tuple[str, ...]
+    left_out: tuple[LeftOut, ...]
 
     def key(self, block: Block, steps: int) -> str:
-        """A hash of everything that determines the measurements of a block at one step count."""
+        """Return a hash of everything that determines a block's measurements at a step count."""
         methods = [
-            [one.name, one.method.resolved(False).parameters(), one.source]
-            for one in block.candidates
+            [candidate.name, candidate.method.resolved(False).parameters(), candidate.source]
+            for candidate in block.candidates
         ]
         parts = [
             __version__,
@@ -96,13 +126,13 @@ class AuditPlan:
 
 
 def open_pipeline(task: Task, scheduler: MethodSpec) -> tuple[ExactPipeline, dict[str, Any]]:
-    """A task behind a scheduler, and arguments of the pipeline's call."""
+    """Return a task behind a scheduler, and arguments of the pipeline's call."""
     pipe = ExactPipeline(ExactDenoiser(task.mixture), exact_scheduler())
     return pipe, set_scheduler(pipe, scheduler.name, scheduler.parameters)
 
 
 def parse_ladder(text: str) -> tuple[int, ...]:
-    """Step counts from `25,50,100`, ascending.
+    """Read step counts from `25,50,100`, ascending.
 
     >>> parse_ladder("100, 25")
     (25, 100)
@@ -115,7 +145,8 @@ def parse_ladder(text: str) -> tuple[int, ...]:
         counts = sorted(int(part) for part in text.split(","))
     except ValueError:
         raise ParameterError(
-            f"Expected --steps as whole numbers with commas between them, such as 25,50,100, got {text!r}."
+            "Expected --steps as whole numbers with commas between them, such as 25,50,100, "
+            f"got {text!r}."
         ) from None
     if counts[0] < 1 or counts[-1] > TIMESTEPS or len(set(counts)) < len(counts):
         raise ParameterError(f"Expected different --steps from 1 to {TIMESTEPS}, got {text!r}.")
@@ -134,113 +165,121 @@ def make_plan(
     margin: float = GAIN_MARGIN,
     quick: bool = False,
 ) -> AuditPlan:
-    """Every block of an audit; what is left out has the default.
+    """Plan every block of an audit; what is left out has the default.
 
     Args:
-        tasks, methods, schedulers: as on the command line. particles, groups: of every task, or each task's own.
-        steps: the ladder. margin: a gain smaller than this counts as none. quick: one task, three step counts, fewer groups.
+        tasks, methods, schedulers: as on the command line; iid may be among the methods.
+        particles, groups: of every task, or each task's own.
+        steps: the ladder.
+        seed: of the noise.
+        margin: a gain smaller than this counts as none.
+        quick: one task, three step counts, fewer groups.
 
     Raises:
-        EddyError: a name or number that cannot be used, or a method that is defined under none of the schedulers.
+        EddyError: a name or number that cannot be used, or a method that is defined under none
+            of the schedulers.
 
     """
+    _check_numbers(particles, groups, margin)
+    candidates = _candidates(methods)
+    loaded = [load_task(name) for name in (tasks or (QUICK_TASKS if quick else DEFAULT_TASKS))]
+    _check_distinct("task", [task.name for task in loaded])
+    specs = [MethodSpec.parse(text) for text in (schedulers or SCHEDULERS)]
+    _check_distinct("scheduler", [str(spec) for spec in specs])
+    left_out = _left_out(candidates, loaded[0], specs)
+    if methods:  # what a user asks for is drawn under some scheduler
+        _check_drawn(candidates, left_out, len(specs))
+    skipped = {(item.label, str(item.scheduler)) for item in left_out}
+    count = groups or (QUICK_GROUPS if quick else None)
+    blocks = []
+    for task in loaded:
+        for spec in specs:
+            fitting = [
+                candidate for candidate in candidates if (candidate.label, str(spec)) not in skipped
+            ]
+            size = particles or task.particles
+            if fitting or not candidates:  # iid alone is audited too
+                _check_particles(fitting, size)
+                blocks.append(Block(task, spec, size, count or task.groups, tuple(fitting)))
+    ladder = parse_ladder(steps) if steps is not None else QUICK_LADDER if quick else LADDER
+    return AuditPlan(tuple(blocks), ladder, seed, margin, tuple(left_out))
+
+
+def _check_numbers(particles: int | None, groups: int | None, margin: float) -> None:
+    """Raise ParameterError for numbers out of range."""
     if groups is not None and not 2 <= groups <= MAX_GROUPS:
         raise ParameterError(f"Expected --groups from 2 to {MAX_GROUPS}, got {groups}.")
     if particles is not None and not 1 <= particles <= MAX_PARTICLES:
         raise ParameterError(f"Expected --particles from 1 to {MAX_PARTICLES}, got {particles}.")
     if not 0 < margin < float("inf"):
         raise ParameterError(f"Expected a positive --margin, got {margin}.")
-    candidates = [
-        _candidate(text)
-        for text in (methods or [name for name in METHODS if name not in ("iid", "best-of-m")])
-    ]
-    _check_distinct("method", [one.label for one in candidates])
-    same = [(one.name, one.method.resolved(False).parameters(), one.source) for one in candidates]
-    for place, one in enumerate(candidates):
-        if same[place] in same[:place]:
+
+
+def _candidates(methods: Sequence[str]) -> list[Candidate]:
+    """Build the methods that are compared with iid: those asked for, or all that can be audited."""
+    if methods:
+        specs = [MethodSpec.parse(text) for text in methods]
+    else:
+        specs = [MethodSpec(name=name) for name in METHODS if not load_method(name).selects]
+    candidates = [_candidate(spec) for spec in specs if spec.name != BASELINE]
+    _check_distinct("method", [candidate.label for candidate in candidates])
+    known: list[Candidate] = []
+    for candidate in candidates:
+        twin = next((other for other in known if other.identity == candidate.identity), None)
+        if twin is not None:
             raise ParameterError(
-                f"The methods {candidates[same.index(same[place])].label!r} and {one.label!r} are the same. Drop one."
+                f"The methods {twin.label!r} and {candidate.label!r} are the same. Drop one."
             )
-    loaded = [load_task(name) for name in (tasks or (QUICK_TASKS if quick else DEFAULT_TASKS))]
-    _check_distinct("task", [task.name for task in loaded])
-    named = [MethodSpec.parse(text) for text in (schedulers or SCHEDULERS)]
-    _check_distinct("scheduler", [str(spec) for spec in named])
-    blocks, skipped, used = [], [], set()
-    for scheduler in named:
-        fitting, problems = _fitting(candidates, loaded[0], scheduler)
-        skipped += [
-            f"{label} is left out under {scheduler}: {reason}" for label, reason in problems.items()
-        ]
-        used |= {one.label for one in fitting}
-        if fitting:
-            blocks += [
-                _block(
-                    task, scheduler, particles, groups or (QUICK_GROUPS if quick else None), fitting
-                )
-                for task in loaded
-            ]
-    for one in candidates:
-        if methods and one.label not in used:
-            raise SchedulerError(
-                next(
-                    note.partition(": ")[2]
-                    for note in skipped
-                    if note.startswith(f"{one.label} is left out")
-                )
-            )
-        for block in blocks:
-            if block.particles < one.method.min_particles:
-                raise ParameterError(
-                    f"Method {one.label!r} needs at least {one.method.min_particles} particles, got {block.particles}."
-                )
-    ladder = parse_ladder(steps) if steps is not None else QUICK_LADDER if quick else LADDER
-    names = [task.name for task in loaded]
-    by_task = sorted(blocks, key=lambda block: names.index(block.task.name))
-    return AuditPlan(tuple(by_task), ladder, seed, margin, tuple(skipped))
+        known.append(candidate)
+    return candidates
 
 
-def _block(
-    task: Task,
-    scheduler: MethodSpec,
-    particles: int | None,
-    groups: int | None,
-    candidates: Sequence[Candidate],
-) -> Block:
-    return Block(
-        task, scheduler, particles or task.particles, groups or task.groups, tuple(candidates)
-    )
-
-
-def _candidate(text: str) -> Candidate:
-    spec = MethodSpec.parse(text)
+def _candidate(spec: MethodSpec) -> Candidate:
     method = build_method(spec)
     method.resolved_kernel(False)
-    if spec.name == "iid":
-        raise ParameterError(
-            "iid is what every method is compared with in an audit and cannot be one of them. Drop --method iid."
-        )
     if method.selects:
         raise ParameterError(
-            f"{spec.name} chooses among finished images by a guide network, which exact tasks do not have. Drop it."
+            f"{spec.name} chooses among finished images by a guide network, "
+            "which exact tasks do not have. Drop it."
         )
-    label = method_name(spec) + (f":{changed}" if (changed := parameter_text(method)) else "")
-    return Candidate(label, method_name(spec), parameter_text(method), method, source_digest(spec))
+    name, parameters = method_name(spec), parameter_text(method)
+    label = f"{name}:{parameters}" if parameters else name
+    return Candidate(label, name, parameters, method, source_digest(spec))
 
 
-def _fitting(
-    candidates: Sequence[Candidate], task: Task, scheduler: MethodSpec
-) -> tuple[list[Candidate], dict[str, str]]:
-    """The methods that are defined under a scheduler, and why others are not."""
-    pipe, call = open_pipeline(task, scheduler)
-    fitting, problems = [], {}
-    for one in candidates:
-        try:
-            if one.method.couples_steps:
+def _left_out(
+    candidates: Sequence[Candidate], task: Task, specs: Sequence[MethodSpec]
+) -> list[LeftOut]:
+    """Return the methods that are not defined under a scheduler, and why."""
+    left_out = []
+    for spec in specs:
+        pipe, call = open_pipeline(task, spec)
+        for candidate in candidates:
+            if not candidate.method.couples_steps:
+                continue
+            try:
                 check_stochastic(pipe.scheduler, float(call.get("eta", 0.0)))
-            fitting.append(one)
-        except SchedulerError as error:
-            problems[one.label] = str(error)
-    return fitting, problems
+            except SchedulerError as error:
+                left_out.append(LeftOut(candidate.label, spec, error))
+    return left_out
+
+
+def _check_drawn(candidates: Sequence[Candidate], left_out: Sequence[LeftOut], specs: int) -> None:
+    """Raise SchedulerError for a method that is defined under none of the schedulers."""
+    for candidate in candidates:
+        reasons = [item.reason for item in left_out if item.label == candidate.label]
+        if len(reasons) == specs:
+            raise reasons[0]
+
+
+def _check_particles(candidates: Sequence[Candidate], particles: int) -> None:
+    """Raise ParameterError for a method that needs more particles."""
+    for candidate in candidates:
+        least = candidate.method.min_particles
+        if particles < least:
+            raise ParameterError(
+                f"Method {candidate.label!r} needs at least {least} particles, got {particles}."
+            )
 
 
 def _check_distinct(kind: str, names: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""Running an audit: what is missing is drawn and measured, what was measured before is read back."""
+"""Run an audit: draw and measure what is missing, read back what was measured before."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NOTHING = Estimate(float("nan"), float("nan"), 0)
 
 @dataclass(frozen=True)
 class Rung:
-    """A block at one step count: lines of iid, and the methods by label."""
+    """Hold a block at one step count: lines of iid, and the methods by label."""
 
     steps: int
     iid: tuple[Row, ...]
@@ -39,7 +39,10 @@ class Rung:
 
 @dataclass(frozen=True)
 class Audited:
-    """A block with all its step counts and verdicts by label. A method that could not be drawn has its reason as text."""
+    """Hold a block with all its step counts, and verdicts by label.
+
+    A method that could not be drawn has its reason as text.
+    """
 
     block: Block
     rungs: tuple[Rung, ...]
@@ -69,7 +72,7 @@ def prepare_folder(path: Path, plan: AuditPlan | None = None) -> None:
                 str(block.scheduler),
                 block.particles,
                 block.groups,
-                [one.label for one in block.candidates],
+                [candidate.label for candidate in block.candidates],
             ]
             for block in plan.blocks
         ],
@@ -82,7 +85,7 @@ def prepare_folder(path: Path, plan: AuditPlan | None = None) -> None:
 
 
 def run_audit(plan: AuditPlan, path: Path, advance: Callable[[int, str], None]) -> list[Audited]:
-    """Every block at every step count, each kept in `parts/` as soon as it is measured.
+    """Measure every block at every step count, each kept in `parts/` as soon as it is measured.
 
     Args:
         path: a prepared folder. advance: called with group-steps done and what is at work.
@@ -95,7 +98,8 @@ def run_audit(plan: AuditPlan, path: Path, advance: Callable[[int, str], None]) 
             for steps in plan.ladder
         ]
         ladders = {
-            one.label: [rung.methods[one.label] for rung in rungs] for one in block.candidates
+            candidate.label: [rung.methods[candidate.label] for rung in rungs]
+            for candidate in block.candidates
         }
         sound = {
             label: ladder
@@ -114,7 +118,7 @@ def run_audit(plan: AuditPlan, path: Path, advance: Callable[[int, str], None]) 
 
 
 def missing_work(plan: AuditPlan, path: Path) -> int:
-    """Group-steps still to be drawn."""
+    """Return the group-steps that are still to be drawn."""
     work = 0
     for block in plan.blocks:
         missing = [steps for steps in plan.ladder if _kept(plan, block, steps, path) is None]
@@ -127,24 +131,25 @@ def _part(plan: AuditPlan, block: Block, steps: int, path: Path) -> Path:
 
 
 def _kept(plan: AuditPlan, block: Block, steps: int, path: Path) -> Rung | None:
-    """What was measured before; None where it was not, or where the file is cut short."""
+    """Return what was measured before; None where it was not, or where the file is cut short."""
     try:
         data = json.loads(_part(plan, block, steps, path).read_text())
         methods = {
             label: Measured(
-                np.asarray(found["gain"], np.float64),
-                Estimate(**found["energy"]),
-                Estimate(**found["spread"]),
-                found["slot_p"],
-                tuple(Row(**row) for row in found["rows"]),
-                found["problem"],
+                np.asarray(stored["gain"], np.float64),
+                Estimate(**stored["energy"]),
+                Estimate(**stored["spread"]),
+                stored["slot_p"],
+                tuple(Row(**row) for row in stored["rows"]),
+                stored["problem"],
             )
-            for label, found in data["methods"].items()
+            for label, stored in data["methods"].items()
         }
         rung = Rung(steps, tuple(Row(**row) for row in data["iid"]), methods)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    return rung if set(methods) == {one.label for one in block.candidates} and rung.iid else None
+    labels = {candidate.label for candidate in block.candidates}
+    return rung if set(methods) == labels and rung.iid else None
 
 
 def _measured(
@@ -165,7 +170,8 @@ def _measured(
     plain = [draw(Iid(), stream, "iid") for stream in ("main", "disjoint")]
     if not all(particles.abs().max() < FAR for particles in plain):
         raise ModelError(
-            f"The samples of iid on {block.title} are not finite at {steps} steps. Use another scheduler or more steps."
+            f"The samples of iid on {block.title} are not finite at {steps} steps. "
+            "Use another scheduler or more steps."
         )
     base = Baseline(
         task,
@@ -176,9 +182,9 @@ def _measured(
         ),
     )
     methods = {}
-    for one in block.candidates:
+    for candidate in block.candidates:
         try:
-            particles = draw(one.method, "main", one.label)
+            particles = draw(candidate.method, "main", candidate.label)
             problem = (
                 ""
                 if particles.abs().max() < FAR
@@ -188,7 +194,7 @@ def _measured(
             problem = str(error)
         except Exception as error:  # a plug-in may raise anything; the rest of the audit goes on
             problem = f"{type(error).__name__}: {brief(error)}"
-        methods[one.label] = (
+        methods[candidate.label] = (
             Measured(np.empty(0), NOTHING, NOTHING, 1.0, (), problem)
             if problem
             else base.measure(particles)

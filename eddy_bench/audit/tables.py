@@ -1,4 +1,4 @@
-"""What an audit writes and prints: audit.csv, a Markdown table, the table in the terminal."""
+"""Tables of an audit: audit.csv, Markdown, the terminal."""
 
 from __future__ import annotations
 
@@ -33,7 +33,10 @@ COLUMNS = [
 
 
 def audit_frame(plan: AuditPlan, audited: Sequence[Audited]) -> pd.DataFrame:
-    """Every measurement, one line each: the columns of audit.csv. The verdict of a method stands on all its lines."""
+    """Return every measurement, a line each: the columns of audit.csv.
+
+    The verdict of a method stands on all its lines.
+    """
     return pd.DataFrame(
         [[record[column] for column in COLUMNS] for record in _records(plan, audited)],
         columns=COLUMNS,
@@ -41,15 +44,15 @@ def audit_frame(plan: AuditPlan, audited: Sequence[Audited]) -> pd.DataFrame:
 
 
 def _records(plan: AuditPlan, audited: Sequence[Audited]) -> Iterator[dict[str, Any]]:
-    for found in audited:
-        block = found.block
+    for block_result in audited:
+        block = block_result.block
         shared = {
             "task": block.task.name,
             "scheduler": str(block.scheduler),
             "particles": block.particles,
             "groups": block.groups,
         }
-        for rung in found.rungs:
+        for rung in block_result.rungs:
             for row in rung.iid:
                 yield {
                     **shared,
@@ -59,24 +62,29 @@ def _records(plan: AuditPlan, audited: Sequence[Audited]) -> Iterator[dict[str, 
                     **vars(row),
                     "verdict": "",
                 }
-        for one in block.candidates:
-            verdict = found.verdicts[one.label]
-            mine = {**shared, "method": one.name, "params": one.parameters, "verdict": verdict.text}
+        for candidate in block.candidates:
+            verdict = block_result.verdicts[candidate.label]
+            mine = {
+                **shared,
+                "method": candidate.name,
+                "params": candidate.parameters,
+                "verdict": verdict.text,
+            }
             if verdict.tests is None:
                 yield {**mine, "steps": plan.ladder[-1], **vars(Row("problem", float("nan")))}
-            for place, rung in enumerate(found.rungs):
+            for rung_number, rung in enumerate(block_result.rungs):
                 for row in [
-                    *rung.methods[one.label].rows,
-                    *_test_rows(verdict, place, len(found.rungs)),
+                    *rung.methods[candidate.label].rows,
+                    *_test_rows(verdict, rung_number, len(block_result.rungs)),
                 ]:
                     yield {**mine, "steps": rung.steps, **vars(row)}
 
 
-def _test_rows(verdict: Verdict, place: int, count: int) -> Iterator[Row]:
+def _test_rows(verdict: Verdict, rung_number: int, count: int) -> Iterator[Row]:
     if verdict.tests is None:
         return
-    yield Row("gain_p", verdict.tests.gain[place])
-    if place == count - 1:
+    yield Row("gain_p", verdict.tests.gain[rung_number])
+    if rung_number == count - 1:
         if verdict.limit is not None:
             yield Row("gain_limit", verdict.limit.value, verdict.limit.low, verdict.limit.high)
         yield Row("gain_limit_p", verdict.tests.limit)
@@ -85,32 +93,38 @@ def _test_rows(verdict: Verdict, place: int, count: int) -> Iterator[Row]:
         yield Row("marginal_kept_p", verdict.tests.kept)
 
 
-def measure_name(found: Audited) -> str:
-    """What a gain is in."""
-    return "modes" if found.block.task.counts_modes else "Vendi"
+def measure_name(audited: Audited) -> str:
+    """Return what a gain is in."""
+    return "modes" if audited.block.task.counts_modes else "Vendi"
 
 
-def caption(plan: AuditPlan, found: Audited) -> str:
-    """How to read a table: units, baseline, margins."""
+def caption(plan: AuditPlan, audited: Audited) -> str:
+    """Say how to read a table: units, baseline, margins."""
     baseline = value_of(
-        found.rungs[-1].iid, "modes_covered" if found.block.task.counts_modes else "vendi"
+        audited.rungs[-1].iid, "modes_covered" if audited.block.task.counts_modes else "vendi"
     )
-    floor = next(row for row in found.rungs[-1].iid if row.metric == "shift_to_iid")
+    floor = next(row for row in audited.rungs[-1].iid if row.metric == "shift_to_iid")
+    finest = plan.ladder[-1]
+    interval = f"[{floor.low:+.3f}, {floor.high:+.3f}]"
     return (
-        f"{found.block.groups:,} groups a cell, seed {plan.seed}. Gain in {measure_name(found)} over iid's {baseline:.2f}, on the same noise, with half its 95% interval; "
-        f"below {plan.margin:g} is none. At {plan.ladder[-1]} steps: moved by, in standard deviations of a shifted normal, from iid's distribution "
-        f"(disjoint seeds; iid's own, the floor: {floor.value:+.3f} [{floor.low:+.3f}, {floor.high:+.3f}]; margin {SHIFT_MARGIN}), and the same from the "
-        f"truth; spread around the modes, of iid's (margin {SPREAD_MARGIN:.0%}), in iid's own line of the truth's."
+        f"{audited.block.groups:,} groups a cell, seed {plan.seed}. "
+        f"Gain in {measure_name(audited)} over iid's {baseline:.2f}, on the same noise, with half "
+        f"its 95% interval; below {plan.margin:g} is none. At {finest} steps: moved by, in "
+        "standard deviations of a shifted normal, from iid's distribution (disjoint seeds; iid's "
+        f"own, the floor: {floor.value:+.3f} {interval}; margin {SHIFT_MARGIN}), and the same from "
+        "the truth; "
+        f"spread around the modes, of iid's (margin {SPREAD_MARGIN:.0%}), in iid's own line of the "
+        "truth's."
     )
 
 
 def value_of(rows: Sequence[Row], metric: str) -> float:
-    """The value of a metric; NaN where it is not."""
+    """Return the value of a metric; NaN where it is not."""
     return next((row.value for row in rows if row.metric == metric), float("nan"))
 
 
 def header(plan: AuditPlan) -> list[str]:
-    """Column titles."""
+    """Return the column titles."""
     return [
         "method",
         *(f"gain at {steps}" for steps in plan.ladder),
@@ -121,26 +135,27 @@ def header(plan: AuditPlan) -> list[str]:
     ]
 
 
-def lines(found: Audited) -> Iterator[list[str]]:
-    """The cells of a table: iid, then a line per method."""
-    plain = found.rungs[-1].iid
+def lines(audited: Audited) -> Iterator[list[str]]:
+    """Yield the cells of a table: iid, then a line per method."""
+    plain = audited.rungs[-1].iid
     ratio = value_of(plain, "spread") / next(row.floor for row in plain if row.metric == "spread")
     yield [
         "iid",
-        *[""] * len(found.rungs),
+        *[""] * len(audited.rungs),
         f"{value_of(plain, 'shift_to_iid'):+.3f}",
         f"{value_of(plain, 'shift_to_truth'):+.3f}",
         f"x{ratio:.3g}",
         "",
     ]
-    for one in found.block.candidates:
-        verdict, rows = found.verdicts[one.label], found.rungs[-1].methods[one.label].rows
+    for candidate in audited.block.candidates:
+        verdict = audited.verdicts[candidate.label]
+        rows = audited.rungs[-1].methods[candidate.label].rows
         if verdict.tests is None:
-            yield [one.label, *["-"] * (len(found.rungs) + 3), verdict.text]
+            yield [candidate.label, *["-"] * (len(audited.rungs) + 3), verdict.text]
             continue
         moved, spread = value_of(rows, "shift_to_iid"), 1 + value_of(rows, "spread_change")
         yield [
-            one.label,
+            candidate.label,
             *map(gain_text, verdict.gains),
             f"{moved:+.3f}",
             f"{value_of(rows, 'shift_to_truth'):+.3f}",
@@ -150,14 +165,14 @@ def lines(found: Audited) -> Iterator[list[str]]:
 
 
 def gain_text(gain: Estimate) -> str:
-    """A value with half the width of its interval."""
+    """Return a value with half the width of its interval."""
     return f"{gain.value:+.2f}±{(gain.high - gain.low) / 2:.2f}"
 
 
-def audit_table(plan: AuditPlan, found: Audited) -> Table:
-    """The table of a block for the terminal."""
+def audit_table(plan: AuditPlan, audited: Audited) -> Table:
+    """Return the table of a block for the terminal."""
     table = Table(
-        title=escape(found.block.title), caption=caption(plan, found), caption_justify="left"
+        title=escape(audited.block.title), caption=caption(plan, audited), caption_justify="left"
     )
     for name in header(plan):
         table.add_column(
@@ -165,7 +180,7 @@ def audit_table(plan: AuditPlan, found: Audited) -> Table:
             justify="left" if name in ("method", "verdict") else "right",
             no_wrap=name == "method",
         )
-    for cells in lines(found):
+    for cells in lines(audited):
         style = (
             "green"
             if cells[-1] == REAL_KEPT
@@ -178,10 +193,10 @@ def audit_table(plan: AuditPlan, found: Audited) -> Table:
 
 
 def audit_markdown(plan: AuditPlan, audited: Sequence[Audited]) -> str:
-    """The same tables in Markdown."""
+    """Return the same tables in Markdown."""
     parts = []
-    for found in audited:
-        body = "\n".join("| " + " | ".join(cells) + " |" for cells in lines(found))
+    for block_result in audited:
+        body = "\n".join("| " + " | ".join(cells) + " |" for cells in lines(block_result))
         names = header(plan)
         rule = (
             "|"
@@ -189,6 +204,7 @@ def audit_markdown(plan: AuditPlan, audited: Sequence[Audited]) -> str:
             + "|"
         )
         parts.append(
-            f"### {found.block.title}\n\n| {' | '.join(names)} |\n{rule}\n{body}\n\n{caption(plan, found)}\n"
+            f"### {block_result.block.title}\n\n| {' | '.join(names)} |\n{rule}\n{body}\n\n"
+            f"{caption(plan, block_result)}\n"
         )
     return "\n".join(parts)

@@ -1,4 +1,4 @@
-"""From measurements over a ladder of step counts to a verdict in words."""
+"""Turn measurements over a ladder of step counts into a verdict in words."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from eddy_bench.scoring.statistics import holm
 LEVEL = 0.05
 SHIFT_MARGIN = 0.05  # standard deviations of a normal distribution with the same energy coefficient
 SPREAD_MARGIN = 0.05  # relative change of the mean squared Mahalanobis distance
-FITTED = 3  # finest step counts on which the limit of fine steps is fitted; fewer cannot show a real gain
+FITTED = 3  # finest step counts on which the limit is fitted; fewer cannot show a real gain
 UNSETTLED_GAIN = (
     0.25  # share of a gain by which it may still change between the two finest step counts
 )
-UNSETTLED_SPREAD = 0.1  # relative change of the spread between them: beyond it the solver does not follow the drift yet
+# Relative change of the spread between them: beyond it the solver does not follow the drift yet.
+UNSETTLED_SPREAD = 0.1
 
 REAL_KEPT = "real gain, marginal kept"
 REAL_MOVED = "real gain, marginal moved"
@@ -33,10 +34,13 @@ FEW = "not enough groups to tell"
 
 @dataclass(frozen=True)
 class Tests:
-    """Holm-adjusted p-values of one method.
+    """Hold Holm-adjusted p-values of a method: a small `gain` shows a gain, a small `none` none.
 
-    gain: of no gain, per step count. none: of a finest gain beyond the margin. limit: of no gain in the limit of fine
-    steps. moved: of the finest marginal being iid's. kept: of it lying beyond its margins. So a small `gain` shows a gain, a small `none` its absence.
+    gain: of no gain, per step count.
+    none: of a finest gain beyond the margin.
+    limit: of no gain in the limit of fine steps.
+    moved: of the finest marginal being iid's.
+    kept: of the finest marginal lying beyond its margins.
     """
 
     gain: tuple[float, ...]
@@ -48,10 +52,13 @@ class Tests:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What an audit concludes about a method on one task under one scheduler.
+    """Hold what an audit concludes about a method on one task under one scheduler.
 
-    text: in words. gains: one per step count. limit: the gain extrapolated to endless steps, None with one step count.
-    marginal: `kept`, `moved` or `open` at the finest step count. tests: the p-values behind it, None where nothing could be measured.
+    text: in words.
+    gains: one per step count.
+    limit: the gain extrapolated to endless steps; None with one step count.
+    marginal: `kept`, `moved` or `open` at the finest step count.
+    tests: the p-values behind it; None where nothing could be measured.
     """
 
     text: str
@@ -64,9 +71,10 @@ class Verdict:
 def limit_gain(
     steps: Sequence[int], gains: Sequence[np.ndarray[tuple[int], np.dtype[np.float64]]]
 ) -> Estimate | None:
-    """The gain at 1 / steps = 0 by a straight line through the finest step counts, fitted per group; None with one count.
+    """Return the gain at 1 / steps = 0; None with one step count.
 
-    An artefact of finite steps falls to 0 there; solvers of order one err in proportion to 1 / steps.
+    A straight line through the finest step counts is fitted per group. An artefact of finite steps
+    falls to 0 there; solvers of order one err in proportion to 1 / steps.
 
     Args:
         steps: ascending. gains: per group at each of them, (G,).
@@ -85,17 +93,19 @@ def limit_gain(
 def judge_block(
     steps: Sequence[int], ladders: Sequence[Sequence[Measured]], margin: float
 ) -> list[Verdict]:
-    """Verdicts for the methods of one task and scheduler, corrected for how many there are.
+    """Judge the methods of one task and scheduler, corrected for how many there are.
 
     Args:
-        steps: ascending. ladders: of each method, one measurement per step count. margin: a smaller gain counts as none.
+        steps: ascending.
+        ladders: of each method, one measurement per step count.
+        margin: a smaller gain counts as none.
 
     """
-    gains = [tuple(gain_estimate(one.gain) for one in ladder) for ladder in ladders]
-    limits = [limit_gain(steps, [one.gain for one in ladder]) for ladder in ladders]
+    gains = [tuple(gain_estimate(measured.gain) for measured in ladder) for ladder in ladders]
+    limits = [limit_gain(steps, [measured.gain for measured in ladder]) for ladder in ladders]
     moved = [_moved_p(ladder[-1]) for ladder in ladders]
     kept = [_kept_p(ladder[-1]) for ladder in ladders]
-    flat = holm([found.difference_p() for ladder in gains for found in ladder])
+    flat = holm([gain.difference_p() for ladder in gains for gain in ladder])
     families = zip(
         holm([ladder[-1].equivalence_p(margin) for ladder in gains]),
         holm([1.0 if limit is None else limit.above_p(0.0) for limit in limits]),
@@ -104,8 +114,8 @@ def judge_block(
         strict=True,
     )
     tests = [
-        Tests(tuple(flat[k * len(steps) : (k + 1) * len(steps)]), *found)
-        for k, found in enumerate(families)
+        Tests(tuple(flat[k * len(steps) : (k + 1) * len(steps)]), *p_values)
+        for k, p_values in enumerate(families)
     ]
     return [
         _judge(*parts, margin, len(ladders))
@@ -114,13 +124,20 @@ def judge_block(
 
 
 def gain_estimate(gain: Values) -> Estimate:
-    """The mean gain over groups; its standard error is at least that of one group that differs by half a mode, as counts of modes may all be equal."""
-    found = group_mean(gain)
-    return Estimate(found.value, max(found.error, 0.5 / max(len(gain), 1)), found.groups)
+    """Return the mean gain over groups.
+
+    Counts of modes may all be equal, so its standard error is at least that of one group that
+    differs by half a mode.
+    """
+    mean = group_mean(gain)
+    return Estimate(mean.value, max(mean.error, 0.5 / max(len(gain), 1)), mean.groups)
 
 
 def frequency_p(finest: Measured) -> float:
-    """p-value of equal mode frequencies, from Wald's statistic by Hotelling's F; 1 where modes are not counted or groups are too few."""
+    """Return the p-value of equal mode frequencies, from Wald's statistic by Hotelling's F.
+
+    It is 1 where modes are not counted or groups are too few.
+    """
     from scipy.stats import f
 
     row = next((row for row in finest.rows if row.metric == "mode_chi2_to_iid"), None)
@@ -132,27 +149,28 @@ def frequency_p(finest: Measured) -> float:
 
 
 def _moved_p(finest: Measured) -> float:
-    """The marginal differs in location and shape, in spread, in the modes' shares, or in one slot: smallest p-value of four."""
+    """Return the smallest of four p-values: location and shape, spread, modes' shares, one slot."""
     energy = finest.energy.difference_p() if finest.energy.value > 0 else 1.0
     return min(holm([energy, finest.spread.difference_p(), frequency_p(finest), finest.slot_p]))
 
 
 def _kept_p(finest: Measured) -> float:
-    """The marginal is equivalent in both measures that have a margin: the larger p-value (intersection-union)."""
+    """Return the larger p-value of equivalence in both measures that have a margin."""
     return max(
         finest.energy.below_p(SHIFT_MARGIN**2 / 4), finest.spread.equivalence_p(SPREAD_MARGIN)
     )
 
 
 def settled(ladder: Sequence[Measured]) -> bool:
-    """Whether the gain and the spread hardly change between the two finest of at least three step counts.
+    """Return whether gain and spread hardly change between the two finest of three step counts.
 
-    A drift that the solver does not follow yet may gain the same at several step counts; its spread, or its gain, still changes.
+    A drift that the solver does not follow yet may gain the same at several step counts; its
+    spread, or its gain, still changes.
     """
     if len(ladder) < FITTED:
         return False
-    before, finest = (float(one.gain.mean()) for one in ladder[-2:])
-    spreads = [1 + one.spread.value for one in ladder[-2:]]
+    before, finest = (float(measured.gain.mean()) for measured in ladder[-2:])
+    spreads = [1 + measured.spread.value for measured in ladder[-2:]]
     return (
         abs(finest - before) <= UNSETTLED_GAIN * abs(finest)
         and abs(spreads[1] - spreads[0]) <= UNSETTLED_SPREAD * spreads[1]
@@ -182,8 +200,8 @@ def _judge(
     needed = ""
     if tests.none < LEVEL:
         coarser = any(
-            seen and found.value > margin
-            for seen, found in zip(shown[:-1], gains[:-1], strict=True)
+            seen and estimate.value > margin
+            for seen, estimate in zip(shown[:-1], gains[:-1], strict=True)
         )
         text = VANISHES if coarser else NO_GAIN_MOVED if marginal == "moved" else NO_GAIN
     elif shown[-1] and finest.value < 0:
@@ -199,7 +217,7 @@ def _judge(
 
 
 def moved_by(finest: Measured) -> str:
-    """How far a marginal moved: in standard deviations, and in spread."""
+    """Say how far a marginal moved: in standard deviations, and in spread."""
     ratio = 1 + finest.spread.value
     return (
         f"{max(shift_of(finest.energy.value), 0):.2f} std, spread x{ratio:.2f}"
@@ -209,9 +227,10 @@ def moved_by(finest: Measured) -> str:
 
 
 def _needed(gain: Estimate, finest: Measured, margin: float, family: int, gain_shown: bool) -> int:
-    """About how many groups settle what is open, to two digits."""
+    """Return about how many groups settle what is open, to two digits."""
     level = LEVEL / family
-    if gain_shown:  # the marginal is what is open; where distributions are equal, the energy's error falls as 1 / n
+    # where a gain is shown, the marginal is open; for equal distributions its error falls as 1 / n
+    if gain_shown:
         quantiles = groups_needed(Estimate(0.0, 1.0, 1), 1.0, level) ** 0.5
         shift = gain.groups * finest.energy.error * quantiles / (SHIFT_MARGIN**2 / 4)
         count = max(shift, groups_needed(finest.spread, SPREAD_MARGIN, level))

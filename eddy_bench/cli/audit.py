@@ -1,4 +1,4 @@
-"""`eddy-bench audit`: run, write, print."""
+"""Run, write and print an audit."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from eddy_bench.suites.method_spec import MethodSpec
 
 
 def audit_methods(options: dict[str, Any], out: Path) -> int:
-    """The audit of methods. Returns the exit code: 2 when one of them could not be measured.
+    """Audit methods. Returns the exit code: 2 when one of them could not be measured.
 
     Args:
         options: arguments of `make_plan`. out: the folder.
@@ -42,20 +42,20 @@ def audit_methods(options: dict[str, Any], out: Path) -> int:
     warnings.filterwarnings("ignore")  # of libraries; ours are printed
     prepare_folder(out, plan)
     say = console(stderr=True)
-    for note in plan.skipped:
+    for note in map(str, plan.left_out):
         say.print(f"[yellow]Note:[/] {escape(note)}", soft_wrap=True)
     with progress_bar("Auditing", missing_work(plan, out), percent=True) as advance:
         audited = run_audit(plan, out, advance)
     _write(plan, audited, out)
-    for found in audited:
-        console().print(audit_table(plan, found))
+    for block_result in audited:
+        console().print(audit_table(plan, block_result))
     _print_paths(out, ("audit.csv", "audit.md", "audit.png"))
     return (
         2
         if any(
             verdict.text.startswith(NOT_MEASURED)
-            for found in audited
-            for verdict in found.verdicts.values()
+            for block_result in audited
+            for verdict in block_result.verdicts.values()
         )
         else 0
     )
@@ -75,7 +75,10 @@ def _write(plan: AuditPlan, audited: Sequence[Audited], out: Path) -> None:
 
 
 def audit_divergence(tasks: Sequence[str], methods: Sequence[str], seed: int, out: Path) -> int:
-    """The divergence check of guiding methods, by default every form of EDDY. Returns the exit code."""
+    """Check the divergence of guiding methods, by default every form of EDDY.
+
+    Returns the exit code.
+    """
     loaded = [load_task(name) for name in (tasks or DEFAULT_TASKS)]
     guides = (
         check_guides([build_method(MethodSpec.parse(text)) for text in methods])
@@ -94,27 +97,28 @@ def audit_divergence(tasks: Sequence[str], methods: Sequence[str], seed: int, ou
         for method in guides
     ]
     prepare_folder(out)
-    found = []
+    measured = []
     with progress_bar("Differentiating", len(loaded) * len(named) * len(LEVELS)) as advance:
         for task in loaded:
             for method, params in named:
                 for level in LEVELS:
-                    found.append(measure_divergence(task, method, params, level, seed))
+                    measured.append(measure_divergence(task, method, params, level, seed))
                     advance(1, f"{task.name}: {method.title()}")
-    frame = pd.DataFrame([{**asdict(one), "verdict": one.verdict} for one in found])
+    frame = pd.DataFrame([{**asdict(item), "verdict": item.verdict} for item in measured])
     write_text(
         out / "divergence.csv",
         escaped(frame).to_csv(index=False, lineterminator="\n", float_format="%.3g"),
     )
-    console().print(_divergence_table(found))
+    console().print(_divergence_table(measured))
     _print_paths(out, ("divergence.csv",))
     return 0
 
 
-def _divergence_table(found: Sequence[Divergence]) -> Table:
+def _divergence_table(measured: Sequence[Divergence]) -> Table:
     table = Table(
         title="div(p g) / p of one particle, relative to the size of its terms",
-        caption="Root mean square over points, at the noise level where it is largest. Mean: of the mean over probe draws, ± the part that their spread explains. "
+        caption="Root mean square over points, at the noise level where it is largest. "
+        "Mean: of the mean over probe draws, ± the part that their spread explains. "
         "Halved: the mean with half the difference step.",
         caption_justify="left",
     )
@@ -129,21 +133,30 @@ def _divergence_table(found: Sequence[Divergence]) -> Table:
     ):
         table.add_column(name, no_wrap=name == "method")
     worst: dict[tuple[str, str, str], Divergence] = {}
-    for one in found:
-        key = (one.task, one.method, one.params)
-        worst[key] = max(worst.get(key, one), one, key=lambda other: other.mean_residual)
-    for one in worst.values():
-        mean = f"{one.mean_residual:.1e} ± {one.mean_error:.0e}" if one.mean_error else "-"
-        halved = f"{one.halved_step:.1e}" if one.halved_step == one.halved_step else "-"
-        style = "green" if one.verdict.startswith("divergence-free") else "red"
+    for divergence in measured:
+        key = (divergence.task, divergence.method, divergence.params)
+        if key not in worst or divergence.mean_residual > worst[key].mean_residual:
+            worst[key] = divergence
+    for divergence in worst.values():
+        mean = (
+            f"{divergence.mean_residual:.1e} ± {divergence.mean_error:.0e}"
+            if divergence.mean_error
+            else "-"
+        )
+        halved = (
+            f"{divergence.halved_step:.1e}"
+            if divergence.halved_step == divergence.halved_step
+            else "-"
+        )
+        style = "green" if divergence.verdict.startswith("divergence-free") else "red"
         cells = (
-            one.task,
-            one.method,
-            one.params or "-",
-            f"{one.residual:.1e}",
+            divergence.task,
+            divergence.method,
+            divergence.params or "-",
+            f"{divergence.residual:.1e}",
             mean,
             halved,
-            one.verdict,
+            divergence.verdict,
         )
         table.add_row(*map(escape, cells), style=style)
     return table
@@ -151,9 +164,5 @@ def _divergence_table(found: Sequence[Divergence]) -> Table:
 
 def _print_paths(out: Path, names: Sequence[str]) -> None:
     for name in names:
-        console().print(
-            escape(
-                f"{Path(name).stem if name.endswith('.csv') else Path(name).suffix[1:]:12}{out / name}"
-            ),
-            soft_wrap=True,
-        )
+        kind = Path(name).stem if name.endswith(".csv") else Path(name).suffix[1:]
+        console().print(escape(f"{kind:12}{out / name}"), soft_wrap=True)

@@ -27,6 +27,8 @@ from tests.conftest import Result
 
 SMALL = {"groups": 40, "steps": "4,8"}
 
+Cli = Callable[..., Result]
+
 
 def plan(*methods: str, task: str = "ring8", **options: object) -> AuditPlan:
     return make_plan([task], methods, **{**SMALL, **options})  # type: ignore[arg-type]
@@ -36,31 +38,31 @@ def plan(*methods: str, task: str = "ring8", **options: object) -> AuditPlan:
 def test_iid_covers_the_modes_that_theory_gives(name: str, particles: int) -> None:
     """K (1 - (1 - 1/K)^N) for equal weights, within 3 standard errors."""
     block = plan("pg", task=name, particles=particles).blocks[0]
-    found = modes_covered(block.task, draw_groups(block, Iid(), 100, 4000, 0, "main")).numpy()
+    modes = modes_covered(block.task, draw_groups(block, Iid(), 100, 4000, 0, "main")).numpy()
     count = len(block.task.mixture.means)
     expected = count * (1 - (1 - 1 / count) ** particles)
-    assert abs(found.mean() - expected) < 3 * found.std(ddof=1) / len(found) ** 0.5
+    assert abs(modes.mean() - expected) < 3 * modes.std(ddof=1) / len(modes) ** 0.5
 
 
 def test_iid_s_distance_to_the_truth_falls_to_the_floor() -> None:
     block = plan("pg", particles=4).blocks[0]
     task = block.task
     truth = [Groups.of(task, draw_truth(block, 3000, 0, stream)) for stream in ("main", "disjoint")]
-    found = {}
+    by_steps = {}
     for steps in (10, 40, 400):
         main, disjoint = (
             Groups.of(task, draw_groups(block, Iid(), steps, 3000, 0, stream))
             for stream in ("main", "disjoint")
         )
-        found[steps] = {row.metric: row for row in Baseline(task, main, disjoint, *truth).rows()}
-    coarse, fine = found[10]["energy_to_truth"], found[400]["energy_to_truth"]
+        by_steps[steps] = {row.metric: row for row in Baseline(task, main, disjoint, *truth).rows()}
+    coarse, fine = by_steps[10]["energy_to_truth"], by_steps[400]["energy_to_truth"]
     assert coarse.low > 0
     assert fine.low < 0 < fine.high
-    gaps = [abs(rows["spread"].value - rows["spread"].floor) for rows in found.values()]
+    gaps = [abs(rows["spread"].value - rows["spread"].floor) for rows in by_steps.values()]
     assert min(gaps[:2]) > 3 * gaps[2]
-    distances = [rows["sw2_to_truth"].value for rows in found.values()]
+    distances = [rows["sw2_to_truth"].value for rows in by_steps.values()]
     assert distances == sorted(distances, reverse=True)
-    assert distances[-1] < 2 * found[400]["sw2_to_truth"].floor
+    assert distances[-1] < 2 * by_steps[400]["sw2_to_truth"].floor
 
 
 def test_methods_share_the_noise_of_iid() -> None:
@@ -103,9 +105,9 @@ def test_a_small_audit_through_the_command_line(cli: Callable[..., Result], tmp_
         "--out",
         out,
     ]
-    found = cli(*arguments)
-    assert found.code == 0, found.err
-    assert "coupled is left out under ddim" in " ".join(found.err.split())
+    done = cli(*arguments)
+    assert done.code == 0, done.err
+    assert "coupled is left out under ddim" in " ".join(done.err.split())
     frame = pd.read_csv(out / "audit.csv", keep_default_na=False, na_values=[""])
     assert list(frame.columns) == COLUMNS
     assert set(frame["method"]) == {"iid", "antithetic", "coupled"}
@@ -124,11 +126,11 @@ def test_a_small_audit_through_the_command_line(cli: Callable[..., Result], tmp_
         ["method", "scheduler", "steps"]
     )
     levels = frame[frame["metric"] == "modes_covered"].set_index(["method", "scheduler", "steps"])
-    one = ("coupled", "ddim:eta=1", 8)
-    assert gains.loc[one, "value"] == pytest.approx(
-        levels.loc[one, "value"] - levels.loc[("iid", *one[1:]), "value"], abs=1e-5
+    coupled = ("coupled", "ddim:eta=1", 8)
+    assert gains.loc[coupled, "value"] == pytest.approx(
+        levels.loc[coupled, "value"] - levels.loc[("iid", *coupled[1:]), "value"], abs=1e-5
     )
-    assert gains.loc[one, "low"] < gains.loc[one, "value"] < gains.loc[one, "high"]
+    assert gains.loc[coupled, "low"] < gains.loc[coupled, "value"] < gains.loc[coupled, "high"]
     assert frame[frame["method"] == "coupled"]["verdict"].str.len().min() > 0
     with Image.open(out / "audit.png") as figure:
         assert figure.size[0] > 500
@@ -161,7 +163,7 @@ def test_a_file_task_with_one_mode_and_one_particle(
 ) -> None:
     """Nothing to count and nothing to gain; every column is still there."""
     (tmp_path / "one.yaml").write_text("name: one\nmeans: [[1, 2, 3]]\ncovariances: 0.5\n")
-    found = cli(
+    done = cli(
         "audit",
         "--task",
         tmp_path / "one.yaml",
@@ -176,7 +178,7 @@ def test_a_file_task_with_one_mode_and_one_particle(
         "--out",
         tmp_path / "a",
     )
-    assert found.code == 0, found.err
+    assert done.code == 0, done.err
     frame = pd.read_csv(tmp_path / "a" / "audit.csv")
     assert frame[frame["metric"] == "vendi_gain"]["value"].tolist() == [0, 0]
     assert set(frame[frame["method"] != "iid"]["verdict"]) == {"no gain"}
@@ -185,7 +187,7 @@ def test_a_file_task_with_one_mode_and_one_particle(
 def test_a_method_that_breaks_is_named_and_the_rest_goes_on(
     cli: Callable[..., Result], tmp_path: Path
 ) -> None:
-    found = cli(
+    done = cli(
         "audit",
         "--task",
         "ring8",
@@ -202,10 +204,26 @@ def test_a_method_that_breaks_is_named_and_the_rest_goes_on(
         "--out",
         tmp_path / "a",
     )
-    assert found.code == 2
+    assert done.code == 2
     frame = pd.read_csv(tmp_path / "a" / "audit.csv")
     assert "antithetic" in set(frame["method"])
-    assert "not measured: " in found.out
+    assert "not measured: " in done.out
+
+
+def test_iid_is_taken_among_the_methods_and_alone(cli: Cli, tmp_path: Path) -> None:
+    """It is always there, so asking for it changes nothing."""
+    common = ("audit", "--quick", "--groups", 30, "--steps", "4,8", "--scheduler", "ddim")
+    for name, methods in (("both", ("iid", "antithetic")), ("one", ("antithetic",))):
+        asked = [word for method in methods for word in ("--method", method)]
+        done = cli(*common, *asked, "--out", tmp_path / name)
+        assert (done.code, "iid" in done.err) == (0, False), done.err
+    tables = [(tmp_path / name / "audit.csv").read_text() for name in ("both", "one")]
+    assert tables[0] == tables[1]
+    alone = cli(*common, "--method", "iid", "--out", tmp_path / "alone")
+    assert alone.code == 0, alone.err
+    frame = pd.read_csv(tmp_path / "alone/audit.csv")
+    assert set(frame["method"]) == {"iid"}
+    assert (tmp_path / "alone/audit.png").stat().st_size > 0
 
 
 @pytest.mark.parametrize(
@@ -213,7 +231,6 @@ def test_a_method_that_breaks_is_named_and_the_rest_goes_on(
     [
         (["--task", "ring9"], "Unknown task 'ring9'. Did you mean"),
         (["--method", "edy-exact"], "Unknown method 'edy-exact'"),
-        (["--method", "iid"], "what every method is compared with"),
         (["--method", "pg", "--method", "pg"], "asked for twice"),
         (["--method", "eddy-hutch:kernel=features"], "no guide network"),
         (["--method", "coupled", "--scheduler", "ddim"], "stochastic solver only"),
@@ -231,18 +248,18 @@ def test_a_method_that_breaks_is_named_and_the_rest_goes_on(
 def test_bad_input_is_one_line(
     cli: Callable[..., Result], tmp_path: Path, arguments: list[str], message: str
 ) -> None:
-    found = cli("audit", "--quick", *arguments, "--out", tmp_path / "a")
-    assert found.code == 2
-    assert message in found.err
-    assert found.err.strip().count("\n") == 0
+    done = cli("audit", "--quick", *arguments, "--out", tmp_path / "a")
+    assert done.code == 2
+    assert message in done.err
+    assert done.err.strip().count("\n") == 0
     assert not (tmp_path / "a").exists()
 
 
 def test_foreign_folders_are_left_alone(cli: Callable[..., Result], tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
-    found = cli("audit", "--quick", "--out", tmp_path)
-    assert (found.code, list(tmp_path.iterdir())) == (2, [tmp_path / "notes.txt"])
-    assert "is not an audit's folder" in found.err
+    done = cli("audit", "--quick", "--out", tmp_path)
+    assert (done.code, list(tmp_path.iterdir())) == (2, [tmp_path / "notes.txt"])
+    assert "is not an audit's folder" in done.err
     assert "found a file" in cli("audit", "--quick", "--out", tmp_path / "notes.txt").err
 
 
@@ -253,24 +270,24 @@ def test_the_ladder_is_sorted() -> None:
 
 
 def test_the_default_is_every_method_where_it_is_defined() -> None:
-    found = make_plan()
+    plan = make_plan()
     names = {
-        (block.task.name, str(block.scheduler)): [one.name for one in block.candidates]
-        for block in found.blocks
+        (block.task.name, str(block.scheduler)): [candidate.name for candidate in block.candidates]
+        for block in plan.blocks
     }
     assert len(names) == 10
     assert "coupled" in names["ring10", "ddim:eta=1"]
     assert "coupled" not in names["ring10", "ddim"]
     assert len(names["ring8", "ddim:eta=1"]) == 9
-    assert {block.particles for block in found.blocks if block.task.name == "ring10"} == {10}
+    assert {block.particles for block in plan.blocks if block.task.name == "ring10"} == {10}
 
 
 def test_the_divergence_of_every_form_of_eddy() -> None:
     task = load_task("anisotropic")
     verdicts = {}
     for method in default_methods():
-        found = measure_divergence(task, method, "", 0.5)
-        verdicts[method.title(), method.div_sign, method.v_source] = found.verdict
+        divergence = measure_divergence(task, method, "", 0.5)
+        verdicts[method.title(), method.div_sign, method.v_source] = divergence.verdict
     assert verdicts.pop(("eddy-exact", "derived", "others")) == "divergence-free"
     assert (
         verdicts.pop(("eddy-fd", "derived", "others"))
@@ -289,7 +306,7 @@ def test_the_divergence_of_every_form_of_eddy() -> None:
 def test_the_divergence_check_through_the_command_line(
     cli: Callable[..., Result], tmp_path: Path
 ) -> None:
-    found = cli(
+    done = cli(
         "audit",
         "--divergence",
         "--task",
@@ -301,7 +318,7 @@ def test_the_divergence_check_through_the_command_line(
         "--out",
         tmp_path,
     )
-    assert found.code == 0, found.err
+    assert done.code == 0, done.err
     frame = pd.read_csv(tmp_path / "divergence.csv")
     assert set(frame["verdict"]) == {"divergence-free", "not divergence-free"}
 
@@ -366,8 +383,8 @@ def test_another_spelling_of_a_method_in_the_same_folder(
         tmp_path / "a",
     ]
     for text in ("eddy-exact", "eddy-exact:strength=20"):
-        found = cli("audit", "--method", text, *arguments)
-        assert found.code == 0, found.err
+        done = cli("audit", "--method", text, *arguments)
+        assert done.code == 0, done.err
 
 
 def test_damaged_parts_are_measured_again(tmp_path: Path) -> None:
@@ -388,7 +405,7 @@ def test_a_plug_in_that_raises_is_named_in_the_csv(
     (tmp_path / "plug.py").write_text(
         "from eddy_bench import Method\nclass Boom(Method):\n    def guidance(self, state):\n        return 1 / 0\n"
     )
-    found = cli(
+    done = cli(
         "audit",
         "--task",
         "ring8",
@@ -405,7 +422,7 @@ def test_a_plug_in_that_raises_is_named_in_the_csv(
         "--out",
         tmp_path / "a",
     )
-    assert found.code == 2
+    assert done.code == 2
     frame = pd.read_csv(tmp_path / "a" / "audit.csv")
     (line,) = frame[frame["metric"] == "problem"]["verdict"]
     assert "ZeroDivisionError" in line
@@ -426,12 +443,12 @@ def test_a_plug_in_that_raises_is_named_in_the_csv(
 )
 def test_tasks_that_no_schedule_fits(cli: Callable[..., Result], tmp_path: Path, text: str) -> None:
     (tmp_path / "task.yaml").write_text(text)
-    found = cli("audit", "--quick", "--task", tmp_path / "task.yaml", "--out", tmp_path / "a")
-    assert (found.code, found.err.count("\n")) == (2, 1)
+    done = cli("audit", "--quick", "--task", tmp_path / "task.yaml", "--out", tmp_path / "a")
+    assert (done.code, done.err.count("\n")) == (2, 1)
 
 
 def test_numbers_that_overflow_are_not_measured(cli: Callable[..., Result], tmp_path: Path) -> None:
-    found = cli(
+    done = cli(
         "audit",
         "--task",
         "ring8",
@@ -446,7 +463,7 @@ def test_numbers_that_overflow_are_not_measured(cli: Callable[..., Result], tmp_
         "--out",
         tmp_path / "a",
     )
-    assert (found.code, "not measured" in found.out) == (2, True)
+    assert (done.code, "not measured" in done.out) == (2, True)
 
 
 def test_the_divergence_check_shares_the_audit_s_folder(

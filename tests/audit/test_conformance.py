@@ -107,11 +107,11 @@ class Shifted(Method):
     ],
 )
 def test_what_breaks_it_is_told(method: Method, promise: str) -> None:
-    found, detail = CHECKS[promise](method) if promise != "finite" else (None, "")
+    holds, detail = CHECKS[promise](method) if promise != "finite" else (None, "")
     if promise == "finite":
         (finding,) = [finding for finding in check_contract(method) if finding.name == promise]
-        found, detail = finding.holds, finding.detail
-    assert found is False
+        holds, detail = finding.holds, finding.detail
+    assert holds is False
     assert detail
 
 
@@ -120,10 +120,10 @@ def test_the_command(cli: Callable[..., Result], tmp_path: Path) -> None:
         "from dataclasses import dataclass\nfrom eddy_bench import Method\n@dataclass(frozen=True)\nclass Mine(Method):\n    strength: float = 0.1\n"
         "    def guidance(self, state):\n        return self.strength * state.score + 1e-3\n"
     )
-    found = cli("check-method", f"{tmp_path}/mine.py:Mine")
-    assert found.code == 1
-    assert "zero strength" in found.out
-    assert "broken" in found.out
+    done = cli("check-method", f"{tmp_path}/mine.py:Mine")
+    assert done.code == 1
+    assert "zero strength" in done.out
+    assert "broken" in done.out
     assert cli("check-method", "iid").code == 0
     assert cli("check-method", "iidd").code == 2
     assert cli("check-method", "best-of-m").code == 2

@@ -54,11 +54,11 @@ def test_energy_against_brute_force(dimension: int) -> None:
 def test_energy_against_scipy() -> None:
     """scipy's is the root of the V-statistic, which also counts each particle's distance 0 to itself."""
     x, y = draw(300, 1, 1, 0), draw(300, 1, 1, 1, shift=1.0)
-    found, scale = (
+    coefficient, scale = (
         energy_coefficient(Sample.of(x), Sample.of(y)).value,
         2 * float((x[:, 0, :] - y[:, 0, 0]).abs().mean()),
     )
-    assert found * scale == pytest.approx(
+    assert coefficient * scale == pytest.approx(
         stats.energy_distance(x.flatten(), y.flatten()) ** 2, abs=0.01
     )
 
@@ -76,32 +76,37 @@ def test_unbiased_and_calibrated_where_distributions_are_equal(
     dimension: int, sum_zero: bool
 ) -> None:
     """Dependence within groups included: the mean is 0 within 4 standard errors, the stated error is not too small."""
-    found = [
+    coefficients = [
         energy_coefficient(
             Sample.of(draw(60, 4, dimension, k, sum_zero=sum_zero)),
             Sample.of(draw(60, 4, dimension, 10_000 + k)),
         )
         for k in range(300)
     ]
-    values = np.array([one.value for one in found])
+    values = np.array([coefficient.value for coefficient in coefficients])
     assert abs(values.mean()) < 4 * values.std() / len(values) ** 0.5
-    assert np.mean([one.error for one in found]) > 0.9 * values.std()
+    assert np.mean([coefficient.error for coefficient in coefficients]) > 0.9 * values.std()
     assert (
-        np.mean([one.difference_p() < 0.05 and one.value > 0 for one in found])
+        np.mean(
+            [
+                coefficient.difference_p() < 0.05 and coefficient.value > 0
+                for coefficient in coefficients
+            ]
+        )
         < 0.05 + 4 * (0.05 * 0.95 / 300) ** 0.5
     )
 
 
 @pytest.mark.parametrize("shift", [0.2, 0.5])
 def test_the_stated_error_is_that_of_repeated_draws(shift: float) -> None:
-    found = [
+    coefficients = [
         energy_coefficient(
             Sample.of(draw(100, 2, 1, k, shift)), Sample.of(draw(100, 2, 1, 10_000 + k))
         )
         for k in range(200)
     ]
-    assert np.mean([one.error for one in found]) == pytest.approx(
-        np.std([one.value for one in found]), rel=0.25
+    assert np.mean([coefficient.error for coefficient in coefficients]) == pytest.approx(
+        np.std([coefficient.value for coefficient in coefficients]), rel=0.25
     )
 
 

@@ -96,10 +96,10 @@ def test_more_methods_make_a_claim_harder() -> None:
 
 def test_a_difference_within_the_margin_is_kept_however_significant() -> None:
     ladder = [measured(0.5, shift=SHIFT_MARGIN / 2, seed=k) for k in range(5)]
-    found = judge_block(STEPS, [ladder], 0.1)[0]
-    assert found.tests is not None
-    assert found.tests.moved < 1e-6
-    assert found.marginal == "kept"
+    verdict = judge_block(STEPS, [ladder], 0.1)[0]
+    assert verdict.tests is not None
+    assert verdict.tests.moved < 1e-6
+    assert verdict.marginal == "kept"
 
 
 def test_a_spread_that_still_changes_leaves_the_cause_open() -> None:

@@ -1,0 +1,116 @@
+"""Draws on small models by which a method's promises are checked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from eddy_bench.methods.base import Method
+from eddy_bench.models.base import Model
+from eddy_bench.models.load import load_model
+from eddy_bench.sampling.feature_maps import NetworkFeatures
+from eddy_bench.sampling.noise import particle_generators, probe_generator
+from eddy_bench.sampling.schedulers import set_scheduler
+from eddy_bench.sampling.state import State
+from eddy_bench.sampling.steer import steer
+from eddy_bench.suites.method_spec import MethodSpec
+
+PARTICLES = 4
+STEPS = 6
+PROMPTS = ("a", "b")
+
+
+class Recorder(Method):
+    """Pass everything on to a method, and keep what it saw."""
+
+    def __init__(self, method: Method) -> None:
+        object.__setattr__(self, "inner", method)
+        object.__setattr__(self, "states", [])
+
+    inner: Method
+    states: list[State]
+
+    @property
+    def couples_start(self) -> bool:
+        """Whether the method inside does."""
+        return self.inner.couples_start
+
+    @property
+    def couples_steps(self) -> bool:
+        """Whether the method inside does."""
+        return self.inner.couples_steps
+
+    def guidance(self, state: State) -> Tensor | None:
+        """Keep the state, and return the method's guidance."""
+        self.states.append(state)
+        return self.inner.guidance(state)
+
+    def initial_noise(self, noise: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the method's noise."""
+        return self.inner.initial_noise(noise, generator)
+
+    def step_noise(self, noise: Tensor, state: State) -> Tensor:
+        """Return the method's noise."""
+        return self.inner.step_noise(noise, state)
+
+
+def exact_model(solver: str = "ddim") -> Model:
+    """Return points in the plane whose score is known, under a solver."""
+    model = load_model("exact:ring8")
+    spec = MethodSpec.parse(solver)
+    model.call |= set_scheduler(model.pipe, spec.name, spec.parameters)
+    return model
+
+
+def solver_of(method: Method) -> str:
+    """Return a solver under which a method acts."""
+    return "ddim:eta=1" if method.couples_steps else "ddim"
+
+
+def draw_samples(
+    method: Method,
+    prompts: Sequence[str] = PROMPTS,
+    particles: int = PARTICLES,
+    solver: str | None = None,
+) -> Tensor:
+    """Return what a solver ends with, (prompts, particles, 2), float64."""
+    model = exact_model(solver or solver_of(method))
+    drawn = max(particles, method.min_particles)
+    generators = [
+        generator for prompt in prompts for generator in particle_generators(0, prompt, drawn)
+    ]
+    with steer(
+        model.pipe,
+        method,
+        particles=drawn,
+        features=small_features,
+        probes=[probe_generator(0, prompt) for prompt in prompts],
+        generator=generators,
+    ):
+        images = model.pipe(
+            list(prompts),
+            num_images_per_prompt=drawn,
+            num_inference_steps=STEPS,
+            generator=generators,
+            dtype=torch.float64,
+            **model.call,
+        ).images
+    samples: Tensor = images.unflatten(0, (len(prompts), drawn))
+    return samples
+
+
+def small_features(shape: tuple[int, ...]) -> NetworkFeatures:
+    """Return a small network with curvature in the place of decoder and guide."""
+    generator = torch.Generator().manual_seed(7)
+    first, second = (
+        torch.randn(size, generator=generator, dtype=torch.float64)
+        for size in ((math.prod(shape), 8), (8, 5))
+    )
+    return NetworkFeatures(
+        lambda points: points.flatten(1).double(),
+        lambda points: torch.tanh(points @ first / 2) @ second,
+        shape,
+    )
