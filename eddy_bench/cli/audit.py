@@ -1,168 +1,102 @@
-"""Run, write and print an audit."""
+"""Options of `eddy-bench audit`."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-import pandas as pd
-from rich.markup import escape
-from rich.table import Table
+import typer
 
-from eddy_bench.audit.divergence import (
-    LEVELS,
-    Divergence,
-    check_guides,
-    default_methods,
-    measure_divergence,
-)
-from eddy_bench.audit.plan import AuditPlan, make_plan
-from eddy_bench.audit.run import NOT_MEASURED, Audited, missing_work, prepare_folder, run_audit
-from eddy_bench.audit.tables import audit_frame, audit_markdown, audit_table
-from eddy_bench.cli.console import console
-from eddy_bench.cli.progress import progress_bar
-from eddy_bench.methods.registry import build_method, changed_parameters
-from eddy_bench.models.tasks import DEFAULT_TASKS, load_task
-from eddy_bench.scoring.score_table import escaped
-from eddy_bench.storage.files import write_text
-from eddy_bench.suites.method_spec import MethodSpec
+from eddy_bench.errors import ParameterError
 
 
-def audit_methods(options: dict[str, Any], out: Path) -> int:
-    """Audit methods. Returns the exit code: 2 when one of them could not be measured.
-
-    Args:
-        options: arguments of `make_plan`. out: the folder.
-
-    """
-    plan = make_plan(**options)
-    warnings.filterwarnings("ignore")  # of libraries; ours are printed
-    prepare_folder(out, plan)
-    say = console(stderr=True)
-    for note in map(str, plan.left_out):
-        say.print(f"[yellow]Note:[/] {escape(note)}", soft_wrap=True)
-    with progress_bar("Auditing", missing_work(plan, out), percent=True) as advance:
-        audited = run_audit(plan, out, advance)
-    _write(plan, audited, out)
-    for block_result in audited:
-        console().print(audit_table(plan, block_result))
-    _print_paths(out, ("audit.csv", "audit.md", "audit.png"))
-    return (
-        2
-        if any(
-            verdict.text.startswith(NOT_MEASURED)
-            for block_result in audited
-            for verdict in block_result.verdicts.values()
-        )
-        else 0
-    )
-
-
-def _write(plan: AuditPlan, audited: Sequence[Audited], out: Path) -> None:
-    from eddy_bench.audit.figure import write_figure
-
-    write_text(
-        out / "audit.csv",
-        escaped(audit_frame(plan, audited)).to_csv(
-            index=False, lineterminator="\n", float_format="%.6g"
+def audit(
+    method: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="name:key=value,... [default: every registered method]. Repeatable.",
+            show_default=False,
         ),
-    )
-    write_text(out / "audit.md", audit_markdown(plan, audited))
-    write_figure(plan, audited, out / "audit.png")
+    ] = None,
+    task: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A task's name (see list tasks) or a YAML file. "
+            "[default: every closed-form task]. Repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    scheduler: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="name:key=value,... [default: ddim and ddim:eta=1]. Repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    particles: Annotated[
+        int | None,
+        typer.Option(help="Particles per group, N. [default: the task's own]", show_default=False),
+    ] = None,
+    groups: Annotated[
+        int | None,
+        typer.Option(
+            help="Groups per method and step count. "
+            "[default: 1500, in many dimensions fewer; quick 1000]",
+            show_default=False,
+        ),
+    ] = None,
+    steps: Annotated[
+        str | None,
+        typer.Option(
+            help="The ladder of step counts. [default: 25,50,100,200,400, quick 25,50,200]",
+            show_default=False,
+        ),
+    ] = None,
+    margin: Annotated[
+        float, typer.Option(help="A gain below this counts as none, in modes.")
+    ] = 0.1,
+    seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
+    out: Annotated[
+        Path, typer.Option(help="The folder for audit.csv, audit.md and audit.png.")
+    ] = Path("results/audit"),
+    quick: Annotated[
+        bool, typer.Option("--quick", help="ring8 only, three step counts: under a minute.")
+    ] = False,
+    divergence: Annotated[
+        bool,
+        typer.Option(
+            "--divergence", help="Measure div(p g) / p by automatic differentiation instead."
+        ),
+    ] = False,
+) -> None:
+    """Tell a real gain from an artefact of finite steps.
 
-
-def audit_divergence(tasks: Sequence[str], methods: Sequence[str], seed: int, out: Path) -> int:
-    """Check the divergence of guiding methods, by default every form of EDDY.
-
-    Returns the exit code.
+    It says too whether each sample keeps its distribution. Methods are compared with iid where the score is known exactly, over a ladder of step counts.
     """
-    loaded = [load_task(name) for name in (tasks or DEFAULT_TASKS)]
-    guides = (
-        check_guides([build_method(MethodSpec.parse(text)) for text in methods])
-        if methods
-        else default_methods()
-    )
-    named = [
-        (
-            method,
-            ",".join(
-                f"{key}={value}"
-                for key, value in changed_parameters(method).items()
-                if key not in ("kernel", "window")
-            ),
-        )
-        for method in guides
-    ]
-    prepare_folder(out)
-    measured = []
-    with progress_bar("Differentiating", len(loaded) * len(named) * len(LEVELS)) as advance:
-        for task in loaded:
-            for method, params in named:
-                for level in LEVELS:
-                    measured.append(measure_divergence(task, method, params, level, seed))
-                    advance(1, f"{task.name}: {method.title()}")
-    frame = pd.DataFrame([{**asdict(item), "verdict": item.verdict} for item in measured])
-    write_text(
-        out / "divergence.csv",
-        escaped(frame).to_csv(index=False, lineterminator="\n", float_format="%.3g"),
-    )
-    console().print(_divergence_table(measured))
-    _print_paths(out, ("divergence.csv",))
-    return 0
+    from eddy_bench.cli.auditing import audit_divergence, audit_methods
 
-
-def _divergence_table(measured: Sequence[Divergence]) -> Table:
-    table = Table(
-        title="div(p g) / p of one particle, relative to the size of its terms",
-        caption="Root mean square over points, at the noise level where it is largest. "
-        "Mean: of the mean over probe draws, ± the part that their spread explains. "
-        "Halved: the mean with half the difference step.",
-        caption_justify="left",
-    )
-    for name in (
-        "task",
-        "method",
-        "options",
-        "residual",
-        "mean over probes",
-        "halved step",
-        "verdict",
-    ):
-        table.add_column(name, no_wrap=name == "method")
-    worst: dict[tuple[str, str, str], Divergence] = {}
-    for divergence in measured:
-        key = (divergence.task, divergence.method, divergence.params)
-        if key not in worst or divergence.mean_residual > worst[key].mean_residual:
-            worst[key] = divergence
-    for divergence in worst.values():
-        mean = (
-            f"{divergence.mean_residual:.1e} ± {divergence.mean_error:.0e}"
-            if divergence.mean_error
-            else "-"
-        )
-        halved = (
-            f"{divergence.halved_step:.1e}"
-            if divergence.halved_step == divergence.halved_step
-            else "-"
-        )
-        style = "green" if divergence.verdict.startswith("divergence-free") else "red"
-        cells = (
-            divergence.task,
-            divergence.method,
-            divergence.params or "-",
-            f"{divergence.residual:.1e}",
-            mean,
-            halved,
-            divergence.verdict,
-        )
-        table.add_row(*map(escape, cells), style=style)
-    return table
-
-
-def _print_paths(out: Path, names: Sequence[str]) -> None:
-    for name in names:
-        kind = Path(name).stem if name.endswith(".csv") else Path(name).suffix[1:]
-        console().print(escape(f"{kind:12}{out / name}"), soft_wrap=True)
+    if divergence:
+        unused = {
+            "--scheduler": scheduler,
+            "--particles": particles,
+            "--groups": groups,
+            "--steps": steps,
+            "--quick": quick,
+        }
+        if given := [name for name, value in unused.items() if value]:
+            raise ParameterError(
+                f"--divergence draws nothing, so {given[0]} means nothing there. Leave it out."
+            )
+        raise typer.Exit(audit_divergence(task or [], method or [], seed, out))
+    options = {
+        "tasks": task or [],
+        "methods": method or [],
+        "schedulers": scheduler or [],
+        "particles": particles,
+        "groups": groups,
+        "steps": steps,
+        "seed": seed,
+        "margin": margin,
+        "quick": quick,
+    }
+    raise typer.Exit(audit_methods(options, out))

@@ -1,21 +1,35 @@
-"""`eddy-bench report`."""
+"""Options of `eddy-bench report`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
-from rich.markup import escape
+import typer
 
-from eddy_bench.cli.console import console
-from eddy_bench.cli.progress import growing_bar
-from eddy_bench.report.page import write_report
+from eddy_bench.cli.arguments import PATH
+from eddy_bench.storage.paths import reachable
 
 
-def report_runs(folders: Sequence[Path], out: Path | None, baseline: str, partly: bool) -> None:
-    """Write the page and say where it is."""
-    with growing_bar("Writing") as progress:
-        path = write_report(folders, out, baseline, partly, progress)
-    console().print(
-        escape(f"report   {path} ({(path.stat().st_size or 0) / 1e6:.1f} MB)"), soft_wrap=True
-    )
+def report(
+    folders: Annotated[
+        list[Path], typer.Argument(parser=reachable, metavar="RUN", help="Run folders.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(**PATH, help="The page. [default: RUN/report.html]", show_default=False),
+    ] = None,
+    baseline: Annotated[
+        str,
+        typer.Option(
+            help="The method that the others are compared with, with its parameters if any."
+        ),
+    ] = "iid",
+    partly: Annotated[
+        bool, typer.Option("--partly", help="Compare what all runs have where they differ.")
+    ] = False,
+) -> None:
+    """Write one self-contained HTML page about a run: verdicts, plots, images, cost."""
+    from eddy_bench.cli.reporting import report_runs
+
+    report_runs(folders, out, baseline, partly)

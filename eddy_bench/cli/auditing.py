@@ -1,0 +1,167 @@
+"""Run, write and print an audit."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.markup import escape
+from rich.table import Table
+
+from eddy_bench.audit.divergence import (
+    LEVELS,
+    Divergence,
+    check_guides,
+    default_methods,
+    measure_divergence,
+)
+from eddy_bench.audit.plan import AuditPlan, make_plan
+from eddy_bench.audit.run import NOT_MEASURED, Audited, missing_work, prepare_folder, run_audit
+from eddy_bench.audit.tables import audit_frame, audit_markdown, audit_table
+from eddy_bench.cli.console import console, say
+from eddy_bench.cli.progress import progress_bar
+from eddy_bench.methods.registry import build_method, changed_parameters
+from eddy_bench.models.tasks import DEFAULT_TASKS, load_task
+from eddy_bench.scoring.score_table import escaped
+from eddy_bench.storage.files import write_text
+from eddy_bench.suites.method_spec import MethodSpec
+
+
+def audit_methods(options: dict[str, Any], out: Path) -> int:
+    """Audit methods. Returns the exit code: 2 when one of them could not be measured.
+
+    Args:
+        options: arguments of `make_plan`. out: the folder.
+
+    """
+    plan = make_plan(**options)
+    warnings.filterwarnings("ignore")  # of libraries; ours are printed
+    prepare_folder(out, plan)
+    for left_out in plan.left_out:
+        say(str(left_out), "Note")
+    with progress_bar("Auditing", missing_work(plan, out), percent=True) as advance:
+        audited = run_audit(plan, out, advance)
+    _write(plan, audited, out)
+    for block_result in audited:
+        console().print(audit_table(plan, block_result))
+    _print_paths(out, ("audit.csv", "audit.md", "audit.png"))
+    return (
+        2
+        if any(
+            verdict.text.startswith(NOT_MEASURED)
+            for block_result in audited
+            for verdict in block_result.verdicts.values()
+        )
+        else 0
+    )
+
+
+def _write(plan: AuditPlan, audited: Sequence[Audited], out: Path) -> None:
+    from eddy_bench.audit.figure import write_figure
+
+    write_text(
+        out / "audit.csv",
+        escaped(audit_frame(plan, audited)).to_csv(
+            index=False, lineterminator="\n", float_format="%.6g"
+        ),
+    )
+    write_text(out / "audit.md", audit_markdown(plan, audited))
+    write_figure(plan, audited, out / "audit.png")
+
+
+def audit_divergence(tasks: Sequence[str], methods: Sequence[str], seed: int, out: Path) -> int:
+    """Check the divergence of guiding methods, by default every form of EDDY.
+
+    Returns the exit code.
+    """
+    loaded = [load_task(name) for name in (tasks or DEFAULT_TASKS)]
+    guides = (
+        check_guides([build_method(MethodSpec.parse(text)) for text in methods])
+        if methods
+        else default_methods()
+    )
+    named = [
+        (
+            method,
+            ",".join(
+                f"{key}={value}"
+                for key, value in changed_parameters(method).items()
+                if key not in ("kernel", "window")
+            ),
+        )
+        for method in guides
+    ]
+    prepare_folder(out)
+    measured = []
+    with progress_bar("Differentiating", len(loaded) * len(named) * len(LEVELS)) as advance:
+        for task in loaded:
+            for method, params in named:
+                for level in LEVELS:
+                    measured.append(measure_divergence(task, method, params, level, seed))
+                    advance(1, f"{task.name}: {method.title()}")
+    frame = pd.DataFrame([{**asdict(item), "verdict": item.verdict} for item in measured])
+    write_text(
+        out / "divergence.csv",
+        escaped(frame).to_csv(index=False, lineterminator="\n", float_format="%.3g"),
+    )
+    console().print(_divergence_table(measured))
+    _print_paths(out, ("divergence.csv",))
+    return 0
+
+
+def _divergence_table(measured: Sequence[Divergence]) -> Table:
+    table = Table(
+        title="div(p g) / p of one particle, relative to the size of its terms",
+        caption="Root mean square over points, at the noise level where it is largest. "
+        "Mean: of the mean over probe draws, ± the part that their spread explains. "
+        "Halved: the mean with half the difference step.",
+        caption_justify="left",
+    )
+    for name in (
+        "task",
+        "method",
+        "options",
+        "residual",
+        "mean over probes",
+        "halved step",
+        "verdict",
+    ):
+        table.add_column(name, no_wrap=name == "method")
+    worst: dict[tuple[str, str, str], Divergence] = {}
+    for divergence in measured:
+        key = (divergence.task, divergence.method, divergence.params)
+        if key not in worst or divergence.mean_residual > worst[key].mean_residual:
+            worst[key] = divergence
+    for divergence in worst.values():
+        mean = (
+            f"{divergence.mean_residual:.1e} ± {divergence.mean_error:.0e}"
+            if divergence.mean_error
+            else "-"
+        )
+        halved = (
+            f"{divergence.halved_step:.1e}"
+            if divergence.halved_step == divergence.halved_step
+            else "-"
+        )
+        style = "green" if divergence.verdict.startswith("divergence-free") else "red"
+        cells = (
+            divergence.task,
+            divergence.method,
+            divergence.params or "-",
+            f"{divergence.residual:.1e}",
+            mean,
+            halved,
+            divergence.verdict,
+        )
+        table.add_row(*map(escape, cells), style=style)
+    return table
+
+
+def _print_paths(out: Path, names: Sequence[str]) -> None:
+    for name in names:
+        kind = Path(name).stem if name.endswith(".csv") else Path(name).suffix[1:]
+        console().print(escape(f"{kind:12}{out / name}"), soft_wrap=True)
