@@ -1,4 +1,5 @@
-"""Seconds for 2,000 groups of 8 particles over 400 steps in the plane, and each method as a ratio to iid in the same process.
+"""Seconds for 2,000 groups of 8 particles over 400 steps in the plane, and each method as a ratio
+to iid in the same process.
 
 python benchmarks/audit_speed.py [--groups 2000] [--steps 400]
 """
@@ -22,17 +23,17 @@ def main() -> None:
     options = parser.parse_args()
     for block in make_plan(["ring8"]).blocks:
         draw_groups(block, Iid(), 10, 500, 0, "warm-up")
-        usual = None
+        baseline = None
         for name, method in [
             ("iid", Iid()),
-            *((one.label, one.method) for one in block.candidates),
+            *((candidate.label, candidate.method) for candidate in block.candidates),
         ]:
             start = time.perf_counter()
             draw_groups(block, method, options.steps, options.groups, 0, "main")
             seconds = time.perf_counter() - start
-            usual = usual or seconds
+            baseline = baseline or seconds
             print(
-                f"{block.scheduler!s:12} {name:12} {seconds:6.1f} s  {seconds / usual:5.1f} x iid",
+                f"{block.scheduler!s:12} {name:12} {seconds:6.1f} s  {seconds / baseline:5.1f} x iid",
                 flush=True,
             )
 

@@ -2,7 +2,8 @@
 
     python benchmarks/books.py [--groups 100000] [--methods 20] [--folder DIR]
 
-Writes groups of two small pictures into a run folder, then measures how long it takes to find what is missing from the index, with the index lost and with
+Writes groups of two small pictures into a run folder, then measures how long it takes to find what
+is missing from the index, with the index lost and with
 every image hashed, and the time and peak memory of scoring. The folder is kept where one is given.
 """
 
@@ -56,12 +57,12 @@ def peak_mb() -> float:
 
 
 def make_groups(count: int, methods: int) -> list[Group]:
-    found = []
+    groups = []
     for k in range(count):
         method, prompt = f"m{k % methods:02}", f"p{k // methods:06}"
         key = group_key(method=method, prompt=prompt)
-        found.append(Group(method, method, "", "", prompt, f"a picture of {prompt}", 0, 2, key))
-    return found
+        groups.append(Group(method, method, "", "", prompt, f"a picture of {prompt}", 0, 2, key))
+    return groups
 
 
 def main() -> None:
@@ -96,12 +97,14 @@ def main() -> None:
         with timed("scoring (vendi, pdist, mss on pixels; costs)"):
             score_folder(folder, ScoringRequest(METRICS), lambda total: lambda count, label: None)
         print(
-            f"{'peak memory of scoring, above what was there before':62} {peak_mb() - before:8.0f} MiB  at most 1024",
+            f"{'peak memory of scoring, above what was there before':62} "
+            f"{peak_mb() - before:8.0f} MiB  at most 1024",
             flush=True,
         )
-        size = (folder.path / "scores.csv").stat().st_size / 2**20
+        names = ("scores.csv", "scores.parquet")
+        csv, parquet = ((folder.path / name).stat().st_size / 2**20 for name in names)
         print(
-            f"{'scores.csv, scores.parquet':62} {size:8.0f} MiB, {(folder.path / 'scores.parquet').stat().st_size / 2**20:.0f} MiB",
+            f"{'scores.csv, scores.parquet':62} {csv:8.0f} MiB, {parquet:.0f} MiB",
             flush=True,
         )
 

@@ -1,4 +1,5 @@
-"""Seconds of `compare` over 100,000 score rows and 20 methods, and as a ratio to reading the file with pandas alone, in one process.
+"""Seconds of `compare` over 100,000 score rows and 20 methods, and as a ratio to reading the file
+with pandas alone, in one process.
 
 python benchmarks/compare_speed.py
 """
@@ -55,10 +56,12 @@ def main() -> None:
         start = time.perf_counter()
         scores = read_scores([path])
         check_comparable(scores)
-        found, curves = compare(scores), fronts(scores)
+        differences, curves = compare(scores), fronts(scores)
         seconds = time.perf_counter() - start
     print(
-        f"{len(rows):,} rows, {METHODS} methods: {seconds:.1f} s, {seconds / reading:.0f} times reading the file; {len(found)} differences, fronts: {curves is not None}"
+        f"{len(rows):,} rows, {METHODS} methods: {seconds:.1f} s, "
+        f"{seconds / reading:.0f} times reading the file; "
+        f"{len(differences)} differences, fronts: {curves is not None}"
     )
 
 

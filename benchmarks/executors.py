@@ -1,6 +1,8 @@
-"""Ray with two local workers against one process: python benchmarks/executors.py [--workers 2] [--pairs 1] [-- more of `eddy-bench run`]
+"""Ray with two local workers against one process: python benchmarks/executors.py [--workers 2]
+[--pairs 1] [-- more of `eddy-bench run`]
 
-Runs the embedded suite whole, scores included, by turns with each executor into new folders, compares the images hash by hash, and prints the ratio of the wall
+Runs the embedded suite whole, scores included, by turns with each executor into new folders,
+compares the images hash by hash, and prints the ratio of the wall
 times. Exit code 1 where an image differs.
 """
 
@@ -51,11 +53,12 @@ def main() -> int:
                     (line for line in done.stderr.splitlines() if line.startswith("Drew ")), ""
                 )
                 print(f"{name:12} {seconds[name]:6.1f} s; {drawing}", flush=True)
-            one, other = (Path(temporary, name) for name in executors)
+            first, second = (Path(temporary, name) for name in executors)
             ratios.append(seconds["Ray"] / seconds["one process"])
-            same = same and pictures(one) == pictures(other) and scores(one) == scores(other)
+            same = same and pictures(first) == pictures(second) and scores(first) == scores(second)
             print(
-                f"Ray with {options.workers} workers takes {ratios[-1]:.3f} of one process; images and scores {'the same' if same else 'DIFFERENT'}"
+                f"Ray with {options.workers} workers takes {ratios[-1]:.3f} of one process; "
+                f"images and scores {'the same' if same else 'DIFFERENT'}"
             )
     if len(ratios) > 1:
         print(f"median {statistics.median(ratios):.3f}")

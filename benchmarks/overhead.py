@@ -2,7 +2,8 @@
 
     python benchmarks/overhead.py [--part NAME ...] [--repeats 5] [--json FILE]
 
-Each line is a ratio A / B: the median over repeats of the ratio within a pair, with its minimum and maximum.
+Each line is a ratio A / B: the median over repeats of the ratio within a pair, with its minimum and
+maximum.
 Parts: run, latent, growth, hutch, paper, couplings, features, memory, help.
 """
 
@@ -197,7 +198,9 @@ def hessian_products(setting: Setting, points: Tensor, anchors: Tensor, vectors:
 
 
 def part_hutch(repeats: int) -> None:
-    """25 probes at N = 8: the Laplacian of all pairs by second differences, against Hessian-vector products."""
+    """25 probes at N = 8: the Laplacian of all pairs by second differences, against Hessian-vector
+    products.
+    """
     count, probes = 8, 25
     setting = feature_setting(count)
     points, values = setting.pairs.points[0], setting.pairs.values[0]
@@ -229,15 +232,16 @@ def part_hutch(repeats: int) -> None:
 
     exact = batched()
     for relative in (0.4, 0.2, 0.1, 0.05, 0.025, 0.0125):
-        found = setting.pairs.laplacian(signs[:, None], relative * step / 0.1)[0] / probes
+        laplacian = setting.pairs.laplacian(signs[:, None], relative * step / 0.1)[0] / probes
         text = f"relative error of the second differences, same probes, step {relative}"
-        print(f"{text:66} {float((found - exact).norm() / exact.norm()):8.4f}", flush=True)
+        print(f"{text:66} {float((laplacian - exact).norm() / exact.norm()):8.4f}", flush=True)
     compare("HVPs batched over pairs / second differences", batched, ours, repeats, "at least 15")
     single = compare(
         f"HVPs one by one, one of {probes} probes / second differences", one_by_one, ours, repeats
     )
     print(
-        f"{f'HVPs one by one, all {probes} probes / second differences (x {probes})':66} {single * probes:8.1f}  at least 40"
+        f"{f'HVPs one by one, all {probes} probes / second differences (x {probes})':66} "
+        f"{single * probes:8.1f}  at least 40"
     )
     RESULTS["HVPs one by one / second differences"] = {"ratio": single * probes}
     whole = lambda: EddyHutch(probes=probes).guidance(setting.state)  # noqa: E731
@@ -277,7 +281,9 @@ def part_physics(setting: Setting, count: int, probes: int, repeats: int) -> Non
 
 
 def part_paper(repeats: int) -> None:
-    """Whole runs beside the paper's table on one A100 (seconds for i.i.d. / PG / EDDY: SDXL 8.0 / 9.0 / 23.0, FLUX 28.1 / 28.4 / 35.1)."""
+    """Whole runs beside the paper's table on one A100 (seconds for i.i.d. / PG / EDDY: SDXL 8.0 /
+    9.0 / 23.0, FLUX 28.1 / 28.4 / 35.1).
+    """
     model, arguments = model_on(20)
     hutch, pg, iid = (
         drawing(model, m, 4, arguments)
@@ -315,7 +321,9 @@ def part_couplings(repeats: int) -> None:
 
 
 def sdxl_setting(count: int, feature_batch: int = 64) -> State:
-    """One step on latents of an SDXL-shaped pipeline of random weights: a tiny autoencoder decodes, a small vision transformer sees."""
+    """One step on latents of an SDXL-shaped pipeline of random weights: a tiny autoencoder decodes,
+    a small vision transformer sees.
+    """
     import diffusers
     import timm
 
@@ -351,7 +359,9 @@ def sdxl_setting(count: int, feature_batch: int = 64) -> State:
 
 
 def part_features(repeats: int) -> None:
-    """Feature kernels on an SDXL-shaped step against the bare passes of decoder and backbone that they cannot do without."""
+    """Feature kernels on an SDXL-shaped step against the bare passes of decoder and backbone that
+    they cannot do without.
+    """
     for count in (4, 16):
         state = sdxl_setting(count)
         features: Any = state.features
@@ -391,11 +401,15 @@ def part_features(repeats: int) -> None:
 
 
 def part_memory(repeats: int) -> None:
-    """Peak memory of one guidance at N = 16 against N = 4 with the same feature batch, each in a process of its own, less what is there before."""
+    """Peak memory of one guidance at N = 16 against N = 4 with the same feature batch, each in a
+    process of its own, less what is there before.
+    """
     code = (
-        "import sys; sys.path.insert(0, 'benchmarks'); import overhead, resource, torch; torch.set_num_threads(1)\n"
+        "import sys; sys.path.insert(0, 'benchmarks'); import overhead, resource, torch\n"
+        "torch.set_num_threads(1)\n"
         "from eddy_bench import EddyHutch, ParticleGuidance\n"
-        "state = overhead.sdxl_setting({count}, 4); peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "state = overhead.sdxl_setting({count}, 4)\n"
+        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "before = peak(); {method}.guidance(state); print((peak() - before) / 1024)"
     )
     for method in ("ParticleGuidance(kernel='features')", "EddyHutch()"):
@@ -412,7 +426,8 @@ def part_memory(repeats: int) -> None:
         ]
         RESULTS[f"memory {method}"] = {"ratio": used[1] / used[0]}
         print(
-            f"{f'peak memory of {method}, N = 16 / N = 4 ({used[1]:.0f} / {used[0]:.0f} MiB)':66} {used[1] / used[0]:8.3f}  at most 2",
+            f"{f'peak memory of {method}, N = 16 / N = 4 ({used[1]:.0f} / {used[0]:.0f} MiB)':66} "
+            f"{used[1] / used[0]:8.3f}  at most 2",
             flush=True,
         )
 

@@ -1,4 +1,6 @@
-"""Paired differences to iid over prompts, with 95% bootstrap intervals: python benchmarks/paired.py results/fashion/scores.csv"""
+"""Paired differences to iid over prompts, with 95% bootstrap intervals: python benchmarks/paired.py
+results/fashion/scores.csv
+"""
 
 from __future__ import annotations
 
@@ -18,5 +20,6 @@ for metric in ("pdist", "vendi", "attributes", "clip", "align"):
     for label in table.columns.drop("iid "):
         mean, low, high = mean_interval((table[label] - base).to_numpy(float))
         print(
-            f"{metric:10} {label:30} {mean:+.4f} [{low:+.4f}, {high:+.4f}]  {100 * (table[label].mean() / base.mean() - 1):+.2f}%"
+            f"{metric:10} {label:30} {mean:+.4f} [{low:+.4f}, {high:+.4f}]  "
+            f"{100 * (table[label].mean() / base.mean() - 1):+.2f}%"
         )

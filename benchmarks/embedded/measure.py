@@ -1,6 +1,8 @@
-"""Quality of the embedded model, for its model card: python benchmarks/embedded/measure.py --data DIR [--quick]
+"""Quality of the embedded model, for its model card: python benchmarks/embedded/measure.py --data
+DIR [--quick]
 
-Prints one `name value` pair a line: classifier accuracy, CLIP retrieval, reconstruction error, the Frechet floor,
+Prints one `name value` pair a line: classifier accuracy, CLIP retrieval, reconstruction error, the
+Frechet floor,
 reconstructions and samples against it, `align` and the diversity curve over guidance scales.
 """
 
@@ -46,13 +48,13 @@ def draw(
     seed: int = 0,
     batch: int = 64,
 ) -> list[list[Image.Image]]:
-    found = []
+    groups = []
     for start in range(0, len(prompts), batch // particles):
         part = list(prompts[start : start + batch // particles])
         arguments = {"num_inference_steps": steps, "guidance_scale": scale, "output_type": "pil"}
         seeds = [seed + 1000 * (start + k) for k in range(len(part))]
-        found += model.draw(part, seeds, particles, Iid(), arguments)[0]
-    return found
+        groups += model.draw(part, seeds, particles, Iid(), arguments)[0]
+    return groups
 
 
 def main() -> None:
@@ -122,7 +124,7 @@ def main() -> None:
     for scale in (1.0, 2.0, 4.0, 8.0):
         groups = draw(model, prompts, 4, scale, args.steps, batch=32)
         features = [clip.images(group) for group in groups]
-        found = [predict_attributes(classifier, group) for group in groups]
+        predicted = [predict_attributes(classifier, group) for group in groups]
         wanted = [parse(prompt) for prompt in prompts]
         say(f"guidance {scale:g}: vendi", float(np.mean([vendi(f) for f in features])))
         say(f"guidance {scale:g}: pdist", float(np.mean([pairwise_distance(f) for f in features])))
@@ -135,13 +137,16 @@ def main() -> None:
             f"guidance {scale:g}: align, class words",
             float(
                 np.nanmean(
-                    [align(f, Attributes(w.garment)) for f, w in zip(found, wanted, strict=True)]
+                    [
+                        align(f, Attributes(w.garment))
+                        for f, w in zip(predicted, wanted, strict=True)
+                    ]
                 )
             ),
         )
         say(
             f"guidance {scale:g}: align, all words",
-            float(np.nanmean([align(f, w) for f, w in zip(found, wanted, strict=True)])),
+            float(np.nanmean([align(f, w) for f, w in zip(predicted, wanted, strict=True)])),
         )
 
 

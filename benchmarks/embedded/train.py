@@ -2,9 +2,11 @@
 
     python benchmarks/embedded/train.py --data DIR --work DIR [--stage NAME ...] [--minutes-unet M]
 
-Stages, in order: data, classifier, clip, guide, vae, unet, export. Each writes `WORK/STAGE.pt` and is skipped
+Stages, in order: data, classifier, clip, guide, vae, unet, export. Each writes `WORK/STAGE.pt` and
+is skipped
 when that file exists; the U-Net also checkpoints every few minutes and goes on from there.
-DIR holds the four IDX files of Fashion-MNIST (Debian's `dataset-fashion-mnist`, or torchvision's download).
+DIR holds the four IDX files of Fashion-MNIST (Debian's `dataset-fashion-mnist`, or torchvision's
+download).
 """
 
 from __future__ import annotations
@@ -62,7 +64,9 @@ def to_model(images: np.ndarray) -> Tensor:
 
 
 def make_tokenizer() -> CLIPTokenizer:
-    """A CLIP tokenizer whose merges spell every known word; anything else becomes the unknown token."""
+    """A CLIP tokenizer whose merges spell every known word; anything else becomes the unknown
+    token.
+    """
     words = vocabulary()
     pieces: dict[str, None] = {}
     merges: dict[tuple[str, str], None] = {}
@@ -84,7 +88,9 @@ def make_tokenizer() -> CLIPTokenizer:
 
 
 class Captions:
-    """Random captions of images, each attribute left out at random, tokenised once per distinct text."""
+    """Random captions of images, each attribute left out at random, tokenised once per distinct
+    text.
+    """
 
     def __init__(self, tokenizer: CLIPTokenizer, attributes: np.ndarray) -> None:
         self.tokenizer, self.attributes = tokenizer, attributes
@@ -381,7 +387,8 @@ NOISE = {
 def train_unet(
     mean: Tensor, std: Tensor, captions: Captions, work: Path, minutes: float
 ) -> dict[str, object]:
-    """Noise prediction with min-SNR weights (arXiv 2303.09556), 10% of captions dropped, an average of the weights kept.
+    """Noise prediction with min-SNR weights (arXiv 2303.09556), 10% of captions dropped, an average
+    of the weights kept.
 
     The rate follows the share of `minutes` used, so that training fits the time there is.
     """
@@ -557,7 +564,8 @@ def main() -> None:
     scale = float(1 / (mean.var() + std.square().mean()).sqrt())
     vae.register_to_config(scaling_factor=scale)
     print(
-        f"latent scale {scale:.4f}, mean {mean.mean() * scale:.3f}, posterior std {std.mean() * scale:.3f}",
+        f"latent scale {scale:.4f}, mean {mean.mean() * scale:.3f}, "
+        f"posterior std {std.mean() * scale:.3f}",
         flush=True,
     )
     state = stage(

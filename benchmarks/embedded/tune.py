@@ -1,9 +1,13 @@
-"""Choose the default strengths: a sweep on the prompt set `fashion-tune`, which the reported set does not contain.
+"""Choose the default strengths: a sweep on the prompt set `fashion-tune`, which the reported set
+does not contain.
 
-    python benchmarks/embedded/tune.py [--seeds 1] [--method NAME ...] [--out benchmarks/embedded/tuning.csv]
+    python benchmarks/embedded/tune.py [--seeds 1] [--method NAME ...] [--out
+    benchmarks/embedded/tuning.csv]
 
-Every strength is compared with `iid` on the same noise, prompt by prompt. The rule: the largest gain on `pdist` among
-strengths whose `clip` is at most 0.7% below iid's, a margin under the 1% that the reported set must keep.
+Every strength is compared with `iid` on the same noise, prompt by prompt. The rule: the largest
+gain on `pdist` among
+strengths whose `clip` is at most 0.7% below iid's, a margin under the 1% that the reported set must
+keep.
 """
 
 from __future__ import annotations
@@ -75,7 +79,7 @@ class Tuner:
                 values["align"].append(
                     align(predict_attributes(self.classifier, group), parse(text))
                 )
-        return {name: np.asarray(found) for name, found in values.items()}
+        return {name: np.asarray(numbers) for name, numbers in values.items()}
 
 
 def main() -> None:
@@ -100,16 +104,17 @@ def main() -> None:
     for name in args.method or GRID:
         method, grid = GRID[name]
         for strength in args.strength or grid:
-            found = tuner.measure(replace(method, strength=strength))
+            measured = tuner.measure(replace(method, strength=strength))
             row: dict[str, object] = {"method": name, "strength": strength}
-            for metric in found:
+            for metric in measured:
                 row[metric], row[f"{metric}.low"], row[f"{metric}.high"] = mean_interval(
-                    found[metric] - base[metric]
+                    measured[metric] - base[metric]
                 )
-            row["clip_loss"] = 1 - float(found["clip"].mean() / base["clip"].mean())
+            row["clip_loss"] = 1 - float(measured["clip"].mean() / base["clip"].mean())
             rows.append(row)
             print(
-                f"{name:20} {strength:6g}  pdist {row['pdist']:+.4f} [{row['pdist.low']:+.4f}, {row['pdist.high']:+.4f}]  vendi {row['vendi']:+.4f}"
+                f"{name:20} {strength:6g}  pdist {row['pdist']:+.4f} "
+                f"[{row['pdist.low']:+.4f}, {row['pdist.high']:+.4f}]  vendi {row['vendi']:+.4f}"
                 f"  clip loss {100 * float(str(row['clip_loss'])):.2f}%  align {row['align']:+.3f}",
                 flush=True,
             )
@@ -132,7 +137,8 @@ def main() -> None:
     for name, part in table[table["clip_loss"] <= CLIP_LOSS].groupby("method"):
         best = part.loc[part["pdist"].idxmax()]
         print(
-            f"{name}: strength {best['strength']:g}, pdist {best['pdist']:+.4f}, clip loss {100 * best['clip_loss']:.2f}%"
+            f"{name}: strength {best['strength']:g}, pdist {best['pdist']:+.4f}, "
+            f"clip loss {100 * best['clip_loss']:.2f}%"
         )
 
 

@@ -1,4 +1,5 @@
-"""Write the tables and figures of docs/audit.md: four audits, about half an hour on two cores; what is measured already is kept.
+"""Write the tables and figures of docs/audit.md: four audits, about half an hour on two cores; what
+is measured already is kept.
 
 python benchmarks/pages/audit.py [--out results/audit-page]
 """

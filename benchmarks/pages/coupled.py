@@ -1,8 +1,10 @@
-"""Coupled step noise on the embedded text-to-image model: diversity gain, drift beside its floor, fidelity, cost.
+"""Coupled step noise on the embedded text-to-image model: diversity gain, drift beside its floor,
+fidelity, cost.
 
 python benchmarks/pages/coupled.py [--seeds 4] [--out results/coupled]
 
-Draws `iid` and `coupled` with DDIM, eta = 1, on the prompt set fashion at two guidance scales, and writes docs/coupled.md.
+Draws `iid` and `coupled` with DDIM, eta = 1, on the prompt set fashion at two guidance scales, and
+writes docs/coupled.md.
 """
 
 from __future__ import annotations
@@ -46,11 +48,15 @@ def main() -> None:
         if run_suite(None, flags, folder, False, False, RunOptions()):
             raise SystemExit(2)
         parts.append(table(folder, scale, options.seeds))
-    heading = "# Coupled step noise on the embedded model\n\nWritten by `python benchmarks/pages/coupled.py`. "
+    heading = (
+        "# Coupled step noise on the embedded model\n\n"
+        "Written by `python benchmarks/pages/coupled.py`. "
+    )
     reading = (
-        "DDIM with eta = 1, 20 steps, 48 prompts, N = 4. Differences to `iid` on the same noise, mean over prompts with its 95% bootstrap interval. "
-        "Drift: Frechet distance of single particle slots to an i.i.d. set from disjoint seeds; `iid`'s own is the floor. "
-        "The theory says that drift stays at the floor for every strength, guidance scale and step count.\n\n"
+        "DDIM with eta = 1, 20 steps, 48 prompts, N = 4. Differences to `iid` on the same noise, "
+        "mean over prompts with its 95% bootstrap interval. Drift: Frechet distance of single "
+        "particle slots to an i.i.d. set from disjoint seeds; `iid`'s own is the floor. The theory "
+        "says that drift stays at the floor for every strength, guidance scale and step count.\n\n"
     )
     write_text(DOCS / "coupled.md", heading + reading + "\n".join(parts))
 
@@ -63,14 +69,14 @@ def table(folder: Path, scale: float, seeds: int) -> str:
     for (method, params), rows in scores.groupby(["method", "params"], sort=False):
         cells = [method + (f":{params}" if params else "")]
         for metric, extractor in PAIRED:
-            own, usual = (
+            own, baseline = (
                 per_prompt(part, metric, extractor)
                 for part in (rows, scores[scores["method"] == "iid"])
             )
             if method == "iid":
                 cells.append(f"{own.mean():.3f}")
             else:
-                mean, low, high = mean_interval((own - usual).to_numpy())
+                mean, low, high = mean_interval((own - baseline).to_numpy())
                 cells.append(f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]")
         for metric in ("drift", "seconds_per_image", "nfe"):
             cells.append(f"{rows[rows['metric'] == metric]['value'].mean():.4g}")

@@ -71,7 +71,8 @@ def audit(
 ) -> None:
     """Tell a real gain from an artefact of finite steps.
 
-    It says too whether each sample keeps its distribution. Methods are compared with iid where the score is known exactly, over a ladder of step counts.
+    It says too whether each sample keeps its distribution. Methods are compared with iid where the
+    score is known exactly, over a ladder of step counts.
     """
     from eddy_bench.cli.auditing import audit_divergence, audit_methods
 

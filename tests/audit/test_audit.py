@@ -1,4 +1,4 @@
-"""Audits drawn for real: what iid must give, what couplings and EDDY must give, files, resumption."""
+"""Audits drawn for real: what iid, couplings and EDDY must give, files, resumption."""
 
 from __future__ import annotations
 
@@ -325,7 +325,9 @@ def test_the_divergence_check_through_the_command_line(
 
 @pytest.mark.slow
 def test_ring8_shows_what_theory_says() -> None:
-    """EDDY's gain at 25 steps is gone at 400; couplings gain at every step count with the marginal kept; forces move it."""
+    """EDDY's gain at 25 steps is gone at 400; couplings gain at every step count with the marginal
+    kept; forces move it.
+    """
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
@@ -348,7 +350,9 @@ def test_ring8_shows_what_theory_says() -> None:
 
 @pytest.mark.slow
 def test_no_false_alarms_when_a_method_is_iid() -> None:
-    """Groups of the same law as iid's are called a gain, a loss or moved in at most 5% of audits, within binomial error."""
+    """Groups of the same law as iid's are called a gain, a loss or moved in at most 5% of audits,
+    within binomial error.
+    """
     block = make_plan(["ring8"], ["pg"]).blocks[0]
     task, alarms = block.task, 0
     from eddy_bench.audit.verdict import judge_block
@@ -403,7 +407,10 @@ def test_a_plug_in_that_raises_is_named_in_the_csv(
     cli: Callable[..., Result], tmp_path: Path
 ) -> None:
     (tmp_path / "plug.py").write_text(
-        "from eddy_bench import Method\nclass Boom(Method):\n    def guidance(self, state):\n        return 1 / 0\n"
+        "from eddy_bench import Method\n"
+        "class Boom(Method):\n"
+        "    def guidance(self, state):\n"
+        "        return 1 / 0\n"
     )
     done = cli(
         "audit",

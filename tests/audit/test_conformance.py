@@ -117,7 +117,11 @@ def test_what_breaks_it_is_told(method: Method, promise: str) -> None:
 
 def test_the_command(cli: Callable[..., Result], tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
-        "from dataclasses import dataclass\nfrom eddy_bench import Method\n@dataclass(frozen=True)\nclass Mine(Method):\n    strength: float = 0.1\n"
+        "from dataclasses import dataclass\n"
+        "from eddy_bench import Method\n"
+        "@dataclass(frozen=True)\n"
+        "class Mine(Method):\n"
+        "    strength: float = 0.1\n"
         "    def guidance(self, state):\n        return self.strength * state.score + 1e-3\n"
     )
     done = cli("check-method", f"{tmp_path}/mine.py:Mine")

@@ -1,4 +1,6 @@
-"""Distances between distributions: against brute force and scipy, unbiased where the distributions are equal."""
+"""Distances between distributions: against brute force and scipy, unbiased where the distributions
+are equal.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +54,9 @@ def test_energy_against_brute_force(dimension: int) -> None:
 
 
 def test_energy_against_scipy() -> None:
-    """scipy's is the root of the V-statistic, which also counts each particle's distance 0 to itself."""
+    """scipy's is the root of the V-statistic, which also counts each particle's distance 0 to
+    itself.
+    """
     x, y = draw(300, 1, 1, 0), draw(300, 1, 1, 1, shift=1.0)
     coefficient, scale = (
         energy_coefficient(Sample.of(x), Sample.of(y)).value,
@@ -75,7 +79,9 @@ def test_equal_particles_have_no_distance() -> None:
 def test_unbiased_and_calibrated_where_distributions_are_equal(
     dimension: int, sum_zero: bool
 ) -> None:
-    """Dependence within groups included: the mean is 0 within 4 standard errors, the stated error is not too small."""
+    """Dependence within groups included: the mean is 0 within 4 standard errors, the stated error
+    is not too small.
+    """
     coefficients = [
         energy_coefficient(
             Sample.of(draw(60, 4, dimension, k, sum_zero=sum_zero)),

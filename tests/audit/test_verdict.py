@@ -103,7 +103,9 @@ def test_a_difference_within_the_margin_is_kept_however_significant() -> None:
 
 
 def test_a_spread_that_still_changes_leaves_the_cause_open() -> None:
-    """A strong drift may gain the same at several step counts while the solver does not follow it yet."""
+    """A strong drift may gain the same at several step counts while the solver does not follow it
+    yet.
+    """
     ladder = [
         measured(0.5, spread=spread, seed=k) for k, spread in enumerate((9.0, 6.0, 4.0, 2.0, 1.0))
     ]
@@ -111,7 +113,9 @@ def test_a_spread_that_still_changes_leaves_the_cause_open() -> None:
 
 
 def test_a_mixture_with_other_weights_is_moved() -> None:
-    """Neighbouring modes reweighted against each other hardly move the energy distance; their frequencies tell."""
+    """Neighbouring modes reweighted against each other hardly move the energy distance; their
+    frequencies tell.
+    """
     from eddy_bench.audit.measure import Baseline, Groups
     from eddy_bench.models.mixture import Mixture
     from eddy_bench.models.tasks import load_task
