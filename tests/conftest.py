@@ -1,8 +1,10 @@
-"""What every test shares."""
+"""Fixtures of several rooms: the command line, and a finished run to compare with."""
 
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,3 +43,19 @@ def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
         return Result(int(stop.value.code or 0), captured.out, captured.err)
 
     return call
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that nothing disturbed; tests copy it, and change the copy."""
+    from tests.makers.runs import RUN
+
+    folder = tmp_path_factory.mktemp("undisturbed") / "run"
+    done = subprocess.run(
+        [sys.executable, "-m", "eddy_bench.cli", *RUN, "--out", str(folder)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return folder

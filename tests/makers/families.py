@@ -20,6 +20,8 @@ import transformers
 from diffusers import FlowMatchEulerDiscreteScheduler as FlowEuler
 from tokenizers import models, pre_tokenizers, processors, trainers
 
+from eddy_bench.models.base import Model
+from eddy_bench.models.load import load_model
 from eddy_bench.scoring.extractors import ASSETS
 from tests.makers.pipelines import tiny_folder
 
@@ -613,6 +615,7 @@ BUILDERS: dict[str, Callable[[], Any]] = {
     "cogview4": _cogview4,
 }
 FAMILIES: tuple[str, ...] = tuple(BUILDERS)
+SMALL_SIDES = {"sd15": 16, "sd21": 16}
 
 
 def _spread(module: torch.nn.Module) -> None:
@@ -635,3 +638,19 @@ def family_folder(name: str) -> Path:
     folder = Path(tempfile.mkdtemp(prefix=f"tiny-{name}-"))
     pipe.save_pretrained(folder)
     return folder
+
+
+@functools.cache
+def family_model(name: str) -> Model:
+    """Load the pipeline of one family, with a small random guide network."""
+    model = load_model(str(family_folder(name)), device="cpu")
+    torch.manual_seed(0)
+    model.guide = torch.nn.Sequential(
+        torch.nn.AdaptiveAvgPool2d(4), torch.nn.Flatten(), torch.nn.Linear(48, 5)
+    ).requires_grad_(False)
+    return model
+
+
+def family_side(name: str) -> int:
+    """Return the height and width of a small image of one family, in pixels."""
+    return SMALL_SIDES.get(name, 64)

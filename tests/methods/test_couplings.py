@@ -14,7 +14,7 @@ from eddy_bench import Antithetic, Coupled, EddyExact, Iid, Lhs, Method, Sobol, 
 from eddy_bench.errors import ParameterError, SchedulerError
 from eddy_bench.methods.coupled import FLOOR, laplacian_root
 from eddy_bench.sampling.couplings import EDGE, antithetic, lhs, normal_quantile, sobol
-from tests.sampling.test_steer import SOLVERS, draw, make
+from tests.makers.solvers import SOLVERS, draw, make_pipeline
 
 GROUPS = 4000
 Coupling = Callable[[Tensor, torch.Generator], Tensor]
@@ -159,7 +159,7 @@ def test_a_state_dependent_coupling_keeps_each_particle_s_law_on_a_nonlinear_cha
     "method", [Antithetic(), Lhs(), Sobol(), EddyExact(init="antithetic")], ids=lambda m: m.title()
 )
 def test_the_start_is_coupled_under_every_solver(solver: str, method: Method) -> None:
-    pipe = make(solver)
+    pipe = make_pipeline(solver)
     bare = draw(pipe)
     with steer(pipe, method, particles=4):
         first, second = draw(pipe), draw(pipe)
@@ -174,7 +174,7 @@ STOCHASTIC = ["ddpm", "dpmpp-sde", "sa", "euler-a"]
 
 @pytest.mark.parametrize("solver", [*STOCHASTIC, "ddim"])
 def test_step_noise_is_coupled_under_stochastic_solvers(solver: str) -> None:
-    pipe = make(solver)
+    pipe = make_pipeline(solver)
     extra = {"eta": 1.0} if solver == "ddim" else {}
     bare = draw(pipe, **extra)
     with steer(pipe, Coupled(strength=0.0), particles=4):
@@ -188,6 +188,6 @@ def test_step_noise_is_coupled_under_stochastic_solvers(solver: str) -> None:
 
 @pytest.mark.parametrize("solver", sorted(SOLVERS.keys() - set(STOCHASTIC)))
 def test_deterministic_solvers_are_refused(solver: str) -> None:
-    pipe = make(solver)
+    pipe = make_pipeline(solver)
     with steer(pipe, Coupled(), particles=4), pytest.raises(SchedulerError, match="ddim:eta=1"):
         draw(pipe)

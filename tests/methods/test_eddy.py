@@ -21,6 +21,7 @@ from eddy_bench.kernels import (
     squared_distances,
 )
 from eddy_bench.sampling.feature_maps import NetworkFeatures
+from tests.makers.feature_maps import network_features
 from tests.makers.mixtures import Mixture, draw, generators
 
 SIGMA = 0.7
@@ -122,19 +123,6 @@ def test_closed_form_is_the_definition(own: bool, sign: float) -> None:
         state.particles, state.score, -state.eps, 3.0, own_velocity=own, divergence=sign
     )[0]
     assert torch.allclose(found, expected, rtol=1e-10, atol=1e-12)
-
-
-def network_features(dimension: int, outputs: int = 7, seed: int = 3) -> NetworkFeatures:
-    """A small smooth network in float64."""
-    torch.manual_seed(seed)
-    net = (
-        torch.nn.Sequential(
-            torch.nn.Linear(dimension, 16), torch.nn.Tanh(), torch.nn.Linear(16, outputs)
-        )
-        .double()
-        .requires_grad_(False)
-    )
-    return NetworkFeatures(decode=lambda y: y, network=net, shape=(dimension,), chunk=50)
 
 
 def feature_state(dimension: int = 6, count: int = 4, groups: int = 2, seed: int = 0) -> State:

@@ -13,16 +13,14 @@ from torch import Tensor
 from eddy_bench.errors import ParameterError, SchedulerError
 from eddy_bench.methods.base import Method
 from eddy_bench.methods.registry import build_method, method_names
-from eddy_bench.models.base import Model
 from eddy_bench.models.decoding import make_decode
 from eddy_bench.models.families import family_of
-from eddy_bench.models.load import load_model
 from eddy_bench.runs.setup import Setup
 from eddy_bench.sampling.noise import particle_generators
 from eddy_bench.sampling.state import State
 from eddy_bench.suites.method_spec import MethodSpec
 from eddy_bench.suites.suite import Suite
-from tests.makers.families import FAMILIES, family_folder
+from tests.makers.families import FAMILIES, family_model, family_side
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*FluxPosEmbed:FutureWarning")
 PROMPTS = ["a red dress", "a blue coat"]
@@ -30,7 +28,6 @@ UNEVEN = [
     "a red dress",
     "a blue and dark and red coat on a green bicycle",
 ]  # of different lengths in tokens
-SIDE = {"sd15": 16, "sd21": 16}
 STEPS = 3
 STRONG = {
     "pg": "pg:strength=5,window=0..",
@@ -42,27 +39,16 @@ STRONG = {
 }
 
 
-@functools.cache
-def model(family: str) -> Model:
-    found = load_model(str(family_folder(family)), device="cpu")
-    torch.manual_seed(0)
-    head = torch.nn.Sequential(
-        torch.nn.AdaptiveAvgPool2d(4), torch.nn.Flatten(), torch.nn.Linear(48, 5)
-    ).requires_grad_(False)
-    found.guide = head
-    return found
-
-
 def arguments(family: str, rows: int, **changes: Any) -> dict[str, Any]:
-    suite = Suite(steps=STEPS, size=SIDE.get(family, 64), guidance_scale=3.0)
-    return {**Setup(suite, model(family)).call_arguments(rows), **changes}
+    suite = Suite(steps=STEPS, size=family_side(family), guidance_scale=3.0)
+    return {**Setup(suite, family_model(family)).call_arguments(rows), **changes}
 
 
 def latents(
     family: str, method: Method, prompts: list[str], particles: int = 2, steps: int = STEPS
 ) -> Tensor:
     """What the solver ends with."""
-    found = model(family)
+    found = family_model(family)
     kept: list[Tensor] = []
     inner = type(found.pipe.scheduler).step
 
@@ -91,7 +77,7 @@ def method(text: str) -> Method:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_strength_0_is_the_bare_pipeline(family: str) -> None:
-    found = model(family)
+    found = family_model(family)
     generators = [g for prompt in PROMPTS for g in particle_generators(0, prompt, 2)]
     takes = found.pipe.scheduler.step
     rows = {
@@ -140,8 +126,8 @@ def test_every_method_draws_and_guidance_is_seen(family: str) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_decoding_of_the_denoised_estimate(family: str) -> None:
     """Where the solver ends, its latents are the denoised estimate, and their pictures the pipeline's own."""
-    found = model(family)
-    size = SIDE.get(family, 64)
+    found = family_model(family)
+    size = family_side(family)
     last = latents(family, method("iid"), PROMPTS[:1])
     decode = make_decode(found.pipe, found.pipe.vae, (size, size))
     pictures = ((decode(last).clamp(-1, 1) + 1) * 127.5).round().permute(0, 2, 3, 1).numpy()
@@ -162,7 +148,7 @@ def test_decoding_of_the_denoised_estimate(family: str) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_prompts_of_a_batch_do_not_see_each_other(family: str) -> None:
     guided = method("pg:strength=5,window=0..")
-    if Setup(Suite(), model(family)).prompts_together == 1:
+    if Setup(Suite(), family_model(family)).prompts_together == 1:
         assert family == "cogview4"
         return
     both = latents(family, guided, UNEVEN)
@@ -196,11 +182,11 @@ def test_guidance_from_the_first_step(family: str) -> None:
 def test_a_negative_prompt_reaches_the_network(family: str) -> None:
     suite = Suite(
         steps=STEPS,
-        size=SIDE.get(family, 64),
+        size=family_side(family),
         guidance_scale=3.0,
         negative_prompt="a dark coat on a red bicycle",
     )
-    found = model(family)
+    found = family_model(family)
     with_it, without = (
         found.draw(list(PROMPTS), [0, 0], 2, method("iid"), Setup(one, found).call_arguments(2))[0]
         for one in (suite, suite.model_copy(update={"negative_prompt": ""}))
@@ -212,4 +198,4 @@ def test_a_negative_prompt_reaches_the_network(family: str) -> None:
 
 def test_what_takes_no_negative_prompt_says_so() -> None:
     with pytest.raises(ParameterError, match="takes no negative prompt"):
-        Setup(Suite(negative_prompt="blurry"), model("flux2")).call_arguments(1)
+        Setup(Suite(negative_prompt="blurry"), family_model("flux2")).call_arguments(1)

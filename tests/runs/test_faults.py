@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import signal
@@ -31,54 +30,9 @@ from eddy_bench.storage.lock import locked
 from eddy_bench.storage.run_folder import RunFolder
 from tests.conftest import Result
 from tests.makers.groups import COST, group, images, made
+from tests.makers.runs import RUN, change_a_byte, image_hashes, scores
 
 Cli = Callable[..., Result]
-RUN = (
-    "run",
-    "--limit",
-    "6",
-    "--steps",
-    "3",
-    "--batch-prompts",
-    "2",
-    "--particles",
-    "2",
-    "--metric",
-    "vendi",
-    "--method",
-    "iid",
-    "--method",
-    "pg",
-)
-
-
-def pictures(folder: Path) -> dict[str, str]:
-    """Hashes of all images of a run."""
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.glob("samples/**/*.png"))
-    }
-
-
-def scores(folder: Path) -> str:
-    """scores.csv, times and memory aside."""
-    table = read_table(folder / "scores.csv", dtype=str, keep_default_na=False)
-    return str(
-        table[~table["metric"].isin(["seconds_per_image", "peak_memory_mb"])].to_csv(index=False)
-    )
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("faults") / "whole"
-    done = subprocess.run(
-        [sys.executable, "-m", "eddy_bench.cli", *RUN, "--out", str(folder)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return folder
 
 
 def start(
@@ -148,7 +102,7 @@ def test_sigkill(
     again = cli(*RUN, "--out", out)
     assert again.code == 0, again.err
     assert f"kept {finished}" in again.err or "Nothing to draw" in again.err
-    assert pictures(out) == pictures(undisturbed)
+    assert image_hashes(out) == image_hashes(undisturbed)
     assert scores(out) == scores(undisturbed)
     assert not (out / "partial").exists() or not any((out / "partial").iterdir())
 
@@ -170,8 +124,8 @@ def test_another_kind_of_machine(
     process = start(tmp_path / "run", "--batch-prompts", "3", program=SAYS_WHICH)
     _, said = process.communicate(timeout=300)
     assert process.returncode == 0, said
-    names = pictures(undisturbed)
-    assert names.keys() == pictures(tmp_path / "run").keys()
+    names = image_hashes(undisturbed)
+    assert names.keys() == image_hashes(tmp_path / "run").keys()
     for name in names:
         one, other = (
             np.asarray(Image.open(folder / name)).astype(int)
@@ -228,15 +182,13 @@ def test_a_damaged_group_is_drawn_again(cli: Cli, tmp_path: Path, undisturbed: P
     again = cli(*RUN, "--out", out)
     assert again.code == 0, again.err
     assert "Drew 3 groups" in again.err
-    assert pictures(out) == pictures(undisturbed)
+    assert image_hashes(out) == image_hashes(undisturbed)
     assert len(list((out / "broken").iterdir())) == 3, "nothing is thrown away"
-    changed = bytearray((groups[3] / "0.png").read_bytes())
-    changed[-20] ^= 1
-    (groups[3] / "0.png").write_bytes(changed)
+    change_a_byte(groups[3] / "0.png")
     assert "Nothing to draw" in cli(*RUN, "--out", out).err, "sizes alone do not show it"
     verified = cli(*RUN, "--out", out, "--verify")
     assert "was changed after it was drawn" in verified.err
-    assert pictures(out) == pictures(undisturbed)
+    assert image_hashes(out) == image_hashes(undisturbed)
 
 
 def test_a_changed_image_is_told_at_scoring_and_drawn_by_the_next_run(
@@ -244,16 +196,13 @@ def test_a_changed_image_is_told_at_scoring_and_drawn_by_the_next_run(
 ) -> None:
     out = tmp_path / "run"
     assert cli(*RUN, "--out", out).code == 0
-    path = next(out.glob("samples/pg/*/0")) / "0.png"
-    changed = bytearray(path.read_bytes())
-    changed[-20] ^= 1
-    path.write_bytes(changed)
+    change_a_byte(next(out.glob("samples/pg/*/0")) / "0.png")
     for file in out.glob("features/*/*.npz"):
         file.unlink()
     found = cli("score", out, "--metric", "vendi")
     assert (found.code, "was changed after it was drawn" in found.err) == (2, True)
     assert "Drew 1 groups" in cli(*RUN, "--out", out).err
-    assert pictures(out) == pictures(undisturbed)
+    assert image_hashes(out) == image_hashes(undisturbed)
 
 
 def test_a_full_disk(
@@ -274,11 +223,11 @@ def test_a_full_disk(
     assert found.err.splitlines()[-1].startswith("Error:")
     assert "No space left on device" in found.err
     assert "Traceback" not in found.err
-    kept = pictures(out)
+    kept = image_hashes(out)
     assert len(kept) == 6, "three whole groups"
     monkeypatch.undo()
     assert cli(*RUN, "--out", out).code == 0
-    assert pictures(out) == pictures(undisturbed)
+    assert image_hashes(out) == image_hashes(undisturbed)
 
 
 ON_A_SMALL_DISK = """
@@ -319,7 +268,7 @@ def test_a_disk_that_is_really_full(tmp_path: Path, undisturbed: Path) -> None:
     assert "Traceback" not in done.stderr
     kept = next(line for line in lines[first:] if line.startswith("Drew"))
     assert "kept 0" not in kept, "some groups fitted"
-    assert pictures(tmp_path / "disk.copy") == pictures(undisturbed)
+    assert image_hashes(tmp_path / "disk.copy") == image_hashes(undisturbed)
     assert scores(tmp_path / "disk.copy") == scores(undisturbed)
 
 
@@ -508,7 +457,7 @@ def test_shares_of_a_run_are_the_run(cli: Cli, tmp_path: Path, undisturbed: Path
     assert not (tmp_path / "x").exists()
     found = cli("merge", tmp_path / "x", tmp_path / "x-shard-1-of-2", tmp_path / "x-shard-2-of-2")
     assert found.code == 0, found.err
-    assert pictures(tmp_path / "x") == pictures(undisturbed)
+    assert image_hashes(tmp_path / "x") == image_hashes(undisturbed)
     assert scores(tmp_path / "x") == scores(undisturbed)
 
 

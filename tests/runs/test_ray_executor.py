@@ -17,7 +17,7 @@ from eddy_bench.methods.iid import Iid
 from eddy_bench.runs.batches import Batch
 from tests.conftest import Result
 from tests.makers.groups import group
-from tests.runs.test_faults import RUN, pictures, scores
+from tests.makers.runs import RUN, image_hashes, scores
 
 pytest.importorskip("ray", reason="needs the package ray")
 from eddy_bench.runs.ray_executor import weight
@@ -75,7 +75,7 @@ def test_the_same_images_after_a_killed_driver_and_a_killed_worker(tmp_path: Pat
     assert "a worker died" in said
     assert f"Drew {16 - kept} groups" in said
     assert "failed 0" in said
-    assert pictures(out) == pictures(tmp_path / "plain")
+    assert image_hashes(out) == image_hashes(tmp_path / "plain")
     assert scores(out) == scores(tmp_path / "plain")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import traceback
 import warnings
 from collections.abc import Iterator
@@ -12,17 +11,14 @@ import torch
 
 from eddy_bench.errors import EddyError, SchedulerError
 from eddy_bench.methods.registry import build_method, method_names
-from eddy_bench.models.base import Model
-from eddy_bench.models.load import load_model
 from eddy_bench.runs.setup import Setup
 from eddy_bench.sampling.scheduler_table import SCHEDULERS
 from eddy_bench.sampling.schedulers import SPACINGS, set_scheduler
 from eddy_bench.suites.method_spec import MethodSpec
 from eddy_bench.suites.suite import Suite
-from tests.makers.families import FAMILIES, family_folder
+from tests.makers.families import FAMILIES, family_model, family_side
 
 PAGE = Path(__file__).parents[2] / "docs" / "samplers.md"
-SMALL = {"sd15": 16, "sd21": 16}
 STEPS = 4
 SOLVERS = (*SCHEDULERS, "ddim:eta=1")
 QUICK = {
@@ -45,21 +41,11 @@ the tables that diffusers holds for Stable Diffusion 1.5 and SDXL; other step co
 """
 
 
-@functools.cache
-def load(family: str) -> Model:
-    model = load_model(str(family_folder(family)), device="cpu")
-    torch.manual_seed(0)
-    model.guide = torch.nn.Sequential(
-        torch.nn.AdaptiveAvgPool2d(4), torch.nn.Flatten(), torch.nn.Linear(48, 5)
-    ).requires_grad_(False)
-    return model
-
-
 def cell(family: str, solver: str, method: str, spacing: str = "default") -> str:
     """`yes`, `-` or nothing for one combination."""
-    model, spec = load(family), MethodSpec.parse(solver)
+    model, spec = family_model(family), MethodSpec.parse(solver)
     own = model.pipe.scheduler
-    suite = Suite(steps=STEPS, size=SMALL.get(family, 64), guidance_scale=2.0)
+    suite = Suite(steps=STEPS, size=family_side(family), guidance_scale=2.0)
     try:
         call = set_scheduler(model.pipe, spec.name, spec.parameters, spacing, STEPS)
         chosen = build_method(MethodSpec.parse(QUICK.get(method, method)))

@@ -12,7 +12,7 @@ from eddy_bench.models.exact import ExactPipeline
 from eddy_bench.sampling.parameterization import check_stochastic, read_coordinates
 from eddy_bench.sampling.scheduler_table import SCHEDULERS
 from eddy_bench.sampling.schedulers import set_scheduler
-from tests.sampling.test_steer import NOISE, draw, make
+from tests.makers.solvers import NOISE, draw, make_pipeline
 
 
 class Pipe:
@@ -22,7 +22,7 @@ class Pipe:
 
 @pytest.mark.parametrize("name", [name for name in SCHEDULERS if not name.startswith("flow")])
 def test_every_scheduler_draws_from_a_noise_model(name: str) -> None:
-    pipe = make("ddim")
+    pipe = make_pipeline("ddim")
     before = dict(pipe.scheduler.config)
     call = set_scheduler(pipe, name, {})
     assert type(pipe.scheduler).__name__ == SCHEDULERS[name].class_name
@@ -35,13 +35,13 @@ def test_flow_models_get_flow_capable_ones(name: str, monkeypatch: pytest.Monkey
     monkeypatch.setattr(
         ExactPipeline, "any_prediction", False
     )  # as pipelines with a trained network
-    pipe = make("flow-euler")
+    pipe = make_pipeline("flow-euler")
     set_scheduler(pipe, name, {})
     assert draw(pipe).isfinite().all()
     with pytest.raises(SchedulerError, match="cannot take"):
-        set_scheduler(make("flow-euler"), "ddim", {})
+        set_scheduler(make_pipeline("flow-euler"), "ddim", {})
     with pytest.raises(SchedulerError, match="cannot take"):
-        set_scheduler(make("ddim"), "flow-euler", {})
+        set_scheduler(make_pipeline("ddim"), "flow-euler", {})
 
 
 def test_a_flow_model_keeps_its_own_scheduler_and_shift() -> None:
@@ -63,7 +63,7 @@ def test_clipping_is_never_switched_on_silently() -> None:
 
 
 def test_parameters() -> None:
-    pipe = make("ddim")
+    pipe = make_pipeline("ddim")
     assert set_scheduler(pipe, "ddim", {"eta": "0.5", "timestep_spacing": "trailing"}) == {
         "eta": 0.5
     }

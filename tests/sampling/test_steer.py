@@ -24,35 +24,8 @@ from eddy_bench.errors import EddyError, ModelError, ParameterError, SchedulerEr
 from eddy_bench.models.exact import ExactDenoiser, ExactPipeline
 from eddy_bench.models.mixture import Mixture
 from eddy_bench.sampling.parameterization import read_coordinates
+from tests.makers.solvers import SOLVERS, draw, make_pipeline, ring
 
-NOISE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
-PLAIN = {"clip_sample": False}
-SOLVERS: dict[str, tuple[str, dict[str, Any]]] = {
-    "ddim": ("DDIMScheduler", {**NOISE, **PLAIN}),
-    "ddpm": ("DDPMScheduler", {**NOISE, **PLAIN}),
-    "pndm": ("PNDMScheduler", {**NOISE, "skip_prk_steps": True}),
-    "dpmpp-2m": ("DPMSolverMultistepScheduler", NOISE),
-    "dpmpp-sde": ("DPMSolverMultistepScheduler", {**NOISE, "algorithm_type": "sde-dpmsolver++"}),
-    "dpm-singlestep": ("DPMSolverSinglestepScheduler", NOISE),
-    "unipc": ("UniPCMultistepScheduler", NOISE),
-    "deis": ("DEISMultistepScheduler", NOISE),
-    "sa": ("SASolverScheduler", NOISE),
-    "euler": ("EulerDiscreteScheduler", NOISE),
-    "euler-a": ("EulerAncestralDiscreteScheduler", NOISE),
-    "heun": ("HeunDiscreteScheduler", NOISE),
-    "lms": ("LMSDiscreteScheduler", NOISE),
-    "kdpm2": ("KDPM2DiscreteScheduler", NOISE),
-    "flow-euler": ("FlowMatchEulerDiscreteScheduler", {}),
-    "flow-heun": ("FlowMatchHeunDiscreteScheduler", {}),
-    "flow-unipc": (
-        "UniPCMultistepScheduler",
-        {"prediction_type": "flow_prediction", "use_flow_sigmas": True},
-    ),
-    "flow-dpmpp": (
-        "DPMSolverMultistepScheduler",
-        {"prediction_type": "flow_prediction", "use_flow_sigmas": True},
-    ),
-}
 METHODS = [
     ParticleGuidance(strength=0),
     Repulsion(strength=0),
@@ -63,34 +36,12 @@ METHODS = [
 ]
 
 
-def ring() -> Mixture:
-    angle = torch.arange(5, dtype=torch.float64) * 2 * torch.pi / 5
-    return Mixture(
-        2 * torch.stack([angle.cos(), angle.sin()], 1),
-        torch.full((5,), 0.04).double(),
-        torch.full((5,), 0.2).double(),
-    )
-
-
-def make(solver: str, **config: Any) -> ExactPipeline:
-    name, settings = SOLVERS[solver]
-    return ExactPipeline(ExactDenoiser(ring()), getattr(diffusers, name)(**{**settings, **config}))
-
-
-def draw(pipe: ExactPipeline, rows: int = 8, steps: int = 8, **kwargs: Any) -> Tensor:
-    generator = [torch.Generator().manual_seed(k) for k in range(rows)]
-    torch.manual_seed(0)  # solvers to which the pipeline passes no generator
-    return pipe(
-        "ring", num_images_per_prompt=rows, num_inference_steps=steps, generator=generator, **kwargs
-    ).images
-
-
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_strength_zero_is_the_bare_pipeline_bit_for_bit(solver: str) -> None:
-    bare = draw(make(solver))
+    bare = draw(make_pipeline(solver))
     assert torch.isfinite(bare).all()
     for method in METHODS:
-        pipe = make(solver)
+        pipe = make_pipeline(solver)
         with steer(pipe, method, particles=4) as record:
             found = draw(pipe)
         assert torch.equal(found, bare), method
@@ -105,7 +56,7 @@ def test_strength_zero_is_the_bare_pipeline_bit_for_bit(solver: str) -> None:
     ids=lambda m: m.title(),
 )
 def test_guidance_is_seen_and_finite(solver: str, method: Method) -> None:
-    pipe = make(solver)
+    pipe = make_pipeline(solver)
     bare = draw(pipe)
     with steer(pipe, method):
         found = draw(pipe)
@@ -202,7 +153,7 @@ def test_the_first_step_at_alpha_zero(solver: str, config: dict[str, Any]) -> No
             seen.append(state)
             return super().guidance(state)
 
-    pipe = make(solver, **settings)
+    pipe = make_pipeline(solver, **settings)
     bare = draw(pipe, steps=1)
     with steer(pipe, Watching(strength=5)):
         found = draw(pipe, steps=1)
@@ -214,7 +165,7 @@ def test_the_first_step_at_alpha_zero(solver: str, config: dict[str, Any]) -> No
 
 
 def test_half_precision_is_edited_in_float32() -> None:
-    pipe = make("euler")
+    pipe = make_pipeline("euler")
     with steer(pipe, EddyExact(strength=0), particles=4):
         guided = draw(pipe, dtype=torch.float16)
     assert torch.equal(guided, draw(pipe, dtype=torch.float16))
@@ -236,7 +187,7 @@ def test_stochastic_solvers_give_a_strength_the_same_meaning() -> None:
     for eta in (0.0, 1.0):
         results = []
         for size in (0.0, 0.02):
-            pipe = make("ddim")
+            pipe = make_pipeline("ddim")
             pipe.denoiser = ExactDenoiser(wide)
             with steer(pipe, Constant(size=size)):
                 results.append(draw(pipe, rows=16, steps=400, eta=eta))
@@ -249,7 +200,7 @@ def test_stochastic_solvers_give_a_strength_the_same_meaning() -> None:
 
 @pytest.mark.parametrize(("solver", "expected"), [("ddpm", 2.0), ("ddim", 1.25)])
 def test_stretch(solver: str, expected: float) -> None:
-    scheduler = make(solver).scheduler
+    scheduler = make_pipeline(solver).scheduler
     scheduler.set_timesteps(10)
     assert read_coordinates(scheduler, scheduler.timesteps[2], 0.5).stretch == expected
 
@@ -277,7 +228,7 @@ def test_particles_are_read_off_the_call() -> None:
 
 
 def test_clear_errors() -> None:
-    pipe = make("ddim")
+    pipe = make_pipeline("ddim")
     with (
         steer(pipe, EddyExact(), particles=3),
         pytest.raises(ParameterError, match="multiple of 3"),
@@ -313,7 +264,7 @@ def test_clear_errors() -> None:
 
 def test_a_second_call_in_one_block_is_guided_as_the_first() -> None:
     """Windows in share of steps begin anew with each call of the pipeline, also after one that was cut short."""
-    pipe = make("ddim")
+    pipe = make_pipeline("ddim")
     method = EddyHutch(strength=20, kernel="denoised")
     with steer(pipe, method, particles=4):
         first, second = draw(pipe), draw(pipe)

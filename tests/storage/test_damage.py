@@ -23,9 +23,8 @@ from eddy_bench.storage.run_folder import RunFolder
 from eddy_bench.suites.method_spec import MethodSpec
 from tests.conftest import Result
 from tests.makers.groups import COST, group, images, made
-from tests.runs.test_faults import RUN, pictures, scores, undisturbed
+from tests.makers.runs import RUN, change_a_byte, image_hashes, scores
 
-__all__ = ["undisturbed"]
 Cli = Callable[..., Result]
 DRIFT = (*RUN, "--metric", "drift")
 
@@ -34,13 +33,6 @@ DRIFT = (*RUN, "--metric", "drift")
 def run(undisturbed: Path, tmp_path: Path) -> Path:
     """A copy of a finished run."""
     return Path(shutil.copytree(undisturbed, tmp_path / "run"))
-
-
-def flip(path: Path) -> None:
-    """Change a file and keep its size."""
-    data = bytearray(path.read_bytes())
-    data[-20] ^= 1
-    path.write_bytes(bytes(data))
 
 
 def says(found: Result, code: int = 2) -> str:
@@ -57,28 +49,28 @@ def test_a_changed_picture_is_drawn_by_the_next_run(
     cli: Cli, run: Path, undisturbed: Path, name: str, command: tuple[str, ...]
 ) -> None:
     shutil.rmtree(run / "features")
-    flip(run / name)
+    change_a_byte(run / name)
     where = (str(run),) if command[0] == "score" else ("--out", str(run))
     assert "changed after it was drawn. Run again" in says(cli(*command, *where))
     again = cli(*DRIFT, "--out", run)
     says(again, 0)
     assert "moved to" in again.err
-    assert pictures(run) == pictures(undisturbed)
+    assert image_hashes(run) == image_hashes(undisturbed)
     assert (run / name).read_bytes() == (undisturbed / name).read_bytes()
 
 
 def test_a_changed_picture_whose_features_are_kept(cli: Cli, run: Path, undisturbed: Path) -> None:
     """It is told by the grids, and by a share that is merged."""
-    flip(run / "samples/iid/dress/0/1.png")
+    change_a_byte(run / "samples/iid/dress/0/1.png")
     assert "changed after it was drawn" in says(cli("score", run, "--metric", "vendi"))
     says(cli(*RUN, "--out", run), 0)
-    assert pictures(run) == pictures(undisturbed)
-    flip(run / "samples/pg/dress/0/1.png")
+    assert image_hashes(run) == image_hashes(undisturbed)
+    change_a_byte(run / "samples/pg/dress/0/1.png")
     assert "changed after it was drawn" in says(cli("merge", run.with_name("all"), run))
     says(cli(*RUN, "--out", run), 0)
     shutil.rmtree(run.with_name("all"))
     says(cli("merge", run.with_name("all"), run), 0)
-    assert pictures(run.with_name("all")) == pictures(undisturbed)
+    assert image_hashes(run.with_name("all")) == image_hashes(undisturbed)
 
 
 def test_a_group_in_another_place_does_not_count(cli: Cli, run: Path, undisturbed: Path) -> None:
@@ -210,7 +202,7 @@ def test_a_run_that_ended_while_its_first_file_was_written(
     (tmp_path / "run/.lock").write_text("")
     (tmp_path / "run/.run.yaml-ab12.tmp").write_text("model: fash")
     says(cli(*RUN, "--out", tmp_path / "run"), 0)
-    assert pictures(tmp_path / "run") == pictures(undisturbed)
+    assert image_hashes(tmp_path / "run") == image_hashes(undisturbed)
     for k, name in enumerate([".gitignore", ".mine.tmp"]):
         (tmp_path / f"mine{k}").mkdir()
         (tmp_path / f"mine{k}" / name).write_text("precious")
@@ -262,7 +254,7 @@ def test_an_index_that_names_what_is_not_there(cli: Cli, run: Path, undisturbed:
     found = cli(*RUN, "--out", run)
     says(found, 0)
     assert "Drew 1 groups" in found.err
-    assert pictures(run) == pictures(undisturbed)
+    assert image_hashes(run) == image_hashes(undisturbed)
 
 
 def test_a_group_of_another_number_of_particles(cli: Cli, run: Path) -> None:
@@ -346,10 +338,10 @@ def test_broken_groups_of_the_target_are_copied_again(
 ) -> None:
     whole = Path(shutil.copytree(undisturbed, run.with_name("whole")))
     (run / "samples/iid/dress/0/1.png").write_bytes(b"")
-    flip(run / "samples/pg/dress/0/1.png")
+    change_a_byte(run / "samples/pg/dress/0/1.png")
     assert "changed after it was drawn" in says(cli("merge", run, whole))
     says(cli("merge", run, whole), 0)
-    assert pictures(run) == pictures(undisturbed)
+    assert image_hashes(run) == image_hashes(undisturbed)
 
 
 def test_parameters_without_a_value_are_read_back() -> None:

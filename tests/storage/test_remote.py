@@ -25,7 +25,7 @@ from eddy_bench.storage.run_files import write_run
 from eddy_bench.storage.run_folder import RunFolder
 from tests.conftest import Result
 from tests.makers.groups import COST, SETTINGS, group, images
-from tests.runs.test_faults import RUN, pictures, scores
+from tests.makers.runs import RUN, change_a_byte, image_hashes, scores
 
 pytest.importorskip("upath", reason="needs the package universal_pathlib")
 Cli = Callable[..., Result]
@@ -54,7 +54,7 @@ def test_the_same_run_as_on_this_machine(cli: Cli, tmp_path: Path) -> None:
     here, there = cli(*RUN, "--out", tmp_path / "run"), cli(*RUN, "--out", ADDRESS)
     assert (here.code, there.code) == (0, 0), there.err
     assert f"{ADDRESS}/scores.csv" in there.out
-    assert pictures(out) == pictures(tmp_path / "run")
+    assert image_hashes(out) == image_hashes(tmp_path / "run")
     assert scores(out) == scores(tmp_path / "run")
     names = [
         {path.name for path in folder.iterdir() if path.is_file()} - {".lock"}
@@ -84,7 +84,7 @@ def test_shares_at_an_address(cli: Cli, tmp_path: Path) -> None:
     merged = cli("merge", ADDRESS, f"{ADDRESS}-shard-1-of-2", f"{ADDRESS}-shard-2-of-2")
     assert merged.code == 0, merged.err
     assert cli(*RUN, "--out", tmp_path / "run").code == 0
-    assert pictures(as_path(ADDRESS)) == pictures(tmp_path / "run")
+    assert image_hashes(as_path(ADDRESS)) == image_hashes(tmp_path / "run")
     assert scores(as_path(ADDRESS)) == scores(tmp_path / "run")
     again = cli("merge", ADDRESS, f"{ADDRESS}-shard-*")
     assert f"{ADDRESS}: 0 groups copied, 18 were there." in again.err, again.err
@@ -381,9 +381,8 @@ def test_whatever_a_file_system_raises_is_one_line(
 def test_hashes_are_checked_there_too() -> None:
     folder = remote()
     one = folder.write_group(group(), images(), COST, {})
-    data = bytearray((one.folder / "0.png").read_bytes())
-    data[-20] ^= 1
-    (one.folder / "0.png").write_bytes(bytes(data))
-    assert hashlib.sha256(bytes(data)).hexdigest() != one.files["0.png"].sha256
+    path = one.folder / "0.png"
+    change_a_byte(path)
+    assert hashlib.sha256(path.read_bytes()).hexdigest() != one.files["0.png"].sha256
     assert find_missing([group()], RunFolder(folder.path), False)[0] == []
     assert find_missing([group()], RunFolder(folder.path), True)[0] == [group()]

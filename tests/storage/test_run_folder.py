@@ -13,6 +13,7 @@ from eddy_bench.storage.files import write_text
 from eddy_bench.storage.group import group_key
 from eddy_bench.storage.run_folder import RunFolder
 from tests.makers.groups import COST, SETTINGS, group, images, made
+from tests.makers.runs import change_a_byte
 
 
 def test_a_group_is_read_back(tmp_path: Path) -> None:
@@ -52,9 +53,7 @@ def test_damage_is_seen(tmp_path: Path, damage: Any) -> None:
 
 def test_a_changed_image_of_the_same_size_is_seen(tmp_path: Path) -> None:
     found = made(tmp_path / "r").write_group(group(), images(), COST, {})
-    data = bytearray((found.folder / "0.png").read_bytes())
-    data[-20] ^= 1
-    (found.folder / "0.png").write_bytes(bytes(data))
+    change_a_byte(found.folder / "0.png")
     with pytest.raises(StoreError, match="changed after it was drawn"):
         found.images()
 
