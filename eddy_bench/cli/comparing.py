@@ -1,16 +1,17 @@
-"""`eddy-bench compare`: tables of differences, and gates."""
+"""Print differences and run gates: what `eddy-bench compare` does."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 from rich.markup import escape
 from rich.table import Table
 
-from eddy_bench.cli.console import console
+from eddy_bench.cli.console import console, say, write_line
+from eddy_bench.compare.comparable import canonical, check_comparable, check_settings, lacking
 from eddy_bench.compare.front_tables import (
     CAPTION,
     front_differences,
@@ -18,21 +19,15 @@ from eddy_bench.compare.front_tables import (
     front_lines,
     front_records,
 )
-from eddy_bench.compare.gate import UNUSABLE, WORDS, CheckResult, exit_code, read_gate, run_gate
-from eddy_bench.compare.load import (
-    ScoreSet,
-    canonical,
-    check_comparable,
-    check_settings,
-    lacking,
-    last_run,
-    read_scores,
-)
+from eddy_bench.compare.fronts import Fronts
+from eddy_bench.compare.gate import CheckResult, exit_code, read_gate, run_gate
+from eddy_bench.compare.gate_checks import UNUSABLE, WORDS
+from eddy_bench.compare.load import ScoreSet, last_run, read_scores
 from eddy_bench.compare.paired import Difference, compare
-from eddy_bench.compare.pareto import Fronts, fronts
+from eddy_bench.compare.pareto import fronts
 from eddy_bench.compare.published import HEADER as PUBLISHED
 from eddy_bench.compare.published import published_lines, published_table
-from eddy_bench.compare.subsampling import Sides
+from eddy_bench.compare.subsampling import Subsampling
 from eddy_bench.compare.tables import (
     as_csv,
     as_json,
@@ -48,108 +43,161 @@ from eddy_bench.errors import CompareError, EddyError, ParameterError
 from eddy_bench.scoring.statistics import holm
 from eddy_bench.storage.files import write_text
 
-FORMATS = ("table", "markdown", "csv", "json")
+SHOWN_LABELS = 8
 BEFORE, NOW = "before", "now"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Hold what is printed of a comparison, in whatever format.
+
+    differences: of every method on every metric.
+    baseline: what the methods are compared with, in words.
+    notes: on what differs or is left out.
+    fronts: over strengths, where a method has several.
+    published: lines of a paper's figures.
+    """
+
+    differences: list[Difference]
+    baseline: str
+    notes: list[str]
+    fronts: Fronts | None
+    published: list[tuple[str, ...]]
 
 
 def compare_runs(
     sources: Sequence[Path], baseline: str, form: str, against: Path | None, partly: bool
 ) -> int:
-    """Print the differences to a baseline method, or to the same methods of another run. Returns the exit code."""
-    if form not in FORMATS:
-        raise ParameterError(
-            f"Expected --format {', '.join(FORMATS[:-1])} or {FORMATS[-1]}, got {form!r}."
-        )
-    chosen = list(sources) or [last_run()]
-    scores = read_scores(chosen)
-    baseline = baseline if baseline in scores.labels else canonical(baseline)
-    other = read_scores([against]) if against else None
-    notes = [*check_comparable(scores, other, partly), *lacking(scores)]
-    notes += [] if sources else [f"the last run is {chosen[0]}"]
-    if other and (
-        lonely := [*_only(scores, other, "here"), *_only(other, scores, f"in {against}")]
-    ):
-        notes.append(f"compared only where both sides have a method: {'; '.join(lonely)}")
-    for note in notes:
-        console(stderr=True).print(f"[yellow]Note:[/] {escape(note)}", soft_wrap=True)
-    found = between(scores, other) if other else compare(scores, baseline)
-    if not found:
-        held = f"{', '.join(scores.sources)} holds {', '.join(scores.labels[:8])}"
-        if other:
-            raise CompareError(
-                f"Nothing to compare: no method is in both. {held}; {against} holds {', '.join(other.labels[:8])}."
-            )
-        raise CompareError(f"Nothing to compare: {held} alone. Run another method into it.")
-    name = f"the same method in {against}" if against else baseline
-    curves = None if other else fronts(scores, baseline)
-    curves = (
-        curves if curves and any(len(family.points) > 2 for family in curves.families) else None
-    )
-    published = [] if other else published_lines(scores)
-    if form == "table":
-        for table in comparison_tables(found, name):
-            console().print(table)
-        console().print(escape(caption(found, name)), soft_wrap=True)
-        if curves:
-            console().print(fronts_table(curves))
-        if published:
-            console().print(published_table(published))
-    elif form == "markdown":
-        tables = [(front_header(curves), front_lines(curves))] if curves else []
-        tables += [(PUBLISHED, published)] if published else []
-        said = "".join(f"\n- {note}" for note in notes)
-        print(
-            as_markdown(found, name)
-            + (f"{said}\n" if said else "")
-            + "".join(f"\n{markdown_rows(header, lines)}\n" for header, lines in tables),
-            end="",
-        )
-    else:
-        print(
-            as_csv([*found, *(front_differences(curves) if curves else [])])
-            if form == "csv"
-            else as_json(found, notes, front_records(curves) if curves else []),
-            end="",
-        )
+    """Print the differences to a baseline method, or to the same methods of another run.
+
+    Returns the exit code.
+    """
+    printers = {
+        "table": _print_tables,
+        "markdown": _print_markdown,
+        "csv": _print_csv,
+        "json": _print_json,
+    }
+    if form not in printers:
+        *others, last = printers
+        raise ParameterError(f"Expected --format {', '.join(others)} or {last}, got {form!r}.")
+    comparison = _compare(sources, baseline, against, partly)
+    for note in comparison.notes:
+        say(note, "Note")
+    printers[form](comparison)
     return 0
 
 
+def _compare(
+    sources: Sequence[Path], baseline: str, against: Path | None, partly: bool
+) -> Comparison:
+    """Read the scores of both sides, or of one, and compare them."""
+    chosen = list(sources) or [last_run()]
+    scores = read_scores(chosen)
+    notes = [] if sources else [f"the last run is {chosen[0]}"]
+    if against is None:
+        baseline = baseline if baseline in scores.labels else canonical(baseline)
+        notes = [*check_comparable(scores, None, partly), *lacking(scores), *notes]
+        differences = compare(scores, baseline)
+        if not differences:
+            raise CompareError(
+                f"Nothing to compare: {_held(scores)} alone. Run another method into it."
+            )
+        curves = fronts(scores, baseline)
+        if curves and all(len(family.points) <= 2 for family in curves.families):
+            curves = None
+        return Comparison(differences, baseline, notes, curves, published_lines(scores))
+    other = read_scores([against])
+    notes = [*check_comparable(scores, other, partly), *lacking(scores), *notes]
+    if lonely := [*_only(scores, other, "here"), *_only(other, scores, f"in {against}")]:
+        notes.append(f"compared only where both sides have a method: {'; '.join(lonely)}")
+    differences = between(scores, other)
+    if not differences:
+        raise CompareError(
+            f"Nothing to compare: no method is in both. {_held(scores)}; "
+            f"{against} holds {', '.join(other.labels[:SHOWN_LABELS])}."
+        )
+    return Comparison(differences, f"the same method in {against}", notes, None, [])
+
+
+def _held(scores: ScoreSet) -> str:
+    return f"{', '.join(scores.sources)} holds {', '.join(scores.labels[:SHOWN_LABELS])}"
+
+
+def _print_tables(comparison: Comparison) -> None:
+    differences, baseline = comparison.differences, comparison.baseline
+    for table in comparison_tables(differences, baseline):
+        console().print(table)
+    write_line(caption(differences, baseline))
+    if comparison.fronts:
+        console().print(fronts_table(comparison.fronts))
+    if comparison.published:
+        console().print(published_table(comparison.published))
+
+
+def _print_markdown(comparison: Comparison) -> None:
+    tables = []
+    if curves := comparison.fronts:
+        tables.append((front_header(curves), front_lines(curves)))
+    if comparison.published:
+        tables.append((PUBLISHED, comparison.published))
+    notes = "".join(f"\n- {note}" for note in comparison.notes)
+    print(
+        as_markdown(comparison.differences, comparison.baseline)
+        + (f"{notes}\n" if notes else "")
+        + "".join(f"\n{markdown_rows(header, lines)}\n" for header, lines in tables),
+        end="",
+    )
+
+
+def _print_csv(comparison: Comparison) -> None:
+    curves = comparison.fronts
+    print(as_csv([*comparison.differences, *(front_differences(curves) if curves else [])]), end="")
+
+
+def _print_json(comparison: Comparison) -> None:
+    curves = front_records(comparison.fronts) if comparison.fronts else []
+    print(as_json(comparison.differences, comparison.notes, curves), end="")
+
+
 def _only(side: ScoreSet, other: ScoreSet, where: str) -> list[str]:
-    """Which methods one side alone has, in words."""
+    """Say which methods one side alone has."""
     labels = [label for label in side.labels if label not in other.labels]
-    return [f"{', '.join(labels[:8])} only {where}"] if labels else []
+    return [f"{', '.join(labels[:SHOWN_LABELS])} only {where}"] if labels else []
 
 
-def fronts_table(found: Fronts) -> Table:
-    """Methods over their strengths, for the terminal."""
+def fronts_table(curves: Fronts) -> Table:
+    """Return methods over their strengths, for the terminal."""
     table = Table(
-        *map(escape, front_header(found)),
+        *map(escape, front_header(curves)),
         caption=CAPTION,
         caption_justify="left",
     )
-    for line in front_lines(found):
+    for line in front_lines(curves):
         table.add_row(*map(escape, line))
     return table
 
 
 def between(now: ScoreSet, before: ScoreSet) -> list[Difference]:
-    """Each method against itself in another run."""
-    found = []
+    """Compare each method with itself in another run."""
+    differences = []
     for label in (label for label in now.labels if label in before.labels):
         parts = [
             side.frame[side.frame["label"] == label].assign(label=name)
             for side, name in ((before, BEFORE), (now, NOW))
         ]
         both = ScoreSet(pd.concat(parts, ignore_index=True), (*before.sources, *now.sources))
-        found += [replace(one, label=label) for one in compare(both, BEFORE)]
-    columns = list(dict.fromkeys(one.column for one in found))
+        differences += [replace(difference, label=label) for difference in compare(both, BEFORE)]
+    columns = list(dict.fromkeys(difference.column for difference in differences))
     corrected = []
     for column in columns:
-        family = [one for one in found if one.column == column]
-        adjusted = holm([one.p if one.p == one.p else 1.0 for one in family])
+        family = [difference for difference in differences if difference.column == column]
+        adjusted = holm(
+            [difference.p if difference.p == difference.p else 1.0 for difference in family]
+        )
         corrected += [
-            replace(one, p_holm=p if one.prompts else one.p_holm)
-            for one, p in zip(family, adjusted, strict=True)
+            replace(difference, p_holm=p if difference.prompts else difference.p_holm)
+            for difference, p in zip(family, adjusted, strict=True)
         ]
     return corrected
 
@@ -157,20 +205,22 @@ def between(now: ScoreSet, before: ScoreSet) -> list[Difference]:
 def run_gate_files(
     sources: Sequence[Path], against: Path, gate: Path, junit: Path | None, summary: Path | None
 ) -> int:
-    """Check a candidate against a baseline. Returns the gate's exit code; what is written is written for bad input, too."""
+    """Check a candidate against a baseline; returns the gate's exit code.
+
+    Files are written for bad input, too.
+    """
     try:
-        outcomes = _gate_outcomes(sources, against, gate)
+        results = _gate_outcomes(sources, against, gate)
     except EddyError as error:
         _write_outcomes(
             [CheckResult("gate", "input", "read", UNUSABLE, str(error))], junit, summary
         )
         raise
-    code = exit_code(outcomes)
-    _write_outcomes(outcomes, junit, summary)
-    console().print(gate_table(outcomes))
-    counts = ", ".join(
-        f"{sum(one.status == status for one in outcomes)} {word}" for status, word in WORDS.items()
-    )
+    code = exit_code(results)
+    _write_outcomes(results, junit, summary)
+    console().print(gate_table(results))
+    statuses = [result.status for result in results]
+    counts = ", ".join(f"{statuses.count(status)} {word}" for status, word in WORDS.items())
     console().print(escape(f"{WORDS[code].capitalize()}: {counts}."))
     return code
 
@@ -181,14 +231,14 @@ def _gate_outcomes(sources: Sequence[Path], against: Path, gate: Path) -> list[C
     candidate, baseline = read_scores(candidates), read_scores([against])
     check_settings(candidate, baseline)
     folders = [path if path.is_dir() else None for path in (candidates[0], against)]
-    halves = Sides(folders[0], folders[1]) if len(candidates) == 1 else None
-    return run_gate(rules, candidate, baseline, halves.difference if halves else None)
+    subsample = Subsampling(*folders).difference if len(candidates) == 1 else None
+    return run_gate(rules, candidate, baseline, subsample)
 
 
 def _write_outcomes(
-    outcomes: Sequence[CheckResult], junit: Path | None, summary: Path | None
+    results: Sequence[CheckResult], junit: Path | None, summary: Path | None
 ) -> None:
     if junit:
-        write_text(junit, as_junit(outcomes))
+        write_text(junit, as_junit(results))
     if summary:
-        write_text(summary, gate_markdown(outcomes, exit_code(outcomes)))
+        write_text(summary, gate_markdown(results, exit_code(results)))

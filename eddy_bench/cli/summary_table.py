@@ -86,10 +86,10 @@ def _columns(summary: pd.DataFrame, wanted: Sequence[str]) -> list[str]:
         if not name.endswith((".low", ".high"))
     ]
     metrics = {name: MetricSpec.of_column(name).name for name in values}
-    usual = [name for metric in ORDER for name in values if metrics[name] == metric]
-    extra = [name for name in values if name not in usual and name in wanted]
-    costs = [name for name in usual if name in COSTS]
-    return [*(name for name in usual if name not in costs), *extra, *costs]
+    ordered = [name for metric in ORDER for name in values if metrics[name] == metric]
+    extra = [name for name in values if name not in ordered and name in wanted]
+    costs = [name for name in ordered if name in COSTS]
+    return [*(name for name in ordered if name not in costs), *extra, *costs]
 
 
 def _rank(name: str, wanted: Sequence[str]) -> int:

@@ -1,1 +1,1 @@
-"""Which method is better, by how much, and does a change make anything worse: paired statistics over prompts."""
+"""Which method is better, by how much, and does a change make anything worse."""

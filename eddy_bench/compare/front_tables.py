@@ -6,25 +6,29 @@ import math
 from dataclasses import asdict
 from typing import Any
 
+from eddy_bench.compare.fronts import Fronts, Range
 from eddy_bench.compare.paired import Difference
-from eddy_bench.compare.pareto import Fronts, Range
 
 CAPTION = (
-    "Diversity at 1% loss is interpolated between neighbouring strengths. Hypervolumes: over the worst point of all, of diversity times fidelity, "
-    "and of diversity times doublings of speed; seconds have no interval of their own, so close ones are not told apart."
+    "Diversity at 1% loss is interpolated between neighbouring strengths. Hypervolumes: over the "
+    "worst point of all, of diversity times fidelity, and of diversity times doublings of speed; "
+    "seconds have no interval of their own, so close ones are not told apart."
 )
 
 
-def range_text(found: Range) -> str:
-    """`1.55 [1.5, 1.59]`; a dash where it could not be measured."""
-    if not math.isfinite(found.value):
+def range_text(interval: Range) -> str:
+    """Return `1.55 [1.5, 1.59]`; a dash where it could not be measured."""
+    if not math.isfinite(interval.value):
         return "-"
-    return f"{found.value:.3g} [{found.low:.3g}, {found.high:.3g}]"
+    return f"{interval.value:.3g} [{interval.low:.3g}, {interval.high:.3g}]"
 
 
-def front_lines(found: Fronts) -> list[tuple[str, ...]]:
-    """Per family: name, number of strengths, diversity at 1% loss, both hypervolumes, strengths on both fronts of all; then the baseline."""
-    start = found.families[0].points[0]
+def front_lines(fronts: Fronts) -> list[tuple[str, ...]]:
+    """Return a line per family, then the baseline's.
+
+    Name, number of strengths, diversity at 1% loss, both hypervolumes, strengths on both fronts.
+    """
+    start = fronts.families[0].points[0]
     return [
         (
             family.name,
@@ -40,25 +44,25 @@ def front_lines(found: Fronts) -> list[tuple[str, ...]]:
                 for name in ("front", "front_seconds")
             ),
         )
-        for family in found.families
+        for family in fronts.families
     ] + [
         (
-            found.baseline,
+            fronts.baseline,
             "0",
             f"{start.diversity.value:.3g}",
             "-",
             "-",
-            *(found.baseline if on else "-" for on in (start.front, start.front_seconds)),
+            *(fronts.baseline if on else "-" for on in (start.front, start.front_seconds)),
         )
     ]
 
 
-def front_header(found: Fronts) -> tuple[str, ...]:
-    """Titles of `front_lines`."""
+def front_header(fronts: Fronts) -> tuple[str, ...]:
+    """Return the titles of `front_lines`."""
     return (
         "method",
         "strengths",
-        f"{found.diversity} at no more than 1% loss of {found.fidelity}",
+        f"{fronts.diversity} at no more than 1% loss of {fronts.fidelity}",
         "hypervolume",
         "hypervolume, seconds",
         "on the front",
@@ -66,8 +70,8 @@ def front_header(found: Fronts) -> tuple[str, ...]:
     )
 
 
-def front_records(found: Fronts) -> list[dict[str, Any]]:
-    """Each family in numbers, with its points."""
+def front_records(fronts: Fronts) -> list[dict[str, Any]]:
+    """Return each family in numbers, with its points."""
     names = ("at_fidelity", "hypervolume", "hypervolume_seconds")
     return [
         {
@@ -76,28 +80,28 @@ def front_records(found: Fronts) -> list[dict[str, Any]]:
             **{name: asdict(getattr(family, name)) for name in names},
             "points": [asdict(point) for point in family.points],
         }
-        for family in found.families
+        for family in fronts.families
     ]
 
 
-def front_differences(found: Fronts) -> list[Difference]:
-    """The figures of each family as differences to the baseline, in the layout of all others."""
+def front_differences(fronts: Fronts) -> list[Difference]:
+    """Return the figures of each family as differences to the baseline."""
     lines = []
-    for family in found.families:
-        usual = family.points[0].diversity.value
-        for column, own, base in (
+    for family in fronts.families:
+        baseline_level = family.points[0].diversity.value
+        for column, figure, level in (
             (
-                f"{found.diversity} at no more than 1% loss of {found.fidelity}",
+                f"{fronts.diversity} at no more than 1% loss of {fronts.fidelity}",
                 family.at_fidelity,
-                usual,
+                baseline_level,
             ),
             (
-                f"hypervolume of {found.diversity} and {found.fidelity}",
+                f"hypervolume of {fronts.diversity} and {fronts.fidelity}",
                 family.hypervolume,
                 family.baseline_hypervolumes[0],
             ),
             (
-                f"hypervolume of {found.diversity} and log2 seconds",
+                f"hypervolume of {fronts.diversity} and log2 seconds",
                 family.hypervolume_seconds,
                 family.baseline_hypervolumes[1],
             ),
@@ -107,12 +111,12 @@ def front_differences(found: Fronts) -> list[Difference]:
                     family.name,
                     column,
                     True,
-                    found.prompts,
-                    base,
-                    own.value,
-                    own.value - base,
-                    own.low - base,
-                    own.high - base,
+                    fronts.prompts,
+                    level,
+                    figure.value,
+                    figure.value - level,
+                    figure.low - level,
+                    figure.high - level,
                 )
             )
     return lines

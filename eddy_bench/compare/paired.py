@@ -10,25 +10,34 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from eddy_bench.compare.load import ScoreSet, some_of
+from eddy_bench.compare.comparable import some_of
+from eddy_bench.compare.load import ScoreSet
 from eddy_bench.errors import CompareError
 from eddy_bench.scoring.metrics import METRICS
+from eddy_bench.scoring.signature import CIRCULAR, SMALL_SAMPLE, Signature
 from eddy_bench.scoring.statistics import detectable, holm, mean_intervals, sign_flip_p
 from eddy_bench.storage.paths import as_path
 
 LEVEL = 0.05
 MEMORY = "peak_memory_mb"
-SIGNATURES = "signatures differ"  # values that only --partly lets stand side by side; no verdict is given on them
+# values that only --partly lets stand side by side; no verdict is given on them
+SIGNATURES = "signatures differ"
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A method against the baseline on one metric.
+    """Hold a method against the baseline on one metric.
 
-    prompts: how many both have; 0 for pooled metrics and for costs, whose prompts share batches: they have no interval. baseline, value: means. low, high: 95% bootstrap interval of
-    the difference over prompts. effect: mean over standard deviation of the paired differences (Cohen's d_z). p: of no difference, by sign
-    flips; p_holm: corrected over the methods. wins: share of prompts on which the method is better, ties half. detectable: the smallest
-    difference that this many prompts show 4 times in 5. warning: what speaks against reading much into it.
+    prompts: how many both have; 0 for pooled metrics and for costs, whose prompts share batches:
+        they have no interval.
+    baseline, value: means.
+    low, high: 95% bootstrap interval of the difference over prompts.
+    effect: mean over standard deviation of the paired differences (Cohen's d_z).
+    p: of no difference, by sign flips.
+    p_holm: corrected over the methods.
+    wins: share of prompts on which the method is better, ties half.
+    detectable: the smallest difference that this many prompts show 4 times in 5.
+    warning: what speaks against reading much into it.
     """
 
     label: str
@@ -60,7 +69,7 @@ class Difference:
 
 
 def by_prompt(frame: pd.DataFrame) -> pd.DataFrame:
-    """Means over seeds: prompts down, methods across, in order."""
+    """Return means over seeds: prompts down, methods across, in order."""
     table = frame.pivot_table(
         index="prompt_id", columns="label", values="value", aggfunc="mean", dropna=False, sort=False
     )
@@ -68,20 +77,16 @@ def by_prompt(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def compare(scores: ScoreSet, baseline: str = "iid") -> list[Difference]:
-    """Every method against the baseline on every metric.
+    """Compare every method with the baseline on every metric.
 
     Raises:
         CompareError: the baseline is not there.
 
     """
     if baseline not in scores.labels:
-        folder = next((source for source in scores.sources if as_path(source).is_dir()), "")
-        add = f"Add it: eddy-bench run --method {shlex.quote(baseline)} --out {shlex.quote(folder) if folder else 'RUN'}"
-        raise CompareError(
-            f"The baseline {baseline!r} is not in {', '.join(scores.sources)}, which holds {some_of(scores.labels, baseline)}. {add}; or name another: --baseline."
-        )
-    found: list[Difference] = []
-    order = {name: place for place, name in enumerate(METRICS)}
+        raise _no_baseline(scores, baseline)
+    differences: list[Difference] = []
+    order = {name: rank for rank, name in enumerate(METRICS)}
     for column, rows in sorted(
         scores.frame.groupby("column", sort=False),
         key=lambda item: order[item[1]["metric"].iloc[0]],
@@ -89,35 +94,50 @@ def compare(scores: ScoreSet, baseline: str = "iid") -> list[Difference]:
         if column == MEMORY:
             continue  # on a CPU it is that of the process so far
         group = METRICS[rows["metric"].iloc[0]].scope == "group"
-        found += (
+        differences += (
             _paired(str(column), rows, baseline)
             if group
             else _pooled(str(column), rows, scores, baseline)
         )
-    return found
+    return differences
+
+
+def _no_baseline(scores: ScoreSet, baseline: str) -> CompareError:
+    folder = next((source for source in scores.sources if as_path(source).is_dir()), "")
+    out = shlex.quote(folder) if folder else "RUN"
+    return CompareError(
+        f"The baseline {baseline!r} is not in {', '.join(scores.sources)}, which holds "
+        f"{some_of(scores.labels, baseline)}. Add it: eddy-bench run "
+        f"--method {shlex.quote(baseline)} --out {out}; or name another: --baseline."
+    )
 
 
 def _warnings(rows: pd.DataFrame) -> str:
+    signatures = [Signature.parse(text) for text in rows["signature"].unique()]
     marks = [
-        mark for mark in ("small-sample", "circular") if rows["signature"].str.contains(mark).any()
+        mark
+        for mark in (SMALL_SAMPLE, CIRCULAR)
+        if any(signature.has(mark) for signature in signatures)
     ]
-    return ", ".join([*marks, *([SIGNATURES] if rows["signature"].nunique() > 1 else [])])
+    return ", ".join([*marks, *([SIGNATURES] if len(signatures) > 1 else [])])
 
 
 def _pooled(column: str, rows: pd.DataFrame, scores: ScoreSet, baseline: str) -> list[Difference]:
     means = rows.groupby("label", sort=False)["value"].mean()
-    usual = scores.baselines(column, baseline)
+    baselines = scores.baselines(column, baseline)
     if baseline not in means:
         return []
     higher, warning = METRICS[rows["metric"].iloc[0]].higher_is_better, _warnings(rows)
-    found = []
+    differences = []
     for label, value in means.items():
-        own = usual.get(str(rows[rows["label"] == label]["source"].iloc[0]), float(means[baseline]))
+        own = baselines.get(
+            str(rows[rows["label"] == label]["source"].iloc[0]), float(means[baseline])
+        )
         if label != baseline:
-            found.append(
+            differences.append(
                 Difference(str(label), column, higher, 0, own, value, value - own, warning=warning)
             )
-    return found
+    return differences
 
 
 def _paired(column: str, rows: pd.DataFrame, baseline: str) -> list[Difference]:
@@ -128,29 +148,35 @@ def _paired(column: str, rows: pd.DataFrame, baseline: str) -> list[Difference]:
     labels = [str(label) for label in table.columns if label != baseline]
     if not labels:
         return []
-    found = sorted(
+    differences = sorted(
         _differences(column, table, labels, baseline, higher, warning),
-        key=lambda one: labels.index(one.label),
+        key=lambda difference: labels.index(difference.label),
     )
-    adjusted = holm([one.p if one.p == one.p else 1.0 for one in found])
+    adjusted = holm(
+        [difference.p if difference.p == difference.p else 1.0 for difference in differences]
+    )
     return [
-        Difference(**{**vars(one), "p_holm": p}) for one, p in zip(found, adjusted, strict=True)
+        Difference(**{**vars(difference), "p_holm": p})
+        for difference, p in zip(differences, adjusted, strict=True)
     ]
 
 
 def _differences(
     column: str, table: pd.DataFrame, labels: list[str], baseline: str, higher: bool, warning: str
 ) -> Iterator[Difference]:
-    values, usual = table[labels].to_numpy(np.float64).T, table[baseline].to_numpy(np.float64)
-    gaps = values - usual  # (methods, prompts)
+    values, baseline_values = (
+        table[labels].to_numpy(np.float64).T,
+        table[baseline].to_numpy(np.float64),
+    )
+    gaps = values - baseline_values  # (methods, prompts)
     for shared in _same_prompts(gaps):
         rows = gaps[shared][:, ~np.isnan(gaps[shared[0]])]
         count = rows.shape[1]
         lows, highs = mean_intervals(rows)
         chances = sign_flip_p(rows)
-        for place, k in enumerate(shared):
-            own, there = rows[place], ~np.isnan(gaps[k])
-            lost = int((np.isnan(values[k]) != np.isnan(usual)).sum())
+        for row, k in enumerate(shared):
+            own, there = rows[row], ~np.isnan(gaps[k])
+            lost = int((np.isnan(values[k]) != np.isnan(baseline_values)).sum())
             few = count > 0 and detectable(own, comparisons=len(labels)) == float("inf")
             care = ", ".join(
                 filter(
@@ -168,13 +194,13 @@ def _differences(
                 column,
                 higher,
                 count,
-                float(usual[there].mean()) if count else float("nan"),
+                float(baseline_values[there].mean()) if count else float("nan"),
                 float(values[k][there].mean()) if count else float("nan"),
                 float(own.mean()) if count else float("nan"),
-                lows[place],
-                highs[place],
+                lows[row],
+                highs[row],
                 float(own.mean() / scatter) if count > 1 and scatter > 0 else float("nan"),
-                chances[place],
+                chances[row],
                 float("nan"),
                 win_rate(own if higher else -own),
                 detectable(own, comparisons=len(labels)),
@@ -183,12 +209,12 @@ def _differences(
 
 
 def missing_words(lost: int) -> str:
-    """What is said of prompts for which only one of two methods has a value."""
+    """Say how many prompts there are for which only one of two methods has a value."""
     return f"{lost} prompt{'s have' if lost > 1 else ' has'} one value only" if lost else ""
 
 
 def _same_prompts(gaps: NDArray[np.float64]) -> list[list[int]]:
-    """Rows with values for the same prompts, together."""
+    """Return rows with values for the same prompts, together."""
     together: dict[bytes, list[int]] = {}
     for k, row in enumerate(gaps):
         together.setdefault(np.isnan(row).tobytes(), []).append(k)
@@ -196,7 +222,7 @@ def _same_prompts(gaps: NDArray[np.float64]) -> list[list[int]]:
 
 
 def win_rate(gains: NDArray[np.float64]) -> float:
-    """Share of gains above 0, ties half.
+    """Return the share of gains above 0, ties half.
 
     >>> win_rate(np.array([1.0, 0.0, -1.0, 2.0]))
     0.625

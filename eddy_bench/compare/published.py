@@ -16,13 +16,17 @@ from eddy_bench.storage.run_folder import RunFolder
 from eddy_bench.suites.suite import PAPERS
 
 HEADER = ("method", "published metric", "published", "ours", "our metric", "source")
-CAPTION = "Published figures are the paper's, on its own prompts, weights and metrics: orders of magnitude, not targets."
+CAPTION = (
+    "Published figures are the paper's, on its own prompts, weights and metrics: "
+    "orders of magnitude, not targets."
+)
 
 
 def published_lines(scores: ScoreSet) -> list[tuple[str, ...]]:
-    """Lines of `HEADER` for a run of a paper's suite; nothing for other runs.
+    """Return lines of `HEADER` for a run of a paper's suite; nothing for other runs.
 
-    Ours is the mean of the named metric over prompts, of every strength of the method; of `seconds_per_image` its ratio to iid's.
+    Ours is the mean of the named metric over prompts, of every strength of the method; of
+    `seconds_per_image` its ratio to iid's.
     """
     lines: list[tuple[str, ...]] = []
     for source in scores.sources:
@@ -45,7 +49,7 @@ def published_lines(scores: ScoreSet) -> list[tuple[str, ...]]:
 
 
 def _table(source: Path) -> pd.DataFrame | None:
-    """The published figures of the suite that a folder was drawn with."""
+    """Read the published figures of the suite that a folder was drawn with."""
     try:
         folder = RunFolder(source)
         name = folder.read_run().suite.name if folder.has_run else ""

@@ -22,15 +22,17 @@ INK, PAPER = (32, 32, 36), (250, 250, 252)
 
 
 def write_grids(folder: RunFolder, labels: Sequence[str]) -> list[Path]:
-    """`grids/METHOD.png` for each method and `grids/side-by-side.png`; prompts are rows, particles of a seed are columns.
+    """Write `grids/METHOD.png` for each method and `grids/side-by-side.png`.
+
+    Prompts are rows, particles of a seed are columns.
 
     Returns:
         The paths written.
 
     """
     by_label: dict[str, dict[tuple[str, int], FinishedGroup]] = {label: {} for label in labels}
-    for found in folder.finished(list(labels)):
-        by_label[found.group.label][found.group.prompt_id, found.group.seed] = found
+    for group in folder.finished(list(labels)):
+        by_label[group.group.label][group.group.prompt_id, group.group.seed] = group
     paths = []
     for label, groups in by_label.items():
         rows = spread([groups[key] for key in groups if key[1] == 0], MAX_ROWS)
@@ -60,7 +62,7 @@ def spread(items: list[Item], count: int) -> list[Item]:
 
 
 def draw_table(table: list[list[FinishedGroup]]) -> Image.Image:
-    """One row of pictures per list of groups, captioned with its prompt; the methods stand above the groups."""
+    """Draw a row of images per list of groups, captioned with its prompt, below the methods."""
     headings = [heading(group) for group in table[0]]
     tile, font = _tile_size(table[0][0]), ImageFont.load_default(13)
     count = table[0][0].group.particles

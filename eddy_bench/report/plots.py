@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from eddy_bench.compare.pareto import Attained, Family, Fronts
+from eddy_bench.compare.fronts import Attained, Family, Fronts
 from eddy_bench.storage.files import write_text
 from eddy_bench.storage.paths import replacing
 
@@ -17,8 +17,11 @@ MARKERS = "osD^vPX*"
 GREY = "#888888"
 
 
-def pareto_plot(found: Fronts, folder: Path | None = None) -> str:
-    """Diversity against fidelity and against seconds, as SVG text; also written as `pareto.svg` and `pareto.png` into a folder."""
+def pareto_plot(fronts: Fronts, folder: Path | None = None) -> str:
+    """Plot diversity against fidelity and against seconds; returns SVG text.
+
+    It is also written as `pareto.svg` and `pareto.png` into a folder.
+    """
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -37,12 +40,12 @@ def pareto_plot(found: Fronts, folder: Path | None = None) -> str:
         figure = Figure(figsize=(11, 4.6), layout="constrained")
         FigureCanvasAgg(figure)
         left, right = figure.subplots(1, 2)
-        _draw(left, found, "fidelity")
-        if found.front_seconds is None:
+        _draw(left, fronts, "fidelity")
+        if fronts.front_seconds is None:
             right.set_axis_off()
             right.set_title("seconds are missing for some methods", fontsize=10, loc="left")
         else:
-            _draw(right, found, "seconds")
+            _draw(right, fronts, "seconds")
         handles, labels = left.get_legend_handles_labels()
         figure.legend(
             handles,
@@ -64,12 +67,12 @@ def pareto_plot(found: Fronts, folder: Path | None = None) -> str:
     return text[text.index("<svg") :]
 
 
-def _draw(axis: Any, found: Fronts, across: str) -> None:
+def _draw(axis: Any, fronts: Fronts, across: str) -> None:
     from matplotlib.ticker import LogLocator
 
-    start = found.families[0].points[0]
-    _draw_front(axis, found, across)
-    for k, family in enumerate(found.families):
+    start = fronts.families[0].points[0]
+    _draw_front(axis, fronts, across)
+    for k, family in enumerate(fronts.families):
         _draw_family(
             axis,
             family,
@@ -84,12 +87,12 @@ def _draw(axis: Any, found: Fronts, across: str) -> None:
         "o",
         color="#000000",
         markersize=8,
-        label=_plain(found.baseline),
+        label=_plain(fronts.baseline),
         markeredgecolor="white",
         zorder=5,
     )
-    axis.set_ylabel(_plain(found.diversity))
-    axis.set_xlabel(_plain(found.fidelity) if across == "fidelity" else "seconds per image")
+    axis.set_ylabel(_plain(fronts.diversity))
+    axis.set_xlabel(_plain(fronts.fidelity) if across == "fidelity" else "seconds per image")
     axis.grid(alpha=0.25)
     axis.spines[["top", "right"]].set_visible(False)
     if across == "fidelity":
@@ -98,7 +101,7 @@ def _draw(axis: Any, found: Fronts, across: str) -> None:
         axis.set_title("up and right is better; dotted: 1% loss", fontsize=10, loc="left")
     else:
         axis.set_xscale("log")
-        seconds = [point.seconds for family in found.families for point in family.points]
+        seconds = [point.seconds for family in fronts.families for point in family.points]
         if len(set(seconds)) == 1 and seconds[0] > 0:
             axis.set_xlim(seconds[0] / 2, seconds[0] * 2)
         axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -107,9 +110,9 @@ def _draw(axis: Any, found: Fronts, across: str) -> None:
         axis.set_title("up and left is better", fontsize=10, loc="left")
 
 
-def _draw_front(axis: Any, found: Fronts, across: str) -> None:
+def _draw_front(axis: Any, fronts: Fronts, across: str) -> None:
     """What all methods together attain, with the band of its resamples."""
-    front: Attained | None = found.front if across == "fidelity" else found.front_seconds
+    front: Attained | None = fronts.front if across == "fidelity" else fronts.front_seconds
     if front is None:
         return
     order, where = (slice(None), "pre") if across == "fidelity" else (slice(None, None, -1), "post")
@@ -153,11 +156,11 @@ def _draw_family(axis: Any, family: Family, across: str, colour: str, marker: st
         label=_plain(family.name),
         markerfacecolor="none" if across == "seconds" else colour,
     )
-    for point, place in zip(points, zip(x, y, strict=True), strict=True):
+    for point, number in zip(points, zip(x, y, strict=True), strict=True):
         if point.strength:
             axis.annotate(
                 _plain(point.strength),
-                place,
+                number,
                 xytext=(4, 4),
                 textcoords="offset points",
                 fontsize=7,

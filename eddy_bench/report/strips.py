@@ -24,7 +24,11 @@ SMALL = 64  # pictures up to this size are shown with hard pixels
 
 @dataclass(frozen=True)
 class Strip:
-    """The images of one group in a row. data: a data: address. value: of the metric shown beside it."""
+    """Hold the images of one group in a row.
+
+    data: an address of the kind `data:`.
+    value: of the metric shown beside it.
+    """
 
     label: str
     data: str
@@ -36,15 +40,15 @@ class Strip:
 
 def groups_of(folders: Sequence[Path], seed: int = 0) -> dict[tuple[str, str], FinishedGroup]:
     """Finished groups of one seed by (label, prompt id)."""
-    found = {}
+    groups = {}
     for path in folders:
         for group in RunFolder(path).finished(broken=[]):
             if group.group.seed == seed:
                 label = group.group.method + (
                     f":{group.group.parameters}" if group.group.parameters else ""
                 )
-                found[label, group.group.prompt_id] = group
-    return found
+                groups[label, group.group.prompt_id] = group
+    return groups
 
 
 def make_strip(group: FinishedGroup, label: str, value: str = "") -> Strip | None:

@@ -1,4 +1,4 @@
-"""What a comparison shows, in a sentence per method, and what speaks against reading too much into it."""
+"""Say what a comparison shows, a sentence per method, and what speaks against it."""
 
 from __future__ import annotations
 
@@ -8,72 +8,91 @@ import pandas as pd
 
 from eddy_bench.compare.load import ScoreSet
 from eddy_bench.compare.paired import Difference
+from eddy_bench.scoring.metrics import MetricSpec
+from eddy_bench.scoring.signature import CIRCULAR, SMALL_SAMPLE, Signature
 
 DIVERSITY = ("vendi", "pdist", "lpips", "mss")
 FIDELITY = ("clip", "align")
 
 
-def bare(column: str) -> str:
-    """The metric of a column."""
-    return column.partition("[")[0].partition("-q")[0]
-
-
-def verdicts(found: Sequence[Difference], scores: ScoreSet, baseline: str) -> list[tuple[str, str]]:
-    """(method, sentence) for every method but the baseline."""
-    labels = list(dict.fromkeys(one.label for one in found))
+def verdicts(
+    differences: Sequence[Difference], scores: ScoreSet, baseline: str
+) -> list[tuple[str, str]]:
+    """Return (method, sentence) for every method but the baseline."""
+    labels = list(dict.fromkeys(difference.label for difference in differences))
     return [
-        (label, _sentence([one for one in found if one.label == label], scores, label, baseline))
+        (
+            label,
+            _sentence(
+                [difference for difference in differences if difference.label == label],
+                scores,
+                label,
+                baseline,
+            ),
+        )
         for label in labels
+    ]
+
+
+def _of_metrics(mine: Sequence[Difference], names: Sequence[str]) -> list[Difference]:
+    """Return the differences of some metrics that were compared per prompt, metric by metric."""
+    return [
+        difference
+        for name in names
+        for difference in mine
+        if MetricSpec.of_column(difference.column).name == name and difference.prompts
     ]
 
 
 def _sentence(mine: Sequence[Difference], scores: ScoreSet, label: str, baseline: str) -> str:
     parts = []
-    diverse = next(
-        (one for name in DIVERSITY for one in mine if bare(one.column) == name and one.prompts),
-        None,
-    )
-    if diverse is not None:
-        said = {
+    for difference in _of_metrics(mine, DIVERSITY)[:1]:
+        words = {
             True: "More diverse than",
             False: "Less diverse than",
             None: "No shown difference in diversity to",
-        }[diverse.better]
+        }[difference.better]
         parts.append(
-            f"{said} {baseline}: {figures(diverse)}, better on {diverse.wins:.0%} of prompts"
+            f"{words} {baseline}: {figures(difference)}, better on {difference.wins:.0%} of prompts"
         )
-    faithful = [
-        one for name in FIDELITY for one in mine if bare(one.column) == name and one.prompts
-    ]
-    parts += [f"more faithful: {figures(one)}" for one in faithful if one.better is True]
-    losses = [one for one in faithful if one.better is False]
-    open_losses = [one for one in faithful if one.better is None]
-    if losses:
-        parts.append("less faithful: " + "; ".join(figures(one) for one in losses))
-    if open_losses:
+    faithful = {
+        better: [item for item in _of_metrics(mine, FIDELITY) if item.better is better]
+        for better in (True, False, None)
+    }
+    parts += [f"more faithful: {figures(difference)}" for difference in faithful[True]]
+    if faithful[False]:
+        parts.append("less faithful: " + "; ".join(map(figures, faithful[False])))
+    if faithful[None]:
         parts.append(
             "no difference in fidelity shown, nor excluded: "
-            + "; ".join(figures(one) for one in open_losses)
+            + "; ".join(map(figures, faithful[None]))
         )
     parts += [f"drift {text}" for text in _drift(scores, label)]
     seconds = next(
-        (one for one in mine if one.column == "seconds_per_image" and one.baseline > 0), None
+        (
+            difference
+            for difference in mine
+            if difference.column == "seconds_per_image" and difference.baseline > 0
+        ),
+        None,
     )
     if seconds is not None:
         parts.append(f"{seconds.value / seconds.baseline:.2f} times the seconds")
     return ". ".join(part[0].upper() + part[1:] for part in parts) + "."
 
 
-def figures(one: Difference) -> str:
-    """`vendi +0.09 [0.03, 0.14]`."""
-    return f"{one.column} {one.difference:+.3g} [{one.low:+.3g}, {one.high:+.3g}]"
+def figures(difference: Difference) -> str:
+    """Return `vendi +0.09 [0.03, 0.14]`."""
+    interval = f"[{difference.low:+.3g}, {difference.high:+.3g}]"
+    return f"{difference.column} {difference.difference:+.3g} {interval}"
 
 
 def _drift(scores: ScoreSet, label: str) -> list[str]:
     frame = scores.frame
     own = frame[(frame["metric"] == "drift") & (frame["label"] == label)]["value"]
     floor = frame[frame["metric"] == "drift_floor"]["value"]
-    small = frame[frame["metric"] == "drift"]["signature"].str.contains("small-sample").any()
+    texts = frame[frame["metric"] == "drift"]["signature"].unique()
+    small = any(Signature.parse(text).has(SMALL_SAMPLE) for text in texts)
     care = " (a small sample: a ratio near 1 says little)" if small else ""
     return (
         [f"{own.iloc[0] / floor.iloc[0]:.2f} times its floor{care}"]
@@ -82,15 +101,22 @@ def _drift(scores: ScoreSet, label: str) -> list[str]:
     )
 
 
-def warnings(found: Sequence[Difference], scores: ScoreSet, kernels: dict[str, str]) -> list[str]:
-    """Metrics and methods that need care."""
+def warnings(
+    differences: Sequence[Difference], scores: ScoreSet, kernels: dict[str, str]
+) -> list[str]:
+    """Name metrics and methods that need care."""
     notes = []
-    small = sorted({one.column for one in found if "small-sample" in one.warning})
+    small = sorted(
+        {difference.column for difference in differences if SMALL_SAMPLE in difference.warning}
+    )
     if small:
         notes.append(
-            f"Small samples: {', '.join(small)} are biased upwards at this number of images: read them as ratios between methods of this run at most."
+            f"Small samples: {', '.join(small)} are biased upwards at this number of images: "
+            "read them as ratios between methods of this run at most."
         )
-    circular = sorted({one.column for one in found if "circular" in one.warning})
+    circular = sorted(
+        {difference.column for difference in differences if CIRCULAR in difference.warning}
+    )
     if circular:
         notes.append(
             f"Circular: {', '.join(circular)} are seen through a network that also guided."
@@ -98,21 +124,23 @@ def warnings(found: Sequence[Difference], scores: ScoreSet, kernels: dict[str, s
     used = {kernel for kernel in kernels.values() if kernel}
     if len(used) > 1:
         shown = "; ".join(
-            f"{kernel}: {', '.join(sorted(label for label, own in kernels.items() if own == kernel))}"
+            f"{kernel}: {', '.join(sorted(key for key, own in kernels.items() if own == kernel))}"
             for kernel in sorted(used)
         )
         notes.append(
             f"The methods use different kernels ({shown}): compare methods only within one kernel."
         )
-    few = sorted({one.prompts for one in found if 0 < one.prompts < 20})
+    few = sorted({difference.prompts for difference in differences if 0 < difference.prompts < 20})
     if few:
         notes.append(
-            f"Only {few[0]} prompt{'' if few[0] == 1 else 's'}: large differences alone can be shown, or none."
+            f"Only {few[0]} prompt{'' if few[0] == 1 else 's'}: "
+            "large differences alone can be shown, or none."
         )
     missing = pd.isna(scores.frame["value"]).groupby(scores.frame["column"]).sum()
     lost = [f"{column} ({int(count)})" for column, count in missing.items() if count]
     if lost:
         notes.append(
-            f"Groups for which a metric has no value, as where a prompt leaves nothing to judge: {', '.join(lost)}."
+            "Groups for which a metric has no value, as where a prompt leaves nothing to judge: "
+            f"{', '.join(lost)}."
         )
     return notes

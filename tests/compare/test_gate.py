@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from eddy_bench.compare.gate import PASS, REGRESSION, Check, Gate, exit_code, judge_gaps, run_gate
+from eddy_bench.compare.gate import Gate, exit_code, run_gate
+from eddy_bench.compare.gate_checks import PASS, REGRESSION, Check, judge_gaps
 from eddy_bench.compare.load import ScoreSet, read_scores
 from eddy_bench.scoring.statistics import detectable
 from tests.conftest import Result

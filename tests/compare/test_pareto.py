@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from eddy_bench.compare.front_tables import front_differences
+from eddy_bench.compare.fronts import Fronts
 from eddy_bench.compare.load import read_scores
-from eddy_bench.compare.pareto import Fronts, diversity_at_loss, fronts
+from eddy_bench.compare.pareto import diversity_at_loss, fronts
 from tests.makers.score_files import frame, write
 
 GRID = {

@@ -12,11 +12,11 @@ import yaml
 from eddy_bench.methods.registry import build_method
 from eddy_bench.models.backbones import resolve_backbone
 from eddy_bench.scoring.extractors import check_extractor
-from eddy_bench.scoring.metrics import METRICS, parse_metric
+from eddy_bench.scoring.metrics import METRICS, MetricSpec
 from eddy_bench.suites.suite import PAPERS, load_suite, suite_names
 from tests.conftest import Result
+from tests.makers.groups import SETTINGS
 from tests.makers.score_files import frame, write
-from tests.storage.test_run_folder import SETTINGS
 
 SUITES = ("eddy-flux", "eddy-sdxl", "pg-sd15")
 
@@ -31,7 +31,7 @@ def test_the_set_ups_are_whole(name: str) -> None:
     for spec in suite.methods:
         build_method(spec)
     for text in suite.metrics or []:
-        check_extractor(parse_metric(text).extractor)
+        check_extractor(MetricSpec.parse(text).extractor)
     table = pd.read_csv(PAPERS / f"{name}.csv", keep_default_na=False)
     assert list(table.columns) == ["method", "metric", "value", "unit", "ours", "source"]
     assert all(source.startswith("arXiv") for source in table["source"])
@@ -54,11 +54,14 @@ def test_ours_stands_beside_the_paper_s(
             }
         ),
     )
-    settings = {"suite": {"name": "eddy-flux", "methods": []}, "settings": SETTINGS}
+    settings = {
+        "suite": {"name": "eddy-flux", "methods": []},
+        "settings": SETTINGS.as_dict(),
+    }
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(settings))
-    found = cli("compare", tmp_path, "--format", form)
-    assert found.code == 0, found.err
-    lines = [line for line in found.out.splitlines() if "1.249" in line]
+    done = cli("compare", tmp_path, "--format", form)
+    assert done.code == 0, done.err
+    lines = [line for line in done.out.splitlines() if "1.249" in line]
     assert len(lines) == 1
     assert "1.500" in lines[0], "0.15 over 0.1 seconds"
-    assert "41.4" in found.out
+    assert "41.4" in done.out

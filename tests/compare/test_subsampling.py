@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import yaml
 
-from eddy_bench.compare.subsampling import Sides
+from eddy_bench.compare.subsampling import Subsampling
 from eddy_bench.scoring.feature_cache import write_features
 from eddy_bench.scoring.fidelity import frechet_distance
 from eddy_bench.storage.run_folder import RunFolder
 from tests.conftest import Result
 from tests.makers.score_files import frame, write
-from tests.report.test_report import make_run
+from tests.makers.scored_runs import make_run
 
 SIGNATURE = "fd|features=fmnist-clip@0|n=120|ref=real:400"
 LEVELS = {"iid": {"vendi": 0.0, "fd": 0.0}, "eddy-exact": {"vendi": 0.0, "fd": 0.0}}
@@ -24,16 +24,16 @@ LEVELS = {"iid": {"vendi": 0.0, "fd": 0.0}, "eddy-exact": {"vendi": 0.0, "fd": 0
 def with_features(folder: Path, shift: float, seed: int, prompts: int = 60) -> Path:
     """A run whose features are normal, around `shift`; the real images' are around 0."""
     make_run(folder, side=4, prompts=prompts)
-    rng, place = np.random.default_rng(seed), folder / "features" / "fmnist-clip-0"
+    rng, features_of_run = np.random.default_rng(seed), folder / "features" / "fmnist-clip-0"
     groups: dict[str, dict[str, np.ndarray[tuple[int, int], np.dtype[np.float32]]]] = {}
-    for found in RunFolder(folder).finished():
-        groups.setdefault(found.group.label, {})[found.fingerprint] = (
+    for group in RunFolder(folder).finished():
+        groups.setdefault(group.group.label, {})[group.fingerprint] = (
             shift + rng.normal(size=(2, 3))
         ).astype(np.float32)
     for label, features in groups.items():
-        write_features(place / f"{label}.npz", features)
+        write_features(features_of_run / f"{label}.npz", features)
     write_features(
-        place / "reference-real.npz",
+        features_of_run / "reference-real.npz",
         {"real": np.random.default_rng(0).normal(size=(400, 3)).astype(np.float32)},
     )
     rows = frame(LEVELS, prompts=prompts)
@@ -45,17 +45,17 @@ def with_features(folder: Path, shift: float, seed: int, prompts: int = 60) -> P
 
 
 def test_the_error_is_that_of_repeated_runs(tmp_path: Path) -> None:
-    found, error = [], []
+    differences, error = [], []
     for k in range(8):
-        sides = Sides(
+        sides = Subsampling(
             with_features(tmp_path / f"a{k}", 0.5, 2 * k + 1),
             with_features(tmp_path / f"b{k}", 0.5, 2 * k + 2),
         )
         difference = sides.difference("eddy-exact", "fd[fmnist-clip]", SIGNATURE)
         assert difference is not None
-        found.append(difference[0])
+        differences.append(difference[0])
         error.append(difference[1])
-    assert 0.4 < np.mean(error) / np.std(found, ddof=1) < 2.5
+    assert 0.4 < np.mean(error) / np.std(differences, ddof=1) < 2.5
 
 
 def test_the_difference_is_that_of_the_metric(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_the_difference_is_that_of_the_metric(tmp_path: Path) -> None:
         with_features(tmp_path / name, shift, seed)
         for name, shift, seed in (("a", 1.0, 1), ("b", 0.0, 2))
     ]
-    difference = Sides(folders[0], folders[1]).difference(
+    difference = Subsampling(folders[0], folders[1]).difference(
         "eddy-exact", "fd[fmnist-clip]", SIGNATURE
     )
     assert difference is not None
@@ -78,15 +78,18 @@ def test_the_difference_is_that_of_the_metric(tmp_path: Path) -> None:
 
 def test_without_features_there_is_no_interval(tmp_path: Path) -> None:
     folder = with_features(tmp_path / "a", 0.0, 1)
-    assert Sides(folder, None).difference("eddy-exact", "fd[fmnist-clip]", SIGNATURE) is None
+    assert Subsampling(folder, None).difference("eddy-exact", "fd[fmnist-clip]", SIGNATURE) is None
     assert (
-        Sides(folder, folder).difference(
+        Subsampling(folder, folder).difference(
             "eddy-exact", "fd[inception]", SIGNATURE.replace("fmnist-clip", "inception")
         )
         is None
     )
-    assert Sides(folder, folder).difference("eddy-exact", "drift[fmnist-clip]", SIGNATURE) is None
-    assert Sides(folder, folder).difference("lhs", "fd[fmnist-clip]", SIGNATURE) is None
+    assert (
+        Subsampling(folder, folder).difference("eddy-exact", "drift[fmnist-clip]", SIGNATURE)
+        is None
+    )
+    assert Subsampling(folder, folder).difference("lhs", "fd[fmnist-clip]", SIGNATURE) is None
 
 
 @pytest.mark.parametrize(("shift", "code"), [(0.0, 0), (3.0, 1)])
@@ -105,7 +108,7 @@ def test_a_gate_between_two_folders_tests_pooled_metrics(
             }
         )
     )
-    found = cli(
+    done = cli(
         "compare",
         now,
         "--against",
@@ -115,5 +118,5 @@ def test_a_gate_between_two_folders_tests_pooled_metrics(
         "--summary",
         tmp_path / "s.md",
     )
-    assert found.code == code, found.out
+    assert done.code == code, done.out
     assert "by subsampling prompts" in (tmp_path / "s.md").read_text()

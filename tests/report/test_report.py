@@ -5,71 +5,17 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
 from eddy_bench.report.strips import make_strip
-from eddy_bench.storage.group import Group, group_key
 from eddy_bench.storage.run_folder import RunFolder
 from tests.conftest import Result
-from tests.makers.score_files import frame
-from tests.storage.test_run_folder import SETTINGS
-
-EVIL = '<script>alert("x")</script> & a "quoted" coat'
-EFFECTS = {
-    "iid": {"vendi": 0.0, "clip": 0.0, "nfe": 0.0, "seconds_per_image": 0.0},
-    "pg:strength=1": {"vendi": 0.3, "clip": -0.1, "nfe": 0.0, "seconds_per_image": 0.0},
-    "pg:strength=2": {"vendi": 0.6, "clip": -2.0, "nfe": 0.0, "seconds_per_image": 0.0},
-    "eddy-exact": {"vendi": 0.0, "clip": 0.0, "nfe": 0.0, "seconds_per_image": 0.1},
-}
-
-
-@dataclass
-class Cost:
-    """What a group cost."""
-
-    nfe: float = 40.0
-
-
-def make_run(folder: Path, side: int = 32, prompts: int = 8) -> Path:
-    """A run folder with made-up scores and pictures."""
-    run = RunFolder.prepare(folder, {})
-    run.write_run(
-        {"suite": {"methods": list(EFFECTS)}, "settings": {**SETTINGS, "model": "fashion"}}
-    )
-    run.write_manifest({"eddy_bench": "0", "note": EVIL})
-    rows = frame(EFFECTS, prompts=prompts)
-    rows["prompt"] = rows["prompt"].where(rows["prompt_id"] != "p003", EVIL)
-    rng = np.random.default_rng(0)
-    for label in EFFECTS:
-        method, _, parameters = label.partition(":")
-        for k in range(prompts):
-            text = EVIL if k == 3 else f"a p{k:03}"
-            group = Group(
-                method,
-                label.replace(":", "-").replace("=", ""),
-                parameters,
-                "latent" if method != "iid" else "",
-                f"p{k:03}",
-                text,
-                0,
-                2,
-                group_key(a=label, b=k),
-            )
-            run.write_group(
-                group,
-                [Image.fromarray(rng.integers(0, 255, (side, side), np.uint8)) for _ in range(2)],
-                Cost(),
-                {},
-            )
-    rows.to_csv(folder / "scores.csv", index=False)
-    return folder
+from tests.makers.scored_runs import EVIL, make_run
 
 
 @pytest.fixture
@@ -80,8 +26,8 @@ def run(tmp_path: Path) -> Path:
 def test_the_page_is_one_file_that_says_what_was_found(
     cli: Callable[..., Result], run: Path
 ) -> None:
-    found = cli("report", run)
-    assert found.code == 0, found.err
+    done = cli("report", run)
+    assert done.code == 0, done.err
     page = (run / "report.html").read_text()
     assert "More diverse than iid" in page
     assert "Less faithful" in page
@@ -136,9 +82,9 @@ def test_one_method_alone_is_shown_without_a_comparison(
 def test_what_is_no_run_is_refused(
     cli: Callable[..., Result], run: Path, prepare: Callable[[Path], Path], message: str
 ) -> None:
-    found = cli("report", prepare(run))
-    assert (found.code, found.err.splitlines()[-1].count("Error:")) == (2, 1)
-    assert message in found.err
+    done = cli("report", prepare(run))
+    assert (done.code, done.err.splitlines()[-1].count("Error:")) == (2, 1)
+    assert message in done.err
 
 
 def test_broken_pictures_are_left_out(run: Path) -> None:
@@ -158,9 +104,9 @@ def browser() -> Iterator[Any]:
     )
     path = next(
         (
-            found
+            done
             for name in ("chromium", "chromium-browser", "google-chrome")
-            if (found := shutil.which(name))
+            if (done := shutil.which(name))
         ),
         None,
     )

@@ -37,7 +37,7 @@ is refused with one line and exit code 2: a flow model cannot be solved by a sol
 pipelines hand their solver a list of noise levels that it does not take.
 
 `--timesteps karras`, `exponential`, `beta` space the noise levels of solvers of noise-predicting models that can, and of flow-euler; `--timesteps ays` takes Align Your Steps (arXiv 2404.14507) from
-the tables that diffusers holds for Stable Diffusion 1.5 and SDXL; other step counts than 10 are interpolated in log sb, over the table's levels and a last one of 0.029.
+the tables that diffusers holds for Stable Diffusion 1.5 and SDXL; other step counts than 10 are interpolated in log sigma, over the table's levels and a last one of 0.029.
 """
 
 

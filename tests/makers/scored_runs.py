@@ -1,0 +1,48 @@
+"""A run folder with made-up scores and images, as `report` and gates read it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from eddy_bench.storage.group import group_key
+from eddy_bench.storage.records import Manifest
+from eddy_bench.storage.run_files import write_manifest
+from tests.makers.groups import COST, group, made
+from tests.makers.score_files import frame
+
+EVIL = '<script>alert("x")</script> & a "quoted" coat'
+EFFECTS = {
+    "iid": {"vendi": 0.0, "clip": 0.0, "nfe": 0.0, "seconds_per_image": 0.0},
+    "pg:strength=1": {"vendi": 0.3, "clip": -0.1, "nfe": 0.0, "seconds_per_image": 0.0},
+    "pg:strength=2": {"vendi": 0.6, "clip": -2.0, "nfe": 0.0, "seconds_per_image": 0.0},
+    "eddy-exact": {"vendi": 0.0, "clip": 0.0, "nfe": 0.0, "seconds_per_image": 0.1},
+}
+
+
+def make_run(folder: Path, side: int = 32, prompts: int = 8) -> Path:
+    """Write a run of four methods; the fourth prompt is markup."""
+    run = made(folder, tuple(EFFECTS), model="fashion")
+    manifest = Manifest.model_validate({"eddy_bench": "0", "note": EVIL})
+    write_manifest(folder, manifest)
+    rows = frame(EFFECTS, prompts=prompts)
+    rows["prompt"] = rows["prompt"].where(rows["prompt_id"] != "p003", EVIL)
+    rng = np.random.default_rng(0)
+    for label in EFFECTS:
+        method, _, parameters = label.partition(":")
+        for k in range(prompts):
+            own = group(
+                method=method,
+                label=label.replace(":", "-").replace("=", ""),
+                parameters=parameters,
+                kernel="latent" if method != "iid" else "",
+                prompt_id=f"p{k:03}",
+                prompt=EVIL if k == 3 else f"a p{k:03}",
+                key=group_key(a=label, b=k),
+            )
+            pixels = [rng.integers(0, 255, (side, side), np.uint8) for _ in range(2)]
+            run.write_group(own, [Image.fromarray(image) for image in pixels], COST, {})
+    rows.to_csv(folder / "scores.csv", index=False)
+    return folder
