@@ -28,7 +28,7 @@ from eddy_bench.storage.run_folder import RunFolder
 from eddy_bench.suites.method_spec import MethodSpec
 from eddy_bench.suites.prompts import load_prompts
 from eddy_bench.suites.suite import Suite, load_suite
-from tests.makers.groups import COST, SETTINGS, group, images
+from tests.makers.groups import COST, SETTINGS, make_group, make_images
 from tests.makers.score_files import frame
 
 # 10,000 inputs in all with EDDY_BENCH_EXAMPLES=1000 (make test-slow); fewer by default.
@@ -218,14 +218,14 @@ def test_indexes_that_were_cut_or_scribbled_on(
 def test_group_files_of_any_content(data: Any, cut: int) -> None:
     folder = RunFolder.prepare(Path(tempfile.mkdtemp()) / "r", SETTINGS)
     write_run(folder.path, RunRecord(suite=SuiteRecord(), settings=SETTINGS))
-    folder.write_group(group(), images(), COST, {})
-    path = folder.samples / group().path / "group.json"
+    folder.write_group(make_group(), make_images(), COST, {})
+    path = folder.samples / make_group().path / "group.json"
     whole = path.read_text()
     path.write_text(json.dumps(data))
-    works_or_says(lambda: folder.load(group().path, folder.files()))
+    works_or_says(lambda: folder.load(make_group().path, folder.files()))
     assert list(folder.finished()) == []
     path.write_text(whole[: min(cut, len(whole) - 1)])
-    works_or_says(lambda: folder.load(group().path, folder.files()))
+    works_or_says(lambda: folder.load(make_group().path, folder.files()))
     assert list(folder.finished()) == [], "a partial file is never read as whole"
 
 
@@ -246,6 +246,6 @@ def test_ten_thousand_inputs() -> None:
 
 
 def test_groups_are_made_of_plain_data() -> None:
-    kinds = {name: type(value) for name, value in vars(group()).items()}
+    kinds = {name: type(value) for name, value in vars(make_group()).items()}
     assert set(kinds.values()) == {str, int}
     assert {name for name, kind in kinds.items() if kind is int} == {"seed", "particles"}

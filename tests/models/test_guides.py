@@ -32,7 +32,7 @@ from eddy_bench.suites.method_spec import MethodSpec
 from eddy_bench.suites.suite import Suite
 from tests.conftest import Result
 from tests.makers.families import family_folder
-from tests.makers.groups import SETTINGS, group
+from tests.makers.groups import SETTINGS, make_group
 
 CPU = torch.device("cpu")
 NAME = "resnet10t"
@@ -162,7 +162,7 @@ def test_names_of_the_same_network() -> None:
 def circular(extractor: str, signature: Signature, guide: str | None) -> bool:
     """Whether a value is marked in a run with a guide; the rest of it stays."""
     settings = SETTINGS.model_copy(update={"guide": guide})
-    measured = Measured(group(), "vendi", extractor, 1.0, signature)
+    measured = Measured(make_group(), "vendi", extractor, 1.0, signature)
     marked = marked_circular(measured, settings)
     assert str(marked.signature).removesuffix("|circular") == str(signature)
     return marked.signature.has("circular")

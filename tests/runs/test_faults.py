@@ -29,7 +29,7 @@ from eddy_bench.storage.group import Group
 from eddy_bench.storage.lock import locked
 from eddy_bench.storage.run_folder import RunFolder
 from tests.conftest import Result
-from tests.makers.groups import COST, group, images, made
+from tests.makers.groups import COST, make_folder, make_group, make_images
 from tests.makers.runs import RUN, change_a_byte, image_hashes, scores
 
 Cli = Callable[..., Result]
@@ -364,18 +364,18 @@ def test_two_processes_at_once(tmp_path: Path, cli: Cli) -> None:
 
 
 def test_a_clock_that_goes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = made(tmp_path / "r")
+    folder = make_folder(tmp_path / "r")
     monkeypatch.setattr("eddy_bench.storage.run_folder.time.time_ns", lambda: 5)
     for _ in range(3):
-        folder.write_group(group(), images(), COST, {})
-        (folder.samples / group().path / "0.png").write_bytes(b"")
-        folder.set_aside(group().path)
+        folder.write_group(make_group(), make_images(), COST, {})
+        (folder.samples / make_group().path / "0.png").write_bytes(b"")
+        folder.set_aside(make_group().path)
     assert len(list((folder.path / "broken").iterdir())) == 3
 
 
 def test_memory_that_runs_out_in_one_batch() -> None:
     """Only from there on are batches smaller, and every group is drawn once."""
-    groups = tuple(group(prompt_id=f"p{k}", key=str(k)) for k in range(8))
+    groups = tuple(make_group(prompt_id=f"p{k}", key=str(k)) for k in range(8))
     sizes = []
 
     def draw(job: Batch) -> list[GroupResult]:
@@ -393,10 +393,10 @@ def test_memory_that_runs_out_in_one_batch() -> None:
 
 def finished_run(path: Path, count: int, start: int = 0) -> Iterator[Group]:
     """Groups of a run, written quickly."""
-    folder = made(path)
+    folder = make_folder(path)
     for k in range(start, start + count):
-        one = group(prompt_id=f"p{k}", key=str(k))
-        folder.write_group(one, images(), COST, {})
+        one = make_group(prompt_id=f"p{k}", key=str(k))
+        folder.write_group(one, make_images(), COST, {})
         yield one
 
 
@@ -406,8 +406,8 @@ def test_an_index_that_was_cut_off_or_lost(tmp_path: Path) -> None:
     index = folder.index.path
     assert len(index.read_text().splitlines()) == 5
     index.write_text(index.read_text()[:-30])
-    more = group(prompt_id="p9", key="9")
-    folder.write_group(more, images(), COST, {})
+    more = make_group(prompt_id="p9", key="9")
+    folder.write_group(more, make_images(), COST, {})
     assert set(folder.index.read()) == {f"iid/p{k}/0" for k in (0, 1, 2, 3, 9)}, (
         "the line that was cut off does not take the next one along"
     )
@@ -429,7 +429,7 @@ def test_merging_shares(tmp_path: Path) -> None:
     (tmp_path / "a/samples/iid/p0/0/0.png").write_bytes(b"x")
     with pytest.raises(StoreError, match="broken"):
         merge(tmp_path / "other", [tmp_path / "a", tmp_path / "b"])
-    made(tmp_path / "b", steps=3)
+    make_folder(tmp_path / "b", steps=3)
     with pytest.raises(StoreError, match="another steps"):
         merge(tmp_path / "third", [tmp_path / "all", tmp_path / "b"])
     with pytest.raises(StoreError, match="among the folders"):
@@ -437,7 +437,7 @@ def test_merging_shares(tmp_path: Path) -> None:
 
 
 def test_shares_hold_every_group_once() -> None:
-    jobs = [Batch((group(prompt_id=f"p{k}"),), 1) for k in range(11)]
+    jobs = [Batch((make_group(prompt_id=f"p{k}"),), 1) for k in range(11)]
     shares = [parse_shard(f"{k}/3").of(jobs) for k in (1, 2, 3)]
     assert sorted(one.prompt_id for share in shares for one in share) == sorted(
         f"p{k}" for k in range(11)
@@ -462,10 +462,10 @@ def test_shares_of_a_run_are_the_run(cli: Cli, tmp_path: Path, undisturbed: Path
 
 
 def test_cells_of_any_kind_are_images(tmp_path: Path) -> None:
-    folder = made(tmp_path / "r")
+    folder = make_folder(tmp_path / "r")
     picture = Image.new("L", (4, 4))
-    found = folder.write_group(group(), [picture, picture], COST, {})
-    again: Any = folder.load(group().path, folder.files())
+    found = folder.write_group(make_group(), [picture, picture], COST, {})
+    again: Any = folder.load(make_group().path, folder.files())
     assert again.files == found.files
 
 

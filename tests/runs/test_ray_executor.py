@@ -16,7 +16,7 @@ from eddy_bench.methods.best_of_m import BestOfM
 from eddy_bench.methods.iid import Iid
 from eddy_bench.runs.batches import Batch
 from tests.conftest import Result
-from tests.makers.groups import group
+from tests.makers.groups import make_group
 from tests.makers.runs import RUN, image_hashes, scores
 
 pytest.importorskip("ray", reason="needs the package ray")
@@ -102,10 +102,10 @@ def ancestors(process: int, parents: dict[int, int]) -> set[int]:
 
 def test_the_largest_jobs_come_first() -> None:
     plain, features, eddy = (
-        Batch((group(method=method, kernel=kernel, particles=2),), 1)
+        Batch((make_group(method=method, kernel=kernel, particles=2),), 1)
         for method, kernel in (("iid", ""), ("pg", "features"), ("eddy-hutch", "features"))
     )
-    best = Batch((group(method="best-of-m", particles=2),), 1)
+    best = Batch((make_group(method="best-of-m", particles=2),), 1)
     batches = [plain, eddy, best, features]
     methods = {id(batch): Iid() for batch in batches} | {id(best): BestOfM(m=10)}
     ordered = sorted(batches, key=lambda batch: weight(batch, methods[id(batch)]), reverse=True)

@@ -22,7 +22,7 @@ from eddy_bench.storage.lock import locked
 from eddy_bench.storage.run_folder import RunFolder
 from eddy_bench.suites.method_spec import MethodSpec
 from tests.conftest import Result
-from tests.makers.groups import COST, group, images, made
+from tests.makers.groups import COST, make_folder, make_group, make_images
 from tests.makers.runs import RUN, change_a_byte, image_hashes, scores
 
 Cli = Callable[..., Result]
@@ -117,8 +117,8 @@ ODD_GROUPS: dict[str, Callable[[Any], Any]] = {
 
 @pytest.mark.parametrize("change", ODD_GROUPS.values(), ids=ODD_GROUPS.keys())
 def test_group_files_with_one_odd_value(tmp_path: Path, change: Callable[[Any], Any]) -> None:
-    folder = made(tmp_path / "r")
-    path = folder.write_group(group(), images(), COST, {}).folder / "group.json"
+    folder = make_folder(tmp_path / "r")
+    path = folder.write_group(make_group(), make_images(), COST, {}).folder / "group.json"
     data = json.loads(path.read_text())
     change(data)
     path.write_text(json.dumps(data))
@@ -449,7 +449,7 @@ def test_one_step_replacements(tmp_path: Path) -> None:
 def test_failures_of_names_that_meet() -> None:
     folder = RunFolder(Path("r"))
     places = {
-        folder.failure_path(group(label="pg", prompt_id="3-dress")),
-        folder.failure_path(group(label="pg-3", prompt_id="dress")),
+        folder.failure_path(make_group(label="pg", prompt_id="3-dress")),
+        folder.failure_path(make_group(label="pg-3", prompt_id="dress")),
     }
     assert len(places) == 2

@@ -24,7 +24,7 @@ from eddy_bench.storage.records import RunRecord, SuiteRecord
 from eddy_bench.storage.run_files import write_run
 from eddy_bench.storage.run_folder import RunFolder
 from tests.conftest import Result
-from tests.makers.groups import COST, SETTINGS, group, images
+from tests.makers.groups import COST, SETTINGS, make_group, make_images
 from tests.makers.runs import RUN, change_a_byte, image_hashes, scores
 
 pytest.importorskip("upath", reason="needs the package universal_pathlib")
@@ -97,7 +97,7 @@ class Killed(BaseException):
 
 def test_killed_at_every_write(monkeypatch: pytest.MonkeyPatch, memory: Any) -> None:
     """Three groups of two pictures, with the process ending after each single object: what is whole is kept, the rest is drawn again."""
-    wanted = [group(prompt_id=f"p{k}", key=str(k)) for k in range(3)]
+    wanted = [make_group(prompt_id=f"p{k}", key=str(k)) for k in range(3)]
     inner, left = type(memory).pipe_file, [0]
 
     def pipe_file(self: Any, path: str, value: bytes, **more: Any) -> Any:
@@ -116,7 +116,7 @@ def test_killed_at_every_write(monkeypatch: pytest.MonkeyPatch, memory: Any) -> 
         try:
             for one in wanted:
                 folder = RunFolder(as_path(ADDRESS))
-                folder.write_group(one, images(), COST, {})
+                folder.write_group(one, make_images(), COST, {})
         except Killed:
             ends += 1
         left[0] = 1000
@@ -126,18 +126,18 @@ def test_killed_at_every_write(monkeypatch: pytest.MonkeyPatch, memory: Any) -> 
         missing, said = find_missing(wanted, folder, False)
         assert (missing, said) == (wanted[whole:], [])
         for one in missing:
-            folder.write_group(one, images(), COST, {})
+            folder.write_group(one, make_images(), COST, {})
         assert find_missing(wanted, RunFolder(as_path(ADDRESS)), True) == ([], [])
     assert ends == 9
 
 
 def test_damage_is_moved_aside() -> None:
     folder = remote()
-    one = folder.write_group(group(), images(), COST, {})
+    one = folder.write_group(make_group(), make_images(), COST, {})
     folder.index.flush()
     (one.folder / "1.png").write_bytes(b"")
-    missing, (said,) = find_missing([group()], RunFolder(folder.path), False)
-    assert missing == [group()]
+    missing, (said,) = find_missing([make_group()], RunFolder(folder.path), False)
+    assert missing == [make_group()]
     assert "is broken" in said
     assert f"{ADDRESS}/broken/" in said
     assert len(files_below(folder.path / "broken").names("*/*")) == 3
@@ -154,10 +154,12 @@ def test_an_address_that_looks_like_a_pattern(cli: Cli) -> None:
 def test_the_index_is_written_in_steps() -> None:
     folder = remote()
     for k in range(130):
-        folder.write_group(group(prompt_id=f"p{k}", key=str(k)), images(), COST, {})
+        folder.write_group(make_group(prompt_id=f"p{k}", key=str(k)), make_images(), COST, {})
     assert len(RunFolder(folder.path).index.read()) == 100
     find_missing(
-        [group(prompt_id=f"p{k}", key=str(k)) for k in range(130)], RunFolder(folder.path), False
+        [make_group(prompt_id=f"p{k}", key=str(k)) for k in range(130)],
+        RunFolder(folder.path),
+        False,
     )
     assert len(RunFolder(folder.path).index.read()) == 130, (
         "what it lacked was read from the groups"
@@ -380,9 +382,9 @@ def test_whatever_a_file_system_raises_is_one_line(
 
 def test_hashes_are_checked_there_too() -> None:
     folder = remote()
-    one = folder.write_group(group(), images(), COST, {})
+    one = folder.write_group(make_group(), make_images(), COST, {})
     path = one.folder / "0.png"
     change_a_byte(path)
     assert hashlib.sha256(path.read_bytes()).hexdigest() != one.files["0.png"].sha256
-    assert find_missing([group()], RunFolder(folder.path), False)[0] == []
-    assert find_missing([group()], RunFolder(folder.path), True)[0] == [group()]
+    assert find_missing([make_group()], RunFolder(folder.path), False)[0] == []
+    assert find_missing([make_group()], RunFolder(folder.path), True)[0] == [make_group()]
