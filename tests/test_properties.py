@@ -97,12 +97,12 @@ def test_files_of_any_bytes(content: bytes) -> None:
 )
 def test_prompts(entries: list[Any], as_json: bool) -> None:
     content = json.dumps(entries) if as_json else yaml.safe_dump(entries, allow_unicode=True)
-    found = works_or_says(
+    prompts = works_or_says(
         lambda: load_prompts(str(written("p.json" if as_json else "p.yaml", content)))
     )
-    if found is not None:
-        assert len({prompt.id.lower() for prompt in found.prompts}) == len(found.prompts)
-        for prompt in found.prompts:
+    if prompts is not None:
+        assert len({prompt.id.lower() for prompt in prompts.prompts}) == len(prompts.prompts)
+        for prompt in prompts.prompts:
             assert_inside(Path("run") / "samples" / "iid" / prompt.id)
             prompt.text.encode("utf-8")
 
@@ -198,16 +198,16 @@ def test_indexes_that_were_cut_or_scribbled_on(
 ) -> None:
     """What is read back was written; whatever happens to the file, nothing else comes out."""
     index = GroupIndex(Path(tempfile.mkdtemp()) / "samples.jsonl")
-    for place, key in entries:
-        index.add([Entry(place, key, {"0.png": len(key)})])
-    assert {place: one.key for place, one in index.read().items()} == dict(entries)
+    for path, key in entries:
+        index.add([Entry(path, key, {"0.png": len(key)})])
+    assert {path: entry.key for path, entry in index.read().items()} == dict(entries)
     content = index.path.read_bytes() if index.path.exists() else b""
     index.path.write_bytes(content[: max(0, len(content) - cut)] + noise)
     index.add([Entry("zzzz", "last", {})])
-    found = index.read()
-    assert found["zzzz"].key == "last"
-    written_places = {place for place, _ in entries}
-    assert all(place in written_places or place == "zzzz" or noise for place in found)
+    entries_read = index.read()
+    assert entries_read["zzzz"].key == "last"
+    written_paths = {path for path, _ in entries}
+    assert all(path in written_paths or path == "zzzz" or noise for path in entries_read)
 
 
 @many

@@ -128,10 +128,10 @@ def test_one_particle_and_seeds(cli: Cli, tmp_path: Path) -> None:
         )
     )
     assert done.code == 0, done.err
-    one, other = sorted((tmp_path / "r/samples").iterdir())
-    assert len(list(one.rglob("0.png"))) == 4
-    for path in one.rglob("*.png"):
-        assert path.read_bytes() == (other / path.relative_to(one)).read_bytes(), "N = 1 is iid"
+    iid, guided = sorted((tmp_path / "r/samples").iterdir())
+    assert len(list(iid.rglob("0.png"))) == 4
+    for path in iid.rglob("*.png"):
+        assert path.read_bytes() == (guided / path.relative_to(iid)).read_bytes(), "N = 1 is iid"
 
 
 def test_a_broken_group_is_moved_aside_and_redrawn(cli: Cli, tmp_path: Path) -> None:

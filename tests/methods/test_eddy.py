@@ -119,10 +119,10 @@ def slow_field(state: State, gamma: float, own: bool = False, sign: float = 1.0)
 def test_closed_form_is_the_definition(own: bool, sign: float) -> None:
     state = Mixture.random(5).state(draw(1, 4, 5), SIGMA)
     expected = slow_field(state, 3.0, own, sign)
-    found = eddy_field(
+    field = eddy_field(
         state.particles, state.score, -state.eps, 3.0, own_velocity=own, divergence=sign
     )[0]
-    assert torch.allclose(found, expected, rtol=1e-10, atol=1e-12)
+    assert torch.allclose(field, expected, rtol=1e-10, atol=1e-12)
 
 
 def feature_state(dimension: int = 6, count: int = 4, groups: int = 2, seed: int = 0) -> State:
@@ -136,9 +136,9 @@ def feature_state(dimension: int = 6, count: int = 4, groups: int = 2, seed: int
 
 
 def guided(method: EddyExact | EddyFd | EddyHutch, state: State) -> Tensor:
-    found = method.guidance(state)
-    assert found is not None
-    return found
+    guidance = method.guidance(state)
+    assert guidance is not None
+    return guidance
 
 
 @pytest.mark.parametrize("kernel", ["latent", "denoised", "features"])
@@ -216,10 +216,10 @@ def test_hutchinson_variance_falls_as_one_over_probes() -> None:
 
 def test_hutchinson_is_exact_in_one_dimension() -> None:
     state = feature_state(dimension=1, groups=1)
-    one, other = (
+    first, second = (
         guided(EddyHutch(probes=1), replace(state, generators=generators(1, k))) for k in (0, 1)
     )
-    assert torch.allclose(one, other, rtol=1e-9, atol=1e-12)
+    assert torch.allclose(first, second, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize(

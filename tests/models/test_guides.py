@@ -113,10 +113,10 @@ def test_a_scoring_extractor_of_the_same_kind(weights: Path) -> None:
         Image.fromarray(np.random.default_rng(k).integers(0, 255, (size, 40, 3), np.uint8))
         for k, size in enumerate((40, 56))
     ]
-    found = extractor.images(pictures)
-    assert found.shape == (2, 512)
+    together = extractor.images(pictures)
+    assert together.shape == (2, 512)
     alone = extractor.images(pictures[1:])
-    assert np.allclose(found[1], alone[0], atol=1e-5)
+    assert np.allclose(together[1], alone[0], atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -252,7 +252,7 @@ def test_a_run_through_a_guide_and_a_decoder(
 def test_options_that_cannot_be(
     cli: Callable[..., Result], tmp_path: Path, options: tuple[Any, ...], message: str
 ) -> None:
-    found = cli(
+    done = cli(
         "run",
         "--model",
         family_folder("sd15"),
@@ -266,8 +266,8 @@ def test_options_that_cannot_be(
         tmp_path / "run",
         *options,
     )
-    assert (found.code, found.err.strip().count("\n")) == (2, 0), found.err
-    assert message in found.err
+    assert (done.code, done.err.strip().count("\n")) == (2, 0), done.err
+    assert message in done.err
 
 
 def test_half_precision_keeps_features_in_float32(weights: Path) -> None:
@@ -299,16 +299,16 @@ def test_one_forward_pass_where_a_group_fits(weights: Path) -> None:
         str(family_folder("sd15")), device="cpu", guide=f"timm:{NAME}@64", weights=weights
     )
     points = torch.randn(2, 3, 4 * 8 * 8)
-    found = []
+    pulled = []
     for chunk, forwards in ((64, 6), (3, 6), (2, 12)):
         model.feature_batch = chunk
         features = model.feature_map((4, 8, 8))
-        found.append(
+        pulled.append(
             features.pull_groups(points, lambda values: values - values.mean(1, keepdim=True))
         )
         assert (features.cost.feature_forwards, features.cost.feature_backwards) == (forwards, 6)
-    assert torch.allclose(found[0], found[1], rtol=1e-3, atol=1e-6)
-    assert torch.allclose(found[0], found[2], rtol=1e-3, atol=1e-6)
+    assert torch.allclose(pulled[0], pulled[1], rtol=1e-3, atol=1e-6)
+    assert torch.allclose(pulled[0], pulled[2], rtol=1e-3, atol=1e-6)
 
 
 def test_batches_halve_when_memory_runs_out(

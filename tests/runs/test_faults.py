@@ -46,9 +46,9 @@ def start(
     )
 
 
-def wait_for(found: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+def wait_for(reached: Callable[[], bool], process: subprocess.Popen[str]) -> None:
     for _ in range(1200):
-        if found() or process.poll() is not None:
+        if reached() or process.poll() is not None:
             return
         time.sleep(0.05)
 
@@ -84,7 +84,7 @@ def test_sigkill(
         moment, "from eddy_bench.cli import main; main()"
     )
     process = start(out, program=program)
-    found: dict[str, Callable[[], bool]] = {
+    reached: dict[str, Callable[[], bool]] = {
         "drawing": lambda: len(list(out.glob("samples/*/*/*/group.json"))) >= 2,
         "writing": stuck.exists,
         "scoring": lambda: (
@@ -92,7 +92,7 @@ def test_sigkill(
             and any(out.glob("features/*/*.npz"))
         ),
     }
-    wait_for(found[moment], process)
+    wait_for(reached[moment], process)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     finished = len(list(out.glob("samples/*/*/*/group.json")))
@@ -127,11 +127,11 @@ def test_another_kind_of_machine(
     names = image_hashes(undisturbed)
     assert names.keys() == image_hashes(tmp_path / "run").keys()
     for name in names:
-        one, other = (
+        expected, drawn = (
             np.asarray(Image.open(folder / name)).astype(int)
             for folder in (undisturbed, tmp_path / "run")
         )
-        assert np.abs(one - other).max() <= 2, name
+        assert np.abs(expected - drawn).max() <= 2, name
     here, there = (
         read_table(folder / "scores.csv")
         .query("metric == 'vendi'")
@@ -199,8 +199,8 @@ def test_a_changed_image_is_told_at_scoring_and_drawn_by_the_next_run(
     change_a_byte(next(out.glob("samples/pg/*/0")) / "0.png")
     for file in out.glob("features/*/*.npz"):
         file.unlink()
-    found = cli("score", out, "--metric", "vendi")
-    assert (found.code, "was changed after it was drawn" in found.err) == (2, True)
+    done = cli("score", out, "--metric", "vendi")
+    assert (done.code, "was changed after it was drawn" in done.err) == (2, True)
     assert "Drew 1 groups" in cli(*RUN, "--out", out).err
     assert image_hashes(out) == image_hashes(undisturbed)
 
@@ -218,11 +218,11 @@ def test_a_full_disk(
         return inner(path, data)
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    found = cli(*RUN, "--out", out)
-    assert found.code == 2
-    assert found.err.splitlines()[-1].startswith("Error:")
-    assert "No space left on device" in found.err
-    assert "Traceback" not in found.err
+    done = cli(*RUN, "--out", out)
+    assert done.code == 2
+    assert done.err.splitlines()[-1].startswith("Error:")
+    assert "No space left on device" in done.err
+    assert "Traceback" not in done.err
     kept = image_hashes(out)
     assert len(kept) == 6, "three whole groups"
     monkeypatch.undo()
@@ -280,13 +280,13 @@ from eddy_bench import Method
 class Faulty(Method):
     kind: str = "raise"
     def guidance(self, state):
-        found = torch.zeros_like(state.score)
+        force = torch.zeros_like(state.score)
         for k, g in enumerate(state.generators):
             if g.initial_seed() == {seed}:
                 if self.kind == "raise":
                     raise RuntimeError("boom")
-                found[k] = float("nan")
-        return found
+                force[k] = float("nan")
+        return force
 """
 
 
@@ -301,7 +301,7 @@ def test_a_method_that_fails_for_one_prompt(
     seed = probe_generator(0, prompt.text).initial_seed()
     (tmp_path / "faulty.py").write_text(FAULTY.replace("{seed}", str(seed)))
     out = tmp_path / "run"
-    found = cli(
+    done = cli(
         *RUN[:-4],
         "--method",
         "iid",
@@ -310,9 +310,9 @@ def test_a_method_that_fails_for_one_prompt(
         "--out",
         out,
     )
-    assert found.code == 2
-    assert found.err.count("Failed:") == 1
-    assert words in found.err
+    assert done.code == 2
+    assert done.err.count("Failed:") == 1
+    assert words in done.err
     table = pd.read_csv(out / "scores.csv")
     counts = table[table["metric"] == "vendi"].groupby("method")["prompt_id"].nunique().to_dict()
     assert counts == {"iid": 6, "Faulty": 5}
@@ -336,9 +336,9 @@ def test_two_processes_in_one_folder(cli: Cli, tmp_path: Path) -> None:
     out = tmp_path / "run"
     out.mkdir()
     with locked(out):
-        found = cli(*RUN, "--out", out)
-        assert found.code == 2
-        assert f"in use by process {os.getpid()} on " in found.err
+        done = cli(*RUN, "--out", out)
+        assert done.code == 2
+        assert f"in use by process {os.getpid()} on " in done.err
     assert cli(*RUN, "--out", out).code == 0
     with locked(out):
         assert cli("score", out).code == 2
@@ -354,10 +354,12 @@ def test_two_processes_at_once(tmp_path: Path, cli: Cli) -> None:
         ),
         first,
     )
-    found = cli(*RUN, "--limit", "48", "--steps", "20", "--out", out)
+    second = cli(*RUN, "--limit", "48", "--steps", "20", "--out", out)
     first.kill()
     first.communicate()
-    assert (found.code, f"in use by process {first.pid} on " in found.err) == (2, True), found.err
+    assert (second.code, f"in use by process {first.pid} on " in second.err) == (2, True), (
+        second.err
+    )
     assert cli(*RUN, "--limit", "1", "--steps", "20", "--out", out).code == 0, (
         "a lock ends with its process"
     )
@@ -378,15 +380,15 @@ def test_memory_that_runs_out_in_one_batch() -> None:
     groups = tuple(make_group(prompt_id=f"p{k}", key=str(k)) for k in range(8))
     sizes = []
 
-    def draw(job: Batch) -> list[GroupResult]:
-        sizes.append(job.size)
-        if job.size > 2 and any(one.key == "5" for one in job.groups):
+    def draw(batch: Batch) -> list[GroupResult]:
+        sizes.append(batch.size)
+        if batch.size > 2 and any(group.key == "5" for group in batch.groups):
             raise OutOfMemory
-        return [GroupResult(one, (b"",), Cost(), job.size) for one in job.groups]
+        return [GroupResult(group, (b"",), Cost(), batch.size) for group in batch.groups]
 
     notes: list[str] = []
-    found = list(InProcess(draw).run([Batch(groups[:4], 4), Batch(groups[4:], 4)], notes))
-    assert [outcome.group.key for outcome in found] == [str(k) for k in range(8)]
+    results = list(InProcess(draw).run([Batch(groups[:4], 4), Batch(groups[4:], 4)], notes))
+    assert [result.group.key for result in results] == [str(k) for k in range(8)]
     assert sizes == [4, 4, 2, 2]
     assert len(notes) == 1
 
@@ -395,9 +397,9 @@ def finished_run(path: Path, count: int, start: int = 0) -> Iterator[Group]:
     """Groups of a run, written quickly."""
     folder = make_folder(path)
     for k in range(start, start + count):
-        one = make_group(prompt_id=f"p{k}", key=str(k))
-        folder.write_group(one, make_images(), COST, {})
-        yield one
+        group = make_group(prompt_id=f"p{k}", key=str(k))
+        folder.write_group(group, make_images(), COST, {})
+        yield group
 
 
 def test_an_index_that_was_cut_off_or_lost(tmp_path: Path) -> None:
@@ -437,36 +439,36 @@ def test_merging_shares(tmp_path: Path) -> None:
 
 
 def test_shares_hold_every_group_once() -> None:
-    jobs = [Batch((make_group(prompt_id=f"p{k}"),), 1) for k in range(11)]
-    shares = [parse_shard(f"{k}/3").of(jobs) for k in (1, 2, 3)]
-    assert sorted(one.prompt_id for share in shares for one in share) == sorted(
+    batches = [Batch((make_group(prompt_id=f"p{k}"),), 1) for k in range(11)]
+    shards = [parse_shard(f"{k}/3").of(batches) for k in (1, 2, 3)]
+    assert sorted(group.prompt_id for shard in shards for group in shard) == sorted(
         f"p{k}" for k in range(11)
     )
-    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+    assert max(map(len, shards)) - min(map(len, shards)) <= 1
 
 
 @pytest.mark.parametrize("text", ["0/3", "4/3", "1", "a/b", "1/0", "-1/2"])
 def test_what_is_no_share(cli: Cli, tmp_path: Path, text: str) -> None:
-    found = cli(*RUN, "--shard", text, "--out", tmp_path / "run")
-    assert (found.code, "--shard i/n" in found.err) == (2, True)
+    done = cli(*RUN, "--shard", text, "--out", tmp_path / "run")
+    assert (done.code, "--shard i/n" in done.err) == (2, True)
 
 
 def test_shares_of_a_run_are_the_run(cli: Cli, tmp_path: Path, undisturbed: Path) -> None:
     for k in (1, 2):
         assert cli(*RUN, "--shard", f"{k}/2", "--out", tmp_path / "x").code == 0
     assert not (tmp_path / "x").exists()
-    found = cli("merge", tmp_path / "x", tmp_path / "x-shard-1-of-2", tmp_path / "x-shard-2-of-2")
-    assert found.code == 0, found.err
+    done = cli("merge", tmp_path / "x", tmp_path / "x-shard-1-of-2", tmp_path / "x-shard-2-of-2")
+    assert done.code == 0, done.err
     assert image_hashes(tmp_path / "x") == image_hashes(undisturbed)
     assert scores(tmp_path / "x") == scores(undisturbed)
 
 
 def test_cells_of_any_kind_are_images(tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "r")
-    picture = Image.new("L", (4, 4))
-    found = folder.write_group(make_group(), [picture, picture], COST, {})
-    again: Any = folder.load(make_group().path, folder.files())
-    assert again.files == found.files
+    image = Image.new("L", (4, 4))
+    written = folder.write_group(make_group(), [image, image], COST, {})
+    loaded: Any = folder.load(make_group().path, folder.files())
+    assert loaded.files == written.files
 
 
 @pytest.mark.slow

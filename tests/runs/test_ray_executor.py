@@ -59,11 +59,11 @@ def test_the_same_images_after_a_killed_driver_and_a_killed_worker(tmp_path: Pat
     kept = finished(out)
     assert 0 < kept < 16
     for _ in range(600):
-        if not any(Path(f"/proc/{one}").exists() for one in orphans):
+        if not any(Path(f"/proc/{worker}").exists() for worker in orphans):
             break
         time.sleep(0.1)
     assert len(orphans) >= 2
-    assert not any(Path(f"/proc/{one}").exists() for one in orphans), (
+    assert not any(Path(f"/proc/{worker}").exists() for worker in orphans), (
         "workers end with their driver"
     )
     driver = started(out, *RAY)
@@ -81,15 +81,15 @@ def test_the_same_images_after_a_killed_driver_and_a_killed_worker(tmp_path: Pat
 
 def workers_of(driver: int) -> list[int]:
     """Processes of the actors, below a driver."""
-    found, parents = [], {}
+    workers, parents = [], {}
     for path in Path("/proc").glob("[0-9]*"):
         try:
             parents[int(path.name)] = int((path / "stat").read_text().rpartition(")")[2].split()[1])
             if b"ray::Worker" in (path / "cmdline").read_bytes():
-                found.append(int(path.name))
+                workers.append(int(path.name))
         except OSError:
             continue
-    return [one for one in found if driver in ancestors(one, parents)]
+    return [worker for worker in workers if driver in ancestors(worker, parents)]
 
 
 def ancestors(process: int, parents: dict[int, int]) -> set[int]:
@@ -124,5 +124,5 @@ def test_the_largest_jobs_come_first() -> None:
 def test_what_is_no_executor(
     cli: Cli, tmp_path: Path, options: tuple[str, ...], message: str
 ) -> None:
-    found = cli(*RUN, *options, "--out", tmp_path / "run")
-    assert (found.code, message in found.err) == (2, True), found.err
+    done = cli(*RUN, *options, "--out", tmp_path / "run")
+    assert (done.code, message in done.err) == (2, True), done.err

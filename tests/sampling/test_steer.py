@@ -43,8 +43,8 @@ def test_strength_zero_is_the_bare_pipeline_bit_for_bit(solver: str) -> None:
     for method in METHODS:
         pipe = make_pipeline(solver)
         with steer(pipe, method, particles=4) as record:
-            found = draw(pipe)
-        assert torch.equal(found, bare), method
+            steered = draw(pipe)
+        assert torch.equal(steered, bare), method
         assert record.steps >= 8
         assert torch.equal(draw(pipe), bare), "the scheduler is put back"
 
@@ -59,9 +59,9 @@ def test_guidance_is_seen_and_finite(solver: str, method: Method) -> None:
     pipe = make_pipeline(solver)
     bare = draw(pipe)
     with steer(pipe, method):
-        found = draw(pipe)
-    assert torch.isfinite(found).all()
-    assert (found - bare).abs().max() > 1e-4
+        guided = draw(pipe)
+    assert torch.isfinite(guided).all()
+    assert (guided - bare).abs().max() > 1e-4
 
 
 @dataclass(frozen=True)
@@ -156,10 +156,10 @@ def test_the_first_step_at_alpha_zero(solver: str, config: dict[str, Any]) -> No
     pipe = make_pipeline(solver, **settings)
     bare = draw(pipe, steps=1)
     with steer(pipe, Watching(strength=5)):
-        found = draw(pipe, steps=1)
+        guided = draw(pipe, steps=1)
     assert seen[0].pure_noise
-    assert torch.isfinite(found).all()
-    assert 1e-3 < (found - bare).abs().max() < 50
+    assert torch.isfinite(guided).all()
+    assert 1e-3 < (guided - bare).abs().max() < 50
     with steer(pipe, ParticleGuidance(strength=5)):
         assert torch.equal(draw(pipe, steps=1), bare)
 

@@ -163,9 +163,9 @@ def test_clip_tells_garments_apart() -> None:
     from eddy_bench.models.scoring_defaults import scoring_defaults
     from eddy_bench.scoring.reference import load_reference
 
-    found = load_reference(None, scoring_defaults("fashion"))
-    assert found is not None
-    images = found.images[:200]
+    reference = load_reference(None, scoring_defaults("fashion"))
+    assert reference is not None
+    images = reference.images[:200]
     from eddy_bench.scoring.extractors import ASSETS
 
     with np.load(ASSETS / "reference" / "test.npz") as data:

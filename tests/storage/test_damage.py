@@ -35,12 +35,12 @@ def run(undisturbed: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(undisturbed, tmp_path / "run"))
 
 
-def says(found: Result, code: int = 2) -> str:
+def says(done: Result, code: int = 2) -> str:
     """The one line of an error."""
-    assert found.code == code, found.err
-    assert "Traceback" not in found.err
-    assert code == 0 or found.err.splitlines()[-1].startswith("Error: "), found.err
-    return found.err.splitlines()[-1]
+    assert done.code == code, done.err
+    assert "Traceback" not in done.err
+    assert code == 0 or done.err.splitlines()[-1].startswith("Error: "), done.err
+    return done.err.splitlines()[-1]
 
 
 @pytest.mark.parametrize("name", ["samples/iid/dress/0/1.png", "reference/reference/dress/0/0.png"])
@@ -75,9 +75,9 @@ def test_a_changed_picture_whose_features_are_kept(cli: Cli, run: Path, undistur
 
 def test_a_group_in_another_place_does_not_count(cli: Cli, run: Path, undisturbed: Path) -> None:
     shutil.copytree(run / "samples/iid/dress/0", run / "samples/iid/dress/1")
-    found = cli("score", run, "--metric", "vendi")
-    says(found, 0)
-    assert "another group's" in found.err
+    done = cli("score", run, "--metric", "vendi")
+    says(done, 0)
+    assert "another group's" in done.err
     assert scores(run) == scores(undisturbed)
     path = run / "samples/pg/dress/0/group.json"
     data = json.loads(path.read_text())
@@ -85,7 +85,7 @@ def test_a_group_in_another_place_does_not_count(cli: Cli, run: Path, undisturbe
     path.write_text(json.dumps(data))
     says(cli("score", run, "--metric", "vendi"), 0)
     assert "broken" in says(cli("merge", run.with_name("all"), run))
-    assert sorted(one.name for one in run.parent.iterdir()) == ["all", "run"]
+    assert sorted(path.name for path in run.parent.iterdir()) == ["all", "run"]
 
 
 def another_count(count: int) -> Callable[[Any], Any]:
@@ -235,14 +235,14 @@ def test_features_that_do_not_fit_are_computed_again(
 def test_shares_that_are_not_all_there(cli: Cli, tmp_path: Path) -> None:
     out = tmp_path / "run"
     says(cli(*RUN, "--shard", "1/2", "--out", out), 0)
-    found = cli("merge", out, f"{out}-shard-1-of-2")
-    assert found.code == 2
-    assert "Missing: 8 of 18 groups" in found.err, "the reference set counts, too"
+    merged = cli("merge", out, f"{out}-shard-1-of-2")
+    assert merged.code == 2
+    assert "Missing: 8 of 18 groups" in merged.err, "the reference set counts, too"
     says(cli(*RUN, "--shard", "2/2", "--out", out), 0)
     with locked(Path(f"{out}-shard-2-of-2")):
         assert "in use by process" in says(cli("merge", out, f"{out}-shard-2-of-2"))
-    found = cli("merge", out, f"{out}-shard-1-of-2", f"{out}-shard-2-of-2")
-    assert (found.code, "Missing" in found.err) == (0, False), found.err
+    merged = cli("merge", out, f"{out}-shard-1-of-2", f"{out}-shard-2-of-2")
+    assert (merged.code, "Missing" in merged.err) == (0, False), merged.err
 
 
 def test_an_index_that_names_what_is_not_there(cli: Cli, run: Path, undisturbed: Path) -> None:
@@ -251,9 +251,9 @@ def test_an_index_that_names_what_is_not_there(cli: Cli, run: Path, undisturbed:
         json.dumps({"place": "iid/dress/0", "key": key, "sizes": {}}) + "\n"
     )
     shutil.rmtree(run / "samples/iid/dress")
-    found = cli(*RUN, "--out", run)
-    says(found, 0)
-    assert "Drew 1 groups" in found.err
+    done = cli(*RUN, "--out", run)
+    says(done, 0)
+    assert "Drew 1 groups" in done.err
     assert image_hashes(run) == image_hashes(undisturbed)
 
 
@@ -264,12 +264,12 @@ def test_a_group_of_another_number_of_particles(cli: Cli, run: Path) -> None:
     data["files"]["2.png"] = data["files"]["1.png"]
     shutil.copy(path.with_name("1.png"), path.with_name("2.png"))
     path.write_text(json.dumps(data))
-    found = cli("score", run, "--metric", "vendi")
-    says(found, 0)
-    assert "has 3 particles, the run 2" in found.err
-    found = cli(*RUN, "--out", run)
-    says(found, 0)
-    assert "moved to" in found.err
+    done = cli("score", run, "--metric", "vendi")
+    says(done, 0)
+    assert "has 3 particles, the run 2" in done.err
+    done = cli(*RUN, "--out", run)
+    says(done, 0)
+    assert "moved to" in done.err
 
 
 @pytest.mark.parametrize("content", [b"no picture", b"\x89PNG\r\n\x1a\n cut off"])
@@ -296,13 +296,13 @@ def test_merging_runs_no_code(cli: Cli, tmp_path: Path) -> None:
         )
     method.write_text(f"{MINE}open({str(tmp_path / 'ran')!r}, 'w')\n")
     shares = [tmp_path / f"run-shard-{k}-of-2" for k in (1, 2)]
-    found = cli("merge", tmp_path / "run", *shares)
-    assert (found.code, "Missing" in found.err) == (0, False), found.err
+    merged = cli("merge", tmp_path / "run", *shares)
+    assert (merged.code, "Missing" in merged.err) == (0, False), merged.err
     method.unlink()
     shutil.rmtree(shares[1] / "samples/pg")
     (tmp_path / "less").mkdir()
-    found = cli("merge", tmp_path / "less" / "run", *shares)
-    assert (found.code, "of 24 groups" in found.err) == (2, True), found.err
+    merged = cli("merge", tmp_path / "less" / "run", *shares)
+    assert (merged.code, "of 24 groups" in merged.err) == (2, True), merged.err
     assert not (tmp_path / "ran").exists()
 
 
@@ -325,12 +325,12 @@ def test_shares_of_a_folder_that_grew(cli: Cli, tmp_path: Path) -> None:
             0,
         )
     shares = [tmp_path / f"run-shard-{k}-of-2" for k in (1, 2)]
-    found = cli("merge", tmp_path / "run", *shares)
-    assert (found.code, "Missing" in found.err) == (0, False), found.err
+    merged = cli("merge", tmp_path / "run", *shares)
+    assert (merged.code, "Missing" in merged.err) == (0, False), merged.err
     shutil.rmtree(tmp_path / "run/samples/pg")
     shutil.rmtree(next(path for share in shares for path in (share / "samples").glob("pg/*")))
-    found = cli("merge", tmp_path / "run", *shares)
-    assert (found.code, "Missing: 1 of 10 groups" in found.err) == (2, True), found.err
+    merged = cli("merge", tmp_path / "run", *shares)
+    assert (merged.code, "Missing: 1 of 10 groups" in merged.err) == (2, True), merged.err
 
 
 def test_broken_groups_of_the_target_are_copied_again(
@@ -385,8 +385,8 @@ def test_a_share_of_the_working_folder(
 
 def test_yaml_that_grows_when_it_is_written_out() -> None:
     lines = ["a: &a [x, x, x, x, x, x, x, x, x, x]"]
-    for one, other in zip("abcdefg", "bcdefgh", strict=True):
-        lines.append(f"{other}: &{other} [{', '.join([f'*{one}'] * 10)}]")
+    for name, following in zip("abcdefg", "bcdefgh", strict=True):
+        lines.append(f"{following}: &{following} [{', '.join([f'*{name}'] * 10)}]")
     with pytest.raises(SuiteError, match="more than 1000000 values"):
         parse_yaml(Path("bomb.yaml"), "\n".join(lines), SuiteError)
     with pytest.raises(SuiteError, match="holds itself"):
@@ -407,21 +407,21 @@ def test_a_prompt_that_iid_cannot_draw(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It costs its own group, in the samples and in the reference set; everything else is scored, drift included."""
-    import eddy_bench.runs.batches as jobs
+    from eddy_bench.runs import batches
 
-    inner = jobs._draw
+    inner = batches._draw
 
     def draw(setup: Any, method: Any, batch: Any) -> Any:
         if any(group.method == "iid" and group.prompt_id == "dress" for group in batch.groups):
             raise SystemExit("bye")
         return inner(setup, method, batch)
 
-    monkeypatch.setattr(jobs, "_draw", draw)
-    found = cli(*DRIFT, "--out", tmp_path / "run")
-    assert found.code == 2
-    assert "Failed: iid/dress/0" in found.err
-    assert "Failed: reference/dress/0" in found.err
-    assert "failed 2" in found.err
+    monkeypatch.setattr(batches, "_draw", draw)
+    done = cli(*DRIFT, "--out", tmp_path / "run")
+    assert done.code == 2
+    assert "Failed: iid/dress/0" in done.err
+    assert "Failed: reference/dress/0" in done.err
+    assert "failed 2" in done.err
     table = read_table(tmp_path / "run/scores.csv")
     assert set(table["metric"]) >= {"drift", "vendi"}
     assert (table["metric"] == "vendi").sum() == 11
@@ -442,14 +442,14 @@ def test_one_step_replacements(tmp_path: Path) -> None:
     assert path.read_text() == "new"
     with pytest.raises(IndexError), replacing(path) as written:
         written.write_text("half"[:4][7])
-    assert [one.name for one in tmp_path.iterdir()] == ["a.csv"]
+    assert [file.name for file in tmp_path.iterdir()] == ["a.csv"]
     assert path.read_text() == "new"
 
 
 def test_failures_of_names_that_meet() -> None:
     folder = RunFolder(Path("r"))
-    places = {
+    paths = {
         folder.failure_path(make_group(label="pg", prompt_id="3-dress")),
         folder.failure_path(make_group(label="pg-3", prompt_id="dress")),
     }
-    assert len(places) == 2
+    assert len(paths) == 2

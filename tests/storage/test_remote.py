@@ -97,7 +97,7 @@ class Killed(BaseException):
 
 def test_killed_at_every_write(monkeypatch: pytest.MonkeyPatch, memory: Any) -> None:
     """Three groups of two pictures, with the process ending after each single object: what is whole is kept, the rest is drawn again."""
-    wanted = [make_group(prompt_id=f"p{k}", key=str(k)) for k in range(3)]
+    planned = [make_group(prompt_id=f"p{k}", key=str(k)) for k in range(3)]
     inner, left = type(memory).pipe_file, [0]
 
     def pipe_file(self: Any, path: str, value: bytes, **more: Any) -> Any:
@@ -114,28 +114,30 @@ def test_killed_at_every_write(monkeypatch: pytest.MonkeyPatch, memory: Any) -> 
         remote()
         left[0] = moment
         try:
-            for one in wanted:
+            for group in planned:
                 folder = RunFolder(as_path(ADDRESS))
-                folder.write_group(one, make_images(), COST, {})
+                folder.write_group(group, make_images(), COST, {})
         except Killed:
             ends += 1
         left[0] = 1000
         whole = min(3, moment // 3)
         folder = RunFolder(as_path(ADDRESS))
-        assert [one.group.prompt_id for one in folder.finished()] == [f"p{k}" for k in range(whole)]
-        missing, said = find_missing(wanted, folder, False)
-        assert (missing, said) == (wanted[whole:], [])
-        for one in missing:
-            folder.write_group(one, make_images(), COST, {})
-        assert find_missing(wanted, RunFolder(as_path(ADDRESS)), True) == ([], [])
+        assert [finished.group.prompt_id for finished in folder.finished()] == [
+            f"p{k}" for k in range(whole)
+        ]
+        missing, said = find_missing(planned, folder, False)
+        assert (missing, said) == (planned[whole:], [])
+        for group in missing:
+            folder.write_group(group, make_images(), COST, {})
+        assert find_missing(planned, RunFolder(as_path(ADDRESS)), True) == ([], [])
     assert ends == 9
 
 
 def test_damage_is_moved_aside() -> None:
     folder = remote()
-    one = folder.write_group(make_group(), make_images(), COST, {})
+    group = folder.write_group(make_group(), make_images(), COST, {})
     folder.index.flush()
-    (one.folder / "1.png").write_bytes(b"")
+    (group.folder / "1.png").write_bytes(b"")
     missing, (said,) = find_missing([make_group()], RunFolder(folder.path), False)
     assert missing == [make_group()]
     assert "is broken" in said
@@ -147,8 +149,8 @@ def test_damage_is_moved_aside() -> None:
 def test_an_address_that_looks_like_a_pattern(cli: Cli) -> None:
     assert cli(*RUN, "--out", "memory://bucket/a [x]*?").code == 0
     (as_path("memory://bucket/a [x]*?") / "samples/iid/dress/0/1.png").write_bytes(b"")
-    found = cli(*RUN, "--out", "memory://bucket/a [x]*?")
-    assert (found.code, "Drew 1 groups" in found.err) == (0, True), found.err
+    done = cli(*RUN, "--out", "memory://bucket/a [x]*?")
+    assert (done.code, "Drew 1 groups" in done.err) == (0, True), done.err
 
 
 def test_the_index_is_written_in_steps() -> None:
@@ -192,8 +194,8 @@ def test_a_live_owner_is_named(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> Non
         Lease(note).take(wait)
     assert sum(waited) <= BEAT + EXPIRY / 4
     monkeypatch.setattr("eddy_bench.storage.lease.Lease.take.__defaults__", (wait,))
-    found = cli(*RUN, "--out", ADDRESS)
-    assert (found.code, "in use by process 77 on elsewhere" in found.err) == (2, True), found.err
+    done = cli(*RUN, "--out", ADDRESS)
+    assert (done.code, "in use by process 77 on elsewhere" in done.err) == (2, True), done.err
 
 
 def test_a_silent_owner_is_replaced_whatever_the_clocks_say(
@@ -324,8 +326,8 @@ def test_a_folder_that_is_taken_over_is_left_alone(
         "scoring": ("score", ADDRESS, "--metric", "pdist"),
         "merging": ("merge", ADDRESS, "memory://bucket/share"),
     }
-    found = cli(*command[moment])
-    assert (found.code, found.err.splitlines()[-1]) == (2, "Error: taken over")
+    done = cli(*command[moment])
+    assert (done.code, done.err.splitlines()[-1]) == (2, "Error: taken over")
     groups = files_below(as_path(ADDRESS) / "samples").names("*/*/*/group.json")
     assert len(groups) == {"drawing": 3, "scoring": 12, "merging": 0}[moment]
     assert moment != "scoring" or "pdist" not in (as_path(ADDRESS) / "scores.csv").read_text()
@@ -340,9 +342,9 @@ def test_a_folder_that_is_taken_over_is_left_alone(
     ],
 )
 def test_what_is_no_address(cli: Cli, address: str, message: str) -> None:
-    found = cli(*RUN, "--out", address)
-    assert (found.code, found.err.count("\n")) == (2, 1)
-    assert message in found.err
+    done = cli(*RUN, "--out", address)
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert message in done.err
 
 
 def test_a_package_that_is_missing(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -362,8 +364,8 @@ def test_a_file_system_that_does_not_answer(
 
     monkeypatch.setattr(type(memory), "ls", fails)
     for command in ((*RUN, "--out"), ("score",), ("compare",), ("report",)):
-        found = cli(*command, ADDRESS)
-        assert (found.code, found.err) == (2, f"Error: {ADDRESS} cannot be reached: timed out.\n")
+        done = cli(*command, ADDRESS)
+        assert (done.code, done.err) == (2, f"Error: {ADDRESS} cannot be reached: timed out.\n")
 
 
 @pytest.mark.parametrize("function", ["pipe_file", "find", "info", "_open"])
@@ -374,17 +376,17 @@ def test_whatever_a_file_system_raises_is_one_line(
         raise NoCredentials("no credentials were found")
 
     monkeypatch.setattr(type(memory), function, fails)
-    found = cli(*RUN, "--out", ADDRESS)
-    assert (found.code, found.err.splitlines()[-1].count("no credentials were found")) == (2, 1), (
-        found.err
+    done = cli(*RUN, "--out", ADDRESS)
+    assert (done.code, done.err.splitlines()[-1].count("no credentials were found")) == (2, 1), (
+        done.err
     )
 
 
 def test_hashes_are_checked_there_too() -> None:
     folder = remote()
-    one = folder.write_group(make_group(), make_images(), COST, {})
-    path = one.folder / "0.png"
+    group = folder.write_group(make_group(), make_images(), COST, {})
+    path = group.folder / "0.png"
     change_a_byte(path)
-    assert hashlib.sha256(path.read_bytes()).hexdigest() != one.files["0.png"].sha256
+    assert hashlib.sha256(path.read_bytes()).hexdigest() != group.files["0.png"].sha256
     assert find_missing([make_group()], RunFolder(folder.path), False)[0] == []
     assert find_missing([make_group()], RunFolder(folder.path), True)[0] == [make_group()]

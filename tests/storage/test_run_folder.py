@@ -19,13 +19,13 @@ from tests.makers.runs import change_a_byte
 def test_a_group_is_read_back(tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "r")
     folder.write_group(make_group(), make_images(), {**COST, "nfe": 40}, {"rows": 8})
-    found = folder.load(make_group().path, folder.files())
-    assert found is not None
-    assert found.group == make_group()
-    assert found.cost["nfe"] == 40
-    assert [image.getpixel((0, 0)) for image in found.images()] == [0, 10]
+    loaded = folder.load(make_group().path, folder.files())
+    assert loaded is not None
+    assert loaded.group == make_group()
+    assert loaded.cost["nfe"] == 40
+    assert [image.getpixel((0, 0)) for image in loaded.images()] == [0, 10]
     assert not any((tmp_path / "r" / "partial").iterdir())
-    assert [item.group for item in folder.finished()] == [make_group()]
+    assert [finished.group for finished in folder.finished()] == [make_group()]
 
 
 @pytest.mark.parametrize(
@@ -42,8 +42,8 @@ def test_a_group_is_read_back(tmp_path: Path) -> None:
 )
 def test_damage_is_seen(tmp_path: Path, damage: Any) -> None:
     folder = make_folder(tmp_path / "r")
-    found = folder.write_group(make_group(), make_images(), COST, {})
-    damage(found.folder)
+    group = folder.write_group(make_group(), make_images(), COST, {})
+    damage(group.folder)
     with pytest.raises(StoreError):
         folder.load(make_group().path, folder.files())
     assert list(folder.finished()) == []
@@ -52,10 +52,10 @@ def test_damage_is_seen(tmp_path: Path, damage: Any) -> None:
 
 
 def test_a_changed_image_of_the_same_size_is_seen(tmp_path: Path) -> None:
-    found = make_folder(tmp_path / "r").write_group(make_group(), make_images(), COST, {})
-    change_a_byte(found.folder / "0.png")
+    group = make_folder(tmp_path / "r").write_group(make_group(), make_images(), COST, {})
+    change_a_byte(group.folder / "0.png")
     with pytest.raises(StoreError, match="changed after it was drawn"):
-        found.images()
+        group.images()
 
 
 def test_a_failed_write_leaves_nothing_behind(

@@ -51,9 +51,9 @@ def test_text_files(tmp_path: Path) -> None:
     (tmp_path / "p.txt").write_text(
         "\ufeffa dress\n\n# a comment\n  a coat  \r\n", encoding="utf-8"
     )
-    found = load_prompts(str(tmp_path / "p.txt"))
-    assert [prompt.text for prompt in found.prompts] == ["a dress", "a coat"]
-    assert found.name == "p"
+    prompts = load_prompts(str(tmp_path / "p.txt"))
+    assert [prompt.text for prompt in prompts.prompts] == ["a dress", "a coat"]
+    assert prompts.name == "p"
 
 
 @pytest.mark.parametrize(
