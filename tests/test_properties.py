@@ -69,7 +69,7 @@ def works_or_says(call: Any) -> Any:
 
 @many
 @given(st.dictionaries(suite_keys, values, max_size=6))
-def test_suites(data: dict[str, Any]) -> None:
+def test_any_suite_is_read_or_refused_in_one_line(data: dict[str, Any]) -> None:
     suite = works_or_says(lambda: load_suite(str(written("suite.yaml", yaml.safe_dump(data)))))
     if suite is not None:
         for spec in suite.methods:
@@ -78,7 +78,7 @@ def test_suites(data: dict[str, Any]) -> None:
 
 @many
 @given(st.binary(max_size=300) | texts.map(lambda text: text.encode("utf-8", "surrogatepass")))
-def test_files_of_any_bytes(content: bytes) -> None:
+def test_any_bytes_are_read_or_refused_in_one_line(content: bytes) -> None:
     works_or_says(lambda: load_suite(str(written("suite.yaml", content))))
     works_or_says(lambda: read_gate(written("gate.yaml", content)))
     works_or_says(lambda: read_scores([written("scores.csv", content)]))
@@ -95,7 +95,9 @@ def test_files_of_any_bytes(content: bytes) -> None:
     ),
     st.booleans(),
 )
-def test_prompts(entries: list[Any], as_json: bool) -> None:
+def test_any_prompts_are_read_with_ids_that_stay_in_the_folder(
+    entries: list[Any], as_json: bool
+) -> None:
     content = json.dumps(entries) if as_json else yaml.safe_dump(entries, allow_unicode=True)
     prompts = works_or_says(
         lambda: load_prompts(str(written("p.json" if as_json else "p.yaml", content)))
@@ -144,7 +146,7 @@ def test_method_names_cannot_leave_the_folder(text: str) -> None:
         max_size=3,
     )
 )
-def test_gates(data: dict[str, Any]) -> None:
+def test_any_gate_is_read_or_refused_in_one_line(data: dict[str, Any]) -> None:
     works_or_says(lambda: read_gate(written("gate.yaml", yaml.safe_dump(data))))
 
 
@@ -156,7 +158,9 @@ def test_gates(data: dict[str, Any]) -> None:
     ),
     texts,
 )
-def test_score_files(row: int, column: str, cell: str) -> None:
+def test_a_score_file_with_any_cell_is_read_or_refused_in_one_line(
+    row: int, column: str, cell: str
+) -> None:
     rows = frame({"iid": {"vendi": 0.0}, "pg": {"vendi": 0.1}}, prompts=8).astype(object)
     rows.loc[row, column] = cell
     path = written("scores.csv", "")
@@ -166,7 +170,7 @@ def test_score_files(row: int, column: str, cell: str) -> None:
 
 @many
 @given(texts)
-def test_cells_read_back(text: str) -> None:
+def test_a_cell_is_read_back_and_never_a_formula(text: str) -> None:
     assert unescape_cell(escape_cell(text)) == text
     assert not escape_cell(text).startswith(("=", "+", "-", "@", "\t", "\r"))
     clean = text.replace("\0", "").replace("\r", " ")
@@ -193,7 +197,7 @@ def test_cells_read_back(text: str) -> None:
     st.binary(max_size=60),
     st.integers(0, 400),
 )
-def test_indexes_that_were_cut_or_scribbled_on(
+def test_an_index_that_was_cut_or_scribbled_on_gives_what_was_written(
     entries: list[tuple[str, str]], noise: bytes, cut: int
 ) -> None:
     """What is read back was written; whatever happens to the file, nothing else comes out."""
@@ -215,7 +219,7 @@ def test_indexes_that_were_cut_or_scribbled_on(
     st.dictionaries(st.sampled_from(["group", "cost", "files", "x"]), values, max_size=4) | values,
     st.integers(0, 500),
 )
-def test_group_files_of_any_content(data: Any, cut: int) -> None:
+def test_a_group_file_of_any_other_content_is_not_read_as_whole(data: Any, cut: int) -> None:
     folder = RunFolder.prepare(Path(tempfile.mkdtemp()) / "r", SETTINGS)
     write_run(folder.path, RunRecord(suite=SuiteRecord(), settings=SETTINGS))
     folder.write_group(make_group(), make_images(), COST, {})
@@ -230,7 +234,7 @@ def test_group_files_of_any_content(data: Any, cut: int) -> None:
 
 
 @pytest.mark.slow
-def test_ten_thousand_inputs() -> None:
+def test_these_properties_hold_on_ten_thousand_inputs() -> None:
     """All of the above, 1,000 times each."""
     import subprocess
     import sys

@@ -47,7 +47,7 @@ def test_greedy_reaches_half_of_the_best_and_more() -> None:
     assert spread(features, chosen) > max(random)
 
 
-def test_edges() -> None:
+def test_edge_counts_and_equal_features_are_chosen_from_and_bad_m_is_refused() -> None:
     features = torch.eye(3)
     assert most_distant(features, 3) == [0, 1, 2]
     assert len(most_distant(features, 1)) == 1
@@ -166,7 +166,9 @@ def test_the_first_images_are_those_of_iid(cli: Callable[..., Result], tmp_path:
     assert "best-of-m:m=5" in yaml.safe_load((out / "run.yaml").read_text())["suite"]["methods"]
 
 
-def test_it_needs_a_guide_network(cli: Callable[..., Result], tmp_path: Path) -> None:
+def test_best_of_m_without_a_guide_network_is_refused(
+    cli: Callable[..., Result], tmp_path: Path
+) -> None:
     done = cli(
         "run",
         "--model",
@@ -209,13 +211,13 @@ def test_grids_are_spelled_out(tmp_path: Path) -> None:
         load_suite(str(path))
 
 
-def test_a_sweep_of_a_method_with_parameters() -> None:
+def test_a_sweep_keeps_the_parameters_of_its_method() -> None:
     names = [str(spec) for spec in load_suite("grid").methods]
     assert "pg:kernel=features,strength=0.6" in names
     assert len(names) == len(set(names)) == 24
 
 
-def test_a_grid_in_the_long_form() -> None:
+def test_a_grid_in_the_long_form_is_spelled_out() -> None:
     suite = Suite(methods=[{"name": "pg", "parameters": {"strength": [1, 2]}}])  # type: ignore[list-item]
     assert [str(spec) for spec in suite.methods] == ["pg:strength=1", "pg:strength=2"]
 

@@ -51,7 +51,7 @@ def test_rows_are_standard_normal(coupling: Coupling, count: int) -> None:
 @pytest.mark.parametrize(
     ("count", "expected"), [(2, -0.637), (3, -0.397), (4, -0.287), (8, -0.135)]
 )
-def test_lhs_correlation(count: int, expected: float) -> None:
+def test_rows_of_lhs_have_the_stated_correlation(count: int, expected: float) -> None:
     assert correlation(samples(lhs, count)) == pytest.approx(
         expected, abs=4.5 / (GROUPS * 3) ** 0.5
     )
@@ -118,7 +118,7 @@ def test_the_laplacian_has_unit_diagonal_and_the_stated_correlations(
         assert covariance[0, 0, 1] == pytest.approx(-strength, abs=1e-3)
 
 
-def test_limits_of_the_similarity() -> None:
+def test_equal_similarities_sum_to_zero_and_tiny_ones_are_independent() -> None:
     equal = laplacian_root(torch.zeros(1, 5, 5), 1.0)
     assert torch.allclose((equal @ equal.mT)[0], 1.25 * torch.eye(5).double() - 0.25, atol=1e-5), (
         "equal similarities sum to zero"

@@ -59,7 +59,9 @@ def test_field_is_divergence_free(dimension: int, count: int) -> None:
     [(EddyExact(div_sign="published"), 1.0), (EddyExact(v_source="self"), 1.0), (EddyExact(), 1.5)],
     ids=["published sign", "own velocity", "rescaled score"],
 )
-def test_what_breaks_the_divergence(method: EddyExact, score_scale: float) -> None:
+def test_another_sign_velocity_or_score_breaks_the_divergence(
+    method: EddyExact, score_scale: float
+) -> None:
     mixture, x = Mixture.random(5), draw(1, 4, 5)[0]
     residual, size = divergence(method, mixture, x, score_scale)
     assert abs(residual) > 1e-3 * size
@@ -80,7 +82,7 @@ def test_a_bandwidth_that_depends_on_the_particle_breaks_the_divergence() -> Non
     assert abs(residual) > 1e-3 * (jacobian.diagonal().abs().sum())
 
 
-def test_published_sign_residual_on_a_standard_normal() -> None:
+def test_the_published_sign_leaves_a_residual_on_a_standard_normal() -> None:
     """The derived sign is exact where the printed one leaves a residual of order 1."""
     for dimension in (2, 5):
         normal = Mixture(
@@ -266,7 +268,7 @@ def test_exact_features_refuse_many_dimensions() -> None:
         EddyExact(kernel="features").guidance(state)
 
 
-def test_bandwidth_keeps_the_kernel_alive_in_high_dimension() -> None:
+def test_the_bandwidth_keeps_the_kernel_alive_in_high_dimension() -> None:
     """h^2 = 2 d / log N puts k near 1 / N between pure-noise particles at any dimension; a fixed h silently gives k = 0."""
     for dimension in (64, 4096):
         x = torch.randn(1, 8, dimension, generator=torch.Generator().manual_seed(0)) * 5

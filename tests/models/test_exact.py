@@ -106,7 +106,7 @@ def test_every_task_is_a_distribution(name: str) -> None:
     assert load_task(name).digest == task.digest
 
 
-def test_names_and_defaults_agree() -> None:
+def test_default_tasks_are_registered_and_tasks_differ() -> None:
     assert set(DEFAULT_TASKS) < set(TASKS)
     assert len({load_task(name).digest for name in TASKS}) == len(TASKS)
 
@@ -193,7 +193,7 @@ GOOD: dict[str, Any] = {
     ],
     ids=["one", "per mode", "diagonals", "full"],
 )
-def test_a_file_in_each_form(covariances: Any, tmp_path: Path) -> None:
+def test_covariances_in_each_form_give_the_same_task(covariances: Any, tmp_path: Path) -> None:
     path = tmp_path / "pair.yaml"
     path.write_text(yaml.safe_dump({**GOOD, "covariances": covariances}))
     task = load_task(str(path))
@@ -238,7 +238,7 @@ def test_a_wrong_file_says_what_is_wrong(
 
 
 @pytest.mark.parametrize("text", ["", "[1, 2]", "a: [", "\x00"])
-def test_a_file_that_is_no_task(text: str, tmp_path: Path) -> None:
+def test_a_file_that_is_no_task_is_refused(text: str, tmp_path: Path) -> None:
     path = tmp_path / "task.yaml"
     path.write_text(text)
     with pytest.raises(EddyError):

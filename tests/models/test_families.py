@@ -76,7 +76,7 @@ def method(text: str) -> Method:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_strength_0_is_the_bare_pipeline(family: str) -> None:
+def test_strength_zero_is_the_bare_pipeline_bit_for_bit(family: str) -> None:
     model = family_model(family)
     generators = [g for prompt in PROMPTS for g in particle_generators(0, prompt, 2)]
     takes = model.pipe.scheduler.step
@@ -124,7 +124,7 @@ def test_every_method_draws_and_guidance_is_seen(family: str) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_decoding_of_the_denoised_estimate(family: str) -> None:
+def test_the_denoised_estimate_is_decoded_as_the_pipeline_decodes(family: str) -> None:
     """Where the solver ends, its latents are the denoised estimate, and their pictures the pipeline's own."""
     model = family_model(family)
     size = family_side(family)
@@ -160,7 +160,7 @@ def test_prompts_of_a_batch_do_not_see_each_other(family: str) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_guidance_from_the_first_step(family: str) -> None:
+def test_guidance_from_the_first_step_is_finite(family: str) -> None:
     """Alpha is 0 there in some families; what a method sees and returns stays finite."""
     seen: list[State] = []
 
@@ -198,6 +198,6 @@ def test_a_negative_prompt_reaches_the_network(family: str) -> None:
     )
 
 
-def test_what_takes_no_negative_prompt_says_so() -> None:
+def test_a_negative_prompt_is_refused_where_none_is_taken() -> None:
     with pytest.raises(ParameterError, match="takes no negative prompt"):
         Setup(Suite(negative_prompt="blurry"), family_model("flux2")).call_arguments(1)

@@ -74,7 +74,7 @@ from eddy_bench.cli import main; main()
 
 
 @pytest.mark.parametrize("moment", ["drawing", "writing", "scoring"])
-def test_sigkill(
+def test_a_run_goes_on_after_sigkill_at_any_moment(
     cli: Cli, tmp_path: Path, undisturbed: Path, moment: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At any moment; the same command goes on and ends with the same images and scores."""
@@ -115,7 +115,7 @@ OLD_INSTRUCTIONS = {
 SAYS_WHICH = "import torch; assert torch.backends.cpu.get_cpu_capability() == 'DEFAULT'; from eddy_bench.cli import main; main()"
 
 
-def test_another_kind_of_machine(
+def test_another_kind_of_machine_changes_last_digits_only(
     tmp_path: Path, undisturbed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Other instructions and other batches change last digits only: the tolerance that docs/reliability.md states."""
@@ -156,7 +156,7 @@ from eddy_bench.cli import main; main()
 """
 
 
-def test_ctrl_c_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_ctrl_c_ends_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second one does not wait for what the first one set off."""
     stuck = tmp_path / "stuck"
     monkeypatch.setenv("STUCK", str(stuck))
@@ -205,7 +205,7 @@ def test_a_changed_image_is_told_at_scoring_and_drawn_by_the_next_run(
     assert image_hashes(out) == image_hashes(undisturbed)
 
 
-def test_a_full_disk(
+def test_a_full_disk_keeps_whole_groups_and_the_run_goes_on(
     cli: Cli, tmp_path: Path, undisturbed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, inner, written = tmp_path / "run", Path.write_bytes, [0]
@@ -239,7 +239,7 @@ cp -r "$1/run" "$1.copy"
 """
 
 
-def test_a_disk_that_is_really_full(tmp_path: Path, undisturbed: Path) -> None:
+def test_a_run_goes_on_after_a_disk_that_is_really_full(tmp_path: Path, undisturbed: Path) -> None:
     """A file system of 150 kB of its own, which grows between the two runs."""
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -291,7 +291,7 @@ class Faulty(Method):
 
 
 @pytest.mark.parametrize(("kind", "words"), [("raise", "boom"), ("nan", "not finite")])
-def test_a_method_that_fails_for_one_prompt(
+def test_a_method_that_fails_for_one_prompt_loses_that_group_only(
     cli: Cli, tmp_path: Path, kind: str, words: str
 ) -> None:
     from eddy_bench.sampling.noise import probe_generator
@@ -332,7 +332,7 @@ def test_a_method_that_fails_for_one_prompt(
     )
 
 
-def test_two_processes_in_one_folder(cli: Cli, tmp_path: Path) -> None:
+def test_a_folder_in_use_is_refused(cli: Cli, tmp_path: Path) -> None:
     out = tmp_path / "run"
     out.mkdir()
     with locked(out):
@@ -344,7 +344,9 @@ def test_two_processes_in_one_folder(cli: Cli, tmp_path: Path) -> None:
         assert cli("score", out).code == 2
 
 
-def test_two_processes_at_once(tmp_path: Path, cli: Cli) -> None:
+def test_the_second_of_two_processes_is_refused_while_the_first_lives(
+    tmp_path: Path, cli: Cli
+) -> None:
     """The second one is refused, and the first one ends undisturbed when it may."""
     out = tmp_path / "run"
     first = start(out, "--limit", "48", "--steps", "20")
@@ -365,7 +367,9 @@ def test_two_processes_at_once(tmp_path: Path, cli: Cli) -> None:
     )
 
 
-def test_a_clock_that_goes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_groups_are_set_aside_under_different_names_whatever_the_clock_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = make_folder(tmp_path / "r")
     monkeypatch.setattr("eddy_bench.storage.run_folder.time.time_ns", lambda: 5)
     for _ in range(3):
@@ -375,7 +379,7 @@ def test_a_clock_that_goes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert len(list((folder.path / "broken").iterdir())) == 3
 
 
-def test_memory_that_runs_out_in_one_batch() -> None:
+def test_memory_that_runs_out_makes_later_batches_smaller() -> None:
     """Only from there on are batches smaller, and every group is drawn once."""
     groups = tuple(make_group(prompt_id=f"p{k}", key=str(k)) for k in range(8))
     sizes = []
@@ -402,7 +406,7 @@ def finished_run(path: Path, count: int, start: int = 0) -> Iterator[Group]:
         yield group
 
 
-def test_an_index_that_was_cut_off_or_lost(tmp_path: Path) -> None:
+def test_a_cut_off_or_lost_index_is_read_from_the_groups(tmp_path: Path) -> None:
     groups = list(finished_run(tmp_path / "r", 5))
     folder = RunFolder(tmp_path / "r")
     index = folder.index.path
@@ -421,7 +425,7 @@ def test_an_index_that_was_cut_off_or_lost(tmp_path: Path) -> None:
     assert find_missing(groups, folder, False) == ([], [])
 
 
-def test_merging_shares(tmp_path: Path) -> None:
+def test_merging_copies_whole_groups_once_and_refuses_what_differs(tmp_path: Path) -> None:
     whole = [*finished_run(tmp_path / "a", 3), *finished_run(tmp_path / "b", 2, 3)]
     assert merge(tmp_path / "all", [tmp_path / "a", tmp_path / "b"]).copied == 5
     again = merge(tmp_path / "all", [tmp_path / "a", tmp_path / "b"])
@@ -438,7 +442,7 @@ def test_merging_shares(tmp_path: Path) -> None:
         merge(tmp_path / "all", [tmp_path / "all"])
 
 
-def test_shares_hold_every_group_once() -> None:
+def test_shards_hold_every_group_once() -> None:
     batches = [Batch((make_group(prompt_id=f"p{k}"),), 1) for k in range(11)]
     shards = [parse_shard(f"{k}/3").of(batches) for k in (1, 2, 3)]
     assert sorted(group.prompt_id for shard in shards for group in shard) == sorted(
@@ -448,12 +452,12 @@ def test_shares_hold_every_group_once() -> None:
 
 
 @pytest.mark.parametrize("text", ["0/3", "4/3", "1", "a/b", "1/0", "-1/2"])
-def test_what_is_no_share(cli: Cli, tmp_path: Path, text: str) -> None:
+def test_a_text_that_is_no_shard_is_refused(cli: Cli, tmp_path: Path, text: str) -> None:
     done = cli(*RUN, "--shard", text, "--out", tmp_path / "run")
     assert (done.code, "--shard i/n" in done.err) == (2, True)
 
 
-def test_shares_of_a_run_are_the_run(cli: Cli, tmp_path: Path, undisturbed: Path) -> None:
+def test_merged_shards_of_a_run_are_the_run(cli: Cli, tmp_path: Path, undisturbed: Path) -> None:
     for k in (1, 2):
         assert cli(*RUN, "--shard", f"{k}/2", "--out", tmp_path / "x").code == 0
     assert not (tmp_path / "x").exists()
@@ -463,7 +467,7 @@ def test_shares_of_a_run_are_the_run(cli: Cli, tmp_path: Path, undisturbed: Path
     assert scores(tmp_path / "x") == scores(undisturbed)
 
 
-def test_cells_of_any_kind_are_images(tmp_path: Path) -> None:
+def test_images_without_colour_are_written_and_loaded(tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "r")
     image = Image.new("L", (4, 4))
     written = folder.write_group(make_group(), [image, image], COST, {})
@@ -472,7 +476,7 @@ def test_cells_of_any_kind_are_images(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_short_soak(tmp_path: Path) -> None:
+def test_a_short_soak_ends_with_the_same_images_and_scores(tmp_path: Path) -> None:
     script = Path(__file__).with_name("soak.py")
     command = [
         sys.executable,

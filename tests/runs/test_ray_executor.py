@@ -46,7 +46,7 @@ def wait_for_groups(process: subprocess.Popen[str], out: Path, count: int) -> No
 
 
 @pytest.mark.slow
-def test_the_same_images_after_a_killed_driver_and_a_killed_worker(tmp_path: Path) -> None:
+def test_a_killed_driver_and_a_killed_worker_change_no_image(tmp_path: Path) -> None:
     plain = started(tmp_path / "plain")
     _, said = plain.communicate(timeout=400)
     assert plain.returncode == 0, said
@@ -100,7 +100,7 @@ def ancestors(process: int, parents: dict[int, int]) -> set[int]:
     return seen
 
 
-def test_the_largest_jobs_come_first() -> None:
+def test_the_largest_batches_come_first() -> None:
     plain, features, eddy = (
         Batch((make_group(method=method, kernel=kernel, particles=2),), 1)
         for method, kernel in (("iid", ""), ("pg", "features"), ("eddy-hutch", "features"))
@@ -121,7 +121,7 @@ def test_the_largest_jobs_come_first() -> None:
         (("--executor", "ray", "--method", "best-of-m"), "best-of-m:m=16"),
     ],
 )
-def test_what_is_no_executor(
+def test_executor_options_that_mean_nothing_are_refused(
     cli: Cli, tmp_path: Path, options: tuple[str, ...], message: str
 ) -> None:
     done = cli(*RUN, *options, "--out", tmp_path / "run")

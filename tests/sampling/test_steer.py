@@ -134,7 +134,7 @@ def test_one_flow_step_moves_the_same() -> None:
 
 
 @pytest.mark.parametrize(("solver", "config"), [("flow-euler", {}), ("ddim", {"rebalance": True})])
-def test_the_first_step_at_alpha_zero(solver: str, config: dict[str, Any]) -> None:
+def test_the_first_step_at_alpha_zero_is_finite(solver: str, config: dict[str, Any]) -> None:
     """Guidance by EDDY is finite and seen where alpha is 0; forces that grow as 1 / alpha skip that step."""
     settings = (
         {
@@ -199,7 +199,7 @@ def test_stochastic_solvers_give_a_strength_the_same_meaning() -> None:
 
 
 @pytest.mark.parametrize(("solver", "expected"), [("ddpm", 2.0), ("ddim", 1.25)])
-def test_stretch(solver: str, expected: float) -> None:
+def test_the_stretch_is_that_of_the_solver_and_its_eta(solver: str, expected: float) -> None:
     scheduler = make_pipeline(solver).scheduler
     scheduler.set_timesteps(10)
     assert read_coordinates(scheduler, scheduler.timesteps[2], 0.5).stretch == expected
@@ -227,7 +227,7 @@ def test_particles_are_read_off_the_call() -> None:
     assert torch.allclose(both[4:], alone, atol=1e-5)
 
 
-def test_clear_errors() -> None:
+def test_what_cannot_be_steered_is_refused_with_its_reason() -> None:
     pipe = make_pipeline("ddim")
     with (
         steer(pipe, EddyExact(), particles=3),

@@ -45,7 +45,7 @@ def says(done: Result, code: int = 2) -> str:
 
 @pytest.mark.parametrize("name", ["samples/iid/dress/0/1.png", "reference/reference/dress/0/0.png"])
 @pytest.mark.parametrize("command", [("score", "--metric", "vendi", "--metric", "drift"), DRIFT])
-def test_a_changed_picture_is_drawn_by_the_next_run(
+def test_a_changed_image_is_drawn_again_by_the_next_run(
     cli: Cli, run: Path, undisturbed: Path, name: str, command: tuple[str, ...]
 ) -> None:
     shutil.rmtree(run / "features")
@@ -59,7 +59,9 @@ def test_a_changed_picture_is_drawn_by_the_next_run(
     assert (run / name).read_bytes() == (undisturbed / name).read_bytes()
 
 
-def test_a_changed_picture_whose_features_are_kept(cli: Cli, run: Path, undisturbed: Path) -> None:
+def test_a_changed_image_is_refused_though_its_features_are_kept(
+    cli: Cli, run: Path, undisturbed: Path
+) -> None:
     """It is told by the grids, and by a share that is merged."""
     change_a_byte(run / "samples/iid/dress/0/1.png")
     assert "changed after it was drawn" in says(cli("score", run, "--metric", "vendi"))
@@ -116,7 +118,9 @@ ODD_GROUPS: dict[str, Callable[[Any], Any]] = {
 
 
 @pytest.mark.parametrize("change", ODD_GROUPS.values(), ids=ODD_GROUPS.keys())
-def test_group_files_with_one_odd_value(tmp_path: Path, change: Callable[[Any], Any]) -> None:
+def test_a_group_file_with_an_odd_value_is_broken(
+    tmp_path: Path, change: Callable[[Any], Any]
+) -> None:
     folder = make_folder(tmp_path / "r")
     path = folder.write_group(make_group(), make_images(), COST, {}).folder / "group.json"
     data = json.loads(path.read_text())
@@ -141,7 +145,9 @@ def odd_runs() -> dict[str, Callable[[dict[str, Any]], Any]]:
 
 
 @pytest.mark.parametrize("change", odd_runs().values(), ids=odd_runs().keys())
-def test_a_run_file_with_one_odd_value(cli: Cli, run: Path, change: Callable[[Any], Any]) -> None:
+def test_a_run_file_with_an_odd_value_is_refused(
+    cli: Cli, run: Path, change: Callable[[Any], Any]
+) -> None:
     data = yaml.safe_load((run / "run.yaml").read_text())
     change(data)
     (run / "run.yaml").write_text(yaml.safe_dump(data))
@@ -195,7 +201,7 @@ def test_scores_that_were_half_replaced_are_not_up_to_date(
     assert scores(run) == scores(undisturbed)
 
 
-def test_a_run_that_ended_while_its_first_file_was_written(
+def test_a_run_that_ended_at_its_first_file_is_begun_anew(
     cli: Cli, tmp_path: Path, undisturbed: Path
 ) -> None:
     (tmp_path / "run/samples").mkdir(parents=True)
@@ -232,7 +238,7 @@ def test_features_that_do_not_fit_are_computed_again(
     says(cli("score", run, "--metric", "vendi"), 0)
 
 
-def test_shares_that_are_not_all_there(cli: Cli, tmp_path: Path) -> None:
+def test_merging_some_of_the_shards_names_what_is_missing(cli: Cli, tmp_path: Path) -> None:
     out = tmp_path / "run"
     says(cli(*RUN, "--shard", "1/2", "--out", out), 0)
     merged = cli("merge", out, f"{out}-shard-1-of-2")
@@ -245,7 +251,7 @@ def test_shares_that_are_not_all_there(cli: Cli, tmp_path: Path) -> None:
     assert (merged.code, "Missing" in merged.err) == (0, False), merged.err
 
 
-def test_an_index_that_names_what_is_not_there(cli: Cli, run: Path, undisturbed: Path) -> None:
+def test_a_group_that_only_the_index_names_is_drawn(cli: Cli, run: Path, undisturbed: Path) -> None:
     key = json.loads((run / "samples/iid/dress/0/group.json").read_text())["group"]["key"]
     (run / "samples.jsonl").write_text(
         json.dumps({"place": "iid/dress/0", "key": key, "sizes": {}}) + "\n"
@@ -257,7 +263,7 @@ def test_an_index_that_names_what_is_not_there(cli: Cli, run: Path, undisturbed:
     assert image_hashes(run) == image_hashes(undisturbed)
 
 
-def test_a_group_of_another_number_of_particles(cli: Cli, run: Path) -> None:
+def test_a_group_of_another_number_of_particles_is_not_scored(cli: Cli, run: Path) -> None:
     path = run / "samples/iid/dress/0/group.json"
     data = json.loads(path.read_text())
     data["group"]["particles"] = 3
@@ -273,7 +279,7 @@ def test_a_group_of_another_number_of_particles(cli: Cli, run: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"no picture", b"\x89PNG\r\n\x1a\n cut off"])
-def test_a_file_that_is_no_picture(cli: Cli, run: Path, content: bytes) -> None:
+def test_a_file_that_is_no_image_is_said_by_its_group(cli: Cli, run: Path, content: bytes) -> None:
     """Its size and hash may be right: that is for a person to look at."""
     path = run / "samples/iid/dress/0/group.json"
     data = json.loads(path.read_text())
@@ -306,7 +312,7 @@ def test_merging_runs_no_code(cli: Cli, tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
-def test_shares_of_a_folder_that_grew(cli: Cli, tmp_path: Path) -> None:
+def test_shards_of_a_folder_that_grew_know_what_is_missing(cli: Cli, tmp_path: Path) -> None:
     """Each command's own prompts and methods count, whichever came last."""
     for share in ("1/2", "2/2"):
         says(cli(*RUN, "--limit", "2", "--shard", share, "--out", tmp_path / "run"), 0)
@@ -349,7 +355,7 @@ def test_parameters_without_a_value_are_read_back() -> None:
     assert build_method(MethodSpec.parse(str(spec))) == build_method(spec)
 
 
-def test_shares_with_other_settings_in_any_order(cli: Cli, tmp_path: Path) -> None:
+def test_shards_with_other_settings_are_refused_in_any_order(cli: Cli, tmp_path: Path) -> None:
     solver = ("--scheduler", "dpmpp-2m")
     says(cli(*RUN, *solver, "--timesteps", "karras", "--shard", "1/2", "--out", tmp_path / "a"), 0)
     says(cli(*RUN, *solver, "--shard", "2/2", "--out", tmp_path / "b"), 0)
@@ -367,13 +373,13 @@ def test_shares_with_other_settings_in_any_order(cli: Cli, tmp_path: Path) -> No
         (("--cpus-per-worker", "2"), "Add --executor ray"),
     ],
 )
-def test_options_that_mean_nothing(
+def test_options_that_mean_nothing_are_refused(
     cli: Cli, tmp_path: Path, options: tuple[str, ...], message: str
 ) -> None:
     assert message in says(cli(*RUN, *options, "--out", tmp_path / "run"))
 
 
-def test_a_share_of_the_working_folder(
+def test_a_shard_of_the_working_folder_lies_beside_it(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "here").mkdir()
@@ -383,7 +389,7 @@ def test_a_share_of_the_working_folder(
     assert "nothing beside" in says(cli(*RUN, "--shard", "1/2", "--out", "/"))
 
 
-def test_yaml_that_grows_when_it_is_written_out() -> None:
+def test_yaml_that_grows_or_holds_itself_is_refused() -> None:
     lines = ["a: &a [x, x, x, x, x, x, x, x, x, x]"]
     for name, following in zip("abcdefg", "bcdefgh", strict=True):
         lines.append(f"{following}: &{following} [{', '.join([f'*{name}'] * 10)}]")
@@ -394,7 +400,9 @@ def test_yaml_that_grows_when_it_is_written_out() -> None:
     assert parse_yaml(Path("fine.yaml"), "a: &a [1]\nb: *a", SuiteError) == {"a": [1], "b": [1]}
 
 
-def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_system_without_locks_refuses_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def flock(*arguments: Any) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
@@ -403,7 +411,7 @@ def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyP
         pass
 
 
-def test_a_prompt_that_iid_cannot_draw(
+def test_a_prompt_that_iid_cannot_draw_costs_its_own_groups_only(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It costs its own group, in the samples and in the reference set; everything else is scored, drift included."""
@@ -430,7 +438,7 @@ def test_a_prompt_that_iid_cannot_draw(
     assert not list((tmp_path / "run/failed").rglob("*.json"))
 
 
-def test_one_step_replacements(tmp_path: Path) -> None:
+def test_a_replaced_file_is_the_old_one_or_the_new_one(tmp_path: Path) -> None:
     """While a file is being replaced, and when that fails, the old one stands."""
     from eddy_bench.storage.paths import replacing
 
@@ -446,7 +454,7 @@ def test_one_step_replacements(tmp_path: Path) -> None:
     assert path.read_text() == "new"
 
 
-def test_failures_of_names_that_meet() -> None:
+def test_failures_of_labels_and_prompts_that_join_alike_have_two_paths() -> None:
     folder = RunFolder(Path("r"))
     paths = {
         folder.failure_path(make_group(label="pg", prompt_id="3-dress")),

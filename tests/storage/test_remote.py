@@ -49,7 +49,7 @@ def remote() -> RunFolder:
     return folder
 
 
-def test_the_same_run_as_on_this_machine(cli: Cli, tmp_path: Path) -> None:
+def test_a_run_at_an_address_is_the_run_on_this_machine(cli: Cli, tmp_path: Path) -> None:
     out = as_path(ADDRESS)
     here, there = cli(*RUN, "--out", tmp_path / "run"), cli(*RUN, "--out", ADDRESS)
     assert (here.code, there.code) == (0, 0), there.err
@@ -78,7 +78,7 @@ def test_the_same_run_as_on_this_machine(cli: Cli, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
-def test_shares_at_an_address(cli: Cli, tmp_path: Path) -> None:
+def test_shards_at_an_address_merge_into_the_run(cli: Cli, tmp_path: Path) -> None:
     for share in ("1/2", "2/2"):
         assert cli(*RUN, "--shard", share, "--out", ADDRESS).code == 0
     merged = cli("merge", ADDRESS, f"{ADDRESS}-shard-1-of-2", f"{ADDRESS}-shard-2-of-2")
@@ -95,7 +95,9 @@ class Killed(BaseException):
     """The end of a process, as far as its code can tell."""
 
 
-def test_killed_at_every_write(monkeypatch: pytest.MonkeyPatch, memory: Any) -> None:
+def test_whole_groups_survive_a_kill_at_any_write(
+    monkeypatch: pytest.MonkeyPatch, memory: Any
+) -> None:
     """Three groups of two pictures, with the process ending after each single object: what is whole is kept, the rest is drawn again."""
     planned = [make_group(prompt_id=f"p{k}", key=str(k)) for k in range(3)]
     inner, left = type(memory).pipe_file, [0]
@@ -133,7 +135,7 @@ def test_killed_at_every_write(monkeypatch: pytest.MonkeyPatch, memory: Any) -> 
     assert ends == 9
 
 
-def test_damage_is_moved_aside() -> None:
+def test_a_damaged_group_at_an_address_is_moved_aside() -> None:
     folder = remote()
     group = folder.write_group(make_group(), make_images(), COST, {})
     folder.index.flush()
@@ -146,7 +148,7 @@ def test_damage_is_moved_aside() -> None:
     assert files_below(folder.samples).names("*/*/*/*") == []
 
 
-def test_an_address_that_looks_like_a_pattern(cli: Cli) -> None:
+def test_an_address_that_looks_like_a_pattern_is_taken_literally(cli: Cli) -> None:
     assert cli(*RUN, "--out", "memory://bucket/a [x]*?").code == 0
     (as_path("memory://bucket/a [x]*?") / "samples/iid/dress/0/1.png").write_bytes(b"")
     done = cli(*RUN, "--out", "memory://bucket/a [x]*?")
@@ -234,7 +236,9 @@ def until_it_raises(check: Callable[[], None]) -> None:
         check()
 
 
-def test_two_at_once_and_one_that_slept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_owner_is_refused_and_one_that_slept_loses_its_lease(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("eddy_bench.storage.lease.BEAT", 0.01)
     note = as_path(ADDRESS) / ".lease"
     with pytest.raises(StoreError, match="in use by process 77"):
@@ -256,7 +260,7 @@ class NoCredentials(Exception):
     """As file systems have their own."""
 
 
-def test_a_renewal_that_fails_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_renewal_that_fails_once_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("eddy_bench.storage.lease.BEAT", 0.01)
     calls = []
     inner = Lease.renew
@@ -277,7 +281,7 @@ def test_a_renewal_that_fails_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(calls) > 3
 
 
-def test_a_note_that_is_gone_is_lost() -> None:
+def test_a_lease_whose_note_is_gone_is_lost() -> None:
     """Another process may have come and gone meanwhile."""
     with leased(as_path(ADDRESS)) as check_ownership:
         lease = Lease(
@@ -341,13 +345,17 @@ def test_a_folder_that_is_taken_over_is_left_alone(
         ("github://x/y", "cannot be used"),
     ],
 )
-def test_what_is_no_address(cli: Cli, address: str, message: str) -> None:
+def test_an_address_that_cannot_be_used_is_refused_in_one_line(
+    cli: Cli, address: str, message: str
+) -> None:
     done = cli(*RUN, "--out", address)
     assert (done.code, done.err.count("\n")) == (2, 1)
     assert message in done.err
 
 
-def test_a_package_that_is_missing(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_without_its_package_names_what_to_install(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "upath", None)
     assert "eddy-bench[remote]" in cli(*RUN, "--out", ADDRESS).err
     with pytest.raises(ParameterError):
@@ -356,7 +364,7 @@ def test_a_package_that_is_missing(cli: Cli, monkeypatch: pytest.MonkeyPatch) ->
     assert not is_remote(as_path("results/x"))
 
 
-def test_a_file_system_that_does_not_answer(
+def test_a_file_system_that_does_not_answer_is_said_in_one_line(
     cli: Cli, monkeypatch: pytest.MonkeyPatch, memory: Any
 ) -> None:
     def fails(*arguments: Any, **more: Any) -> Any:
@@ -382,7 +390,7 @@ def test_whatever_a_file_system_raises_is_one_line(
     )
 
 
-def test_hashes_are_checked_there_too() -> None:
+def test_hashes_are_checked_at_an_address() -> None:
     folder = remote()
     group = folder.write_group(make_group(), make_images(), COST, {})
     path = group.folder / "0.png"

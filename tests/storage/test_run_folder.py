@@ -40,7 +40,7 @@ def test_a_group_is_read_back(tmp_path: Path) -> None:
         lambda f: (f / "group.json").write_bytes(b"\xff\xfe"),
     ],
 )
-def test_damage_is_seen(tmp_path: Path, damage: Any) -> None:
+def test_a_damaged_group_is_refused_and_not_counted(tmp_path: Path, damage: Any) -> None:
     folder = make_folder(tmp_path / "r")
     group = folder.write_group(make_group(), make_images(), COST, {})
     damage(group.folder)
@@ -73,7 +73,7 @@ def test_a_failed_write_leaves_nothing_behind(
     assert folder.load(make_group().path, folder.files()) is None
 
 
-def test_settings_are_compared(tmp_path: Path) -> None:
+def test_a_folder_with_other_settings_is_refused(tmp_path: Path) -> None:
     make_folder(tmp_path / "r")
     RunFolder.prepare(tmp_path / "r", SETTINGS)
     with pytest.raises(StoreError, match="steps 2 there, 3 now"):
@@ -83,7 +83,7 @@ def test_settings_are_compared(tmp_path: Path) -> None:
         RunFolder.prepare(tmp_path / "r", SETTINGS)
 
 
-def test_keys_cover_their_parts() -> None:
+def test_a_group_key_depends_on_values_and_not_on_their_order() -> None:
     assert group_key(a=1, b=2) == group_key(b=2, a=1)
     assert group_key(a=1, b=2) != group_key(a=1, b=3)
 
