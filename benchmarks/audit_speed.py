@@ -33,7 +33,8 @@ def main() -> None:
             seconds = time.perf_counter() - start
             baseline = baseline or seconds
             print(
-                f"{block.scheduler!s:12} {name:12} {seconds:6.1f} s  {seconds / baseline:5.1f} x iid",
+                f"{block.scheduler!s:12} {name:12} {seconds:6.1f} s  "
+                f"{seconds / baseline:5.1f} x iid",
                 flush=True,
             )
 

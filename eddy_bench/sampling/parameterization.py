@@ -10,6 +10,7 @@ network predicts.
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -184,4 +185,11 @@ def _next_ratio(scheduler: Any, index: int) -> float:
 
 
 def _algorithm(scheduler: Any) -> str:
+    """Return the algorithm of a class that has several.
+
+    A scheduler made from another one's configuration carries an `algorithm_type` along that its
+    own class knows nothing of.
+    """
+    if "algorithm_type" not in inspect.signature(type(scheduler).__init__).parameters:
+        return ""
     return str(getattr(scheduler.config, "algorithm_type", ""))

@@ -27,6 +27,7 @@ from eddy_bench.runs.sharding import parse_shard
 from eddy_bench.scoring.score_table import read_table
 from eddy_bench.storage.group import Group
 from eddy_bench.storage.lock import locked
+from eddy_bench.storage.run_files import read_run, write_run
 from eddy_bench.storage.run_folder import RunFolder
 from tests.conftest import Result
 from tests.makers.groups import COST, make_folder, make_group, make_images
@@ -54,11 +55,12 @@ def wait_for(reached: Callable[[], bool], process: subprocess.Popen[str]) -> Non
 
 
 SLOW_SCORING = """
-import time, eddy_bench.scoring.diversity as d, eddy_bench.scoring.score as s
-inner = s.vendi
-def slow(*a, **k):
-    time.sleep(0.3); return inner(*a, **k)
-s.vendi = slow
+import time, eddy_bench.scoring.score as s
+inner = s.measure
+def slow(*a):
+    for value in inner(*a):
+        time.sleep(0.3); yield value
+s.measure = slow
 from eddy_bench.cli import main; main()
 """
 STUCK_WRITE = """
@@ -435,7 +437,9 @@ def test_merging_copies_whole_groups_once_and_refuses_what_differs(tmp_path: Pat
     (tmp_path / "a/samples/iid/p0/0/0.png").write_bytes(b"x")
     with pytest.raises(StoreError, match="broken"):
         merge(tmp_path / "other", [tmp_path / "a", tmp_path / "b"])
-    make_folder(tmp_path / "b", steps=3)
+    record = read_run(tmp_path / "b")
+    settings = record.settings.model_copy(update={"steps": 3})
+    write_run(tmp_path / "b", record.model_copy(update={"settings": settings}))
     with pytest.raises(StoreError, match="another steps"):
         merge(tmp_path / "third", [tmp_path / "all", tmp_path / "b"])
     with pytest.raises(StoreError, match="among the folders"):

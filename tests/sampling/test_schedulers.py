@@ -9,7 +9,7 @@ import pytest
 
 from eddy_bench.errors import EddyError, ParameterError, SchedulerError, UnknownName
 from eddy_bench.models.exact import ExactPipeline
-from eddy_bench.sampling.parameterization import read_coordinates
+from eddy_bench.sampling.parameterization import check_stochastic, read_coordinates
 from eddy_bench.sampling.scheduler_table import SCHEDULERS
 from eddy_bench.sampling.schedulers import set_scheduler
 from tests.makers.solvers import NOISE, draw, make_pipeline
@@ -93,3 +93,16 @@ def test_both_kinds_of_sde_dpm_solver_have_their_own_stretch() -> None:
         scheduler.set_timesteps(10)
         stretch = read_coordinates(scheduler, scheduler.timesteps[2]).stretch
         assert stretch == 2.0 if kind == "sde-dpmsolver" else 1 < stretch < 2
+
+
+@pytest.mark.parametrize("name", ["unipc", "euler", "ddim"])
+def test_an_algorithm_of_another_class_is_not_taken_over(name: str) -> None:
+    """`from_config` carries `algorithm_type` along; a solver without noise stays one."""
+    config = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+    own = diffusers.DPMSolverMultistepScheduler(algorithm_type="sde-dpmsolver++", **config)
+    pipe = Pipe(own)
+    set_scheduler(pipe, name, {})
+    pipe.scheduler.set_timesteps(5)
+    assert read_coordinates(pipe.scheduler, pipe.scheduler.timesteps[1]).stretch == 1.0
+    with pytest.raises(SchedulerError, match="stochastic solver only"):
+        check_stochastic(pipe.scheduler, 0.0)

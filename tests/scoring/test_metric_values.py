@@ -1,0 +1,114 @@
+"""MetricSpec and Signature read back what they wrote, and every metric keeps its promises."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eddy_bench.errors import EddyError, MetricError, ParameterError, UnknownName
+from eddy_bench.scoring.metric import Metric
+from eddy_bench.scoring.metrics import ASKED_FOR, COSTS, METRICS, MetricSpec
+from eddy_bench.scoring.signature import Part, Signature, number_text
+from eddy_bench.scoring.summary import column_of
+
+EXTRACTORS = st.sampled_from(["", "fmnist-clip", "timm:vit_tiny_patch16_224@64", "open_clip:A-B/c"])
+ORDERS = st.floats(0, 1000, exclude_min=True, exclude_max=True, allow_subnormal=False)
+WORDS = st.text(st.characters(exclude_characters="=", codec="utf-8"), min_size=1)
+
+
+@st.composite
+def specs(draw: st.DrawFn) -> MetricSpec:
+    """A metric with an extractor and parameters that it takes."""
+    metric = METRICS[draw(st.sampled_from(ASKED_FOR))]
+    extractor = draw(EXTRACTORS) if metric.takes_extractor else ""
+    values = [
+        (parameter.name, draw(ORDERS)) for parameter in metric.parameters if draw(st.booleans())
+    ]
+    changed = tuple((name, value) for name, value in values if value != 1.0)
+    return MetricSpec(metric.name, extractor, changed)
+
+
+@given(specs())
+def test_a_metric_reads_back_from_its_text_and_from_its_column(spec: MetricSpec) -> None:
+    assert MetricSpec.parse(str(spec)) == spec
+    assert MetricSpec.of_column(spec.column) == spec
+
+
+@given(specs())
+def test_a_row_s_signature_names_its_column(spec: MetricSpec) -> None:
+    parts: list[Part] = [(key, number_text(value)) for key, value in spec.values.items()]
+    signature = str(Signature(spec.name, (*parts, *spec.metric.marks, ("N", "4"))))
+    assert MetricSpec.of_row(spec.name, spec.extractor, signature) == spec
+
+
+PARTS = st.lists(st.one_of(WORDS, st.tuples(WORDS, st.text())), max_size=5)
+
+
+@given(WORDS, PARTS)
+def test_a_signature_reads_back_whatever_its_parts_hold(metric: str, parts: list[Part]) -> None:
+    signature = Signature(metric, tuple(parts))
+    assert Signature.parse(str(signature)) == signature
+
+
+@given(st.text())
+def test_any_text_is_a_signature_or_a_metric_or_one_error(text: str) -> None:
+    assert Signature.parse(str(Signature.parse(text))) == Signature.parse(text)
+    try:
+        spec = MetricSpec.parse(text)
+    except EddyError:
+        return
+    assert spec.name in ASKED_FOR
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "message"),
+    [
+        ("vendo", UnknownName, "Did you mean 'vendi'"),
+        ("nfe", UnknownName, "Unknown metric 'nfe'"),
+        ("drift_floor", UnknownName, "Unknown metric 'drift_floor'"),
+        ("vendi:q=0", ParameterError, "q of vendi above 0"),
+        ("vendi:q=x", ParameterError, "got 'x'"),
+        ("vendi:k=2", ParameterError, "It takes q"),
+        ("mss:q=2", ParameterError, "has no parameter 'q'"),
+        ("fid[fmnist-clip]", MetricError, "takes no extractor"),
+    ],
+)
+def test_a_text_that_is_no_metric_is_refused_with_its_mistake(
+    text: str, error: type[EddyError], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        MetricSpec.parse(text)
+
+
+@pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
+def test_every_metric_carries_what_scoring_needs(metric: Metric) -> None:
+    """One registration: a function unless it is counted, weights where it judges images."""
+    assert metric.summary
+    assert (metric.function is None) == (metric.needs == "cost")
+    assert (metric.load is not None) == (metric.needs == "images")
+    assert (metric.name in COSTS) == (metric.scope == "cost")
+    assert not (metric.takes_extractor and metric.extractor)
+
+
+def test_metrics_of_real_images_are_zero_or_one_for_the_same_set() -> None:
+    real = np.random.default_rng(0).normal(size=(60, 3))
+    for name in ("fd", "fid", "cmmd"):
+        assert METRICS[name](real, real) == pytest.approx(0, abs=1e-4)
+    for name in ("precision", "recall", "coverage"):
+        assert METRICS[name](real, real) == 1
+
+
+def test_columns_of_score_rows_hold_order_and_extractor() -> None:
+    rows = pd.DataFrame(
+        [
+            ("vendi", "x", "vendi|q=1|k=cos|features=x@0|N=4"),
+            ("vendi", "x", "vendi|q=2|k=cos|features=x@0|N=4"),
+            ("nfe", "", "nfe|N=4"),
+            ("a-metric-of-tomorrow", "x", "anything"),
+        ],
+        columns=["metric", "extractor", "signature"],
+    )
+    assert list(column_of(rows)) == ["vendi[x]", "vendi-q2[x]", "nfe", "a-metric-of-tomorrow[x]"]
