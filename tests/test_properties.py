@@ -28,7 +28,7 @@ from eddy_bench.storage.run_folder import RunFolder
 from eddy_bench.suites.method_spec import MethodSpec
 from eddy_bench.suites.prompts import load_prompts
 from eddy_bench.suites.suite import Suite, load_suite
-from tests.makers.groups import COST, SETTINGS, group, images
+from tests.makers.groups import COST, SETTINGS, make_group, make_images
 from tests.makers.score_files import frame
 
 # 10,000 inputs in all with EDDY_BENCH_EXAMPLES=1000 (make test-slow); fewer by default.
@@ -69,7 +69,7 @@ def works_or_says(call: Any) -> Any:
 
 @many
 @given(st.dictionaries(suite_keys, values, max_size=6))
-def test_suites(data: dict[str, Any]) -> None:
+def test_any_suite_is_read_or_refused_in_one_line(data: dict[str, Any]) -> None:
     suite = works_or_says(lambda: load_suite(str(written("suite.yaml", yaml.safe_dump(data)))))
     if suite is not None:
         for spec in suite.methods:
@@ -78,7 +78,7 @@ def test_suites(data: dict[str, Any]) -> None:
 
 @many
 @given(st.binary(max_size=300) | texts.map(lambda text: text.encode("utf-8", "surrogatepass")))
-def test_files_of_any_bytes(content: bytes) -> None:
+def test_any_bytes_are_read_or_refused_in_one_line(content: bytes) -> None:
     works_or_says(lambda: load_suite(str(written("suite.yaml", content))))
     works_or_says(lambda: read_gate(written("gate.yaml", content)))
     works_or_says(lambda: read_scores([written("scores.csv", content)]))
@@ -95,14 +95,16 @@ def test_files_of_any_bytes(content: bytes) -> None:
     ),
     st.booleans(),
 )
-def test_prompts(entries: list[Any], as_json: bool) -> None:
+def test_any_prompts_are_read_with_ids_that_stay_in_the_folder(
+    entries: list[Any], as_json: bool
+) -> None:
     content = json.dumps(entries) if as_json else yaml.safe_dump(entries, allow_unicode=True)
-    found = works_or_says(
+    prompts = works_or_says(
         lambda: load_prompts(str(written("p.json" if as_json else "p.yaml", content)))
     )
-    if found is not None:
-        assert len({prompt.id.lower() for prompt in found.prompts}) == len(found.prompts)
-        for prompt in found.prompts:
+    if prompts is not None:
+        assert len({prompt.id.lower() for prompt in prompts.prompts}) == len(prompts.prompts)
+        for prompt in prompts.prompts:
             assert_inside(Path("run") / "samples" / "iid" / prompt.id)
             prompt.text.encode("utf-8")
 
@@ -144,7 +146,7 @@ def test_method_names_cannot_leave_the_folder(text: str) -> None:
         max_size=3,
     )
 )
-def test_gates(data: dict[str, Any]) -> None:
+def test_any_gate_is_read_or_refused_in_one_line(data: dict[str, Any]) -> None:
     works_or_says(lambda: read_gate(written("gate.yaml", yaml.safe_dump(data))))
 
 
@@ -156,7 +158,9 @@ def test_gates(data: dict[str, Any]) -> None:
     ),
     texts,
 )
-def test_score_files(row: int, column: str, cell: str) -> None:
+def test_a_score_file_with_any_cell_is_read_or_refused_in_one_line(
+    row: int, column: str, cell: str
+) -> None:
     rows = frame({"iid": {"vendi": 0.0}, "pg": {"vendi": 0.1}}, prompts=8).astype(object)
     rows.loc[row, column] = cell
     path = written("scores.csv", "")
@@ -166,7 +170,7 @@ def test_score_files(row: int, column: str, cell: str) -> None:
 
 @many
 @given(texts)
-def test_cells_read_back(text: str) -> None:
+def test_a_cell_is_read_back_and_never_a_formula(text: str) -> None:
     assert unescape_cell(escape_cell(text)) == text
     assert not escape_cell(text).startswith(("=", "+", "-", "@", "\t", "\r"))
     clean = text.replace("\0", "").replace("\r", " ")
@@ -193,21 +197,21 @@ def test_cells_read_back(text: str) -> None:
     st.binary(max_size=60),
     st.integers(0, 400),
 )
-def test_indexes_that_were_cut_or_scribbled_on(
+def test_an_index_that_was_cut_or_scribbled_on_gives_what_was_written(
     entries: list[tuple[str, str]], noise: bytes, cut: int
 ) -> None:
     """What is read back was written; whatever happens to the file, nothing else comes out."""
     index = GroupIndex(Path(tempfile.mkdtemp()) / "samples.jsonl")
-    for place, key in entries:
-        index.add([Entry(place, key, {"0.png": len(key)})])
-    assert {place: one.key for place, one in index.read().items()} == dict(entries)
+    for path, key in entries:
+        index.add([Entry(path, key, {"0.png": len(key)})])
+    assert {path: entry.key for path, entry in index.read().items()} == dict(entries)
     content = index.path.read_bytes() if index.path.exists() else b""
     index.path.write_bytes(content[: max(0, len(content) - cut)] + noise)
     index.add([Entry("zzzz", "last", {})])
-    found = index.read()
-    assert found["zzzz"].key == "last"
-    written_places = {place for place, _ in entries}
-    assert all(place in written_places or place == "zzzz" or noise for place in found)
+    entries_read = index.read()
+    assert entries_read["zzzz"].key == "last"
+    written_paths = {path for path, _ in entries}
+    assert all(path in written_paths or path == "zzzz" or noise for path in entries_read)
 
 
 @many
@@ -215,22 +219,22 @@ def test_indexes_that_were_cut_or_scribbled_on(
     st.dictionaries(st.sampled_from(["group", "cost", "files", "x"]), values, max_size=4) | values,
     st.integers(0, 500),
 )
-def test_group_files_of_any_content(data: Any, cut: int) -> None:
+def test_a_group_file_of_any_other_content_is_not_read_as_whole(data: Any, cut: int) -> None:
     folder = RunFolder.prepare(Path(tempfile.mkdtemp()) / "r", SETTINGS)
     write_run(folder.path, RunRecord(suite=SuiteRecord(), settings=SETTINGS))
-    folder.write_group(group(), images(), COST, {})
-    path = folder.samples / group().path / "group.json"
+    folder.write_group(make_group(), make_images(), COST, {})
+    path = folder.samples / make_group().path / "group.json"
     whole = path.read_text()
     path.write_text(json.dumps(data))
-    works_or_says(lambda: folder.load(group().path, folder.files()))
+    works_or_says(lambda: folder.load(make_group().path, folder.files()))
     assert list(folder.finished()) == []
     path.write_text(whole[: min(cut, len(whole) - 1)])
-    works_or_says(lambda: folder.load(group().path, folder.files()))
+    works_or_says(lambda: folder.load(make_group().path, folder.files()))
     assert list(folder.finished()) == [], "a partial file is never read as whole"
 
 
 @pytest.mark.slow
-def test_ten_thousand_inputs() -> None:
+def test_these_properties_hold_on_ten_thousand_inputs() -> None:
     """All of the above, 1,000 times each."""
     import subprocess
     import sys
@@ -246,6 +250,6 @@ def test_ten_thousand_inputs() -> None:
 
 
 def test_groups_are_made_of_plain_data() -> None:
-    kinds = {name: type(value) for name, value in vars(group()).items()}
+    kinds = {name: type(value) for name, value in vars(make_group()).items()}
     assert set(kinds.values()) == {str, int}
     assert {name for name, kind in kinds.items() if kind is int} == {"seed", "particles"}

@@ -121,17 +121,17 @@ def test_a_partial_batch_is_padded_so_that_images_do_not_change(cli: Cli, tmp_pa
         assert path.read_bytes() == other.read_bytes()
 
 
-def test_one_particle_and_seeds(cli: Cli, tmp_path: Path) -> None:
+def test_one_particle_is_iid_for_every_seed(cli: Cli, tmp_path: Path) -> None:
     done = cli(
         *quick(
             tmp_path / "r", "--method", "iid", "--method", "pg", "--particles", "1", "--seeds", "2"
         )
     )
     assert done.code == 0, done.err
-    one, other = sorted((tmp_path / "r/samples").iterdir())
-    assert len(list(one.rglob("0.png"))) == 4
-    for path in one.rglob("*.png"):
-        assert path.read_bytes() == (other / path.relative_to(one)).read_bytes(), "N = 1 is iid"
+    iid, guided = sorted((tmp_path / "r/samples").iterdir())
+    assert len(list(iid.rglob("0.png"))) == 4
+    for path in iid.rglob("*.png"):
+        assert path.read_bytes() == (guided / path.relative_to(iid)).read_bytes(), "N = 1 is iid"
 
 
 def test_a_broken_group_is_moved_aside_and_redrawn(cli: Cli, tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_strange_prompts_are_drawn(cli: Cli, tmp_path: Path) -> None:
     assert set(pd.read_parquet(tmp_path / "r/scores.parquet")["prompt"]) >= set(texts)
 
 
-def test_scoring_alone(cli: Cli, tmp_path: Path) -> None:
+def test_score_adds_a_metric_and_leaves_broken_groups_out(cli: Cli, tmp_path: Path) -> None:
     out = tmp_path / "r"
     assert cli(*quick(out, "--method", "iid")).code == 0
     assert cli("score", out, "--metric", "vendi[efficientnet-lite0]:q=2").code == 0
@@ -189,7 +189,7 @@ def test_dry_run_draws_nothing(cli: Cli, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "kind", ["methods", "models", "metrics", "prompts", "schedulers", "suites"]
 )
-def test_lists(cli: Cli, kind: str) -> None:
+def test_list_names_what_there_is_of_each_kind(cli: Cli, kind: str) -> None:
     done = cli("list", kind)
     assert done.code == 0
     known = {
@@ -204,7 +204,7 @@ def test_lists(cli: Cli, kind: str) -> None:
     assert "list" in cli("list", "things").err
 
 
-def test_version_and_help(cli: Cli) -> None:
+def test_version_and_help_are_printed(cli: Cli) -> None:
     assert cli("--version").out.startswith("eddy-bench 0.")
     assert "score" in cli("--help").out
 
@@ -287,7 +287,9 @@ def test_bad_input_is_one_line_and_exit_code_2(cli: Cli, tmp_path: Path, case: s
         ("blank.yaml", "- a\n- ' '\n", "line 2"),
     ],
 )
-def test_bad_prompt_files(cli: Cli, tmp_path: Path, name: str, text: str, expected: str) -> None:
+def test_a_bad_prompt_file_is_refused_with_its_line(
+    cli: Cli, tmp_path: Path, name: str, text: str, expected: str
+) -> None:
     (tmp_path / name).write_text(text)
     done = cli(*quick(tmp_path / "r", "--prompts", str(tmp_path / name)))
     assert done.code == 2
@@ -311,14 +313,16 @@ def test_bad_prompt_files(cli: Cli, tmp_path: Path, name: str, text: str, expect
         ("particles: many", "particles"),
     ],
 )
-def test_bad_suites(cli: Cli, tmp_path: Path, text: str, expected: str) -> None:
+def test_a_bad_suite_is_refused_with_its_mistake(
+    cli: Cli, tmp_path: Path, text: str, expected: str
+) -> None:
     (tmp_path / "s.yaml").write_text(text)
     done = cli("run", tmp_path / "s.yaml", "--model", tiny_folder(), "--out", tmp_path / "r")
     assert done.code == 2
     assert expected in done.err
 
 
-def test_folders_that_cannot_be_used(cli: Cli, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_used_is_refused_and_left_alone(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     assert "found a file" in cli(*quick(tmp_path / "file")).err
     assert cli(*quick(tmp_path / "file" / "r")).code == 2
@@ -356,7 +360,9 @@ class Push(Method):
 '''
 
 
-def test_plugins(cli: Cli, tmp_path: Path) -> None:
+def test_a_plugin_runs_where_it_is_allowed_and_its_mistakes_are_named(
+    cli: Cli, tmp_path: Path
+) -> None:
     (tmp_path / "mine.py").write_text(PLUGIN)
     done = cli(
         *quick(tmp_path / "r", "--method", "iid", "--method", f"{tmp_path}/mine.py:Push:strength=3")
@@ -521,7 +527,7 @@ def test_brackets_in_paths_are_shown(cli: Cli, tmp_path: Path) -> None:
     assert "b[/x]" in done.out
 
 
-def test_scoring_again_when_what_it_needs_has_changed(cli: Cli, tmp_path: Path) -> None:
+def test_scores_are_computed_again_when_the_reference_has_changed(cli: Cli, tmp_path: Path) -> None:
     real = tmp_path / "real"
     real.mkdir()
     for k in range(5):
@@ -536,7 +542,7 @@ def test_scoring_again_when_what_it_needs_has_changed(cli: Cli, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("text", ["a: 1", "settings: []", "[]", "suite: {}\nsettings: 3"])
-def test_a_damaged_run_file(cli: Cli, tmp_path: Path, text: str) -> None:
+def test_a_damaged_run_file_is_refused(cli: Cli, tmp_path: Path, text: str) -> None:
     (tmp_path / "run.yaml").write_text(text)
     assert cli("score", tmp_path).code == 2
     assert cli(*quick(tmp_path, "--method", "iid")).code == 2
@@ -549,7 +555,7 @@ def test_settings_that_fail_while_drawing_are_listed(cli: Cli, tmp_path: Path) -
     assert "Traceback" not in done.err
 
 
-def test_couplings_from_the_command_line(cli: Cli, tmp_path: Path) -> None:
+def test_every_coupling_draws_other_images(cli: Cli, tmp_path: Path) -> None:
     methods = [
         flag
         for name in ("iid", "antithetic", "lhs", "sobol", "coupled", "pg:init=lhs")

@@ -18,7 +18,7 @@ import pytest
 
 from eddy_bench.scoring.metrics import METRICS
 from eddy_bench.scoring.score_table import COLUMNS
-from tests.makers.groups import made
+from tests.makers.groups import make_folder
 
 METHODS = (
     ("iid", ""),
@@ -67,9 +67,9 @@ def scored(path: Path, prompts: int, methods: tuple[tuple[str, str], ...]) -> Pa
     from eddy_bench.scoring.score_table import compact
     from eddy_bench.scoring.summary import summarise
     from eddy_bench.storage.group import FinishedGroup
-    from tests.makers.groups import group
+    from tests.makers.groups import make_group
 
-    folder = made(path)
+    folder = make_folder(path)
     rng, rows, lines = np.random.default_rng(0), [], []
     for number, (method, params) in enumerate(methods):
         own = [
@@ -79,7 +79,7 @@ def scored(path: Path, prompts: int, methods: tuple[tuple[str, str], ...]) -> Pa
         ]
         rows += own
         kernel = "features" if "features" in params else "latent" if params else ""
-        finished = FinishedGroup(group(method=method, parameters=params, kernel=kernel), path)
+        finished = FinishedGroup(make_group(method=method, parameters=params, kernel=kernel), path)
         label = str(number)
         table = compact([{**row, "label": label} for row in own])
         lines.append(summarise([(label, table)], {label: [finished]}))

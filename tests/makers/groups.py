@@ -29,7 +29,7 @@ SETTINGS = RunSettings(
 COST = asdict(Cost())
 
 
-def group(**changes: Any) -> Group:
+def make_group(**changes: Any) -> Group:
     """Return a group of two particles."""
     values = {
         "method": "iid",
@@ -45,12 +45,12 @@ def group(**changes: Any) -> Group:
     return Group(**{**values, **changes})
 
 
-def images() -> list[Image.Image]:
+def make_images() -> list[Image.Image]:
     """Return two small images."""
     return [Image.new("L", (8, 8), 10 * k) for k in range(2)]
 
 
-def made(path: Path, methods: tuple[str, ...] = (), **changes: Any) -> RunFolder:
+def make_folder(path: Path, methods: tuple[str, ...] = (), **changes: Any) -> RunFolder:
     """Return a run folder with a run.yaml and no group. changes: of the settings."""
     settings = SETTINGS.model_copy(update=changes)
     folder = RunFolder.prepare(path, settings)

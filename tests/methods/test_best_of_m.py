@@ -36,18 +36,18 @@ def test_greedy_reaches_half_of_the_best_and_more() -> None:
     features = torch.randn(
         40, 5, generator=torch.Generator().manual_seed(0)
     )  # C(40, 6) subsets are too many to try
-    found = most_distant(features, 6)
-    assert len(set(found)) == 6
+    chosen = most_distant(features, 6)
+    assert len(set(chosen)) == 6
     random = [
         spread(
             features, torch.randperm(40, generator=torch.Generator().manual_seed(k))[:6].tolist()
         )
         for k in range(200)
     ]
-    assert spread(features, found) > max(random)
+    assert spread(features, chosen) > max(random)
 
 
-def test_edges() -> None:
+def test_edge_counts_and_equal_features_are_chosen_from_and_bad_m_is_refused() -> None:
     features = torch.eye(3)
     assert most_distant(features, 3) == [0, 1, 2]
     assert len(most_distant(features, 1)) == 1
@@ -115,7 +115,7 @@ def test_a_slower_method_raises_m() -> None:
 
 
 def test_a_dry_run_measures_nothing(cli: Callable[..., Result], tmp_path: Path) -> None:
-    found = cli(
+    done = cli(
         "run",
         "--limit",
         1,
@@ -129,8 +129,8 @@ def test_a_dry_run_measures_nothing(cli: Callable[..., Result], tmp_path: Path) 
         "--out",
         tmp_path / "run",
     )
-    assert found.code == 0, found.err
-    assert "m is measured when the run starts" in found.out
+    assert done.code == 0, done.err
+    assert "m is measured when the run starts" in done.out
     assert not (tmp_path / "run").exists()
 
 
@@ -139,7 +139,7 @@ def test_the_first_images_are_those_of_iid(cli: Callable[..., Result], tmp_path:
     import pandas as pd
 
     out = tmp_path / "run"
-    found = cli(
+    done = cli(
         "run",
         "--limit",
         1,
@@ -158,7 +158,7 @@ def test_the_first_images_are_those_of_iid(cli: Callable[..., Result], tmp_path:
         "--out",
         out,
     )
-    assert found.code == 0, found.err
+    assert done.code == 0, done.err
     scores = pd.read_csv(out / "scores.csv").set_index(["method", "metric"])["value"]
     assert scores["best-of-m", "nfe"] == 2.5 * scores["iid", "nfe"]
     assert scores["best-of-m", "feature_forwards"] == 2.5
@@ -166,8 +166,10 @@ def test_the_first_images_are_those_of_iid(cli: Callable[..., Result], tmp_path:
     assert "best-of-m:m=5" in yaml.safe_load((out / "run.yaml").read_text())["suite"]["methods"]
 
 
-def test_it_needs_a_guide_network(cli: Callable[..., Result], tmp_path: Path) -> None:
-    found = cli(
+def test_best_of_m_without_a_guide_network_is_refused(
+    cli: Callable[..., Result], tmp_path: Path
+) -> None:
+    done = cli(
         "run",
         "--model",
         "exact:ring8",
@@ -180,7 +182,7 @@ def test_it_needs_a_guide_network(cli: Callable[..., Result], tmp_path: Path) ->
         "--out",
         tmp_path / "a",
     )
-    assert (found.code, "chooses by a guide network" in found.err) == (2, True)
+    assert (done.code, "chooses by a guide network" in done.err) == (2, True)
     assert (
         "Drop it"
         in cli("audit", "--quick", "--method", "best-of-m:m=9", "--out", tmp_path / "b").err
@@ -189,7 +191,7 @@ def test_it_needs_a_guide_network(cli: Callable[..., Result], tmp_path: Path) ->
 
 def test_grids_are_spelled_out(tmp_path: Path) -> None:
     assert [
-        str(one) for one in expand(MethodSpec.parse("pg:strength=1|2,kernel=latent|features"))
+        str(spec) for spec in expand(MethodSpec.parse("pg:strength=1|2,kernel=latent|features"))
     ] == [f"pg:strength={s},kernel={k}" for s in (1, 2) for k in ("latent", "features")]
     with pytest.raises(ParameterError, match="got an empty one"):
         expand(MethodSpec.parse("pg:strength=1|"))
@@ -197,7 +199,7 @@ def test_grids_are_spelled_out(tmp_path: Path) -> None:
     path.write_text(
         "methods: [iid, {repulsion: {strength: [1, 2]}}]\nsweep: {pg: {strength: [0.5, 1]}}\n"
     )
-    assert [str(one) for one in load_suite(str(path)).methods] == [
+    assert [str(spec) for spec in load_suite(str(path)).methods] == [
         "iid",
         "repulsion:strength=1",
         "repulsion:strength=2",
@@ -209,13 +211,13 @@ def test_grids_are_spelled_out(tmp_path: Path) -> None:
         load_suite(str(path))
 
 
-def test_a_sweep_of_a_method_with_parameters() -> None:
-    names = [str(one) for one in load_suite("grid").methods]
+def test_a_sweep_keeps_the_parameters_of_its_method() -> None:
+    names = [str(spec) for spec in load_suite("grid").methods]
     assert "pg:kernel=features,strength=0.6" in names
     assert len(names) == len(set(names)) == 24
 
 
-def test_a_grid_in_the_long_form() -> None:
+def test_a_grid_in_the_long_form_is_spelled_out() -> None:
     suite = Suite(methods=[{"name": "pg", "parameters": {"strength": [1, 2]}}])  # type: ignore[list-item]
     assert [str(spec) for spec in suite.methods] == ["pg:strength=1", "pg:strength=2"]
 
@@ -226,7 +228,7 @@ def test_m_needs_something_to_equal(cli: Callable[..., Result], tmp_path: Path) 
     (tmp_path / "plug.py").write_text(
         "from eddy_bench import Method\nclass Boom(Method):\n    def guidance(self, state):\n        raise RuntimeError('boom')\n"
     )
-    found = cli(
+    done = cli(
         "run",
         "--limit",
         1,
@@ -243,4 +245,4 @@ def test_m_needs_something_to_equal(cli: Callable[..., Result], tmp_path: Path) 
         "--out",
         tmp_path / "a",
     )
-    assert (found.code, "RuntimeError: boom" in found.err) == (2, True)
+    assert (done.code, "RuntimeError: boom" in done.err) == (2, True)

@@ -29,20 +29,20 @@ def samples(coupling: Coupling, count: int, dimension: int = 3) -> Tensor:
     )
 
 
-def correlation(found: Tensor) -> float:
+def correlation(noise: Tensor) -> float:
     """Mean correlation of two different rows."""
-    count = found.shape[1]
-    product = torch.einsum("gid,gjd->ij", found, found) / (len(found) * found.shape[2])
+    count = noise.shape[1]
+    product = torch.einsum("gid,gjd->ij", noise, noise) / (len(noise) * noise.shape[2])
     return float((product.sum() - product.trace()) / (count * (count - 1)))
 
 
 @pytest.mark.parametrize("coupling", [antithetic, lhs, sobol])
 @pytest.mark.parametrize("count", [2, 3, 4, 8])
 def test_rows_are_standard_normal(coupling: Coupling, count: int) -> None:
-    found = samples(coupling, count)
+    noise = samples(coupling, count)
     for slot in range(count):
         for coordinate in range(3):
-            values = found[:, slot, coordinate].numpy()
+            values = noise[:, slot, coordinate].numpy()
             assert stats.kstest(values, "norm").pvalue > 1e-4
             assert abs(values.mean()) < 4.5 / GROUPS**0.5
             assert abs(values.var() - 1) < 4.5 * (2 / GROUPS) ** 0.5
@@ -51,7 +51,7 @@ def test_rows_are_standard_normal(coupling: Coupling, count: int) -> None:
 @pytest.mark.parametrize(
     ("count", "expected"), [(2, -0.637), (3, -0.397), (4, -0.287), (8, -0.135)]
 )
-def test_lhs_correlation(count: int, expected: float) -> None:
+def test_rows_of_lhs_have_the_stated_correlation(count: int, expected: float) -> None:
     assert correlation(samples(lhs, count)) == pytest.approx(
         expected, abs=4.5 / (GROUPS * 3) ** 0.5
     )
@@ -59,16 +59,16 @@ def test_lhs_correlation(count: int, expected: float) -> None:
 
 @pytest.mark.parametrize("count", [2, 3, 8])
 def test_antithetic_sums_to_zero(count: int) -> None:
-    found = samples(antithetic, count)
-    assert float(found.sum(1).abs().max()) < 1e-12
-    assert correlation(found) == pytest.approx(-1 / (count - 1), abs=4.5 / (GROUPS * 3) ** 0.5)
+    noise = samples(antithetic, count)
+    assert float(noise.sum(1).abs().max()) < 1e-12
+    assert correlation(noise) == pytest.approx(-1 / (count - 1), abs=4.5 / (GROUPS * 3) ** 0.5)
     if count == 2:
-        assert torch.allclose(found[:, 0], -found[:, 1])
+        assert torch.allclose(noise[:, 0], -noise[:, 1])
 
 
 def test_sobol_pairs_are_alike_after_permutation() -> None:
-    found = samples(sobol, 4)
-    pairs = [float((found[:, i] * found[:, j]).mean()) for i in range(4) for j in range(i)]
+    noise = samples(sobol, 4)
+    pairs = [float((noise[:, i] * noise[:, j]).mean()) for i in range(4) for j in range(i)]
     assert max(pairs) - min(pairs) < 0.08
     assert max(pairs) < 0
 
@@ -80,11 +80,11 @@ def test_one_particle_is_left_alone(coupling: Coupling) -> None:
 
 
 def test_coordinates_of_a_latin_hypercube_are_independent_and_stratified() -> None:
-    found = samples(lhs, 4, 2)
-    uniform = torch.special.ndtr(found)
+    noise = samples(lhs, 4, 2)
+    uniform = torch.special.ndtr(noise)
     strata = (uniform * 4).floor().sort(1).values
     assert (strata == torch.arange(4)[None, :, None]).all()
-    assert abs(np.corrcoef(found[:, 0, 0], found[:, 0, 1])[0, 1]) < 4.5 / GROUPS**0.5
+    assert abs(np.corrcoef(noise[:, 0, 0], noise[:, 0, 1])[0, 1]) < 4.5 / GROUPS**0.5
 
 
 def test_quantiles_are_finite_and_limits_are_errors() -> None:
@@ -118,7 +118,7 @@ def test_the_laplacian_has_unit_diagonal_and_the_stated_correlations(
         assert covariance[0, 0, 1] == pytest.approx(-strength, abs=1e-3)
 
 
-def test_limits_of_the_similarity() -> None:
+def test_equal_similarities_sum_to_zero_and_tiny_ones_are_independent() -> None:
     equal = laplacian_root(torch.zeros(1, 5, 5), 1.0)
     assert torch.allclose((equal @ equal.mT)[0], 1.25 * torch.eye(5).double() - 0.25, atol=1e-5), (
         "equal similarities sum to zero"
@@ -180,9 +180,9 @@ def test_step_noise_is_coupled_under_stochastic_solvers(solver: str) -> None:
     with steer(pipe, Coupled(strength=0.0), particles=4):
         assert torch.equal(draw(pipe, **extra), bare)
     with steer(pipe, Coupled(), particles=4):
-        found = draw(pipe, **extra)
-    assert torch.isfinite(found).all()
-    assert (found - bare).abs().max() > 1e-3
+        coupled = draw(pipe, **extra)
+    assert torch.isfinite(coupled).all()
+    assert (coupled - bare).abs().max() > 1e-3
     assert torch.equal(draw(pipe, **extra), bare)
 
 

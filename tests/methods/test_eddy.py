@@ -59,7 +59,9 @@ def test_field_is_divergence_free(dimension: int, count: int) -> None:
     [(EddyExact(div_sign="published"), 1.0), (EddyExact(v_source="self"), 1.0), (EddyExact(), 1.5)],
     ids=["published sign", "own velocity", "rescaled score"],
 )
-def test_what_breaks_the_divergence(method: EddyExact, score_scale: float) -> None:
+def test_another_sign_velocity_or_score_breaks_the_divergence(
+    method: EddyExact, score_scale: float
+) -> None:
     mixture, x = Mixture.random(5), draw(1, 4, 5)[0]
     residual, size = divergence(method, mixture, x, score_scale)
     assert abs(residual) > 1e-3 * size
@@ -80,7 +82,7 @@ def test_a_bandwidth_that_depends_on_the_particle_breaks_the_divergence() -> Non
     assert abs(residual) > 1e-3 * (jacobian.diagonal().abs().sum())
 
 
-def test_published_sign_residual_on_a_standard_normal() -> None:
+def test_the_published_sign_leaves_a_residual_on_a_standard_normal() -> None:
     """The derived sign is exact where the printed one leaves a residual of order 1."""
     for dimension in (2, 5):
         normal = Mixture(
@@ -119,10 +121,10 @@ def slow_field(state: State, gamma: float, own: bool = False, sign: float = 1.0)
 def test_closed_form_is_the_definition(own: bool, sign: float) -> None:
     state = Mixture.random(5).state(draw(1, 4, 5), SIGMA)
     expected = slow_field(state, 3.0, own, sign)
-    found = eddy_field(
+    field = eddy_field(
         state.particles, state.score, -state.eps, 3.0, own_velocity=own, divergence=sign
     )[0]
-    assert torch.allclose(found, expected, rtol=1e-10, atol=1e-12)
+    assert torch.allclose(field, expected, rtol=1e-10, atol=1e-12)
 
 
 def feature_state(dimension: int = 6, count: int = 4, groups: int = 2, seed: int = 0) -> State:
@@ -136,9 +138,9 @@ def feature_state(dimension: int = 6, count: int = 4, groups: int = 2, seed: int
 
 
 def guided(method: EddyExact | EddyFd | EddyHutch, state: State) -> Tensor:
-    found = method.guidance(state)
-    assert found is not None
-    return found
+    guidance = method.guidance(state)
+    assert guidance is not None
+    return guidance
 
 
 @pytest.mark.parametrize("kernel", ["latent", "denoised", "features"])
@@ -216,10 +218,10 @@ def test_hutchinson_variance_falls_as_one_over_probes() -> None:
 
 def test_hutchinson_is_exact_in_one_dimension() -> None:
     state = feature_state(dimension=1, groups=1)
-    one, other = (
+    first, second = (
         guided(EddyHutch(probes=1), replace(state, generators=generators(1, k))) for k in (0, 1)
     )
-    assert torch.allclose(one, other, rtol=1e-9, atol=1e-12)
+    assert torch.allclose(first, second, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -266,7 +268,7 @@ def test_exact_features_refuse_many_dimensions() -> None:
         EddyExact(kernel="features").guidance(state)
 
 
-def test_bandwidth_keeps_the_kernel_alive_in_high_dimension() -> None:
+def test_the_bandwidth_keeps_the_kernel_alive_in_high_dimension() -> None:
     """h^2 = 2 d / log N puts k near 1 / N between pure-noise particles at any dimension; a fixed h silently gives k = 0."""
     for dimension in (64, 4096):
         x = torch.randn(1, 8, dimension, generator=torch.Generator().manual_seed(0)) * 5

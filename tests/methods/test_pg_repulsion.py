@@ -73,34 +73,34 @@ def pair_forces(points: Tensor, normalised: bool = False) -> Tensor:
 
 
 @pytest.mark.parametrize("count", [2, 3, 4, 5])
-def test_latent_formula_of_the_authors(count: int) -> None:
+def test_pg_on_latents_is_the_formula_of_the_authors(count: int) -> None:
     state = state_at(count=count)
-    found = ParticleGuidance(strength=30).guidance(state)
-    assert found is not None
+    guidance = ParticleGuidance(strength=30).guidance(state)
+    assert guidance is not None
     for group in range(2):
         expected = 30 * math.sqrt(1 + SIGMA**2) * pair_forces(state.particles[group])
-        assert torch.allclose(found[group], expected, rtol=1e-6, atol=1e-12)
+        assert torch.allclose(guidance[group], expected, rtol=1e-6, atol=1e-12)
 
 
-def test_feature_formula_of_the_authors() -> None:
+def test_pg_on_features_is_the_formula_of_the_authors() -> None:
     state = state_at(features=True)
-    found = ParticleGuidance(strength=8, kernel="features").guidance(state)
-    assert found is not None
+    guidance = ParticleGuidance(strength=8, kernel="features").guidance(state)
+    assert guidance is not None
     assert state.features is not None
     for group in range(2):
         leaf = state.denoised[group].clone().requires_grad_()
         values = state.features.differentiable(leaf)
         (pulled,) = torch.autograd.grad(values, leaf, pair_forces(values.detach()))
         sigma = SIGMA / math.sqrt(1 + SIGMA**2)
-        assert torch.allclose(found[group], 8 / sigma * pulled, rtol=1e-6, atol=1e-12)
+        assert torch.allclose(guidance[group], 8 / sigma * pulled, rtol=1e-6, atol=1e-12)
 
 
 def test_repulsion_is_normalised_by_density() -> None:
     state = state_at()
-    found = Repulsion(strength=3).guidance(state)
-    assert found is not None
+    guidance = Repulsion(strength=3).guidance(state)
+    assert guidance is not None
     assert torch.allclose(
-        found[0], 3 * pair_forces(state.particles[0], normalised=True), rtol=1e-6, atol=1e-12
+        guidance[0], 3 * pair_forces(state.particles[0], normalised=True), rtol=1e-6, atol=1e-12
     )
 
 
@@ -112,7 +112,7 @@ def test_first_order_methods_pull_back_once_per_particle() -> None:
         assert (cost.feature_forwards, cost.feature_backwards) == (count, count)
 
 
-def test_hutchinson_costs_what_it_says() -> None:
+def test_hutchinson_costs_the_stated_forward_and_backward_passes() -> None:
     state = replace(state_at(count=4, features=True, groups=1), share=0.0)
     EddyHutch(probes=5).guidance(state)
     cost = state.features.cost  # type: ignore[union-attr]
@@ -121,7 +121,7 @@ def test_hutchinson_costs_what_it_says() -> None:
     assert cost.feature_forwards == 4 + 2 * 5 * 4 + 4 + 2 * 4 + 2 * pairs
 
 
-def test_windows() -> None:
+def test_guidance_fades_out_at_the_ends_of_its_window() -> None:
     pg = ParticleGuidance()
     assert pg.guidance(state_at(0.9)) is None
     faded, full = pg.gate(state_at(1.125)), pg.gate(state_at(1.3))
@@ -151,7 +151,7 @@ def test_the_kernel_falls_back_to_latents_only_when_it_was_not_asked_for() -> No
         EddyHutch(kernel="features").guidance(state)
 
 
-def test_bandwidth_and_median() -> None:
+def test_the_bandwidth_is_the_lower_median_of_each_row_unless_it_is_set() -> None:
     assert float(lower_median(torch.tensor([4.0, 1, 3, 2]))) == 2
     square = squared_distances(draw(1, 4, 3))
     assert torch.allclose(
@@ -174,29 +174,31 @@ def test_every_method_keeps_the_contract(cls: type[Method]) -> None:
     for features in (False, True):
         state = replace(state_at(features=features), share=0.0)
         assert cls().guidance(state_at(count=1)) is None, "N = 1 is iid"
-        found = cls().guidance(state)
+        guidance = cls().guidance(state)
         if not cls.guides:
-            assert found is None
+            assert guidance is None
             continue
         assert issubclass(cls, KernelMethod)
-        found = cls(strength=1).guidance(replace(state, generators=generators(2)))
-        assert found is not None
-        assert found.shape == state.particles.shape
-        assert torch.isfinite(found).all()
+        guidance = cls(strength=1).guidance(replace(state, generators=generators(2)))
+        assert guidance is not None
+        assert guidance.shape == state.particles.shape
+        assert torch.isfinite(guidance).all()
         again = cls(strength=1).guidance(replace(state, generators=generators(2)))
-        assert torch.equal(found, again)
+        assert torch.equal(guidance, again)
         zero = cls(strength=0).guidance(replace(state, generators=generators(2)))
         assert zero is not None
         assert (zero == 0).all(), "the whole guidance is computed, and is zero"
         double = cls(strength=2).guidance(replace(state, generators=generators(2)))
-        assert torch.allclose(double, 2 * found, rtol=1e-6)
+        assert torch.allclose(double, 2 * guidance, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
     "cls", [ParticleGuidance, Repulsion, EddyExact, EddyFd, EddyHutch], ids=lambda cls: cls.name
 )
 @pytest.mark.parametrize("kernel", ["latent", "denoised", "features"])
-def test_permutation_and_batch_independence(cls: type[KernelMethod], kernel: str) -> None:
+def test_guidance_permutes_with_particles_and_ignores_other_prompts(
+    cls: type[KernelMethod], kernel: str
+) -> None:
     state = replace(state_at(features=True), share=0.0)
     order = torch.tensor([4, 2, 0, 1, 3])
     method = cls(kernel=kernel)  # type: ignore[arg-type]
@@ -208,10 +210,10 @@ def test_permutation_and_batch_independence(cls: type[KernelMethod], kernel: str
         denoised=state.denoised[:, order],
         generators=generators(2),
     )
-    found = method.guidance(shuffled)
+    permuted = method.guidance(shuffled)
     assert first is not None
-    assert found is not None
-    assert torch.allclose(found, first[:, order], rtol=1e-6, atol=1e-10)
+    assert permuted is not None
+    assert torch.allclose(permuted, first[:, order], rtol=1e-6, atol=1e-10)
     alone = replace(
         state,
         particles=state.particles[1:],
@@ -224,7 +226,7 @@ def test_permutation_and_batch_independence(cls: type[KernelMethod], kernel: str
     assert torch.allclose(single[0], first[1], rtol=1e-6, atol=1e-10)
 
 
-def test_identical_particles_are_finite() -> None:
+def test_guidance_of_identical_particles_is_finite() -> None:
     x = torch.zeros(1, 4, 6, dtype=torch.float64)
     state = replace(
         Mixture.random(6).state(x, SIGMA, features=network_features(6)),
@@ -233,9 +235,9 @@ def test_identical_particles_are_finite() -> None:
     )
     for cls in (ParticleGuidance, Repulsion, EddyExact, EddyFd, EddyHutch):
         for kernel in ("latent", "denoised", "features"):
-            found = cls(kernel=kernel).guidance(replace(state, generators=generators(1)))
-            assert found is not None
-            assert torch.isfinite(found).all(), (cls, kernel)
+            guidance = cls(kernel=kernel).guidance(replace(state, generators=generators(1)))
+            assert guidance is not None
+            assert torch.isfinite(guidance).all(), (cls, kernel)
 
 
 def test_parameters_are_checked_in_python_too() -> None:

@@ -36,7 +36,7 @@ def test_assets_are_small_and_complete() -> None:
     assert (ASSETS / "MODEL_CARD.md").is_file()
 
 
-def test_it_draws_what_the_prompt_says(model: Model) -> None:
+def test_images_show_the_garment_of_the_prompt(model: Model) -> None:
     classifier = load_network(AttributeClassifier(), ASSETS / "classifier" / "model.safetensors")
     prompts = ["trousers", "ankle boot", "bag", "dress"]
     arguments = {"num_inference_steps": 20, "guidance_scale": 4.0, "output_type": "pil"}
@@ -80,7 +80,7 @@ def test_strength_zero_is_iid_bit_for_bit(model: Model, method: Method) -> None:
     assert not (images(method) == bare).all()
 
 
-def test_counters(model: Model) -> None:
+def test_counters_count_every_forward_and_backward_pass(model: Model) -> None:
     arguments = {"num_inference_steps": 5, "guidance_scale": 3.0, "output_type": "pil"}
     _, cost = model.draw(["dress", "coat"], [0, 0], 4, EddyHutch(probes=3), arguments)
     assert cost.nfe == 10
@@ -88,7 +88,7 @@ def test_counters(model: Model) -> None:
     assert cost.feature_forwards == cost.decoder_calls == 1 + 2 * 3 + 1 + 2 + 2 * 3
 
 
-def test_steer_as_in_the_readme(model: Model) -> None:
+def test_steer_guides_a_pipeline_as_in_the_readme(model: Model) -> None:
     generator = [torch.Generator().manual_seed(k) for k in range(4)]
     with steer(model.pipe, EddyHutch(strength=2.0)):
         images = model.pipe(

@@ -106,7 +106,7 @@ def test_every_task_is_a_distribution(name: str) -> None:
     assert load_task(name).digest == task.digest
 
 
-def test_names_and_defaults_agree() -> None:
+def test_default_tasks_are_registered_and_tasks_differ() -> None:
     assert set(DEFAULT_TASKS) < set(TASKS)
     assert len({load_task(name).digest for name in TASKS}) == len(TASKS)
 
@@ -193,7 +193,7 @@ GOOD: dict[str, Any] = {
     ],
     ids=["one", "per mode", "diagonals", "full"],
 )
-def test_a_file_in_each_form(covariances: Any, tmp_path: Path) -> None:
+def test_covariances_in_each_form_give_the_same_task(covariances: Any, tmp_path: Path) -> None:
     path = tmp_path / "pair.yaml"
     path.write_text(yaml.safe_dump({**GOOD, "covariances": covariances}))
     task = load_task(str(path))
@@ -238,7 +238,7 @@ def test_a_wrong_file_says_what_is_wrong(
 
 
 @pytest.mark.parametrize("text", ["", "[1, 2]", "a: [", "\x00"])
-def test_a_file_that_is_no_task(text: str, tmp_path: Path) -> None:
+def test_a_file_that_is_no_task_is_refused(text: str, tmp_path: Path) -> None:
     path = tmp_path / "task.yaml"
     path.write_text(text)
     with pytest.raises(EddyError):
@@ -249,7 +249,7 @@ def test_exact_tasks_run_through_the_command_line(cli: Any, tmp_path: Path) -> N
     import pandas as pd
 
     out = tmp_path / "points"
-    found = cli(
+    done = cli(
         "run",
         "--model",
         "exact:ring8",
@@ -264,14 +264,14 @@ def test_exact_tasks_run_through_the_command_line(cli: Any, tmp_path: Path) -> N
         "--out",
         out,
     )
-    assert found.code == 0, found.err
+    assert done.code == 0, done.err
     scores = pd.read_csv(out / "scores.csv")
     assert {"vendi", "pdist"} <= set(scores["metric"])
     assert set(scores[scores["metric"] == "vendi"]["extractor"]) == {"pixels"}
     assert set(scores["guidance_scale"]) == {1.0}
     assert scores[scores["metric"] == "nfe"]["value"].eq(6).all()
     (tmp_path / "pair.yaml").write_text(yaml.safe_dump(GOOD))
-    found = cli(
+    done = cli(
         "run",
         "--model",
         f"exact:{tmp_path / 'pair.yaml'}",
@@ -286,8 +286,8 @@ def test_exact_tasks_run_through_the_command_line(cli: Any, tmp_path: Path) -> N
         "--out",
         tmp_path / "flow",
     )
-    assert found.code == 0, found.err
-    found = cli(
+    assert done.code == 0, done.err
+    done = cli(
         "run",
         "--model",
         "exact:ring8",
@@ -298,13 +298,13 @@ def test_exact_tasks_run_through_the_command_line(cli: Any, tmp_path: Path) -> N
         "--out",
         tmp_path / "guided",
     )
-    assert (found.code, "expected guidance_scale 1, got 3" in found.err) == (2, True)
+    assert (done.code, "expected guidance_scale 1, got 3" in done.err) == (2, True)
 
 
 def test_garments_are_scored_as_garments(cli: Any, tmp_path: Path) -> None:
     import pandas as pd
 
-    found = cli(
+    done = cli(
         "run",
         "--model",
         "exact:fashion-kde",
@@ -321,6 +321,6 @@ def test_garments_are_scored_as_garments(cli: Any, tmp_path: Path) -> None:
         "--out",
         tmp_path / "kde",
     )
-    assert found.code == 0, found.err
+    assert done.code == 0, done.err
     scores = pd.read_csv(tmp_path / "kde" / "scores.csv")
     assert set(scores[scores["metric"].isin(["vendi", "clip"])]["extractor"]) == {"fmnist-clip"}

@@ -48,18 +48,18 @@ def latents(
     family: str, method: Method, prompts: list[str], particles: int = 2, steps: int = STEPS
 ) -> Tensor:
     """What the solver ends with."""
-    found = family_model(family)
+    model = family_model(family)
     kept: list[Tensor] = []
-    inner = type(found.pipe.scheduler).step
+    inner = type(model.pipe.scheduler).step
 
     def step(*args: Any, **kwargs: Any) -> Any:
-        done = inner(found.pipe.scheduler, *args, **kwargs)
-        kept.append(done[0] if isinstance(done, tuple) else done.prev_sample)
-        return done
+        output = inner(model.pipe.scheduler, *args, **kwargs)
+        kept.append(output[0] if isinstance(output, tuple) else output.prev_sample)
+        return output
 
-    found.pipe.scheduler.step = functools.wraps(found.pipe.scheduler.step)(step)
+    model.pipe.scheduler.step = functools.wraps(model.pipe.scheduler.step)(step)
     try:
-        found.draw(
+        model.draw(
             prompts,
             [0] * len(prompts),
             particles,
@@ -67,7 +67,7 @@ def latents(
             arguments(family, len(prompts), num_inference_steps=steps),
         )
     finally:
-        del found.pipe.scheduler.step
+        del model.pipe.scheduler.step
     return kept[-1]
 
 
@@ -76,14 +76,14 @@ def method(text: str) -> Method:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_strength_0_is_the_bare_pipeline(family: str) -> None:
-    found = family_model(family)
+def test_strength_zero_is_the_bare_pipeline_bit_for_bit(family: str) -> None:
+    model = family_model(family)
     generators = [g for prompt in PROMPTS for g in particle_generators(0, prompt, 2)]
-    takes = found.pipe.scheduler.step
+    takes = model.pipe.scheduler.step
     rows = {
         "prompt": list(PROMPTS),
         "num_images_per_prompt": 2,
-        **found.call,
+        **model.call,
         **arguments(family, 2),
     }
     if family in (
@@ -94,9 +94,9 @@ def test_strength_0_is_the_bare_pipeline(family: str) -> None:
     ):  # whose rows are only their own when the prompts are repeated
         rows |= {"prompt": [text for text in PROMPTS for _ in range(2)], "num_images_per_prompt": 1}
         rows |= {"negative_prompt": [" "] * 4} if "negative_prompt" in rows else {}
-    bare = [np.asarray(image) for image in found.pipe(generator=generators, **rows).images]
-    assert found.pipe.scheduler.step == takes
-    drawn, cost = found.draw(PROMPTS, [0, 0], 2, method("pg:strength=0"), arguments(family, 2))
+    bare = [np.asarray(image) for image in model.pipe(generator=generators, **rows).images]
+    assert model.pipe.scheduler.step == takes
+    drawn, cost = model.draw(PROMPTS, [0, 0], 2, method("pg:strength=0"), arguments(family, 2))
     assert all(
         (np.asarray(image) == other).all()
         for image, other in zip([i for group in drawn for i in group], bare, strict=True)
@@ -114,32 +114,32 @@ def test_every_method_draws_and_guidance_is_seen(family: str) -> None:
             with pytest.raises(SchedulerError, match="stochastic"):
                 latents(family, chosen, PROMPTS[:1])
             continue
-        found = latents(family, chosen, PROMPTS[:1])
-        assert torch.isfinite(found).all(), name
+        guided = latents(family, chosen, PROMPTS[:1])
+        assert torch.isfinite(guided).all(), name
         if name not in ("iid", "best-of-m"):
-            assert (found - plain).abs().max() > 1e-6, name
+            assert (guided - plain).abs().max() > 1e-6, name
     assert torch.isfinite(
         latents(family, method("pg:strength=5,window=0..,kernel=features"), PROMPTS[:1])
     ).all()
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_decoding_of_the_denoised_estimate(family: str) -> None:
+def test_the_denoised_estimate_is_decoded_as_the_pipeline_decodes(family: str) -> None:
     """Where the solver ends, its latents are the denoised estimate, and their pictures the pipeline's own."""
-    found = family_model(family)
+    model = family_model(family)
     size = family_side(family)
     last = latents(family, method("iid"), PROMPTS[:1])
-    decode = make_decode(found.pipe, found.pipe.vae, (size, size))
+    decode = make_decode(model.pipe, model.pipe.vae, (size, size))
     pictures = ((decode(last).clamp(-1, 1) + 1) * 127.5).round().permute(0, 2, 3, 1).numpy()
-    drawn, _ = found.draw(PROMPTS[:1], [0], 2, method("iid"), arguments(family, 1))
+    drawn, _ = model.draw(PROMPTS[:1], [0], 2, method("iid"), arguments(family, 1))
     assert (
         np.abs(pictures - np.stack([np.asarray(image.convert("RGB")) for image in drawn[0]])).max()
         <= 1
     )
-    assert family_of(found.pipe).decoding != "unknown"
+    assert family_of(model.pipe).decoding != "unknown"
     points = last.flatten(1).requires_grad_()
     (gradient,) = torch.autograd.grad(
-        found.feature_map(tuple(last.shape[1:]), (size, size)).differentiable(points).sum(), points
+        model.feature_map(tuple(last.shape[1:]), (size, size)).differentiable(points).sum(), points
     )
     assert torch.isfinite(gradient).all()
     assert gradient.abs().sum() > 0
@@ -160,7 +160,7 @@ def test_prompts_of_a_batch_do_not_see_each_other(family: str) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_guidance_from_the_first_step(family: str) -> None:
+def test_guidance_from_the_first_step_is_finite(family: str) -> None:
     """Alpha is 0 there in some families; what a method sees and returns stays finite."""
     seen: list[State] = []
 
@@ -186,16 +186,18 @@ def test_a_negative_prompt_reaches_the_network(family: str) -> None:
         guidance_scale=3.0,
         negative_prompt="a dark coat on a red bicycle",
     )
-    found = family_model(family)
+    model = family_model(family)
     with_it, without = (
-        found.draw(list(PROMPTS), [0, 0], 2, method("iid"), Setup(one, found).call_arguments(2))[0]
-        for one in (suite, suite.model_copy(update={"negative_prompt": ""}))
+        model.draw(
+            list(PROMPTS), [0, 0], 2, method("iid"), Setup(variant, model).call_arguments(2)
+        )[0]
+        for variant in (suite, suite.model_copy(update={"negative_prompt": ""}))
     )
     assert any(
         (np.asarray(a) != np.asarray(b)).any() for a, b in zip(with_it[0], without[0], strict=True)
     )
 
 
-def test_what_takes_no_negative_prompt_says_so() -> None:
+def test_a_negative_prompt_is_refused_where_none_is_taken() -> None:
     with pytest.raises(ParameterError, match="takes no negative prompt"):
         Setup(Suite(negative_prompt="blurry"), family_model("flux2")).call_arguments(1)

@@ -32,7 +32,7 @@ from eddy_bench.suites.method_spec import MethodSpec
 from eddy_bench.suites.suite import Suite
 from tests.conftest import Result
 from tests.makers.families import family_folder
-from tests.makers.groups import SETTINGS, group
+from tests.makers.groups import SETTINGS, make_group
 
 CPU = torch.device("cpu")
 NAME = "resnet10t"
@@ -107,16 +107,16 @@ def test_backbones_see_images_of_any_shape_with_a_graph(weights: Path, name: str
     assert torch.equal(grey, features)
 
 
-def test_a_scoring_extractor_of_the_same_kind(weights: Path) -> None:
+def test_a_backbone_scores_images_of_different_sizes_together_as_alone(weights: Path) -> None:
     extractor = load_extractor(f"timm:{NAME}@64", weights)
     pictures = [
         Image.fromarray(np.random.default_rng(k).integers(0, 255, (size, 40, 3), np.uint8))
         for k, size in enumerate((40, 56))
     ]
-    found = extractor.images(pictures)
-    assert found.shape == (2, 512)
+    together = extractor.images(pictures)
+    assert together.shape == (2, 512)
     alone = extractor.images(pictures[1:])
-    assert np.allclose(found[1], alone[0], atol=1e-5)
+    assert np.allclose(together[1], alone[0], atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -131,14 +131,14 @@ def test_a_scoring_extractor_of_the_same_kind(weights: Path) -> None:
         ("auto", ModelError, "vit_small_patch14_dinov2.lvd142m.safetensors into a folder"),
     ],
 )
-def test_what_is_no_backbone(
+def test_a_name_that_is_no_backbone_is_refused(
     name: str, error: type[Exception], message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(error, match=message):
         load_backbone(name, tmp_path, CPU)
 
 
-def test_weights_that_do_not_fit(tmp_path: Path) -> None:
+def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     (tmp_path / f"{NAME}.safetensors").write_bytes(b"no weights")
     with pytest.raises(ModelError, match="cannot be had"):
         load_backbone(f"timm:{NAME}", tmp_path, CPU)
@@ -146,7 +146,7 @@ def test_weights_that_do_not_fit(tmp_path: Path) -> None:
         load_extractor(f"timm:{NAME}", tmp_path)
 
 
-def test_names_of_the_same_network() -> None:
+def test_two_names_of_one_network_are_circular() -> None:
     assert resolve_backbone("auto") == resolve_backbone("dinov2")
     assert same_network("timm:a@224", "timm:a@518")
     assert not same_network("timm:a", "timm:b")
@@ -162,13 +162,13 @@ def test_names_of_the_same_network() -> None:
 def circular(extractor: str, signature: Signature, guide: str | None) -> bool:
     """Whether a value is marked in a run with a guide; the rest of it stays."""
     settings = SETTINGS.model_copy(update={"guide": guide})
-    measured = Measured(group(), "vendi", extractor, 1.0, signature)
+    measured = Measured(make_group(), "vendi", extractor, 1.0, signature)
     marked = marked_circular(measured, settings)
     assert str(marked.signature).removesuffix("|circular") == str(signature)
     return marked.signature.has("circular")
 
 
-def test_a_run_through_a_guide_and_a_decoder(
+def test_a_run_draws_through_a_guide_and_a_decoder(
     cli: Callable[..., Result], weights: Path, tmp_path: Path
 ) -> None:
     common = (
@@ -249,10 +249,10 @@ def test_a_run_through_a_guide_and_a_decoder(
         (("--prompts", "prompts/typo.txt"), "Expected a prompt file"),
     ],
 )
-def test_options_that_cannot_be(
+def test_options_that_contradict_the_model_are_refused(
     cli: Callable[..., Result], tmp_path: Path, options: tuple[Any, ...], message: str
 ) -> None:
-    found = cli(
+    done = cli(
         "run",
         "--model",
         family_folder("sd15"),
@@ -266,8 +266,8 @@ def test_options_that_cannot_be(
         tmp_path / "run",
         *options,
     )
-    assert (found.code, found.err.strip().count("\n")) == (2, 0), found.err
-    assert message in found.err
+    assert (done.code, done.err.strip().count("\n")) == (2, 0), done.err
+    assert message in done.err
 
 
 def test_half_precision_keeps_features_in_float32(weights: Path) -> None:
@@ -294,21 +294,21 @@ def test_half_precision_keeps_features_in_float32(weights: Path) -> None:
     assert cost.feature_backwards > 0
 
 
-def test_one_forward_pass_where_a_group_fits(weights: Path) -> None:
+def test_features_are_computed_in_one_forward_pass_where_a_group_fits(weights: Path) -> None:
     model = load_model(
         str(family_folder("sd15")), device="cpu", guide=f"timm:{NAME}@64", weights=weights
     )
     points = torch.randn(2, 3, 4 * 8 * 8)
-    found = []
+    pulled = []
     for chunk, forwards in ((64, 6), (3, 6), (2, 12)):
         model.feature_batch = chunk
         features = model.feature_map((4, 8, 8))
-        found.append(
+        pulled.append(
             features.pull_groups(points, lambda values: values - values.mean(1, keepdim=True))
         )
         assert (features.cost.feature_forwards, features.cost.feature_backwards) == (forwards, 6)
-    assert torch.allclose(found[0], found[1], rtol=1e-3, atol=1e-6)
-    assert torch.allclose(found[0], found[2], rtol=1e-3, atol=1e-6)
+    assert torch.allclose(pulled[0], pulled[1], rtol=1e-3, atol=1e-6)
+    assert torch.allclose(pulled[0], pulled[2], rtol=1e-3, atol=1e-6)
 
 
 def test_batches_halve_when_memory_runs_out(

@@ -22,11 +22,11 @@ from pathlib import Path
 TIMES = ("seconds_per_image", "peak_memory_mb")
 
 
-def pictures(folder: Path) -> dict[str, str]:
-    found = [path for name in ("samples", "reference") for path in folder.glob(f"{name}/**/*.png")]
+def image_hashes(folder: Path) -> dict[str, str]:
+    images = [path for name in ("samples", "reference") for path in folder.glob(f"{name}/**/*.png")]
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(found)
+        for path in sorted(images)
     }
 
 
@@ -40,17 +40,8 @@ def scores(folder: Path) -> list[str]:
 
 def command(options: argparse.Namespace, out: Path) -> list[str]:
     limit = ["--limit", str(options.limit)] if options.limit else []
-    return [
-        sys.executable,
-        "-m",
-        "eddy_bench.cli",
-        "run",
-        options.suite,
-        *limit,
-        *options.arguments,
-        "--out",
-        str(out),
-    ]
+    program = [sys.executable, "-m", "eddy_bench.cli"]
+    return [*program, "run", options.suite, *limit, *options.arguments, "--out", str(out)]
 
 
 def main() -> int:
@@ -88,10 +79,10 @@ def main() -> int:
             print(f"{k + 1:3}: {state} after {wait:.1f} s, {groups} groups finished", flush=True)
         subprocess.run(command(options, killed), check=True, capture_output=True)
 
-        same = pictures(whole) == pictures(killed), scores(whole) == scores(killed)
-        print(
-            f"images {'the same' if same[0] else 'DIFFERENT'}, scores {'the same' if same[1] else 'DIFFERENT'}: {len(pictures(whole))} images, {len(scores(whole))} rows"
-        )
+        same = image_hashes(whole) == image_hashes(killed), scores(whole) == scores(killed)
+        images, rows = ("the same" if equal else "DIFFERENT" for equal in same)
+        counts = f"{len(image_hashes(whole))} images, {len(scores(whole))} rows"
+        print(f"images {images}, scores {rows}: {counts}")
         return 0 if all(same) else 1
 
 

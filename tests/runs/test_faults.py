@@ -30,7 +30,7 @@ from eddy_bench.storage.lock import locked
 from eddy_bench.storage.run_files import read_run, write_run
 from eddy_bench.storage.run_folder import RunFolder
 from tests.conftest import Result
-from tests.makers.groups import COST, group, images, made
+from tests.makers.groups import COST, make_folder, make_group, make_images
 from tests.makers.runs import RUN, change_a_byte, image_hashes, scores
 
 Cli = Callable[..., Result]
@@ -47,9 +47,9 @@ def start(
     )
 
 
-def wait_for(found: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+def wait_for(reached: Callable[[], bool], process: subprocess.Popen[str]) -> None:
     for _ in range(1200):
-        if found() or process.poll() is not None:
+        if reached() or process.poll() is not None:
             return
         time.sleep(0.05)
 
@@ -76,7 +76,7 @@ from eddy_bench.cli import main; main()
 
 
 @pytest.mark.parametrize("moment", ["drawing", "writing", "scoring"])
-def test_sigkill(
+def test_a_run_goes_on_after_sigkill_at_any_moment(
     cli: Cli, tmp_path: Path, undisturbed: Path, moment: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At any moment; the same command goes on and ends with the same images and scores."""
@@ -86,7 +86,7 @@ def test_sigkill(
         moment, "from eddy_bench.cli import main; main()"
     )
     process = start(out, program=program)
-    found: dict[str, Callable[[], bool]] = {
+    reached: dict[str, Callable[[], bool]] = {
         "drawing": lambda: len(list(out.glob("samples/*/*/*/group.json"))) >= 2,
         "writing": stuck.exists,
         "scoring": lambda: (
@@ -94,7 +94,7 @@ def test_sigkill(
             and any(out.glob("features/*/*.npz"))
         ),
     }
-    wait_for(found[moment], process)
+    wait_for(reached[moment], process)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     finished = len(list(out.glob("samples/*/*/*/group.json")))
@@ -117,7 +117,7 @@ OLD_INSTRUCTIONS = {
 SAYS_WHICH = "import torch; assert torch.backends.cpu.get_cpu_capability() == 'DEFAULT'; from eddy_bench.cli import main; main()"
 
 
-def test_another_kind_of_machine(
+def test_another_kind_of_machine_changes_last_digits_only(
     tmp_path: Path, undisturbed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Other instructions and other batches change last digits only: the tolerance that docs/reliability.md states."""
@@ -129,11 +129,11 @@ def test_another_kind_of_machine(
     names = image_hashes(undisturbed)
     assert names.keys() == image_hashes(tmp_path / "run").keys()
     for name in names:
-        one, other = (
+        expected, drawn = (
             np.asarray(Image.open(folder / name)).astype(int)
             for folder in (undisturbed, tmp_path / "run")
         )
-        assert np.abs(one - other).max() <= 2, name
+        assert np.abs(expected - drawn).max() <= 2, name
     here, there = (
         read_table(folder / "scores.csv")
         .query("metric == 'vendi'")
@@ -158,7 +158,7 @@ from eddy_bench.cli import main; main()
 """
 
 
-def test_ctrl_c_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_ctrl_c_ends_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second one does not wait for what the first one set off."""
     stuck = tmp_path / "stuck"
     monkeypatch.setenv("STUCK", str(stuck))
@@ -201,13 +201,13 @@ def test_a_changed_image_is_told_at_scoring_and_drawn_by_the_next_run(
     change_a_byte(next(out.glob("samples/pg/*/0")) / "0.png")
     for file in out.glob("features/*/*.npz"):
         file.unlink()
-    found = cli("score", out, "--metric", "vendi")
-    assert (found.code, "was changed after it was drawn" in found.err) == (2, True)
+    done = cli("score", out, "--metric", "vendi")
+    assert (done.code, "was changed after it was drawn" in done.err) == (2, True)
     assert "Drew 1 groups" in cli(*RUN, "--out", out).err
     assert image_hashes(out) == image_hashes(undisturbed)
 
 
-def test_a_full_disk(
+def test_a_full_disk_keeps_whole_groups_and_the_run_goes_on(
     cli: Cli, tmp_path: Path, undisturbed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, inner, written = tmp_path / "run", Path.write_bytes, [0]
@@ -220,11 +220,11 @@ def test_a_full_disk(
         return inner(path, data)
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    found = cli(*RUN, "--out", out)
-    assert found.code == 2
-    assert found.err.splitlines()[-1].startswith("Error:")
-    assert "No space left on device" in found.err
-    assert "Traceback" not in found.err
+    done = cli(*RUN, "--out", out)
+    assert done.code == 2
+    assert done.err.splitlines()[-1].startswith("Error:")
+    assert "No space left on device" in done.err
+    assert "Traceback" not in done.err
     kept = image_hashes(out)
     assert len(kept) == 6, "three whole groups"
     monkeypatch.undo()
@@ -241,7 +241,7 @@ cp -r "$1/run" "$1.copy"
 """
 
 
-def test_a_disk_that_is_really_full(tmp_path: Path, undisturbed: Path) -> None:
+def test_a_run_goes_on_after_a_disk_that_is_really_full(tmp_path: Path, undisturbed: Path) -> None:
     """A file system of 150 kB of its own, which grows between the two runs."""
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -282,18 +282,18 @@ from eddy_bench import Method
 class Faulty(Method):
     kind: str = "raise"
     def guidance(self, state):
-        found = torch.zeros_like(state.score)
+        force = torch.zeros_like(state.score)
         for k, g in enumerate(state.generators):
             if g.initial_seed() == {seed}:
                 if self.kind == "raise":
                     raise RuntimeError("boom")
-                found[k] = float("nan")
-        return found
+                force[k] = float("nan")
+        return force
 """
 
 
 @pytest.mark.parametrize(("kind", "words"), [("raise", "boom"), ("nan", "not finite")])
-def test_a_method_that_fails_for_one_prompt(
+def test_a_method_that_fails_for_one_prompt_loses_that_group_only(
     cli: Cli, tmp_path: Path, kind: str, words: str
 ) -> None:
     from eddy_bench.sampling.noise import probe_generator
@@ -303,7 +303,7 @@ def test_a_method_that_fails_for_one_prompt(
     seed = probe_generator(0, prompt.text).initial_seed()
     (tmp_path / "faulty.py").write_text(FAULTY.replace("{seed}", str(seed)))
     out = tmp_path / "run"
-    found = cli(
+    done = cli(
         *RUN[:-4],
         "--method",
         "iid",
@@ -312,9 +312,9 @@ def test_a_method_that_fails_for_one_prompt(
         "--out",
         out,
     )
-    assert found.code == 2
-    assert found.err.count("Failed:") == 1
-    assert words in found.err
+    assert done.code == 2
+    assert done.err.count("Failed:") == 1
+    assert words in done.err
     table = pd.read_csv(out / "scores.csv")
     counts = table[table["metric"] == "vendi"].groupby("method")["prompt_id"].nunique().to_dict()
     assert counts == {"iid": 6, "Faulty": 5}
@@ -334,19 +334,21 @@ def test_a_method_that_fails_for_one_prompt(
     )
 
 
-def test_two_processes_in_one_folder(cli: Cli, tmp_path: Path) -> None:
+def test_a_folder_in_use_is_refused(cli: Cli, tmp_path: Path) -> None:
     out = tmp_path / "run"
     out.mkdir()
     with locked(out):
-        found = cli(*RUN, "--out", out)
-        assert found.code == 2
-        assert f"in use by process {os.getpid()} on " in found.err
+        done = cli(*RUN, "--out", out)
+        assert done.code == 2
+        assert f"in use by process {os.getpid()} on " in done.err
     assert cli(*RUN, "--out", out).code == 0
     with locked(out):
         assert cli("score", out).code == 2
 
 
-def test_two_processes_at_once(tmp_path: Path, cli: Cli) -> None:
+def test_the_second_of_two_processes_is_refused_while_the_first_lives(
+    tmp_path: Path, cli: Cli
+) -> None:
     """The second one is refused, and the first one ends undisturbed when it may."""
     out = tmp_path / "run"
     first = start(out, "--limit", "48", "--steps", "20")
@@ -356,60 +358,64 @@ def test_two_processes_at_once(tmp_path: Path, cli: Cli) -> None:
         ),
         first,
     )
-    found = cli(*RUN, "--limit", "48", "--steps", "20", "--out", out)
+    second = cli(*RUN, "--limit", "48", "--steps", "20", "--out", out)
     first.kill()
     first.communicate()
-    assert (found.code, f"in use by process {first.pid} on " in found.err) == (2, True), found.err
+    assert (second.code, f"in use by process {first.pid} on " in second.err) == (2, True), (
+        second.err
+    )
     assert cli(*RUN, "--limit", "1", "--steps", "20", "--out", out).code == 0, (
         "a lock ends with its process"
     )
 
 
-def test_a_clock_that_goes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = made(tmp_path / "r")
+def test_groups_are_set_aside_under_different_names_whatever_the_clock_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_folder(tmp_path / "r")
     monkeypatch.setattr("eddy_bench.storage.run_folder.time.time_ns", lambda: 5)
     for _ in range(3):
-        folder.write_group(group(), images(), COST, {})
-        (folder.samples / group().path / "0.png").write_bytes(b"")
-        folder.set_aside(group().path)
+        folder.write_group(make_group(), make_images(), COST, {})
+        (folder.samples / make_group().path / "0.png").write_bytes(b"")
+        folder.set_aside(make_group().path)
     assert len(list((folder.path / "broken").iterdir())) == 3
 
 
-def test_memory_that_runs_out_in_one_batch() -> None:
+def test_memory_that_runs_out_makes_later_batches_smaller() -> None:
     """Only from there on are batches smaller, and every group is drawn once."""
-    groups = tuple(group(prompt_id=f"p{k}", key=str(k)) for k in range(8))
+    groups = tuple(make_group(prompt_id=f"p{k}", key=str(k)) for k in range(8))
     sizes = []
 
-    def draw(job: Batch) -> list[GroupResult]:
-        sizes.append(job.size)
-        if job.size > 2 and any(one.key == "5" for one in job.groups):
+    def draw(batch: Batch) -> list[GroupResult]:
+        sizes.append(batch.size)
+        if batch.size > 2 and any(group.key == "5" for group in batch.groups):
             raise OutOfMemory
-        return [GroupResult(one, (b"",), Cost(), job.size) for one in job.groups]
+        return [GroupResult(group, (b"",), Cost(), batch.size) for group in batch.groups]
 
     notes: list[str] = []
-    found = list(InProcess(draw).run([Batch(groups[:4], 4), Batch(groups[4:], 4)], notes))
-    assert [outcome.group.key for outcome in found] == [str(k) for k in range(8)]
+    results = list(InProcess(draw).run([Batch(groups[:4], 4), Batch(groups[4:], 4)], notes))
+    assert [result.group.key for result in results] == [str(k) for k in range(8)]
     assert sizes == [4, 4, 2, 2]
     assert len(notes) == 1
 
 
 def finished_run(path: Path, count: int, start: int = 0) -> Iterator[Group]:
     """Groups of a run, written quickly."""
-    folder = made(path)
+    folder = make_folder(path)
     for k in range(start, start + count):
-        one = group(prompt_id=f"p{k}", key=str(k))
-        folder.write_group(one, images(), COST, {})
-        yield one
+        group = make_group(prompt_id=f"p{k}", key=str(k))
+        folder.write_group(group, make_images(), COST, {})
+        yield group
 
 
-def test_an_index_that_was_cut_off_or_lost(tmp_path: Path) -> None:
+def test_a_cut_off_or_lost_index_is_read_from_the_groups(tmp_path: Path) -> None:
     groups = list(finished_run(tmp_path / "r", 5))
     folder = RunFolder(tmp_path / "r")
     index = folder.index.path
     assert len(index.read_text().splitlines()) == 5
     index.write_text(index.read_text()[:-30])
-    more = group(prompt_id="p9", key="9")
-    folder.write_group(more, images(), COST, {})
+    more = make_group(prompt_id="p9", key="9")
+    folder.write_group(more, make_images(), COST, {})
     assert set(folder.index.read()) == {f"iid/p{k}/0" for k in (0, 1, 2, 3, 9)}, (
         "the line that was cut off does not take the next one along"
     )
@@ -421,7 +427,7 @@ def test_an_index_that_was_cut_off_or_lost(tmp_path: Path) -> None:
     assert find_missing(groups, folder, False) == ([], [])
 
 
-def test_merging_shares(tmp_path: Path) -> None:
+def test_merging_copies_whole_groups_once_and_refuses_what_differs(tmp_path: Path) -> None:
     whole = [*finished_run(tmp_path / "a", 3), *finished_run(tmp_path / "b", 2, 3)]
     assert merge(tmp_path / "all", [tmp_path / "a", tmp_path / "b"]).copied == 5
     again = merge(tmp_path / "all", [tmp_path / "a", tmp_path / "b"])
@@ -440,41 +446,41 @@ def test_merging_shares(tmp_path: Path) -> None:
         merge(tmp_path / "all", [tmp_path / "all"])
 
 
-def test_shares_hold_every_group_once() -> None:
-    jobs = [Batch((group(prompt_id=f"p{k}"),), 1) for k in range(11)]
-    shares = [parse_shard(f"{k}/3").of(jobs) for k in (1, 2, 3)]
-    assert sorted(one.prompt_id for share in shares for one in share) == sorted(
+def test_shards_hold_every_group_once() -> None:
+    batches = [Batch((make_group(prompt_id=f"p{k}"),), 1) for k in range(11)]
+    shards = [parse_shard(f"{k}/3").of(batches) for k in (1, 2, 3)]
+    assert sorted(group.prompt_id for shard in shards for group in shard) == sorted(
         f"p{k}" for k in range(11)
     )
-    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+    assert max(map(len, shards)) - min(map(len, shards)) <= 1
 
 
 @pytest.mark.parametrize("text", ["0/3", "4/3", "1", "a/b", "1/0", "-1/2"])
-def test_what_is_no_share(cli: Cli, tmp_path: Path, text: str) -> None:
-    found = cli(*RUN, "--shard", text, "--out", tmp_path / "run")
-    assert (found.code, "--shard i/n" in found.err) == (2, True)
+def test_a_text_that_is_no_shard_is_refused(cli: Cli, tmp_path: Path, text: str) -> None:
+    done = cli(*RUN, "--shard", text, "--out", tmp_path / "run")
+    assert (done.code, "--shard i/n" in done.err) == (2, True)
 
 
-def test_shares_of_a_run_are_the_run(cli: Cli, tmp_path: Path, undisturbed: Path) -> None:
+def test_merged_shards_of_a_run_are_the_run(cli: Cli, tmp_path: Path, undisturbed: Path) -> None:
     for k in (1, 2):
         assert cli(*RUN, "--shard", f"{k}/2", "--out", tmp_path / "x").code == 0
     assert not (tmp_path / "x").exists()
-    found = cli("merge", tmp_path / "x", tmp_path / "x-shard-1-of-2", tmp_path / "x-shard-2-of-2")
-    assert found.code == 0, found.err
+    done = cli("merge", tmp_path / "x", tmp_path / "x-shard-1-of-2", tmp_path / "x-shard-2-of-2")
+    assert done.code == 0, done.err
     assert image_hashes(tmp_path / "x") == image_hashes(undisturbed)
     assert scores(tmp_path / "x") == scores(undisturbed)
 
 
-def test_cells_of_any_kind_are_images(tmp_path: Path) -> None:
-    folder = made(tmp_path / "r")
-    picture = Image.new("L", (4, 4))
-    found = folder.write_group(group(), [picture, picture], COST, {})
-    again: Any = folder.load(group().path, folder.files())
-    assert again.files == found.files
+def test_images_without_colour_are_written_and_loaded(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "r")
+    image = Image.new("L", (4, 4))
+    written = folder.write_group(make_group(), [image, image], COST, {})
+    loaded: Any = folder.load(make_group().path, folder.files())
+    assert loaded.files == written.files
 
 
 @pytest.mark.slow
-def test_a_short_soak(tmp_path: Path) -> None:
+def test_a_short_soak_ends_with_the_same_images_and_scores(tmp_path: Path) -> None:
     script = Path(__file__).with_name("soak.py")
     command = [
         sys.executable,

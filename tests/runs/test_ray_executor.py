@@ -16,7 +16,7 @@ from eddy_bench.methods.best_of_m import BestOfM
 from eddy_bench.methods.iid import Iid
 from eddy_bench.runs.batches import Batch
 from tests.conftest import Result
-from tests.makers.groups import group
+from tests.makers.groups import make_group
 from tests.makers.runs import RUN, image_hashes, scores
 
 pytest.importorskip("ray", reason="needs the package ray")
@@ -46,7 +46,7 @@ def wait_for_groups(process: subprocess.Popen[str], out: Path, count: int) -> No
 
 
 @pytest.mark.slow
-def test_the_same_images_after_a_killed_driver_and_a_killed_worker(tmp_path: Path) -> None:
+def test_a_killed_driver_and_a_killed_worker_change_no_image(tmp_path: Path) -> None:
     plain = started(tmp_path / "plain")
     _, said = plain.communicate(timeout=400)
     assert plain.returncode == 0, said
@@ -59,11 +59,11 @@ def test_the_same_images_after_a_killed_driver_and_a_killed_worker(tmp_path: Pat
     kept = finished(out)
     assert 0 < kept < 16
     for _ in range(600):
-        if not any(Path(f"/proc/{one}").exists() for one in orphans):
+        if not any(Path(f"/proc/{worker}").exists() for worker in orphans):
             break
         time.sleep(0.1)
     assert len(orphans) >= 2
-    assert not any(Path(f"/proc/{one}").exists() for one in orphans), (
+    assert not any(Path(f"/proc/{worker}").exists() for worker in orphans), (
         "workers end with their driver"
     )
     driver = started(out, *RAY)
@@ -81,15 +81,15 @@ def test_the_same_images_after_a_killed_driver_and_a_killed_worker(tmp_path: Pat
 
 def workers_of(driver: int) -> list[int]:
     """Processes of the actors, below a driver."""
-    found, parents = [], {}
+    workers, parents = [], {}
     for path in Path("/proc").glob("[0-9]*"):
         try:
             parents[int(path.name)] = int((path / "stat").read_text().rpartition(")")[2].split()[1])
             if b"ray::Worker" in (path / "cmdline").read_bytes():
-                found.append(int(path.name))
+                workers.append(int(path.name))
         except OSError:
             continue
-    return [one for one in found if driver in ancestors(one, parents)]
+    return [worker for worker in workers if driver in ancestors(worker, parents)]
 
 
 def ancestors(process: int, parents: dict[int, int]) -> set[int]:
@@ -100,12 +100,12 @@ def ancestors(process: int, parents: dict[int, int]) -> set[int]:
     return seen
 
 
-def test_the_largest_jobs_come_first() -> None:
+def test_the_largest_batches_come_first() -> None:
     plain, features, eddy = (
-        Batch((group(method=method, kernel=kernel, particles=2),), 1)
+        Batch((make_group(method=method, kernel=kernel, particles=2),), 1)
         for method, kernel in (("iid", ""), ("pg", "features"), ("eddy-hutch", "features"))
     )
-    best = Batch((group(method="best-of-m", particles=2),), 1)
+    best = Batch((make_group(method="best-of-m", particles=2),), 1)
     batches = [plain, eddy, best, features]
     methods = {id(batch): Iid() for batch in batches} | {id(best): BestOfM(m=10)}
     ordered = sorted(batches, key=lambda batch: weight(batch, methods[id(batch)]), reverse=True)
@@ -121,8 +121,8 @@ def test_the_largest_jobs_come_first() -> None:
         (("--executor", "ray", "--method", "best-of-m"), "best-of-m:m=16"),
     ],
 )
-def test_what_is_no_executor(
+def test_executor_options_that_mean_nothing_are_refused(
     cli: Cli, tmp_path: Path, options: tuple[str, ...], message: str
 ) -> None:
-    found = cli(*RUN, *options, "--out", tmp_path / "run")
-    assert (found.code, message in found.err) == (2, True), found.err
+    done = cli(*RUN, *options, "--out", tmp_path / "run")
+    assert (done.code, message in done.err) == (2, True), done.err

@@ -31,7 +31,9 @@ def test_every_scheduler_draws_from_a_noise_model(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["flow-euler", "flow-heun", "unipc", "dpmpp-2m"])
-def test_flow_models_get_flow_capable_ones(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_flow_models_take_only_schedulers_of_flows(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(
         ExactPipeline, "any_prediction", False
     )  # as pipelines with a trained network
@@ -62,7 +64,7 @@ def test_clipping_is_never_switched_on_silently() -> None:
         assert not pipe.scheduler.config.clip_sample
 
 
-def test_parameters() -> None:
+def test_scheduler_parameters_are_set_and_bad_ones_are_refused() -> None:
     pipe = make_pipeline("ddim")
     assert set_scheduler(pipe, "ddim", {"eta": "0.5", "timestep_spacing": "trailing"}) == {
         "eta": 0.5

@@ -43,8 +43,8 @@ def test_strength_zero_is_the_bare_pipeline_bit_for_bit(solver: str) -> None:
     for method in METHODS:
         pipe = make_pipeline(solver)
         with steer(pipe, method, particles=4) as record:
-            found = draw(pipe)
-        assert torch.equal(found, bare), method
+            steered = draw(pipe)
+        assert torch.equal(steered, bare), method
         assert record.steps >= 8
         assert torch.equal(draw(pipe), bare), "the scheduler is put back"
 
@@ -59,9 +59,9 @@ def test_guidance_is_seen_and_finite(solver: str, method: Method) -> None:
     pipe = make_pipeline(solver)
     bare = draw(pipe)
     with steer(pipe, method):
-        found = draw(pipe)
-    assert torch.isfinite(found).all()
-    assert (found - bare).abs().max() > 1e-4
+        guided = draw(pipe)
+    assert torch.isfinite(guided).all()
+    assert (guided - bare).abs().max() > 1e-4
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def test_one_flow_step_moves_the_same() -> None:
 
 
 @pytest.mark.parametrize(("solver", "config"), [("flow-euler", {}), ("ddim", {"rebalance": True})])
-def test_the_first_step_at_alpha_zero(solver: str, config: dict[str, Any]) -> None:
+def test_the_first_step_at_alpha_zero_is_finite(solver: str, config: dict[str, Any]) -> None:
     """Guidance by EDDY is finite and seen where alpha is 0; forces that grow as 1 / alpha skip that step."""
     settings = (
         {
@@ -156,10 +156,10 @@ def test_the_first_step_at_alpha_zero(solver: str, config: dict[str, Any]) -> No
     pipe = make_pipeline(solver, **settings)
     bare = draw(pipe, steps=1)
     with steer(pipe, Watching(strength=5)):
-        found = draw(pipe, steps=1)
+        guided = draw(pipe, steps=1)
     assert seen[0].pure_noise
-    assert torch.isfinite(found).all()
-    assert 1e-3 < (found - bare).abs().max() < 50
+    assert torch.isfinite(guided).all()
+    assert 1e-3 < (guided - bare).abs().max() < 50
     with steer(pipe, ParticleGuidance(strength=5)):
         assert torch.equal(draw(pipe, steps=1), bare)
 
@@ -199,7 +199,7 @@ def test_stochastic_solvers_give_a_strength_the_same_meaning() -> None:
 
 
 @pytest.mark.parametrize(("solver", "expected"), [("ddpm", 2.0), ("ddim", 1.25)])
-def test_stretch(solver: str, expected: float) -> None:
+def test_the_stretch_is_that_of_the_solver_and_its_eta(solver: str, expected: float) -> None:
     scheduler = make_pipeline(solver).scheduler
     scheduler.set_timesteps(10)
     assert read_coordinates(scheduler, scheduler.timesteps[2], 0.5).stretch == expected
@@ -227,7 +227,7 @@ def test_particles_are_read_off_the_call() -> None:
     assert torch.allclose(both[4:], alone, atol=1e-5)
 
 
-def test_clear_errors() -> None:
+def test_what_cannot_be_steered_is_refused_with_its_reason() -> None:
     pipe = make_pipeline("ddim")
     with (
         steer(pipe, EddyExact(), particles=3),

@@ -14,7 +14,7 @@ def test_the_page_of_samplers_holds() -> None:
 
 
 @pytest.mark.parametrize(
-    ("family", "solver", "method", "spacing", "found"),
+    ("family", "solver", "method", "spacing", "answer"),
     [
         ("sd15", "dpmpp-2m", "pg", "karras", "yes"),
         ("sdxl", "euler", "eddy-hutch", "ays", "yes"),
@@ -26,5 +26,7 @@ def test_the_page_of_samplers_holds() -> None:
         ("sana", "dpm", "pg", "default", ""),
     ],
 )
-def test_some_of_it(family: str, solver: str, method: str, spacing: str, found: str) -> None:
-    assert cell(family, solver, method, spacing) == found
+def test_a_cell_says_yes_dash_or_nothing(
+    family: str, solver: str, method: str, spacing: str, answer: str
+) -> None:
+    assert cell(family, solver, method, spacing) == answer

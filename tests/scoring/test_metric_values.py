@@ -24,7 +24,9 @@ def specs(draw: st.DrawFn) -> MetricSpec:
     """A metric with an extractor and parameters that it takes."""
     metric = METRICS[draw(st.sampled_from(ASKED_FOR))]
     extractor = draw(EXTRACTORS) if metric.takes_extractor else ""
-    values = [(item.name, draw(ORDERS)) for item in metric.parameters if draw(st.booleans())]
+    values = [
+        (parameter.name, draw(ORDERS)) for parameter in metric.parameters if draw(st.booleans())
+    ]
     changed = tuple((name, value) for name, value in values if value != 1.0)
     return MetricSpec(metric.name, extractor, changed)
 
@@ -74,7 +76,9 @@ def test_any_text_is_a_signature_or_a_metric_or_one_error(text: str) -> None:
         ("fid[fmnist-clip]", MetricError, "takes no extractor"),
     ],
 )
-def test_what_is_no_metric_is_said(text: str, error: type[EddyError], message: str) -> None:
+def test_a_text_that_is_no_metric_is_refused_with_its_mistake(
+    text: str, error: type[EddyError], message: str
+) -> None:
     with pytest.raises(error, match=message):
         MetricSpec.parse(text)
 

@@ -49,7 +49,7 @@ def test_vendi_agrees_with_the_reference_package() -> None:
         assert vendi(x, q) == pytest.approx(value, rel=1e-6)
 
 
-def test_vendi_by_hand() -> None:
+def test_vendi_counts_different_images() -> None:
     assert vendi(np.ones((4, 3))) == pytest.approx(1)
     assert vendi(np.eye(5)) == pytest.approx(5)
     half = np.repeat(np.eye(2), 2, axis=0)  # two pairs of equal images
@@ -61,7 +61,7 @@ def test_vendi_by_hand() -> None:
     assert 1 <= vendi(features(1)) <= 1 + 1e-9
 
 
-def test_pairwise_by_hand() -> None:
+def test_pairwise_means_are_those_by_hand() -> None:
     x = np.array([[2.0, 0], [0, 3.0], [-1.0, 0]])
     assert mean_similarity(x) == pytest.approx((0 - 1 + 0) / 3)
     assert pairwise_distance(x) == pytest.approx((math.sqrt(2) * 2 + 2) / 3)
@@ -85,7 +85,7 @@ def test_frechet_distance_of_known_gaussians() -> None:
     assert math.isnan(frechet_distance(x[:1], x))
 
 
-def test_kernel_distance() -> None:
+def test_kernel_distance_sees_a_shift_and_repeats_itself() -> None:
     x, y = features(200, 4, 0), features(200, 4, 1)
     assert abs(kernel_distance(x, y)) < 0.3
     assert kernel_distance(x + 1, y) > 1
@@ -95,7 +95,7 @@ def test_kernel_distance() -> None:
     assert torch.equal(state, torch.random.get_rng_state()), "no global random state is touched"
 
 
-def test_precision_and_recall() -> None:
+def test_precision_sees_images_outside_and_recall_those_left_out() -> None:
     real = features(300, 2, 0)
     near = real + 1e-6
     assert precision_recall(near, real) == (1.0, 1.0)
@@ -107,7 +107,7 @@ def test_precision_and_recall() -> None:
     assert math.isnan(precision_recall(real[:3], real)[0])
 
 
-def test_attributes_by_hand() -> None:
+def test_attributes_fixed_by_the_prompt_do_not_count_as_diversity() -> None:
     predicted = np.array([[3, 0, 1], [3, 2, 1], [3, 2, 1], [4, 2, 1]])
     assert align(predicted, Attributes(3)) == 0.75
     assert align(predicted, Attributes(3, 2)) == 0.5
@@ -117,7 +117,7 @@ def test_attributes_by_hand() -> None:
     assert math.isnan(distinct_attributes(predicted, Attributes(3, 2, 1)))
 
 
-def test_requests() -> None:
+def test_a_metric_is_parsed_from_its_text_and_bad_texts_are_refused() -> None:
     request = MetricSpec.parse("vendi[fmnist-clip]:q=2")
     assert (request.name, request.extractor, request.values) == (
         "vendi",
@@ -147,7 +147,7 @@ def pictures(count: int = 3) -> list[Image.Image]:
     ("name", "width"),
     [("fmnist-clip", 128), ("efficientnet-lite0", 1280), ("efficientnet-lite2", 1280)],
 )
-def test_extractors(name: str, width: int) -> None:
+def test_extractors_give_each_image_its_own_features(name: str, width: int) -> None:
     extractor = load_extractor(name)
     together = extractor.images(pictures())
     assert together.shape == (3, width)
@@ -163,9 +163,9 @@ def test_clip_tells_garments_apart() -> None:
     from eddy_bench.models.scoring_defaults import scoring_defaults
     from eddy_bench.scoring.reference import load_reference
 
-    found = load_reference(None, scoring_defaults("fashion"))
-    assert found is not None
-    images = found.images[:200]
+    reference = load_reference(None, scoring_defaults("fashion"))
+    assert reference is not None
+    images = reference.images[:200]
     from eddy_bench.scoring.extractors import ASSETS
 
     with np.load(ASSETS / "reference" / "test.npz") as data:

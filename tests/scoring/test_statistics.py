@@ -13,19 +13,19 @@ VALUES = np.random.default_rng(0).normal(0.3, 1.0, 40)
 
 
 def test_the_interval_and_p_value_are_scipy_s() -> None:
-    found, reference = group_mean(VALUES), stats.ttest_1samp(VALUES, 0)
+    estimate, reference = group_mean(VALUES), stats.ttest_1samp(VALUES, 0)
     interval = reference.confidence_interval(0.95)
-    assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
-    assert found.difference_p() == pytest.approx(reference.pvalue)
+    assert (estimate.low, estimate.high) == pytest.approx((interval.low, interval.high))
+    assert estimate.difference_p() == pytest.approx(reference.pvalue)
 
 
 def test_equivalence_is_the_larger_of_two_one_sided_tests() -> None:
     lower = stats.ttest_1samp(VALUES, -0.8, alternative="greater").pvalue
     upper = stats.ttest_1samp(VALUES, 0.8, alternative="less").pvalue
-    found = group_mean(VALUES)
-    assert found.equivalence_p(0.8) == pytest.approx(max(lower, upper))
-    assert found.below_p(0.8) == pytest.approx(upper)
-    assert found.equivalence_p(0.1) > 0.5, "a mean outside the margin is never equivalent"
+    estimate = group_mean(VALUES)
+    assert estimate.equivalence_p(0.8) == pytest.approx(max(lower, upper))
+    assert estimate.below_p(0.8) == pytest.approx(upper)
+    assert estimate.equivalence_p(0.1) > 0.5, "a mean outside the margin is never equivalent"
 
 
 def test_few_or_equal_values_show_nothing_or_everything() -> None:
@@ -57,12 +57,12 @@ def test_groups_needed_gives_the_power_it_says() -> None:
 
 def test_independent_particles_give_pearson_s_chi_square() -> None:
     rng = np.random.default_rng(0)
-    one, other = (
+    first, second = (
         rng.multinomial(1, [0.2, 0.3, 0.5], 4000),
         rng.multinomial(1, [0.25, 0.3, 0.45], 4000),
     )
-    statistic, freedom, p = frequency_chi2(one.astype(float), other.astype(float))
-    reference = stats.chi2_contingency(np.stack([one.sum(0), other.sum(0)]))
+    statistic, freedom, p = frequency_chi2(first.astype(float), second.astype(float))
+    reference = stats.chi2_contingency(np.stack([first.sum(0), second.sum(0)]))
     assert freedom == 2
     assert statistic == pytest.approx(reference.statistic, rel=0.02)
     assert p == pytest.approx(reference.pvalue, rel=0.1)

@@ -19,7 +19,9 @@ from tests.makers.pipelines import tiny_folder
 
 
 @pytest.mark.slow
-def test_lpips_and_fid_columns(cli: Callable[..., Result], tmp_path: Path) -> None:
+def test_lpips_and_fid_are_finite_columns_of_the_scores(
+    cli: Callable[..., Result], tmp_path: Path
+) -> None:
     from torchvision.models import alexnet
 
     torch.manual_seed(0)

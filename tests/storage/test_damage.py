@@ -22,7 +22,7 @@ from eddy_bench.storage.lock import locked
 from eddy_bench.storage.run_folder import RunFolder
 from eddy_bench.suites.method_spec import MethodSpec
 from tests.conftest import Result
-from tests.makers.groups import COST, group, images, made
+from tests.makers.groups import COST, make_folder, make_group, make_images
 from tests.makers.runs import RUN, change_a_byte, image_hashes, scores
 
 Cli = Callable[..., Result]
@@ -35,17 +35,17 @@ def run(undisturbed: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(undisturbed, tmp_path / "run"))
 
 
-def says(found: Result, code: int = 2) -> str:
+def says(done: Result, code: int = 2) -> str:
     """The one line of an error."""
-    assert found.code == code, found.err
-    assert "Traceback" not in found.err
-    assert code == 0 or found.err.splitlines()[-1].startswith("Error: "), found.err
-    return found.err.splitlines()[-1]
+    assert done.code == code, done.err
+    assert "Traceback" not in done.err
+    assert code == 0 or done.err.splitlines()[-1].startswith("Error: "), done.err
+    return done.err.splitlines()[-1]
 
 
 @pytest.mark.parametrize("name", ["samples/iid/dress/0/1.png", "reference/reference/dress/0/0.png"])
 @pytest.mark.parametrize("command", [("score", "--metric", "vendi", "--metric", "drift"), DRIFT])
-def test_a_changed_picture_is_drawn_by_the_next_run(
+def test_a_changed_image_is_drawn_again_by_the_next_run(
     cli: Cli, run: Path, undisturbed: Path, name: str, command: tuple[str, ...]
 ) -> None:
     shutil.rmtree(run / "features")
@@ -59,7 +59,9 @@ def test_a_changed_picture_is_drawn_by_the_next_run(
     assert (run / name).read_bytes() == (undisturbed / name).read_bytes()
 
 
-def test_a_changed_picture_whose_features_are_kept(cli: Cli, run: Path, undisturbed: Path) -> None:
+def test_a_changed_image_is_refused_though_its_features_are_kept(
+    cli: Cli, run: Path, undisturbed: Path
+) -> None:
     """It is told by the grids, and by a share that is merged."""
     change_a_byte(run / "samples/iid/dress/0/1.png")
     assert "changed after it was drawn" in says(cli("score", run, "--metric", "vendi"))
@@ -75,9 +77,9 @@ def test_a_changed_picture_whose_features_are_kept(cli: Cli, run: Path, undistur
 
 def test_a_group_in_another_place_does_not_count(cli: Cli, run: Path, undisturbed: Path) -> None:
     shutil.copytree(run / "samples/iid/dress/0", run / "samples/iid/dress/1")
-    found = cli("score", run, "--metric", "vendi")
-    says(found, 0)
-    assert "another group's" in found.err
+    done = cli("score", run, "--metric", "vendi")
+    says(done, 0)
+    assert "another group's" in done.err
     assert scores(run) == scores(undisturbed)
     path = run / "samples/pg/dress/0/group.json"
     data = json.loads(path.read_text())
@@ -85,7 +87,7 @@ def test_a_group_in_another_place_does_not_count(cli: Cli, run: Path, undisturbe
     path.write_text(json.dumps(data))
     says(cli("score", run, "--metric", "vendi"), 0)
     assert "broken" in says(cli("merge", run.with_name("all"), run))
-    assert sorted(one.name for one in run.parent.iterdir()) == ["all", "run"]
+    assert sorted(path.name for path in run.parent.iterdir()) == ["all", "run"]
 
 
 def another_count(count: int) -> Callable[[Any], Any]:
@@ -116,9 +118,11 @@ ODD_GROUPS: dict[str, Callable[[Any], Any]] = {
 
 
 @pytest.mark.parametrize("change", ODD_GROUPS.values(), ids=ODD_GROUPS.keys())
-def test_group_files_with_one_odd_value(tmp_path: Path, change: Callable[[Any], Any]) -> None:
-    folder = made(tmp_path / "r")
-    path = folder.write_group(group(), images(), COST, {}).folder / "group.json"
+def test_a_group_file_with_an_odd_value_is_broken(
+    tmp_path: Path, change: Callable[[Any], Any]
+) -> None:
+    folder = make_folder(tmp_path / "r")
+    path = folder.write_group(make_group(), make_images(), COST, {}).folder / "group.json"
     data = json.loads(path.read_text())
     change(data)
     path.write_text(json.dumps(data))
@@ -141,7 +145,9 @@ def odd_runs() -> dict[str, Callable[[dict[str, Any]], Any]]:
 
 
 @pytest.mark.parametrize("change", odd_runs().values(), ids=odd_runs().keys())
-def test_a_run_file_with_one_odd_value(cli: Cli, run: Path, change: Callable[[Any], Any]) -> None:
+def test_a_run_file_with_an_odd_value_is_refused(
+    cli: Cli, run: Path, change: Callable[[Any], Any]
+) -> None:
     data = yaml.safe_load((run / "run.yaml").read_text())
     change(data)
     (run / "run.yaml").write_text(yaml.safe_dump(data))
@@ -197,7 +203,7 @@ def test_scores_that_were_half_replaced_are_not_up_to_date(
     assert "pdist[fmnist-clip]" in (run / "summary.csv").read_text(), "both files belong together"
 
 
-def test_a_run_that_ended_while_its_first_file_was_written(
+def test_a_run_that_ended_at_its_first_file_is_begun_anew(
     cli: Cli, tmp_path: Path, undisturbed: Path
 ) -> None:
     (tmp_path / "run/samples").mkdir(parents=True)
@@ -234,48 +240,48 @@ def test_features_that_do_not_fit_are_computed_again(
     says(cli("score", run, "--metric", "vendi"), 0)
 
 
-def test_shares_that_are_not_all_there(cli: Cli, tmp_path: Path) -> None:
+def test_merging_some_of_the_shards_names_what_is_missing(cli: Cli, tmp_path: Path) -> None:
     out = tmp_path / "run"
     says(cli(*RUN, "--shard", "1/2", "--out", out), 0)
-    found = cli("merge", out, f"{out}-shard-1-of-2")
-    assert found.code == 2
-    assert "Missing: 8 of 18 groups" in found.err, "the reference set counts, too"
+    merged = cli("merge", out, f"{out}-shard-1-of-2")
+    assert merged.code == 2
+    assert "Missing: 8 of 18 groups" in merged.err, "the reference set counts, too"
     says(cli(*RUN, "--shard", "2/2", "--out", out), 0)
     with locked(Path(f"{out}-shard-2-of-2")):
         assert "in use by process" in says(cli("merge", out, f"{out}-shard-2-of-2"))
-    found = cli("merge", out, f"{out}-shard-1-of-2", f"{out}-shard-2-of-2")
-    assert (found.code, "Missing" in found.err) == (0, False), found.err
+    merged = cli("merge", out, f"{out}-shard-1-of-2", f"{out}-shard-2-of-2")
+    assert (merged.code, "Missing" in merged.err) == (0, False), merged.err
 
 
-def test_an_index_that_names_what_is_not_there(cli: Cli, run: Path, undisturbed: Path) -> None:
+def test_a_group_that_only_the_index_names_is_drawn(cli: Cli, run: Path, undisturbed: Path) -> None:
     key = json.loads((run / "samples/iid/dress/0/group.json").read_text())["group"]["key"]
     (run / "samples.jsonl").write_text(
         json.dumps({"place": "iid/dress/0", "key": key, "sizes": {}}) + "\n"
     )
     shutil.rmtree(run / "samples/iid/dress")
-    found = cli(*RUN, "--out", run)
-    says(found, 0)
-    assert "Drew 1 groups" in found.err
+    done = cli(*RUN, "--out", run)
+    says(done, 0)
+    assert "Drew 1 groups" in done.err
     assert image_hashes(run) == image_hashes(undisturbed)
 
 
-def test_a_group_of_another_number_of_particles(cli: Cli, run: Path) -> None:
+def test_a_group_of_another_number_of_particles_is_not_scored(cli: Cli, run: Path) -> None:
     path = run / "samples/iid/dress/0/group.json"
     data = json.loads(path.read_text())
     data["group"]["particles"] = 3
     data["files"]["2.png"] = data["files"]["1.png"]
     shutil.copy(path.with_name("1.png"), path.with_name("2.png"))
     path.write_text(json.dumps(data))
-    found = cli("score", run, "--metric", "vendi")
-    says(found, 0)
-    assert "has 3 particles, the run 2" in found.err
-    found = cli(*RUN, "--out", run)
-    says(found, 0)
-    assert "moved to" in found.err
+    done = cli("score", run, "--metric", "vendi")
+    says(done, 0)
+    assert "has 3 particles, the run 2" in done.err
+    done = cli(*RUN, "--out", run)
+    says(done, 0)
+    assert "moved to" in done.err
 
 
 @pytest.mark.parametrize("content", [b"no picture", b"\x89PNG\r\n\x1a\n cut off"])
-def test_a_file_that_is_no_picture(cli: Cli, run: Path, content: bytes) -> None:
+def test_a_file_that_is_no_image_is_said_by_its_group(cli: Cli, run: Path, content: bytes) -> None:
     """Its size and hash may be right: that is for a person to look at."""
     path = run / "samples/iid/dress/0/group.json"
     data = json.loads(path.read_text())
@@ -298,17 +304,17 @@ def test_merging_runs_no_code(cli: Cli, tmp_path: Path) -> None:
         )
     method.write_text(f"{MINE}open({str(tmp_path / 'ran')!r}, 'w')\n")
     shares = [tmp_path / f"run-shard-{k}-of-2" for k in (1, 2)]
-    found = cli("merge", tmp_path / "run", *shares)
-    assert (found.code, "Missing" in found.err) == (0, False), found.err
+    merged = cli("merge", tmp_path / "run", *shares)
+    assert (merged.code, "Missing" in merged.err) == (0, False), merged.err
     method.unlink()
     shutil.rmtree(shares[1] / "samples/pg")
     (tmp_path / "less").mkdir()
-    found = cli("merge", tmp_path / "less" / "run", *shares)
-    assert (found.code, "of 24 groups" in found.err) == (2, True), found.err
+    merged = cli("merge", tmp_path / "less" / "run", *shares)
+    assert (merged.code, "of 24 groups" in merged.err) == (2, True), merged.err
     assert not (tmp_path / "ran").exists()
 
 
-def test_shares_of_a_folder_that_grew(cli: Cli, tmp_path: Path) -> None:
+def test_shards_of_a_folder_that_grew_know_what_is_missing(cli: Cli, tmp_path: Path) -> None:
     """Each command's own prompts and methods count, whichever came last."""
     for share in ("1/2", "2/2"):
         says(cli(*RUN, "--limit", "2", "--shard", share, "--out", tmp_path / "run"), 0)
@@ -327,12 +333,12 @@ def test_shares_of_a_folder_that_grew(cli: Cli, tmp_path: Path) -> None:
             0,
         )
     shares = [tmp_path / f"run-shard-{k}-of-2" for k in (1, 2)]
-    found = cli("merge", tmp_path / "run", *shares)
-    assert (found.code, "Missing" in found.err) == (0, False), found.err
+    merged = cli("merge", tmp_path / "run", *shares)
+    assert (merged.code, "Missing" in merged.err) == (0, False), merged.err
     shutil.rmtree(tmp_path / "run/samples/pg")
     shutil.rmtree(next(path for share in shares for path in (share / "samples").glob("pg/*")))
-    found = cli("merge", tmp_path / "run", *shares)
-    assert (found.code, "Missing: 1 of 10 groups" in found.err) == (2, True), found.err
+    merged = cli("merge", tmp_path / "run", *shares)
+    assert (merged.code, "Missing: 1 of 10 groups" in merged.err) == (2, True), merged.err
 
 
 def test_broken_groups_of_the_target_are_copied_again(
@@ -351,7 +357,7 @@ def test_parameters_without_a_value_are_read_back() -> None:
     assert build_method(MethodSpec.parse(str(spec))) == build_method(spec)
 
 
-def test_shares_with_other_settings_in_any_order(cli: Cli, tmp_path: Path) -> None:
+def test_shards_with_other_settings_are_refused_in_any_order(cli: Cli, tmp_path: Path) -> None:
     solver = ("--scheduler", "dpmpp-2m")
     says(cli(*RUN, *solver, "--timesteps", "karras", "--shard", "1/2", "--out", tmp_path / "a"), 0)
     says(cli(*RUN, *solver, "--shard", "2/2", "--out", tmp_path / "b"), 0)
@@ -369,13 +375,13 @@ def test_shares_with_other_settings_in_any_order(cli: Cli, tmp_path: Path) -> No
         (("--cpus-per-worker", "2"), "Add --executor ray"),
     ],
 )
-def test_options_that_mean_nothing(
+def test_options_that_mean_nothing_are_refused(
     cli: Cli, tmp_path: Path, options: tuple[str, ...], message: str
 ) -> None:
     assert message in says(cli(*RUN, *options, "--out", tmp_path / "run"))
 
 
-def test_a_share_of_the_working_folder(
+def test_a_shard_of_the_working_folder_lies_beside_it(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "here").mkdir()
@@ -385,10 +391,10 @@ def test_a_share_of_the_working_folder(
     assert "nothing beside" in says(cli(*RUN, "--shard", "1/2", "--out", "/"))
 
 
-def test_yaml_that_grows_when_it_is_written_out() -> None:
+def test_yaml_that_grows_or_holds_itself_is_refused() -> None:
     lines = ["a: &a [x, x, x, x, x, x, x, x, x, x]"]
-    for one, other in zip("abcdefg", "bcdefgh", strict=True):
-        lines.append(f"{other}: &{other} [{', '.join([f'*{one}'] * 10)}]")
+    for name, following in zip("abcdefg", "bcdefgh", strict=True):
+        lines.append(f"{following}: &{following} [{', '.join([f'*{name}'] * 10)}]")
     with pytest.raises(SuiteError, match="more than 1000000 values"):
         parse_yaml(Path("bomb.yaml"), "\n".join(lines), SuiteError)
     with pytest.raises(SuiteError, match="holds itself"):
@@ -396,7 +402,9 @@ def test_yaml_that_grows_when_it_is_written_out() -> None:
     assert parse_yaml(Path("fine.yaml"), "a: &a [1]\nb: *a", SuiteError) == {"a": [1], "b": [1]}
 
 
-def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_system_without_locks_refuses_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def flock(*arguments: Any) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
@@ -405,25 +413,25 @@ def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyP
         pass
 
 
-def test_a_prompt_that_iid_cannot_draw(
+def test_a_prompt_that_iid_cannot_draw_costs_its_own_groups_only(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It costs its own group, in the samples and in the reference set; everything else is scored, drift included."""
-    import eddy_bench.runs.batches as jobs
+    from eddy_bench.runs import batches
 
-    inner = jobs._draw
+    inner = batches._draw
 
     def draw(setup: Any, method: Any, batch: Any) -> Any:
         if any(group.method == "iid" and group.prompt_id == "dress" for group in batch.groups):
             raise SystemExit("bye")
         return inner(setup, method, batch)
 
-    monkeypatch.setattr(jobs, "_draw", draw)
-    found = cli(*DRIFT, "--out", tmp_path / "run")
-    assert found.code == 2
-    assert "Failed: iid/dress/0" in found.err
-    assert "Failed: reference/dress/0" in found.err
-    assert "failed 2" in found.err
+    monkeypatch.setattr(batches, "_draw", draw)
+    done = cli(*DRIFT, "--out", tmp_path / "run")
+    assert done.code == 2
+    assert "Failed: iid/dress/0" in done.err
+    assert "Failed: reference/dress/0" in done.err
+    assert "failed 2" in done.err
     table = read_table(tmp_path / "run/scores.csv")
     assert set(table["metric"]) >= {"drift", "vendi"}
     assert (table["metric"] == "vendi").sum() == 11
@@ -432,7 +440,7 @@ def test_a_prompt_that_iid_cannot_draw(
     assert not list((tmp_path / "run/failed").rglob("*.json"))
 
 
-def test_one_step_replacements(tmp_path: Path) -> None:
+def test_a_replaced_file_is_the_old_one_or_the_new_one(tmp_path: Path) -> None:
     """While a file is being replaced, and when that fails, the old one stands."""
     from eddy_bench.storage.paths import replacing
 
@@ -444,14 +452,14 @@ def test_one_step_replacements(tmp_path: Path) -> None:
     assert path.read_text() == "new"
     with pytest.raises(IndexError), replacing(path) as written:
         written.write_text("half"[:4][7])
-    assert [one.name for one in tmp_path.iterdir()] == ["a.csv"]
+    assert [file.name for file in tmp_path.iterdir()] == ["a.csv"]
     assert path.read_text() == "new"
 
 
-def test_failures_of_names_that_meet() -> None:
+def test_failures_of_labels_and_prompts_that_join_alike_have_two_paths() -> None:
     folder = RunFolder(Path("r"))
-    places = {
-        folder.failure_path(group(label="pg", prompt_id="3-dress")),
-        folder.failure_path(group(label="pg-3", prompt_id="dress")),
+    paths = {
+        folder.failure_path(make_group(label="pg", prompt_id="3-dress")),
+        folder.failure_path(make_group(label="pg-3", prompt_id="dress")),
     }
-    assert len(places) == 2
+    assert len(paths) == 2

@@ -24,7 +24,7 @@ from eddy_bench.storage.records import RunRecord, SuiteRecord
 from eddy_bench.storage.run_files import write_run
 from eddy_bench.storage.run_folder import RunFolder
 from tests.conftest import Result
-from tests.makers.groups import COST, SETTINGS, group, images
+from tests.makers.groups import COST, SETTINGS, make_group, make_images
 from tests.makers.runs import RUN, change_a_byte, image_hashes, scores
 
 pytest.importorskip("upath", reason="needs the package universal_pathlib")
@@ -49,7 +49,7 @@ def remote() -> RunFolder:
     return folder
 
 
-def test_the_same_run_as_on_this_machine(cli: Cli, tmp_path: Path) -> None:
+def test_a_run_at_an_address_is_the_run_on_this_machine(cli: Cli, tmp_path: Path) -> None:
     out = as_path(ADDRESS)
     here, there = cli(*RUN, "--out", tmp_path / "run"), cli(*RUN, "--out", ADDRESS)
     assert (here.code, there.code) == (0, 0), there.err
@@ -78,7 +78,7 @@ def test_the_same_run_as_on_this_machine(cli: Cli, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
-def test_shares_at_an_address(cli: Cli, tmp_path: Path) -> None:
+def test_shards_at_an_address_merge_into_the_run(cli: Cli, tmp_path: Path) -> None:
     for share in ("1/2", "2/2"):
         assert cli(*RUN, "--shard", share, "--out", ADDRESS).code == 0
     merged = cli("merge", ADDRESS, f"{ADDRESS}-shard-1-of-2", f"{ADDRESS}-shard-2-of-2")
@@ -95,9 +95,11 @@ class Killed(BaseException):
     """The end of a process, as far as its code can tell."""
 
 
-def test_killed_at_every_write(monkeypatch: pytest.MonkeyPatch, memory: Any) -> None:
+def test_whole_groups_survive_a_kill_at_any_write(
+    monkeypatch: pytest.MonkeyPatch, memory: Any
+) -> None:
     """Three groups of two pictures, with the process ending after each single object: what is whole is kept, the rest is drawn again."""
-    wanted = [group(prompt_id=f"p{k}", key=str(k)) for k in range(3)]
+    planned = [make_group(prompt_id=f"p{k}", key=str(k)) for k in range(3)]
     inner, left = type(memory).pipe_file, [0]
 
     def pipe_file(self: Any, path: str, value: bytes, **more: Any) -> Any:
@@ -114,50 +116,54 @@ def test_killed_at_every_write(monkeypatch: pytest.MonkeyPatch, memory: Any) -> 
         remote()
         left[0] = moment
         try:
-            for one in wanted:
+            for group in planned:
                 folder = RunFolder(as_path(ADDRESS))
-                folder.write_group(one, images(), COST, {})
+                folder.write_group(group, make_images(), COST, {})
         except Killed:
             ends += 1
         left[0] = 1000
         whole = min(3, moment // 3)
         folder = RunFolder(as_path(ADDRESS))
-        assert [one.group.prompt_id for one in folder.finished()] == [f"p{k}" for k in range(whole)]
-        missing, said = find_missing(wanted, folder, False)
-        assert (missing, said) == (wanted[whole:], [])
-        for one in missing:
-            folder.write_group(one, images(), COST, {})
-        assert find_missing(wanted, RunFolder(as_path(ADDRESS)), True) == ([], [])
+        assert [finished.group.prompt_id for finished in folder.finished()] == [
+            f"p{k}" for k in range(whole)
+        ]
+        missing, said = find_missing(planned, folder, False)
+        assert (missing, said) == (planned[whole:], [])
+        for group in missing:
+            folder.write_group(group, make_images(), COST, {})
+        assert find_missing(planned, RunFolder(as_path(ADDRESS)), True) == ([], [])
     assert ends == 9
 
 
-def test_damage_is_moved_aside() -> None:
+def test_a_damaged_group_at_an_address_is_moved_aside() -> None:
     folder = remote()
-    one = folder.write_group(group(), images(), COST, {})
+    group = folder.write_group(make_group(), make_images(), COST, {})
     folder.index.flush()
-    (one.folder / "1.png").write_bytes(b"")
-    missing, (said,) = find_missing([group()], RunFolder(folder.path), False)
-    assert missing == [group()]
+    (group.folder / "1.png").write_bytes(b"")
+    missing, (said,) = find_missing([make_group()], RunFolder(folder.path), False)
+    assert missing == [make_group()]
     assert "is broken" in said
     assert f"{ADDRESS}/broken/" in said
     assert len(files_below(folder.path / "broken").names("*/*")) == 3
     assert files_below(folder.samples).names("*/*/*/*") == []
 
 
-def test_an_address_that_looks_like_a_pattern(cli: Cli) -> None:
+def test_an_address_that_looks_like_a_pattern_is_taken_literally(cli: Cli) -> None:
     assert cli(*RUN, "--out", "memory://bucket/a [x]*?").code == 0
     (as_path("memory://bucket/a [x]*?") / "samples/iid/dress/0/1.png").write_bytes(b"")
-    found = cli(*RUN, "--out", "memory://bucket/a [x]*?")
-    assert (found.code, "Drew 1 groups" in found.err) == (0, True), found.err
+    done = cli(*RUN, "--out", "memory://bucket/a [x]*?")
+    assert (done.code, "Drew 1 groups" in done.err) == (0, True), done.err
 
 
 def test_the_index_is_written_in_steps() -> None:
     folder = remote()
     for k in range(130):
-        folder.write_group(group(prompt_id=f"p{k}", key=str(k)), images(), COST, {})
+        folder.write_group(make_group(prompt_id=f"p{k}", key=str(k)), make_images(), COST, {})
     assert len(RunFolder(folder.path).index.read()) == 100
     find_missing(
-        [group(prompt_id=f"p{k}", key=str(k)) for k in range(130)], RunFolder(folder.path), False
+        [make_group(prompt_id=f"p{k}", key=str(k)) for k in range(130)],
+        RunFolder(folder.path),
+        False,
     )
     assert len(RunFolder(folder.path).index.read()) == 130, (
         "what it lacked was read from the groups"
@@ -190,8 +196,8 @@ def test_a_live_owner_is_named(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> Non
         Lease(note).take(wait)
     assert sum(waited) <= BEAT + EXPIRY / 4
     monkeypatch.setattr("eddy_bench.storage.lease.Lease.take.__defaults__", (wait,))
-    found = cli(*RUN, "--out", ADDRESS)
-    assert (found.code, "in use by process 77 on elsewhere" in found.err) == (2, True), found.err
+    done = cli(*RUN, "--out", ADDRESS)
+    assert (done.code, "in use by process 77 on elsewhere" in done.err) == (2, True), done.err
 
 
 def test_a_silent_owner_is_replaced_whatever_the_clocks_say(
@@ -230,7 +236,9 @@ def until_it_raises(check: Callable[[], None]) -> None:
         check()
 
 
-def test_two_at_once_and_one_that_slept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_owner_is_refused_and_one_that_slept_loses_its_lease(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("eddy_bench.storage.lease.BEAT", 0.01)
     note = as_path(ADDRESS) / ".lease"
     with pytest.raises(StoreError, match="in use by process 77"):
@@ -252,7 +260,7 @@ class NoCredentials(Exception):
     """As file systems have their own."""
 
 
-def test_a_renewal_that_fails_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_renewal_that_fails_once_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("eddy_bench.storage.lease.BEAT", 0.01)
     calls = []
     inner = Lease.renew
@@ -273,7 +281,7 @@ def test_a_renewal_that_fails_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(calls) > 3
 
 
-def test_a_note_that_is_gone_is_lost() -> None:
+def test_a_lease_whose_note_is_gone_is_lost() -> None:
     """Another process may have come and gone meanwhile."""
     with leased(as_path(ADDRESS)) as check_ownership:
         lease = Lease(
@@ -322,8 +330,8 @@ def test_a_folder_that_is_taken_over_is_left_alone(
         "scoring": ("score", ADDRESS, "--metric", "pdist"),
         "merging": ("merge", ADDRESS, "memory://bucket/share"),
     }
-    found = cli(*command[moment])
-    assert (found.code, found.err.splitlines()[-1]) == (2, "Error: taken over")
+    done = cli(*command[moment])
+    assert (done.code, done.err.splitlines()[-1]) == (2, "Error: taken over")
     groups = files_below(as_path(ADDRESS) / "samples").names("*/*/*/group.json")
     assert len(groups) == {"drawing": 3, "scoring": 12, "merging": 0}[moment]
     assert moment != "scoring" or "pdist" not in (as_path(ADDRESS) / "scores.csv").read_text()
@@ -337,13 +345,17 @@ def test_a_folder_that_is_taken_over_is_left_alone(
         ("github://x/y", "cannot be used"),
     ],
 )
-def test_what_is_no_address(cli: Cli, address: str, message: str) -> None:
-    found = cli(*RUN, "--out", address)
-    assert (found.code, found.err.count("\n")) == (2, 1)
-    assert message in found.err
+def test_an_address_that_cannot_be_used_is_refused_in_one_line(
+    cli: Cli, address: str, message: str
+) -> None:
+    done = cli(*RUN, "--out", address)
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert message in done.err
 
 
-def test_a_package_that_is_missing(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_without_its_package_names_what_to_install(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "upath", None)
     assert "eddy-bench[remote]" in cli(*RUN, "--out", ADDRESS).err
     with pytest.raises(ParameterError):
@@ -352,7 +364,7 @@ def test_a_package_that_is_missing(cli: Cli, monkeypatch: pytest.MonkeyPatch) ->
     assert not is_remote(as_path("results/x"))
 
 
-def test_a_file_system_that_does_not_answer(
+def test_a_file_system_that_does_not_answer_is_said_in_one_line(
     cli: Cli, monkeypatch: pytest.MonkeyPatch, memory: Any
 ) -> None:
     def fails(*arguments: Any, **more: Any) -> Any:
@@ -360,8 +372,8 @@ def test_a_file_system_that_does_not_answer(
 
     monkeypatch.setattr(type(memory), "ls", fails)
     for command in ((*RUN, "--out"), ("score",), ("compare",), ("report",)):
-        found = cli(*command, ADDRESS)
-        assert (found.code, found.err) == (2, f"Error: {ADDRESS} cannot be reached: timed out.\n")
+        done = cli(*command, ADDRESS)
+        assert (done.code, done.err) == (2, f"Error: {ADDRESS} cannot be reached: timed out.\n")
 
 
 @pytest.mark.parametrize("function", ["pipe_file", "find", "info", "_open"])
@@ -372,17 +384,17 @@ def test_whatever_a_file_system_raises_is_one_line(
         raise NoCredentials("no credentials were found")
 
     monkeypatch.setattr(type(memory), function, fails)
-    found = cli(*RUN, "--out", ADDRESS)
-    assert (found.code, found.err.splitlines()[-1].count("no credentials were found")) == (2, 1), (
-        found.err
+    done = cli(*RUN, "--out", ADDRESS)
+    assert (done.code, done.err.splitlines()[-1].count("no credentials were found")) == (2, 1), (
+        done.err
     )
 
 
-def test_hashes_are_checked_there_too() -> None:
+def test_hashes_are_checked_at_an_address() -> None:
     folder = remote()
-    one = folder.write_group(group(), images(), COST, {})
-    path = one.folder / "0.png"
+    group = folder.write_group(make_group(), make_images(), COST, {})
+    path = group.folder / "0.png"
     change_a_byte(path)
-    assert hashlib.sha256(path.read_bytes()).hexdigest() != one.files["0.png"].sha256
-    assert find_missing([group()], RunFolder(folder.path), False)[0] == []
-    assert find_missing([group()], RunFolder(folder.path), True)[0] == [group()]
+    assert hashlib.sha256(path.read_bytes()).hexdigest() != group.files["0.png"].sha256
+    assert find_missing([make_group()], RunFolder(folder.path), False)[0] == []
+    assert find_missing([make_group()], RunFolder(folder.path), True)[0] == [make_group()]

@@ -12,20 +12,20 @@ from eddy_bench.errors import StoreError
 from eddy_bench.storage.files import write_text
 from eddy_bench.storage.group import group_key
 from eddy_bench.storage.run_folder import RunFolder
-from tests.makers.groups import COST, SETTINGS, group, images, made
+from tests.makers.groups import COST, SETTINGS, make_folder, make_group, make_images
 from tests.makers.runs import change_a_byte
 
 
 def test_a_group_is_read_back(tmp_path: Path) -> None:
-    folder = made(tmp_path / "r")
-    folder.write_group(group(), images(), {**COST, "nfe": 40}, {"rows": 8})
-    found = folder.load(group().path, folder.files())
-    assert found is not None
-    assert found.group == group()
-    assert found.cost["nfe"] == 40
-    assert [image.getpixel((0, 0)) for image in found.images()] == [0, 10]
+    folder = make_folder(tmp_path / "r")
+    folder.write_group(make_group(), make_images(), {**COST, "nfe": 40}, {"rows": 8})
+    loaded = folder.load(make_group().path, folder.files())
+    assert loaded is not None
+    assert loaded.group == make_group()
+    assert loaded.cost["nfe"] == 40
+    assert [image.getpixel((0, 0)) for image in loaded.images()] == [0, 10]
     assert not any((tmp_path / "r" / "partial").iterdir())
-    assert [item.group for item in folder.finished()] == [group()]
+    assert [finished.group for finished in folder.finished()] == [make_group()]
 
 
 @pytest.mark.parametrize(
@@ -40,41 +40,41 @@ def test_a_group_is_read_back(tmp_path: Path) -> None:
         lambda f: (f / "group.json").write_bytes(b"\xff\xfe"),
     ],
 )
-def test_damage_is_seen(tmp_path: Path, damage: Any) -> None:
-    folder = made(tmp_path / "r")
-    found = folder.write_group(group(), images(), COST, {})
-    damage(found.folder)
+def test_a_damaged_group_is_refused_and_not_counted(tmp_path: Path, damage: Any) -> None:
+    folder = make_folder(tmp_path / "r")
+    group = folder.write_group(make_group(), make_images(), COST, {})
+    damage(group.folder)
     with pytest.raises(StoreError):
-        folder.load(group().path, folder.files())
+        folder.load(make_group().path, folder.files())
     assert list(folder.finished()) == []
-    assert folder.set_aside(group().path).is_dir()
-    assert folder.load(group().path, folder.files()) is None
+    assert folder.set_aside(make_group().path).is_dir()
+    assert folder.load(make_group().path, folder.files()) is None
 
 
 def test_a_changed_image_of_the_same_size_is_seen(tmp_path: Path) -> None:
-    found = made(tmp_path / "r").write_group(group(), images(), COST, {})
-    change_a_byte(found.folder / "0.png")
+    group = make_folder(tmp_path / "r").write_group(make_group(), make_images(), COST, {})
+    change_a_byte(group.folder / "0.png")
     with pytest.raises(StoreError, match="changed after it was drawn"):
-        found.images()
+        group.images()
 
 
 def test_a_failed_write_leaves_nothing_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = made(tmp_path / "r")
+    folder = make_folder(tmp_path / "r")
 
     def full(source: Path, target: Path) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("eddy_bench.storage.run_folder.os.replace", full)
     with pytest.raises(StoreError, match="No space left"):
-        folder.write_group(group(), images(), COST, {})
+        folder.write_group(make_group(), make_images(), COST, {})
     assert not any((tmp_path / "r" / "partial").iterdir())
-    assert folder.load(group().path, folder.files()) is None
+    assert folder.load(make_group().path, folder.files()) is None
 
 
-def test_settings_are_compared(tmp_path: Path) -> None:
-    made(tmp_path / "r")
+def test_a_folder_with_other_settings_is_refused(tmp_path: Path) -> None:
+    make_folder(tmp_path / "r")
     RunFolder.prepare(tmp_path / "r", SETTINGS)
     with pytest.raises(StoreError, match="steps 2 there, 3 now"):
         RunFolder.prepare(tmp_path / "r", SETTINGS.model_copy(update={"steps": 3}))
@@ -83,7 +83,7 @@ def test_settings_are_compared(tmp_path: Path) -> None:
         RunFolder.prepare(tmp_path / "r", SETTINGS)
 
 
-def test_keys_cover_their_parts() -> None:
+def test_a_group_key_depends_on_values_and_not_on_their_order() -> None:
     assert group_key(a=1, b=2) == group_key(b=2, a=1)
     assert group_key(a=1, b=2) != group_key(a=1, b=3)
 

@@ -35,7 +35,7 @@ def test_coco_takes_the_first_caption_of_an_image(tmp_path: Path) -> None:
     assert texts(path) == ["A man on a bike.", "A cat"]
 
 
-def test_parti_and_drawbench(tmp_path: Path) -> None:
+def test_prompts_of_parti_and_drawbench_are_read_once_each(tmp_path: Path) -> None:
     parti = tmp_path / "PartiPrompts.tsv"
     parti.write_text(
         'Prompt\tCategory\tChallenge\tNote\na "bond"\tAbstract\tBasic\t\nbond\tAbstract\tBasic\tx\nbond\tAnimals\tBasic\tx\n'
@@ -48,7 +48,7 @@ def test_parti_and_drawbench(tmp_path: Path) -> None:
     assert texts(drawbench) == ["A red colored car.", "A cat, a dog"]
 
 
-def test_any_column_by_name(tmp_path: Path) -> None:
+def test_prompts_are_read_from_any_named_column(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text("\ufeffwords,caption\none,two\n", encoding="utf-8")
     assert texts(path) == ["two"]
@@ -74,19 +74,23 @@ def test_any_column_by_name(tmp_path: Path) -> None:
         ("a.csv", "prompt\n" + "x" * 30_000, "at most 20000"),
     ],
 )
-def test_what_is_no_prompt_file(tmp_path: Path, name: str, content: str, message: str) -> None:
+def test_a_file_without_prompts_is_refused(
+    tmp_path: Path, name: str, content: str, message: str
+) -> None:
     (tmp_path / name).write_text(content)
     with pytest.raises(PromptError, match=message):
         load_prompts(str(tmp_path / name))
 
 
-def test_a_column_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_column_is_refused_with_those_there_are(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("prompt,note\nx,y\n")
     with pytest.raises(PromptError, match=r"no column 'caption'\. It has: prompt, note"):
         load_prompts(f"{tmp_path}/a.csv:caption")
 
 
-def test_hub_data_sets(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prompts_are_read_from_a_split_and_column_of_a_hub_data_set(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Through a stand-in for the package: no network here."""
     rows = [
         {"Prompt": "bond", "Category": "Abstract"},

@@ -12,7 +12,7 @@ from eddy_bench.scoring.extractors import ASSETS
 from eddy_bench.suites.prompts import load_prompts
 
 
-def test_sets_that_ship() -> None:
+def test_shipped_prompt_sets_use_known_words_and_do_not_overlap() -> None:
     reported, tuning = load_prompts("fashion"), load_prompts("fashion-tune")
     assert len(reported.prompts) >= 48
     assert not {prompt.text for prompt in reported.prompts} & {
@@ -32,7 +32,7 @@ def test_sets_that_ship() -> None:
     assert any(None not in vars(parse(prompt.text)).values() for prompt in reported.prompts)
 
 
-def test_the_digest_sees_text_id_and_order(tmp_path: Path) -> None:
+def test_the_digest_depends_on_text_id_and_order(tmp_path: Path) -> None:
     def digest(text: str) -> str:
         (tmp_path / "p.yaml").write_text(text)
         return load_prompts(str(tmp_path / "p.yaml")).digest
@@ -47,13 +47,13 @@ def test_the_digest_sees_text_id_and_order(tmp_path: Path) -> None:
     assert len({first, *map(digest, others)}) == 4
 
 
-def test_text_files(tmp_path: Path) -> None:
+def test_a_text_file_gives_a_prompt_a_line_without_comments_and_blanks(tmp_path: Path) -> None:
     (tmp_path / "p.txt").write_text(
         "\ufeffa dress\n\n# a comment\n  a coat  \r\n", encoding="utf-8"
     )
-    found = load_prompts(str(tmp_path / "p.txt"))
-    assert [prompt.text for prompt in found.prompts] == ["a dress", "a coat"]
-    assert found.name == "p"
+    prompts = load_prompts(str(tmp_path / "p.txt"))
+    assert [prompt.text for prompt in prompts.prompts] == ["a dress", "a coat"]
+    assert prompts.name == "p"
 
 
 @pytest.mark.parametrize(
@@ -68,11 +68,11 @@ def test_text_files(tmp_path: Path) -> None:
         ("a unicorn", Attributes()),
     ],
 )
-def test_prompts_are_read_back(text: str, expected: Attributes) -> None:
+def test_a_prompt_is_parsed_into_its_attributes(text: str, expected: Attributes) -> None:
     assert parse(text) == expected
 
 
-def test_captions_say_what_they_mean() -> None:
+def test_a_caption_is_parsed_into_the_attributes_it_was_made_of() -> None:
     rng = np.random.default_rng(0)
     for garment in range(10):
         for tone in range(3):
@@ -85,7 +85,7 @@ def test_captions_say_what_they_mean() -> None:
     assert unknown_words("a purple dress, 3") == ["purple", ",", "3"]
 
 
-def test_attributes_of_stored_images_are_what_measure_says() -> None:
+def test_stored_attributes_are_the_measured_ones() -> None:
     with np.load(ASSETS / "reference" / "test.npz") as data:
         images, stored = data["images"], data["attributes"].astype(np.int64)
     assert len(images) >= 2000
