@@ -1,4 +1,6 @@
-"""Generated suites, prompt files, gates, score files and stores: a result or one clear error, never a traceback."""
+"""Generated suites, prompt files, gates, score files and stores: a result or one clear error, never
+a traceback.
+"""
 
 from __future__ import annotations
 

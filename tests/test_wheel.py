@@ -1,4 +1,6 @@
-"""The built wheel, installed and run from an empty directory: suites, prompts and assets work by name."""
+"""The built wheel, installed and run from an empty directory: suites, prompts and assets work by
+name.
+"""
 
 from __future__ import annotations
 

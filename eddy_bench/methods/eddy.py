@@ -57,8 +57,8 @@ class Eddy(KernelMethod):
         "denoised": "0%..20%",
         "features": "0%..20%",
     }
-    # From benchmarks/embedded/tuning.csv. The kernel on denoised estimates was not tuned: it takes the value
-    # of the features kernel.
+    # From benchmarks/embedded/tuning.csv. The kernel on denoised estimates was not tuned: it takes
+    # the value of the features kernel.
     strengths: ClassVar[dict[str, float]] = {"latent": 20.0, "denoised": 0.1, "features": 0.1}
 
     def guidance(self, state: State) -> Tensor | None:

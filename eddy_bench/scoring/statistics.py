@@ -1,4 +1,4 @@
-"""Statistics over prompts and over groups: particles of a group depend on each other, so groups are what is resampled."""
+"""Statistics over prompts: particles of a group depend on each other, so groups are resampled."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ BATCH = 256
 
 
 def mean_interval(values: NDArray[np.float64], level: float = 0.95) -> tuple[float, float, float]:
-    """Mean and percentile-bootstrap interval over prompts, with a fixed seed.
+    """Return the mean and a percentile-bootstrap interval over prompts, with a fixed seed.
 
     Args:
-        values: (prompts,), one value per prompt; NaN entries are left out. level: of the interval.
+        values: (prompts,), one value per prompt; NaN entries are left out.
+        level: of the interval.
 
     Returns:
         (mean, low, high); low and high are NaN for fewer than 2 prompts, all are NaN for none.
@@ -31,7 +32,7 @@ def mean_interval(values: NDArray[np.float64], level: float = 0.95) -> tuple[flo
         return (float("nan"),) * 3
     if len(values) < 2:
         return float(values.mean()), float("nan"), float("nan")
-    found = bootstrap(
+    result = bootstrap(
         (values,),
         np.mean,
         n_resamples=RESAMPLES,
@@ -40,11 +41,13 @@ def mean_interval(values: NDArray[np.float64], level: float = 0.95) -> tuple[flo
         rng=np.random.default_rng(0),
         vectorized=True,
     ).confidence_interval
-    return float(values.mean()), float(found.low), float(found.high)
+    return float(values.mean()), float(result.low), float(result.high)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's (1979) adjusted p-values: reject those below a level to keep the family's error rate there.
+    """Return Holm's (1979) adjusted p-values.
+
+    Rejecting those below a level keeps the family's error rate there.
 
     >>> holm([0.01, 0.04, 0.03])
     [0.03, 0.06, 0.06]
@@ -60,7 +63,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def mean_intervals(
     values: NDArray[np.float64], level: float = 0.95
 ) -> tuple[list[float], list[float]]:
-    """Percentile-bootstrap intervals of several means over the same prompts, with a fixed seed.
+    """Return percentile-bootstrap intervals of several means over the same prompts.
 
     Args:
         values: (means, prompts), without NaN.
@@ -73,7 +76,7 @@ def mean_intervals(
 
     if values.shape[1] < 2:
         return [float("nan")] * len(values), [float("nan")] * len(values)
-    found = bootstrap(
+    result = bootstrap(
         (values,),
         np.mean,
         n_resamples=RESAMPLES,
@@ -84,11 +87,13 @@ def mean_intervals(
         rng=np.random.default_rng(0),
         vectorized=True,
     ).confidence_interval
-    return np.atleast_1d(found.low).tolist(), np.atleast_1d(found.high).tolist()
+    return np.atleast_1d(result.low).tolist(), np.atleast_1d(result.high).tolist()
 
 
 def sign_flip_p(values: NDArray[np.float64]) -> list[float]:
-    """Two-sided permutation p-values of several means of paired differences being 0, by flipping signs; exact for few prompts.
+    """Return two-sided p-values of several means of paired differences being 0.
+
+    They are of a permutation test by flipping signs, exact for few prompts.
 
     Args:
         values: (means, prompts), without NaN.
@@ -101,7 +106,7 @@ def sign_flip_p(values: NDArray[np.float64]) -> list[float]:
 
     if values.shape[1] < 2:  # one prompt: both signs are as far from 0
         return [1.0 if values.shape[1] else float("nan")] * len(values)
-    found = permutation_test(
+    result = permutation_test(
         (values,),
         np.mean,
         permutation_type="samples",
@@ -111,17 +116,21 @@ def sign_flip_p(values: NDArray[np.float64]) -> list[float]:
         rng=np.random.default_rng(0),
         vectorized=True,
     )
-    return [float(p) for p in np.atleast_1d(found.pvalue)]
+    return [float(p) for p in np.atleast_1d(result.pvalue)]
 
 
 def detectable(values: NDArray[np.float64], power: float = 0.8, comparisons: int = 1) -> float:
-    """The smallest mean of paired differences that this many prompts, scattered as these, show at 5% with a power.
+    """Return the smallest mean difference that this many prompts show at 5% with a power.
 
     Args:
-        comparisons: how many methods share the 5% (Bonferroni's bound of what Holm asks of the first one).
+        values: (prompts,), paired differences whose scatter is taken.
+        power: how often it is to be shown.
+        comparisons: how many methods share the 5% (Bonferroni's bound of what Holm asks of the
+            first).
 
     Returns:
-        NaN for fewer than 2 prompts; infinite where even signs that all agree are not enough, as with 5 prompts or fewer.
+        NaN for fewer than 2 prompts; infinite where even signs that all agree are not enough, as
+        with 5 prompts or fewer.
 
     """
     from scipy.stats import t

@@ -1,4 +1,4 @@
-"""The command line with real files: the happy path on a tiny pipeline, and every kind of bad input."""
+"""The command line with real files: the happy path on a tiny pipeline, every kind of bad input."""
 
 from __future__ import annotations
 
@@ -356,7 +356,8 @@ class Push(Method):
     min_particles: ClassVar[int] = 2
 
     def guidance(self, state: State):
-        return self.strength * repulsive_force(state.particles, state.particles.shape[-1] * state.sigma**2)
+        gamma = state.particles.shape[-1] * state.sigma**2
+        return self.strength * repulsive_force(state.particles, gamma)
 '''
 
 

@@ -37,8 +37,8 @@ def csv(tmp_path: Path) -> Path:
     return write(tmp_path / "scores.csv", frame(EFFECTS))
 
 
-def find(found: list[Difference], label: str, metric: str) -> Difference:
-    return next(one for one in found if one.label == label and one.column.startswith(metric))
+def find(result: list[Difference], label: str, metric: str) -> Difference:
+    return next(line for line in result if line.label == label and line.column.startswith(metric))
 
 
 def test_a_difference_has_the_figures_of_scipy(csv: Path) -> None:
@@ -49,18 +49,18 @@ def test_a_difference_has_the_figures_of_scipy(csv: Path) -> None:
         .pivot(index="prompt_id", columns="label", values="value")
     )
     gaps = (table["pg"] - table["iid"]).to_numpy()
-    found = find(compare(read_scores([csv])), "pg", "vendi")
-    assert found.prompts == 30
-    assert found.difference == pytest.approx(gaps.mean())
-    assert found.value - found.baseline == pytest.approx(gaps.mean())
+    result = find(compare(read_scores([csv])), "pg", "vendi")
+    assert result.prompts == 30
+    assert result.difference == pytest.approx(gaps.mean())
+    assert result.value - result.baseline == pytest.approx(gaps.mean())
     interval = stats.bootstrap(
         (gaps,), np.mean, method="percentile", n_resamples=9999, rng=np.random.default_rng(1)
     ).confidence_interval
     error = gaps.std(ddof=1) / len(gaps) ** 0.5
-    assert found.low == pytest.approx(interval.low, abs=0.15 * error)
-    assert found.high == pytest.approx(interval.high, abs=0.15 * error)
-    assert found.effect == pytest.approx(gaps.mean() / gaps.std(ddof=1))
-    assert found.better is True
+    assert result.low == pytest.approx(interval.low, abs=0.15 * error)
+    assert result.high == pytest.approx(interval.high, abs=0.15 * error)
+    assert result.effect == pytest.approx(gaps.mean() / gaps.std(ddof=1))
+    assert result.better is True
     assert find(compare(read_scores([csv])), "pg", "clip").better is False
     assert find(compare(read_scores([csv])), "pg:strength=2", "vendi").better is None
     assert find(compare(read_scores([csv])), "pg", "nfe").prompts == 0
@@ -77,17 +77,17 @@ def test_batched_intervals_agree_with_single_ones() -> None:
     values = np.random.default_rng(0).normal(0.3, 1, (3, 25))
     lows, highs = mean_intervals(values)
     for row, low, high in zip(values, lows, highs, strict=True):
-        _, one, other = mean_interval(row)
+        _, single_low, single_high = mean_interval(row)
         error = row.std() / 5
         assert (low, high) == (
-            pytest.approx(one, abs=0.2 * error),
-            pytest.approx(other, abs=0.2 * error),
+            pytest.approx(single_low, abs=0.2 * error),
+            pytest.approx(single_high, abs=0.2 * error),
         )
 
 
 def test_holm_is_over_the_methods(csv: Path) -> None:
-    found = [one for one in compare(read_scores([csv])) if one.column.startswith("vendi")]
-    assert [one.p_holm for one in found] == pytest.approx(holm([one.p for one in found]))
+    result = [line for line in compare(read_scores([csv])) if line.column.startswith("vendi")]
+    assert [line.p_holm for line in result] == pytest.approx(holm([line.p for line in result]))
 
 
 def test_the_detectable_difference_is_detected_four_times_in_five() -> None:
@@ -110,10 +110,10 @@ def test_seeds_are_averaged_within_prompts(tmp_path: Path) -> None:
             [rows, rows.assign(seed="1", value=rows["value"] + 0.2 * (rows["method"] == "pg"))]
         ),
     )
-    found = compare(read_scores([path]))[0]
-    assert found.prompts == 30
+    result = compare(read_scores([path]))[0]
+    assert result.prompts == 30
     once = compare(read_scores([write(tmp_path / "one.csv", rows)]))[0]
-    assert found.difference == pytest.approx(once.difference + 0.1)
+    assert result.difference == pytest.approx(once.difference + 0.1)
 
 
 def test_prompts_that_a_method_lacks_are_left_out_of_its_difference(tmp_path: Path) -> None:
@@ -121,18 +121,18 @@ def test_prompts_that_a_method_lacks_are_left_out_of_its_difference(tmp_path: Pa
     short = rows[
         ~((rows["method"] == "pg") & (rows["params"] == "") & (rows["prompt_id"] < "p010"))
     ]
-    found = compare(read_scores([write(tmp_path / "s.csv", short)]))
-    assert find(found, "pg", "vendi").prompts == 20
-    assert find(found, "pg:strength=2", "vendi").prompts == 30
+    result = compare(read_scores([write(tmp_path / "s.csv", short)]))
+    assert find(result, "pg", "vendi").prompts == 20
+    assert find(result, "pg:strength=2", "vendi").prompts == 30
 
 
 @pytest.mark.parametrize("form", ["table", "markdown", "csv", "json"])
 def test_formats(cli: Callable[..., Result], csv: Path, form: str) -> None:
-    found = cli("compare", csv, "--format", form)
-    assert found.code == 0, found.err
-    assert "vendi[fmnist-clip]" in found.out
+    result = cli("compare", csv, "--format", form)
+    assert result.code == 0, result.err
+    assert "vendi[fmnist-clip]" in result.out
     if form == "csv":
-        table = pd.read_csv(StringIO(found.out))
+        table = pd.read_csv(StringIO(result.out))
         assert len(table) == 9
         assert sum(table["column"].str.startswith("hypervolume")) == 2, "the front is in it, too"
         assert {
@@ -147,9 +147,9 @@ def test_formats(cli: Callable[..., Result], csv: Path, form: str) -> None:
             "better",
         } <= set(table.columns)
     if form == "json":
-        assert json.loads(found.out)["differences"][0]["prompts"] == 30
+        assert json.loads(result.out)["differences"][0]["prompts"] == 30
     if form == "markdown":
-        table = found.out.split("\n\n")[0].splitlines()
+        table = result.out.split("\n\n")[0].splitlines()
         assert len({line.count("|") for line in table}) == 1
 
 
@@ -170,8 +170,12 @@ def test_against_another_run_each_method_is_compared_with_itself(
         for label, by in EFFECTS.items()
     }
     now = write(tmp_path / "now.csv", frame(changed))
-    found = json.loads(cli("compare", now, "--against", csv, "--format", "json").out)["differences"]
-    gains = {one["label"]: one["difference"] for one in found if one["column"].startswith("vendi")}
+    result = json.loads(cli("compare", now, "--against", csv, "--format", "json").out)[
+        "differences"
+    ]
+    gains = {
+        line["label"]: line["difference"] for line in result if line["column"].startswith("vendi")
+    }
     assert gains == {label: pytest.approx(0.5) for label in EFFECTS}
 
 
@@ -210,9 +214,9 @@ def test_what_cannot_be_compared_says_why(
     change: Callable[[pd.DataFrame], pd.DataFrame],
     message: str,
 ) -> None:
-    found = cli("compare", write(tmp_path / "s.csv", change(frame(EFFECTS))))
-    assert (found.code, found.err.count("\n")) == (2, 1)
-    assert message in found.err
+    result = cli("compare", write(tmp_path / "s.csv", change(frame(EFFECTS))))
+    assert (result.code, result.err.count("\n")) == (2, 1)
+    assert message in result.err
 
 
 def test_a_file_that_is_cut_short(cli: Callable[..., Result], csv: Path) -> None:
@@ -241,12 +245,12 @@ def test_what_differs_is_compared_only_when_asked(
     assert refused.code == 2
     assert "steps differs: 20 and 50" in refused.err
     assert "prompts differ" in refused.err
-    found = cli("compare", csv, other, "--partly", "--format", "json")
-    assert found.code == 0
+    result = cli("compare", csv, other, "--partly", "--format", "json")
+    assert result.code == 0
     assert {
-        one["label"]: one["prompts"]
-        for one in json.loads(found.out)["differences"]
-        if one["column"].startswith("vendi")
+        line["label"]: line["prompts"]
+        for line in json.loads(result.out)["differences"]
+        if line["column"].startswith("vendi")
     }["eddy-exact"] == 20
 
 
@@ -261,34 +265,36 @@ def test_several_strengths_give_fronts(
             "pg:strength=3": {"vendi": 0.5, "clip": -2.0},
         }
     )
-    found = cli("compare", write(tmp_path / "s.csv", rows), "--format", form)
-    assert found.code == 0, found.err
+    result = cli("compare", write(tmp_path / "s.csv", rows), "--format", form)
+    assert result.code == 0, result.err
     if form == "json":
-        (front,) = json.loads(found.out)["fronts"]
+        (front,) = json.loads(result.out)["fronts"]
         assert (front["family"], front["strengths"]) == ("pg", 2)
         assert [point["strength"] for point in front["points"]] == ["", "1", "3"]
     else:
-        assert "at no more than 1% loss" in " ".join(found.out.split()).replace("│ ", "")
+        assert "at no more than 1% loss" in " ".join(result.out.split()).replace("│ ", "")
 
 
 def test_one_prompt_shows_nothing(cli: Callable[..., Result], tmp_path: Path) -> None:
-    found = cli("compare", write(tmp_path / "s.csv", frame(EFFECTS, prompts=1)), "--format", "json")
-    assert found.code == 0, found.err
-    assert {one["p"] for one in json.loads(found.out)["differences"] if one["prompts"]} == {1.0}
+    result = cli(
+        "compare", write(tmp_path / "s.csv", frame(EFFECTS, prompts=1)), "--format", "json"
+    )
+    assert result.code == 0, result.err
+    assert {line["p"] for line in json.loads(result.out)["differences"] if line["prompts"]} == {1.0}
 
 
 def test_runs_that_share_iid_are_one_comparison(cli: Callable[..., Result], tmp_path: Path) -> None:
     rows = frame(EFFECTS)
-    one, other = (
+    first, other = (
         write(
             tmp_path / f"{k}.csv",
             rows[rows["method"].eq("iid") | rows["params"].eq(params) & rows["method"].ne("iid")],
         )
         for k, params in enumerate(("", "strength=2"))
     )
-    found = cli("compare", one, other, "--format", "json")
-    assert found.code == 0, found.err
-    assert {part["label"] for part in json.loads(found.out)["differences"]} == {
+    result = cli("compare", first, other, "--format", "json")
+    assert result.code == 0, result.err
+    assert {part["label"] for part in json.loads(result.out)["differences"]} == {
         "pg",
         "pg:strength=2",
     }
@@ -298,8 +304,8 @@ def test_runs_that_share_iid_are_one_comparison(cli: Callable[..., Result], tmp_
 def test_values_that_are_no_numbers(cli: Callable[..., Result], tmp_path: Path, value: str) -> None:
     rows = frame(EFFECTS).astype({"value": object})
     rows.loc[3, "value"] = value
-    found = cli("compare", write(tmp_path / "s.csv", rows))
-    assert (found.code, "line 5: expected a finite number" in found.err) == (2, True)
+    result = cli("compare", write(tmp_path / "s.csv", rows))
+    assert (result.code, "line 5: expected a finite number" in result.err) == (2, True)
 
 
 def test_other_texts_and_seeds_are_not_the_same_prompts(
@@ -315,14 +321,16 @@ def test_against_corrects_over_the_methods(
     cli: Callable[..., Result], tmp_path: Path, csv: Path
 ) -> None:
     now = write(tmp_path / "now.csv", frame(EFFECTS, noise_seed=9))
-    found = [
-        one
-        for one in json.loads(cli("compare", now, "--against", csv, "--format", "json").out)[
+    result = [
+        line
+        for line in json.loads(cli("compare", now, "--against", csv, "--format", "json").out)[
             "differences"
         ]
-        if one["column"].startswith("vendi")
+        if line["column"].startswith("vendi")
     ]
-    assert [one["p_holm"] for one in found] == pytest.approx(holm([one["p"] for one in found]))
+    assert [line["p_holm"] for line in result] == pytest.approx(
+        holm([line["p"] for line in result])
+    )
 
 
 def test_a_method_that_lacks_values_says_so(cli: Callable[..., Result], tmp_path: Path) -> None:
@@ -331,20 +339,22 @@ def test_a_method_that_lacks_values_says_so(cli: Callable[..., Result], tmp_path
         (rows["metric"] == "clip") & (rows["method"] == "pg") & (rows["prompt_id"] < "p004"),
         "value",
     ] = float("nan")
-    found = json.loads(cli("compare", write(tmp_path / "s.csv", rows), "--format", "json").out)[
+    result = json.loads(cli("compare", write(tmp_path / "s.csv", rows), "--format", "json").out)[
         "differences"
     ]
-    (one,) = [one for one in found if (one["label"], one["column"]) == ("pg", "clip[fmnist-clip]")]
-    assert (one["prompts"], one["warning"]) == (26, "4 prompts have one value only")
+    (line,) = [
+        line for line in result if (line["label"], line["column"]) == ("pg", "clip[fmnist-clip]")
+    ]
+    assert (line["prompts"], line["warning"]) == (26, "4 prompts have one value only")
 
 
 def test_two_runs_without_a_common_method(cli: Callable[..., Result], tmp_path: Path) -> None:
     rows = frame(EFFECTS)
-    one, other = (
+    first, other = (
         write(tmp_path / f"{name}.csv", rows[(rows["method"] == name)]) for name in ("iid", "pg")
     )
-    found = cli("compare", one, "--against", other)
-    assert (found.code, "no method is in both" in found.err) == (2, True)
+    result = cli("compare", first, "--against", other)
+    assert (result.code, "no method is in both" in result.err) == (2, True)
     partly = cli(
         "compare", write(tmp_path / "all.csv", rows), "--against", other, "--format", "json"
     )
@@ -353,34 +363,34 @@ def test_two_runs_without_a_common_method(cli: Callable[..., Result], tmp_path: 
 
 def test_orders_of_vendi_in_any_notation(tmp_path: Path) -> None:
     rows = frame({"iid": {"vendi": 0.0}})
-    found = read_scores(
+    result = read_scores(
         [write(tmp_path / "s.csv", rows.assign(signature="vendi|q=1e-05|k=cos|features=a@0"))]
     )
-    assert set(found.frame["column"]) == {"vendi-q1e-05[fmnist-clip]"}
+    assert set(result.frame["column"]) == {"vendi-q1e-05[fmnist-clip]"}
 
 
 def test_figures_are_never_cut(
     cli: Callable[..., Result], csv: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    found = cli("compare", csv)
-    assert found.code == 0, found.err
-    assert "…" not in found.out
-    assert re.search(r"[+-]0\.\d+ to [+-]0\.\d+", found.out)
+    result = cli("compare", csv)
+    assert result.code == 0, result.err
+    assert "…" not in result.out
+    assert re.search(r"[+-]0\.\d+ to [+-]0\.\d+", result.out)
 
 
 def test_a_baseline_as_the_user_wrote_it(cli: Callable[..., Result], tmp_path: Path) -> None:
     rows = frame({"iid": {"vendi": 0.0}, "pg:strength=2.0,kernel=features": {"vendi": 0.1}})
     csv = write(tmp_path / "s.csv", rows)
-    found = cli("compare", csv, "--baseline", "pg:kernel=features,strength=2")
-    assert found.code == 0, found.err
-    assert "pg:strength=2.0,kernel=features" in found.out
+    result = cli("compare", csv, "--baseline", "pg:kernel=features,strength=2")
+    assert result.code == 0, result.err
+    assert "pg:strength=2.0,kernel=features" in result.out
 
 
 def test_each_run_s_seconds_are_compared_with_its_own(
     cli: Callable[..., Result], tmp_path: Path
 ) -> None:
-    one = frame(
+    first = frame(
         {
             "iid": {"vendi": 0.0, "seconds_per_image": 0.0},
             "pg": {"vendi": 0.1, "seconds_per_image": 0.1},
@@ -393,13 +403,13 @@ def test_each_run_s_seconds_are_compared_with_its_own(
         }
     )
     slow.loc[slow["method"] == "iid", "value"] = slow.loc[slow["method"] == "iid", "value"].where(
-        slow["metric"] != "vendi", one.loc[one["method"] == "iid", "value"].to_numpy()
+        slow["metric"] != "vendi", first.loc[first["method"] == "iid", "value"].to_numpy()
     )
-    files = [write(tmp_path / f"{name}.csv", rows) for name, rows in (("a", one), ("b", slow))]
-    found = json.loads(cli("compare", *files, "--format", "json").out)["differences"]
+    files = [write(tmp_path / f"{name}.csv", rows) for name, rows in (("a", first), ("b", slow))]
+    result = json.loads(cli("compare", *files, "--format", "json").out)["differences"]
     ratio = {
         line["label"]: line["value"] / line["baseline"]
-        for line in found
+        for line in result
         if line["column"] == "seconds_per_image"
     }
     assert ratio == pytest.approx({"pg": 2.0, "lhs": 2.0})
@@ -410,18 +420,18 @@ def test_no_verdict_where_signatures_differ(cli: Callable[..., Result], tmp_path
         write(tmp_path / f"{name}.csv", frame(EFFECTS).assign(signature=f"vendi|features=a@{name}"))
         for name in ("0", "1")
     )
-    found = json.loads(
+    result = json.loads(
         cli("compare", now, "--against", before, "--partly", "--format", "json").out
     )["differences"]
-    assert {line["better"] for line in found} == {None}
-    assert all("signatures differ" in line["warning"] for line in found if line["prompts"])
+    assert {line["better"] for line in result} == {None}
+    assert all("signatures differ" in line["warning"] for line in result if line["prompts"])
 
 
 def test_with_few_prompts_nothing_can_be_shown(cli: Callable[..., Result], tmp_path: Path) -> None:
     csv = write(tmp_path / "s.csv", frame(EFFECTS, prompts=5))
-    found = cli("compare", csv, "--format", "markdown")
-    assert "too few prompts to show anything" in found.out
-    assert "inf" in found.out
+    result = cli("compare", csv, "--format", "markdown")
+    assert "too few prompts to show anything" in result.out
+    assert "inf" in result.out
 
 
 def test_a_method_without_a_metric_is_told(cli: Callable[..., Result], tmp_path: Path) -> None:

@@ -60,8 +60,8 @@ def shift(metric: str, by: float, method: str = "pg") -> Change:
 
 
 def test_no_change_passes(cli: Callable[..., Result], tmp_path: Path) -> None:
-    found = run(cli, tmp_path)
-    assert (found.code, found.err) == (0, "")
+    result = run(cli, tmp_path)
+    assert (result.code, result.err) == (0, "")
     suite = ElementTree.parse(tmp_path / "junit.xml").getroot()
     assert suite.attrib["tests"] == "10"
     assert suite.attrib["failures"] == suite.attrib["errors"] == suite.attrib["skipped"] == "0"
@@ -112,8 +112,8 @@ def test_no_change_passes(cli: Callable[..., Result], tmp_path: Path) -> None:
 def test_each_kind_of_regression(
     cli: Callable[..., Result], tmp_path: Path, change: Change, code: int, words: str
 ) -> None:
-    found = run(cli, tmp_path, change)
-    assert found.code == code
+    result = run(cli, tmp_path, change)
+    assert result.code == code
     assert words in (tmp_path / "summary.md").read_text()
 
 
@@ -163,7 +163,7 @@ def test_a_wrong_gate(
 ) -> None:
     csv = write(tmp_path / "s.csv", frame(EFFECTS))
     (tmp_path / "gate.yaml").write_text(yaml.safe_dump(gate))
-    found = cli(
+    result = cli(
         "compare",
         csv,
         "--against",
@@ -175,8 +175,8 @@ def test_a_wrong_gate(
         "--junit",
         tmp_path / "j.xml",
     )
-    assert (found.code, found.err.count("\n")) == (2, 1)
-    assert message in found.err
+    assert (result.code, result.err.count("\n")) == (2, 1)
+    assert message in result.err
     assert message in (tmp_path / "s.md").read_text(), "a pull request shows what was wrong"
     assert ElementTree.parse(tmp_path / "j.xml").getroot().attrib["errors"] == "1"
 
@@ -214,8 +214,8 @@ def test_small_samples_are_too_little_data(cli: Callable[..., Result], tmp_path:
 def test_a_repeated_key_is_refused(cli: Callable[..., Result], tmp_path: Path) -> None:
     csv = write(tmp_path / "s.csv", frame(EFFECTS))
     (tmp_path / "gate.yaml").write_text("checks:\n  - {metric: nfe, test: equal, metric: vendi}\n")
-    found = cli("compare", csv, "--against", csv, "--gate", tmp_path / "gate.yaml")
-    assert (found.code, "line 2: not valid YAML: the key 'metric' stands twice" in found.err) == (
+    result = cli("compare", csv, "--against", csv, "--gate", tmp_path / "gate.yaml")
+    assert (result.code, "line 2: not valid YAML: the key 'metric' stands twice" in result.err) == (
         2,
         True,
     )
@@ -245,7 +245,9 @@ def test_names_that_xml_cannot_hold(cli: Callable[..., Result], tmp_path: Path) 
 
 @pytest.mark.slow
 def test_the_gate_s_error_rates() -> None:
-    """Without a difference at most 64 alarms in 1,000; twice the smallest difference that it says it sees is caught 950 times or more."""
+    """Without a difference at most 64 alarms in 1,000; twice the smallest difference that it says
+    it sees is caught 950 times or more.
+    """
     for margin in (0.0, 0.05):
         rng, alarms, caught = np.random.default_rng(11), 0, 0
         for _ in range(1000):
@@ -259,7 +261,9 @@ def test_the_gate_s_error_rates() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("prompts", [12, 48])
 def test_the_error_rate_of_the_whole_gate(tmp_path: Path, prompts: int) -> None:
-    """From score files on: two draws of the same methods, at the fewest prompts that are judged and at the embedded suite's."""
+    """From score files on: two draws of the same methods, at the fewest prompts that are judged and
+    at the embedded suite's.
+    """
     gate = Gate(
         checks=[Check(metric="vendi[fmnist-clip]", test="noninferior", margin=0.0)], methods=["pg"]
     )
@@ -288,8 +292,8 @@ def test_bit_equal_runs_pass_without_scatter() -> None:
 def test_other_settings_are_no_candidate(
     cli: Callable[..., Result], tmp_path: Path, setting: dict[str, object]
 ) -> None:
-    found = run(cli, tmp_path, lambda rows: rows.assign(**setting))
-    assert (found.code, "drawn with other settings" in found.err) == (2, True)
+    result = run(cli, tmp_path, lambda rows: rows.assign(**setting))
+    assert (result.code, "drawn with other settings" in result.err) == (2, True)
 
 
 @pytest.mark.parametrize(
@@ -346,5 +350,5 @@ def test_gates_that_yaml_takes_and_we_do_not(
 ) -> None:
     csv = write(tmp_path / "s.csv", frame(EFFECTS))
     (tmp_path / "gate.yaml").write_text(text)
-    found = cli("compare", csv, "--against", csv, "--gate", tmp_path / "gate.yaml")
-    assert (found.code, found.err.count("\n")) == (2, 1)
+    result = cli("compare", csv, "--against", csv, "--gate", tmp_path / "gate.yaml")
+    assert (result.code, result.err.count("\n")) == (2, 1)

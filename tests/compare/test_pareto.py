@@ -23,10 +23,10 @@ GRID = {
 
 
 def test_families_fronts_and_equal_fidelity(tmp_path: Path) -> None:
-    found = fronts(read_scores([write(tmp_path / "s.csv", frame(GRID, scatter=1e-6))]))
-    assert found is not None
-    assert [family.name for family in found.families] == ["pg", "pg:kernel=features"]
-    pg, features = found.families
+    result = fronts(read_scores([write(tmp_path / "s.csv", frame(GRID, scatter=1e-6))]))
+    assert result is not None
+    assert [family.name for family in result.families] == ["pg", "pg:kernel=features"]
+    pg, features = result.families
     assert [point.strength for point in pg.points] == ["", "1", "2", "4"]
     assert [point.front for point in pg.points] == [True] * 4
     assert not features.points[1].front
@@ -39,12 +39,12 @@ def test_families_fronts_and_equal_fidelity(tmp_path: Path) -> None:
     )
     # the staircase over (iid's diversity, the worst fidelity)
     assert pg.hypervolume.value == pytest.approx(0.2 * 2.7 + 0.2 * 2.1 + 0.2 * 1.5, abs=1e-3)
-    assert_both_planes(found)
+    assert_both_planes(result)
 
 
-def assert_both_planes(found: Fronts) -> None:
+def assert_both_planes(result: Fronts) -> None:
     """The same grid against seconds, the front of all, and its figures as differences."""
-    pg, features = found.families
+    pg, features = result.families
     assert not features.points[1].front_seconds
     assert [point.front_seconds for point in pg.points] == [False, False, False, True], (
         "as fast and more diverse"
@@ -52,12 +52,14 @@ def assert_both_planes(found: Fronts) -> None:
     assert pg.hypervolume_seconds.value == pytest.approx(0.6 * np.log2(0.15 / 0.1), abs=1e-3)
     start = pg.points[0]
     for point in pg.points:
-        (place,) = np.flatnonzero(np.isclose(found.front.levels, point.fidelity.value, atol=1e-9))
-        assert found.front.value[place] == pytest.approx(point.diversity.value)
-        assert found.front.low[place] <= point.diversity.value + 1e-4
-    assert found.front_seconds is not None
-    assert found.front_seconds.value.max() == pytest.approx(start.diversity.value + 0.6, abs=1e-4)
-    lines = {(one.label, one.column.partition(" ")[0]): one for one in front_differences(found)}
+        (index,) = np.flatnonzero(np.isclose(result.front.levels, point.fidelity.value, atol=1e-9))
+        assert result.front.value[index] == pytest.approx(point.diversity.value)
+        assert result.front.low[index] <= point.diversity.value + 1e-4
+    assert result.front_seconds is not None
+    assert result.front_seconds.value.max() == pytest.approx(start.diversity.value + 0.6, abs=1e-4)
+    lines = {
+        (line.label, line.column.partition(" ")[0]): line for line in front_differences(result)
+    }
     assert lines["pg", "vendi[fmnist-clip]"].difference == pytest.approx(
         0.2 + 0.2 * (0.01 * start.fidelity.value - 0.3) / 0.6, abs=1e-4
     )
@@ -65,9 +67,9 @@ def assert_both_planes(found: Fronts) -> None:
 
 def test_bands_are_of_the_difference_to_the_baseline(tmp_path: Path) -> None:
     """Prompts differ by far more than methods do: the bands must not show that."""
-    found = fronts(read_scores([write(tmp_path / "s.csv", frame(GRID, scatter=0.01))]))
-    assert found is not None
-    start, first = found.families[0].points[:2]
+    result = fronts(read_scores([write(tmp_path / "s.csv", frame(GRID, scatter=0.01))]))
+    assert result is not None
+    start, first = result.families[0].points[:2]
     assert start.diversity.high - start.diversity.low < 1e-9
     assert 0 < first.diversity.high - first.diversity.low < 0.02
 
@@ -100,9 +102,9 @@ def test_nothing_to_draw(tmp_path: Path) -> None:
 
 def test_lower_is_better_is_turned_round(tmp_path: Path) -> None:
     rows = frame({"iid": {"vendi": 0.0, "clip": 0.0}, "pg": {"vendi": 0.2, "clip": -0.1}})
-    found = fronts(read_scores([write(tmp_path / "s.csv", rows)]))
-    assert found is not None
-    assert np.isnan(found.families[0].points[1].seconds)
+    result = fronts(read_scores([write(tmp_path / "s.csv", rows)]))
+    assert result is not None
+    assert np.isnan(result.families[0].points[1].seconds)
 
 
 def test_a_default_strength_has_its_place(tmp_path: Path) -> None:
@@ -121,10 +123,10 @@ def test_a_default_strength_has_its_place(tmp_path: Path) -> None:
             levels,
         ),
     }
-    found = fronts(read_scores([write(tmp_path / "s.csv", frame(grid))]))
-    assert found is not None
+    result = fronts(read_scores([write(tmp_path / "s.csv", frame(grid))]))
+    assert result is not None
     assert {
-        family.name: [point.label for point in family.points[1:]] for family in found.families
+        family.name: [point.label for point in family.points[1:]] for family in result.families
     } == {
         "pg": ["pg:strength=1", "pg", "pg:strength=6"],
         "pg (negative)": ["pg:strength=-2"],
@@ -135,8 +137,8 @@ def test_a_default_strength_has_its_place(tmp_path: Path) -> None:
 def test_best_of_m_is_a_family_over_m(tmp_path: Path) -> None:
     levels = {"vendi": 0.1, "clip": -0.1}
     grid = {"iid": {"vendi": 0.0, "clip": 0.0}, "best-of-m:m=17": levels, "best-of-m:m=5": levels}
-    found = fronts(read_scores([write(tmp_path / "s.csv", frame(grid))]))
-    assert found is not None
+    result = fronts(read_scores([write(tmp_path / "s.csv", frame(grid))]))
+    assert result is not None
     assert [
-        (family.name, [point.strength for point in family.points]) for family in found.families
+        (family.name, [point.strength for point in family.points]) for family in result.families
     ] == [("best-of-m", ["", "5", "17"])]

@@ -1,4 +1,6 @@
-"""Tiny randomly initialised pipelines of many text-to-image families, with the constants and schedulers of the real models.
+"""Tiny randomly initialised pipelines of many text-to-image families.
+
+They have the constants and schedulers of the real models.
 
 Not here: Kolors, whose tokenizer needs sentencepiece.
 """
@@ -25,17 +27,23 @@ from eddy_bench.models.load import load_model
 from eddy_bench.scoring.extractors import ASSETS
 from tests.makers.pipelines import tiny_folder
 
-WORDS = "a an the of and on in with photo picture red blue green black white dress coat shirt bag boot sandal sneaker trousers"
-# What the pipelines put before a prompt, in few tokens: qwen-image drops its first 34, and a long rest would drown the prompt.
+WORDS = (
+    "a an the of and on in with photo picture red blue green black white "
+    "dress coat shirt bag boot sandal sneaker trousers"
+)
+# What the pipelines put before a prompt, in few tokens: qwen-image drops its first 34, and a long
+# rest would drown the prompt.
 TEMPLATE = (
-    "system user assistant Describe the image by detailing the color , shape size texture quantity text spatial relationships of "
-    "objects and background : You are an assistant designed to generate superior images with degree image-text alignment based "
+    "system user assistant Describe the image by detailing the color , shape size texture "
+    "quantity text spatial relationships of objects and background : You are an assistant "
+    "designed to generate superior images with degree image-text alignment based "
     "textual prompts or <Prompt Start>"
 )
 CHARACTERS = string.digits + string.ascii_letters + string.punctuation
 CHAT = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n"
-    "{% if m.content is string %}{{ m.content }}{% else %}{% for part in m.content %}{{ part.text }}{% endfor %}{% endif %}"
+    "{% if m.content is string %}{{ m.content }}{% else %}{% for part in m.content %}"
+    "{{ part.text }}{% endfor %}{% endif %}"
     "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 SCALED_LINEAR = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
@@ -610,7 +618,8 @@ BUILDERS: dict[str, Callable[[], Any]] = {
     "z-image": _z_image,
     "auraflow": _auraflow,
     "hunyuan-dit": _hunyuan_dit,
-    "chroma": _chroma,  # Making or loading it raises the FutureWarning of a class of diffusers that it still uses.
+    # Making or loading it raises the FutureWarning of a class of diffusers that it still uses.
+    "chroma": _chroma,
     "flux2": _flux2,
     "cogview4": _cogview4,
 }

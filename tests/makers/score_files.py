@@ -20,9 +20,10 @@ def frame(
     scatter: float = 0.1,
     noise_seed: int | None = None,
 ) -> pd.DataFrame:
-    """Rows of scores.csv: for each method (label) and metric, a shared value per prompt, plus an effect, plus scatter.
+    """Rows of scores.csv: for each method and metric a value per prompt, an effect, scatter.
 
-    effects: label -> metric -> effect. noise_seed: of the scatter; another one is another draw of the same prompts.
+    effects: label -> metric -> effect.
+    noise_seed: of the scatter; another one is another draw of the same prompts.
     """
     shared, own = (
         np.random.default_rng(seed),

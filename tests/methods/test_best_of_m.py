@@ -226,7 +226,8 @@ def test_m_needs_something_to_equal(cli: Callable[..., Result], tmp_path: Path) 
     with pytest.raises(ParameterError, match="no other method"):
         match_costs(Setup(Suite(methods=["iid", "best-of-m"]), Clock()), [])  # type: ignore[list-item, arg-type]
     (tmp_path / "plug.py").write_text(
-        "from eddy_bench import Method\nclass Boom(Method):\n    def guidance(self, state):\n        raise RuntimeError('boom')\n"
+        "from eddy_bench import Method\nclass Boom(Method):\n"
+        "    def guidance(self, state):\n        raise RuntimeError('boom')\n"
     )
     done = cli(
         "run",

@@ -137,7 +137,7 @@ def test_equal_similarities_sum_to_zero_and_tiny_ones_are_independent() -> None:
 
 
 def test_a_state_dependent_coupling_keeps_each_particle_s_law_on_a_nonlinear_chain() -> None:
-    """x <- x + 0.3 sin(2 x) + 0.6 xi, many groups: every slot has the law of the independent chain."""
+    """x <- x + 0.3 sin(2 x) + 0.6 xi: each slot has the law of the independent chain."""
     generator = torch.Generator().manual_seed(0)
 
     def chain(method: Method) -> Tensor:

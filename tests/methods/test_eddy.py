@@ -30,7 +30,9 @@ SIGMA = 0.7
 def divergence(
     method: EddyExact, mixture: Mixture, x: Tensor, score_scale: float = 1.0
 ) -> tuple[float, float]:
-    """div_1 (p psi_1) / p = div psi_1 + <s_1, psi_1> by automatic differentiation, and the size of its terms."""
+    """div_1 (p psi_1) / p = div psi_1 + <s_1, psi_1> by automatic differentiation, and the size of
+    its terms.
+    """
 
     def field(first: Tensor) -> Tensor:
         particles = torch.cat([first[None], x[1:]])[None]
@@ -269,7 +271,9 @@ def test_exact_features_refuse_many_dimensions() -> None:
 
 
 def test_the_bandwidth_keeps_the_kernel_alive_in_high_dimension() -> None:
-    """h^2 = 2 d / log N puts k near 1 / N between pure-noise particles at any dimension; a fixed h silently gives k = 0."""
+    """h^2 = 2 d / log N puts k near 1 / N between pure-noise particles at any dimension; a fixed h
+    silently gives k = 0.
+    """
     for dimension in (64, 4096):
         x = torch.randn(1, 8, dimension, generator=torch.Generator().manual_seed(0)) * 5
         square = squared_distances(x)[0][~torch.eye(8, dtype=torch.bool)]
@@ -290,7 +294,9 @@ def test_repulsive_force_is_the_gradient_of_its_potential() -> None:
 def test_the_shortcut_through_the_identity_changes_nothing(
     form: type[EddyFd | EddyHutch], kernel: str, v_source: str
 ) -> None:
-    """Differences through the identity are matrix products; the same field by shifted points through a map that does nothing."""
+    """Differences through the identity are matrix products; the same field by shifted points
+    through a map that does nothing.
+    """
     mixture = Mixture.random(5)
     state = mixture.state(draw(3, 4, 5), SIGMA, generators=generators(3))
     method = form(kernel=kernel, window="0..", v_source=v_source, strength=1)

@@ -1,4 +1,6 @@
-"""The embedded model: its assets, its quality on a few prompts, and the kernels that see its guide network."""
+"""The embedded model: its assets, its quality on a few prompts, and the kernels that see its guide
+network.
+"""
 
 from __future__ import annotations
 

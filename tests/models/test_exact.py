@@ -89,7 +89,8 @@ def test_samples_have_the_mixture_s_moments() -> None:
     error = x.std(0) / len(x) ** 0.5
     assert ((x.mean(0) - mixture.weights @ mixture.means).abs() < 4 * error).all()
     assert x.var(0).mean() ** 0.5 == pytest.approx(mixture.scale(), rel=0.01)
-    # squared Mahalanobis distances to the component a point came from have mean d; the nearest one can only be nearer or as far
+    # squared Mahalanobis distances to the component a point came from have mean d; the nearest one
+    # can only be nearer or as far
     assert 0.8 < float(mixture.mahalanobis(x).mean()) < 1.1
 
 

@@ -1,4 +1,6 @@
-"""Every family of pipelines with random weights: each method draws, strength 0 is the bare pipeline, decoding is the pipeline's own."""
+"""Every family of pipelines with random weights: each method draws, strength 0 is the bare
+pipeline, decoding is the pipeline's own.
+"""
 
 from __future__ import annotations
 
@@ -125,7 +127,9 @@ def test_every_method_draws_and_guidance_is_seen(family: str) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_denoised_estimate_is_decoded_as_the_pipeline_decodes(family: str) -> None:
-    """Where the solver ends, its latents are the denoised estimate, and their pictures the pipeline's own."""
+    """Where the solver ends, its latents are the denoised estimate, and their pictures the
+    pipeline's own.
+    """
     model = family_model(family)
     size = family_side(family)
     last = latents(family, method("iid"), PROMPTS[:1])

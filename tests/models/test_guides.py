@@ -1,4 +1,4 @@
-"""Guide networks and decoders for feature kernels, half precision, memory, and safety of loading."""
+"""Guide networks and decoders for feature kernels, half precision, memory, safe loading."""
 
 from __future__ import annotations
 
@@ -40,7 +40,9 @@ NAME = "resnet10t"
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with random weights of a small timm network, a tiny vision transformer and a tiny CLIP, and a tiny decoder."""
+    """A folder with random weights of a small timm network, a tiny vision transformer and a tiny
+    CLIP, and a tiny decoder.
+    """
     import diffusers
     import open_clip
     import timm

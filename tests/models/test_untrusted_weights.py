@@ -1,4 +1,4 @@
-"""Files of weights from others never run code: each path is given a pickle that would leave a mark."""
+"""Files of weights never run code: each path is given a pickle that would leave a mark."""
 
 from __future__ import annotations
 

@@ -142,10 +142,12 @@ def test_in_a_real_browser(
     for k in range(images.count()):
         images.nth(k).scroll_into_view_if_needed()
     page.wait_for_function(
-        "[...document.querySelectorAll('img[src]')].every(image => image.complete && image.naturalWidth > 0)"
+        "[...document.querySelectorAll('img[src]')]"
+        ".every(image => image.complete && image.naturalWidth > 0)"
     )
     assert page.evaluate(
-        "[...document.querySelectorAll('.strips img')].every(i => Math.abs(i.width / i.height / (i.naturalWidth / i.naturalHeight) - 1) < 0.1)"
+        "[...document.querySelectorAll('.strips img')].every(i => Math.abs("
+        "i.width / i.height / (i.naturalWidth / i.naturalHeight) - 1) < 0.1)"
     )
     assert page.locator("h3", has_text="<script>").count() == 1
     assert not page.locator("dialog").is_visible()

@@ -1,4 +1,6 @@
-"""Faults, each put in on purpose: what is finished is kept, what is not is drawn again, and the results are those of an undisturbed run."""
+"""Faults, each put in on purpose: what is finished is kept, what is not is drawn again, and the
+results are those of an undisturbed run.
+"""
 
 from __future__ import annotations
 
@@ -67,7 +69,8 @@ STUCK_WRITE = """
 import os, time, eddy_bench.storage.run_folder as s
 inner = os.replace
 def replace(a, b):
-    if len(list(__import__("pathlib").Path(str(b)).parent.parent.parent.glob("*/*/*/group.json"))) >= 3 and "samples" in str(b):
+    samples = __import__("pathlib").Path(str(b)).parent.parent.parent
+    if len(list(samples.glob("*/*/*/group.json"))) >= 3 and "samples" in str(b):
         open(os.environ["STUCK"], "w").close(); time.sleep(60)
     return inner(a, b)
 s.os.replace = replace
@@ -114,13 +117,18 @@ OLD_INSTRUCTIONS = {
     "ONEDNN_MAX_CPU_ISA": "SSE41",
     "MKL_CBWR": "COMPATIBLE",
 }
-SAYS_WHICH = "import torch; assert torch.backends.cpu.get_cpu_capability() == 'DEFAULT'; from eddy_bench.cli import main; main()"
+SAYS_WHICH = (
+    "import torch; assert torch.backends.cpu.get_cpu_capability() == 'DEFAULT'; "
+    "from eddy_bench.cli import main; main()"
+)
 
 
 def test_another_kind_of_machine_changes_last_digits_only(
     tmp_path: Path, undisturbed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Other instructions and other batches change last digits only: the tolerance that docs/reliability.md states."""
+    """Other instructions and other batches change last digits only: the tolerance that
+    docs/reliability.md states.
+    """
     for name, value in OLD_INSTRUCTIONS.items():
         monkeypatch.setenv(name, value)
     process = start(tmp_path / "run", "--batch-prompts", "3", program=SAYS_WHICH)

@@ -1,4 +1,6 @@
-"""What goes with what: `python -m tests.sampling.table` writes docs/samplers.md, a slow test holds it."""
+"""What goes with what: `python -m tests.sampling.table` writes docs/samplers.md, a slow test holds
+it.
+"""
 
 from __future__ import annotations
 
@@ -31,13 +33,17 @@ QUICK = {
 }
 HEAD = """# Samplers
 
-Which solver goes with which method and model. Filled by `python -m tests.sampling.table` on pipelines with random weights, 4 steps, and held by
-a test. `yes`: the images are drawn, and finite. `-`: the solver draws no noise at its steps, which `coupled` needs. Where a cell is empty the pair
-is refused with one line and exit code 2: a flow model cannot be solved by a solver of noise-predicting models, nor the other way round, and a few
-pipelines hand their solver a list of noise levels that it does not take.
+Which solver goes with which method and model. Filled by `python -m tests.sampling.table` on
+pipelines with random weights, 4 steps, and held by a test. `yes`: the images are drawn, and finite.
+`-`: the solver draws no noise at its steps, which `coupled` needs. Where a cell is empty the pair
+is refused with one line and exit code 2: a flow model cannot be solved by a solver of
+noise-predicting models, nor the other way round, and a few pipelines hand their solver a list of
+noise levels that it does not take.
 
-`--timesteps karras`, `exponential`, `beta` space the noise levels of solvers of noise-predicting models that can, and of flow-euler; `--timesteps ays` takes Align Your Steps (arXiv 2404.14507) from
-the tables that diffusers holds for Stable Diffusion 1.5 and SDXL; other step counts than 10 are interpolated in log sigma, over the table's levels and a last one of 0.029.
+`--timesteps karras`, `exponential`, `beta` space the noise levels of solvers of noise-predicting
+models that can, and of flow-euler; `--timesteps ays` takes Align Your Steps (arXiv 2404.14507) from
+the tables that diffusers holds for Stable Diffusion 1.5 and SDXL; other step counts than 10 are
+interpolated in log sigma, over the table's levels and a last one of 0.029.
 """
 
 

@@ -1,4 +1,6 @@
-"""The insertion point, under every solver: neutral at strength 0, the same drift in every parameterisation, finite at alpha = 0."""
+"""The insertion point, under every solver: neutral at strength 0, the same drift in every
+parameterisation, finite at alpha = 0.
+"""
 
 from __future__ import annotations
 
@@ -76,7 +78,9 @@ class Constant(Method):
 
 
 def moved(scheduler: Any, prediction: str, position: int = 3) -> tuple[Tensor, float, float]:
-    """How far one first-order step of a scheduler moves xb for g = 0.3, and the sigma before and after it."""
+    """How far one first-order step of a scheduler moves xb for g = 0.3, and the sigma before and
+    after it.
+    """
     scheduler.set_timesteps(10)
     timestep, following = scheduler.timesteps[position], scheduler.timesteps[position + 1]
     if hasattr(scheduler, "set_begin_index"):
@@ -135,7 +139,9 @@ def test_one_flow_step_moves_the_same() -> None:
 
 @pytest.mark.parametrize(("solver", "config"), [("flow-euler", {}), ("ddim", {"rebalance": True})])
 def test_the_first_step_at_alpha_zero_is_finite(solver: str, config: dict[str, Any]) -> None:
-    """Guidance by EDDY is finite and seen where alpha is 0; forces that grow as 1 / alpha skip that step."""
+    """Guidance by EDDY is finite and seen where alpha is 0; forces that grow as 1 / alpha skip that
+    step.
+    """
     settings = (
         {
             "rescale_betas_zero_snr": True,
@@ -179,7 +185,9 @@ def test_half_precision_is_edited_in_float32() -> None:
 
 
 def test_stochastic_solvers_give_a_strength_the_same_meaning() -> None:
-    """On one wide Gaussian a constant g moves the mean as far under DDIM with eta = 1 as with eta = 0."""
+    """On one wide Gaussian a constant g moves the mean as far under DDIM with eta = 1 as with eta =
+    0.
+    """
     wide = Mixture(
         torch.zeros(1, 2).double(), torch.full((1,), 100.0).double(), torch.ones(1).double()
     )
@@ -263,7 +271,9 @@ def test_what_cannot_be_steered_is_refused_with_its_reason() -> None:
 
 
 def test_a_second_call_in_one_block_is_guided_as_the_first() -> None:
-    """Windows in share of steps begin anew with each call of the pipeline, also after one that was cut short."""
+    """Windows in share of steps begin anew with each call of the pipeline, also after one that was
+    cut short.
+    """
     pipe = make_pipeline("ddim")
     method = EddyHutch(strength=20, kernel="denoised")
     with steer(pipe, method, particles=4):

@@ -75,7 +75,9 @@ def test_clip_score_has_no_clamp() -> None:
 
 
 def test_frechet_distance_of_known_gaussians() -> None:
-    """Between N(0, I) and N(mu, s^2 I): |mu|^2 + d (1 - s)^2, here with samples whose moments are made exact."""
+    """Between N(0, I) and N(mu, s^2 I): |mu|^2 + d (1 - s)^2, here with samples whose moments are
+    made exact.
+    """
     rng = np.random.default_rng(0)
     x = rng.normal(size=(500, 3))
     x = (x - x.mean(0)) @ np.linalg.inv(np.linalg.cholesky(np.cov(x.T)).T)

@@ -45,7 +45,9 @@ def test_holm_by_hand() -> None:
 
 
 def test_groups_needed_gives_the_power_it_says() -> None:
-    """With that many groups, a mean on the other side of the bound by `distance` is shown 4 times in 5."""
+    """With that many groups, a mean on the other side of the bound by `distance` is shown 4 times
+    in 5.
+    """
     rng, deviation = np.random.default_rng(1), 2.0
     start = Estimate(0.0, deviation / 10, 100)
     count = round(groups_needed(start, 0.4, 0.05))
@@ -77,14 +79,18 @@ def test_groups_that_all_look_alike_have_no_chi_square() -> None:
 def draw_groups(
     rng: np.random.Generator, groups: int, spread: bool
 ) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
-    """Counts of 8 particles in 8 modes: independent ones, or one in each mode of a random half, twice."""
+    """Counts of 8 particles in 8 modes: independent ones, or one in each mode of a random half,
+    twice.
+    """
     if not spread:
         return rng.multinomial(8, np.full(8, 1 / 8), groups).astype(np.float64)
     return np.stack([np.isin(np.arange(8), rng.permutation(8)[:4]) * 2.0 for _ in range(groups)])
 
 
 def test_dependence_within_groups_does_not_raise_false_alarms() -> None:
-    """Pearson's test on the pooled particles would be far off; Wald's holds its level within 4 standard errors."""
+    """Pearson's test on the pooled particles would be far off; Wald's holds its level within 4
+    standard errors.
+    """
     rng = np.random.default_rng(3)
     alarms = [
         frequency_chi2(draw_groups(rng, 300, True), draw_groups(rng, 300, False))[2] < 0.05

@@ -1,4 +1,6 @@
-"""The lpips and fid columns end to end, on random weights that stand in for files that must be downloaded."""
+"""The lpips and fid columns end to end, on random weights that stand in for files that must be
+downloaded.
+"""
 
 from __future__ import annotations
 
@@ -74,7 +76,9 @@ def test_lpips_and_fid_are_finite_columns_of_the_scores(
 
 
 def save_random_inception(path: Path) -> None:
-    """Save random weights with the layout of the FID weights: the extractor's own, caught before it loads a file."""
+    """Save random weights with the layout of the FID weights: the extractor's own, caught before it
+    loads a file.
+    """
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
     caught: list[dict[str, torch.Tensor]] = []

@@ -1,4 +1,6 @@
-"""What can be wrong inside a run folder: each is drawn or scored again, or said in one line; nothing is counted twice, and nothing leaves the folder."""
+"""What can be wrong inside a run folder: each is drawn or scored again, or said in one line;
+nothing is counted twice, and nothing leaves the folder.
+"""
 
 from __future__ import annotations
 
@@ -295,7 +297,9 @@ MINE = "from eddy_bench.methods.iid import Iid\nclass Mine(Iid):\n    pass\n"
 
 
 def test_merging_runs_no_code(cli: Cli, tmp_path: Path) -> None:
-    """What is missing is told from what was planned, also when a method's file is gone, or was never to be run."""
+    """What is missing is told from what was planned, also when a method's file is gone, or was
+    never to be run.
+    """
     method = tmp_path / "mine.py"
     method.write_text(MINE)
     for share in ("1/2", "2/2"):
@@ -416,7 +420,9 @@ def test_a_file_system_without_locks_refuses_nobody(
 def test_a_prompt_that_iid_cannot_draw_costs_its_own_groups_only(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It costs its own group, in the samples and in the reference set; everything else is scored, drift included."""
+    """It costs its own group, in the samples and in the reference set; everything else is scored,
+    drift included.
+    """
     from eddy_bench.runs import batches
 
     inner = batches._draw

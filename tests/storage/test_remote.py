@@ -1,4 +1,6 @@
-"""Run folders at an address: the same files as on this machine, whole or absent after a kill at any write, one process at a time."""
+"""Run folders at an address: the same files as on this machine, whole or absent after a kill at any
+write, one process at a time.
+"""
 
 from __future__ import annotations
 
@@ -98,7 +100,9 @@ class Killed(BaseException):
 def test_whole_groups_survive_a_kill_at_any_write(
     monkeypatch: pytest.MonkeyPatch, memory: Any
 ) -> None:
-    """Three groups of two pictures, with the process ending after each single object: what is whole is kept, the rest is drawn again."""
+    """Three groups of two pictures, with the process ending after each single object: what is whole
+    is kept, the rest is drawn again.
+    """
     planned = [make_group(prompt_id=f"p{k}", key=str(k)) for k in range(3)]
     inner, left = type(memory).pipe_file, [0]
 

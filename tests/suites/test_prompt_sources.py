@@ -38,7 +38,8 @@ def test_coco_takes_the_first_caption_of_an_image(tmp_path: Path) -> None:
 def test_prompts_of_parti_and_drawbench_are_read_once_each(tmp_path: Path) -> None:
     parti = tmp_path / "PartiPrompts.tsv"
     parti.write_text(
-        'Prompt\tCategory\tChallenge\tNote\na "bond"\tAbstract\tBasic\t\nbond\tAbstract\tBasic\tx\nbond\tAnimals\tBasic\tx\n'
+        'Prompt\tCategory\tChallenge\tNote\na "bond"\tAbstract\tBasic\t\n'
+        "bond\tAbstract\tBasic\tx\nbond\tAnimals\tBasic\tx\n"
     )
     assert texts(parti) == ['a "bond"', "bond"]
     drawbench = tmp_path / "DrawBench.csv"
