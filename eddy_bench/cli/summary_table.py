@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -118,7 +119,7 @@ def _heading(name: str, letters: Mapping[str, str]) -> str:
 
     spec = MetricSpec.of_column(name)
     arrow = "↑" if spec.metric.higher_is_better else "↓"
-    bare = SHORT.get(name, name.partition("[")[0])
+    bare = SHORT.get(name, replace(spec, extractor="").column)
     letter = letters.get(spec.extractor, "")
     return f"{bare}({letter}) {arrow}" if letter else f"{bare} {arrow}"
 
@@ -168,6 +169,8 @@ def _shown_to_be_better(folder: RunFolder) -> set[tuple[str, str]]:
 
 def _notes(summary: pd.DataFrame, table: FigureTable, width: int) -> list[str]:
     """Return how to read the table, and what it leaves out."""
+    from eddy_bench.scoring.metrics import MetricSpec
+
     marked = any(cell.marked for column in table.columns for cell in column.cells)
     notes = ["Mean over prompts; ± half the width of its 95% interval."]
     if marked:
@@ -177,7 +180,7 @@ def _notes(summary: pd.DataFrame, table: FigureTable, width: int) -> list[str]:
     names = [str(name) for name in summary.columns]
     shown = [name for name in names if "[" in name and not name.endswith((".low", ".high"))]
     letters = _letters(_columns(summary, shown))
-    extractors = dict.fromkeys(name.partition("[")[2].removesuffix("]") for name in shown)
+    extractors = dict.fromkeys(MetricSpec.of_column(name).extractor for name in shown)
     seen = [f"({letters[name]}) {name}" if name in letters else name for name in extractors]
     if seen:
         notes.append(f"Through: {', '.join(seen)}.")

@@ -131,7 +131,7 @@ def canonical(text: str) -> str:
 
 def some_of(labels: Sequence[str], wanted: str) -> str:
     """Return a few labels, those of the same method first."""
-    name = wanted.partition(":")[0]
-    ordered = sorted(labels, key=lambda label: label.partition(":")[0] != name)
+    name = MethodSpec.of_label(wanted).name
+    ordered = sorted(labels, key=lambda label: MethodSpec.of_label(label).name != name)
     more = len(ordered) - SHOWN_LABELS
     return ", ".join(ordered[:SHOWN_LABELS]) + (f" and {more} more" if more > 0 else "")

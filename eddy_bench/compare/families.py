@@ -9,6 +9,7 @@ from typing import Any
 from eddy_bench.errors import EddyError
 from eddy_bench.methods.base import Method
 from eddy_bench.methods.registry import load_method
+from eddy_bench.suites.method_spec import MethodSpec
 
 
 def families_of(labels: Sequence[str], baseline: str) -> dict[str, list[str]]:
@@ -19,10 +20,10 @@ def families_of(labels: Sequence[str], baseline: str) -> dict[str, list[str]]:
     families: dict[str, list[str]] = {}
     for label in labels:
         if label != baseline:
-            method, parameters = _parsed(label)
-            dial = _dial(method)
-            rest = ",".join(f"{key}={text}" for key, text in parameters.items() if key != dial)
-            name = f"{method}:{rest}" if rest else method
+            spec = MethodSpec.of_label(label)
+            dial = _dial(spec.name)
+            others = {key: value for key, value in spec.parameters.items() if key != dial}
+            name = str(MethodSpec(name=spec.name, parameters=others))
             name = f"{name} (negative)" if strength_of(label) < 0 else name
             families.setdefault(name, []).append(label)
     return {
@@ -39,31 +40,24 @@ def strength_of(label: str) -> float:
     >>> strength_of("pg"), strength_of("pg:strength=0.5"), strength_of("iid")
     (3.0, 0.5, inf)
     """
-    method, parameters = _parsed(label)
-    dial = _dial(method)
+    spec = MethodSpec.of_label(label)
+    dial = _dial(spec.name)
     try:
-        if dial in parameters:
-            return float(parameters[dial])
-        cls = load_method(method)
+        if dial in spec.parameters:
+            return float(spec.parameters[dial])
+        cls = load_method(spec.name)
     except (ValueError, EddyError):  # of another version, or a plug-in that is not installed
         return float("inf")
     defaults: dict[str, Any] = {field.name: field.default for field in fields(cls)}
     default = defaults.get(dial, float("inf"))
-    kernel = parameters.get("kernel", getattr(cls, "preferred_kernel", ""))
+    kernel = spec.parameters.get("kernel", getattr(cls, "preferred_kernel", ""))
     return float(cls.strengths.get(kernel, float("inf")) if default is None else default)
 
 
 def strength_text(label: str) -> str:
     """Return the strength as the label names it; empty for the default."""
-    method, parameters = _parsed(label)
-    return parameters.get(_dial(method), "")
-
-
-def _parsed(label: str) -> tuple[str, dict[str, str]]:
-    """Return the method and the parameters of a label, as score files write them."""
-    method, _, text = label.partition(":")
-    parts = (part.partition("=") for part in text.split(",") if part)
-    return method, {key: value for key, _, value in parts}
+    spec = MethodSpec.of_label(label)
+    return str(spec.parameters.get(_dial(spec.name), ""))
 
 
 def _dial(method: str) -> str:

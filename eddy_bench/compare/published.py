@@ -13,6 +13,7 @@ from eddy_bench.compare.load import ScoreSet
 from eddy_bench.errors import EddyError
 from eddy_bench.storage.paths import as_path
 from eddy_bench.storage.run_folder import RunFolder
+from eddy_bench.suites.method_spec import MethodSpec
 from eddy_bench.suites.suite import PAPERS
 
 HEADER = ("method", "published metric", "published", "ours", "our metric", "source")
@@ -32,7 +33,9 @@ def published_lines(scores: ScoreSet) -> list[tuple[str, ...]]:
     for source in scores.sources:
         table = _table(as_path(source))
         for row in [] if table is None else table.to_dict("records"):
-            labels = [label for label in scores.labels if label.partition(":")[0] == row["method"]]
+            labels = [
+                label for label in scores.labels if MethodSpec.of_label(label).name == row["method"]
+            ]
             for label in labels or [""]:
                 value, column = _ours(scores, label, str(row["ours"])) if label else ("", "")
                 lines.append(

@@ -30,6 +30,7 @@ from eddy_bench.storage.group import FinishedGroup
 from eddy_bench.storage.records import Group, RunRecord, RunSettings
 from eddy_bench.storage.run_files import read_manifest, write_manifest
 from eddy_bench.storage.run_folder import RunFolder
+from eddy_bench.suites.method_spec import MethodSpec
 
 Progress = Callable[[int], Advance]
 ByLabel = dict[str, list[FinishedGroup]]
@@ -159,7 +160,7 @@ def _finished_groups(folder: RunFolder, run: RunRecord) -> tuple[ByLabel, list[s
 
 def _method_order(methods: Iterable[str]) -> Callable[[Group], tuple[Any, ...]]:
     """Order iid first, then methods as in the suite, then one method's by rising numbers."""
-    names = [text.partition(":")[0] for text in methods]
+    names = [MethodSpec.of_label(text).name for text in methods]
 
     def order(group: Group) -> tuple[Any, ...]:
         near = [k for k, name in enumerate(names) if name == group.method]

@@ -44,6 +44,17 @@ class MethodSpec(BaseModel):
             parameters[key] = value
         return cls(name=name.strip(), parameters=parameters)
 
+    @classmethod
+    def of_label(cls, label: str) -> Self:
+        """Read a method's label of a score file, whatever it holds.
+
+        >>> MethodSpec.of_label("pg (mine):strength=2,odd").parameters
+        {'strength': '2'}
+        """
+        name, rest = _split_name(label)
+        pairs = (part.partition("=") for part in rest.split(","))
+        return cls(name=name, parameters={key: value for key, equals, value in pairs if equals})
+
     def __str__(self) -> str:
         """Return the text as on the command line.
 

@@ -10,7 +10,7 @@ from PIL import Image
 from eddy_bench.storage.group import group_key
 from eddy_bench.storage.records import Manifest
 from eddy_bench.storage.run_files import write_manifest
-from tests.makers.groups import COST, group, made
+from tests.makers.groups import COST, make_folder, make_group
 from tests.makers.score_files import frame
 
 EVIL = '<script>alert("x")</script> & a "quoted" coat'
@@ -24,7 +24,7 @@ EFFECTS = {
 
 def make_run(folder: Path, side: int = 32, prompts: int = 8) -> Path:
     """Write a run of four methods; the fourth prompt is markup."""
-    run = made(folder, tuple(EFFECTS), model="fashion")
+    run = make_folder(folder, tuple(EFFECTS), model="fashion")
     manifest = Manifest.model_validate({"eddy_bench": "0", "note": EVIL})
     write_manifest(folder, manifest)
     rows = frame(EFFECTS, prompts=prompts)
@@ -33,7 +33,7 @@ def make_run(folder: Path, side: int = 32, prompts: int = 8) -> Path:
     for label in EFFECTS:
         method, _, parameters = label.partition(":")
         for k in range(prompts):
-            own = group(
+            own = make_group(
                 method=method,
                 label=label.replace(":", "-").replace("=", ""),
                 parameters=parameters,

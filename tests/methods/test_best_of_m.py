@@ -93,7 +93,7 @@ def test_m_takes_as_long_as_another_method(text: str, m: int) -> None:
 def test_what_was_measured_once_stands() -> None:
     clock = Clock()
     suite = Suite(methods=["iid", "pg", "best-of-m"])  # type: ignore[list-item]
-    record = [{"equal": "", "methods": ["pg"], "m": 11}]
+    record = [CostMatch(equal="", methods=["pg"], m=11)]
     settled, after = match_costs(Setup(suite, clock), record)  # type: ignore[arg-type]
     assert str(settled.suite.methods[-1]) == "best-of-m:m=11"
     assert (clock.drawn, after) == ([], record)
@@ -110,7 +110,7 @@ def test_a_slower_method_raises_m() -> None:
         "best-of-m:m=30",
         "best-of-m:m=17",
     ]
-    assert after == [{"equal": "", "methods": ["pg", "eddy-hutch"], "m": 17}]
+    assert after == [CostMatch(equal="", methods=["pg", "eddy-hutch"], m=17)]
     assert "pg" not in clock.drawn
 
 

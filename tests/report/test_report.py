@@ -89,7 +89,7 @@ def test_what_is_no_run_is_refused(
 
 def test_broken_pictures_are_left_out(run: Path) -> None:
     groups = list(RunFolder(run).finished())
-    (groups[0].folder / "0.png").write_bytes(b"x" * groups[0].files["0.png"]["size"])
+    (groups[0].folder / "0.png").write_bytes(b"x" * groups[0].files["0.png"].size)
     assert make_strip(groups[0], "iid") is None
     strip = make_strip(groups[1], "iid")
     assert strip is not None
