@@ -15,6 +15,7 @@ from eddy_bench.methods.base import Method
 from eddy_bench.models.decoding import make_decode
 from eddy_bench.models.families import family_of
 from eddy_bench.models.images import image_tensor
+from eddy_bench.models.prompt_cache import PromptCache
 from eddy_bench.sampling.feature_maps import NetworkFeatures
 from eddy_bench.sampling.memory import peak_bytes, reset_peak
 from eddy_bench.sampling.noise import particle_generators, probe_generator
@@ -28,7 +29,7 @@ class Cost:
     """The cost per image.
 
     Attributes:
-        seconds_per_image: wall time.
+        seconds_per_image: wall time, without the text encoders, which run once per prompt.
         nfe: network evaluations, both branches of guidance.
         decoder_calls: of the method.
         feature_forwards: of the method.
@@ -65,6 +66,7 @@ class Model:
         decoder_name: with the digest of its weights.
         device: of the guide; the pipeline's own by default.
         notes: to be said after drawing.
+        texts: what encodes the prompts, each once; None where each call encodes its own.
 
     """
 
@@ -81,6 +83,7 @@ class Model:
     decoder_name: str = ""
     device: torch.device | None = None
     notes: list[str] = field(default_factory=list)
+    texts: PromptCache | None = None
 
     @property
     def has_features(self) -> bool:
@@ -151,18 +154,22 @@ class Model:
         call = rows_of(self.pipe, prompts, drawn, {**self.call, **arguments})
         with steering, counted_rows(self.pipe) as rows:
             reset_peak()
-            start = _now()
+            start, encoding = _now(), self._encoding_seconds
             output = self.pipe(**call, generator=generators)
             images = list(output.images)
             self._note_blacked(output)
             if drawn > particles:
                 images = self._selected(images, drawn, particles, method)
-            seconds = _now() - start
+            seconds = _now() - start - (self._encoding_seconds - encoding)
         count = len(images)
         cost = _cost(seconds, rows[0], maps, count)
         if drawn > particles:
             cost.feature_forwards += len(generators) / count
         return [images[k : k + particles] for k in range(0, count, particles)], cost
+
+    @property
+    def _encoding_seconds(self) -> float:
+        return self.texts.seconds if self.texts is not None else 0.0
 
     def _map_maker(self, maps: list[NetworkFeatures], arguments: dict[str, Any]) -> MapMaker:
         """Return the function from a particle's shape to its feature map, which joins `maps`."""

@@ -20,6 +20,7 @@ from eddy_bench.models.exact import ExactDenoiser, ExactPipeline, exact_schedule
 from eddy_bench.models.families import family_of
 from eddy_bench.models.fingerprint import model_fingerprint
 from eddy_bench.models.networks import GuideNetwork, load_network, to_gray
+from eddy_bench.models.prompt_cache import remember_prompts
 from eddy_bench.models.tasks import load_task
 from eddy_bench.sampling.row_limit import RowLimit
 from eddy_bench.sampling.steer import REFUSED
@@ -107,6 +108,7 @@ def load_model(
         _give_decoder(model, decoder, DTYPES[dtype], offload)
     _put_on(pipe, target, offload)
     _freeze(pipe)
+    model.texts = remember_prompts(pipe)
     model.fingerprint = model_fingerprint(name, folder, revision)
     _give_guide(model, guide, weights)
     if name in EMBEDDED:
