@@ -8,7 +8,7 @@ from collections.abc import Callable
 from rich.markup import escape
 from rich.table import Table
 
-from eddy_bench.cli.console import console
+from eddy_bench.cli.console import print_whole
 from eddy_bench.errors import UnknownName, unknown
 
 
@@ -28,7 +28,7 @@ def print_list(kind: str) -> None:
     table = Table("name", "what", "cost", "source", title=kind)
     for line in makers[kind]():
         table.add_row(*map(escape, line))
-    console().print(table)
+    print_whole(table)
 
 
 def _list_methods() -> list[tuple[str, ...]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eddy_bench.cli.console import console, write_line
-from eddy_bench.cli.figure_table import Cell, Column, FigureTable
+from eddy_bench.cli.figure_table import Cell, Column, FigureTable, left_out_note, print_figures
 from eddy_bench.errors import CompareError
 
 if TYPE_CHECKING:
@@ -49,9 +49,7 @@ def print_summary(
     """
     out = console()
     table = _table(summary, folder, wanted)
-    for line in table.lines(out.width):
-        line.overflow = "ignore"
-        out.print(line, soft_wrap=True)
+    print_figures(table)
     for note in _notes(summary, table, out.width):
         write_line(note)
     paths = [("scores", folder.path / "scores.csv"), ("summary", folder.path / "summary.csv")]
@@ -184,6 +182,4 @@ def _notes(summary: pd.DataFrame, table: FigureTable, width: int) -> list[str]:
     seen = [f"({letters[name]}) {name}" if name in letters else name for name in extractors]
     if seen:
         notes.append(f"Through: {', '.join(seen)}.")
-    if left_out := table.left_out(width):
-        notes.append(f"In summary.csv only, for want of width: {', '.join(left_out)}.")
-    return notes
+    return [*notes, *filter(None, [left_out_note([table], width, "summary.csv")])]
