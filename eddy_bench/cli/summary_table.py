@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from eddy_bench.cli.console import console, write_line
 from eddy_bench.cli.figure_table import Cell, Column, FigureTable, left_out_note, print_figures
 from eddy_bench.errors import CompareError
+from eddy_bench.suites.method_spec import method_text, without_kernel
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -129,15 +130,12 @@ def _text(row: Mapping[str, Any], key: str) -> str:
 
 def _name(row: Mapping[str, Any]) -> str:
     """Return a method with its parameters; the kernel has a column of its own."""
-    parameters = [
-        part for part in _text(row, "params").split(",") if part and not part.startswith("kernel=")
-    ]
+    parameters = without_kernel(_text(row, "params"))
     return f"{row['method']} ({', '.join(parameters)})" if parameters else str(row["method"])
 
 
 def _label(row: Mapping[str, Any]) -> str:
-    parameters = _text(row, "params")
-    return f"{row['method']}:{parameters}" if parameters else str(row["method"])
+    return method_text(str(row["method"]), _text(row, "params"))
 
 
 def _cell(row: Mapping[str, Any], name: str, better: bool) -> Cell:
