@@ -1,4 +1,4 @@
-"""What every sampling method promises, checked on small models."""
+"""Check what every sampling method promises, on small models."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class Candidate:
 
     @property
     def identity(self) -> tuple[Any, ...]:
-        """What two labels of one method share."""
+        """The identity of a method, whatever its label."""
         return self.name, self.method.resolved(False).parameters(), self.source
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -37,6 +38,16 @@ from eddy_bench.models.tasks import DEFAULT_TASKS, load_task
 from eddy_bench.scoring.score_table import escaped
 from eddy_bench.storage.files import write_text
 from eddy_bench.suites.method_spec import MethodSpec
+
+DIVERGENCE_HEADER = (
+    "task",
+    "method",
+    "options",
+    "residual",
+    "mean over probes",
+    "halved step",
+    "verdict",
+)
 
 
 def audit_methods(options: dict[str, Any], out: Path) -> int:
@@ -164,44 +175,36 @@ def _divergence_table(measured: Sequence[Divergence]) -> Table:
         "Halved: the mean with half the difference step.",
         caption_justify="left",
     )
-    for name in (
-        "task",
-        "method",
-        "options",
-        "residual",
-        "mean over probes",
-        "halved step",
-        "verdict",
-    ):
-        table.add_column(name, no_wrap=name == "method")
+    for name in DIVERGENCE_HEADER:
+        table.add_column(name)
+    for divergence in _worst(measured):
+        kept = divergence.verdict.startswith("divergence-free")
+        table.add_row(*map(escape, _divergence_cells(divergence)), style="green" if kept else "red")
+    return table
+
+
+def _worst(measured: Sequence[Divergence]) -> list[Divergence]:
+    """Return the noise level with the largest mean residual of each task and method."""
     worst: dict[tuple[str, str, str], Divergence] = {}
     for divergence in measured:
         key = (divergence.task, divergence.method, divergence.params)
         if key not in worst or divergence.mean_residual > worst[key].mean_residual:
             worst[key] = divergence
-    for divergence in worst.values():
-        mean = (
-            f"{divergence.mean_residual:.1e} ± {divergence.mean_error:.0e}"
-            if divergence.mean_error
-            else "-"
-        )
-        halved = (
-            f"{divergence.halved_step:.1e}"
-            if divergence.halved_step == divergence.halved_step
-            else "-"
-        )
-        style = "green" if divergence.verdict.startswith("divergence-free") else "red"
-        cells = (
-            divergence.task,
-            divergence.method,
-            divergence.params or "-",
-            f"{divergence.residual:.1e}",
-            mean,
-            halved,
-            divergence.verdict,
-        )
-        table.add_row(*map(escape, cells), style=style)
-    return table
+    return list(worst.values())
+
+
+def _divergence_cells(divergence: Divergence) -> tuple[str, ...]:
+    mean = f"{divergence.mean_residual:.1e} ± {divergence.mean_error:.0e}"
+    halved = f"{divergence.halved_step:.1e}"
+    return (
+        divergence.task,
+        divergence.method,
+        divergence.params or "-",
+        f"{divergence.residual:.1e}",
+        mean if divergence.mean_error else "-",
+        "-" if math.isnan(divergence.halved_step) else halved,
+        divergence.verdict,
+    )
 
 
 def _print_paths(out: Path, names: Sequence[str]) -> None:

@@ -13,7 +13,7 @@ from eddy_bench.errors import UnknownName, unknown
 
 
 def print_list(kind: str) -> None:
-    """`eddy-bench list`."""
+    """Print what `eddy-bench list` shows."""
     makers: dict[str, Callable[[], list[tuple[str, ...]]]] = {
         "methods": _list_methods,
         "models": _list_models,

@@ -1,4 +1,4 @@
-"""What may be compared with what, and how methods are named in score files."""
+"""Check what may be compared with what; name methods as score files do."""
 
 from __future__ import annotations
 

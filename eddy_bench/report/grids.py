@@ -56,7 +56,7 @@ def write_grids(folder: RunFolder, labels: Sequence[str]) -> list[Path]:
 
 
 def spread(items: list[Item], count: int) -> list[Item]:
-    """At most `count` items, evenly spaced, in order."""
+    """Return at most `count` items, evenly spaced, in order."""
     if len(items) <= count:
         return items
     return [items[k * len(items) // count] for k in range(count)]
@@ -92,7 +92,7 @@ def draw_table(table: list[list[FinishedGroup]]) -> Image.Image:
 
 
 def heading(group: FinishedGroup) -> str:
-    """A method with its kernel and the other parameters that are not the defaults."""
+    """Return a method with its kernel and the other parameters that are not the defaults."""
     own = group.group
     kernel = [own.kernel] if own.kernel else []
     return ", ".join([own.method, *kernel, *without_kernel(own.parameters)])
