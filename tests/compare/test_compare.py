@@ -98,7 +98,7 @@ def test_the_detectable_difference_is_detected_four_times_in_five() -> None:
     assert np.mean(shown) == pytest.approx(0.8, abs=0.04)
 
 
-def test_wins_and_ties() -> None:
+def test_ties_count_half_as_wins() -> None:
     assert win_rate(np.array([1.0, 0.0])) == 0.75
     assert np.isnan(win_rate(np.array([])))
 
@@ -128,7 +128,9 @@ def test_prompts_that_a_method_lacks_are_left_out_of_its_difference(tmp_path: Pa
 
 
 @pytest.mark.parametrize("form", ["table", "markdown", "csv", "json"])
-def test_formats(cli: Callable[..., Result], csv: Path, form: str) -> None:
+def test_every_format_holds_the_differences(
+    cli: Callable[..., Result], csv: Path, form: str
+) -> None:
     result = cli("compare", csv, "--format", form)
     assert result.code == 0, result.err
     assert "vendi[fmnist-clip]" in result.out
