@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eddy_bench.cli.console import console, write_line
-from eddy_bench.cli.figure_table import Cell, Column, FigureTable
+from eddy_bench.cli.figure_table import Cell, Column, FigureTable, left_out_note, print_figures
 from eddy_bench.errors import CompareError
+from eddy_bench.suites.method_spec import method_text, without_kernel
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,9 +50,7 @@ def print_summary(
     """
     out = console()
     table = _table(summary, folder, wanted)
-    for line in table.lines(out.width):
-        line.overflow = "ignore"
-        out.print(line, soft_wrap=True)
+    print_figures(table)
     for note in _notes(summary, table, out.width):
         write_line(note)
     paths = [("scores", folder.path / "scores.csv"), ("summary", folder.path / "summary.csv")]
@@ -131,15 +130,12 @@ def _text(row: Mapping[str, Any], key: str) -> str:
 
 def _name(row: Mapping[str, Any]) -> str:
     """Return a method with its parameters; the kernel has a column of its own."""
-    parameters = [
-        part for part in _text(row, "params").split(",") if part and not part.startswith("kernel=")
-    ]
+    parameters = without_kernel(_text(row, "params"))
     return f"{row['method']} ({', '.join(parameters)})" if parameters else str(row["method"])
 
 
 def _label(row: Mapping[str, Any]) -> str:
-    parameters = _text(row, "params")
-    return f"{row['method']}:{parameters}" if parameters else str(row["method"])
+    return method_text(str(row["method"]), _text(row, "params"))
 
 
 def _cell(row: Mapping[str, Any], name: str, better: bool) -> Cell:
@@ -184,6 +180,4 @@ def _notes(summary: pd.DataFrame, table: FigureTable, width: int) -> list[str]:
     seen = [f"({letters[name]}) {name}" if name in letters else name for name in extractors]
     if seen:
         notes.append(f"Through: {', '.join(seen)}.")
-    if left_out := table.left_out(width):
-        notes.append(f"In summary.csv only, for want of width: {', '.join(left_out)}.")
-    return notes
+    return [*notes, *filter(None, [left_out_note([table], width, "summary.csv")])]

@@ -1,4 +1,4 @@
-"""What the page shows of single prompts: their images, and the largest gains and losses."""
+"""Show single prompts on the page: their images, and the largest gains and losses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What drawing cost, counted per image in every group.json."""
+"""Costs of drawing, counted per image in every group.json."""
 
 from __future__ import annotations
 

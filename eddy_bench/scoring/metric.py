@@ -1,4 +1,4 @@
-"""What a metric is: one record that carries its function and says what the function needs."""
+"""Metrics as records: each carries its function and says what the function needs."""
 
 from __future__ import annotations
 
