@@ -19,20 +19,7 @@ if TYPE_CHECKING:
     from eddy_bench.storage.run_folder import RunFolder
 
 BASELINE = "iid"
-ORDER = (
-    "vendi",
-    "pdist",
-    "attributes",
-    "lpips",
-    "clip",
-    "align",
-    "fd",
-    "fid",
-    "drift",
-    "seconds_per_image",
-    "nfe",
-)
-DECIDING = ("vendi", "clip", "drift", "seconds_per_image", "pdist", "align", "fd", "fid", "lpips")
+WANTED = 4  # rank of what was asked for by name, and of the kernel
 SHORT = {"seconds_per_image": "s/image"}
 
 
@@ -64,9 +51,7 @@ def _table(summary: pd.DataFrame, folder: RunFolder, wanted: Sequence[str]) -> F
         {str(key): value for key, value in row.items()} for row in summary.to_dict("records")
     ]
     better = _shown_to_be_better(folder)
-    kernels = Column(
-        "kernel", len(DECIDING) // 2, [Cell(_text(row, "kernel") or "-") for row in records]
-    )
+    kernels = Column("kernel", WANTED, [Cell(_text(row, "kernel") or "-") for row in records])
     columns = [kernels] if any(cell.figure != "-" for cell in kernels.cells) else []
     names = _columns(summary, wanted)
     letters = _letters(names)
@@ -78,7 +63,7 @@ def _table(summary: pd.DataFrame, folder: RunFolder, wanted: Sequence[str]) -> F
 
 def _columns(summary: pd.DataFrame, wanted: Sequence[str]) -> list[str]:
     """Return the columns of the table, in order: the usual ones, with those asked for."""
-    from eddy_bench.scoring.metrics import COSTS, MetricSpec
+    from eddy_bench.scoring.metrics import COSTS, METRICS, MetricSpec
 
     values = [
         name
@@ -86,7 +71,8 @@ def _columns(summary: pd.DataFrame, wanted: Sequence[str]) -> list[str]:
         if not name.endswith((".low", ".high"))
     ]
     metrics = {name: MetricSpec.of_column(name).name for name in values}
-    ordered = [name for metric in ORDER for name in values if metrics[name] == metric]
+    usual = [name for name, metric in METRICS.items() if metric.rank is not None]
+    ordered = [name for metric in usual for name in values if metrics[name] == metric]
     extra = [name for name in values if name not in ordered and name in wanted]
     costs = [name for name in ordered if name in COSTS]
     return [*(name for name in ordered if name not in costs), *extra, *costs]
@@ -95,10 +81,8 @@ def _columns(summary: pd.DataFrame, wanted: Sequence[str]) -> list[str]:
 def _rank(name: str, wanted: Sequence[str]) -> int:
     from eddy_bench.scoring.metrics import MetricSpec
 
-    metric = MetricSpec.of_column(name).name
-    if metric in DECIDING:
-        return DECIDING.index(metric)
-    return len(DECIDING) // 2 if name in wanted else len(DECIDING)
+    rank = MetricSpec.of_column(name).metric.rank
+    return rank if rank is not None else WANTED if name in wanted else WANTED * WANTED
 
 
 def _letters(names: Sequence[str]) -> dict[str, str]:

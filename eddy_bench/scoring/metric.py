@@ -11,6 +11,7 @@ from eddy_bench.scoring.signature import Part
 
 Scope = Literal["group", "pooled", "cost"]
 Needs = Literal["features", "text", "attributes", "images", "real", "iid", "cost"]
+Aspect = Literal["diversity", "fidelity", ""]
 _SCOPES: dict[str, Scope] = {"real": "pooled", "iid": "pooled", "cost": "cost"}
 
 
@@ -46,6 +47,10 @@ class Metric:
     marks: parts of the signature that name the convention followed.
     flags_small_sample: fewer images than features flag the value and keep it out of verdicts.
     implied: computed beside another metric, never asked for.
+    judges: `diversity` or `fidelity`, which verdicts and fronts weigh; the first that is there.
+    rank: place among the columns of the usual table, the lowest are kept where it is narrow;
+        None is shown where it was asked for.
+    takes_highest: a method's value is its groups' highest, not their mean.
     """
 
     name: str
@@ -61,6 +66,9 @@ class Metric:
     marks: tuple[Part, ...] = ()
     flags_small_sample: bool = False
     implied: bool = False
+    judges: Aspect = ""
+    rank: int | None = None
+    takes_highest: bool = False
 
     @property
     def scope(self) -> Scope:
