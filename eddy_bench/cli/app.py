@@ -11,6 +11,7 @@ from eddy_bench import __version__
 from eddy_bench.cli.audit import audit
 from eddy_bench.cli.check_method import check_method
 from eddy_bench.cli.compare import compare
+from eddy_bench.cli.doctor import doctor
 from eddy_bench.cli.interrupt import Interruption, interruptible
 from eddy_bench.cli.list import list_
 from eddy_bench.cli.merge import merge
@@ -53,6 +54,7 @@ app.command()(audit)
 app.command()(compare)
 app.command()(report)
 app.command(name="check-method")(check_method)
+app.command()(doctor)
 app.command(name="list")(list_)
 
 

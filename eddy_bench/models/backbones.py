@@ -147,7 +147,7 @@ def _timm(name: str, weights: Path | None) -> Backbone:
     if size and not (size.isdigit() and int(size)):
         raise UnknownName(f"Expected timm:MODEL@SIZE with a size in pixels, got {name!r}.")
     try:
-        module = _timm_module(model, size, _local(weights, model))
+        module = _timm_module(model, size, local_weights(weights, model))
     except Exception as error:
         raise _missing(name, model, error) from None
     data = timm.data.resolve_model_data_config(module)
@@ -186,7 +186,7 @@ def _open_clip(name: str, weights: Path | None) -> Backbone:
     if not tag:
         raise ModelError(f"Expected open_clip:MODEL/WEIGHTS, got {name!r}.")
     check_quickgelu(model, tag)
-    local = _local(weights, f"{model}-{tag}")
+    local = local_weights(weights, f"{model}-{tag}")
     try:
         module = open_clip.create_model(model, pretrained=str(local or tag))
     except Exception as error:
@@ -224,8 +224,8 @@ def check_quickgelu(model: str, tag: str) -> None:
         )
 
 
-def _local(weights: Path | None, stem: str) -> Path | None:
-    """Return the file of weights in a folder, if it is there."""
+def local_weights(weights: Path | None, stem: str) -> Path | None:
+    """Return the file of weights in a folder of `--weights`, or None."""
     if weights is None:
         return None
     return next(

@@ -1,0 +1,1 @@
+"""What works here: versions, devices, the hub, weights, a short draw; a verdict on each."""

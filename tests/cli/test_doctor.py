@@ -1,0 +1,233 @@
+"""`eddy-bench doctor`: what works here, in text and as JSON, and what a broken thing does to it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from eddy_bench.diagnosis import devices, drawing, hub, versions, weights
+from eddy_bench.diagnosis.finding import Finding
+from eddy_bench.scoring.extractors import INCEPTION
+from eddy_bench.scoring.perceptual import ALEXNET
+from tests.conftest import Result
+
+Cli = Callable[..., Result]
+GUIDE = "vit_small_patch14_dinov2.lvd142m"
+HERE_ALONE = ("eddy_bench", "versions", "devices", "hub", "weights", "drawing")
+
+
+@pytest.fixture(autouse=True)
+def _here_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No network, no caches of this machine, and a drawing that takes no time."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(weights, "torch_cache", lambda: tmp_path / "torch-cache")
+    monkeypatch.setattr(weights, "_in_hub_cache", lambda asked: None)
+    monkeypatch.setattr(drawing, "STEPS", 2)
+
+
+def findings(cli: Cli, *arguments: str | Path, code: int = 0) -> dict[tuple[str, str], Any]:
+    done = cli("doctor", "--json", *arguments)
+    assert done.code == code, done.out + done.err
+    found = json.loads(done.out)["findings"]
+    return {(finding["section"], finding["name"]): finding for finding in found}
+
+
+def test_what_is_needed_works_here_and_every_line_fits_80_columns(cli: Cli) -> None:
+    done = cli("doctor")
+    assert done.code == 0, done.out + done.err
+    for expected in ("torch:", "diffusers:", "cpu float32:", "HF_HUB_OFFLINE", ALEXNET, "drawing"):
+        assert expected in done.out
+    assert "0 problems" in done.out
+    assert "\x1b" not in done.out
+    for line in done.out.splitlines():
+        assert len(line) <= 80 or " " not in line.strip(), line
+
+
+def test_json_and_text_say_the_same(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        drawing, "_drawn_on_cpu", lambda: (None, Finding("drawing", "cpu", "ok", ""))
+    )
+    monkeypatch.setattr(devices, "_memory", lambda device: "some memory")
+    text, document = cli("doctor").out, json.loads(cli("doctor", "--json").out)
+    assert document["verdict"] == "note"
+    words = " ".join(text.split())
+    for finding in document["findings"]:
+        assert finding["verdict"] in ("ok", "note", "problem")
+        line = f"{finding['verdict']} {finding['name']}: {finding['detail']}"
+        assert " ".join(line.split()) in words
+        assert finding["cure"] in words
+    assert {finding["section"] for finding in document["findings"]} == set(HERE_ALONE[1:])
+
+
+def test_a_missing_or_old_library_is_a_problem_with_its_cure(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        versions,
+        "requires",
+        lambda name: ["torch>=99", "not_there>=2", "absent>=1; extra == 'offload'"],
+    )
+    found = findings(cli, code=1)
+    assert found["versions", "torch"]["verdict"] == "problem"
+    assert found["versions", "torch"]["cure"] == "pip install 'torch>=99'"
+    assert found["versions", "not-there"]["detail"] == "not installed"
+    assert found["versions", "extra offload"]["verdict"] == "note"
+    assert found["versions", "extra offload"]["cure"] == "pip install 'eddy-bench[offload]'"
+
+
+def test_a_library_that_cannot_be_imported_is_a_problem(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(name: str) -> None:
+        raise RuntimeError("operator torchvision::nms does not exist")
+
+    monkeypatch.setattr(versions.importlib, "import_module", fail)
+    found = list(versions._needed([versions.Requirement("torchvision")]))
+    assert [(finding.name, finding.verdict) for finding in found] == [("torchvision", "problem")]
+    assert "nms does not exist" in found[0].detail
+
+
+@pytest.mark.parametrize(("dtype", "code"), [("float32", 1), ("bfloat16", 0)])
+def test_a_precision_that_fails_is_told_and_only_float32_is_needed(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, dtype: str, code: int
+) -> None:
+    def fail(device: torch.device, asked: torch.dtype) -> float:
+        if asked is devices.DTYPES[dtype]:
+            raise RuntimeError("no kernel image is available for execution on the device")
+        return 0.0
+
+    monkeypatch.setattr(devices, "relative_error", fail)
+    found = findings(cli, code=code)["devices", f"cpu {dtype}"]
+    assert found["verdict"] == ("problem" if code else "note")
+    assert "no kernel image" in found["detail"]
+    assert found["cure"]
+
+
+def test_a_device_that_computes_wrong_numbers_is_a_problem(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for wrong in (0.5, float("nan")):
+        monkeypatch.setattr(devices, "relative_error", lambda device, dtype, error=wrong: error)
+        finding = devices.examine_dtype("cuda:0", "float32")
+        assert finding.verdict == "problem"
+        assert "--device cpu" in finding.cure
+
+
+def test_a_device_that_draws_other_images_than_the_cpu_is_a_problem(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 250, (2, 8, 8, 3)).astype(np.int16)
+    others = {"cpu": images, "cuda:0": images + 2, "cuda:1": images + 3}
+    monkeypatch.setattr(drawing, "device_names", lambda: [*others, "mps"])
+    monkeypatch.setattr(drawing, "drawn_on", lambda name: others[name])
+    found = findings(cli, code=1)
+    verdicts = {name: f["verdict"] for (part, name), f in found.items() if part == "drawing"}
+    assert verdicts == {"cpu": "ok", "cuda:0": "ok", "cuda:1": "problem", "mps": "problem"}
+    assert "by 3 of 255" in found["drawing", "cuda:1"]["detail"]
+    assert "--device cpu" in found["drawing", "cuda:1"]["cure"]
+
+
+def test_a_check_that_breaks_is_a_line_and_the_others_are_made(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> list[str]:
+        raise OSError("the driver is gone")
+
+    monkeypatch.setattr(devices, "device_names", fail)
+    monkeypatch.setattr(drawing, "load_model", lambda *args, **kwargs: fail())
+    found = findings(cli, code=1)
+    assert "the driver is gone" in found["devices", "devices"]["detail"]
+    assert "the driver is gone" in found["drawing", "cpu"]["detail"]
+    assert found["weights", "lpips"]["verdict"] == "note"
+
+
+@pytest.mark.parametrize("error", [OSError("no route"), ValueError("unknown url type: 'x'")])
+def test_a_hub_that_does_not_answer_is_a_note(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(endpoint: str) -> int:
+        raise error
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(hub, "answer_of", fail)
+    found = next(iter(hub.examine_hub()))
+    assert (found.verdict, str(error) in found.detail) == ("note", True)
+    assert "--model FOLDER" in found.cure
+
+
+def test_a_hub_that_is_silent_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    import threading
+
+    silent = threading.Event()
+    with pytest.raises(TimeoutError, match="no answer within"):
+        hub.within(0.05, silent.wait)
+    silent.set()
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(hub, "answer_of", lambda endpoint: 200)
+    assert next(iter(hub.examine_hub())).verdict == "ok"
+
+
+def test_missing_weights_are_named_with_size_and_place(cli: Cli, tmp_path: Path) -> None:
+    found = findings(cli)
+    for user, file, size in (
+        ("lpips", ALEXNET, "244 MB"),
+        ("fid, [inception]", INCEPTION, "96 MB"),
+        ("--guide auto, --guide dinov2", f"{GUIDE}.safetensors", "88 MB"),
+        ("clip, [open_clip:ViT-B-32-quickgelu/openai]", "ViT-B-32-quickgelu-openai", "605 MB"),
+    ):
+        finding = found["weights", user]
+        assert finding["verdict"] == "note"
+        assert file in finding["detail"]
+        assert size in finding["cure"]
+        assert "--weights DIR" in finding["cure"]
+    assert str(tmp_path / "torch-cache") in found["weights", "lpips"]["cure"]
+
+
+def test_weights_in_the_folder_are_found(cli: Cli, tmp_path: Path) -> None:
+    save_file({"x": torch.zeros(3)}, tmp_path / f"{GUIDE}.safetensors")
+    torch.save({"x": torch.zeros(3)}, tmp_path / ALEXNET)
+    found = findings(cli, "--weights", tmp_path)
+    assert found["weights", "--guide auto, --guide dinov2"]["verdict"] == "ok"
+    lpips = found["weights", "lpips"]
+    assert lpips["verdict"] == "note"  # it can be read, but its digest is another
+    assert "not the published file" in lpips["detail"]
+
+
+@pytest.mark.parametrize("name", [ALEXNET, f"{GUIDE}.safetensors"])
+def test_damaged_weights_are_a_problem_with_the_file_to_remove(
+    cli: Cli, tmp_path: Path, name: str
+) -> None:
+    whole = tmp_path / "whole"
+    state = {"x": torch.zeros(3000)}
+    save_file(state, whole) if name.endswith("safetensors") else torch.save(state, whole)
+    for damage in (b"", b"no weights", whole.read_bytes()[:-100]):
+        (tmp_path / name).write_bytes(damage)
+        found = [finding for finding in weights.examine_weights(tmp_path) if name in finding.cure]
+        assert [finding.verdict for finding in found] == ["problem"]
+        assert str(tmp_path / name) in found[0].detail
+    done = cli("doctor", "--weights", tmp_path)
+    assert done.code == 1
+    assert "remove it and get it again" in done.out
+
+
+def test_a_folder_of_weights_that_is_none_is_one_line(cli: Cli, tmp_path: Path) -> None:
+    done = cli("doctor", "--weights", tmp_path / "nowhere")
+    assert done.code == 2
+    assert done.err.startswith("Error: Expected a folder at --weights")
+    assert done.err.count("\n") == 1
+
+
+def test_the_installed_command_has_it() -> None:
+    command = [sys.executable, "-m", "eddy_bench", "doctor", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "--weights" in done.stdout
