@@ -173,7 +173,7 @@ def _timm_module(model: str, size: str, local: Path | None) -> Any:
     if size and hasattr(timm.create_model(model, num_classes=0), "pos_embed"):
         arguments["img_size"] = int(size)
     if local is not None:  # an overlay resamples the weights that depend on the size
-        arguments["pretrained_cfg_overlay"] = {"file": str(local)}
+        arguments["pretrained_cfg_overlay"] = {"file": str(local), "custom_load": False}
     return timm.create_model(model, pretrained=True, num_classes=0, **arguments)
 
 

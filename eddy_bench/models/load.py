@@ -6,6 +6,7 @@ import json
 import logging
 import re
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from eddy_bench.models.families import family_of
 from eddy_bench.models.fingerprint import model_fingerprint
 from eddy_bench.models.networks import GuideNetwork, load_network, to_gray
 from eddy_bench.models.prompt_cache import remember_prompts
+from eddy_bench.models.saved_by_newer import load_across_versions
 from eddy_bench.models.tasks import load_task
 from eddy_bench.sampling.row_limit import RowLimit
 from eddy_bench.sampling.steer import REFUSED
@@ -261,15 +263,18 @@ def _load_pipeline(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return AutoPipelineForText2Image.from_pretrained(
-                source, revision=revision, variant=variant, torch_dtype=dtype, use_safetensors=True
+            load = partial(
+                AutoPipelineForText2Image.from_pretrained,
+                source,
+                revision=revision,
+                variant=variant,
+                torch_dtype=dtype,
+                use_safetensors=True,
             )
+            return load_across_versions(load, Path(source), variant)
     except Exception as error:
-        hint = (
-            " A hub id needs network access or a local copy: --model FOLDER."
-            if not Path(source).exists()
-            else ""
-        )
+        needs = " A hub id needs network access or a local copy: --model FOLDER."
+        hint = "" if Path(source).exists() else needs
         raise ModelError(
             f"Model {source!r} cannot be loaded: {type(error).__name__}: {brief(error, 200)}{hint}"
         ) from None

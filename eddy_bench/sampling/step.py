@@ -203,7 +203,12 @@ class SteeredStep:
         )
 
     def edit(self, output: Tensor, state: State, coordinates: Coordinates) -> Tensor:
-        """Return the model output with the method's guidance in it."""
+        """Return the model output with the method's guidance in it.
+
+        Nothing is left to guide at noise level 0, where some pipelines evaluate their network once.
+        """
+        if coordinates.sigma == 0:
+            return output
         with torch.no_grad():
             guidance = self.method.guidance(state)
         if guidance is None:

@@ -8,44 +8,30 @@ Not here: Kolors, whose tokenizer needs sentencepiece.
 from __future__ import annotations
 
 import functools
-import json
-import string
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import diffusers
-import tokenizers
 import torch
 import transformers
 from diffusers import FlowMatchEulerDiscreteScheduler as FlowEuler
-from tokenizers import models, pre_tokenizers, processors, trainers
 
 from eddy_bench.models.base import Model
 from eddy_bench.models.load import load_model
-from eddy_bench.scoring.extractors import ASSETS
 from tests.makers.pipelines import tiny_folder
+from tests.makers.tokenizers import (
+    CHAT,
+    VERSION_4,
+    bert_tokenizer,
+    clip_tokenizer,
+    gemma_tokenizer,
+    glm_tokenizer,
+    qwen_tokenizer,
+    t5_tokenizer,
+)
 
-WORDS = (
-    "a an the of and on in with photo picture red blue green black white "
-    "dress coat shirt bag boot sandal sneaker trousers"
-)
-# What the pipelines put before a prompt, in few tokens: qwen-image drops its first 34, and a long
-# rest would drown the prompt.
-TEMPLATE = (
-    "system user assistant Describe the image by detailing the color , shape size texture "
-    "quantity text spatial relationships of objects and background : You are an assistant "
-    "designed to generate superior images with degree image-text alignment based "
-    "textual prompts or <Prompt Start>"
-)
-CHARACTERS = string.digits + string.ascii_letters + string.punctuation
-CHAT = (
-    "{% for m in messages %}<|im_start|>{{ m.role }}\n"
-    "{% if m.content is string %}{{ m.content }}{% else %}{% for part in m.content %}"
-    "{{ part.text }}{% endfor %}{% endif %}"
-    "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
 SCALED_LINEAR = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 FLUX_VAE: dict[str, Any] = {"scaling_factor": 0.3611, "shift_factor": 0.1159}
 HEADS = {"num_attention_heads": 2, "attention_head_dim": 8}
@@ -57,85 +43,6 @@ DYNAMIC = {
     "max_image_seq_len": 4096,
     "use_dynamic_shifting": True,
 }
-
-
-def _clip_tokenizer(length: int = 16) -> Any:
-    tokenizer = transformers.CLIPTokenizer.from_pretrained(ASSETS / "fmnist-clip")
-    tokenizer.model_max_length = length
-    return tokenizer
-
-
-def _t5_tokenizer() -> Any:
-    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -4.0)]
-    pieces += [(f"▁{word}", -3.0) for word in WORDS.split() if len(word) > 1] + [
-        (character, -6.0) for character in CHARACTERS
-    ]
-    return transformers.T5Tokenizer(vocab=pieces, extra_ids=0, model_max_length=512)
-
-
-def _bpe(specials: list[str], alphabet: list[str], split: Any) -> dict[str, Any]:
-    """The vocabulary and merges of a byte-pair encoding trained on `WORDS` and `TEMPLATE`."""
-    tokenizer = tokenizers.Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = split
-    trainer = trainers.BpeTrainer(
-        vocab_size=800, special_tokens=specials, initial_alphabet=alphabet, show_progress=False
-    )
-    tokenizer.train_from_iterator(
-        [f"{word} {word}" for word in f"{WORDS} {TEMPLATE}".split()] * 2, trainer
-    )
-    model = json.loads(tokenizer.to_str())["model"]
-    return {"vocab": model["vocab"], "merges": [tuple(merge) for merge in model["merges"]]}
-
-
-def _gemma_tokenizer() -> Any:
-    specials = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>"]
-    return transformers.GemmaTokenizer(
-        **_bpe(specials, ["▁", *CHARACTERS], pre_tokenizers.Metaspace(prepend_scheme="never"))
-    )
-
-
-def _qwen_tokenizer(*extra: str) -> Any:
-    specials = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", *extra]
-    bpe = _bpe(
-        specials,
-        pre_tokenizers.ByteLevel.alphabet(),
-        pre_tokenizers.ByteLevel(add_prefix_space=False),
-    )
-    return transformers.Qwen2Tokenizer(
-        **bpe, additional_special_tokens=specials[1:], chat_template=CHAT
-    )
-
-
-def _glm_tokenizer() -> Any:
-    specials = ["<|endoftext|>", "[gMASK]", "<sop>"]
-    split = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer = tokenizers.Tokenizer(
-        models.BPE(**_bpe(specials, pre_tokenizers.ByteLevel.alphabet(), split))
-    )
-    tokenizer.pre_tokenizer = split
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[gMASK] <sop> $A", special_tokens=[("[gMASK]", 1), ("<sop>", 2)]
-    )
-    return transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        padding_side="left",
-        eos_token=specials[0],
-        pad_token=specials[0],
-        additional_special_tokens=specials[1:],
-    )
-
-
-def _bert_tokenizer() -> Any:
-    pieces = [
-        "[PAD]",
-        "[UNK]",
-        "[CLS]",
-        "[SEP]",
-        "[MASK]",
-        *dict.fromkeys([*WORDS.split(), *CHARACTERS]),
-        *(f"##{c}" for c in CHARACTERS),
-    ]
-    return transformers.BertTokenizer(vocab={piece: index for index, piece in enumerate(pieces)})
 
 
 def _clip(tokenizer: Any, projection: int | None = None, act: str = "quick_gelu") -> Any:
@@ -192,7 +99,7 @@ def _decoder_sizes(tokenizer: Any, layers: int = 3) -> dict[str, Any]:
 
 
 def _gemma() -> dict[str, Any]:
-    tokenizer = _gemma_tokenizer()
+    tokenizer = gemma_tokenizer()
     return {
         "tokenizer": tokenizer,
         "text_encoder": transformers.Gemma2Model(
@@ -245,7 +152,7 @@ def _sd15() -> Any:
 
 
 def _sd21() -> Any:
-    tokenizer = _clip_tokenizer()
+    tokenizer = clip_tokenizer()
     return diffusers.StableDiffusionPipeline(
         vae=_vae(4, quant=True, scaling_factor=0.18215),
         unet=_unet(cross_attention_dim=16),
@@ -265,7 +172,7 @@ def _sd21() -> Any:
 
 
 def _sdxl() -> Any:
-    tokenizer = _clip_tokenizer()
+    tokenizer = clip_tokenizer()
     return diffusers.StableDiffusionXLPipeline(
         vae=_vae(4, quant=True, scaling_factor=0.13025),
         unet=_unet(
@@ -278,7 +185,7 @@ def _sdxl() -> Any:
         text_encoder=_clip(tokenizer),
         tokenizer=tokenizer,
         text_encoder_2=_clip(tokenizer, projection=24, act="gelu"),
-        tokenizer_2=_clip_tokenizer(),
+        tokenizer_2=clip_tokenizer(),
         scheduler=diffusers.EulerDiscreteScheduler(
             **SCALED_LINEAR, timestep_spacing="leading", steps_offset=1
         ),
@@ -288,7 +195,7 @@ def _sdxl() -> Any:
 
 
 def _sd3() -> Any:
-    clip, t5 = _clip_tokenizer(), _t5_tokenizer()
+    clip, t5 = clip_tokenizer(), t5_tokenizer()
     return diffusers.StableDiffusion3Pipeline(
         vae=_vae(16, scaling_factor=1.5305, shift_factor=0.0609),
         transformer=diffusers.SD3Transformer2DModel(
@@ -305,7 +212,7 @@ def _sd3() -> Any:
         text_encoder=_clip(clip, projection=16),
         tokenizer=clip,
         text_encoder_2=_clip(clip, projection=16, act="gelu"),
-        tokenizer_2=_clip_tokenizer(),
+        tokenizer_2=clip_tokenizer(),
         text_encoder_3=_t5(t5),
         tokenizer_3=t5,
         scheduler=FlowEuler(shift=3.0),
@@ -313,7 +220,7 @@ def _sd3() -> Any:
 
 
 def _flux() -> Any:
-    clip, t5 = _clip_tokenizer(), _t5_tokenizer()
+    clip, t5 = clip_tokenizer(), t5_tokenizer()
     return diffusers.FluxPipeline(
         vae=_vae(16, **FLUX_VAE),
         transformer=diffusers.FluxTransformer2DModel(
@@ -334,7 +241,7 @@ def _flux() -> Any:
 
 
 def _pixart_sigma() -> Any:
-    t5 = _t5_tokenizer()
+    t5 = t5_tokenizer()
     return diffusers.PixArtSigmaPipeline(
         vae=_vae(4, quant=True, scaling_factor=0.13025),
         transformer=diffusers.PixArtTransformer2DModel(
@@ -414,10 +321,9 @@ def _lumina2() -> Any:
 
 
 def _qwen_image() -> Any:
-    tokenizer = _qwen_tokenizer()
-    text = _decoder_sizes(tokenizer) | {
-        "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [1, 1, 2]}
-    }
+    tokenizer = qwen_tokenizer()
+    rope = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [1, 1, 2]}
+    text = _decoder_sizes(tokenizer) | {"rope_scaling" if VERSION_4 else "rope_parameters": rope}
     vision = {
         "depth": 1,
         "hidden_size": 16,
@@ -441,7 +347,7 @@ def _qwen_image() -> Any:
 
 
 def _z_image() -> Any:
-    tokenizer = _qwen_tokenizer()
+    tokenizer = qwen_tokenizer()
     return diffusers.ZImagePipeline(
         vae=_vae(16, **FLUX_VAE),
         transformer=diffusers.ZImageTransformer2DModel(
@@ -461,7 +367,7 @@ def _z_image() -> Any:
 
 
 def _auraflow() -> Any:
-    t5 = _t5_tokenizer()
+    t5 = t5_tokenizer()
     return diffusers.AuraFlowPipeline(
         vae=_vae(4, quant=True, scaling_factor=0.13025),
         transformer=diffusers.AuraFlowTransformer2DModel(
@@ -481,7 +387,7 @@ def _auraflow() -> Any:
 
 
 def _hunyuan_dit() -> Any:
-    bert, t5 = _bert_tokenizer(), _t5_tokenizer()
+    bert, t5 = bert_tokenizer(), t5_tokenizer()
     return diffusers.HunyuanDiTPipeline(
         vae=_vae(4, quant=True, scaling_factor=0.13025),
         transformer=diffusers.HunyuanDiT2DModel(
@@ -521,7 +427,7 @@ def _hunyuan_dit() -> Any:
 
 
 def _chroma() -> Any:
-    t5 = _t5_tokenizer()
+    t5 = t5_tokenizer()
     return diffusers.ChromaPipeline(
         vae=_vae(16, **FLUX_VAE),
         transformer=diffusers.ChromaTransformer2DModel(
@@ -541,7 +447,7 @@ def _chroma() -> Any:
 
 
 def _flux2() -> Any:
-    tokenizer = _qwen_tokenizer("[IMG]", "[IMG_BREAK]", "[IMG_END]")
+    tokenizer = qwen_tokenizer("[IMG]", "[IMG_BREAK]", "[IMG_END]")
     text = _decoder_sizes(tokenizer, layers=30) | {
         "model_type": "mistral",
         "hidden_size": 8,
@@ -582,7 +488,7 @@ def _flux2() -> Any:
 
 
 def _cogview4() -> Any:
-    tokenizer = _glm_tokenizer()
+    tokenizer = glm_tokenizer()
     return diffusers.CogView4Pipeline(
         vae=_vae(16, scaling_factor=0.6),
         transformer=diffusers.CogView4Transformer2DModel(

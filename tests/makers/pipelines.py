@@ -8,7 +8,7 @@ from pathlib import Path
 
 import diffusers
 import torch
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizerFast
 
 from eddy_bench.scoring.extractors import ASSETS
 
@@ -17,7 +17,7 @@ from eddy_bench.scoring.extractors import ASSETS
 def tiny_folder(prediction: str = "epsilon") -> Path:
     """A Stable Diffusion pipeline of a few thousand parameters, saved by diffusers alone."""
     torch.manual_seed(0)
-    tokenizer = CLIPTokenizer.from_pretrained(ASSETS / "fmnist-clip")
+    tokenizer = CLIPTokenizerFast.from_pretrained(ASSETS / "fmnist-clip")
     tokenizer.model_max_length = 16
     text = CLIPTextModel(
         CLIPTextConfig(

@@ -174,7 +174,8 @@ def test_guidance_from_the_first_step_is_finite(family: str) -> None:
             return 0.01 * state.score
 
     assert torch.isfinite(latents(family, Watching(), PROMPTS[:1])).all()
-    assert len(seen) >= STEPS
+    # older pipelines of Z-Image end with a step at noise level 0, which no method sees
+    assert len(seen) >= STEPS - (family == "z-image")
     assert all(
         torch.isfinite(torch.cat([state.particles, state.score, state.denoised])).all()
         for state in seen
