@@ -15,6 +15,7 @@ from eddy_bench.errors import ModelError, ParameterError, UnknownName, brief, un
 from eddy_bench.models.attributes import unknown_words
 from eddy_bench.models.backbones import load_backbone, weights_digest
 from eddy_bench.models.base import Model
+from eddy_bench.models.compiling import compile_denoiser
 from eddy_bench.models.decoding import guide_decoder, load_decoder
 from eddy_bench.models.exact import ExactDenoiser, ExactPipeline, exact_scheduler
 from eddy_bench.models.families import family_of
@@ -71,6 +72,7 @@ def load_model(
     weights: Path | None = None,
     feature_batch: int | str = "auto",
     offload: bool = False,
+    compiled: bool = False,
 ) -> Model:
     """Load a text-to-image pipeline with safetensors weights.
 
@@ -86,6 +88,7 @@ def load_model(
         weights: a folder with weights of the guide.
         feature_batch: rows that go through decoder and guide at once; `auto` is as many as fit.
         offload: keep only the part at work on the device, and decode in slices.
+        compiled: compile the denoiser.
 
     Raises:
         UnknownName: no such model.
@@ -95,7 +98,7 @@ def load_model(
     """
     target = resolve_device(device)
     if name.startswith(EXACT):
-        return _exact_model(name, sees_features=bool(guide or decoder))
+        return _exact_model(name, sees_features=bool(guide or decoder), compiled=compiled)
     folder = _model_folder(name)
     if decoder and not (guide or name in EMBEDDED):
         raise ModelError(
@@ -109,6 +112,8 @@ def load_model(
     _put_on(pipe, target, offload)
     _freeze(pipe)
     model.texts = remember_prompts(pipe)
+    if compiled:
+        compile_denoiser(pipe)
     model.fingerprint = model_fingerprint(name, folder, revision)
     _give_guide(model, guide, weights)
     if name in EMBEDDED:
@@ -229,18 +234,21 @@ def _put_on(pipe: Any, target: torch.device, offload: bool) -> None:
             getattr(pipe.vae, name)()
 
 
-def _exact_model(name: str, sees_features: bool) -> Model:
+def _exact_model(name: str, sees_features: bool, compiled: bool) -> Model:
     """Return a distribution whose score is known, computed in float64 on the CPU.
 
     Args:
         name: `exact:` and the name of a task or its YAML file.
         sees_features: a guide network or a decoder was asked for, which is an error.
+        compiled: a compiled denoiser was asked for, which is one too.
 
     """
     if sees_features:
         raise ModelError(
             f"{name} draws points, which no guide network sees. Leave --guide and --decoder out."
         )
+    if compiled:
+        raise ModelError(f"{name} has no network to compile. Leave --compile out.")
     task = load_task(name.removeprefix(EXACT))
     pipe = ExactPipeline(
         ExactDenoiser(task.of_prompt or task.mixture), exact_scheduler(), task.pictures
