@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import gc
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-import torch
-
 from eddy_bench.errors import EddyError, brief
 from eddy_bench.methods.base import Method
 from eddy_bench.models.base import Cost
 from eddy_bench.runs.plan import REFERENCE
 from eddy_bench.runs.setup import Setup
+from eddy_bench.sampling.memory import out_of_memory, release_memory
 from eddy_bench.storage.group import png_bytes
 from eddy_bench.storage.records import Group
 
@@ -117,7 +115,7 @@ def draw_batch(setup: Setup, method: Method, batch: Batch) -> list[GroupResult]:
     except (Exception, SystemExit) as error:
         # a method or a model may raise anything; the rest of the run goes on
         if out_of_memory(error):
-            free_memory()
+            release_memory()
             if batch.size > 1 and setup.suite.batch_prompts == "auto":
                 raise OutOfMemory from None
         elif len(batch.groups) > 1:
@@ -148,18 +146,3 @@ def _reason(error: BaseException, size: int) -> str:
     if size > 1:
         return f"{reason} Take fewer prompts at once: --batch-prompts auto."
     return f"{reason} Not even one prompt fits: take a smaller --size or fewer --particles."
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Return whether an error says that memory ran out, on a GPU or on the CPU."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    text = str(error).lower()
-    return "can't allocate memory" in text or "out of memory" in text
-
-
-def free_memory() -> None:
-    """Give back what a failed batch held."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from eddy_bench.errors import EddyError, ModelError, ParameterError, brief
 from eddy_bench.methods.registry import build_method
-from eddy_bench.runs.batches import free_memory, out_of_memory
 from eddy_bench.runs.setup import Setup
+from eddy_bench.sampling.memory import out_of_memory, release_memory
 from eddy_bench.storage.records import CostMatch
 from eddy_bench.suites.method_spec import MethodSpec
 from eddy_bench.suites.suite import Suite
@@ -89,7 +89,7 @@ def _measure(setup: Setup, rivals: Sequence[MethodSpec], name: str) -> int:
         except Exception as error:
             may_shrink = setup.suite.batch_prompts == "auto" and size[0] > 1
             if out_of_memory(error) and may_shrink:
-                free_memory()
+                release_memory()
                 size[0] //= 2
                 return seconds(spec)
             raise ModelError(

@@ -13,10 +13,10 @@ from eddy_bench.runs.batches import (
     InProcess,
     batches_of,
     draw_batch,
-    out_of_memory,
 )
 from eddy_bench.runs.plan import Plan
 from eddy_bench.runs.setup import Setup
+from eddy_bench.sampling.memory import out_of_memory
 from eddy_bench.storage.records import Group
 from eddy_bench.storage.run_folder import RunFolder
 
