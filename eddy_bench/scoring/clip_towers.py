@@ -91,8 +91,13 @@ def _from_open_clip(
             image = step(image)
         return np.asarray(image)
 
+    mean, std = (
+        torch.tensor(values, device=device).view(3, 1, 1)
+        for values in (normalise.mean, normalise.std)
+    )
+
     def encode(pixels: Tensor) -> Any:
-        return model.encode_image(normalise(channels_first(pixels).float() / 255))
+        return model.encode_image((channels_first(pixels).float() / 255 - mean) / std)
 
     read = Forward(name, model.encode_text, device)
 
