@@ -48,6 +48,7 @@ from eddy_bench.runs.plan import make_plan
 from eddy_bench.runs.setup import Setup
 from eddy_bench.sampling.feature_maps import NetworkFeatures
 from eddy_bench.sampling.noise import particle_generators
+from eddy_bench.sampling.row_limit import RowLimit
 from eddy_bench.sampling.schedulers import set_scheduler
 from eddy_bench.storage.run_folder import RunFolder
 from eddy_bench.suites.method_spec import MethodSpec
@@ -344,7 +345,9 @@ def sdxl_setting(count: int, feature_batch: int = 64) -> State:
         .eval()
         .requires_grad_(False)
     )
-    features = NetworkFeatures(make_decode(pipe, decoder), backbone, (4, 16, 16), feature_batch)
+    features = NetworkFeatures(
+        make_decode(pipe, decoder), backbone, (4, 16, 16), RowLimit.of(feature_batch)
+    )
     generator = torch.Generator().manual_seed(0)
     denoised, eps = (torch.randn(1, count, 1024, generator=generator) for _ in range(2))
     return State(

@@ -31,12 +31,12 @@ __all__ = ["__version__", *sorted(_PUBLIC)]
 
 
 def __getattr__(name: str) -> Any:
-    """Public names, imported on first use: `eddy-bench --help` does not wait for torch."""
+    """Import public names on first use: `eddy-bench --help` does not wait for torch."""
     if name not in _PUBLIC:
         raise AttributeError(f"module 'eddy_bench' has no attribute {name!r}")
     return getattr(importlib.import_module(_PUBLIC[name]), name)
 
 
 def __dir__() -> list[str]:
-    """The public names."""
+    """Return the public names."""
     return list(__all__)

@@ -1,4 +1,4 @@
-"""What every sampling method promises, checked on small models."""
+"""Check what every sampling method promises, on small models."""
 
 from __future__ import annotations
 
@@ -63,10 +63,10 @@ def check_contract(
     return findings
 
 
-Outcome = tuple[bool | None, str]
+Answer = tuple[bool | None, str]
 
 
-def _finite(method: Method) -> Outcome:
+def _finite(method: Method) -> Answer:
     solvers = [solver for solver in SOLVERS if not method.couples_steps or solver == "ddim:eta=1"]
     broken = [
         solver
@@ -76,7 +76,7 @@ def _finite(method: Method) -> Outcome:
     return not broken, f"not under {', '.join(broken)}" if broken else f"under {', '.join(solvers)}"
 
 
-def _deterministic(method: Method) -> Outcome:
+def _deterministic(method: Method) -> Answer:
     gap = (draw_samples(method) - draw_samples(method)).abs().max()
     return (
         bool(gap == 0),
@@ -86,7 +86,7 @@ def _deterministic(method: Method) -> Outcome:
     )
 
 
-def _zero_strength(method: Method) -> Outcome:
+def _zero_strength(method: Method) -> Answer:
     if "strength" not in {item.name for item in fields(method)}:
         return None, "it has no strength"
     if method.couples_start:
@@ -98,7 +98,7 @@ def _zero_strength(method: Method) -> Outcome:
     return same, "iid, bit for bit" if same else "it still changes the samples"
 
 
-def _single(method: Method) -> Outcome:
+def _single(method: Method) -> Answer:
     if method.min_particles > 1:
         return None, f"it needs {method.min_particles} particles"
     same = torch.equal(
@@ -114,7 +114,7 @@ def _states(method: Method) -> list[State]:
     return recorder.states
 
 
-def _permutation(method: Method) -> Outcome:
+def _permutation(method: Method) -> Answer:
     order = torch.randperm(PARTICLES, generator=torch.Generator().manual_seed(1))
     worst = 0.0
     for state in _states(method):
@@ -144,14 +144,14 @@ def _gap(expected: Tensor, got: Tensor) -> float:
     return float((expected - got).abs().max() / expected.abs().max().clamp_min(1e-12))
 
 
-def _batch(method: Method) -> Outcome:
+def _batch(method: Method) -> Answer:
     both = draw_samples(method)
     alone = torch.cat([draw_samples(method, [prompt]) for prompt in PROMPTS])
     gap = _gap(alone, both)
     return gap < TOLERANCE, f"largest relative difference {gap:.1g}"
 
 
-def _start(method: Method) -> Outcome:
+def _start(method: Method) -> Answer:
     if not method.couples_start:
         return None, "its start is independent"
     noise = torch.randn(
@@ -161,7 +161,7 @@ def _start(method: Method) -> Outcome:
     return _standard_normal(torch.stack([method.initial_noise(group, probes) for group in noise]))
 
 
-def _step_noise(method: Method) -> Outcome:
+def _step_noise(method: Method) -> Answer:
     if not method.couples_steps:
         return None, "its step noise is independent"
     state = _states(method)[STEPS // 2]
@@ -178,7 +178,7 @@ def _step_noise(method: Method) -> Outcome:
     return _standard_normal(method.step_noise(noise, state))
 
 
-def _standard_normal(noise: Tensor) -> Outcome:
+def _standard_normal(noise: Tensor) -> Answer:
     """Test normality over groups, by particle and coordinate (Kolmogorov-Smirnov).
 
     Random directions see dependence between coordinates.
@@ -201,7 +201,7 @@ def _standard_normal(noise: Tensor) -> Outcome:
     )
 
 
-def _embedded(method: Method) -> Outcome:
+def _embedded(method: Method) -> Answer:
     model = load_model("fashion", device="cpu")
     model.call |= set_scheduler(model.pipe, "ddim", {"eta": "1"} if method.couples_steps else {})
     arguments = {"num_inference_steps": 3, "guidance_scale": 4.0, "output_type": "pil"}
@@ -219,7 +219,7 @@ def _embedded(method: Method) -> Outcome:
     )
 
 
-def _hooks(method: Method) -> Outcome:
+def _hooks(method: Method) -> Answer:
     if not method.couples_steps:
         return None, "it leaves step noise alone"
     try:
@@ -229,7 +229,7 @@ def _hooks(method: Method) -> Outcome:
     return False, "it draws under a solver without noise, where it cannot act"
 
 
-CHECKS: dict[str, Callable[[Method], Outcome]] = {
+CHECKS: dict[str, Callable[[Method], Answer]] = {
     "finite": _finite,
     "deterministic": _deterministic,
     "zero strength": _zero_strength,

@@ -57,7 +57,7 @@ class Divergence:
 
 
 def default_methods() -> list[Eddy]:
-    """Every form of EDDY with every sign of the divergence term and source of the velocity."""
+    """Return EDDY in every form, with every sign of the divergence term and source of velocity."""
     forms: tuple[type[Eddy], ...] = (EddyExact, EddyFd, EddyHutch)
     return [
         form(kernel="latent", v_source=source, div_sign=sign)
@@ -68,7 +68,7 @@ def default_methods() -> list[Eddy]:
 
 
 def check_guides(methods: Sequence[Method]) -> list[KernelMethod]:
-    """The methods, with their kernel on latents and no window.
+    """Return the methods, with their kernel on latents and no window.
 
     Raises:
         ParameterError: one of them does not guide.
@@ -88,7 +88,7 @@ def check_guides(methods: Sequence[Method]) -> list[KernelMethod]:
 def measure_divergence(
     task: Task, method: KernelMethod, params: str, level: float, seed: int = 0
 ) -> Divergence:
-    """The residual of one method on one task.
+    """Return the residual of one method on one task.
 
     Args:
         task: whose density is known.

@@ -63,7 +63,7 @@ def draw_groups(
 
 
 def draw_truth(block: Block, groups: int, seed: int, stream: str) -> Tensor:
-    """Exact samples in groups of independent particles, (G, N, d)."""
+    """Draw exact samples in groups of independent particles, (G, N, d)."""
     generator = torch.Generator().manual_seed(stream_seed(seed, block.task.name, stream, "truth"))
     return block.task.mixture.sample(groups * block.particles, generator).reshape(
         groups, block.particles, -1

@@ -83,7 +83,7 @@ class Sample:
         return cls(values, ordered, order, sums, ((total - inside) / others).mean(0))
 
     def slots(self) -> list[Sample]:
-        """Particle k of every group alone, for each k."""
+        """Return particle k of every group alone, for each k."""
         return [
             Sample.of_projections(self.values[..., k : k + 1]) for k in range(self.values.shape[2])
         ]

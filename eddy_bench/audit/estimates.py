@@ -33,7 +33,7 @@ class Estimate:
         return float(t.ppf(0.975, self.groups - 1)) if self.groups > 1 else float("nan")
 
     def difference_p(self) -> float:
-        """Two-sided p-value of the mean being 0."""
+        """Return the two-sided p-value of the mean being 0."""
         return min(1.0, 2 * self._tail(abs(self.value)))
 
     def equivalence_p(self, margin: float) -> float:
@@ -44,11 +44,11 @@ class Estimate:
         return self._tail(margin - abs(self.value))
 
     def above_p(self, bound: float) -> float:
-        """p-value of one one-sided test: small when the mean is shown to be more than a bound."""
+        """Return the one-sided p-value, small when the mean is shown to be more than a bound."""
         return self._tail(self.value - bound)
 
     def below_p(self, bound: float) -> float:
-        """p-value of one one-sided test: small when the mean is shown to be less than a bound."""
+        """Return the one-sided p-value, small when the mean is shown to be less than a bound."""
         return self._tail(bound - self.value)
 
     def _tail(self, distance: float) -> float:
@@ -62,7 +62,7 @@ class Estimate:
 
 
 def group_mean(values: NDArray[np.float64]) -> Estimate:
-    """Mean over groups, (G,), with its standard error.
+    """Return the mean over groups, (G,), with its standard error.
 
     >>> round(group_mean(np.array([1.0, 2.0, 3.0])).error, 4)
     0.5774

@@ -32,35 +32,8 @@ def write_figure(plan: AuditPlan, audited: Sequence[Audited], path: Path) -> Non
     styles = _styles(audited)
     for (left, middle, right), block_result in zip(axes, audited, strict=True):
         _draw_gains(left, plan, block_result, styles)
-        _draw_ladder(
-            middle,
-            plan,
-            block_result,
-            styles,
-            "distance to iid's distribution, in std",
-            lambda rows: max(value_of(rows, "shift_to_iid"), FLOOR),
-        )
-        middle.axhspan(FLOOR, SHIFT_MARGIN, color="#000000", alpha=0.08, linewidth=0)
-        middle.plot(
-            plan.ladder,
-            [max(value_of(rung.iid, "shift_to_truth"), FLOOR) for rung in block_result.rungs],
-            color="#888888",
-            linestyle="--",
-            label="iid to the truth",
-        )
-        middle.set_ylim(bottom=FLOOR, top=max(middle.get_ylim()[1], 4 * SHIFT_MARGIN))
-        _draw_ladder(
-            right,
-            plan,
-            block_result,
-            styles,
-            "spread around the modes, of iid's",
-            lambda rows: 1 + value_of(rows, "spread_change"),
-        )
-        right.axhspan(
-            1 - SPREAD_MARGIN, 1 + SPREAD_MARGIN, color="#000000", alpha=0.08, linewidth=0
-        )
-        right.set_ylim(bottom=min(right.get_ylim()[0], 0.8), top=max(right.get_ylim()[1], 1.25))
+        _draw_shifts(middle, plan, block_result, styles)
+        _draw_spreads(right, plan, block_result, styles)
     axes[0][0].annotate(
         "Filled: real gain, marginal kept. Grey: within the margin.",
         (0, 1.12),
@@ -68,6 +41,48 @@ def write_figure(plan: AuditPlan, audited: Sequence[Audited], path: Path) -> Non
         fontsize=9,
         annotation_clip=False,
     )
+    _draw_legend(figure, axes)
+    figure.savefig(path, dpi=120, metadata={"Software": None})
+
+
+def _draw_shifts(
+    axis: Any, plan: AuditPlan, block_result: Audited, styles: dict[str, dict[str, Any]]
+) -> None:
+    _draw_ladder(
+        axis,
+        plan,
+        block_result,
+        styles,
+        "distance to iid's distribution, in std",
+        lambda rows: max(value_of(rows, "shift_to_iid"), FLOOR),
+    )
+    axis.axhspan(FLOOR, SHIFT_MARGIN, color="#000000", alpha=0.08, linewidth=0)
+    axis.plot(
+        plan.ladder,
+        [max(value_of(rung.iid, "shift_to_truth"), FLOOR) for rung in block_result.rungs],
+        color="#888888",
+        linestyle="--",
+        label="iid to the truth",
+    )
+    axis.set_ylim(bottom=FLOOR, top=max(axis.get_ylim()[1], 4 * SHIFT_MARGIN))
+
+
+def _draw_spreads(
+    axis: Any, plan: AuditPlan, block_result: Audited, styles: dict[str, dict[str, Any]]
+) -> None:
+    _draw_ladder(
+        axis,
+        plan,
+        block_result,
+        styles,
+        "spread around the modes, of iid's",
+        lambda rows: 1 + value_of(rows, "spread_change"),
+    )
+    axis.axhspan(1 - SPREAD_MARGIN, 1 + SPREAD_MARGIN, color="#000000", alpha=0.08, linewidth=0)
+    axis.set_ylim(bottom=min(axis.get_ylim()[0], 0.8), top=max(axis.get_ylim()[1], 1.25))
+
+
+def _draw_legend(figure: Any, axes: Any) -> None:
     handles = {
         label: handle
         for row in axes
@@ -82,7 +97,6 @@ def write_figure(plan: AuditPlan, audited: Sequence[Audited], path: Path) -> Non
         frameon=False,
         fontsize=9,
     )
-    figure.savefig(path, dpi=120, metadata={"Software": None})
 
 
 def _styles(audited: Sequence[Audited]) -> dict[str, dict[str, Any]]:

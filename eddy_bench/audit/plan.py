@@ -23,7 +23,7 @@ from eddy_bench.models.exact import TIMESTEPS, ExactDenoiser, ExactPipeline, exa
 from eddy_bench.models.tasks import DEFAULT_TASKS, Task, load_task
 from eddy_bench.sampling.parameterization import check_stochastic
 from eddy_bench.sampling.schedulers import set_scheduler
-from eddy_bench.suites.method_spec import MethodSpec
+from eddy_bench.suites.method_spec import MethodSpec, method_text
 
 SCHEDULERS = ("ddim", "ddim:eta=1")
 LADDER = (25, 50, 100, 200, 400)
@@ -52,7 +52,7 @@ class Candidate:
 
     @property
     def identity(self) -> tuple[Any, ...]:
-        """What two labels of one method share."""
+        """The identity of a method, whatever its label."""
         return self.name, self.method.resolved(False).parameters(), self.source
 
 
@@ -243,8 +243,7 @@ def _candidate(spec: MethodSpec) -> Candidate:
             "which exact tasks do not have. Drop it."
         )
     name, parameters = method_name(spec), parameter_text(method)
-    label = f"{name}:{parameters}" if parameters else name
-    return Candidate(label, name, parameters, method, source_digest(spec))
+    return Candidate(method_text(name, parameters), name, parameters, method, source_digest(spec))
 
 
 def _left_out(

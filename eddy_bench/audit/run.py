@@ -14,7 +14,7 @@ import torch
 from eddy_bench.audit.draw import draw_groups, draw_truth
 from eddy_bench.audit.estimates import Estimate
 from eddy_bench.audit.measure import Baseline, Groups, Measured, Row
-from eddy_bench.audit.plan import AuditPlan, Block
+from eddy_bench.audit.plan import AuditPlan, Block, Candidate
 from eddy_bench.audit.verdict import Verdict, judge_block
 from eddy_bench.errors import EddyError, ModelError, StoreError, brief
 from eddy_bench.methods.iid import Iid
@@ -25,6 +25,7 @@ MARK = "audit.json"
 PARTS = "parts"
 FAR = 1e100  # beyond it squares overflow
 NOT_MEASURED = "not measured"
+STREAMS = ("main", "disjoint")  # of seeds
 NOTHING = Estimate(float("nan"), float("nan"), 0)
 
 
@@ -152,6 +153,9 @@ def _kept(plan: AuditPlan, block: Block, steps: int, path: Path) -> Rung | None:
     return rung if set(methods) == labels and rung.iid else None
 
 
+Draw = Callable[[Any, str, str], torch.Tensor]  # of a method, a stream and a label
+
+
 def _measured(
     plan: AuditPlan, block: Block, steps: int, path: Path, advance: Callable[[int, str], None]
 ) -> Rung:
@@ -166,42 +170,52 @@ def _measured(
             lambda count: advance(count, f"{block.title}, {steps} steps: {label}"),
         )
 
-    task = block.task
-    plain = [draw(Iid(), stream, "iid") for stream in ("main", "disjoint")]
-    if not all(particles.abs().max() < FAR for particles in plain):
+    base = _baseline(plan, block, steps, draw)
+    methods = {
+        candidate.label: _measure_candidate(candidate, base, steps, draw)
+        for candidate in block.candidates
+    }
+    rung = Rung(steps, base.rows(), methods)
+    write_text(_part(plan, block, steps, path), _as_json(rung))
+    return rung
+
+
+def _baseline(plan: AuditPlan, block: Block, steps: int, draw: Draw) -> Baseline:
+    """Draw iid and the truth, twice each.
+
+    Raises:
+        ModelError: the samples of iid are not finite.
+
+    """
+    plain = [draw(Iid(), stream, "iid") for stream in STREAMS]
+    if not all(map(_finite, plain)):
         raise ModelError(
             f"The samples of iid on {block.title} are not finite at {steps} steps. "
             "Use another scheduler or more steps."
         )
-    base = Baseline(
-        task,
-        *(Groups.of(task, particles) for particles in plain),
-        *(
-            Groups.of(task, draw_truth(block, block.groups, plan.seed, stream))
-            for stream in ("main", "disjoint")
-        ),
-    )
-    methods = {}
-    for candidate in block.candidates:
-        try:
-            particles = draw(candidate.method, "main", candidate.label)
-            problem = (
-                ""
-                if particles.abs().max() < FAR
-                else f"the samples are not finite at {steps} steps. Lower the strength."
-            )
-        except EddyError as error:
-            problem = str(error)
-        except Exception as error:  # a plug-in may raise anything; the rest of the audit goes on
-            problem = f"{type(error).__name__}: {brief(error)}"
-        methods[candidate.label] = (
-            Measured(np.empty(0), NOTHING, NOTHING, 1.0, (), problem)
-            if problem
-            else base.measure(particles)
-        )
-    rung = Rung(steps, base.rows(), methods)
-    write_text(_part(plan, block, steps, path), _as_json(rung))
-    return rung
+    truth = [draw_truth(block, block.groups, plan.seed, stream) for stream in STREAMS]
+    return Baseline(block.task, *(Groups.of(block.task, samples) for samples in (*plain, *truth)))
+
+
+def _measure_candidate(candidate: Candidate, base: Baseline, steps: int, draw: Draw) -> Measured:
+    """Draw and measure a method; one that cannot be drawn has its reason as text."""
+    try:
+        particles = draw(candidate.method, "main", candidate.label)
+        if _finite(particles):
+            problem = ""
+        else:
+            problem = f"the samples are not finite at {steps} steps. Lower the strength."
+    except EddyError as error:
+        problem = str(error)
+    except Exception as error:  # a plug-in may raise anything; the rest of the audit goes on
+        problem = f"{type(error).__name__}: {brief(error)}"
+    if problem:
+        return Measured(np.empty(0), NOTHING, NOTHING, 1.0, (), problem)
+    return base.measure(particles)
+
+
+def _finite(particles: torch.Tensor) -> bool:
+    return bool(particles.abs().max() < FAR)
 
 
 def _as_json(rung: Rung) -> str:

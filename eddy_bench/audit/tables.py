@@ -6,14 +6,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pandas as pd
-from rich.markup import escape
-from rich.table import Table
 
 from eddy_bench.audit.estimates import Estimate
 from eddy_bench.audit.measure import Row
 from eddy_bench.audit.plan import AuditPlan
 from eddy_bench.audit.run import Audited
-from eddy_bench.audit.verdict import REAL_KEPT, SHIFT_MARGIN, SPREAD_MARGIN, Verdict
+from eddy_bench.audit.verdict import SHIFT_MARGIN, SPREAD_MARGIN, Verdict
 
 COLUMNS = [
     "task",
@@ -167,29 +165,6 @@ def lines(audited: Audited) -> Iterator[list[str]]:
 def gain_text(gain: Estimate) -> str:
     """Return a value with half the width of its interval."""
     return f"{gain.value:+.2f}±{(gain.high - gain.low) / 2:.2f}"
-
-
-def audit_table(plan: AuditPlan, audited: Audited) -> Table:
-    """Return the table of a block for the terminal."""
-    table = Table(
-        title=escape(audited.block.title), caption=caption(plan, audited), caption_justify="left"
-    )
-    for name in header(plan):
-        table.add_column(
-            name,
-            justify="left" if name in ("method", "verdict") else "right",
-            no_wrap=name == "method",
-        )
-    for cells in lines(audited):
-        style = (
-            "green"
-            if cells[-1] == REAL_KEPT
-            else "red"
-            if cells[-1].startswith(("not measured", "loss"))
-            else None
-        )
-        table.add_row(*map(escape, cells), style=style)
-    return table
 
 
 def audit_markdown(plan: AuditPlan, audited: Sequence[Audited]) -> str:

@@ -57,7 +57,7 @@ app.command(name="list")(list_)
 
 
 def fail(message: str) -> NoReturn:
-    """One line on stderr, exit code 2."""
+    """Print one line on stderr, exit code 2."""
     print(f"Error: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(2)
 

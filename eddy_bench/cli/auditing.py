@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -21,14 +22,32 @@ from eddy_bench.audit.divergence import (
 )
 from eddy_bench.audit.plan import AuditPlan, make_plan
 from eddy_bench.audit.run import NOT_MEASURED, Audited, missing_work, prepare_folder, run_audit
-from eddy_bench.audit.tables import audit_frame, audit_markdown, audit_table
-from eddy_bench.cli.console import console, say
+from eddy_bench.audit.tables import audit_frame, audit_markdown, caption, header, lines
+from eddy_bench.audit.verdict import REAL_KEPT
+from eddy_bench.cli.console import console, print_whole, say, write_line
+from eddy_bench.cli.figure_table import (
+    Cell,
+    Column,
+    FigureTable,
+    left_out_note,
+    print_figures,
+)
 from eddy_bench.cli.progress import progress_bar
 from eddy_bench.methods.registry import build_method, changed_parameters
 from eddy_bench.models.tasks import DEFAULT_TASKS, load_task
 from eddy_bench.scoring.score_table import escaped
 from eddy_bench.storage.files import write_text
 from eddy_bench.suites.method_spec import MethodSpec
+
+DIVERGENCE_HEADER = (
+    "task",
+    "method",
+    "options",
+    "residual",
+    "mean over probes",
+    "halved step",
+    "verdict",
+)
 
 
 def audit_methods(options: dict[str, Any], out: Path) -> int:
@@ -47,7 +66,7 @@ def audit_methods(options: dict[str, Any], out: Path) -> int:
         audited = run_audit(plan, out, advance)
     _write(plan, audited, out)
     for block_result in audited:
-        console().print(audit_table(plan, block_result))
+        _print_block(plan, block_result)
     _print_paths(out, ("audit.csv", "audit.md", "audit.png"))
     return (
         2
@@ -58,6 +77,41 @@ def audit_methods(options: dict[str, Any], out: Path) -> int:
         )
         else 0
     )
+
+
+def _print_block(plan: AuditPlan, audited: Audited) -> None:
+    """Print the table of a block, and how to read it."""
+    names = header(plan)[1:-1]
+    rows = list(lines(audited))
+    columns = [
+        Column(name, rank, [_cell(row[1 + k]) for row in rows])
+        for k, (name, rank) in enumerate(zip(names, _ranks(len(plan.ladder)), strict=True))
+    ]
+    styles = [_style(row[-1]) for row in rows]
+    table = FigureTable(
+        audited.block.title, [row[0] for row in rows], columns, [row[-1] for row in rows], styles
+    )
+    print_figures(table)
+    write_line(caption(plan, audited))
+    if left_out := left_out_note([table], console().width, "audit.csv"):
+        write_line(left_out)
+    write_line("")
+
+
+def _ranks(steps: int) -> list[int]:
+    """Return which columns stay longest: the finest gain, moved by, spread, then the others."""
+    return [*(steps + 2 - k for k in range(steps - 1)), 0, 1, 3, 2]
+
+
+def _cell(text: str) -> Cell:
+    figure, sign, reach = text.partition("±")
+    return Cell(figure, sign + reach)
+
+
+def _style(verdict: str) -> str:
+    if verdict == REAL_KEPT:
+        return "green"
+    return "red" if verdict.startswith((NOT_MEASURED, "loss")) else ""
 
 
 def _write(plan: AuditPlan, audited: Sequence[Audited], out: Path) -> None:
@@ -108,7 +162,7 @@ def audit_divergence(tasks: Sequence[str], methods: Sequence[str], seed: int, ou
         out / "divergence.csv",
         escaped(frame).to_csv(index=False, lineterminator="\n", float_format="%.3g"),
     )
-    console().print(_divergence_table(measured))
+    print_whole(_divergence_table(measured))
     _print_paths(out, ("divergence.csv",))
     return 0
 
@@ -121,44 +175,36 @@ def _divergence_table(measured: Sequence[Divergence]) -> Table:
         "Halved: the mean with half the difference step.",
         caption_justify="left",
     )
-    for name in (
-        "task",
-        "method",
-        "options",
-        "residual",
-        "mean over probes",
-        "halved step",
-        "verdict",
-    ):
-        table.add_column(name, no_wrap=name == "method")
+    for name in DIVERGENCE_HEADER:
+        table.add_column(name)
+    for divergence in _worst(measured):
+        kept = divergence.verdict.startswith("divergence-free")
+        table.add_row(*map(escape, _divergence_cells(divergence)), style="green" if kept else "red")
+    return table
+
+
+def _worst(measured: Sequence[Divergence]) -> list[Divergence]:
+    """Return the noise level with the largest mean residual of each task and method."""
     worst: dict[tuple[str, str, str], Divergence] = {}
     for divergence in measured:
         key = (divergence.task, divergence.method, divergence.params)
         if key not in worst or divergence.mean_residual > worst[key].mean_residual:
             worst[key] = divergence
-    for divergence in worst.values():
-        mean = (
-            f"{divergence.mean_residual:.1e} ± {divergence.mean_error:.0e}"
-            if divergence.mean_error
-            else "-"
-        )
-        halved = (
-            f"{divergence.halved_step:.1e}"
-            if divergence.halved_step == divergence.halved_step
-            else "-"
-        )
-        style = "green" if divergence.verdict.startswith("divergence-free") else "red"
-        cells = (
-            divergence.task,
-            divergence.method,
-            divergence.params or "-",
-            f"{divergence.residual:.1e}",
-            mean,
-            halved,
-            divergence.verdict,
-        )
-        table.add_row(*map(escape, cells), style=style)
-    return table
+    return list(worst.values())
+
+
+def _divergence_cells(divergence: Divergence) -> tuple[str, ...]:
+    mean = f"{divergence.mean_residual:.1e} ± {divergence.mean_error:.0e}"
+    halved = f"{divergence.halved_step:.1e}"
+    return (
+        divergence.task,
+        divergence.method,
+        divergence.params or "-",
+        f"{divergence.residual:.1e}",
+        mean if divergence.mean_error else "-",
+        "-" if math.isnan(divergence.halved_step) else halved,
+        divergence.verdict,
+    )
 
 
 def _print_paths(out: Path, names: Sequence[str]) -> None:

@@ -10,7 +10,9 @@ import pandas as pd
 from rich.markup import escape
 from rich.table import Table
 
-from eddy_bench.cli.console import console, say, write_line
+from eddy_bench.cli.comparison_tables import comparison_tables
+from eddy_bench.cli.console import console, print_whole, say, write_line
+from eddy_bench.cli.figure_table import left_out_note, print_figures
 from eddy_bench.compare.comparable import canonical, check_comparable, check_settings, lacking
 from eddy_bench.compare.front_tables import (
     CAPTION,
@@ -34,7 +36,6 @@ from eddy_bench.compare.tables import (
     as_junit,
     as_markdown,
     caption,
-    comparison_tables,
     gate_markdown,
     gate_table,
     markdown_rows,
@@ -126,13 +127,17 @@ def _held(scores: ScoreSet) -> str:
 
 def _print_tables(comparison: Comparison) -> None:
     differences, baseline = comparison.differences, comparison.baseline
-    for table in comparison_tables(differences, baseline):
-        console().print(table)
+    tables = comparison_tables(differences, baseline)
+    for table in tables:
+        print_figures(table)
+        write_line("")
     write_line(caption(differences, baseline))
+    if left_out := left_out_note(tables, console().width, "--format csv"):
+        write_line(left_out)
     if comparison.fronts:
-        console().print(fronts_table(comparison.fronts))
+        print_whole(fronts_table(comparison.fronts))
     if comparison.published:
-        console().print(published_table(comparison.published))
+        print_whole(published_table(comparison.published))
 
 
 def _print_markdown(comparison: Comparison) -> None:
@@ -218,7 +223,7 @@ def run_gate_files(
         raise
     code = exit_code(results)
     _write_outcomes(results, junit, summary)
-    console().print(gate_table(results))
+    print_whole(gate_table(results))
     statuses = [result.status for result in results]
     counts = ", ".join(f"{statuses.count(status)} {word}" for status, word in WORDS.items())
     console().print(escape(f"{WORDS[code].capitalize()}: {counts}."))

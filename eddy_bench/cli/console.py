@@ -6,6 +6,7 @@ import sys
 import textwrap
 
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 NATURAL = 10_000  # columns where there is no terminal: tables take the width that they need
@@ -40,3 +41,10 @@ def write_line(text: str, kind: str = "", stderr: bool = False) -> None:
         if kind and number == 0:
             line.stylize(STYLES[kind], 0, len(kind) + 1)
         out.print(line, soft_wrap=True)
+
+
+def print_whole(table: Table) -> None:
+    """Print a table; what is too wide for a column goes on in the next line and is never cut."""
+    for column in table.columns:
+        column.overflow, column.no_wrap = "fold", False
+    console().print(table)

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from rich.cells import cell_len
 from rich.text import Text
 
+from eddy_bench.cli.console import console
+
 GAP = 2  # columns between two columns of the table
 INDENT = 2  # of figures below their row's name
-MIN_FIGURES = 4  # columns that a table shows beside its names; with fewer, names get their own line
+LEADING = 4  # columns that stand beside the names; where they do not fit, names get their own line
 
 
 @dataclass(frozen=True)
@@ -46,23 +48,33 @@ class FigureTable:
     """Lay out rows of figures by name.
 
     names: of the rows.
-    columns: in the order of the table; the first is that of words, such as kernels, if `worded`.
+    columns: in the order of the table.
+    remarks: words on each row, such as verdicts; none, or one per row.
+    styles: of each row; none, or one per row.
     """
 
     title: str
     names: Sequence[str]
     columns: Sequence[Column]
+    remarks: Sequence[str] = ()
+    styles: Sequence[str] = ()
 
     def shown(self, width: int) -> tuple[list[Column], bool, bool]:
         """Return the columns that fit, whether intervals stand beside figures, and names above."""
-        names = max(map(cell_len, ("method", *self.names)))
+        words = self._names_width() + max(
+            (GAP + cell_len(text) for text in self.remarks), default=0
+        )
         for inline in (True, False):
-            if _width(self.columns, inline) + names <= width:
+            if _width(self.columns, inline) + words <= width:
                 return list(self.columns), inline, False
-        beside = self._fitting(width - names)
-        if len(beside) >= min(MIN_FIGURES, len(self.columns)):
+        beside = self._fitting(width - words)
+        leading = sorted(self.columns, key=lambda column: column.rank)[:LEADING]
+        if not self.remarks and all(any(column is other for other in beside) for column in leading):
             return beside, False, False
         return self._fitting(width - INDENT + GAP), False, True
+
+    def _names_width(self) -> int:
+        return max(map(cell_len, ("method", *self.names)))
 
     def _fitting(self, width: int) -> list[Column]:
         """Return the columns of the lowest ranks that fit, in the table's order."""
@@ -80,22 +92,46 @@ class FigureTable:
     def lines(self, width: int) -> Iterator[Text]:
         """Yield the lines of the table; none is wider than `width` unless a name is."""
         columns, inline, above = self.shown(width)
-        names = 0 if above else max(map(cell_len, ("method", *self.names)))
-        start = INDENT - GAP if above else names
+        start = INDENT - GAP if above else self._names_width()
         total = start + _width(columns, inline)
         yield Text(self.title, style="italic")
         heading = _line("" if above else "method", start, columns, inline, _headings(columns))
         heading.stylize("bold")
         yield heading
         yield Text("─" * total)
-        for row, name in enumerate(self.names):
-            if above:
-                yield from (Text(part, style="bold") for part in _wrapped(name, width))
-            cells = [column.cells[row] for column in columns]
-            yield _line("" if above else name, start, columns, inline, cells)
-            if not inline and any(cell.interval for cell in cells):
-                below = [Cell(cell.interval) for cell in cells]
-                yield _line("", start, columns, inline, below)
+        for row in range(len(self.names)):
+            for line in self._row(row, width):
+                line.stylize(self.styles[row] if self.styles else "")
+                yield line
+
+    def _row(self, row: int, width: int) -> Iterator[Text]:
+        """Yield the lines of a row, its remark at the end of the first."""
+        columns, inline, above = self.shown(width)
+        name, remark = self.names[row], self.remarks[row] if self.remarks else ""
+        start = INDENT - GAP if above else self._names_width()
+        cells = [column.cells[row] for column in columns]
+        if above:
+            words = f"{name}  {remark}" if remark else name
+            yield from (Text(part, style="bold") for part in _wrapped(words, width))
+        line = _line("" if above else name, start, columns, inline, cells)
+        yield line.append(" " * GAP + remark) if remark and not above else line
+        if not inline and any(cell.interval for cell in cells):
+            below = [Cell(cell.interval) for cell in cells]
+            yield _line("", start, columns, inline, below)
+
+
+def print_figures(table: FigureTable) -> None:
+    """Print a table as wide as the terminal."""
+    out = console()
+    for line in table.lines(out.width):
+        line.overflow = "ignore"
+        out.print(line, soft_wrap=True)
+
+
+def left_out_note(tables: Sequence[FigureTable], width: int, elsewhere: str) -> str:
+    """Say which columns have no room in some table and where else they are; empty without any."""
+    names = dict.fromkeys(name for table in tables for name in table.left_out(width))
+    return f"In {elsewhere} only, for want of width: {', '.join(names)}." if names else ""
 
 
 def _width(columns: Sequence[Column], inline: bool) -> int:

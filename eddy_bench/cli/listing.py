@@ -8,12 +8,12 @@ from collections.abc import Callable
 from rich.markup import escape
 from rich.table import Table
 
-from eddy_bench.cli.console import console
+from eddy_bench.cli.console import print_whole
 from eddy_bench.errors import UnknownName, unknown
 
 
 def print_list(kind: str) -> None:
-    """`eddy-bench list`."""
+    """Print what `eddy-bench list` shows."""
     makers: dict[str, Callable[[], list[tuple[str, ...]]]] = {
         "methods": _list_methods,
         "models": _list_models,
@@ -28,7 +28,7 @@ def print_list(kind: str) -> None:
     table = Table("name", "what", "cost", "source", title=kind)
     for line in makers[kind]():
         table.add_row(*map(escape, line))
-    console().print(table)
+    print_whole(table)
 
 
 def _list_methods() -> list[tuple[str, ...]]:

@@ -74,7 +74,10 @@ def run(
         typer.Option(help="An AutoencoderTiny that decodes for the guide: a folder or hub id."),
     ] = None,
     feature_batch: Annotated[
-        int | None, typer.Option(help="Images that go through decoder and guide at once.")
+        str | None,
+        typer.Option(
+            help="Images that go through decoder and guide at once; auto is as many as fit."
+        ),
     ] = None,
     offload: Annotated[
         bool,

@@ -14,7 +14,10 @@ def score(
     folder: Annotated[Path, typer.Argument(parser=reachable, metavar="RUN", help="A run folder.")],
     metric: Annotated[
         list[str] | None,
-        typer.Option(help="name[extractor]:key=value; replaces the model's own. Repeatable."),
+        typer.Option(
+            help="name[extractor]:key=value, instead of the model's own; what is scored "
+            "already stays. Repeatable."
+        ),
     ] = None,
     reference: Annotated[
         str | None,

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eddy_bench.cli.console import console, write_line
-from eddy_bench.cli.figure_table import Cell, Column, FigureTable
+from eddy_bench.cli.figure_table import Cell, Column, FigureTable, left_out_note, print_figures
 from eddy_bench.errors import CompareError
+from eddy_bench.suites.method_spec import method_text, without_kernel
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,20 +19,7 @@ if TYPE_CHECKING:
     from eddy_bench.storage.run_folder import RunFolder
 
 BASELINE = "iid"
-ORDER = (
-    "vendi",
-    "pdist",
-    "attributes",
-    "lpips",
-    "clip",
-    "align",
-    "fd",
-    "fid",
-    "drift",
-    "seconds_per_image",
-    "nfe",
-)
-DECIDING = ("vendi", "clip", "drift", "seconds_per_image", "pdist", "align", "fd", "fid", "lpips")
+WANTED = 4  # rank of what was asked for by name, and of the kernel
 SHORT = {"seconds_per_image": "s/image"}
 
 
@@ -49,9 +37,7 @@ def print_summary(
     """
     out = console()
     table = _table(summary, folder, wanted)
-    for line in table.lines(out.width):
-        line.overflow = "ignore"
-        out.print(line, soft_wrap=True)
+    print_figures(table)
     for note in _notes(summary, table, out.width):
         write_line(note)
     paths = [("scores", folder.path / "scores.csv"), ("summary", folder.path / "summary.csv")]
@@ -65,9 +51,7 @@ def _table(summary: pd.DataFrame, folder: RunFolder, wanted: Sequence[str]) -> F
         {str(key): value for key, value in row.items()} for row in summary.to_dict("records")
     ]
     better = _shown_to_be_better(folder)
-    kernels = Column(
-        "kernel", len(DECIDING) // 2, [Cell(_text(row, "kernel") or "-") for row in records]
-    )
+    kernels = Column("kernel", WANTED, [Cell(_text(row, "kernel") or "-") for row in records])
     columns = [kernels] if any(cell.figure != "-" for cell in kernels.cells) else []
     names = _columns(summary, wanted)
     letters = _letters(names)
@@ -79,7 +63,7 @@ def _table(summary: pd.DataFrame, folder: RunFolder, wanted: Sequence[str]) -> F
 
 def _columns(summary: pd.DataFrame, wanted: Sequence[str]) -> list[str]:
     """Return the columns of the table, in order: the usual ones, with those asked for."""
-    from eddy_bench.scoring.metrics import COSTS, MetricSpec
+    from eddy_bench.scoring.metrics import COSTS, METRICS, MetricSpec
 
     values = [
         name
@@ -87,7 +71,8 @@ def _columns(summary: pd.DataFrame, wanted: Sequence[str]) -> list[str]:
         if not name.endswith((".low", ".high"))
     ]
     metrics = {name: MetricSpec.of_column(name).name for name in values}
-    ordered = [name for metric in ORDER for name in values if metrics[name] == metric]
+    usual = [name for name, metric in METRICS.items() if metric.rank is not None]
+    ordered = [name for metric in usual for name in values if metrics[name] == metric]
     extra = [name for name in values if name not in ordered and name in wanted]
     costs = [name for name in ordered if name in COSTS]
     return [*(name for name in ordered if name not in costs), *extra, *costs]
@@ -96,10 +81,8 @@ def _columns(summary: pd.DataFrame, wanted: Sequence[str]) -> list[str]:
 def _rank(name: str, wanted: Sequence[str]) -> int:
     from eddy_bench.scoring.metrics import MetricSpec
 
-    metric = MetricSpec.of_column(name).name
-    if metric in DECIDING:
-        return DECIDING.index(metric)
-    return len(DECIDING) // 2 if name in wanted else len(DECIDING)
+    rank = MetricSpec.of_column(name).metric.rank
+    return rank if rank is not None else WANTED if name in wanted else WANTED * WANTED
 
 
 def _letters(names: Sequence[str]) -> dict[str, str]:
@@ -131,15 +114,12 @@ def _text(row: Mapping[str, Any], key: str) -> str:
 
 def _name(row: Mapping[str, Any]) -> str:
     """Return a method with its parameters; the kernel has a column of its own."""
-    parameters = [
-        part for part in _text(row, "params").split(",") if part and not part.startswith("kernel=")
-    ]
+    parameters = without_kernel(_text(row, "params"))
     return f"{row['method']} ({', '.join(parameters)})" if parameters else str(row["method"])
 
 
 def _label(row: Mapping[str, Any]) -> str:
-    parameters = _text(row, "params")
-    return f"{row['method']}:{parameters}" if parameters else str(row["method"])
+    return method_text(str(row["method"]), _text(row, "params"))
 
 
 def _cell(row: Mapping[str, Any], name: str, better: bool) -> Cell:
@@ -184,6 +164,4 @@ def _notes(summary: pd.DataFrame, table: FigureTable, width: int) -> list[str]:
     seen = [f"({letters[name]}) {name}" if name in letters else name for name in extractors]
     if seen:
         notes.append(f"Through: {', '.join(seen)}.")
-    if left_out := table.left_out(width):
-        notes.append(f"In summary.csv only, for want of width: {', '.join(left_out)}.")
-    return notes
+    return [*notes, *filter(None, [left_out_note([table], width, "summary.csv")])]

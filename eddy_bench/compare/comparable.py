@@ -1,4 +1,4 @@
-"""What may be compared with what, and how methods are named in score files."""
+"""Check what may be compared with what; name methods as score files do."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from eddy_bench.methods.registry import build_method, method_name, parameter_tex
 from eddy_bench.scoring.metrics import METRICS
 from eddy_bench.storage.paths import as_path
 from eddy_bench.storage.run_folder import RunFolder
-from eddy_bench.suites.method_spec import MethodSpec
+from eddy_bench.suites.method_spec import MethodSpec, method_text
 
 SHOWN_LABELS = 8
 
@@ -126,7 +126,7 @@ def canonical(text: str) -> str:
         parameters = parameter_text(build_method(spec))
     except EddyError:
         return text
-    return f"{method_name(spec)}:{parameters}" if parameters else method_name(spec)
+    return method_text(method_name(spec), parameters)
 
 
 def some_of(labels: Sequence[str], wanted: str) -> str:

@@ -73,9 +73,10 @@ def read_gate(path: Path) -> Gate:
     except ValidationError as error:
         problem = error.errors()[0]
         where = ".".join(map(str, problem["loc"])) or "the file"
-        raise CompareError(
-            f"{path}: {where}: {problem['msg'].removeprefix('Value error, ')}."
-        ) from None
+        message = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "model_type" and not problem["loc"]:
+            message = "Expected a mapping with the key `checks`"
+        raise CompareError(f"{path}: {where}: {message}.") from None
 
 
 def run_gate(

@@ -164,10 +164,8 @@ def _paired(column: str, rows: pd.DataFrame, baseline: str) -> list[Difference]:
 def _differences(
     column: str, table: pd.DataFrame, labels: list[str], baseline: str, higher: bool, warning: str
 ) -> Iterator[Difference]:
-    values, baseline_values = (
-        table[labels].to_numpy(np.float64).T,
-        table[baseline].to_numpy(np.float64),
-    )
+    values = table[labels].to_numpy(np.float64).T
+    baseline_values = table[baseline].to_numpy(np.float64)
     gaps = values - baseline_values  # (methods, prompts)
     for shared in _same_prompts(gaps):
         rows = gaps[shared][:, ~np.isnan(gaps[shared[0]])]
@@ -177,17 +175,8 @@ def _differences(
         for row, k in enumerate(shared):
             own, there = rows[row], ~np.isnan(gaps[k])
             lost = int((np.isnan(values[k]) != np.isnan(baseline_values)).sum())
-            few = count > 0 and detectable(own, comparisons=len(labels)) == float("inf")
-            care = ", ".join(
-                filter(
-                    None,
-                    [
-                        warning,
-                        missing_words(lost),
-                        "too few prompts to show anything" if few else "",
-                    ],
-                )
-            )
+            smallest = detectable(own, comparisons=len(labels))
+            few = "too few prompts to show anything" if count and np.isinf(smallest) else ""
             scatter = float(own.std(ddof=1)) if count > 1 else float("nan")
             yield Difference(
                 labels[k],
@@ -203,8 +192,8 @@ def _differences(
                 chances[row],
                 float("nan"),
                 win_rate(own if higher else -own),
-                detectable(own, comparisons=len(labels)),
-                care,
+                smallest,
+                ", ".join(filter(None, [warning, missing_words(lost), few])),
             )
 
 

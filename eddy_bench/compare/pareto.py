@@ -12,13 +12,11 @@ from eddy_bench.compare.families import families_of, strength_text
 from eddy_bench.compare.fronts import Array, Attained, Family, Fronts, Point, Range
 from eddy_bench.compare.load import ScoreSet
 from eddy_bench.compare.paired import by_prompt
-from eddy_bench.scoring.metrics import MetricSpec
+from eddy_bench.scoring.metrics import DIVERSITY, FIDELITY, MetricSpec
 
 RESAMPLES = 1000
 LEVELS = 120
 LOSS = 0.01  # of the baseline's fidelity, at which methods are compared
-DIVERSITY = ("vendi", "pdist", "lpips")
-FIDELITY = ("clip", "align")
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,7 @@ def _ours(scores: ScoreSet, label: str, metric: str) -> tuple[str, str]:
 
 
 def published_table(lines: Sequence[tuple[str, ...]]) -> Table:
-    """For the terminal."""
+    """Return the published figures beside ours, for the terminal."""
     table = Table(*HEADER, caption=CAPTION, caption_justify="left")
     for line in lines:
         table.add_row(*map(escape, line))

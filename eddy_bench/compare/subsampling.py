@@ -12,6 +12,7 @@ from eddy_bench.scoring.feature_cache import features_folder, file_name, read_fe
 from eddy_bench.scoring.metrics import MetricSpec
 from eddy_bench.scoring.signature import Signature
 from eddy_bench.storage.run_folder import RunFolder
+from eddy_bench.suites.method_spec import method_text
 
 SUBSAMPLES = 40
 FEWEST_PROMPTS = 4
@@ -72,7 +73,7 @@ def _features(
     groups = [
         group
         for group in RunFolder(folder).finished()
-        if _label(group.group.method, group.group.parameters) == label
+        if method_text(group.group.method, group.group.parameters) == label
     ]
     path = features_folder(folder, *signature.features)
     if not groups or not path.is_dir():
@@ -86,7 +87,3 @@ def _features(
     for group in groups:
         by_prompt.setdefault(group.group.prompt_id, []).append(known[group.fingerprint])
     return {prompt: np.concatenate(parts) for prompt, parts in by_prompt.items()}, real
-
-
-def _label(method: str, parameters: str) -> str:
-    return f"{method}:{parameters}" if parameters else method

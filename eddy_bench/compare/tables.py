@@ -10,7 +10,6 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pandas as pd
-from rich import box
 from rich.markup import escape
 from rich.table import Table
 
@@ -43,16 +42,16 @@ def cells(difference: Difference) -> tuple[str, ...]:
     if difference.prompts:
         figures = (
             f"{_signed(difference.low)} to {_signed(difference.high)}",
-            _number(difference.effect, 2),
-            _number(difference.p_holm, 2),
+            number_text(difference.effect, 2),
+            number_text(difference.p_holm, 2),
             f"{difference.wins:.0%}",
-            _number(difference.detectable, 2),
+            number_text(difference.detectable, 2),
         )
     return (
         f"{difference.column} {arrow}",
         difference.label,
         str(difference.prompts or ""),
-        _number(difference.baseline),
+        number_text(difference.baseline),
         _signed(difference.difference),
         *figures,
         note,
@@ -64,7 +63,8 @@ def _share(difference: Difference) -> str:
     return f"x{difference.value / difference.baseline:.3g}" if difference.baseline else ""
 
 
-def _number(value: float, digits: int = 4) -> str:
+def number_text(value: float, digits: int = 4) -> str:
+    """Return a number as tables show it; a dash where there is none."""
     return "-" if math.isnan(value) else f"{value:.{digits}g}"
 
 
@@ -85,48 +85,6 @@ def caption(differences: Sequence[Difference], baseline: str) -> str:
         "Pooled metrics and costs: how many times the baseline; equal ones are left out of the "
         "table."
     )
-
-
-def comparison_tables(differences: Sequence[Difference], baseline: str) -> list[Table]:
-    """Return a table per metric for the terminal.
-
-    Names are wrapped where it is narrow, figures never; a counter that is the same is left out.
-    """
-    shown = [item for item in differences if item.prompts or item.difference]
-    columns = dict.fromkeys(item.column for item in shown)
-    return [
-        _metric_table([item for item in shown if item.column == column], baseline)
-        for column in columns
-    ]
-
-
-def _metric_table(differences: Sequence[Difference], baseline: str) -> Table:
-    """Return the table of one metric."""
-    tested = any(difference.prompts for difference in differences)
-    levels = sorted({_number(difference.baseline) for difference in differences})
-    level = levels[0] if len(levels) == 1 else "each on its own prompts or run"
-    title = f"{cells(differences[0])[0]}   {baseline} {level}"
-    table = Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    names = [
-        name
-        for name in HEADER
-        if name not in ("metric", "baseline")
-        and (tested or name in ("method", "difference", "95% interval", "note"))
-    ]
-    for name in names:
-        words = name in ("method", "note")
-        table.add_column(
-            "times" if name == "95% interval" and not tested else name,
-            justify="left" if words else "right",
-            no_wrap=not words,
-            overflow="fold",
-            min_width=8 if words else None,
-        )
-    for difference in differences:
-        line = dict(zip(HEADER, cells(difference), strict=True))
-        style = {True: "green", False: "red", None: None}[difference.better]
-        table.add_row(*(escape(line[name]) for name in names), style=style)
-    return table
 
 
 def as_markdown(differences: Sequence[Difference], baseline: str) -> str:

@@ -15,8 +15,11 @@ from eddy_bench.methods.base import Method
 from eddy_bench.models.decoding import make_decode
 from eddy_bench.models.families import family_of
 from eddy_bench.models.images import image_tensor
+from eddy_bench.models.prompt_cache import PromptCache
 from eddy_bench.sampling.feature_maps import NetworkFeatures
+from eddy_bench.sampling.memory import peak_bytes, reset_peak
 from eddy_bench.sampling.noise import particle_generators, probe_generator
+from eddy_bench.sampling.row_limit import RowLimit
 from eddy_bench.sampling.steer import steer
 from eddy_bench.sampling.step import MapMaker
 
@@ -26,12 +29,13 @@ class Cost:
     """The cost per image.
 
     Attributes:
-        seconds_per_image: wall time.
+        seconds_per_image: wall time, without the text encoders, which run once per prompt.
         nfe: network evaluations, both branches of guidance.
         decoder_calls: of the method.
         feature_forwards: of the method.
         feature_backwards: of the method.
-        peak_memory_mb: MiB, not divided by the images.
+        peak_memory_mb: MiB of the GPU, or of the process, while the batch was drawn; not divided
+            by the images.
 
     """
 
@@ -56,11 +60,13 @@ class Model:
         call: extra arguments of every call.
         check_prompt: from a prompt to a warning, or None.
         decoder: what decodes for the guide network; None is the pipeline's own autoencoder.
-        feature_batch: rows that go through decoder and guide network at once.
+        row_limit: rows that go through decoder and guide network at once, remembered.
+        prompts_fit: how many prompts share a forward pass since memory ran out; None before.
         guide_name: with the digest of its weights.
         decoder_name: with the digest of its weights.
         device: of the guide; the pipeline's own by default.
         notes: to be said after drawing.
+        texts: what encodes the prompts, each once; None where each call encodes its own.
 
     """
 
@@ -71,11 +77,13 @@ class Model:
     call: dict[str, Any] = field(default_factory=dict)
     check_prompt: Callable[[str], str | None] = lambda prompt: None
     decoder: torch.nn.Module | None = None
-    feature_batch: int = 64
+    row_limit: RowLimit = field(default_factory=RowLimit)
+    prompts_fit: int | None = None
     guide_name: str = ""
     decoder_name: str = ""
     device: torch.device | None = None
     notes: list[str] = field(default_factory=list)
+    texts: PromptCache | None = None
 
     @property
     def has_features(self) -> bool:
@@ -93,10 +101,15 @@ class Model:
 
         """
         assert self.guide is not None
-        decode = make_decode(
-            self.pipe, self.decoder if self.decoder is not None else self.pipe.vae, size
+        decoder = self.decoder if self.decoder is not None else self.pipe.vae
+        parts = (decoder, getattr(self.guide, "module", None))
+        return NetworkFeatures(
+            make_decode(self.pipe, decoder, size),
+            self.guide,
+            shape,
+            self.row_limit,
+            [part for part in parts if isinstance(part, torch.nn.Module)],
         )
-        return NetworkFeatures(decode, self.guide, shape, self.feature_batch)
 
     def draw(
         self,
@@ -140,20 +153,23 @@ class Model:
         )
         call = rows_of(self.pipe, prompts, drawn, {**self.call, **arguments})
         with steering, counted_rows(self.pipe) as rows:
-            if torch.cuda.is_available():
-                torch.cuda.reset_peak_memory_stats()
-            start = _now()
+            reset_peak()
+            start, encoding = _now(), self._encoding_seconds
             output = self.pipe(**call, generator=generators)
             images = list(output.images)
             self._note_blacked(output)
             if drawn > particles:
                 images = self._selected(images, drawn, particles, method)
-            seconds = _now() - start
+            seconds = _now() - start - (self._encoding_seconds - encoding)
         count = len(images)
         cost = _cost(seconds, rows[0], maps, count)
         if drawn > particles:
             cost.feature_forwards += len(generators) / count
         return [images[k : k + particles] for k in range(0, count, particles)], cost
+
+    @property
+    def _encoding_seconds(self) -> float:
+        return self.texts.seconds if self.texts is not None else 0.0
 
     def _map_maker(self, maps: list[NetworkFeatures], arguments: dict[str, Any]) -> MapMaker:
         """Return the function from a particle's shape to its feature map, which joins `maps`."""
@@ -187,7 +203,7 @@ class Model:
 
 def _cost(seconds: float, rows: int, maps: Sequence[NetworkFeatures], count: int) -> Cost:
     """Return the cost of an image, of `count` of them."""
-    cost = Cost(seconds / count, rows / count, peak_memory_mb=peak_memory_mb())
+    cost = Cost(seconds / count, rows / count, peak_memory_mb=peak_bytes() / 2**20)
     for used in maps:
         cost.decoder_calls += used.cost.decoder_calls / count
         cost.feature_forwards += used.cost.feature_forwards / count
@@ -222,20 +238,6 @@ def _now() -> float:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter()
-
-
-def peak_memory_mb() -> float:
-    """Return the peak memory in MiB: of the GPU since the batch began, or of the process so far.
-
-    The peak of the process, which is taken without a GPU, is inherited by later methods.
-    """
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 2**20
-    import resource
-    import sys
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def denoiser(pipe: Any) -> torch.nn.Module:

@@ -32,6 +32,7 @@ class Family:
         astray_masks: repeating several prompts gives their rows each other's attention masks.
         one_prompt: pads to the longest prompt and attends to the padding, so that prompts must be
             drawn one by one.
+        pads_to_longest: an embedding's length is that of the longest prompt of a batch.
 
     """
 
@@ -42,13 +43,21 @@ class Family:
     packed: bool = False
     astray_masks: bool = False
     one_prompt: bool = False
+    pads_to_longest: bool = False
 
 
 TEXT = "encoder_hidden_states"
 FAMILIES = (
     Family("AuraFlowPipeline", "scaled", "null first", TEXT),
     Family("ChromaPipeline", "shifted", "separate calls", TEXT, packed=True),
-    Family("CogView4Pipeline", "scaled", "separate calls", TEXT, one_prompt=True),
+    Family(
+        "CogView4Pipeline",
+        "scaled",
+        "separate calls",
+        TEXT,
+        one_prompt=True,
+        pads_to_longest=True,
+    ),
     Family("Flux2KleinPipeline", "batch norm", "separate calls", TEXT, packed=True),
     Family("Flux2Pipeline", "batch norm", "none", TEXT, packed=True),
     Family("FluxPipeline", "shifted", "separate calls", TEXT, packed=True),
@@ -58,7 +67,13 @@ FAMILIES = (
     Family("PixArtAlphaPipeline", "scaled", "null first", TEXT),
     Family("PixArtSigmaPipeline", "scaled", "null first", TEXT),
     Family(
-        "QwenImagePipeline", "by channel", "separate calls", TEXT, packed=True, astray_masks=True
+        "QwenImagePipeline",
+        "by channel",
+        "separate calls",
+        TEXT,
+        packed=True,
+        astray_masks=True,
+        pads_to_longest=True,
     ),
     Family("SanaPipeline", "scaled", "null first", TEXT, astray_masks=True),
     Family("StableDiffusion3Pipeline", "shifted", "null first", TEXT),
@@ -70,6 +85,6 @@ _BY_CLASS = {family.class_name: family for family in FAMILIES}
 
 
 def family_of(pipe: Any) -> Family:
-    """Return the row of a pipeline's class; of an unknown class one without peculiarities."""
+    """Return the row of a pipeline's class; of an unknown class one that is taken for little."""
     name = type(pipe).__name__
-    return _BY_CLASS.get(name, Family(name))
+    return _BY_CLASS.get(name, Family(name, pads_to_longest=True))

@@ -21,7 +21,9 @@ from eddy_bench.models.exact import ExactDenoiser, ExactPipeline, exact_schedule
 from eddy_bench.models.families import family_of
 from eddy_bench.models.fingerprint import model_fingerprint
 from eddy_bench.models.networks import GuideNetwork, load_network, to_gray
+from eddy_bench.models.prompt_cache import remember_prompts
 from eddy_bench.models.tasks import load_task
+from eddy_bench.sampling.row_limit import RowLimit
 from eddy_bench.sampling.steer import REFUSED
 
 ASSETS = Path(__file__).parents[1] / "assets"
@@ -45,7 +47,7 @@ def load_model(
     guide: str | None = None,
     decoder: str | None = None,
     weights: Path | None = None,
-    feature_batch: int = 64,
+    feature_batch: int | str = "auto",
     offload: bool = False,
 ) -> Model:
     """Load a text-to-image pipeline with safetensors weights.
@@ -60,7 +62,7 @@ def load_model(
             `open_clip:MODEL/WEIGHTS`); None is the embedded model's own and none for others.
         decoder: an `AutoencoderTiny` that decodes for the guide, by folder or hub id.
         weights: a folder with weights of the guide.
-        feature_batch: rows that go through decoder and guide at once.
+        feature_batch: rows that go through decoder and guide at once; `auto` is as many as fit.
         offload: keep only the part at work on the device, and decode in slices.
 
     Raises:
@@ -79,11 +81,12 @@ def load_model(
             "Add --guide, for instance --guide auto."
         )
     pipe = _open_pipeline(name, folder, revision, variant, DTYPES[dtype])
-    model = Model(name, pipe, feature_batch=feature_batch, device=target)
+    model = Model(name, pipe, row_limit=RowLimit.of(feature_batch), device=target)
     if guide or decoder:
         _give_decoder(model, decoder, DTYPES[dtype], offload)
     _put_on(pipe, target, offload)
     _freeze(pipe)
+    model.texts = remember_prompts(pipe)
     model.fingerprint = model_fingerprint(name, folder, revision)
     _give_guide(model, guide, weights)
     if name in EMBEDDED:

@@ -1,4 +1,4 @@
-"""What a model implies when nothing else is asked for: how it is drawn, and how it is scored."""
+"""Say how a model is drawn and scored when nothing else is asked for."""
 
 from __future__ import annotations
 

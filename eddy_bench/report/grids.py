@@ -12,6 +12,7 @@ from eddy_bench.errors import StoreError, why
 from eddy_bench.storage.group import FinishedGroup
 from eddy_bench.storage.paths import replacing
 from eddy_bench.storage.run_folder import RunFolder
+from eddy_bench.suites.method_spec import without_kernel
 
 TILE = 64  # pixels of one image in a grid; small images are enlarged by whole factors
 GAP = 4
@@ -55,7 +56,7 @@ def write_grids(folder: RunFolder, labels: Sequence[str]) -> list[Path]:
 
 
 def spread(items: list[Item], count: int) -> list[Item]:
-    """At most `count` items, evenly spaced, in order."""
+    """Return at most `count` items, evenly spaced, in order."""
     if len(items) <= count:
         return items
     return [items[k * len(items) // count] for k in range(count)]
@@ -91,10 +92,10 @@ def draw_table(table: list[list[FinishedGroup]]) -> Image.Image:
 
 
 def heading(group: FinishedGroup) -> str:
-    """A method with its kernel and the other parameters that are not the defaults."""
+    """Return a method with its kernel and the other parameters that are not the defaults."""
     own = group.group
-    others = [part for part in own.parameters.split(",") if part and not part.startswith("kernel=")]
-    return ", ".join([own.method, *([own.kernel] if own.kernel else []), *others])
+    kernel = [own.kernel] if own.kernel else []
+    return ", ".join([own.method, *kernel, *without_kernel(own.parameters)])
 
 
 def _tile_size(group: FinishedGroup) -> int:

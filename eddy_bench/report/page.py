@@ -24,6 +24,7 @@ from eddy_bench.scoring.metrics import COSTS
 from eddy_bench.scoring.score_table import read_table, unescaped
 from eddy_bench.storage.files import write_text
 from eddy_bench.storage.run_files import read_manifest
+from eddy_bench.suites.method_spec import method_text
 
 
 def write_report(
@@ -123,7 +124,7 @@ def _kernels(folders: Sequence[Path], labels: Sequence[str]) -> dict[str, str]:
         except (OSError, ValueError):
             continue
         for method, params, kernel in table.itertuples(index=False):
-            kernels[f"{method}:{params}" if params else method] = kernel
+            kernels[method_text(method, params)] = kernel
     return {label: kernels[label] for label in labels if label in kernels}
 
 

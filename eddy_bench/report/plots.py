@@ -15,6 +15,15 @@ from eddy_bench.storage.paths import replacing
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5195", "#8A8A00")
 MARKERS = "osD^vPX*"
 GREY = "#888888"
+STYLE = {
+    "svg.hashsalt": "eddy-bench",
+    "svg.fonttype": "path",
+    "text.color": GREY,
+    "axes.labelcolor": GREY,
+    "xtick.color": GREY,
+    "ytick.color": GREY,
+    "axes.edgecolor": GREY,
+}
 
 
 def pareto_plot(fronts: Fronts, folder: Path | None = None) -> str:
@@ -26,17 +35,7 @@ def pareto_plot(fronts: Fronts, folder: Path | None = None) -> str:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    with rc_context(
-        {
-            "svg.hashsalt": "eddy-bench",
-            "svg.fonttype": "path",
-            "text.color": GREY,
-            "axes.labelcolor": GREY,
-            "xtick.color": GREY,
-            "ytick.color": GREY,
-            "axes.edgecolor": GREY,
-        }
-    ):
+    with rc_context(STYLE):
         figure = Figure(figsize=(11, 4.6), layout="constrained")
         FigureCanvasAgg(figure)
         left, right = figure.subplots(1, 2)
@@ -68,8 +67,6 @@ def pareto_plot(fronts: Fronts, folder: Path | None = None) -> str:
 
 
 def _draw(axis: Any, fronts: Fronts, across: str) -> None:
-    from matplotlib.ticker import LogLocator
-
     start = fronts.families[0].points[0]
     _draw_front(axis, fronts, across)
     for k, family in enumerate(fronts.families):
@@ -100,18 +97,25 @@ def _draw(axis: Any, fronts: Fronts, across: str) -> None:
         axis.axvline(least, color=GREY, linestyle=":", linewidth=1)
         axis.set_title("up and right is better; dotted: 1% loss", fontsize=10, loc="left")
     else:
-        axis.set_xscale("log")
-        seconds = [point.seconds for family in fronts.families for point in family.points]
-        if len(set(seconds)) == 1 and seconds[0] > 0:
-            axis.set_xlim(seconds[0] / 2, seconds[0] * 2)
-        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.xaxis.set_major_formatter("{x:g}")
-        axis.xaxis.set_minor_formatter("")
-        axis.set_title("up and left is better", fontsize=10, loc="left")
+        _set_seconds(axis, fronts)
+
+
+def _set_seconds(axis: Any, fronts: Fronts) -> None:
+    """Give an axis of seconds its logarithmic scale and its title."""
+    from matplotlib.ticker import LogLocator
+
+    axis.set_xscale("log")
+    seconds = [point.seconds for family in fronts.families for point in family.points]
+    if len(set(seconds)) == 1 and seconds[0] > 0:
+        axis.set_xlim(seconds[0] / 2, seconds[0] * 2)
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.xaxis.set_minor_formatter("")
+    axis.set_title("up and left is better", fontsize=10, loc="left")
 
 
 def _draw_front(axis: Any, fronts: Fronts, across: str) -> None:
-    """What all methods together attain, with the band of its resamples."""
+    """Draw what all methods together attain, with the band of its resamples."""
     front: Attained | None = fronts.front if across == "fidelity" else fronts.front_seconds
     if front is None:
         return
@@ -125,7 +129,7 @@ def _draw_front(axis: Any, fronts: Fronts, across: str) -> None:
 
 
 def _plain(text: str) -> str:
-    """Text that the plot shows as it is: no mathematics, and not left out of the legend."""
+    """Return text that a plot shows as it is, without mathematics, and lists in the legend."""
     return f" {text}" if text.startswith("_") else text.replace("$", r"\$")
 
 

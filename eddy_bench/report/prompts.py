@@ -1,4 +1,4 @@
-"""What the page shows of single prompts: their images, and the largest gains and losses."""
+"""Show single prompts on the page: their images, and the largest gains and losses."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ import pandas as pd
 from eddy_bench.compare.load import ScoreSet
 from eddy_bench.compare.paired import Difference, by_prompt
 from eddy_bench.report.strips import BUDGET, OVERHEAD, SMALL, Strip, groups_of, make_strip
-from eddy_bench.report.verdicts import DIVERSITY
 from eddy_bench.scoring.feature_cache import Advance
-from eddy_bench.scoring.metrics import MetricSpec
+from eddy_bench.scoring.metrics import DIVERSITY, MetricSpec
 from eddy_bench.storage.group import FinishedGroup
 
 EXTREMES = 4  # largest gains, and as many losses

@@ -39,7 +39,7 @@ class Strip:
 
 
 def groups_of(folders: Sequence[Path], seed: int = 0) -> dict[tuple[str, str], FinishedGroup]:
-    """Finished groups of one seed by (label, prompt id)."""
+    """Return the finished groups of one seed by (label, prompt id)."""
     groups = {}
     for path in folders:
         for group in RunFolder(path).finished(broken=[]):
@@ -52,7 +52,7 @@ def groups_of(folders: Sequence[Path], seed: int = 0) -> dict[tuple[str, str], F
 
 
 def make_strip(group: FinishedGroup, label: str, value: str = "") -> Strip | None:
-    """A row of the group's images; None where they cannot be read."""
+    """Return a row of the group's images; None where they cannot be read."""
     try:
         images = group.images()[:SHOWN]
     except StoreError:

@@ -8,11 +8,8 @@ import pandas as pd
 
 from eddy_bench.compare.load import ScoreSet
 from eddy_bench.compare.paired import Difference
-from eddy_bench.scoring.metrics import MetricSpec
+from eddy_bench.scoring.metrics import DIVERSITY, FIDELITY, MetricSpec
 from eddy_bench.scoring.signature import CIRCULAR, SMALL_SAMPLE, Signature
-
-DIVERSITY = ("vendi", "pdist", "lpips", "mss")
-FIDELITY = ("clip", "align")
 
 
 def verdicts(

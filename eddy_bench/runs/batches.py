@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from PIL import Image
+
 from eddy_bench.errors import EddyError, brief
 from eddy_bench.methods.base import Method
 from eddy_bench.models.base import Cost
 from eddy_bench.runs.plan import REFERENCE
 from eddy_bench.runs.setup import Setup
 from eddy_bench.sampling.memory import out_of_memory, release_memory
-from eddy_bench.storage.group import png_bytes
 from eddy_bench.storage.records import Group
 
 
@@ -38,13 +39,13 @@ class Batch:
 class GroupResult:
     """Hold what drawing a group gave.
 
-    images: as PNG; None where it failed.
+    images: as the pipeline returned them, or as PNG; None where it failed.
     rows: of the forward passes.
     reason: why it failed.
     """
 
     group: Group
-    images: tuple[bytes, ...] | None
+    images: tuple[Image.Image | bytes, ...] | None
     cost: Cost
     rows: int
     reason: str = ""
@@ -75,6 +76,7 @@ class InProcess:
     def run(self, batches: Sequence[Batch], notes: list[str]) -> Iterator[GroupResult]:
         """Yield results in order; once memory ran out, all that follows is drawn in less."""
         left, size = deque(batches), max((batch.size for batch in batches), default=1)
+        shrunk = False
         while left:
             batch = left.popleft()
             if batch.size > size:
@@ -83,9 +85,10 @@ class InProcess:
             try:
                 yield from self.draw(batch)
             except OutOfMemory:
-                size = max(1, batch.size // 2)
-                notes.append(memory_note(size))
+                size, shrunk = max(1, batch.size // 2), True
                 left.appendleft(batch)
+        if shrunk:
+            notes.append(memory_note(size))
 
 
 def batches_of(groups: Sequence[Group], size: int) -> list[Batch]:
@@ -98,8 +101,8 @@ def batches_of(groups: Sequence[Group], size: int) -> list[Batch]:
 
 
 def memory_note(size: int) -> str:
-    """Return the note on batches that get smaller."""
-    return f"out of memory: {size} prompts share a forward pass from here on"
+    """Return the note on batches that got smaller."""
+    return f"memory: {size} prompt{'s share' if size > 1 else ' has'} a forward pass"
 
 
 def draw_batch(setup: Setup, method: Method, batch: Batch) -> list[GroupResult]:
@@ -117,6 +120,7 @@ def draw_batch(setup: Setup, method: Method, batch: Batch) -> list[GroupResult]:
         if out_of_memory(error):
             release_memory()
             if batch.size > 1 and setup.suite.batch_prompts == "auto":
+                setup.model.prompts_fit = batch.size // 2
                 raise OutOfMemory from None
         elif len(batch.groups) > 1:
             alone = (replace(batch, groups=(group,)) for group in batch.groups)
@@ -125,7 +129,7 @@ def draw_batch(setup: Setup, method: Method, batch: Batch) -> list[GroupResult]:
         return [GroupResult(group, None, Cost(), 0, reason) for group in batch.groups]
     rows = batch.size * batch.groups[0].particles
     return [
-        GroupResult(group, tuple(map(png_bytes, images)), cost, rows)
+        GroupResult(group, tuple(images), cost, rows)
         for group, images in zip(batch.groups, groups, strict=False)
     ]
 

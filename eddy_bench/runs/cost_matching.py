@@ -78,19 +78,18 @@ def _measure(setup: Setup, rivals: Sequence[MethodSpec], name: str) -> int:
     One batch of each is drawn, after a warm-up.
     """
     prompt = setup.prompts.prompts[0].text
-    particles, size = setup.suite.particles, [setup.prompts_together]
+    particles = setup.suite.particles
 
     def seconds(spec: MethodSpec) -> float:
-        prompts = [prompt] * size[0]
+        size = setup.prompts_together
         try:
-            _, cost = setup.draw(prompts, [0] * size[0], particles, build_method(spec))
+            _, cost = setup.draw([prompt] * size, [0] * size, particles, build_method(spec))
         except EddyError:
             raise
         except Exception as error:
-            may_shrink = setup.suite.batch_prompts == "auto" and size[0] > 1
-            if out_of_memory(error) and may_shrink:
+            if out_of_memory(error) and size > 1 and setup.suite.batch_prompts == "auto":
                 release_memory()
-                size[0] //= 2
+                setup.model.prompts_fit = size // 2
                 return seconds(spec)
             raise ModelError(
                 f"How long {spec} takes cannot be measured for {name}: "

@@ -16,6 +16,7 @@ from eddy_bench.runs.batches import (
 )
 from eddy_bench.runs.plan import Plan
 from eddy_bench.runs.setup import Setup
+from eddy_bench.runs.writer import GroupWriter
 from eddy_bench.sampling.memory import out_of_memory
 from eddy_bench.storage.records import Group
 from eddy_bench.storage.run_folder import RunFolder
@@ -48,7 +49,8 @@ def draw_groups(
 ) -> DrawSummary:
     """Draw groups of a plan, or of its reference set, and write each when its batch is done.
 
-    A failure is recorded, and the rest goes on.
+    A failure is recorded, and the rest goes on. Groups are written, in order, while the next
+    batch is drawn.
 
     Args:
         plan: that the groups belong to.
@@ -56,8 +58,8 @@ def draw_groups(
         groups: that are missing.
         advance: is called with the number of groups done and the method at work.
         executor: what draws; None is this process.
-        check_ownership: is called before each write; raises when the folder is another
-            process's by now.
+        check_ownership: is called before each write, on the thread that writes; raises when the
+            folder is another process's by now.
         warm_up: draw two steps outside the clock first, in this process.
 
     """
@@ -72,24 +74,31 @@ def draw_groups(
         lambda batch: draw_batch(plan.setup, plan.method_of(batch.groups[0]), batch)
     )
     batches = batches_of(groups, plan.groups_together(groups[0])) if groups else []
-    for result in running.run(batches, summary.warnings):
+
+    def write(result: GroupResult, images: list[bytes] | None) -> None:
         check_ownership()
-        _record(result, folder, summary)
+        _record(result, images, folder, summary)
         advance(1, result.group.label)
+
+    with GroupWriter(write) as writer:
+        for result in running.run(batches, summary.warnings):
+            writer.put(result)
     folder.index.flush()
-    summary.warnings += model.notes
+    summary.warnings += [*model.notes, *filter(None, [model.row_limit.note])]
     model.notes.clear()
     return summary
 
 
-def _record(result: GroupResult, folder: RunFolder, summary: DrawSummary) -> None:
+def _record(
+    result: GroupResult, images: list[bytes] | None, folder: RunFolder, summary: DrawSummary
+) -> None:
     """Write a group, or why there is none."""
-    if result.images is None:
+    if images is None:
         folder.write_failure(result.group, result.reason)
         summary.failures.append((result.group, result.reason))
     else:
         details = {"rows": result.rows}
-        folder.write_group(result.group, result.images, asdict(result.cost), details)
+        folder.write_group(result.group, images, asdict(result.cost), details)
         summary.drawn += 1
 
 

@@ -1,4 +1,4 @@
-"""What a run folder says of itself: run.yaml, planned.json and manifest.json."""
+"""Write what a run folder says of itself: run.yaml, planned.json and manifest.json."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from eddy_bench.errors import ModelError, ParameterError, brief
@@ -18,6 +18,7 @@ from eddy_bench.models.base import Cost
 from eddy_bench.runs.batches import Batch, GroupResult, OutOfMemory, draw_batch, memory_note
 from eddy_bench.runs.plan import REFERENCE, Plan
 from eddy_bench.runs.setup import Setup
+from eddy_bench.storage.group import png_bytes
 from eddy_bench.suites.suite import Suite
 
 PATIENCE = 60.0  # seconds until something is said of workers that are not ready
@@ -53,11 +54,17 @@ class Worker:
         return True
 
     def draw(self, batch: Batch) -> list[GroupResult] | None:
-        """Draw a batch; None when memory ran out and fewer prompts may be tried."""
+        """Draw a batch, encoded; None when memory ran out and fewer prompts may be tried."""
         try:
-            return draw_batch(self.setup, self.methods[batch.groups[0].label], batch)
+            results = draw_batch(self.setup, self.methods[batch.groups[0].label], batch)
         except OutOfMemory:
             return None
+        return [replace(done, images=_encoded(done)) for done in results]
+
+
+def _encoded(result: GroupResult) -> tuple[bytes, ...] | None:
+    """Return a group's images as PNG, which travel in fewer bytes."""
+    return None if result.images is None else tuple(map(png_bytes, result.images))
 
 
 def weight(batch: Batch, method: Method) -> float:
@@ -98,7 +105,7 @@ class RayExecutor:
         idle += new
         working: dict[Any, tuple[Any, Batch]] = {}
         tries: dict[str, int] = {}
-        size = max((batch.size for batch in batches), default=1)
+        size, shrunk = max((batch.size for batch in batches), default=1), False
         while waiting or working:
             while waiting and idle:
                 batch = waiting.popleft()
@@ -117,11 +124,12 @@ class RayExecutor:
                 continue
             idle.append(actor)
             if results is None:
-                size = min(size, max(1, batch.size // 2))
-                notes.append(memory_note(size))
+                size, shrunk = min(size, max(1, batch.size // 2)), True
                 waiting.appendleft(batch)
             else:
                 yield from results
+        if shrunk:
+            notes.append(memory_note(size))
 
     def _weight(self, batch: Batch) -> float:
         return weight(batch, self.plan.method_of(batch.groups[0]))

@@ -83,11 +83,16 @@ class Setup:
 
     @property
     def prompts_together(self) -> int:
-        """How many prompts share the first forward pass.
+        """How many prompts share the next forward pass.
 
-        It is one where a pipeline lets the longest prompt of a batch change the others.
+        It is one where a pipeline lets the longest prompt of a batch change the others, and what
+        fitted before where memory ran out.
         """
-        return 1 if family_of(self.model.pipe).one_prompt else self.suite.first_batch
+        if family_of(self.model.pipe).one_prompt:
+            return 1
+        first = self.suite.first_batch
+        fit = self.model.prompts_fit if self.suite.batch_prompts == "auto" else None
+        return min(first, fit or first)
 
     def draw(
         self, prompts: Sequence[str], seeds: Sequence[int], particles: int, method: Method

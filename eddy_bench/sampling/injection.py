@@ -69,3 +69,18 @@ def by_group(noise: Tensor, count: int, change: Callable[[Tensor], Tensor]) -> T
     """Apply a change of (G, N, d) to noise of shape (rows, *shape)."""
     grouped = noise.reshape(len(noise) // count, count, -1)
     return change(grouped).reshape(noise.shape)
+
+
+@contextmanager
+def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """Replace an attribute of an instance, and put it back as it was."""
+    shadowed = name in vars(owner)
+    before = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        if shadowed:
+            setattr(owner, name, before)
+        else:
+            delattr(owner, name)

@@ -1,12 +1,25 @@
-"""Memory of a device: errors that say it ran out, and giving back what a failed call held."""
+"""Memory of a device: what is free, what a call took at its peak, errors that say it ran out."""
 
 from __future__ import annotations
 
 import gc
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import torch
 
-RAN_OUT = ("can't allocate memory", "out of memory")
+CGROUPS = Path("/sys/fs/cgroup")
+UNLIMITED = 2.0**60
+RAN_OUT = (
+    "can't allocate memory",
+    "out of memory",
+    "not enough memory",
+    "bad_alloc",
+    "could not create a memory object",
+    "could not create a primitive",
+)
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -22,3 +35,99 @@ def release_memory() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+def free_bytes(device: torch.device) -> float:
+    """Return how many bytes can still be taken on a device; infinite where nothing tells."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return float(free + cached)
+    if device.type != "cpu":
+        return float("inf")
+    import psutil
+
+    available = float(psutil.virtual_memory().available)
+    return max(0.0, min(available, _below_process_limit(), _below_control_group()))
+
+
+def _below_process_limit() -> float:
+    """Return the address space that `ulimit -v` leaves to this process."""
+    import psutil
+
+    if not sys.platform.startswith("linux"):
+        return float("inf")
+    process = psutil.Process()
+    limit, _ = process.rlimit(psutil.RLIMIT_AS)
+    return float("inf") if limit < 0 else float(limit - process.memory_info().vms)
+
+
+def _below_control_group() -> float:
+    """Return what the control group that a container or a batch system set leaves."""
+    with suppress(OSError):
+        for line in Path("/proc/self/cgroup").read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if controllers and "memory" not in controllers.split(","):
+                continue
+            names = (
+                ("memory/{}", "memory.limit_in_bytes", "memory.usage_in_bytes")
+                if controllers
+                else ("{}", "memory.max", "memory.current")
+            )
+            for inside in (path.lstrip("/"), ""):  # a container sees its own group as the root
+                folder = CGROUPS / names[0].format(inside)
+                if (left := _left_of(folder, *names[1:])) is not None:
+                    return left
+    return float("inf")
+
+
+def _left_of(folder: Path, limit: str, usage: str) -> float | None:
+    """Return the bytes left of a control group, cached files not counted; None without a limit."""
+    try:
+        most = float((folder / limit).read_text())
+        used = float((folder / usage).read_text())
+        statistics = dict(
+            line.split() for line in (folder / "memory.stat").read_text().splitlines()
+        )
+    except (OSError, ValueError):
+        return None
+    cached = float(statistics.get("inactive_file", 0))
+    return most - used + cached if most < UNLIMITED else None
+
+
+@contextmanager
+def peak_taken(device: torch.device) -> Iterator[Callable[[], float]]:
+    """Yield a function that returns the bytes taken at the peak since the block began.
+
+    It returns 0 where the system does not tell.
+    """
+    release_memory()
+    before = reset_peak(device)
+    yield lambda: max(0.0, peak_bytes(device) - before)
+
+
+def reset_peak(device: torch.device | None = None) -> float:
+    """Begin to measure the peak anew, where the system can; returns the bytes taken now."""
+    if _on_gpu(device):
+        torch.cuda.reset_peak_memory_stats(device)
+        return float(torch.cuda.memory_allocated(device))
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+    return peak_bytes(device)
+
+
+def peak_bytes(device: torch.device | None = None) -> float:
+    """Return the peak since `reset_peak`: of a GPU's memory, or of this process's.
+
+    Where the system cannot begin anew the process's is that of its whole life.
+    """
+    if _on_gpu(device):
+        return float(torch.cuda.max_memory_allocated(device))
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return float(peak) * (1 if sys.platform == "darwin" else 1024)
+
+
+def _on_gpu(device: torch.device | None) -> bool:
+    return torch.cuda.is_available() if device is None else device.type == "cuda"

@@ -11,7 +11,12 @@ from typing import Any
 import torch
 
 from eddy_bench.errors import ModelError
-from eddy_bench.sampling.injection import start_namespace, step_namespace, transformed_draws
+from eddy_bench.sampling.injection import (
+    replaced,
+    start_namespace,
+    step_namespace,
+    transformed_draws,
+)
 from eddy_bench.sampling.parameterization import check_scheduler
 from eddy_bench.sampling.step import MapMaker, SteeredStep, Steering, Steers
 
@@ -70,9 +75,7 @@ def steer(
     step = SteeredStep(pipe.scheduler, method, particles, features, probes, generator, seed)
     with ExitStack() as stack:
         if particles is None and hasattr(pipe, "encode_prompt"):
-            stack.enter_context(
-                _replaced(pipe, "encode_prompt", _watched(pipe.encode_prompt, step))
-            )
+            stack.enter_context(replaced(pipe, "encode_prompt", _watched(pipe.encode_prompt, step)))
         if method.couples_start:
             stack.enter_context(transformed_draws(start_namespace(pipe), step.start_transform))
         if method.couples_steps:
@@ -84,23 +87,8 @@ def steer(
         def steered(*args: Any, **kwargs: Any) -> Any:
             return step(*args, **kwargs)
 
-        stack.enter_context(_replaced(pipe.scheduler, "step", steered))
+        stack.enter_context(replaced(pipe.scheduler, "step", steered))
         yield step.record
-
-
-@contextmanager
-def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
-    """Replace an attribute of an instance, and put it back as it was."""
-    shadowed = name in vars(owner)
-    before = getattr(owner, name)
-    setattr(owner, name, value)
-    try:
-        yield
-    finally:
-        if shadowed:
-            setattr(owner, name, before)
-        else:
-            delattr(owner, name)
 
 
 def _watched(encode: Callable[..., Any], step: SteeredStep) -> Callable[..., Any]:

@@ -88,6 +88,8 @@ METRICS = (
         function=vendi,
         parameters=(Parameter("q", default=1.0, above=0.0, below=1000.0),),
         marks=(("k", "cos"),),
+        judges="diversity",
+        rank=0,
     ),
     Metric(
         "pdist",
@@ -95,6 +97,8 @@ METRICS = (
         True,
         "mean distance of unit-normalised features over pairs of a group, 0 to 2",
         function=pairwise_distance,
+        judges="diversity",
+        rank=4,
     ),
     Metric(
         "mss",
@@ -102,6 +106,7 @@ METRICS = (
         False,
         "mean cosine similarity over pairs of a group, -1 to 1",
         function=mean_similarity,
+        judges="diversity",
     ),
     Metric(
         "lpips",
@@ -114,6 +119,8 @@ METRICS = (
         load=load_lpips,
         extractor="alex",
         marks=(("size", f"{SMALLEST_SIDE}+"),),
+        judges="diversity",
+        rank=8,
     ),
     Metric(
         "attributes",
@@ -123,5 +130,7 @@ METRICS = (
         cost="classifier",
         function=distinct_attributes,
         extractor="classifier",
+        judges="diversity",
+        rank=9,
     ),
 )

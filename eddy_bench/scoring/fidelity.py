@@ -181,6 +181,8 @@ METRICS = (
         "arXiv 2104.08718",
         function=clip_score,
         marks=("100cos",),
+        judges="fidelity",
+        rank=1,
     ),
     Metric(
         "align",
@@ -190,6 +192,8 @@ METRICS = (
         cost="classifier",
         function=align,
         extractor="classifier",
+        judges="fidelity",
+        rank=5,
     ),
     Metric(
         "fd",
@@ -199,6 +203,7 @@ METRICS = (
         "arXiv 1706.08500",
         function=frechet_distance,
         flags_small_sample=True,
+        rank=6,
     ),
     Metric(
         "fid",
@@ -210,6 +215,7 @@ METRICS = (
         function=frechet_distance,
         extractor="inception",
         flags_small_sample=True,
+        rank=7,
     ),
     Metric(
         "kid",
@@ -266,6 +272,7 @@ METRICS = (
         "Frechet distance of one slot per group to a disjoint i.i.d. set, mean over slots",
         function=drift,
         flags_small_sample=True,
+        rank=2,
     ),
     Metric(
         "drift_floor",

@@ -1,4 +1,4 @@
-"""What a metric is: one record that carries its function and says what the function needs."""
+"""Metrics as records: each carries its function and says what the function needs."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from eddy_bench.scoring.signature import Part
 
 Scope = Literal["group", "pooled", "cost"]
 Needs = Literal["features", "text", "attributes", "pairs", "real", "iid", "cost"]
+Aspect = Literal["diversity", "fidelity", ""]
 _SCOPES: dict[str, Scope] = {"real": "pooled", "iid": "pooled", "cost": "cost"}
 
 
@@ -50,6 +51,10 @@ class Metric:
     marks: parts of the signature that name the convention followed.
     flags_small_sample: fewer images than features flag the value and keep it out of verdicts.
     implied: computed beside another metric, never asked for.
+    judges: `diversity` or `fidelity`, which verdicts and fronts weigh; the first that is there.
+    rank: place among the columns of the usual table, the lowest are kept where it is narrow;
+        None is shown where it was asked for.
+    takes_highest: a method's value is its groups' highest, not their mean.
     """
 
     name: str
@@ -65,6 +70,9 @@ class Metric:
     marks: tuple[Part, ...] = ()
     flags_small_sample: bool = False
     implied: bool = False
+    judges: Aspect = ""
+    rank: int | None = None
+    takes_highest: bool = False
 
     @property
     def scope(self) -> Scope:

@@ -17,6 +17,10 @@ COSTS = tuple(name for name, metric in METRICS.items() if metric.scope == "cost"
 ASKED_FOR = tuple(
     name for name, metric in METRICS.items() if metric.scope != "cost" and not metric.implied
 )
+DIVERSITY, FIDELITY = (
+    tuple(name for name, metric in METRICS.items() if metric.judges == aspect)
+    for aspect in ("diversity", "fidelity")
+)
 
 
 @dataclass(frozen=True)

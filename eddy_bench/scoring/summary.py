@@ -7,11 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-from eddy_bench.scoring.metrics import COSTS, MetricSpec
+from eddy_bench.scoring.metrics import COSTS, METRICS, MetricSpec
 from eddy_bench.scoring.statistics import mean_interval
 from eddy_bench.storage.group import FinishedGroup
-
-HIGHEST = ("peak_memory_mb",)  # counters whose largest value counts, not the mean
 
 
 def summarise(
@@ -43,7 +41,8 @@ def _line(rows: pd.DataFrame, groups: list[FinishedGroup]) -> dict[str, Any]:
             line[name] = float(values["value"].iloc[0])
         elif name in COSTS:
             numbers = values["value"]
-            line[name] = float(numbers.max() if name in HIGHEST else numbers.mean())
+            highest = METRICS[name].takes_highest
+            line[name] = float(numbers.max() if highest else numbers.mean())
         else:
             by_prompt = values.groupby("prompt_id", sort=False)["value"].mean().to_numpy()
             line[name], line[f"{name}.low"], line[f"{name}.high"] = mean_interval(by_prompt)

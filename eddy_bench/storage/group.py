@@ -20,6 +20,7 @@ from eddy_bench.storage.group_index import Entry, GroupIndex
 from eddy_bench.storage.paths import read_many
 from eddy_bench.storage.records import FileInfo, Group, GroupRecord
 
+PNG_LEVEL = 1
 FORMAT = 1  # of what a group's key covers; changes when the same inputs give other images
 
 
@@ -150,11 +151,15 @@ def group_key(**parts: Any) -> str:
 
 
 def png_bytes(image: Image.Image | bytes) -> bytes:
-    """Return an image as PNG; bytes are PNG already."""
+    """Return an image as PNG; bytes are PNG already.
+
+    The first level of compression takes about a quarter of the usual level's time, for a fifth
+    more bytes.
+    """
     if isinstance(image, bytes):
         return image
     buffer = io.BytesIO()
-    image.save(buffer, "PNG")
+    image.save(buffer, "PNG", compress_level=PNG_LEVEL)
     return buffer.getvalue()
 
 

@@ -98,7 +98,7 @@ def expanded(path: Path) -> list[Path]:
 
 @contextmanager
 def _as_os_error(path: Path) -> Iterator[None]:
-    """Whatever a remote file system raises, as OSError."""
+    """Raise whatever a remote file system raises as OSError."""
     try:
         yield
     except OSError:
@@ -115,10 +115,10 @@ class Files(Protocol):
     """Ask for the files below a folder."""
 
     def size(self, name: str) -> int | None:
-        """Bytes of a file by its name from the folder on; None where it is not there."""
+        """Return the size of a file in bytes, by its name from the folder on; None without it."""
 
     def names(self, pattern: str) -> list[str]:
-        """Names that match, by their parts in order."""
+        """Return the names that match, by their parts in order."""
 
 
 @dataclass(frozen=True)

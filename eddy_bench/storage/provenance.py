@@ -1,4 +1,4 @@
-"""What a run was made with: versions, hardware, commit, command."""
+"""Record what a run was made with: versions, hardware, commit, command."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LIBRARIES = (
 
 
 def environment() -> dict[str, Any]:
-    """Versions, hardware, git commit and the command."""
+    """Return versions, hardware, git commit and the command."""
     import torch
 
     def installed(name: str) -> str:

@@ -79,6 +79,24 @@ def _split_name(text: str) -> tuple[str, str]:
     return name, rest
 
 
+def method_text(name: str, parameters: str) -> str:
+    """Return a method as score files name it, from the text of its parameters.
+
+    >>> method_text("pg", "strength=2.0"), method_text("iid", "")
+    ('pg:strength=2.0', 'iid')
+    """
+    return f"{name}:{parameters}" if parameters else name
+
+
+def without_kernel(parameters: str) -> list[str]:
+    """Return each `key=value` of a text, but for the kernel, which is shown by itself.
+
+    >>> without_kernel("strength=2.0,kernel=latent,window=0..1")
+    ['strength=2.0', 'window=0..1']
+    """
+    return [part for part in parameters.split(",") if part and not part.startswith("kernel=")]
+
+
 def expand(spec: MethodSpec) -> list[MethodSpec]:
     """Return a method for each combination of a grid's values: `a|b|c`, or a list in YAML.
 

@@ -27,7 +27,8 @@ class Suite(BaseModel):
     `guidance_scale` has diffusers' meaning (1 is none); `size` is the image's side in pixels;
     `seeds` is a count; `batch_prompts` prompts share a forward pass; `auto` begins with 8 and
     halves when memory runs out. `methods` may hold grids (`pg:strength=1|2`). Feature kernels see
-    through `guide` and `decoder`. None leaves the pipeline's or the model's own choice.
+    through `guide` and `decoder`, `feature_batch` images at once; `auto` is as many as fit. None
+    leaves the pipeline's or the model's own choice.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -48,11 +49,11 @@ class Suite(BaseModel):
     size: Annotated[int, Field(ge=8, le=8192)] | None = None
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     device: str = "auto"
-    batch_prompts: Positive | Literal["auto"] = 8
+    batch_prompts: Positive | Literal["auto"] = "auto"
     timesteps: Spacing = "default"
     guide: str | None = None
     decoder: str | None = None
-    feature_batch: Positive = 64
+    feature_batch: Positive | Literal["auto"] = "auto"
     offload: bool = False
     metrics: list[str] | None = None
     reference: str | None = None

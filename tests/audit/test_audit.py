@@ -366,7 +366,7 @@ def test_no_false_alarms_when_a_method_is_iid() -> None:
     assert alarms < 40
 
 
-def test_errors_are_ours() -> None:
+def test_too_many_groups_are_refused() -> None:
     with pytest.raises(EddyError):
         make_plan(groups=10**9)
 

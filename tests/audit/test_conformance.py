@@ -115,7 +115,9 @@ def test_what_breaks_it_is_told(method: Method, promise: str) -> None:
     assert detail
 
 
-def test_the_command(cli: Callable[..., Result], tmp_path: Path) -> None:
+def test_check_method_tells_by_its_exit_code_whether_promises_hold(
+    cli: Callable[..., Result], tmp_path: Path
+) -> None:
     (tmp_path / "mine.py").write_text(
         "from dataclasses import dataclass\n"
         "from eddy_bench import Method\n"

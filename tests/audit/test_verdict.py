@@ -67,7 +67,9 @@ def verdict(
         ([0.6] * 5, {"groups": 40, "spread": 0.04}, "not enough groups to tell (need about 400)"),
     ],
 )
-def test_verdict(gains: list[float], options: dict[str, float], expected: str) -> None:
+def test_gains_over_steps_have_the_verdict_that_fits_them(
+    gains: list[float], options: dict[str, float], expected: str
+) -> None:
     assert verdict(gains, **options) == expected  # type: ignore[arg-type]
 
 

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-import pty
-import re
-import struct
 import subprocess
 import sys
-import termios
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +13,7 @@ import pytest
 from eddy_bench.scoring.metrics import METRICS
 from eddy_bench.scoring.score_table import COLUMNS
 from tests.makers.groups import make_folder
+from tests.makers.terminal import shown_in_terminal
 
 METHODS = (
     ("iid", ""),
@@ -119,26 +114,7 @@ def _row(
 
 def terminal(width: int, run: Path) -> str:
     """What a terminal of some width shows, colours aside."""
-    master, slave = pty.openpty()
-    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 50, width, 0, 0))
-    environment = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "CI")}
-    environment["TERM"] = "xterm"
-    process = subprocess.Popen(
-        [sys.executable, "-c", SHOW, str(run)], stdout=slave, stderr=slave, env=environment
-    )
-    os.close(slave)
-    shown = b""
-    while True:
-        try:
-            part = os.read(master, 65536)
-        except OSError:
-            break
-        if not part:
-            break
-        shown += part
-    os.close(master)
-    assert process.wait() == 0, shown.decode()
-    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode()).replace("\r\n", "\n")
+    return shown_in_terminal(width, [sys.executable, "-c", SHOW, str(run)])
 
 
 def piped(run: Path) -> str:
@@ -195,6 +171,15 @@ def test_columns_left_out_are_named(run: Path, width: int) -> None:
     assert left_out
     note = " ".join(shown.partition("In summary.csv only")[2].split())
     assert all(name in note for name in left_out)
+
+
+def test_columns_that_decide_are_never_left_out_for_narrower_ones(tmp_path: Path) -> None:
+    """Beside names of 26 columns, fd would fit at 60 where seconds do not."""
+    methods = (("iid", ""), ("repulsion", "strength=123.5"), ("lhs", ""))
+    shown = terminal(60, scored(tmp_path / "r", 2, methods))
+    heading = next(line for line in shown.splitlines() if "vendi ↑" in line)
+    assert all(f"{name} ↑" in heading for name in ("vendi", "clip"))
+    assert all(f"{name} ↓" in heading for name in ("drift", "s/image"))
 
 
 def test_out_of_a_terminal_the_table_has_its_natural_width(run: Path) -> None:

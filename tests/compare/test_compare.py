@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
+import sys
 from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
@@ -24,6 +24,7 @@ from eddy_bench.scoring.statistics import (
 )
 from tests.conftest import Result
 from tests.makers.score_files import frame, write
+from tests.makers.terminal import shown_in_terminal
 
 EFFECTS = {
     "iid": {"vendi": 0.0, "clip": 0.0, "nfe": 0.0},
@@ -97,7 +98,7 @@ def test_the_detectable_difference_is_detected_four_times_in_five() -> None:
     assert np.mean(shown) == pytest.approx(0.8, abs=0.04)
 
 
-def test_wins_and_ties() -> None:
+def test_ties_count_half_as_wins() -> None:
     assert win_rate(np.array([1.0, 0.0])) == 0.75
     assert np.isnan(win_rate(np.array([])))
 
@@ -127,7 +128,9 @@ def test_prompts_that_a_method_lacks_are_left_out_of_its_difference(tmp_path: Pa
 
 
 @pytest.mark.parametrize("form", ["table", "markdown", "csv", "json"])
-def test_formats(cli: Callable[..., Result], csv: Path, form: str) -> None:
+def test_every_format_holds_the_differences(
+    cli: Callable[..., Result], csv: Path, form: str
+) -> None:
     result = cli("compare", csv, "--format", form)
     assert result.code == 0, result.err
     assert "vendi[fmnist-clip]" in result.out
@@ -369,14 +372,22 @@ def test_orders_of_vendi_in_any_notation(tmp_path: Path) -> None:
     assert set(result.frame["column"]) == {"vendi-q1e-05[fmnist-clip]"}
 
 
-def test_figures_are_never_cut(
-    cli: Callable[..., Result], csv: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_no_figure_or_method_is_cut_in_a_terminal(
+    cli: Callable[..., Result], tmp_path: Path, width: int
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "80")
-    result = cli("compare", csv)
-    assert result.code == 0, result.err
-    assert "…" not in result.out
-    assert re.search(r"[+-]0\.\d+ to [+-]0\.\d+", result.out)
+    long = "pg:strength=0.30000000000000004,kernel=denoised"
+    effects = {"iid": {"vendi": 0.0}, "pg": {"vendi": 0.1}, long: {"vendi": 0.2}}
+    csv = write(tmp_path / "s.csv", frame(effects))
+    lines = json.loads(cli("compare", csv, "--format", "json").out)["differences"]
+    shown = shown_in_terminal(width, [sys.executable, "-m", "eddy_bench", "compare", str(csv)])
+    table = shown.partition("Difference to iid")[0]
+    assert all(len(line) <= width for line in table.splitlines()), table
+    for line in lines:
+        assert line["label"] in table.split()
+        assert f"{line['difference']:+.3g}" in table.split()
+        assert f"{line['low']:+.3g} to {line['high']:+.3g}" in table
+    assert len(lines) == 2
 
 
 def test_a_baseline_as_the_user_wrote_it(cli: Callable[..., Result], tmp_path: Path) -> None:

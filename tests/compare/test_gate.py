@@ -134,9 +134,9 @@ def test_too_few_prompts_on_both_sides(cli: Callable[..., Result], tmp_path: Pat
     )
 
 
-def test_precedence(cli: Callable[..., Result], tmp_path: Path) -> None:
-    """What could not be measured comes before a regression."""
-
+def test_what_could_not_be_measured_comes_before_a_regression(
+    cli: Callable[..., Result], tmp_path: Path
+) -> None:
     def both(rows):
         return shift("vendi", -0.3)(rows[~((rows["metric"] == "nfe") & (rows["method"] == "iid"))])
 
@@ -158,7 +158,7 @@ def test_precedence(cli: Callable[..., Result], tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_wrong_gate(
+def test_a_wrong_gate_is_refused_with_what_is_wrong(
     cli: Callable[..., Result], tmp_path: Path, gate: object, message: str
 ) -> None:
     csv = write(tmp_path / "s.csv", frame(EFFECTS))

@@ -83,7 +83,7 @@ def test_diversity_at_a_loss_of_fidelity() -> None:
     )
 
 
-def test_nothing_to_draw(tmp_path: Path) -> None:
+def test_without_another_method_or_a_fidelity_there_is_no_front(tmp_path: Path) -> None:
     assert (
         fronts(
             read_scores([write(tmp_path / "a.csv", frame({"iid": {"vendi": 0.0, "clip": 0.0}}))])

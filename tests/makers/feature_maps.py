@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from eddy_bench.sampling.feature_maps import NetworkFeatures
+from eddy_bench.sampling.row_limit import RowLimit
 
 
 def network_features(dimension: int, outputs: int = 7, seed: int = 3) -> NetworkFeatures:
@@ -17,4 +18,6 @@ def network_features(dimension: int, outputs: int = 7, seed: int = 3) -> Network
         .double()
         .requires_grad_(False)
     )
-    return NetworkFeatures(decode=lambda y: y, network=net, shape=(dimension,), chunk=50)
+    return NetworkFeatures(
+        decode=lambda y: y, network=net, shape=(dimension,), limit=RowLimit(50, 50, fixed=True)
+    )

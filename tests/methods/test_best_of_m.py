@@ -64,6 +64,7 @@ class Clock:
 
     has_features = True
     pipe = None
+    prompts_fit = None
 
     def __init__(self) -> None:
         self.drawn: list[str] = []

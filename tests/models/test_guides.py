@@ -23,6 +23,7 @@ from eddy_bench.runs.manifest import record_plan
 from eddy_bench.runs.missing import find_missing
 from eddy_bench.runs.plan import make_plan
 from eddy_bench.runs.setup import Setup
+from eddy_bench.sampling.row_limit import RowLimit
 from eddy_bench.scoring.extractors import load_extractor
 from eddy_bench.scoring.readings import Measured
 from eddy_bench.scoring.rows import marked_circular
@@ -303,7 +304,7 @@ def test_features_are_computed_in_one_forward_pass_where_a_group_fits(weights: P
     points = torch.randn(2, 3, 4 * 8 * 8)
     pulled = []
     for chunk, forwards in ((64, 6), (3, 6), (2, 12)):
-        model.feature_batch = chunk
+        model.row_limit = RowLimit.of(chunk)
         features = model.feature_map((4, 8, 8))
         pulled.append(
             features.pull_groups(points, lambda values: values - values.mean(1, keepdim=True))

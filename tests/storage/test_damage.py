@@ -406,15 +406,15 @@ def test_yaml_that_grows_or_holds_itself_is_refused() -> None:
     assert parse_yaml(Path("fine.yaml"), "a: &a [1]\nb: *a", SuiteError) == {"a": [1], "b": [1]}
 
 
-def test_a_file_system_without_locks_refuses_nobody(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_file_system_without_locks_refuses_nobody_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def flock(*arguments: Any) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr("fcntl.flock", flock)
     with locked(tmp_path), locked(tmp_path):
-        pass
+        assert capsys.readouterr().err.count("has no locks") == 2
 
 
 def test_a_prompt_that_iid_cannot_draw_costs_its_own_groups_only(

@@ -1,0 +1,181 @@
+"""Text embeddings, computed once per prompt whatever the methods and seeds."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from eddy_bench.models.families import family_of
+
+MOST_BYTES = 2 * 2**30
+Setting = tuple[tuple[str, str], ...]  # what an embedding depends on beside the prompts
+Prompts = tuple[str, ...]  # of the call, where the other prompts change an embedding
+Key = tuple[str, int, Setting, Prompts]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Hold how `encode_prompt` returns its outputs.
+
+    Args:
+        rows: of one prompt in each output; None where an output is of no prompt (position ids).
+        single: one output, not a tuple of them.
+        device: of the outputs.
+
+    """
+
+    rows: tuple[int | None, ...]
+    single: bool
+    device: torch.device
+
+
+@dataclass
+class PromptCache:
+    """Stand in for a pipeline's `encode_prompt`; a prompt that comes again comes from memory.
+
+    What is returned equals what the pipeline returns bit for bit: prompts are encoded in batches
+    of the call's own size, since another size would change the last digits, and other rows of a
+    batch do not. Where a pipeline pads to the longest prompt of a batch, or it is not known how
+    it pads, only a call of the same prompts comes from memory.
+
+    Args:
+        encode: the pipeline's own.
+        by_prompt: the length of an embedding does not depend on the batch.
+        most_bytes: kept in main memory; what comes later is encoded each time.
+        seconds: spent encoding.
+
+    """
+
+    encode: Callable[..., Any]
+    by_prompt: bool
+    most_bytes: int = MOST_BYTES
+    seconds: float = 0.0
+    parts: dict[Key, list[Any]] = field(default_factory=dict)
+    layouts: dict[tuple[Setting, Prompts], Layout] = field(default_factory=dict)
+    held: int = 0
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Return what the pipeline's `encode_prompt` returns."""
+        bound = inspect.signature(self.encode).bind(*args, **kwargs)
+        bound.apply_defaults()
+        given = bound.arguments.get("prompt")
+        prompts = [given] if isinstance(given, str) else list(given or ())
+        setting = _setting(bound.arguments, len(prompts))
+        if not prompts or setting is None:
+            return self._timed(*args, **kwargs)
+        shared = () if self.by_prompt else tuple(prompts)
+        keys = {text: (text, len(prompts), setting, shared) for text in prompts}
+        new = [text for text, key in keys.items() if key not in self.parts]
+        fresh: dict[str, list[Any]] = {}
+        if new:
+            batch = [*new, *[new[-1]] * (len(prompts) - len(new))] if self.by_prompt else prompts
+            # a copy, since some pipelines write into it
+            bound.arguments["prompt"] = given if isinstance(given, str) else list(batch)
+            outputs = self._timed(*bound.args, **bound.kwargs)
+            images = bound.arguments.get("num_images_per_prompt") or 1
+            layout = self.layouts[setting, shared] = _layout(outputs, len(batch), images)
+            fresh = {text: _of_prompt(outputs, layout, batch.index(text)) for text in new}
+            for text, parts in fresh.items():
+                self._keep(keys[text], parts)
+        rows = [fresh.get(text) or self.parts[keys[text]] for text in prompts]
+        return _joined(rows, self.layouts[setting, shared])
+
+    def _timed(self, *args: Any, **kwargs: Any) -> Any:
+        start = time.perf_counter()
+        outputs = self.encode(*args, **kwargs)
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        self.seconds += time.perf_counter() - start
+        return outputs
+
+    def _keep(self, key: Key, parts: list[Any]) -> None:
+        tensors = [value for part in parts for value in _tensors(part)]
+        size = sum(value.nbytes for value in tensors)
+        if self.held + size <= self.most_bytes:
+            self.parts[key] = [_moved(part, torch.device("cpu")) for part in parts]
+            self.held += size
+
+
+def remember_prompts(pipe: Any) -> PromptCache | None:
+    """Let a pipeline encode each prompt once; None where it has no `encode_prompt`."""
+    if not hasattr(pipe, "encode_prompt"):
+        return None
+    cache = PromptCache(pipe.encode_prompt, not family_of(pipe).pads_to_longest)
+
+    @functools.wraps(pipe.encode_prompt)
+    def encode(*args: Any, **kwargs: Any) -> Any:
+        return cache(*args, **kwargs)
+
+    pipe.encode_prompt = encode
+    return cache
+
+
+def _setting(arguments: dict[str, Any], count: int) -> Setting | None:
+    """Return everything but the prompts that an embedding depends on; None where rows differ."""
+    setting = []
+    for name, value in arguments.items():
+        if name == "prompt":
+            continue
+        rows = value if isinstance(value, (list, tuple)) else [value]
+        if any((row and isinstance(row, (list, dict))) or isinstance(row, Tensor) for row in rows):
+            return None
+        if isinstance(value, list) and len(value) == count:
+            if len(set(rows)) > 1:
+                return None
+            value = rows[0]
+        setting.append((name, repr(value)))
+    return tuple(setting)
+
+
+def _layout(outputs: Any, prompts: int, images: int) -> Layout:
+    single = not isinstance(outputs, tuple)
+    each = [outputs] if single else list(outputs)
+    known = {prompts: 1, prompts * images: images}
+    rows = [known.get(len(part)) if isinstance(part, (Tensor, list)) else None for part in each]
+    tensors = [value for part in each for value in _tensors(part)]
+    return Layout(tuple(rows), single, tensors[0].device)
+
+
+def _of_prompt(outputs: Any, layout: Layout, k: int) -> list[Any]:
+    """Return the rows of prompt `k` in each output; of rows that are equal the first."""
+    parts = []
+    for output, rows in zip([outputs] if layout.single else outputs, layout.rows, strict=True):
+        part = output if rows is None else output[k * rows : (k + 1) * rows]
+        if rows and isinstance(part, Tensor) and torch.equal(part, part[:1].expand_as(part)):
+            part = part[:1]
+        parts.append(part)
+    return parts
+
+
+def _joined(prompts: Sequence[list[Any]], layout: Layout) -> Any:
+    """Return the outputs for some prompts, on the device that the pipeline asked for."""
+    outputs: list[Any] = []
+    for k, rows in enumerate(layout.rows):
+        parts = [prompt[k] for prompt in prompts]
+        if rows is None:
+            joined = parts[0]
+        elif isinstance(parts[0], Tensor):
+            joined = torch.cat([part.expand(rows, *part.shape[1:]) for part in parts])
+        else:
+            joined = [value for part in parts for value in part]
+        outputs.append(_moved(joined, layout.device))
+    return outputs[0] if layout.single else tuple(outputs)
+
+
+def _tensors(part: Any) -> list[Tensor]:
+    values = part if isinstance(part, list) else [part]
+    return [value for value in values if isinstance(value, Tensor)]
+
+
+def _moved(part: Any, device: torch.device) -> Any:
+    """Return a copy of the tensors on a device."""
+    if isinstance(part, list):
+        return [_moved(value, device) for value in part]
+    return part.to(device, copy=True) if isinstance(part, Tensor) else part
