@@ -11,12 +11,13 @@ from typing import Any
 
 import torch
 
-from eddy_bench.errors import ModelError, ParameterError, UnknownName, brief, unknown
+from eddy_bench.errors import ModelError, UnknownName, brief, unknown
 from eddy_bench.models.attributes import unknown_words
 from eddy_bench.models.backbones import load_backbone, weights_digest
 from eddy_bench.models.base import Model
 from eddy_bench.models.compiling import compile_denoiser
 from eddy_bench.models.decoding import guide_decoder, load_decoder
+from eddy_bench.models.devices import resolve_device
 from eddy_bench.models.exact import ExactDenoiser, ExactPipeline, exact_scheduler
 from eddy_bench.models.families import family_of
 from eddy_bench.models.fingerprint import model_fingerprint
@@ -35,29 +36,6 @@ EMBEDDED = {
 EXACT = "exact:"
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-
-
-def resolve_device(name: str) -> torch.device:
-    """Return a torch device; `auto` is CUDA, then MPS, then the CPU.
-
-    Raises:
-        ParameterError: no such device here.
-
-    """
-    if name == "auto":
-        name = (
-            "cuda"
-            if torch.cuda.is_available()
-            else "mps"
-            if torch.backends.mps.is_available()
-            else "cpu"
-        )
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ParameterError(f"Device {name!r} cannot be used here: {brief(error, 120)}") from None
-    return device
 
 
 def load_model(
