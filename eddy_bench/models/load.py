@@ -86,7 +86,7 @@ def load_model(
     pipe = _open_pipeline(name, folder, revision, variant, DTYPES[dtype])
     model = Model(name, pipe, row_limit=RowLimit.of(feature_batch), device=target)
     if guide or decoder:
-        _give_decoder(model, decoder, DTYPES[dtype], offload)
+        _give_decoder(model, decoder, offload)
     _put_on(pipe, target, offload)
     _freeze(pipe)
     model.texts = remember_prompts(pipe)
@@ -140,7 +140,7 @@ def _freeze(pipe: Any) -> None:
         part.requires_grad_(False)
 
 
-def _give_decoder(model: Model, source: str | None, dtype: torch.dtype, offload: bool) -> None:
+def _give_decoder(model: Model, source: str | None, offload: bool) -> None:
     """Set what decodes for the guide network; None is the pipeline's own autoencoder."""
     pipe = model.pipe
     if family_of(pipe).decoding == "unknown":
@@ -148,7 +148,7 @@ def _give_decoder(model: Model, source: str | None, dtype: torch.dtype, offload:
             f"How {type(pipe).__name__} decodes its latents is not known here, "
             "so --guide cannot be used. Leave it out."
         )
-    network: Any = load_decoder(source, dtype) if source else guide_decoder(pipe, offload)
+    network: Any = load_decoder(source) if source else guide_decoder(pipe, offload)
     given, own = (getattr(part.config, "latent_channels", None) for part in (network, pipe.vae))
     if source and None not in (given, own) and given != own:
         raise ModelError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby, islice
 from typing import Any
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from eddy_bench.errors import MetricError
 from eddy_bench.sampling.memory import out_of_memory, release_memory
+from eddy_bench.sampling.precision import whole_float32
 
 Row = tuple[NDArray[Any], ...]  # arrays of one shape: an image, a pair of images, tokens
 BATCH = 64
@@ -100,18 +100,3 @@ class Forward:
             results = results.float() if results.is_floating_point() else results
             array: NDArray[Any] = results.cpu().numpy()
         return array
-
-
-@contextmanager
-def whole_float32(device: torch.device) -> Iterator[None]:
-    """Multiply in float32 inside the block: GPUs round to 10 bits in convolutions by default."""
-    if device.type != "cuda":
-        yield
-        return
-    precision = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(precision)
