@@ -114,6 +114,22 @@ class Model:
             [part for part in parts if isinstance(part, torch.nn.Module)],
         )
 
+    def take_less(self, prompts: int) -> bool:
+        """Settle on less after memory ran out; returns whether there was something left to do.
+
+        Half as many prompts share a forward pass; where one is left, the pipeline's autoencoder
+        decodes its images one at a time.
+        """
+        if prompts > 1:
+            self.prompts_fit = prompts // 2
+            return True
+        vae = getattr(self.pipe, "vae", None)
+        if not hasattr(vae, "enable_slicing") or getattr(vae, "use_slicing", False):
+            return False
+        vae.enable_slicing()
+        self.notes.append("memory: images are decoded one at a time")
+        return True
+
     def draw(
         self,
         prompts: Sequence[str],
