@@ -123,7 +123,7 @@ class Model:
         if prompts > 1:
             self.prompts_fit = prompts // 2
             return True
-        vae = getattr(self.pipe, "vae", None)
+        vae: Any = getattr(self.pipe, "vae", None)
         if not hasattr(vae, "enable_slicing") or getattr(vae, "use_slicing", False):
             return False
         vae.enable_slicing()
