@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest -q -n auto --dist loadfile
 
-.PHONY: run install test check test-slow test-luck format clean
+.PHONY: run install test check test-slow test-gpu test-lowest test-luck format clean
 
 run: install  ## set up if needed, then the main job
 	$(BIN)/eddy-bench run
@@ -28,6 +28,20 @@ check:  ## format, lint, types, direction of imports, default tests on every cor
 
 test-slow: install  ## soaks, simulations, grids
 	OMP_NUM_THREADS=1 $(PYTEST) --dist load -m slow
+
+test-gpu: install  ## what needs a CUDA or MPS device; skipped without one, saying so
+	$(PYTEST) -m gpu -rs
+
+# Warnings of older packages are no errors there.
+LOWEST := .venv-lowest
+test-lowest: $(LOWEST)/.installed  ## default tests on the lowest versions that are declared
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -q -n auto --dist loadfile -W default
+
+$(LOWEST)/.installed: pyproject.toml requirements-lowest.txt
+	test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check \
+		-c requirements-lowest.txt -e '.[dev,datasets,offload]'
+	touch $@
 
 # Tests that pass by rounding or by luck turn red under other arithmetic, in another order, with
 # other random numbers: each line is one of three, all of them together take about 15 minutes.

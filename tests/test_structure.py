@@ -5,9 +5,12 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.version import Version
 
 import eddy_bench
 
@@ -63,3 +66,17 @@ def test_the_command_line_imports_nothing_heavy() -> None:
     code = f"import sys, eddy_bench.cli; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_lowest_versions_are_those_that_are_declared() -> None:
+    project = tomllib.loads((ROOT.parent / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    optional = [line for extra in extras if extra != "dev" for line in extras[extra]]
+    declared = {
+        entry.name: Version(next(s.version for s in entry.specifier if s.operator == ">="))
+        for entry in map(Requirement, [*project["dependencies"], *optional])
+        if entry.specifier and entry.name != "packaging"
+    }
+    lines = (ROOT.parent / "requirements-lowest.txt").read_text().splitlines()
+    pinned = dict(line.split("==") for line in lines if not line.startswith("#"))
+    assert {name: Version(version) for name, version in pinned.items()} == declared

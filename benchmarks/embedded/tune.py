@@ -25,9 +25,9 @@ from eddy_bench.models.attributes import parse
 from eddy_bench.models.load import load_model
 from eddy_bench.models.networks import AttributeClassifier, load_network
 from eddy_bench.sampling.schedulers import set_scheduler
+from eddy_bench.scoring.classifier import predict_attributes
 from eddy_bench.scoring.diversity import pairwise_distance, vendi
 from eddy_bench.scoring.extractors import ASSETS, load_extractor
-from eddy_bench.scoring.feature_cache import predict_attributes
 from eddy_bench.scoring.fidelity import align, clip_score
 from eddy_bench.scoring.statistics import mean_interval
 from eddy_bench.suites.prompts import load_prompts

@@ -35,6 +35,9 @@ def merge_shards(target: Path, sources: Sequence[Path]) -> int:
     folder = RunFolder.existing(target)
     suite = folder.read_run().suite
     with locked(target) as check_ownership:
-        request = ScoringRequest(suite.metrics, suite.reference, suite.weights, check_ownership)
+        # the shards' device may not be here
+        request = ScoringRequest(
+            suite.metrics, suite.reference, suite.weights, "auto", check_ownership
+        )
         score_if_needed(folder, request)
     return 2 if merged.missing else 0

@@ -83,6 +83,12 @@ def run(
         bool,
         typer.Option("--offload", help="Keep only the part at work on the GPU, decode in slices."),
     ] = False,
+    compile_denoiser: Annotated[
+        bool,
+        typer.Option(
+            "--compile", help="Compile the denoiser; the first batch takes longer, others less."
+        ),
+    ] = False,
     metric: Annotated[
         list[str] | None,
         typer.Option(help="name[extractor]:key=value; replaces the model's own. Repeatable."),
@@ -170,6 +176,7 @@ def run(
         "decoder": decoder,
         "feature_batch": feature_batch,
         "offload": offload or None,
+        "compile": compile_denoiser or None,
     }
     from eddy_bench.cli.running import run_suite
     from eddy_bench.runs.options import RunOptions

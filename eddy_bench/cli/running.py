@@ -60,8 +60,14 @@ def run_suite(
         summary = _draw(plan, folder, matched, options, check_ownership)
         if (summary.drawn or summary.kept) and options.shard is None:
             from eddy_bench.cli.scoring import score_if_needed
+            from eddy_bench.sampling.memory import release_memory
 
-            request = ScoringRequest(suite.metrics, suite.reference, suite.weights, check_ownership)
+            del setup, plan  # the model makes room for the networks that score
+            release_memory()
+            device = "auto" if options.executor == "ray" else suite.device  # or the workers'
+            request = ScoringRequest(
+                suite.metrics, suite.reference, suite.weights, device, check_ownership
+            )
             score_if_needed(folder, request)
     if options.shard is not None:
         whole = shlex.quote(str(out_of_shard(path)))

@@ -26,8 +26,11 @@ def score(
     weights: Annotated[
         str | None, typer.Option(help="A folder with weights of metrics that cannot be downloaded.")
     ] = None,
+    device: Annotated[
+        str, typer.Option(help="Of the scoring networks: auto, cpu, cuda, cuda:1, mps.")
+    ] = "auto",
 ) -> None:
     """Score a run folder again without drawing."""
     from eddy_bench.cli.scoring import score_run
 
-    score_run(folder, metric, reference, weights)
+    score_run(folder, metric, reference, weights, device)

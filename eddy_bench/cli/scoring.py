@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 
 
 def score_run(
-    path: Path, metrics: Sequence[str] | None, reference: str | None, weights: str | None
+    path: Path,
+    metrics: Sequence[str] | None,
+    reference: str | None,
+    weights: str | None,
+    device: str = "auto",
 ) -> None:
     """Score a run folder again without drawing; what is there and was not asked for stays."""
     warnings.filterwarnings("ignore")
@@ -31,7 +35,7 @@ def score_run(
         MetricSpec.parse(text)
     folder = RunFolder.existing(path)
     with locked(folder.path) as check_ownership:
-        _score(folder, ScoringRequest(metrics, reference, weights, check_ownership))
+        _score(folder, ScoringRequest(metrics, reference, weights, device, check_ownership))
         # the next run scores what its suite asks for
         write_manifest(folder.path, read_manifest(folder.path).updated(scored=None))
 

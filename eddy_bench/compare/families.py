@@ -50,8 +50,12 @@ def strength_of(label: str) -> float:
         return float("inf")
     defaults: dict[str, Any] = {field.name: field.default for field in fields(cls)}
     default = defaults.get(dial, float("inf"))
+    if default is not None:
+        return float(default)
     kernel = spec.parameters.get("kernel", getattr(cls, "preferred_kernel", ""))
-    return float(cls.strengths.get(kernel, float("inf")) if default is None else default)
+    relative = spec.parameters.get("scale", "relative") == "relative"
+    tuned = {**cls.strengths, **(getattr(cls, "shares", {}) if relative else {})}
+    return float(tuned.get(kernel, float("inf")))
 
 
 def strength_text(label: str) -> str:

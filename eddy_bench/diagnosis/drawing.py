@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from eddy_bench.diagnosis.devices import device_names
@@ -13,6 +14,7 @@ from eddy_bench.diagnosis.finding import Finding
 from eddy_bench.errors import brief
 from eddy_bench.methods.iid import Iid
 from eddy_bench.models.load import load_model
+from eddy_bench.sampling.precision import whole_float32
 
 SECTION = "drawing"
 MODEL, PROMPT, PARTICLES, STEPS = "fashion", "a photo of a dress", 4, 5
@@ -64,5 +66,6 @@ def drawn_on(device: str) -> PICTURES:
     """Return a few pictures of the embedded model, (n, height, width, 3)."""
     model = load_model(MODEL, device=device)
     arguments = {"num_inference_steps": STEPS, "guidance_scale": 4.0}
-    groups, _ = model.draw([PROMPT], [0], PARTICLES, Iid(), arguments)
+    with whole_float32(torch.device(device)):  # rounding further is allowed, and no fault
+        groups, _ = model.draw([PROMPT], [0], PARTICLES, Iid(), arguments)
     return np.stack([np.asarray(image.convert("RGB"), np.int16) for image in groups[0]])

@@ -25,7 +25,7 @@ from eddy_bench.kernels import (
 )
 from eddy_bench.methods.base import Count, Positive
 from eddy_bench.methods.forces import kernel_points
-from eddy_bench.methods.kernel_method import KernelMethod
+from eddy_bench.methods.guiding_method import GuidingMethod
 from eddy_bench.methods.pairwise import Pairs
 from eddy_bench.sampling.feature_maps import Identity
 from eddy_bench.sampling.state import State
@@ -37,7 +37,7 @@ COORDINATE_STEP = 4.0
 
 
 @dataclass(frozen=True)
-class Eddy(KernelMethod):
+class Eddy(GuidingMethod):
     """The part that the three forms share.
 
     Args:
@@ -61,16 +61,14 @@ class Eddy(KernelMethod):
     # the value of the features kernel.
     strengths: ClassVar[dict[str, float]] = {"latent": 20.0, "denoised": 0.1, "features": 0.1}
 
-    def guidance(self, state: State) -> Tensor | None:
+    def acts(self, kernel: str, state: State) -> bool:
+        """Return whether it acts: at alpha_t = 0 every denoised estimate is the data's mean."""
+        return kernel == "latent" or not state.pure_noise
+
+    def term(self, kernel: str, state: State, amount: float) -> Tensor:
         """Return w(sigma) psi, (G, N, d)."""
-        weight = self.gate(state)
-        kernel = self.resolved_kernel(state.features is not None)
-        if state.particles.shape[1] < 2 or weight == 0:
-            return None
-        if state.pure_noise and kernel != "latent":
-            return None  # at alpha_t = 0 every denoised estimate is the data's mean
-        amount = weight * self.amount(kernel) * state.sigma / (1 + state.sigma**2) ** 0.5
-        guidance: Tensor = amount * self._psi(kernel, state).to(state.particles)
+        weight = amount * state.sigma / (1 + state.sigma**2) ** 0.5
+        guidance: Tensor = weight * self._psi(kernel, state).to(state.particles)
         return guidance
 
     def _psi(self, kernel: str, state: State) -> Tensor:

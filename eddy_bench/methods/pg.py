@@ -12,12 +12,12 @@ from torch import Tensor
 
 from eddy_bench.kernels import force_weights, row_median_bandwidth
 from eddy_bench.methods.forces import kernel_points, pulled_force
-from eddy_bench.methods.kernel_method import KernelMethod
+from eddy_bench.methods.guiding_method import GuidingMethod
 from eddy_bench.sampling.state import State
 
 
 @dataclass(frozen=True)
-class ParticleGuidance(KernelMethod):
+class ParticleGuidance(GuidingMethod):
     """g_i = c(sigma) sum_j r_ij, minus the gradient of 1/2 sum_ij k_ij.
 
     The schedules are those of the authors' code. Latent kernel: c = strength sqrt(1 + sigma^2),
@@ -38,17 +38,13 @@ class ParticleGuidance(KernelMethod):
     # the value of the features kernel.
     strengths: ClassVar[dict[str, float]] = {"latent": 3.0, "denoised": 0.6, "features": 0.6}
 
-    def guidance(self, state: State) -> Tensor | None:
+    def term(self, kernel: str, state: State, amount: float) -> Tensor:
         """Return the force, (G, N, d)."""
-        weight = self.gate(state)
-        if state.particles.shape[1] < 2 or weight == 0 or state.pure_noise:
-            return None
-        kernel = self.resolved_kernel(state.features is not None)
         root = (1 + state.sigma**2) ** 0.5
         scale = root if kernel == "latent" else root / state.sigma
         force = pulled_force(
             *kernel_points(kernel, state),
             lambda square: force_weights(square, self.gamma(state, row_median_bandwidth(square))),
         )
-        guidance: Tensor = weight * self.amount(kernel) * scale * force
+        guidance: Tensor = amount * scale * force
         return guidance

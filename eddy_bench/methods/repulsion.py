@@ -12,12 +12,12 @@ from torch import Tensor
 
 from eddy_bench.kernels import force_weights, rbf, row_median_bandwidth
 from eddy_bench.methods.forces import kernel_points, pulled_force
-from eddy_bench.methods.kernel_method import KernelMethod
+from eddy_bench.methods.guiding_method import GuidingMethod
 from eddy_bench.sampling.state import State
 
 
 @dataclass(frozen=True)
-class Repulsion(KernelMethod):
+class Repulsion(GuidingMethod):
     """g_i = strength * sum_j r_ij / sum_j k_ij, where sum_j k_ij includes j = i.
 
     Bandwidth and windows are those of particle guidance.
@@ -32,16 +32,12 @@ class Repulsion(KernelMethod):
     # the value of the features kernel.
     strengths: ClassVar[dict[str, float]] = {"latent": 36.0, "denoised": 1.0, "features": 1.0}
 
-    def guidance(self, state: State) -> Tensor | None:
+    def term(self, kernel: str, state: State, amount: float) -> Tensor:
         """Return the force, (G, N, d)."""
-        weight = self.gate(state)
-        if state.particles.shape[1] < 2 or weight == 0 or state.pure_noise:
-            return None
 
         def weights(square: Tensor) -> Tensor:
             gamma = self.gamma(state, row_median_bandwidth(square))
             density = rbf(square, gamma).sum(-1, keepdim=True)  # the diagonal counts 1
             return force_weights(square, gamma) / density
 
-        kernel = self.resolved_kernel(state.features is not None)
-        return weight * self.amount(kernel) * pulled_force(*kernel_points(kernel, state), weights)
+        return amount * pulled_force(*kernel_points(kernel, state), weights)

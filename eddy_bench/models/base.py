@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from eddy_bench.methods.base import Method
-from eddy_bench.models.decoding import make_decode
+from eddy_bench.models.decoding import guide_decoder, make_decode
 from eddy_bench.models.families import family_of
 from eddy_bench.models.images import image_tensor
 from eddy_bench.models.prompt_cache import PromptCache
@@ -59,7 +59,8 @@ class Model:
             network.
         call: extra arguments of every call.
         check_prompt: from a prompt to a warning, or None.
-        decoder: what decodes for the guide network; None is the pipeline's own autoencoder.
+        decoder: what decodes for the guide network, in float32; None is the pipeline's own
+            autoencoder.
         row_limit: rows that go through decoder and guide network at once, remembered.
         prompts_fit: how many prompts share a forward pass since memory ran out; None before.
         guide_name: with the digest of its weights.
@@ -101,7 +102,9 @@ class Model:
 
         """
         assert self.guide is not None
-        decoder = self.decoder if self.decoder is not None else self.pipe.vae
+        if self.decoder is None:
+            self.decoder = guide_decoder(self.pipe, apart=False)
+        decoder = self.decoder
         parts = (decoder, getattr(self.guide, "module", None))
         return NetworkFeatures(
             make_decode(self.pipe, decoder, size),
@@ -110,6 +113,22 @@ class Model:
             self.row_limit,
             [part for part in parts if isinstance(part, torch.nn.Module)],
         )
+
+    def take_less(self, prompts: int) -> bool:
+        """Settle on less after memory ran out; returns whether there was something left to do.
+
+        Half as many prompts share a forward pass; where one is left, the pipeline's autoencoder
+        decodes its images one at a time.
+        """
+        if prompts > 1:
+            self.prompts_fit = prompts // 2
+            return True
+        vae: Any = getattr(self.pipe, "vae", None)
+        if not hasattr(vae, "enable_slicing") or getattr(vae, "use_slicing", False):
+            return False
+        vae.enable_slicing()
+        self.notes.append("memory: images are decoded one at a time")
+        return True
 
     def draw(
         self,

@@ -96,23 +96,19 @@ def _unpatched(latents: Tensor) -> Tensor:
 
 
 def guide_decoder(pipe: Any, apart: bool) -> torch.nn.Module:
-    """Return the pipeline's autoencoder for guidance.
+    """Return the pipeline's autoencoder for guidance, in float32.
 
-    It is a copy where the pipeline's own would be moved between devices (`apart`), and a copy in
-    float32 where half precision overflows in it.
+    Second differences through a decoder of half precision are rounding errors. It is a copy where
+    the pipeline's own is of half precision, or would be moved between devices (`apart`).
     """
     vae: torch.nn.Module = pipe.vae
-    half = next(vae.parameters()).dtype == torch.float16 and bool(
-        getattr(vae.config, "force_upcast", False)
-    )
-    if not (apart or half):
+    if not apart and next(vae.parameters()).dtype == torch.float32:
         return vae
-    own = copy.deepcopy(vae).requires_grad_(False)
-    return own.float() if half else own
+    return copy.deepcopy(vae).requires_grad_(False).float()
 
 
-def load_decoder(source: str, dtype: torch.dtype) -> torch.nn.Module:
-    """Load an `AutoencoderTiny` from a folder or hub id.
+def load_decoder(source: str) -> torch.nn.Module:
+    """Load an `AutoencoderTiny` from a folder or hub id, in float32.
 
     Raises:
         ModelError: it is not there or no tiny autoencoder.
@@ -122,7 +118,7 @@ def load_decoder(source: str, dtype: torch.dtype) -> torch.nn.Module:
 
     try:
         network: torch.nn.Module = AutoencoderTiny.from_pretrained(
-            source, torch_dtype=dtype, use_safetensors=True
+            source, torch_dtype=torch.float32, use_safetensors=True
         )
     except Exception as error:
         raise ModelError(

@@ -12,11 +12,13 @@ from typing import Any
 
 import torch
 
-from eddy_bench.errors import ModelError, ParameterError, UnknownName, brief, unknown
+from eddy_bench.errors import ModelError, UnknownName, brief, unknown
 from eddy_bench.models.attributes import unknown_words
 from eddy_bench.models.backbones import load_backbone, weights_digest
 from eddy_bench.models.base import Model
+from eddy_bench.models.compiling import compile_denoiser
 from eddy_bench.models.decoding import guide_decoder, load_decoder
+from eddy_bench.models.devices import resolve_device
 from eddy_bench.models.exact import ExactDenoiser, ExactPipeline, exact_scheduler
 from eddy_bench.models.families import family_of
 from eddy_bench.models.fingerprint import model_fingerprint
@@ -38,29 +40,6 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
-def resolve_device(name: str) -> torch.device:
-    """Return a torch device; `auto` is CUDA, then MPS, then the CPU.
-
-    Raises:
-        ParameterError: no such device here.
-
-    """
-    if name == "auto":
-        name = (
-            "cuda"
-            if torch.cuda.is_available()
-            else "mps"
-            if torch.backends.mps.is_available()
-            else "cpu"
-        )
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ParameterError(f"Device {name!r} cannot be used here: {brief(error, 120)}") from None
-    return device
-
-
 def load_model(
     name: str,
     *,
@@ -73,6 +52,7 @@ def load_model(
     weights: Path | None = None,
     feature_batch: int | str = "auto",
     offload: bool = False,
+    compiled: bool = False,
 ) -> Model:
     """Load a text-to-image pipeline with safetensors weights.
 
@@ -88,6 +68,7 @@ def load_model(
         weights: a folder with weights of the guide.
         feature_batch: rows that go through decoder and guide at once; `auto` is as many as fit.
         offload: keep only the part at work on the device, and decode in slices.
+        compiled: compile the denoiser.
 
     Raises:
         UnknownName: no such model.
@@ -97,7 +78,7 @@ def load_model(
     """
     target = resolve_device(device)
     if name.startswith(EXACT):
-        return _exact_model(name, sees_features=bool(guide or decoder))
+        return _exact_model(name, sees_features=bool(guide or decoder), compiled=compiled)
     folder = _model_folder(name)
     if decoder and not (guide or name in EMBEDDED):
         raise ModelError(
@@ -107,10 +88,12 @@ def load_model(
     pipe = _open_pipeline(name, folder, revision, variant, DTYPES[dtype])
     model = Model(name, pipe, row_limit=RowLimit.of(feature_batch), device=target)
     if guide or decoder:
-        _give_decoder(model, decoder, DTYPES[dtype], offload)
+        _give_decoder(model, decoder, offload)
     _put_on(pipe, target, offload)
     _freeze(pipe)
     model.texts = remember_prompts(pipe)
+    if compiled:
+        compile_denoiser(pipe)
     model.fingerprint = model_fingerprint(name, folder, revision)
     _give_guide(model, guide, weights)
     if name in EMBEDDED:
@@ -159,7 +142,7 @@ def _freeze(pipe: Any) -> None:
         part.requires_grad_(False)
 
 
-def _give_decoder(model: Model, source: str | None, dtype: torch.dtype, offload: bool) -> None:
+def _give_decoder(model: Model, source: str | None, offload: bool) -> None:
     """Set what decodes for the guide network; None is the pipeline's own autoencoder."""
     pipe = model.pipe
     if family_of(pipe).decoding == "unknown":
@@ -167,7 +150,7 @@ def _give_decoder(model: Model, source: str | None, dtype: torch.dtype, offload:
             f"How {type(pipe).__name__} decodes its latents is not known here, "
             "so --guide cannot be used. Leave it out."
         )
-    network: Any = load_decoder(source, dtype) if source else guide_decoder(pipe, offload)
+    network: Any = load_decoder(source) if source else guide_decoder(pipe, offload)
     given, own = (getattr(part.config, "latent_channels", None) for part in (network, pipe.vae))
     if source and None not in (given, own) and given != own:
         raise ModelError(
@@ -231,18 +214,21 @@ def _put_on(pipe: Any, target: torch.device, offload: bool) -> None:
             getattr(pipe.vae, name)()
 
 
-def _exact_model(name: str, sees_features: bool) -> Model:
+def _exact_model(name: str, sees_features: bool, compiled: bool) -> Model:
     """Return a distribution whose score is known, computed in float64 on the CPU.
 
     Args:
         name: `exact:` and the name of a task or its YAML file.
         sees_features: a guide network or a decoder was asked for, which is an error.
+        compiled: a compiled denoiser was asked for, which is one too.
 
     """
     if sees_features:
         raise ModelError(
             f"{name} draws points, which no guide network sees. Leave --guide and --decoder out."
         )
+    if compiled:
+        raise ModelError(f"{name} has no network to compile. Leave --compile out.")
     task = load_task(name.removeprefix(EXACT))
     pipe = ExactPipeline(
         ExactDenoiser(task.of_prompt or task.mixture), exact_scheduler(), task.pictures

@@ -52,7 +52,7 @@ class GroupResult:
 
 
 class OutOfMemory(Exception):
-    """A batch did not fit and may be tried with fewer prompts at once."""
+    """A batch did not fit and is tried again: fewer prompts at once, or images decoded singly."""
 
 
 class Executor(Protocol):
@@ -109,8 +109,7 @@ def draw_batch(setup: Setup, method: Method, batch: Batch) -> list[GroupResult]:
     """Draw a batch; where that fails, each of its groups is tried alone at the same size.
 
     Raises:
-        OutOfMemory: memory ran out, more than one prompt was at work, and the suite lets
-            batches shrink.
+        OutOfMemory: memory ran out, and the suite lets the model take less.
 
     """
     try:
@@ -119,8 +118,7 @@ def draw_batch(setup: Setup, method: Method, batch: Batch) -> list[GroupResult]:
         # a method or a model may raise anything; the rest of the run goes on
         if out_of_memory(error):
             release_memory()
-            if batch.size > 1 and setup.suite.batch_prompts == "auto":
-                setup.model.prompts_fit = batch.size // 2
+            if setup.suite.batch_prompts == "auto" and setup.model.take_less(batch.size):
                 raise OutOfMemory from None
         elif len(batch.groups) > 1:
             alone = (replace(batch, groups=(group,)) for group in batch.groups)

@@ -87,9 +87,9 @@ def _measure(setup: Setup, rivals: Sequence[MethodSpec], name: str) -> int:
         except EddyError:
             raise
         except Exception as error:
-            if out_of_memory(error) and size > 1 and setup.suite.batch_prompts == "auto":
+            may_shrink = setup.suite.batch_prompts == "auto"
+            if out_of_memory(error) and may_shrink and setup.model.take_less(size):
                 release_memory()
-                setup.model.prompts_fit = size // 2
                 return seconds(spec)
             raise ModelError(
                 f"How long {spec} takes cannot be measured for {name}: "

@@ -168,7 +168,7 @@ def _key(settings: RunSettings, planned: PlannedMethod, prompt: str, seed: int) 
         **settings.as_dict(),
         method=planned.name,
         source=planned.source,
-        parameters=planned.method.parameters(),
+        parameters=planned.resolved,
         kernel=planned.kernel,
         prompt=prompt,
         seed=seed,

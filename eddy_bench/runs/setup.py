@@ -45,6 +45,7 @@ class Setup:
             weights=Path(suite.weights) if suite.weights else None,
             feature_batch=suite.feature_batch,
             offload=suite.offload,
+            compiled=suite.compile,
         )
         scheduler = suite.scheduler
         model.call |= set_scheduler(
@@ -79,6 +80,7 @@ class Setup:
             timesteps=suite.timesteps if suite.timesteps != "default" else None,
             guide=model.guide_name or None,
             decoder=model.decoder_name or None,
+            compiled=True if suite.compile else None,
         )
 
     @property

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
+from eddy_bench.errors import brief
 from eddy_bench.runs.batches import GroupResult
 from eddy_bench.storage.group import png_bytes
 
@@ -66,13 +68,24 @@ class GroupWriter:
         while (item := self.waiting.get()) is not None:
             if self.error is not None:
                 continue  # what cannot be written is drawn again by the next run
-            result, encoded = item
             try:
-                contents = [future.result() for future in encoded]
-                self.write(result, contents if result.images is not None else None)
+                self.write(*_contents(*item))
             except BaseException as error:
                 self.error = error
 
     def _raise(self) -> None:
         if self.error is not None:
             raise self.error
+
+
+def _contents(
+    result: GroupResult, encoded: Sequence[Future[bytes]]
+) -> tuple[GroupResult, list[bytes] | None]:
+    """Wait for the images of a result; one that is no image makes it a failure."""
+    if result.images is None:
+        return result, None
+    try:
+        return result, [future.result() for future in encoded]
+    except Exception as error:
+        reason = f"{type(error).__name__}: {brief(error)}"
+        return replace(result, images=None, reason=reason), None

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from eddy_bench.sampling.checkpointing import checkpointed
 from eddy_bench.sampling.memory import free_bytes, out_of_memory, peak_taken, release_memory
+from eddy_bench.sampling.precision import whole_float32
 from eddy_bench.sampling.row_limit import Kind, RowLimit
 
 GroupForce = Callable[[Tensor], Tensor]  # (g, N, F) features to (g, N, F) cotangents
@@ -137,7 +138,8 @@ class NetworkFeatures:
         return torch.cat(pulled).reshape(points.shape)
 
     def _through(self, points: Tensor) -> Tensor:
-        return self.network(self.decode(points.reshape(-1, *self.shape)))
+        with whole_float32(points.device):
+            return self.network(self.decode(points.reshape(-1, *self.shape)))
 
     def _forward(self, points: Tensor) -> Tensor:
         with torch.no_grad():
@@ -152,7 +154,8 @@ class NetworkFeatures:
         return gradient
 
     def _gradient(self, points: Tensor, cotangent: Callable[[Tensor], Tensor]) -> Tensor:
-        with torch.enable_grad(), checkpointed(self.modules if self.limit.checkpointed else ()):
+        modules = self.modules if self.limit.checkpointed else ()
+        with torch.enable_grad(), whole_float32(points.device), checkpointed(modules):
             leaf = points.detach().requires_grad_()
             features = self._through(leaf)
             along = cotangent(features.detach()).to(features.dtype)

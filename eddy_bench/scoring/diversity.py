@@ -110,7 +110,7 @@ METRICS = (
     ),
     Metric(
         "lpips",
-        "images",
+        "pairs",
         True,
         "mean learned perceptual distance over pairs of a group",
         "arXiv 1801.03924",

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
 from eddy_bench.errors import StoreError, why
-from eddy_bench.models.images import image_tensor
-from eddy_bench.models.networks import AttributeClassifier, load_network, to_gray
-from eddy_bench.scoring.extractors import ASSETS, Extractor, load_extractor
+from eddy_bench.models.devices import CPU
+from eddy_bench.models.images import pixel_array
+from eddy_bench.scoring.classifier import load_classifier
+from eddy_bench.scoring.extractor import Extractor
+from eddy_bench.scoring.extractors import load_extractor
+from eddy_bench.scoring.forward import Forward
+from eddy_bench.scoring.group_rows import GROUPS_TOGETHER, rows_of_groups
 from eddy_bench.scoring.reference import RealImages
 from eddy_bench.storage.group import FinishedGroup
 from eddy_bench.storage.paths import replacing
@@ -22,7 +26,6 @@ from eddy_bench.storage.run_folder import RunFolder
 
 Advance = Callable[[int, str], None]
 Features = NDArray[np.float32]
-GROUPS_TOGETHER = 16  # whose images are in memory at once
 
 
 @dataclass
@@ -33,14 +36,16 @@ class Scorer:
     weights: a folder with weights that cannot be downloaded.
     real: images that the methods are compared with.
     advance: is told how many groups went through an extractor, and whose.
+    device: of every network.
     """
 
     folder: RunFolder
     weights: Path | None
     real: RealImages | None
     advance: Advance
+    device: torch.device = CPU
     extractors: dict[str, Extractor] = field(default_factory=dict)
-    classifier: AttributeClassifier | None = None
+    classifier: Forward | None = None
     kept: dict[tuple[str, str], dict[str, Features]] = field(default_factory=dict)
     judged: dict[str, NDArray[np.int64]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
@@ -48,7 +53,7 @@ class Scorer:
     def extractor(self, name: str) -> Extractor:
         """Load an extractor once."""
         if name not in self.extractors:
-            self.extractors[name] = load_extractor(name, self.weights)
+            self.extractors[name] = load_extractor(name, self.weights, self.device)
         return self.extractors[name]
 
     def features(self, name: str, groups: Sequence[FinishedGroup]) -> dict[str, Features]:
@@ -64,13 +69,12 @@ class Scorer:
             for group in groups
             if len(known.get(group.fingerprint, ())) != group.group.particles
         ]
-        for start in range(0, len(new), GROUPS_TOGETHER):
-            part = new[start : start + GROUPS_TOGETHER]
-            rows = extractor.images([image for group in part for image in group.images()])
-            sizes = np.cumsum([group.group.particles for group in part])[:-1]
-            for group, features in zip(part, np.split(rows, sizes), strict=True):
+        with closing(rows_of_groups(extractor.forward, extractor.prepare, new)) as rows:
+            for count, (group, features) in enumerate(rows, 1):
                 known[group.fingerprint] = features
-            self.advance(len(part), f"{label} {name}")
+                if count % GROUPS_TOGETHER == 0 or count == len(new):
+                    done = (count - 1) % GROUPS_TOGETHER + 1
+                    self.advance(done, f"{label} {name}")
         if new:
             write_features(path, known)
         return {group.group.key: known[group.fingerprint] for group in groups}
@@ -92,12 +96,11 @@ class Scorer:
 
     def attributes(self, groups: Sequence[FinishedGroup]) -> dict[str, NDArray[np.int64]]:
         """Return the predicted (class, tone, shape) of each image, by the group's key."""
-        if self.classifier is None:
-            path = ASSETS / "classifier" / "model.safetensors"
-            self.classifier = load_network(AttributeClassifier(), path)
-        for group in groups:
-            if group.group.key not in self.judged:
-                self.judged[group.group.key] = predict_attributes(self.classifier, group.images())
+        self.classifier = self.classifier or load_classifier(self.device)
+        new = [group for group in groups if group.group.key not in self.judged]
+        with closing(rows_of_groups(self.classifier, pixel_array, new)) as rows:
+            for group, predicted in rows:
+                self.judged[group.group.key] = predicted
                 self.advance(1, f"{group.group.label} classifier")
         return {group.group.key: self.judged[group.group.key] for group in groups}
 
@@ -112,15 +115,6 @@ class Scorer:
             )
             if note not in self.warnings and extractor.truncated(prompt):
                 self.warnings.append(note)
-
-
-def predict_attributes(
-    classifier: AttributeClassifier, images: Sequence[Image.Image]
-) -> NDArray[np.int64]:
-    """Return the class, tone and shape of images, (N, 3)."""
-    with torch.inference_mode():
-        logits = classifier(to_gray(torch.stack([image_tensor(image) for image in images])))
-    return torch.stack([z.argmax(1) for z in logits], 1).numpy()
 
 
 def features_folder(run: Path, extractor: str, digest: str) -> Path:

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
+from eddy_bench.scoring.forward import Forward
 from eddy_bench.scoring.signature import Part
 
 Scope = Literal["group", "pooled", "cost"]
-Needs = Literal["features", "text", "attributes", "images", "real", "iid", "cost"]
+Needs = Literal["features", "text", "attributes", "pairs", "real", "iid", "cost"]
 Aspect = Literal["diversity", "fidelity", ""]
 _SCOPES: dict[str, Scope] = {"real": "pooled", "iid": "pooled", "cost": "cost"}
 
@@ -34,14 +37,15 @@ class Metric:
         `features`: (N, F) of one group, and the parameters by name;
         `text`: features (N, F) of one group and (F,) of its prompt;
         `attributes`: predicted (N, 3) of one group and what its prompt fixes;
-        `images`: what `load` returned, and the N images of one group;
+        `pairs`: (N (N - 1) / 2,), what `load` returned gives of the pairs i < j of one group;
         `real`: features (n, F) of a method's images and (m, F) of real ones;
         `iid`: features (G, N, F) of a method's groups and (G, F) of disjoint i.i.d. images;
         `cost`: nothing; the value is counted while drawing.
     higher_is_better: the direction.
     summary, citation, cost: for `list metrics`.
     function: returns a float; NaN where the metric is not defined.
-    load: from a folder of weights, or None, to what `images` are judged with and its digest.
+    load: from a folder of weights, or None, and a device to what judges `pairs` of RGB images, and
+        its digest.
     extractor: the only one that the metric sees images through; empty where any can be named.
     parameters: that can be given.
     marks: parts of the signature that name the convention followed.
@@ -60,7 +64,7 @@ class Metric:
     citation: str = ""
     cost: str = "features only"
     function: Callable[..., float] | None = None
-    load: Callable[[Path | None], tuple[Any, str]] | None = None
+    load: Callable[[Path | None, torch.device], tuple[Forward, str]] | None = None
     extractor: str = ""
     parameters: tuple[Parameter, ...] = ()
     marks: tuple[Part, ...] = ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,8 +11,11 @@ from numpy.typing import NDArray
 
 from eddy_bench.errors import MetricError
 from eddy_bench.models.attributes import parse
-from eddy_bench.scoring.extractors import ASSETS, Extractor, file_digest
+from eddy_bench.models.images import rgb_array
+from eddy_bench.scoring.classifier import WEIGHTS
+from eddy_bench.scoring.extractor import Extractor, file_digest
 from eddy_bench.scoring.feature_cache import Scorer
+from eddy_bench.scoring.group_rows import rows_of_groups
 from eddy_bench.scoring.metric import Needs
 from eddy_bench.scoring.metrics import METRICS, MetricSpec
 from eddy_bench.scoring.signature import SMALL_SAMPLE, Part, Signature, number_text
@@ -88,7 +92,7 @@ def _read_text(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator[M
 
 
 def _read_attributes(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator[Measured]:
-    digest = file_digest(ASSETS / "classifier" / "model.safetensors")
+    digest = file_digest(WEIGHTS)
     signature = _signature(spec, *spec.metric.marks, f"classifier@{digest}")
     for groups in methods.values():
         predicted = scorer.attributes(groups)
@@ -97,15 +101,16 @@ def _read_attributes(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iter
             yield _of_group(spec, group, value, signature)
 
 
-def _read_images(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator[Measured]:
-    assert spec.metric.load is not None, f"{spec.name} judges images and loads nothing"
-    judge, digest = spec.metric.load(scorer.weights)
+def _read_pairs(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator[Measured]:
+    assert spec.metric.load is not None, f"{spec.name} judges pairs and loads nothing"
+    judge, digest = spec.metric.load(scorer.weights, scorer.device)
     signature = _signature(spec, ("net", f"{spec.extractor}@{digest}"), *spec.metric.marks)
     for groups in methods.values():
-        for group in groups:
-            value = spec.metric(judge, group.images())
-            scorer.advance(1, f"{group.group.label} {spec.name}")
-            yield _of_group(spec, group, value, signature)
+        with closing(rows_of_groups(judge, rgb_array, groups, together=2)) as rows:
+            for group, distances in rows:
+                value = spec.metric(distances)
+                scorer.advance(1, f"{group.group.label} {spec.name}")
+                yield _of_group(spec, group, value, signature)
 
 
 def _read_real(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator[Measured]:
@@ -194,7 +199,7 @@ _READERS: dict[Needs, Callable[[Scorer, MetricSpec, Methods], Iterator[Measured]
     "features": _read_features,
     "text": _read_text,
     "attributes": _read_attributes,
-    "images": _read_images,
+    "pairs": _read_pairs,
     "real": _read_real,
     "iid": _read_iid,
 }

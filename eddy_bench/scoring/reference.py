@@ -11,7 +11,7 @@ from PIL import Image
 
 from eddy_bench.errors import MetricError
 from eddy_bench.models.scoring_defaults import ScoringDefaults
-from eddy_bench.scoring.extractors import file_digest
+from eddy_bench.scoring.extractor import file_digest
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
 

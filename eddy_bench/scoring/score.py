@@ -14,6 +14,7 @@ import pandas as pd
 
 from eddy_bench import __version__
 from eddy_bench.errors import EddyError, MetricError, StoreError
+from eddy_bench.models.devices import resolve_device
 from eddy_bench.models.scoring_defaults import ScoringDefaults, garment_models, scoring_defaults
 from eddy_bench.scoring.earlier_scores import EarlierScores, images_digests
 from eddy_bench.scoring.extractors import ASSETS
@@ -43,6 +44,7 @@ class ScoringRequest:
     metrics: as on the command line; None, or none, for the model's own.
     reference: a folder of real images; None for the model's own.
     weights: a folder with weights that cannot be downloaded.
+    device: of the networks, `auto` or a torch device; values differ in their last digits.
     check_ownership: is called before anything is written; raises when the folder is another
         process's by now.
     """
@@ -50,6 +52,7 @@ class ScoringRequest:
     metrics: Sequence[str] | None = None
     reference: str | None = None
     weights: str | None = None
+    device: str = "auto"
     check_ownership: Callable[[], None] = lambda: None
 
 
@@ -92,15 +95,18 @@ def score_folder(folder: RunFolder, request: ScoringRequest, progress: Progress)
         progress: is told the total once, then what is done.
 
     Raises:
-        EddyError: a metric that was asked for by name cannot be computed.
+        EddyError: a metric that was asked for by name cannot be computed, or there is no such
+            device.
 
     """
+    device = resolve_device(request.device)
     run = folder.read_run()
     by_label, notes = _finished_groups(folder, run)
     defaults = scoring_defaults(run.settings.model)
     real = load_reference(request.reference, defaults)
     specs = resolve_specs(request.metrics, defaults, run.settings.model, real is not None)
-    scorer = Scorer(folder, Path(request.weights) if request.weights else None, real, _ignore)
+    weights = Path(request.weights) if request.weights else None
+    scorer = Scorer(folder, weights, real, _ignore, device)
     scorer.advance = progress(_work(specs, by_label, scorer))
     done = _score_all(scorer, specs, by_label, run.settings, explicit=bool(request.metrics))
     earlier = EarlierScores.read(folder, by_label)

@@ -12,6 +12,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    StrictBool,
     StrictFloat,
     StrictInt,
     StrictStr,
@@ -35,8 +36,8 @@ def _with_commas(text: str) -> str:
 class RunSettings(BaseModel):
     """Hold what all groups of a run folder share; every group's key covers it.
 
-    `timesteps`, `guide` and `decoder` are only written where they are not the default, so that
-    older folders stay what they are. `guide` and `decoder` carry a digest of their weights.
+    `timesteps`, `guide`, `decoder` and `compiled` are only written where they are not the default,
+    so that older folders stay what they are. `guide` and `decoder` carry a digest of their weights.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -55,6 +56,7 @@ class RunSettings(BaseModel):
     timesteps: StrictStr | None = None
     guide: StrictStr | None = None
     decoder: StrictStr | None = None
+    compiled: StrictBool | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the settings as run.yaml and group keys hold them, without unset options."""

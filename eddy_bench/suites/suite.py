@@ -55,6 +55,7 @@ class Suite(BaseModel):
     decoder: str | None = None
     feature_batch: Positive | Literal["auto"] = "auto"
     offload: bool = False
+    compile: bool = False
     metrics: list[str] | None = None
     reference: str | None = None
     weights: str | None = None

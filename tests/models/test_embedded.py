@@ -18,8 +18,8 @@ from eddy_bench.models.attributes import parse
 from eddy_bench.models.base import Model
 from eddy_bench.models.load import load_model
 from eddy_bench.models.networks import AttributeClassifier, load_network
+from eddy_bench.scoring.classifier import predict_attributes
 from eddy_bench.scoring.extractors import ASSETS
-from eddy_bench.scoring.feature_cache import predict_attributes
 from tests.conftest import Result
 
 

@@ -368,6 +368,29 @@ def test_batches_halve_when_memory_runs_out(
     assert "--batch-prompts auto" in failed.failures[0][1]
 
 
+def test_images_are_decoded_singly_where_not_even_one_prompt_fits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And when that does not help, the group fails with the advice, and says it once."""
+    model = load_model(str(family_folder("sd15")), device="cpu")
+    inner = model.pipe.vae.decode
+
+    def decode(latents: torch.Tensor, *rest: Any, **more: Any) -> Any:
+        if len(latents) > 1 and not model.pipe.vae.use_slicing:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return inner(latents, *rest, **more)
+
+    monkeypatch.setattr(model.pipe.vae, "decode", decode)
+    suite = Suite(prompts="fashion", limit=2, particles=2, steps=2, size=16)
+    plan = make_plan(Setup(suite, model))
+    folder = RunFolder.prepare(tmp_path / "run", plan.settings)
+    record_plan(plan, folder)
+    done = draw_groups(plan, folder, plan.groups, lambda count, label: None)
+    assert (done.drawn, done.failures) == (2, [])
+    assert done.warnings.count("memory: images are decoded one at a time") == 1
+    assert not model.take_less(1)
+
+
 def test_pickled_weights_and_code_are_not_loaded(tmp_path: Path) -> None:
     folder = tmp_path / "pickled"
     shutil.copytree(family_folder("sd15"), folder)

@@ -60,7 +60,7 @@ PATHS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "timm guide": (f"{TIMM}.bin", lambda folder: load_backbone(f"timm:{TIMM}", folder, CPU)),
     "decoder": (
         "diffusion_pytorch_model.bin",
-        lambda folder: load_decoder(str(folder), torch.float32),
+        lambda folder: load_decoder(str(folder)),
     ),
     "classifier": (
         "model.safetensors",

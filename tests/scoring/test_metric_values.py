@@ -88,7 +88,7 @@ def test_every_metric_carries_what_scoring_needs(metric: Metric) -> None:
     """One registration: a function unless it is counted, weights where it judges images."""
     assert metric.summary
     assert (metric.function is None) == (metric.needs == "cost")
-    assert (metric.load is not None) == (metric.needs == "images")
+    assert (metric.load is not None) == (metric.needs == "pairs")
     assert (metric.name in COSTS) == (metric.scope == "cost")
     assert not (metric.takes_extractor and metric.extractor)
 

@@ -4,19 +4,17 @@ downloaded.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from PIL import Image
 
 from eddy_bench.scoring.extractors import INCEPTION
-from eddy_bench.scoring.perceptual import ALEXNET
 from tests.conftest import Result
+from tests.makers.networks import save_random_alexnet, save_random_inception
 from tests.makers.pipelines import tiny_folder
 
 
@@ -24,16 +22,11 @@ from tests.makers.pipelines import tiny_folder
 def test_lpips_and_fid_are_finite_columns_of_the_scores(
     cli: Callable[..., Result], tmp_path: Path
 ) -> None:
-    from torchvision.models import alexnet
-
-    torch.manual_seed(0)
     weights, reference = tmp_path / "weights", tmp_path / "real"
     weights.mkdir()
     reference.mkdir()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.save(alexnet(weights=None).state_dict(), weights / ALEXNET)
-        save_random_inception(weights / INCEPTION)
+    save_random_alexnet(weights)
+    save_random_inception(weights / INCEPTION)
     rng = np.random.default_rng(0)
     for k in range(6):
         Image.fromarray(rng.integers(0, 255, (16, 16, 3), dtype=np.uint8)).save(
@@ -73,20 +66,3 @@ def test_lpips_and_fid_are_finite_columns_of_the_scores(
     assert np.isfinite(scores.loc[["lpips", "fid"], "value"]).all()
     assert "small-sample" in scores.loc["fid", "signature"]
     assert "net=alex" in scores.loc["lpips", "signature"].iloc[0]
-
-
-def save_random_inception(path: Path) -> None:
-    """Save random weights with the layout of the FID weights: the extractor's own, caught before it
-    loads a file.
-    """
-    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
-
-    caught: list[dict[str, torch.Tensor]] = []
-
-    class Random(FeatureExtractorInceptionV3):  # type: ignore[misc]
-        def load_state_dict(self, *args: object, **kwargs: object) -> None:
-            caught.append(self.state_dict())
-
-    torch.save({}, path)
-    Random("random", ["2048"], feature_extractor_weights_path=str(path))
-    torch.save(caught[0], path)
