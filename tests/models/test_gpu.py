@@ -27,7 +27,6 @@ from eddy_bench.runs.plan import make_plan
 from eddy_bench.runs.setup import Setup
 from eddy_bench.sampling.noise import particle_generators
 from eddy_bench.sampling.precision import whole_float32
-from eddy_bench.sampling.row_limit import MOST
 from eddy_bench.storage.run_folder import RunFolder
 from eddy_bench.suites.method_spec import MethodSpec
 from eddy_bench.suites.suite import Suite
@@ -156,18 +155,19 @@ class Greedy(torch.nn.Module):
 @needs_cuda
 def test_rows_of_features_halve_when_a_card_runs_out_of_memory(little_memory: Any) -> None:
     """The card reports more free memory than this process may take, as beside another process."""
-    row = 64 * 2**20
+    row = 16 * 2**20
     model = load_model(source("sd15"), device="cuda")
     model.guide = Greedy(row).cuda()
     suite = Suite(model=source("sd15"), steps=2, size=16)
     arguments = Setup(suite, model).call_arguments(1)
     method = build_method(MethodSpec.parse(FEATURES))
     model.draw(PROMPTS[:1], [0], 2, method, arguments)  # measured, workspaces taken
-    assert model.row_limit.backward == MOST
-    little_memory(8 * row)
+    before = model.row_limit.backward
+    assert before >= 16, "the card is too small for this test"
+    little_memory(24 * row)
     groups, _ = model.draw(PROMPTS[:1], [0], 16, method, arguments)
     assert len(groups[0]) == 16
-    assert model.row_limit.backward < MOST
+    assert model.row_limit.backward < 16
 
 
 @needs_cuda
@@ -185,7 +185,10 @@ def test_prompts_halve_when_a_card_runs_out_of_memory(tmp_path: Path, little_mem
         batch_prompts="auto",
         guidance_scale=1.0,
     )
-    plan = make_plan(Setup(suite, model))
+    setup = Setup(suite, model)
+    iid = build_method(MethodSpec.parse("iid"))
+    model.draw(PROMPTS[:1], [0], 2, iid, setup.call_arguments(1))  # takes the workspaces
+    plan = make_plan(setup)
     folder = RunFolder.prepare(tmp_path / "run", plan.settings)
     record_plan(plan, folder)
     little_memory(8 * row)
