@@ -118,7 +118,7 @@ OLD_INSTRUCTIONS = {
     "MKL_CBWR": "COMPATIBLE",
 }
 SAYS_WHICH = (
-    "import torch; assert torch.backends.cpu.get_cpu_capability() == 'DEFAULT'; "
+    "import torch; assert torch.backends.cpu.get_cpu_capability() in ('DEFAULT', 'NO AVX'); "
     "from eddy_bench.cli import main; main()"
 )
 
