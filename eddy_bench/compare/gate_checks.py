@@ -23,7 +23,7 @@ WORDS = {
     UNUSABLE: "could not be measured",
     TOO_FEW: "not enough data",
 }
-MIN_PROMPTS = 12  # with fewer the bootstrap's intervals are too narrow
+MIN_PROMPTS = 12  # with fewer an interval says little
 IID = "iid"
 # (label, column, signature) -> (difference, standard error) of a pooled metric
 Subsample = Callable[[str, str, str], tuple[float, float] | None]
