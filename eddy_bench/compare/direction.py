@@ -75,6 +75,8 @@ def direction_words(scores: ScoreSet, label: str) -> str:
     answers = directions(scores, label)
     if not answers:
         return ""
+    if all(answer.error is None for answer in answers):
+        return answers[0].text
     for towards, words in ((True, "towards the real images"), (False, "away from them")):
         shown = [answer for answer in answers if answer.towards is towards]
         against = [answer for answer in answers if answer.towards is (not towards)]
