@@ -38,6 +38,7 @@ def mean_interval(values: NDArray[np.float64], level: float = 0.95) -> tuple[flo
         n_resamples=RESAMPLES,
         confidence_level=level,
         method="percentile",
+        batch=BATCH,  # all at once would take 1.6 GB at 50,000 prompts
         rng=np.random.default_rng(0),
         vectorized=True,
     ).confidence_interval
