@@ -77,11 +77,12 @@ def peak_mib() -> float:
 
 @contextmanager
 def timed(name: str, goal: str = "") -> Iterator[None]:
-    start, before = time.perf_counter(), peak_mib()
+    start, own, before = time.perf_counter(), time.process_time(), peak_mib()
     yield
-    seconds, peak = time.perf_counter() - start, peak_mib()
+    seconds, own, peak = time.perf_counter() - start, time.process_time() - own, peak_mib()
     print(
-        f"{name:46} {seconds:8.1f} s, peak {peak:6.0f} MiB (+{peak - before:.0f})  {goal}",
+        f"{name:46} {seconds:8.1f} s ({own:.1f} of the processor), "
+        f"peak {peak:6.0f} MiB (+{peak - before:.0f})  {goal}",
         flush=True,
     )
 
