@@ -276,7 +276,7 @@ METRICS = (
     ),
     Metric(
         "free_share",
-        "iid",
+        "scores",
         True,
         "gain in squared distances of pairs over the most that kept distributions allow; above 1 "
         "samples have moved",
