@@ -8,6 +8,7 @@ import json
 import os
 import string
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -252,6 +253,6 @@ def test_these_properties_hold_on_ten_thousand_inputs() -> None:
 
 
 def test_groups_are_made_of_plain_data() -> None:
-    kinds = {name: type(value) for name, value in vars(make_group()).items()}
+    kinds = {name: type(value) for name, value in asdict(make_group()).items()}
     assert set(kinds.values()) == {str, int}
     assert {name for name, kind in kinds.items() if kind is int} == {"seed", "particles"}

@@ -207,7 +207,8 @@ def _embedded(method: Method) -> Answer:
     arguments = {"num_inference_steps": 3, "guidance_scale": 4.0, "output_type": "pil"}
     particles = max(2, method.min_particles)
     if method.selects:
-        chosen = method.choose(torch.randn(6, 3, generator=torch.Generator().manual_seed(6)), 3)
+        generator = torch.Generator().manual_seed(6)
+        chosen = method.choose(torch.randn(6, 3, generator=generator), 3, generator)
         if len(set(chosen)) != 3 or not all(0 <= k < 6 for k in chosen):
             return False, f"choose() must name 3 of 6 images once each, got {chosen}"
     images, cost = model.draw(["a dark dress", "a sandal"], [0, 0], particles, method, arguments)

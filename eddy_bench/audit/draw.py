@@ -29,6 +29,8 @@ def draw_groups(
 ) -> Tensor:
     """Draw the particles of `groups` groups, (G, N, d), float64.
 
+    A method that selects sees the points themselves in the place of a guide network's features.
+
     The noise belongs to (seed, stream, task, slot), never to the method or the step count, so
     methods are paired and a ladder of step counts starts from the same noise.
 
@@ -39,7 +41,7 @@ def draw_groups(
 
     """
     pipe, call = block.pipeline()
-    count, dimension = block.particles, block.task.mixture.dimension
+    count, dimension = method.drawn(block.particles), block.task.mixture.dimension
     chunk = max(1, CHUNK_NUMBERS // (count * (count + dimension)))
     drawn = []
     for start in range(0, groups, chunk):
@@ -59,7 +61,13 @@ def draw_groups(
                     **call,
                 ).images.unflatten(0, (size, count))
             )
-    return torch.cat(drawn)
+    candidates = torch.cat(drawn)
+    if count == block.particles:
+        return candidates
+    chooser = torch.Generator().manual_seed(stream_seed(seed, block.task.name, stream, "selection"))
+    return torch.stack(
+        [group[method.choose(group, block.particles, chooser)] for group in candidates]
+    )
 
 
 def draw_truth(block: Block, groups: int, seed: int, stream: str) -> Tensor:

@@ -237,10 +237,10 @@ def _candidates(methods: Sequence[str]) -> list[Candidate]:
 def _candidate(spec: MethodSpec) -> Candidate:
     method = build_method(spec)
     method.resolved_kernel(False)
-    if method.selects:
+    if method.selects and method.equal_cost_to() is not None:
         raise ParameterError(
-            f"{spec.name} chooses among finished images by a guide network, "
-            "which exact tasks do not have. Drop it."
+            f"{spec.name} has no seconds to match in an audit. "
+            f"Give it: {spec.name}:{method.dial}=16."
         )
     name, parameters = method_name(spec), parameter_text(method)
     return Candidate(method_text(name, parameters), name, parameters, method, source_digest(spec))

@@ -14,6 +14,7 @@ from eddy_bench.cli.comparison_tables import comparison_tables
 from eddy_bench.cli.console import console, print_whole, say, write_line
 from eddy_bench.cli.figure_table import left_out_note, print_figures
 from eddy_bench.compare.comparable import canonical, check_comparable, check_settings, lacking
+from eddy_bench.compare.free_shares import as_differences, free_shares, why_none
 from eddy_bench.compare.front_tables import (
     CAPTION,
     front_differences,
@@ -104,6 +105,8 @@ def _compare(
             raise CompareError(
                 f"Nothing to compare: {_held(scores)} alone. Run another method into it."
             )
+        differences += as_differences(free_shares(scores))
+        notes += filter(None, [why_none(scores)])
         curves = fronts(scores, baseline)
         if curves and all(len(family.points) <= 2 for family in curves.families):
             curves = None

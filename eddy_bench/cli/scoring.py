@@ -13,6 +13,7 @@ from eddy_bench.cli.summary_table import print_summary
 from eddy_bench.storage.lock import locked
 
 if TYPE_CHECKING:
+    from eddy_bench.scoring.found_groups import FoundGroups
     from eddy_bench.scoring.score import ScoringRequest
     from eddy_bench.storage.run_folder import RunFolder
 
@@ -26,6 +27,7 @@ def score_run(
 ) -> None:
     """Score a run folder again without drawing; what is there and was not asked for stays."""
     warnings.filterwarnings("ignore")
+    from eddy_bench.scoring.found_groups import read_groups
     from eddy_bench.scoring.metrics import MetricSpec
     from eddy_bench.scoring.score import ScoringRequest
     from eddy_bench.storage.run_files import read_manifest, write_manifest
@@ -35,19 +37,22 @@ def score_run(
         MetricSpec.parse(text)
     folder = RunFolder.existing(path)
     with locked(folder.path) as check_ownership:
-        _score(folder, ScoringRequest(metrics, reference, weights, device, check_ownership))
+        request = ScoringRequest(metrics, reference, weights, device, check_ownership)
+        _score(folder, read_groups(folder), request)
         # the next run scores what its suite asks for
         write_manifest(folder.path, read_manifest(folder.path).updated(scored=None))
 
 
 def score_if_needed(folder: RunFolder, request: ScoringRequest) -> None:
     """Score a folder unless its scores are of these very images, metrics and weights."""
+    from eddy_bench.scoring.found_groups import read_groups
     from eddy_bench.scoring.score import scoring_state
     from eddy_bench.scoring.score_table import digest_of_scores, read_table, unescaped
     from eddy_bench.storage.records import Scored
     from eddy_bench.storage.run_files import read_manifest, write_manifest
 
-    state = scoring_state(folder, request)
+    found = read_groups(folder)
+    state = scoring_state(found, request)
     digest = digest_of_scores(folder.path)
     scored = Scored(state=state, files=digest)
     if digest and read_manifest(folder.path).scored == scored:
@@ -55,20 +60,20 @@ def score_if_needed(folder: RunFolder, request: ScoringRequest) -> None:
         summary = unescaped(read_table(folder.path / "summary.csv"))
         print_summary(summary, folder, [], list(request.metrics or ()))
         return
-    complete = _score(folder, request)
+    complete = _score(folder, found, request)
     scored = Scored(state=state, files=digest_of_scores(folder.path))
     manifest = read_manifest(folder.path).updated(scored=scored if complete else None)
     write_manifest(folder.path, manifest)
 
 
-def _score(folder: RunFolder, request: ScoringRequest) -> bool:
+def _score(folder: RunFolder, found: FoundGroups, request: ScoringRequest) -> bool:
     """Score, draw the grids, print the table; returns whether no metric was skipped."""
     from eddy_bench.report.grids import write_grids
     from eddy_bench.scoring.score import score_folder
 
     with growing_bar("Scoring") as progress:
-        result = score_folder(folder, request, progress)
-    grids = write_grids(folder, result.labels)
+        result = score_folder(folder, found, request, progress)
+    grids = write_grids(folder, result.groups)
     for note in result.warnings:
         say(note, "Warning")
     print_summary(result.summary, folder, grids, result.columns if request.metrics else ())

@@ -10,7 +10,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from eddy_bench.compare.free_shares import free_shares, why_none
+from eddy_bench.compare.load import ScoreSet
 from eddy_bench.errors import EddyError
+from eddy_bench.scoring.ceiling import NAME as FREE_SHARE
 from eddy_bench.scoring.metrics import MetricSpec
 from eddy_bench.scoring.signature import SMALL_SAMPLE, Signature
 from eddy_bench.scoring.statistics import detectable, mean_intervals
@@ -23,7 +26,7 @@ WORDS = {
     UNUSABLE: "could not be measured",
     TOO_FEW: "not enough data",
 }
-MIN_PROMPTS = 12  # with fewer the bootstrap's intervals are too narrow
+MIN_PROMPTS = 12  # with fewer an interval says little
 IID = "iid"
 # (label, column, signature) -> (difference, standard error) of a pooled metric
 Subsample = Callable[[str, str, str], tuple[float, float] | None]
@@ -34,7 +37,8 @@ class Check(BaseModel):
 
     metric: a column such as `vendi[fmnist-clip]`, `nfe`, `seconds_per_image`.
     test: `noninferior` (paired over prompts), `equal` (exactly the same mean), `ratio` (of the mean
-        to iid's in the same run, against the baseline's ratio), `pooled` (of pooled metrics).
+        to iid's in the same run, against the baseline's ratio), `pooled` (of pooled metrics),
+        `ceiling` (of free_share: fails where the candidate's samples are shown to have moved).
     direction: which way is better; the metric's own when left out.
     margin: what may be lost, in the metric's unit; of `ratio` and `pooled` a share of the
         baseline's.
@@ -42,16 +46,19 @@ class Check(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     metric: str
-    test: Literal["noninferior", "equal", "ratio", "pooled"]
+    test: Literal["noninferior", "equal", "ratio", "pooled", "ceiling"]
     direction: Literal["higher", "lower"] | None = None
     margin: Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)] = 0.0
 
     @model_validator(mode="after")
     def _check_metric(self) -> Check:
         try:
-            pooled = MetricSpec.of_column(self.metric).metric.scope == "pooled"
+            spec = MetricSpec.of_column(self.metric)
         except EddyError as error:
             raise ValueError(str(error)) from None
+        if (spec.name == FREE_SHARE) != (self.test == "ceiling"):
+            raise ValueError(f"test 'ceiling' goes with {FREE_SHARE}[EXTRACTOR] and with no other")
+        pooled = spec.metric.scope == "pooled" and self.test != "ceiling"
         if pooled != (self.test == "pooled") and self.test != "equal":
             raise ValueError(
                 f"{self.metric} is {'' if pooled else 'not '}a metric of the pooled set: "
@@ -90,6 +97,15 @@ def judge_gaps(gains: NDArray[np.float64], margin: float) -> tuple[int, str]:
         return REGRESSION, text
     seen = margin + detectable(gains)
     return TOO_FEW, f"{text}; regressions from {seen:.3g} are seen 4 times in 5"
+
+
+def ceiling(metric: str, label: str, candidate: ScoreSet) -> tuple[int, str]:
+    """Ask whether the scores prove that a method's samples have moved."""
+    shares = {(share.label, share.column): share for share in free_shares(candidate)}
+    share = shares.get((label, metric))
+    if share is None or not share.words:
+        return UNUSABLE, why_none(candidate) or f"{metric} is not defined for {label}"
+    return (REGRESSION if share.moved else PASS), share.words
 
 
 def equal(now: pd.DataFrame, before: pd.DataFrame) -> tuple[int, str]:

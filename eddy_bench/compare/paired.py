@@ -15,7 +15,7 @@ from eddy_bench.compare.load import ScoreSet
 from eddy_bench.errors import CompareError
 from eddy_bench.scoring.metrics import METRICS
 from eddy_bench.scoring.signature import CIRCULAR, SMALL_SAMPLE, Signature
-from eddy_bench.scoring.statistics import detectable, holm, mean_intervals, sign_flip_p
+from eddy_bench.scoring.statistics import detectable, holm, mean_intervals, zero_mean_p
 from eddy_bench.storage.paths import as_path
 
 LEVEL = 0.05
@@ -31,9 +31,9 @@ class Difference:
     prompts: how many both have; 0 for pooled metrics and for costs, whose prompts share batches:
         they have no interval.
     baseline, value: means.
-    low, high: 95% bootstrap interval of the difference over prompts.
+    low, high: 95% studentised bootstrap interval of the difference over prompts.
     effect: mean over standard deviation of the paired differences (Cohen's d_z).
-    p: of no difference, by sign flips.
+    p: of no difference, by the studentised bootstrap.
     p_holm: corrected over the methods.
     wins: share of prompts on which the method is better, ties half.
     detectable: the smallest difference that this many prompts show 4 times in 5.
@@ -171,7 +171,7 @@ def _differences(
         rows = gaps[shared][:, ~np.isnan(gaps[shared[0]])]
         count = rows.shape[1]
         lows, highs = mean_intervals(rows)
-        chances = sign_flip_p(rows)
+        chances = zero_mean_p(rows)
         for row, k in enumerate(shared):
             own, there = rows[row], ~np.isnan(gaps[k])
             lost = int((np.isnan(values[k]) != np.isnan(baseline_values)).sum())

@@ -34,12 +34,23 @@ class Subsampling:
         error of the whole. Both sides are computed on the same half, from the features that the
         signature names.
         """
+        return self._difference((label, label), column, signature)
+
+    def between(
+        self, label: str, other: str, column: str, signature: str
+    ) -> tuple[float, float] | None:
+        """Return the same of one method of the candidate less another one of the baseline."""
+        return self._difference((label, other), column, signature)
+
+    def _difference(
+        self, labels: tuple[str, str], column: str, signature: str
+    ) -> tuple[float, float] | None:
         metric = MetricSpec.of_column(column).metric
         if metric.needs != "real" or self.candidate is None or self.baseline is None:
             return None
         sides = [
             _features(folder, label, Signature.parse(signature))
-            for folder in (self.candidate, self.baseline)
+            for folder, label in zip((self.candidate, self.baseline), labels, strict=True)
         ]
         if sides[0] is None or sides[1] is None:
             return None

@@ -44,7 +44,7 @@ def cells(difference: Difference) -> tuple[str, ...]:
             f"{_signed(difference.low)} to {_signed(difference.high)}",
             number_text(difference.effect, 2),
             number_text(difference.p_holm, 2),
-            f"{difference.wins:.0%}",
+            "-" if math.isnan(difference.wins) else f"{difference.wins:.0%}",
             number_text(difference.detectable, 2),
         )
     return (

@@ -105,8 +105,11 @@ class Method:
         """
         return None
 
-    def choose(self, features: Tensor, count: int) -> list[int]:
-        """Return the indices of the images to keep, from guide-network features (M, F)."""
+    def choose(self, features: Tensor, count: int, generator: torch.Generator) -> list[int]:
+        """Return the indices of the images to keep, from guide-network features (M, F).
+
+        The generator is the group's own, apart from every particle's.
+        """
         return list(range(count))
 
     def guidance(self, state: State) -> Tensor | None:

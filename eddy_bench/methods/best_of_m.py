@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from eddy_bench.errors import ParameterError
+from eddy_bench.methods.anticlustering import diverse_groups
 from eddy_bench.methods.base import Count, Method
 
 EXACT_CHOICES = 20_000  # subsets that are tried one by one
@@ -27,18 +28,22 @@ class BestOfM(Method):
             long as another method.
         equal: that method, as on the command line with `;` for `,`; empty is the slowest one of
             the run.
+        fair: split the candidates into M / N groups that are each as different as possible and
+            keep one of them at random. Every candidate is then kept with probability N / M
+            whatever its features, so that a kept image has the distribution of a candidate.
 
     """
 
     m: Count | None = None
     equal: str = ""
+    fair: bool = False
 
     name: ClassVar[str] = "best-of-m"
     summary: ClassVar[str] = (
         "draws M i.i.d. images, keeps the N most different by the guide network; "
-        "selection moves the marginal"
+        "selection moves the marginal, fair=true keeps it"
     )
-    citation: ClassVar[str] = "max-sum dispersion (Ravi et al. 1994)"
+    citation: ClassVar[str] = "max-sum dispersion (Ravi et al. 1994); fair: Papenberg & Klau 2021"
     cost: ClassVar[str] = "M / N times iid; M feature forwards"
     selects: ClassVar[bool] = True
     dial: ClassVar[str] = "m"
@@ -63,11 +68,23 @@ class BestOfM(Method):
             raise ParameterError(
                 f"Expected m of best-of-m to be at least the {particles} particles, got {self.m}."
             )
+        if self.fair and self.m % particles:
+            raise ParameterError(
+                f"Expected m of best-of-m:fair=true to be a multiple of the {particles} particles, "
+                f"so that every candidate is as likely to be kept, got {self.m}."
+            )
         return self.m
 
-    def choose(self, features: Tensor, count: int) -> list[int]:
-        """Return the indices of the `count` most different of (M, F) features, ascending."""
-        return most_distant(features, count)
+    def choose(self, features: Tensor, count: int, generator: torch.Generator) -> list[int]:
+        """Return the indices of `count` of (M, F) features, ascending: the most different ones.
+
+        Under `fair` those of one of M / N groups that are each as different as possible.
+        """
+        if not self.fair:
+            return most_distant(features, count)
+        groups = diverse_groups(features, count, generator)
+        kept = torch.randint(len(groups), (1,), generator=generator)
+        return [int(index) for index in groups[int(kept)]]
 
 
 def most_distant(features: Tensor, count: int) -> list[int]:

@@ -18,7 +18,7 @@ from eddy_bench.models.images import image_tensor
 from eddy_bench.models.prompt_cache import PromptCache
 from eddy_bench.sampling.feature_maps import NetworkFeatures
 from eddy_bench.sampling.memory import peak_bytes, reset_peak
-from eddy_bench.sampling.noise import particle_generators, probe_generator
+from eddy_bench.sampling.noise import particle_generators, probe_generator, selection_generator
 from eddy_bench.sampling.row_limit import RowLimit
 from eddy_bench.sampling.steer import steer
 from eddy_bench.sampling.step import MapMaker
@@ -178,7 +178,7 @@ class Model:
             images = list(output.images)
             self._note_blacked(output)
             if drawn > particles:
-                images = self._selected(images, drawn, particles, method)
+                images = self._selected(images, groups, particles, method)
             seconds = _now() - start - (self._encoding_seconds - encoding)
         count = len(images)
         cost = _cost(seconds, rows[0], maps, count)
@@ -207,17 +207,31 @@ class Model:
                 "and are scored so"
             )
 
-    def _selected(self, images: list[Any], drawn: int, particles: int, method: Method) -> list[Any]:
-        """Return the images that the method keeps of each prompt, by the guide network."""
-        assert self.guide is not None
+    def _selected(
+        self, images: list[Any], groups: Sequence[tuple[str, int]], particles: int, method: Method
+    ) -> list[Any]:
+        """Return the images that the method keeps of each group, by the guide network."""
         kept = []
-        for start in range(0, len(images), drawn):
-            part = images[start : start + drawn]
-            pixels = torch.stack([image_tensor(image) for image in part])
-            with torch.inference_mode():
-                features = self.guide(pixels.to(self.device or self.pipe.device))
-            kept += [part[index] for index in method.choose(features, particles)]
+        drawn = len(images) // len(groups)
+        for k, (prompt, seed) in enumerate(groups):
+            part = images[k * drawn : (k + 1) * drawn]
+            chosen = method.choose(
+                self._guide_features(part), particles, selection_generator(seed, prompt)
+            )
+            kept += [part[index] for index in chosen]
         return kept
+
+    def _guide_features(self, images: Sequence[Any]) -> Tensor:
+        """Return the guide network's features of finished images, (images, F)."""
+        assert self.guide is not None
+        device = self.device or self.pipe.device
+        size = self.row_limit.forward
+        with torch.inference_mode():
+            parts = [
+                self.guide(torch.stack([image_tensor(image) for image in part]).to(device))
+                for part in (images[k : k + size] for k in range(0, len(images), size))
+            ]
+        return torch.cat(parts)
 
 
 def _cost(seconds: float, rows: int, maps: Sequence[NetworkFeatures], count: int) -> Cost:

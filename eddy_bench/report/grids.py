@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,35 +22,39 @@ Item = TypeVar("Item")
 INK, PAPER = (32, 32, 36), (250, 250, 252)
 
 
-def write_grids(folder: RunFolder, labels: Sequence[str]) -> list[Path]:
+def write_grids(folder: RunFolder, by_label: Mapping[str, Sequence[FinishedGroup]]) -> list[Path]:
     """Write `grids/METHOD.png` for each method and `grids/side-by-side.png`.
 
-    Prompts are rows, particles of a seed are columns.
+    Prompts are rows, particles of the first seed are columns.
+
+    Args:
+        folder: of the run.
+        by_label: its groups by the method's label, in the table's order.
 
     Returns:
         The paths written.
 
     """
-    by_label: dict[str, dict[tuple[str, int], FinishedGroup]] = {label: {} for label in labels}
-    for group in folder.finished(list(labels)):
-        by_label[group.group.label][group.group.prompt_id, group.group.seed] = group
+    first = {
+        label: {group.group.prompt_id: group for group in groups if group.group.seed == 0}
+        for label, groups in by_label.items()
+    }
     paths = []
-    for label, groups in by_label.items():
-        rows = spread([groups[key] for key in groups if key[1] == 0], MAX_ROWS)
-        if rows:
+    for label, groups in first.items():
+        if rows := spread(list(groups.values()), MAX_ROWS):
             paths.append(
                 _save(
                     draw_table([[group] for group in rows]), folder.path / "grids" / f"{label}.png"
                 )
             )
-    filled = {label: groups for label, groups in by_label.items() if groups}
+    filled = {label: groups for label, groups in first.items() if groups}
     shared = [
-        key
-        for key in next(iter(filled.values()), {})
-        if key[1] == 0 and all(key in groups for groups in filled.values())
+        prompt
+        for prompt in next(iter(filled.values()), {})
+        if all(prompt in groups for groups in filled.values())
     ]
     if len(filled) > 1 and shared:
-        table = [[groups[key] for groups in filled.values()] for key in spread(shared, 8)]
+        table = [[groups[prompt] for groups in filled.values()] for prompt in spread(shared, 8)]
         paths.append(_save(draw_table(table), folder.path / "grids" / "side-by-side.png"))
     return paths
 

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from eddy_bench.compare.direction import direction_words
+from eddy_bench.compare.free_shares import free_shares
 from eddy_bench.compare.load import ScoreSet
 from eddy_bench.compare.paired import Difference
 from eddy_bench.scoring.metrics import DIVERSITY, FIDELITY, MetricSpec
@@ -17,6 +19,7 @@ def verdicts(
 ) -> list[tuple[str, str]]:
     """Return (method, sentence) for every method but the baseline."""
     labels = list(dict.fromkeys(difference.label for difference in differences))
+    ceiling = _ceiling(scores)
     return [
         (
             label,
@@ -25,10 +28,23 @@ def verdicts(
                 scores,
                 label,
                 baseline,
-            ),
+            )
+            + ceiling.get(label, ""),
         )
         for label in labels
     ]
+
+
+def _ceiling(scores: ScoreSet) -> dict[str, str]:
+    """Say of each method how much of what is free it gains, and where moved samples went."""
+    sentences: dict[str, str] = {}
+    for share in free_shares(scores):
+        words = share.words
+        if words and share.moved:
+            words = ", ".join(filter(None, [words, direction_words(scores, share.label)]))
+        if words and share.label not in sentences:
+            sentences[share.label] = f" Gains {words}."
+    return sentences
 
 
 def _of_metrics(mine: Sequence[Difference], names: Sequence[str]) -> list[Difference]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,23 +117,37 @@ def make_plan(setup: Setup) -> Plan:
         raise ParameterError(
             f"Method {doubled[0]!r} is asked for twice with the same parameters. Drop one."
         )
+    shared = settings.as_dict()
     groups = tuple(
-        Group(
-            method=planned.name,
-            label=planned.label,
-            parameters=planned.parameters,
-            kernel=planned.kernel,
-            prompt_id=prompt.id,
-            prompt=prompt.text,
-            seed=seed,
-            particles=setup.suite.particles,
-            key=_key(settings, planned, prompt.text, seed),
-        )
-        for planned in methods
-        for prompt in prompts.prompts
-        for seed in range(setup.suite.seeds)
+        group for planned in methods for group in _groups_of(planned, prompts, setup.suite, shared)
     )
     return Plan(setup, prompts, methods, settings, groups)
+
+
+def _groups_of(
+    planned: PlannedMethod, prompts: PromptSet, suite: Suite, shared: dict[str, Any]
+) -> Iterator[Group]:
+    """Yield the groups of a method. shared: the run's settings, which every key covers."""
+    parts = {
+        **shared,
+        "method": planned.name,
+        "source": planned.source,
+        "parameters": planned.resolved,
+        "kernel": planned.kernel,
+    }
+    for prompt in prompts.prompts:
+        for seed in range(suite.seeds):
+            yield Group(
+                method=planned.name,
+                label=planned.label,
+                parameters=planned.parameters,
+                kernel=planned.kernel,
+                prompt_id=prompt.id,
+                prompt=prompt.text,
+                seed=seed,
+                particles=suite.particles,
+                key=group_key(**parts, prompt=prompt.text, seed=seed),
+            )
 
 
 def _plan_method(spec: MethodSpec, setup: Setup) -> PlannedMethod:
@@ -160,16 +175,4 @@ def _plan_method(spec: MethodSpec, setup: Setup) -> PlannedMethod:
         kernel=kernel,
         resolved=method.resolved(model.has_features).parameters(),
         source=source_digest(spec),
-    )
-
-
-def _key(settings: RunSettings, planned: PlannedMethod, prompt: str, seed: int) -> str:
-    return group_key(
-        **settings.as_dict(),
-        method=planned.name,
-        source=planned.source,
-        parameters=planned.resolved,
-        kernel=planned.kernel,
-        prompt=prompt,
-        seed=seed,
     )

@@ -24,6 +24,11 @@ def particle_generators(seed: int, prompt: str, count: int) -> list[torch.Genera
     return [torch.Generator().manual_seed(stream_seed(seed, prompt, k)) for k in range(count)]
 
 
+def selection_generator(seed: int, prompt: str) -> torch.Generator:
+    """Return the generator of a group's selection, apart from every particle's and the probes'."""
+    return torch.Generator().manual_seed(stream_seed(seed, prompt, "selection"))
+
+
 def probe_generator(seed: int, prompt: str) -> torch.Generator:
     """Return the generator of a group's probes, apart from every particle's."""
     return torch.Generator().manual_seed(stream_seed(seed, prompt, "probes"))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -131,20 +132,35 @@ def read_features(path: Path) -> dict[str, Features]:
     """Read arrays by name; nothing where the file is not there or broken."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
-            arrays = {name: data[name] for name in data.files}
+            arrays = _by_name(data)
     except Exception:  # a cache: what cannot be read, for any of numpy's reasons, is made again
         return {}
-    whole = all(
-        array.ndim == 2 and array.dtype.kind == "f" and np.isfinite(array).all()
-        for array in arrays.values()
-    )
-    return arrays if whole and len({array.shape[1] for array in arrays.values()}) <= 1 else {}
+    whole = all(array.ndim == 2 and array.dtype.kind == "f" for array in arrays.values())
+    if not whole or len({array.shape[1] for array in arrays.values()}) > 1:
+        return {}
+    return arrays if all(np.isfinite(array).all() for array in arrays.values()) else {}
+
+
+def _by_name(data: Mapping[str, NDArray[Any]]) -> dict[str, Features]:
+    """Return the arrays of a file; older ones hold an array per group, slow to read."""
+    if data.keys() != {"names", "counts", "rows"}:
+        return {name: data[name] for name in data}
+    names, counts, rows = data["names"], data["counts"], data["rows"]
+    if int(counts.sum()) != len(rows):
+        raise ValueError("rows are missing")
+    parts = np.split(rows, np.cumsum(counts)[:-1])
+    return dict(zip(map(str, names), parts, strict=True))
 
 
 def write_features(path: Path, features: dict[str, Features]) -> None:
-    """Replace a file of arrays in one step."""
+    """Replace a file of arrays in one step: all rows as one array, read back in one piece."""
+    arrays = {
+        "names": np.array(list(features)),
+        "counts": np.array([len(values) for values in features.values()]),
+        "rows": np.concatenate(list(features.values())),
+    }
     try:
         with replacing(path) as written, written.open("wb") as file:
-            np.savez(file, **features)  # type: ignore[arg-type]
+            np.savez(file, **arrays)  # type: ignore[arg-type]
     except OSError as error:
         raise StoreError(f"{path} cannot be written: {why(error)}.") from None

@@ -275,6 +275,16 @@ METRICS = (
         rank=2,
     ),
     Metric(
+        "free_share",
+        "scores",
+        True,
+        "gain in squared distances of pairs over the most that kept distributions allow; above 1 "
+        "samples have moved",
+        "docs/ceiling.md",
+        implied=True,
+        rank=3,
+    ),
+    Metric(
         "drift_floor",
         "iid",
         False,

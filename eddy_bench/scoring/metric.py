@@ -13,9 +13,9 @@ from eddy_bench.scoring.forward import Forward
 from eddy_bench.scoring.signature import Part
 
 Scope = Literal["group", "pooled", "cost"]
-Needs = Literal["features", "text", "attributes", "pairs", "real", "iid", "cost"]
+Needs = Literal["features", "text", "attributes", "pairs", "real", "iid", "scores", "cost"]
 Aspect = Literal["diversity", "fidelity", ""]
-_SCOPES: dict[str, Scope] = {"real": "pooled", "iid": "pooled", "cost": "cost"}
+_SCOPES: dict[str, Scope] = {"real": "pooled", "iid": "pooled", "scores": "pooled", "cost": "cost"}
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ class Metric:
         `pairs`: (N (N - 1) / 2,), what `load` returned gives of the pairs i < j of one group;
         `real`: features (n, F) of a method's images and (m, F) of real ones;
         `iid`: features (G, N, F) of a method's groups and (G, F) of disjoint i.i.d. images;
+        `scores`: nothing; the value follows from other scores when a run is summarised;
         `cost`: nothing; the value is counted while drawing.
     higher_is_better: the direction.
     summary, citation, cost: for `list metrics`.

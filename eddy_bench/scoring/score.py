@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
-import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +19,20 @@ from eddy_bench.models.scoring_defaults import ScoringDefaults, garment_models, 
 from eddy_bench.scoring.earlier_scores import EarlierScores, images_digests
 from eddy_bench.scoring.extractors import ASSETS
 from eddy_bench.scoring.feature_cache import Advance, Scorer
+from eddy_bench.scoring.found_groups import ByLabel, FoundGroups, groups_by_label
 from eddy_bench.scoring.metrics import COSTS, MetricSpec
-from eddy_bench.scoring.readings import BASELINE, measure
+from eddy_bench.scoring.readings import Measured, measure
 from eddy_bench.scoring.reference import load_reference
 from eddy_bench.scoring.rows import cost_rows, marked_circular, score_row
 from eddy_bench.scoring.score_table import by_method, compact, escaped, write_scores
 from eddy_bench.scoring.signature import CIRCULAR
 from eddy_bench.scoring.summary import summarise
 from eddy_bench.storage.files import write_text
-from eddy_bench.storage.group import FinishedGroup
-from eddy_bench.storage.records import Group, RunRecord, RunSettings
+from eddy_bench.storage.records import RunSettings
 from eddy_bench.storage.run_files import read_manifest, write_manifest
 from eddy_bench.storage.run_folder import RunFolder
-from eddy_bench.suites.method_spec import MethodSpec
 
 Progress = Callable[[int], Advance]
-ByLabel = dict[str, list[FinishedGroup]]
 
 
 @dataclass(frozen=True)
@@ -63,15 +61,24 @@ class ScoringResult:
     summary: one row per method.
     warnings: for the user.
     columns: of the metrics that were asked for.
-    labels: of the methods, in the table's order.
+    groups: that were scored, by the method's label, in the table's order.
     skipped: columns that could not be computed.
     """
 
     summary: pd.DataFrame
     warnings: list[str]
     columns: list[str]
-    labels: list[str]
+    groups: ByLabel
     skipped: list[str]
+
+
+@dataclass(frozen=True)
+class _MethodRows:
+    """Rows of one metric and method; (metric, extractor) of its values; whether any is circular."""
+
+    rows: pd.DataFrame
+    names: list[tuple[str, str]]
+    circular: bool
 
 
 @dataclass
@@ -84,13 +91,16 @@ class _Pass:
     skipped: list[str] = field(default_factory=list)
 
 
-def score_folder(folder: RunFolder, request: ScoringRequest, progress: Progress) -> ScoringResult:
+def score_folder(
+    folder: RunFolder, found: FoundGroups, request: ScoringRequest, progress: Progress
+) -> ScoringResult:
     """Score every finished group and write scores.csv and summary.csv.
 
     Columns that are there and were not asked for stay, where the images are what they were.
 
     Args:
         folder: of the run.
+        found: its groups.
         request: what is scored, and with what.
         progress: is told the total once, then what is done.
 
@@ -101,7 +111,7 @@ def score_folder(folder: RunFolder, request: ScoringRequest, progress: Progress)
     """
     device = resolve_device(request.device)
     run = folder.read_run()
-    by_label, notes = _finished_groups(folder, run)
+    by_label, notes = groups_by_label(folder, run, found)
     defaults = scoring_defaults(run.settings.model)
     real = load_reference(request.reference, defaults)
     specs = resolve_specs(request.metrics, defaults, run.settings.model, real is not None)
@@ -123,59 +133,11 @@ def score_folder(folder: RunFolder, request: ScoringRequest, progress: Progress)
     manifest = read_manifest(folder.path).updated(scored_images=images_digests(by_label))
     write_manifest(folder.path, manifest)
     columns = [spec.column for spec in specs]
-    return ScoringResult(summary, done.warnings, columns, labels, done.skipped)
+    return ScoringResult(summary, done.warnings, columns, by_label, done.skipped)
 
 
 def _ignore(count: int, label: str) -> None:
     pass
-
-
-def _finished_groups(folder: RunFolder, run: RunRecord) -> tuple[ByLabel, list[str]]:
-    """Return whole groups by the method's label, in the table's order, and notes on others."""
-    by_label: ByLabel = {}
-    broken: list[str] = []
-    particles = run.settings.particles
-    for group in folder.finished(broken=broken):
-        if group.group.particles != particles:
-            broken.append(
-                f"{group.folder} has {group.group.particles} particles, the run {particles}"
-            )
-            continue
-        by_label.setdefault(group.group.label, []).append(group)
-    if not by_label:
-        raise StoreError(
-            f"{folder.path} holds no finished group. `eddy-bench run --out {folder.path}` "
-            "draws them."
-        )
-    order = _method_order(run.suite.methods)
-    by_label = dict(sorted(by_label.items(), key=lambda item: order(item[1][0].group)))
-    notes = []
-    if broken:
-        notes.append(
-            f"{len(broken)} groups are broken and were left out ({broken[0]}); "
-            "run again to redraw them"
-        )
-    if len({len(groups) for groups in by_label.values()}) > 1:
-        counts = ", ".join(f"{label} {len(groups)}" for label, groups in by_label.items())
-        notes.append(
-            f"the methods have different numbers of groups ({counts}): "
-            "their means are over different prompts"
-        )
-    return by_label, notes
-
-
-def _method_order(methods: Iterable[str]) -> Callable[[Group], tuple[Any, ...]]:
-    """Order iid first, then methods as in the suite, then one method's by rising numbers."""
-    names = [MethodSpec.of_label(text).name for text in methods]
-
-    def order(group: Group) -> tuple[Any, ...]:
-        near = [k for k, name in enumerate(names) if name == group.method]
-        parts = re.split(r"(-?\d+(?:\.\d+)?(?:e[+-]?\d+)?)", group.parameters)
-        rank = -1 if group.label == BASELINE else near[0] if near else len(names)
-        words = re.sub(r"\d", "", "".join(parts[::2]))
-        return rank, group.method, words, [float(number) for number in parts[1::2]], group.label
-
-    return order
 
 
 def resolve_specs(
@@ -222,7 +184,7 @@ def _score_all(
     done = _Pass([compact(cost_rows(groups, settings)) for groups in by_label.values()])
     for spec in specs:
         try:
-            values = [marked_circular(value, settings) for value in measure(scorer, spec, by_label)]
+            parts = list(_rows_by_method(measure(scorer, spec, by_label), settings))
         except StoreError:  # an image was changed after it was drawn
             raise
         except EddyError as error:
@@ -231,11 +193,11 @@ def _score_all(
             done.warnings.append(f"{spec.column} skipped: {error}")
             done.skipped.append(spec.column)
             continue
-        done.parts.append(compact([score_row(value, settings) for value in values]))
+        done.parts += [part.rows for part in parts]
         done.scored += dict.fromkeys(
-            MetricSpec(value.metric, value.extractor, spec.parameters).column for value in values
+            MetricSpec(*name, spec.parameters).column for part in parts for name in part.names
         )
-        if any(value.signature.has(CIRCULAR) for value in values):
+        if any(part.circular for part in parts):
             done.warnings.append(
                 f"{spec.column} is seen through the network that also guided: "
                 "its gains are inflated. Score with another one."
@@ -243,20 +205,34 @@ def _score_all(
     return done
 
 
-def scoring_state(folder: RunFolder, request: ScoringRequest) -> str:
+def _rows_by_method(values: Iterable[Measured], settings: RunSettings) -> Iterator[_MethodRows]:
+    """Yield the rows of values that come method by method, one method's in memory at a time."""
+    for _, same in itertools.groupby(values, lambda value: value.group.label):
+        own = [marked_circular(value, settings) for value in same]
+        yield _MethodRows(
+            compact([score_row(value, settings) for value in own]),
+            list(dict.fromkeys((value.metric, value.extractor) for value in own)),
+            any(value.signature.has(CIRCULAR) for value in own),
+        )
+
+
+def scoring_state(found: FoundGroups, request: ScoringRequest) -> str:
     """Return a hash of what scoring depends on; unchanged means that scores.csv is up to date."""
     groups = sorted(
         json.dumps(
-            [group.group.key, {name: info.model_dump() for name, info in group.files.items()}],
+            [group.group.key, {name: asdict(info) for name, info in group.files.items()}],
             sort_keys=True,
         )
-        for group in folder.finished()
+        for group in found.groups
     )
     folders = (request.reference, request.weights, str(ASSETS))
     listings = [_listing(Path(path)) for path in folders if path]
     metrics = list(request.metrics) if request.metrics is not None else None
     parts = [groups, metrics, request.reference, request.weights, listings, __version__]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+    state = hashlib.sha256()
+    for piece in json.JSONEncoder().iterencode(parts):  # a million groups are 400 MB of text
+        state.update(piece.encode())
+    return state.hexdigest()
 
 
 def _listing(folder: Path) -> list[list[Any]]:

@@ -104,6 +104,7 @@ def by_method(
                 [
                     part[part["label"] == label].astype(dict.fromkeys([*TEXTS, "label"], object))
                     for part in parts
+                    if label in part["label"].cat.categories
                 ],
                 ignore_index=True,
             ),

@@ -7,9 +7,12 @@ from typing import Any
 
 import pandas as pd
 
+from eddy_bench.scoring.ceiling import NAME, SIMILARITY, free_share, paired_distances
 from eddy_bench.scoring.metrics import COSTS, METRICS, MetricSpec
 from eddy_bench.scoring.statistics import mean_interval
 from eddy_bench.storage.group import FinishedGroup
+
+BASELINE = "iid"
 
 
 def summarise(
@@ -17,12 +20,37 @@ def summarise(
 ) -> pd.DataFrame:
     """Return one row per (method, params).
 
-    It holds means over prompts with 95% intervals, pooled metrics and mean costs.
+    It holds means over prompts with 95% intervals, pooled metrics, shares of what is free and mean
+    costs.
     """
-    lines = [_line(rows, by_label[str(label)]) for label, rows in by_method]
+    lines: list[dict[str, Any]] = []
+    similarities: dict[str, pd.DataFrame] = {}
+    for label, rows in by_method:
+        lines.append(_line(rows, by_label[str(label)]))
+        similarities[str(label)] = rows[rows["metric"] == SIMILARITY]
+    for line, label in zip(lines, similarities, strict=True):
+        line |= _free_shares(similarities, label)
     summary = pd.DataFrame(lines)
     costs = [name for name in COSTS if name in summary]
     return summary[[column for column in summary if column not in costs] + costs]
+
+
+def _free_shares(similarities: dict[str, pd.DataFrame], label: str) -> dict[str, float]:
+    """Return a method's share of what is free under each extractor, with its interval."""
+    if BASELINE not in similarities or label == BASELINE:
+        return {}
+    values: dict[str, float] = {}
+    own = similarities[label]
+    for extractor, rows in own.groupby(own["extractor"].astype(str), sort=False):
+        iid = similarities[BASELINE]
+        iid = iid[iid["extractor"].astype(str) == extractor]
+        particles = int(rows["particles"].iloc[0])
+        if particles < 2 or set(rows["signature"]) != set(iid["signature"]):
+            continue
+        free = free_share(*paired_distances(rows, iid), particles)
+        name = f"{NAME}[{extractor}]"
+        values |= {name: free.share, f"{name}.low": free.low, f"{name}.high": free.high}
+    return values
 
 
 def _line(rows: pd.DataFrame, groups: list[FinishedGroup]) -> dict[str, Any]:

@@ -45,7 +45,7 @@ class GroupGrid:
         }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class FinishedGroup:
     """Hold a group on disk: the group, its cost per image, and its files by name."""
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +15,10 @@ from eddy_bench.errors import StoreError, why
 from eddy_bench.storage.files import parse_json, write_text
 from eddy_bench.storage.paths import Files, is_remote
 
+WRITTEN_TOGETHER = 10_000  # lines
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """Hold one finished group.
 
@@ -57,13 +61,13 @@ class GroupIndex:
     def read(self) -> dict[str, Entry]:
         """Return entries by path."""
         entries: dict[str, Entry] = {}
-        for line in self._read():
+        for line in self._lines():
             try:
                 data = parse_json(line)
                 entry = Entry(
                     str(data["place"]),
                     str(data["key"]),
-                    {str(name): int(size) for name, size in data["sizes"].items()},
+                    {sys.intern(name): int(size) for name, size in data["sizes"].items()},
                 )
             except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
                 continue
@@ -81,19 +85,25 @@ class GroupIndex:
             StoreError: the folder cannot be written.
 
         """
-        lines = [
+        lines = (
             json.dumps({"place": entry.path, "key": entry.key, "sizes": dict(entry.sizes)})
             for entry in entries
-        ]
-        if not lines:
-            return
-        if is_remote(self.path):
-            self.lines = self._read() if self.lines is None else self.lines
-            self.lines += lines
-            self.waiting += len(lines)
-            if at_once or self.waiting >= max(100, len(self.lines) // 10):
-                self.flush()
-            return
+        )
+        while part := list(itertools.islice(lines, WRITTEN_TOGETHER)):
+            if is_remote(self.path):
+                self._keep(part, at_once)
+            else:
+                self._append(part)
+
+    def _keep(self, lines: list[str], at_once: bool) -> None:
+        """Add lines to a log that cannot grow, and write it when enough of them wait."""
+        self.lines = list(self._lines()) if self.lines is None else self.lines
+        self.lines += lines
+        self.waiting += len(lines)
+        if at_once or self.waiting >= max(100, len(self.lines) // 10):
+            self.flush()
+
+    def _append(self, lines: list[str]) -> None:
         try:
             with self.path.open("ab") as file:
                 if file.tell() and not self._ends_a_line():
@@ -111,11 +121,11 @@ class GroupIndex:
             write_text(self.path, "".join(f"{line}\n" for line in self.lines))
             self.waiting = 0
 
-    def _read(self) -> list[str]:
-        try:
-            return self.path.read_text(encoding="utf-8", errors="replace").splitlines()
-        except OSError:
-            return []
+    def _lines(self) -> Iterator[str]:
+        """Yield the lines one by one: a large run's index is not held as text."""
+        with suppress(OSError), self.path.open(encoding="utf-8", errors="replace") as file:
+            for line in file:
+                yield line.rstrip("\n")
 
     def _ends_a_line(self) -> bool:
         with self.path.open("rb") as file:

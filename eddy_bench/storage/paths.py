@@ -7,6 +7,7 @@ one rename, appending, cheap questions about single files.
 from __future__ import annotations
 
 import errno
+import glob
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -136,8 +137,7 @@ class LocalFiles:
 
     def names(self, pattern: str) -> list[str]:
         """See `Files`."""
-        root = Path(self.folder)
-        return _in_order([path.relative_to(root).as_posix() for path in root.glob(pattern)])
+        return _in_order(glob.glob(pattern, root_dir=self.folder, include_hidden=True))
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ class RemoteFiles:
 
 
 def _in_order(names: list[str]) -> list[str]:
-    return sorted(names, key=lambda name: name.split("/"))
+    return sorted(names, key=lambda name: name.replace("/", "\0"))  # part by part
 
 
 def files_below(folder: Path) -> Files:

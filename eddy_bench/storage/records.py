@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -161,10 +162,12 @@ class Manifest(BaseModel):
         return Manifest.model_validate({**self.as_dict(), **values})
 
 
-class FileInfo(BaseModel):
-    """Hold the bytes and the hash of a file of a group."""
+@dataclass(frozen=True, slots=True)
+class FileInfo:
+    """Hold the bytes and the hash of a file of a group.
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    A large run holds millions: no more than these two is kept.
+    """
 
     size: StrictInt
     sha256: StrictStr
@@ -176,10 +179,12 @@ def _encodable(text: str) -> str:
 
 
 PlainText = Annotated[StrictStr, AfterValidator(_encodable)]
+SharedText = Annotated[PlainText, AfterValidator(sys.intern)]  # stored once over all groups
+SharedName = Annotated[str, AfterValidator(sys.intern)]
 CostValue = Annotated[StrictFloat, AfterValidator(_bounded)]
 
 
-@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+@dataclass(frozen=True, slots=True, config=ConfigDict(extra="forbid"))
 class Group:
     """Hold one (method, prompt, seed) with its N particles: the unit of work and statistics.
 
@@ -189,12 +194,12 @@ class Group:
     key: a hash of everything that determines the images.
     """
 
-    method: PlainText
-    label: PlainText
-    parameters: PlainText
-    kernel: PlainText
-    prompt_id: PlainText
-    prompt: PlainText
+    method: SharedText
+    label: SharedText
+    parameters: SharedText
+    kernel: SharedText
+    prompt_id: SharedText
+    prompt: SharedText
     seed: StrictInt
     particles: StrictInt
     key: PlainText
@@ -211,8 +216,8 @@ class GroupRecord(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True)
 
     group: Group
-    cost: dict[str, CostValue]
-    files: dict[str, FileInfo]
+    cost: dict[SharedName, CostValue]
+    files: dict[SharedName, FileInfo]
 
     def as_dict(self) -> dict[str, Any]:
         """Return the record as group.json holds it."""

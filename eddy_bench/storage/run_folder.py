@@ -237,21 +237,17 @@ class RunFolder:
         data = {"group": asdict(group), "error": reason}
         write_text(self.failure_path(group), json.dumps(data, indent=1, ensure_ascii=False))
 
-    def finished(
-        self, labels: list[str] | None = None, broken: list[str] | None = None
-    ) -> Iterator[FinishedGroup]:
+    def finished(self, broken: list[str] | None = None) -> Iterator[FinishedGroup]:
         """Yield all finished groups that are whole, by method, prompt and seed.
 
         Args:
-            labels: of the methods that are wanted; None for all.
             broken: is told what is wrong with the others.
 
         """
         files, damaged = self.files(), False
-        paths = [Path(name).parent for name in files.names("*/*/*/group.json")]
-        paths = [path for path in paths if labels is None or path.parts[0] in labels]
-        for start in range(0, len(paths), READ_TOGETHER):
-            part = paths[start : start + READ_TOGETHER]
+        names = files.names("*/*/*/group.json")
+        for start in range(0, len(names), READ_TOGETHER):
+            part = [Path(name).parent for name in names[start : start + READ_TOGETHER]]
             try:
                 texts = read_many([self.samples / path / "group.json" for path in part])
             except OSError:

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from eddy_bench.compare.subsampling import Subsampling
-from eddy_bench.scoring.feature_cache import write_features
+from eddy_bench.scoring.feature_cache import read_features, write_features
 from eddy_bench.scoring.fidelity import frechet_distance
 from eddy_bench.storage.run_folder import RunFolder
 from tests.conftest import Result
@@ -70,8 +70,8 @@ def test_the_difference_is_that_of_the_metric(tmp_path: Path) -> None:
     real = np.random.default_rng(0).normal(size=(400, 3)).astype(np.float32)
     values = []
     for folder in folders:
-        with np.load(folder / "features" / "fmnist-clip-0" / "eddy-exact.npz") as data:
-            values.append(frechet_distance(np.concatenate(list(data.values())), real))
+        features = read_features(folder / "features" / "fmnist-clip-0" / "eddy-exact.npz")
+        values.append(frechet_distance(np.concatenate(list(features.values())), real))
     assert difference[0] == pytest.approx(values[0] - values[1], rel=1e-4)
     assert difference[0] > 5 * difference[1]
 

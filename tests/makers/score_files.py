@@ -10,7 +10,12 @@ import pandas as pd
 
 from eddy_bench.scoring.metrics import METRICS
 
-EXTRACTORS = {"vendi": "fmnist-clip", "clip": "fmnist-clip", "fd": "fmnist-clip"}
+EXTRACTORS = {
+    "mss": "fmnist-clip",
+    "vendi": "fmnist-clip",
+    "clip": "fmnist-clip",
+    "fd": "fmnist-clip",
+}
 
 
 def frame(
@@ -34,6 +39,7 @@ def frame(
         "clip": 60 + shared.random(prompts),
         "nfe": np.full(prompts, 40.0),
         "seconds_per_image": np.full(prompts, 0.1),
+        "mss": 0.7 + 0.1 * shared.random(prompts),
     }
     lines = []
     for label, by_metric in effects.items():

@@ -13,6 +13,7 @@ from PIL import Image
 
 from eddy_bench.scoring.classifier import load_classifier
 from eddy_bench.scoring.extractors import INCEPTION, load_extractor
+from eddy_bench.scoring.feature_cache import read_features
 from eddy_bench.scoring.perceptual import load_lpips
 from eddy_bench.scoring.score_table import read_table
 from tests.conftest import Result
@@ -91,8 +92,7 @@ def test_every_metric_is_scored_on_the_device_that_was_asked_for(
     table = read_table(scored(cli, undisturbed, tmp_path, "cpu") / "scores.csv")
     assert set(METRICS) <= set(table["metric"])
     for file in tmp_path.glob("cpu/features/*/*.npz"):
-        with np.load(file) as arrays:
-            assert {arrays[name].dtype for name in arrays.files} == {np.dtype(np.float32)}
+        assert {array.dtype for array in read_features(file).values()} == {np.dtype(np.float32)}
 
 
 def test_a_device_that_is_not_here_is_one_line(cli: Cli, undisturbed: Path, tmp_path: Path) -> None:

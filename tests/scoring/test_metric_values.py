@@ -85,9 +85,11 @@ def test_a_text_that_is_no_metric_is_refused_with_its_mistake(
 
 @pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
 def test_every_metric_carries_what_scoring_needs(metric: Metric) -> None:
-    """One registration: a function unless it is counted, weights where it judges images."""
+    """One registration: a function unless it is counted or follows from scores, weights where it
+    judges images.
+    """
     assert metric.summary
-    assert (metric.function is None) == (metric.needs == "cost")
+    assert (metric.function is None) == (metric.needs in ("cost", "scores"))
     assert (metric.load is not None) == (metric.needs == "pairs")
     assert (metric.name in COSTS) == (metric.scope == "cost")
     assert not (metric.takes_extractor and metric.extractor)

@@ -97,3 +97,19 @@ def test_dependence_within_groups_does_not_raise_false_alarms() -> None:
         for _ in range(300)
     ]
     assert abs(np.mean(alarms) - 0.05) < 4 * (0.05 * 0.95 / 300) ** 0.5
+
+
+@pytest.mark.slow
+def test_intervals_cover_what_they_say_and_the_page_says_it() -> None:
+    """Within 93 to 97% at 12 and 48 prompts, at least 90% at 6; at most 6% false alarms."""
+    from tests.scoring.coverage import PAGE, page
+
+    written = page()
+    assert written == PAGE.read_text(encoding="utf-8")
+    rows = [line.strip("| ").split(" | ") for line in written.splitlines() if " | 0." in line]
+    assert len(rows) == 12
+    for name, count, covers, rejects, above in rows:
+        few = int(count) < 12
+        assert (0.9 if few else 0.93) <= float(covers) <= 0.97, (name, count)
+        assert float(rejects) <= (0.09 if few else 0.06), (name, count)
+        assert float(above) <= 0.06, (name, count)

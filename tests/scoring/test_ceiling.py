@@ -1,0 +1,200 @@
+"""The ceiling of free diversity: its inequality, its estimate, its test, and what is said of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from eddy_bench.compare.direction import Direction
+from eddy_bench.compare.free_shares import free_shares, why_none
+from eddy_bench.compare.load import read_scores
+from eddy_bench.scoring.ceiling import free_share
+from tests.conftest import Result
+from tests.makers.score_files import frame, write
+
+Array = NDArray[np.float64]
+
+
+def mean_distance(points: Array) -> Array:
+    """Mean squared distance of pairs, (groups,), of (groups, N, F) points."""
+    count = points.shape[1]
+    spread = np.square(points - points.mean(1, keepdims=True)).sum((1, 2))
+    distances: Array = 2 * spread / (count - 1)
+    return distances
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    particles=st.integers(2, 9),
+    atoms=st.integers(1, 6),
+    features=st.integers(1, 5),
+)
+def test_no_coupling_of_kept_distributions_passes_the_ceiling(
+    seed: int, particles: int, atoms: int, features: int
+) -> None:
+    """Exactly, by summation: random laws on unit vectors, random joint laws of a group.
+
+    Every joint law is a mixture of orders of the atoms that leaves each slot's law what it is: a
+    random shift of all slots by the same amount along a circle of equally likely atoms.
+    """
+    rng = np.random.default_rng(seed)
+    unit = rng.normal(size=(atoms, features))
+    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+    patterns = rng.integers(0, atoms, (4, particles))
+    shifts = np.arange(atoms)
+    groups = unit[(patterns[:, None, :] + shifts[:, None]) % atoms]  # (4, shifts, N, F)
+    weights = rng.dirichlet(np.ones(4))
+    coupled = float((weights[:, None] * mean_distance_of(groups)).sum() / atoms)
+    mean = unit.mean(0)
+    independent = 2 * (1 - float(mean @ mean))
+    assert coupled <= particles / (particles - 1) * independent + 1e-12
+
+
+def mean_distance_of(groups: Array) -> Array:
+    flat = groups.reshape(-1, *groups.shape[2:])
+    return mean_distance(flat).reshape(groups.shape[:2])
+
+
+def test_groups_whose_mean_is_fixed_are_at_the_ceiling() -> None:
+    """Opposite pairs: E D = 4 where independent unit vectors have 2."""
+    rng = np.random.default_rng(0)
+    unit = rng.normal(size=(500, 1, 3))
+    unit /= np.linalg.norm(unit, axis=2, keepdims=True)
+    pairs = np.concatenate([unit, -unit], 1)
+    free = free_share(mean_distance(pairs), np.full(500, 2.0), 2)
+    assert (free.share, free.prompts) == (pytest.approx(1.0), 500)
+
+
+def at_the_ceiling(rng: np.random.Generator, prompts: int, particles: int) -> tuple[Array, Array]:
+    """Distances of a coupling that sits at the ceiling, and of i.i.d. samples, prompt by prompt.
+
+    Angles equally spaced from a random start have the mean of their prompt's circle.
+    """
+    radius = rng.uniform(0.2, 0.9, (prompts, 1, 1))
+    start = rng.uniform(0, 2 * np.pi, (prompts, 1))
+    spaced = start + 2 * np.pi * np.arange(particles) / particles
+    free = rng.uniform(0, 2 * np.pi, (prompts, particles))
+    circles = (radius * np.stack([np.cos(angle), np.sin(angle)], 2) for angle in (spaced, free))
+    coupled, independent = map(mean_distance, circles)
+    return coupled, independent
+
+
+@pytest.mark.parametrize("prompts", [12, 48])
+def test_samples_that_kept_their_distribution_are_rarely_said_to_have_moved(prompts: int) -> None:
+    """At most 5% (and 3 standard errors of 1,000 sets) at the ceiling, where it is hardest."""
+    rng, alarms, sets = np.random.default_rng(prompts), 0, 1000
+    for _ in range(sets):
+        alarms += free_share(*at_the_ceiling(rng, prompts, 4), 4).p < 0.05
+    assert alarms <= sets * 0.05 + 3 * (sets * 0.05 * 0.95) ** 0.5
+
+
+@pytest.mark.parametrize(("prompts", "bias"), [(6, 0.25), (12, 0.12), (48, 0.04)])
+def test_the_estimate_s_bias_is_small_and_falls_with_prompts(prompts: int, bias: float) -> None:
+    """The mean over 2,000 sets of a coupling whose share is 1."""
+    rng = np.random.default_rng(1)
+    shares = [free_share(*at_the_ceiling(rng, prompts, 4), 4).share for _ in range(2000)]
+    assert abs(np.mean(shares) - 1) < bias
+
+
+def test_samples_that_moved_are_found() -> None:
+    rng = np.random.default_rng(0)
+    independent = rng.uniform(0.2, 0.4, 48)
+    free = free_share(independent * 2.2 + rng.normal(0, 0.05, 48), independent, 4)
+    assert free.p < 0.001
+    assert free.low > 1
+
+
+EFFECTS = {
+    "iid": {"mss": 0.0, "vendi": 0.0},
+    "antithetic": {"mss": -0.03, "vendi": 0.0},
+    "pg": {"mss": -0.5, "vendi": 0.5},
+}
+
+
+@pytest.fixture
+def rows() -> pd.DataFrame:
+    return frame(EFFECTS, prompts=30, scatter=0.001)
+
+
+def test_seeds_are_paired_and_missing_values_left_out(rows: pd.DataFrame, tmp_path: Path) -> None:
+    """A second seed without values of a method changes nothing of it, and all of the others."""
+    second = rows.assign(seed="1")
+    lost = (second["method"] == "pg") & (second["metric"] == "mss")
+    second.loc[lost, "value"] = np.nan
+    moved = (second["method"] == "antithetic") & (second["metric"] == "mss")
+    second.loc[moved, "value"] -= 0.02
+    alone, both = (
+        {share.label: share.free for share in free_shares(read_scores([path]))}
+        for path in (
+            write(tmp_path / "alone.csv", rows),
+            write(tmp_path / "both.csv", pd.concat([rows, second])),
+        )
+    )
+    assert both["pg"] == alone["pg"]
+    assert both["antithetic"].share > alone["antithetic"].share > 0
+    assert both["antithetic"].prompts == 30
+
+
+def test_without_iid_or_similarities_the_reason_is_said(
+    rows: pd.DataFrame, tmp_path: Path, cli: Callable[..., Result]
+) -> None:
+    lone = write(tmp_path / "lone.csv", rows[rows["method"] != "iid"])
+    assert "iid is not in the run" in why_none(read_scores([lone]))
+    assert free_shares(read_scores([lone])) == []
+    done = cli("compare", lone, "--baseline", "antithetic")
+    assert done.code == 0
+    assert "iid is not in the run" in done.err
+    bare = write(tmp_path / "bare.csv", rows[rows["metric"] != "mss"])
+    assert "needs the metric mss" in why_none(read_scores([bare]))
+
+
+def test_compare_shows_shares_in_every_format(
+    rows: pd.DataFrame, tmp_path: Path, cli: Callable[..., Result]
+) -> None:
+    csv = write(tmp_path / "s.csv", rows)
+    for form in ("table", "markdown", "csv", "json"):
+        done = cli("compare", csv, "--format", form)
+        assert done.code == 0, done.err
+        assert "free_share[fmnist-clip]" in done.out
+        assert "samples moved" in done.out
+        assert "nan%" not in done.out
+
+
+GATE = "checks:\n- {metric: 'free_share[fmnist-clip]', test: ceiling}\nmethods: [antithetic]\n"
+
+
+def test_a_gate_fails_where_samples_are_shown_to_have_moved(
+    rows: pd.DataFrame, tmp_path: Path, cli: Callable[..., Result]
+) -> None:
+    csv = write(tmp_path / "s.csv", rows)
+    gate = tmp_path / "gate.yaml"
+    for methods, code in (("antithetic", 0), ("pg", 1), ("iid, antithetic", 0)):
+        gate.write_text(GATE.replace("antithetic", methods))
+        done = cli("compare", csv, "--against", csv, "--gate", gate)
+        assert done.code == code, (methods, done.out, done.err)
+    lone = write(tmp_path / "lone.csv", rows[rows["method"] != "iid"])
+    gate.write_text(GATE)
+    done = cli("compare", lone, "--against", csv, "--gate", gate)
+    assert (done.code, "iid is not in the run" in " ".join(done.out.split())) == (2, True)
+    gate.write_text(GATE.replace("free_share", "vendi"))
+    wrong = cli("compare", csv, "--against", csv, "--gate", gate)
+    assert (wrong.code, "goes with free_share" in wrong.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("gain", "error", "towards"), [(14, 3, True), (-14, 3, False), (2, 3, None), (14, None, None)]
+)
+def test_a_direction_is_said_where_its_interval_shows_it(
+    gain: float, error: float | None, towards: bool | None
+) -> None:
+    answer = Direction("fd[fmnist-clip]", 62.0, 62.0 - gain, gain, error)
+    assert answer.towards is towards
+    assert ("untested" in answer.text) == (error is None)
