@@ -14,8 +14,8 @@ from rich.text import Text
 
 from eddy_bench import __version__
 from eddy_bench.cli.console import console
-from eddy_bench.diagnosis.examine import examine
-from eddy_bench.diagnosis.finding import Finding, worst
+from eddy_bench.cli.diagnosis.examine import examine
+from eddy_bench.cli.diagnosis.finding import Finding, worst
 
 COLUMNS = 80
 INDENT = " " * 9

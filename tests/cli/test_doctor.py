@@ -14,8 +14,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from eddy_bench.diagnosis import devices, drawing, hub, versions, weights
-from eddy_bench.diagnosis.finding import Finding
+from eddy_bench.cli.diagnosis import devices, drawing, hub, versions, weights
+from eddy_bench.cli.diagnosis.finding import Finding
 from eddy_bench.scoring.convolutional import INCEPTION
 from eddy_bench.scoring.perceptual import ALEXNET
 from tests.conftest import Result

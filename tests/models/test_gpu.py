@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from eddy_bench.diagnosis.drawing import TOLERANCE
+from eddy_bench.cli.diagnosis.drawing import TOLERANCE
 from eddy_bench.methods.registry import build_method
 from eddy_bench.models.base import Model
 from eddy_bench.models.load import load_model

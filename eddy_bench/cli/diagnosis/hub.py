@@ -8,7 +8,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 
-from eddy_bench.diagnosis.finding import Finding
+from eddy_bench.cli.diagnosis.finding import Finding
 from eddy_bench.errors import brief
 
 SECTION = "hub"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from eddy_bench.diagnosis.finding import Finding, guarded
+from eddy_bench.cli.diagnosis.finding import Finding, guarded
 from eddy_bench.errors import ParameterError
 
 REINSTALL = "pip install --force-reinstall eddy-bench"
@@ -32,30 +32,30 @@ def examine(weights: Path | None) -> Iterator[Finding]:
 
 # Imported one by one inside the guard: a library that is broken must not end the command.
 def _versions() -> Iterable[Finding]:
-    from eddy_bench.diagnosis.versions import examine_versions
+    from eddy_bench.cli.diagnosis.versions import examine_versions
 
     return examine_versions()
 
 
 def _devices() -> Iterable[Finding]:
-    from eddy_bench.diagnosis.devices import examine_devices
+    from eddy_bench.cli.diagnosis.devices import examine_devices
 
     return examine_devices()
 
 
 def _hub() -> Iterable[Finding]:
-    from eddy_bench.diagnosis.hub import examine_hub
+    from eddy_bench.cli.diagnosis.hub import examine_hub
 
     return examine_hub()
 
 
 def _weights(folder: Path | None) -> Iterable[Finding]:
-    from eddy_bench.diagnosis.weights import examine_weights
+    from eddy_bench.cli.diagnosis.weights import examine_weights
 
     return examine_weights(folder)
 
 
 def _drawing() -> Iterable[Finding]:
-    from eddy_bench.diagnosis.drawing import examine_drawing
+    from eddy_bench.cli.diagnosis.drawing import examine_drawing
 
     return examine_drawing()

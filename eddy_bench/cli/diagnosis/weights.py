@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import torch
 
-from eddy_bench.diagnosis.finding import Finding
+from eddy_bench.cli.diagnosis.finding import Finding
 from eddy_bench.errors import brief
 from eddy_bench.models.backbones import ALIASES, local_weights
 from eddy_bench.scoring.convolutional import INCEPTION

@@ -12,7 +12,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 from eddy_bench import __version__
-from eddy_bench.diagnosis.finding import Finding
+from eddy_bench.cli.diagnosis.finding import Finding
 from eddy_bench.errors import brief
 
 SECTION = "versions"

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from eddy_bench.diagnosis.devices import device_names
-from eddy_bench.diagnosis.finding import Finding
+from eddy_bench.cli.diagnosis.devices import device_names
+from eddy_bench.cli.diagnosis.finding import Finding
 from eddy_bench.errors import brief
 from eddy_bench.methods.iid import Iid
 from eddy_bench.models.load import load_model

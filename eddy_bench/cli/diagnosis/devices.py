@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from eddy_bench.diagnosis.finding import Finding
+from eddy_bench.cli.diagnosis.finding import Finding
 from eddy_bench.errors import brief
 from eddy_bench.models.load import DTYPES
 from eddy_bench.sampling.memory import free_bytes
