@@ -212,18 +212,25 @@ print(bool(torch.isfinite(pulled).all()), features.limit.backward, features.limi
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs a limit of address space")
 @pytest.mark.parametrize(
-    ("kind", "side", "gib"), [("stable-diffusion", 256, 1.0), ("tiny", 512, 0.9)]
+    ("kind", "side", "gib", "ends"),
+    [
+        ("stable-diffusion", 256, 1.0, ("True 1 True",)),
+        ("tiny", 512, 0.9, ("True 1 True", "True 1 False")),
+    ],
 )
 def test_true_decoders_pull_back_under_a_real_limit_of_memory(
-    kind: str, side: int, gib: float
+    kind: str, side: int, gib: float, ends: tuple[str, ...]
 ) -> None:
-    """In a process of its own with that much address space left; a fixed batch fails there."""
-    for feature_batch, code, expected in (("2", 1, ""), ("auto", 0, "True 1 True")):
+    """In a process of its own with that much address space left; a fixed batch fails there.
+
+    The tiny decoder's pull-back of one image just fits, checkpointed or not.
+    """
+    for feature_batch, code, expected in (("2", 1, ("",)), ("auto", 0, ends)):
         done = subprocess.run(
             [sys.executable, "-c", LIMITED, kind, str(side), feature_batch, str(gib)],
             capture_output=True,
             text=True,
             check=False,
         )
-        assert (done.returncode, done.stdout.strip()) == (code, expected), done.stderr
+        assert (done.returncode, done.stdout.strip() in expected) == (code, True), done
         assert bool(done.stderr) == bool(code) or "allocate" not in done.stderr
