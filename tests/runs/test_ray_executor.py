@@ -39,7 +39,7 @@ def finished(out: Path) -> int:
 
 
 def wait_for_groups(process: subprocess.Popen[str], out: Path, count: int) -> None:
-    for _ in range(2400):
+    for _ in range(6000):
         if process.poll() is not None or finished(out) >= count:
             return
         time.sleep(0.05)
