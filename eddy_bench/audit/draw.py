@@ -11,6 +11,7 @@ from torch import Tensor
 from eddy_bench.audit.plan import Block
 from eddy_bench.methods.base import Method
 from eddy_bench.sampling.noise import stream_seed
+from eddy_bench.sampling.preview import Preview
 from eddy_bench.sampling.steer import steer
 
 CHUNK_NUMBERS = (
@@ -29,7 +30,8 @@ def draw_groups(
 ) -> Tensor:
     """Draw the particles of `groups` groups, (G, N, d), float64.
 
-    A method that selects sees the points themselves in the place of a guide network's features.
+    A method that selects sees the points themselves, or their denoised estimates, in the place of
+    a guide network's features.
 
     The noise belongs to (seed, stream, task, slot), never to the method or the step count, so
     methods are paired and a ladder of step counts starts from the same noise.
@@ -43,14 +45,15 @@ def draw_groups(
     pipe, call = block.pipeline()
     count, dimension = method.drawn(block.particles), block.task.mixture.dimension
     chunk = max(1, CHUNK_NUMBERS // (count * (count + dimension)))
-    drawn = []
+    drawn, seen = [], []
     for start in range(0, groups, chunk):
         size = min(chunk, groups - start)
         generator, probes = (
             torch.Generator().manual_seed(stream_seed(seed, block.task.name, stream, start, use))
             for use in ("noise", "probes")
         )
-        with steer(pipe, method, particles=count, probes=[probes] * size):
+        watch = None if method.previewed is None else Preview(method.previewed, stops=False)
+        with steer(pipe, watch or method, particles=count, probes=[probes] * size):
             drawn.append(
                 pipe(
                     num_images_per_prompt=size * count,
@@ -61,12 +64,16 @@ def draw_groups(
                     **call,
                 ).images.unflatten(0, (size, count))
             )
+        seen.append(drawn[-1] if watch is None else watch.seen().denoised)
     candidates = torch.cat(drawn)
     if count == block.particles:
         return candidates
     chooser = torch.Generator().manual_seed(stream_seed(seed, block.task.name, stream, "selection"))
     return torch.stack(
-        [group[method.choose(group, block.particles, chooser)] for group in candidates]
+        [
+            group[method.choose(features, block.particles, chooser)]
+            for group, features in zip(candidates, torch.cat(seen), strict=True)
+        ]
     )
 
 

@@ -97,6 +97,11 @@ class Method:
         """Return how many images are drawn to keep `particles` of them."""
         return particles
 
+    @property
+    def previewed(self) -> int | None:
+        """The steps after which `choose` sees denoised estimates; None: it sees finished images."""
+        return None
+
     def equal_cost_to(self) -> str | None:
         """Return the method whose seconds `dial` is to be set by when a run is planned.
 

@@ -31,12 +31,16 @@ class BestOfM(Method):
         fair: split the candidates into M / N groups that are each as different as possible and
             keep one of them at random. Every candidate is then kept with probability N / M
             whatever its features, so that a kept image has the distribution of a candidate.
+        preview: choose on the denoised estimates of all M after so many steps, then draw the
+            chosen ones from their beginning: preview M + T N network evaluations in T steps. None
+            chooses on finished images. Under `fair` the law is kept at every preview.
 
     """
 
     m: Count | None = None
     equal: str = ""
     fair: bool = False
+    preview: Count | None = None
 
     name: ClassVar[str] = "best-of-m"
     summary: ClassVar[str] = (
@@ -44,9 +48,24 @@ class BestOfM(Method):
         "selection moves the marginal, fair=true keeps it"
     )
     citation: ClassVar[str] = "max-sum dispersion (Ravi et al. 1994); fair: Papenberg & Klau 2021"
-    cost: ClassVar[str] = "M / N times iid; M feature forwards"
+    cost: ClassVar[str] = (
+        "M / N times iid, with preview=k of T steps 1 + k M / (T N); M feature forwards"
+    )
     selects: ClassVar[bool] = True
     dial: ClassVar[str] = "m"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.preview is not None and self.m is None:
+            raise ParameterError(
+                "Expected m beside preview of best-of-m: what takes as long as another method is "
+                "measured on whole draws. Use best-of-m:m=16,preview=2."
+            )
+
+    @property
+    def previewed(self) -> int | None:
+        """Return `preview`."""
+        return self.preview
 
     def equal_cost_to(self) -> str | None:
         """Return `equal` where M is not set."""

@@ -13,15 +13,12 @@ from torch import Tensor
 
 from eddy_bench.methods.base import Method
 from eddy_bench.models.decoding import guide_decoder, make_decode
-from eddy_bench.models.families import family_of
+from eddy_bench.models.drawing import DrawnTogether
 from eddy_bench.models.images import image_tensor
 from eddy_bench.models.prompt_cache import PromptCache
 from eddy_bench.sampling.feature_maps import NetworkFeatures
 from eddy_bench.sampling.memory import peak_bytes, reset_peak
-from eddy_bench.sampling.noise import particle_generators, probe_generator, selection_generator
 from eddy_bench.sampling.row_limit import RowLimit
-from eddy_bench.sampling.steer import steer
-from eddy_bench.sampling.step import MapMaker
 
 
 @dataclass
@@ -155,73 +152,36 @@ class Model:
 
         """
         drawn = method.drawn(particles)
-        groups = list(zip(prompts, seeds, strict=True))
-        generators = [
-            generator
-            for prompt, seed in groups
-            for generator in particle_generators(seed, prompt, drawn)
-        ]
-        maps: list[NetworkFeatures] = []
-        steering = steer(
-            self.pipe,
-            method,
-            particles=drawn,
-            features=self._map_maker(maps, arguments) if self.has_features else None,
-            probes=[probe_generator(seed, prompt) for prompt, seed in groups],
-            generator=generators,
+        batch = DrawnTogether(
+            self, list(zip(prompts, seeds, strict=True)), {**self.call, **arguments}
         )
-        call = rows_of(self.pipe, prompts, drawn, {**self.call, **arguments})
-        with steering, counted_rows(self.pipe) as rows:
+        with counted_rows(self.pipe) as rows:
             reset_peak()
             start, encoding = _now(), self._encoding_seconds
-            output = self.pipe(**call, generator=generators)
-            images = list(output.images)
-            self._note_blacked(output)
-            if drawn > particles:
-                images = self._selected(images, groups, particles, method)
+            if method.previewed is not None and drawn > particles:
+                images = batch.call(method, batch.chosen_early(method, particles))
+            else:
+                images = batch.call(method, [list(range(drawn))] * len(prompts))
+                if drawn > particles:
+                    images = batch.chosen(images, method, particles)
             seconds = _now() - start - (self._encoding_seconds - encoding)
-        count = len(images)
-        cost = _cost(seconds, rows[0], maps, count)
-        if drawn > particles:
-            cost.feature_forwards += len(generators) / count
-        return [images[k : k + particles] for k in range(0, count, particles)], cost
+        cost = _cost(seconds, rows[0], batch.maps, len(images))
+        cost.feature_forwards += batch.judged / len(images)
+        return [images[k : k + particles] for k in range(0, len(images), particles)], cost
 
     @property
     def _encoding_seconds(self) -> float:
         return self.texts.seconds if self.texts is not None else 0.0
 
-    def _map_maker(self, maps: list[NetworkFeatures], arguments: dict[str, Any]) -> MapMaker:
-        """Return the function from a particle's shape to its feature map, which joins `maps`."""
-        size = (arguments["height"], arguments["width"]) if "height" in arguments else None
-
-        def make(shape: tuple[int, ...]) -> NetworkFeatures:
-            maps.append(self.feature_map(shape, size))
-            return maps[-1]
-
-        return make
-
-    def _note_blacked(self, output: Any) -> None:
+    def note_blacked(self, output: Any) -> None:
+        """Note how many images of a call the model's safety checker blacked out."""
         if blacked := sum(map(bool, getattr(output, "nsfw_content_detected", None) or [])):
             self.notes.append(
                 f"{blacked} images were blacked out by the model's safety checker, "
                 "and are scored so"
             )
 
-    def _selected(
-        self, images: list[Any], groups: Sequence[tuple[str, int]], particles: int, method: Method
-    ) -> list[Any]:
-        """Return the images that the method keeps of each group, by the guide network."""
-        kept = []
-        drawn = len(images) // len(groups)
-        for k, (prompt, seed) in enumerate(groups):
-            part = images[k * drawn : (k + 1) * drawn]
-            chosen = method.choose(
-                self._guide_features(part), particles, selection_generator(seed, prompt)
-            )
-            kept += [part[index] for index in chosen]
-        return kept
-
-    def _guide_features(self, images: Sequence[Any]) -> Tensor:
+    def guide_features(self, images: Sequence[Any]) -> Tensor:
         """Return the guide network's features of finished images, (images, F)."""
         assert self.guide is not None
         device = self.device or self.pipe.device
@@ -242,29 +202,6 @@ def _cost(seconds: float, rows: int, maps: Sequence[NetworkFeatures], count: int
         cost.feature_forwards += used.cost.feature_forwards / count
         cost.feature_backwards += used.cost.feature_backwards / count
     return cost
-
-
-def rows_of(
-    pipe: Any, prompts: Sequence[str], count: int, arguments: dict[str, Any]
-) -> dict[str, Any]:
-    """Return the arguments of a pipeline's call for `count` images of each prompt.
-
-    Some pipelines (`Family.astray_masks`) give the rows of several prompts each other's attention
-    masks when they repeat them; for those the prompts are repeated beforehand.
-    """
-    if len(prompts) == 1 or not family_of(pipe).astray_masks:
-        return {"prompt": list(prompts), "num_images_per_prompt": count, **arguments}
-    repeated = {
-        name: [text for text in arguments[name] for _ in range(count)]
-        for name in ("negative_prompt",)
-        if name in arguments
-    }
-    return {
-        "prompt": [text for text in prompts for _ in range(count)],
-        "num_images_per_prompt": 1,
-        **arguments,
-        **repeated,
-    }
 
 
 def _now() -> float:

@@ -164,6 +164,12 @@ def _plan_method(spec: MethodSpec, setup: Setup) -> PlannedMethod:
             "Leave it out."
         )
     method.drawn(particles)  # raises where the method cannot draw as many
+    steps = setup.suite.steps
+    if steps is not None and (method.previewed or 0) > steps:
+        raise ParameterError(
+            f"Expected preview of {spec.name!r} to be at most the {steps} steps, "
+            f"got {method.previewed}. Lower it, or raise --steps."
+        )
     kernel = method.resolved_kernel(model.has_features)
     if method.couples_steps:
         check_stochastic(model.pipe.scheduler, float(model.call.get("eta", 0.0)))

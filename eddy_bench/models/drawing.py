@@ -1,0 +1,141 @@
+"""Groups that a pipeline draws in one call, and what a method keeps of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from eddy_bench.methods.base import Method
+from eddy_bench.models.families import family_of
+from eddy_bench.sampling.feature_maps import NetworkFeatures
+from eddy_bench.sampling.noise import particle_generators, probe_generator, selection_generator
+from eddy_bench.sampling.preview import preview
+from eddy_bench.sampling.steer import steer
+from eddy_bench.sampling.step import MapMaker
+
+if TYPE_CHECKING:
+    from eddy_bench.models.base import Model
+
+
+@dataclass
+class DrawnTogether:
+    """Groups that are drawn together.
+
+    Args:
+        model: that draws them.
+        groups: prompt and seed of each.
+        arguments: of the pipeline's call.
+        maps: feature maps that were made, for what they cost.
+        judged: finished images that went through the guide network.
+
+    """
+
+    model: Model
+    groups: list[tuple[str, int]]
+    arguments: dict[str, Any]
+    maps: list[NetworkFeatures] = field(default_factory=list)
+    judged: int = 0
+
+    def call(self, method: Method, slots: Sequence[Sequence[int]]) -> list[Any]:
+        """Draw the particles in these slots of each group, as many in each, under a method."""
+        ready = self._ready(slots)
+        with steer(self.model.pipe, method, **ready.steering):
+            output = ready.run()
+        self.model.note_blacked(output)
+        return list(output.images)
+
+    def chosen_early(self, method: Method, particles: int) -> list[list[int]]:
+        """Return the slots that a method keeps of each group after the first steps of all."""
+        assert method.previewed is not None
+        ready = self._ready([list(range(method.drawn(particles)))] * len(self.groups))
+        state = preview(self.model.pipe, method.previewed, ready.run, **ready.steering)
+        assert state.features is not None
+        count = state.denoised.shape[1]
+        features = state.features.values(state.denoised.flatten(0, 1)).unflatten(0, (-1, count))
+        return self._choose(features, method, particles)
+
+    def chosen(self, images: list[Any], method: Method, particles: int) -> list[Any]:
+        """Return the images that a method keeps of each group, by the guide network."""
+        drawn = len(images) // len(self.groups)
+        self.judged = len(images)
+        features = [
+            self.model.guide_features(images[k : k + drawn]) for k in range(0, len(images), drawn)
+        ]
+        return [
+            images[k * drawn + index]
+            for k, chosen in enumerate(self._choose(features, method, particles))
+            for index in chosen
+        ]
+
+    def _choose(
+        self, features: Iterable[Tensor], method: Method, particles: int
+    ) -> list[list[int]]:
+        return [
+            method.choose(part, particles, selection_generator(seed, prompt))
+            for part, (prompt, seed) in zip(features, self.groups, strict=True)
+        ]
+
+    def _ready(self, slots: Sequence[Sequence[int]]) -> _Call:
+        """Make a pipeline's call ready, with generators that are at their beginning."""
+        pipe, model, drawn = self.model.pipe, self.model, len(slots[0])
+        generators = [
+            generators[slot]
+            for (prompt, seed), chosen in zip(self.groups, slots, strict=True)
+            for generators in [particle_generators(seed, prompt, max(chosen) + 1)]
+            for slot in chosen
+        ]
+        steering = {
+            "particles": drawn,
+            "features": self._map_maker() if model.has_features else None,
+            "probes": [probe_generator(seed, prompt) for prompt, seed in self.groups],
+            "generator": generators,
+        }
+        prompts = [prompt for prompt, _ in self.groups]
+        call = {**rows_of(pipe, prompts, drawn, self.arguments), "generator": generators}
+        return _Call(lambda: pipe(**call), steering)
+
+    def _map_maker(self) -> MapMaker:
+        """Return the function from a particle's shape to its feature map, which joins `maps`."""
+        size = None
+        if "height" in self.arguments:
+            size = (self.arguments["height"], self.arguments["width"])
+
+        def make(shape: tuple[int, ...]) -> NetworkFeatures:
+            self.maps.append(self.model.feature_map(shape, size))
+            return self.maps[-1]
+
+        return make
+
+
+@dataclass(frozen=True)
+class _Call:
+    """Hold a pipeline's call, and the arguments that `steer` needs for it."""
+
+    run: Callable[[], Any]
+    steering: dict[str, Any]
+
+
+def rows_of(
+    pipe: Any, prompts: Sequence[str], count: int, arguments: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the arguments of a pipeline's call for `count` images of each prompt.
+
+    Some pipelines (`Family.astray_masks`) give the rows of several prompts each other's attention
+    masks when they repeat them; for those the prompts are repeated beforehand.
+    """
+    if len(prompts) == 1 or not family_of(pipe).astray_masks:
+        return {"prompt": list(prompts), "num_images_per_prompt": count, **arguments}
+    repeated = {
+        name: [text for text in arguments[name] for _ in range(count)]
+        for name in ("negative_prompt",)
+        if name in arguments
+    }
+    return {
+        "prompt": [text for text in prompts for _ in range(count)],
+        "num_images_per_prompt": 1,
+        **arguments,
+        **repeated,
+    }
