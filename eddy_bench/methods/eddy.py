@@ -57,9 +57,9 @@ class Eddy(GuidingMethod):
         "denoised": "0%..20%",
         "features": "0%..20%",
     }
-    # From benchmarks/embedded/tuning.csv. The kernel on denoised estimates was not tuned: it takes
-    # the value of the features kernel.
+    # From benchmarks/embedded/tuning.csv and tuning_scale.csv.
     strengths: ClassVar[dict[str, float]] = {"latent": 20.0, "denoised": 0.1, "features": 0.1}
+    shares: ClassVar[dict[str, float]] = {"denoised": 0.3, "features": 0.3}
 
     def acts(self, kernel: str, state: State) -> bool:
         """Return whether it acts: at alpha_t = 0 every denoised estimate is the data's mean."""
@@ -229,12 +229,12 @@ class EddyHutch(Eddy):
     with a bias of O(difference_step^2).
 
     Args:
-        probes: m; the paper uses 25.
+        probes: m; the paper uses 25. On the embedded model 5 gain as much.
         difference_step: relative to the scale of the latents (root mean square per coordinate).
 
     """
 
-    probes: Count = 25
+    probes: Count = 5
     difference_step: Positive = 0.05
 
     name: ClassVar[str] = "eddy-hutch"

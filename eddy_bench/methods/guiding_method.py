@@ -7,6 +7,7 @@ from typing import ClassVar, Literal, Self
 
 from torch import Tensor
 
+from eddy_bench.errors import ParameterError
 from eddy_bench.methods.base import Positive
 from eddy_bench.methods.kernel_method import KernelMethod
 from eddy_bench.methods.scaling import relative_guidance
@@ -53,10 +54,23 @@ class GuidingMethod(KernelMethod):
         return self.cap if self.cap is not None else 2 * abs(self.amount(kernel)) or None
 
     def amount(self, kernel: str) -> float:
-        """Return the strength that was set, or the one tuned for a kernel and its scale."""
-        if self.strength is None and self.resolved_scale(kernel) == "relative":
+        """Return the strength that was set, or the one tuned for a kernel and its scale.
+
+        Raises:
+            ParameterError: a strength beyond 1 that would silently be a share of the output.
+
+        """
+        if self.resolved_scale(kernel) == "fixed":
+            return super().amount(kernel)
+        if self.strength is None:
             return self.shares.get(kernel, DEFAULT_SHARE)
-        return super().amount(kernel)
+        if self.scale == "auto" and abs(self.strength) > 1:
+            raise ParameterError(
+                f"Expected strength of {self.title()} with kernel={kernel} as a share of the "
+                f"model's output, at most 1, got {self.strength:g}. For the scale of its formula, "
+                "as papers give it, add scale=fixed; to go beyond 1, scale=relative."
+            )
+        return self.strength
 
     def guidance(self, state: State) -> Tensor | None:
         """Return the score term g, (G, N, d), at its scale."""
@@ -67,8 +81,6 @@ class GuidingMethod(KernelMethod):
             return None
         if self.resolved_scale(kernel) == "fixed":
             return self.term(kernel, state, amount)
-        if amount == 0:
-            return None
         term = self.term(kernel, state, 1.0)
         return relative_guidance(term, state, amount, self.resolved_cap(kernel))
 

@@ -34,9 +34,9 @@ class ParticleGuidance(GuidingMethod):
     citation: ClassVar[str] = "arXiv 2310.13102"
     cost: ClassVar[str] = "latent: O(N^2 d); features: 1 forward + 1 backward per particle and step"
     windows: ClassVar[dict[str, str]] = {"latent": "1..", "denoised": "3..", "features": "3.."}
-    # From benchmarks/embedded/tuning.csv. The kernel on denoised estimates was not tuned: it takes
-    # the value of the features kernel.
+    # From benchmarks/embedded/tuning.csv and tuning_scale.csv.
     strengths: ClassVar[dict[str, float]] = {"latent": 3.0, "denoised": 0.6, "features": 0.6}
+    shares: ClassVar[dict[str, float]] = {"denoised": 0.07, "features": 0.07}
 
     def term(self, kernel: str, state: State, amount: float) -> Tensor:
         """Return the force, (G, N, d)."""

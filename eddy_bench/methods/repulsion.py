@@ -28,9 +28,9 @@ class Repulsion(GuidingMethod):
     citation: ClassVar[str] = "arXiv 2106.11642"
     cost: ClassVar[str] = "latent: O(N^2 d); features: 1 forward + 1 backward per particle and step"
     windows: ClassVar[dict[str, str]] = {"latent": "1..", "denoised": "3..", "features": "3.."}
-    # From benchmarks/embedded/tuning.csv. The kernel on denoised estimates was not tuned: it takes
-    # the value of the features kernel.
+    # From benchmarks/embedded/tuning.csv and tuning_scale.csv.
     strengths: ClassVar[dict[str, float]] = {"latent": 36.0, "denoised": 1.0, "features": 1.0}
+    shares: ClassVar[dict[str, float]] = {"denoised": 0.07, "features": 0.07}
 
     def term(self, kernel: str, state: State, amount: float) -> Tensor:
         """Return the force, (G, N, d)."""

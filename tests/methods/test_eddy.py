@@ -149,11 +149,14 @@ def guided(method: EddyExact | EddyFd | EddyHutch, state: State) -> Tensor:
 @pytest.mark.parametrize("v_source", ["others", "self"])
 def test_finite_differences_converge_at_second_order(kernel: str, v_source: str) -> None:
     state = feature_state()
-    exact = guided(EddyExact(kernel=kernel, v_source=v_source), state)
+    exact = guided(EddyExact(kernel=kernel, v_source=v_source, scale="fixed"), state)
     errors = [
         float(
             (
-                guided(EddyFd(kernel=kernel, v_source=v_source, difference_step=step), state)
+                guided(
+                    EddyFd(kernel=kernel, v_source=v_source, difference_step=step, scale="fixed"),
+                    state,
+                )
                 - exact
             ).norm()
             / exact.norm()
@@ -167,11 +170,11 @@ def test_finite_differences_converge_at_second_order(kernel: str, v_source: str)
 
 def test_a_random_subset_of_coordinates_is_unbiased() -> None:
     state = feature_state(groups=1)
-    full = guided(EddyFd(difference_step=0.02), state)
+    full = guided(EddyFd(difference_step=0.02, scale="fixed"), state)
     draws = torch.stack(
         [
             guided(
-                EddyFd(difference_step=0.02, max_coordinates=2),
+                EddyFd(difference_step=0.02, max_coordinates=2, scale="fixed"),
                 replace(state, generators=generators(1, k)),
             )
             for k in range(400)
@@ -185,19 +188,22 @@ def test_a_random_subset_of_coordinates_is_unbiased() -> None:
 @pytest.mark.parametrize("kernel", ["latent", "features"])
 def test_hutchinson_is_unbiased_up_to_its_step(kernel: str) -> None:
     state = feature_state(groups=1)
-    exact = guided(EddyExact(kernel=kernel), state)
+    exact = guided(EddyExact(kernel=kernel, scale="fixed"), state)
     step = 0.02
     draws = torch.stack(
         [
             guided(
-                EddyHutch(kernel=kernel, probes=4, difference_step=step),
+                EddyHutch(kernel=kernel, probes=4, difference_step=step, scale="fixed"),
                 replace(state, generators=generators(1, k)),
             )
             for k in range(400)
         ]
     )
     bias = float(
-        (guided(EddyFd(kernel=kernel, difference_step=step * math.sqrt(6)), state) - exact)
+        (
+            guided(EddyFd(kernel=kernel, difference_step=step * math.sqrt(6), scale="fixed"), state)
+            - exact
+        )
         .abs()
         .max()
     )
@@ -209,7 +215,9 @@ def test_hutchinson_variance_falls_as_one_over_probes() -> None:
 
     def variance(probes: int) -> float:
         draws = [
-            guided(EddyHutch(probes=probes), replace(state, generators=generators(1, k)))
+            guided(
+                EddyHutch(probes=probes, scale="fixed"), replace(state, generators=generators(1, k))
+            )
             for k in range(300)
         ]
         return float(torch.stack(draws).var(0).sum())

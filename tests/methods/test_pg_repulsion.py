@@ -84,7 +84,7 @@ def test_pg_on_latents_is_the_formula_of_the_authors(count: int) -> None:
 
 def test_pg_on_features_is_the_formula_of_the_authors() -> None:
     state = state_at(features=True)
-    guidance = ParticleGuidance(strength=8, kernel="features").guidance(state)
+    guidance = ParticleGuidance(strength=8, kernel="features", scale="fixed").guidance(state)
     assert guidance is not None
     assert state.features is not None
     for group in range(2):
@@ -179,16 +179,20 @@ def test_every_method_keeps_the_contract(cls: type[Method]) -> None:
             assert guidance is None
             continue
         assert issubclass(cls, KernelMethod)
-        guidance = cls(strength=1).guidance(replace(state, generators=generators(2)))
+        one, none, two = (
+            cls(strength=strength, scale="fixed").guidance  # type: ignore[call-arg]
+            for strength in (1, 0, 2)
+        )
+        guidance = one(replace(state, generators=generators(2)))
         assert guidance is not None
         assert guidance.shape == state.particles.shape
         assert torch.isfinite(guidance).all()
-        again = cls(strength=1).guidance(replace(state, generators=generators(2)))
+        again = one(replace(state, generators=generators(2)))
         assert torch.equal(guidance, again)
-        zero = cls(strength=0).guidance(replace(state, generators=generators(2)))
+        zero = none(replace(state, generators=generators(2)))
         assert zero is not None
         assert (zero == 0).all(), "the whole guidance is computed, and is zero"
-        double = cls(strength=2).guidance(replace(state, generators=generators(2)))
+        double = two(replace(state, generators=generators(2)))
         assert torch.allclose(double, 2 * guidance, rtol=1e-6)
 
 
@@ -257,7 +261,8 @@ def test_the_default_strength_is_the_one_tuned_for_the_kernel() -> None:
             method = cls()
             kernel = method.resolved_kernel(features)
             spelled = method.resolved(features)
-            assert (spelled.kernel, spelled.strength) == (kernel, cls.strengths[kernel])
+            tuned = cls.shares if method.resolved_scale(kernel) == "relative" else cls.strengths
+            assert (spelled.kernel, spelled.strength) == (kernel, tuned[kernel])
             state = replace(state_at(features=features), share=0.0)
             first = method.guidance(state)
             second = spelled.guidance(replace(state, generators=generators(2)))
