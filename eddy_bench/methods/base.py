@@ -1,4 +1,4 @@
-"""Sampling methods: frozen dataclasses of hyper-parameters, with three neutral hooks."""
+"""Sampling methods: frozen dataclasses of hyper-parameters, and what they say of themselves."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from torch import Tensor
 
 from eddy_bench.errors import ParameterError
-from eddy_bench.sampling.state import State
+from eddy_bench.sampling.hooks import Hooks
 
 Strength = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -25,7 +25,7 @@ def _adapters(cls: Any) -> dict[str, TypeAdapter[Any]]:
 
 
 @dataclass(frozen=True)
-class Method:
+class Method(Hooks):
     """Draw the N particles of a prompt independently, unless a subclass overrides a hook.
 
     Attributes:
@@ -34,6 +34,8 @@ class Method:
         citation: for `list methods`.
         cost: for `list methods`.
         min_particles: fewer are an error.
+        interacts: the particles of a group depend on each other; False for a method that acts on
+            each one alone, which is another law and no coupling, at N = 1 too.
         guides: the method adds a drift.
         selects: the method draws more than it keeps, and needs a guide network.
 
@@ -46,7 +48,7 @@ class Method:
     summary: ClassVar[str] = ""
     citation: ClassVar[str] = ""
     cost: ClassVar[str] = "none"
-    min_particles: ClassVar[int] = 1
+    interacts: ClassVar[bool] = True
     guides: ClassVar[bool] = False
     selects: ClassVar[bool] = False
     dial: ClassVar[str] = "strength"
@@ -83,16 +85,6 @@ class Method:
         """
         return ""
 
-    @property
-    def couples_start(self) -> bool:
-        """Whether the particles of a group start from dependent noise."""
-        return type(self).initial_noise is not Method.initial_noise
-
-    @property
-    def couples_steps(self) -> bool:
-        """Whether the step noise of a group is dependent, which needs a stochastic solver."""
-        return type(self).step_noise is not Method.step_noise
-
     def drawn(self, particles: int) -> int:
         """Return how many images are drawn to keep `particles` of them."""
         return particles
@@ -116,15 +108,3 @@ class Method:
         The generator is the group's own, apart from every particle's.
         """
         return list(range(count))
-
-    def guidance(self, state: State) -> Tensor | None:
-        """Return the score term g, (G, N, d), for the solver's step; None leaves the step alone."""
-        return None
-
-    def initial_noise(self, noise: Tensor, generator: torch.Generator) -> Tensor:
-        """Return the starting noise of a group from independent normal noise, both (N, d)."""
-        return noise
-
-    def step_noise(self, noise: Tensor, state: State) -> Tensor:
-        """Return the noise of a stochastic step from independent normal noise, both (G, N, d)."""
-        return noise

@@ -16,6 +16,7 @@ from eddy_bench.models.decoding import guide_decoder, make_decode
 from eddy_bench.models.drawing import DrawnTogether
 from eddy_bench.models.images import image_tensor
 from eddy_bench.models.prompt_cache import PromptCache
+from eddy_bench.sampling.branches import denoiser
 from eddy_bench.sampling.feature_maps import NetworkFeatures
 from eddy_bench.sampling.memory import peak_bytes, reset_peak
 from eddy_bench.sampling.row_limit import RowLimit
@@ -165,7 +166,7 @@ class Model:
                 if drawn > particles:
                     images = batch.chosen(images, method, particles)
             seconds = _now() - start - (self._encoding_seconds - encoding)
-        cost = _cost(seconds, rows[0], batch.maps, len(images))
+        cost = _cost(seconds, rows[0] - batch.saved, batch.maps, len(images))
         cost.feature_forwards += batch.judged / len(images)
         return [images[k : k + particles] for k in range(0, len(images), particles)], cost
 
@@ -208,15 +209,6 @@ def _now() -> float:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter()
-
-
-def denoiser(pipe: Any) -> torch.nn.Module:
-    """Return the network that a pipeline evaluates at every step."""
-    for name in ("unet", "transformer", "denoiser"):
-        module = getattr(pipe, name, None)
-        if isinstance(module, torch.nn.Module):
-            return module
-    raise TypeError(f"{type(pipe).__name__} has no unet, transformer or denoiser")
 
 
 @contextmanager

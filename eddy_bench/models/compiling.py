@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from eddy_bench.models.base import denoiser
+from eddy_bench.sampling.branches import denoiser
 
 
 def compile_denoiser(pipe: Any) -> None:

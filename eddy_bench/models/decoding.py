@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from eddy_bench.errors import ModelError, brief
-from eddy_bench.models.families import Family, family_of
+from eddy_bench.sampling.families import Family, family_of
 
 # (rows, *shape) latents to (rows, c, h, w) images in [-1, 1], float32
 Decode = Callable[[Tensor], Tensor]

@@ -9,9 +9,14 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from eddy_bench.methods.base import Method
-from eddy_bench.models.families import family_of
+from eddy_bench.sampling.families import family_of
 from eddy_bench.sampling.feature_maps import NetworkFeatures
-from eddy_bench.sampling.noise import particle_generators, probe_generator, selection_generator
+from eddy_bench.sampling.noise import (
+    condition_generators,
+    particle_generators,
+    probe_generator,
+    selection_generator,
+)
 from eddy_bench.sampling.preview import preview
 from eddy_bench.sampling.steer import steer
 from eddy_bench.sampling.step import MapMaker
@@ -30,6 +35,7 @@ class DrawnTogether:
         arguments: of the pipeline's call.
         maps: feature maps that were made, for what they cost.
         judged: finished images that went through the guide network.
+        saved: rows of the network that a method spared.
 
     """
 
@@ -38,12 +44,14 @@ class DrawnTogether:
     arguments: dict[str, Any]
     maps: list[NetworkFeatures] = field(default_factory=list)
     judged: int = 0
+    saved: int = 0
 
     def call(self, method: Method, slots: Sequence[Sequence[int]]) -> list[Any]:
         """Draw the particles in these slots of each group, as many in each, under a method."""
         ready = self._ready(slots)
-        with steer(self.model.pipe, method, **ready.steering):
+        with steer(self.model.pipe, method, **ready.steering) as record:
             output = ready.run()
+        self.saved += record.rows_saved
         self.model.note_blacked(output)
         return list(output.images)
 
@@ -92,6 +100,11 @@ class DrawnTogether:
             "features": self._map_maker() if model.has_features else None,
             "probes": [probe_generator(seed, prompt) for prompt, seed in self.groups],
             "generator": generators,
+            "streams": [
+                stream
+                for (prompt, seed), chosen in zip(self.groups, slots, strict=True)
+                for stream in condition_generators(seed, prompt, chosen)
+            ],
         }
         prompts = [prompt for prompt, _ in self.groups]
         call = {**rows_of(pipe, prompts, drawn, self.arguments), "generator": generators}

@@ -20,12 +20,12 @@ from eddy_bench.models.compiling import compile_denoiser
 from eddy_bench.models.decoding import guide_decoder, load_decoder
 from eddy_bench.models.devices import resolve_device
 from eddy_bench.models.exact import ExactDenoiser, ExactPipeline, exact_scheduler
-from eddy_bench.models.families import family_of
 from eddy_bench.models.fingerprint import model_fingerprint
 from eddy_bench.models.networks import GuideNetwork, load_network, to_gray
 from eddy_bench.models.prompt_cache import remember_prompts
 from eddy_bench.models.saved_by_newer import load_across_versions
 from eddy_bench.models.tasks import load_task
+from eddy_bench.sampling.families import family_of
 from eddy_bench.sampling.row_limit import RowLimit
 from eddy_bench.sampling.steer import REFUSED
 

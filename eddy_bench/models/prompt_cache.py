@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from eddy_bench.models.families import family_of
+from eddy_bench.sampling.families import family_of
 
 MOST_BYTES = 2 * 2**30
 Setting = tuple[tuple[str, str], ...]  # what an embedding depends on beside the prompts

@@ -11,8 +11,8 @@ from typing import Any, Self
 from eddy_bench.errors import ParameterError
 from eddy_bench.methods.base import Method
 from eddy_bench.models.base import Cost, Model
-from eddy_bench.models.families import family_of
 from eddy_bench.models.load import load_model
+from eddy_bench.sampling.families import family_of
 from eddy_bench.sampling.schedulers import set_scheduler
 from eddy_bench.storage.records import RunSettings
 from eddy_bench.suites.prompts import PromptSet, load_prompts

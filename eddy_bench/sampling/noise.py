@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 import torch
 
@@ -32,3 +33,11 @@ def selection_generator(seed: int, prompt: str) -> torch.Generator:
 def probe_generator(seed: int, prompt: str) -> torch.Generator:
     """Return the generator of a group's probes, apart from every particle's."""
     return torch.Generator().manual_seed(stream_seed(seed, prompt, "probes"))
+
+
+def condition_generators(seed: int, prompt: str, slots: Sequence[int]) -> list[torch.Generator]:
+    """Return a generator per particle for noise on its condition, apart from its own noise."""
+    return [
+        torch.Generator().manual_seed(stream_seed(seed, prompt, slot, "condition"))
+        for slot in slots
+    ]

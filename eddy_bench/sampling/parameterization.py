@@ -139,6 +139,29 @@ def read_coordinates(scheduler: Any, timestep: Any, eta: float = 0.0) -> Coordin
     )
 
 
+def next_sigma(scheduler: Any, position: int) -> float:
+    """Return the noise level sigma_t / alpha_t after the step at a position of the timesteps."""
+    row, timesteps = row_of(scheduler), scheduler.timesteps
+    if row.reading == "tabled":
+        last = position + 1 >= len(timesteps)
+        product = (
+            getattr(scheduler, "final_alpha_cumprod", 1.0)
+            if last
+            else scheduler.alphas_cumprod[int(timesteps[position + 1])]
+        )
+        alpha_t, sigma_t = float(product) ** 0.5, max(1 - float(product), 0.0) ** 0.5
+    else:
+        index = step_position(scheduler, timesteps[position]) + 1
+        level = float(scheduler.sigmas[index])
+        if row.reading == "flow":
+            alpha_t, sigma_t = 1 - level, level
+        elif row.reading == "scaled":
+            return level
+        else:
+            alpha_t, sigma_t = _multistep_levels(scheduler, index)
+    return float(sigma_t / max(alpha_t, ALPHA_FLOOR))
+
+
 def _levels(scheduler: Any, row: SchedulerRow, timestep: Any, index: int) -> tuple[float, float]:
     """Return (alpha_t, sigma_t) of the process before a step."""
     if row.reading == "tabled":

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, ClassVar
-
-from torch import Tensor
+from typing import Any
 
 from eddy_bench.errors import ParameterError
+from eddy_bench.sampling.hooks import Hooks
 from eddy_bench.sampling.state import State
 from eddy_bench.sampling.steer import steer
 
@@ -19,7 +18,7 @@ class _SeenEnough(Exception):
 
 
 @dataclass
-class Preview:
+class Preview(Hooks):
     """Hold the state at the last of the first steps; it steers nothing.
 
     Attributes:
@@ -33,24 +32,12 @@ class Preview:
     stops: bool = True
     state: State | None = None
 
-    min_particles: ClassVar[int] = 1
-    couples_start: ClassVar[bool] = False
-    couples_steps: ClassVar[bool] = False
-
     def guidance(self, state: State) -> None:
         """Keep the state of the last step that is looked at."""
         if state.step + 1 == self.steps:
             self.state = state
             if self.stops:
                 raise _SeenEnough
-
-    def initial_noise(self, noise: Tensor, generator: Any) -> Tensor:
-        """Return the noise as it is."""
-        return noise
-
-    def step_noise(self, noise: Tensor, state: State) -> Tensor:
-        """Return the noise as it is."""
-        return noise
 
     def seen(self) -> State:
         """Return the state.

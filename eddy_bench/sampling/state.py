@@ -2,12 +2,57 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from eddy_bench.sampling.feature_maps import FeatureMap
+
+
+@dataclass(frozen=True)
+class Moment:
+    """The moment of a network evaluation.
+
+    Args:
+        step: steps done.
+        steps: of the whole call.
+        sigma: noise level sigma_t / alpha_t before the step.
+        sigma_next: noise level after the step.
+        pure_noise: alpha_t is 0 here, and sigma stands for a limit.
+        scale: w of the call's guidance null + w (conditional - null); None without guidance.
+        memory: of the method, kept over the steps of a call, empty at its beginning.
+        streams: a generator per particle of the group at hand, its own in every batch.
+
+    """
+
+    step: int
+    steps: int
+    sigma: float
+    sigma_next: float
+    pure_noise: bool = False
+    scale: float | None = None
+    memory: dict[str, Any] = field(default_factory=dict)
+    streams: tuple[torch.Generator, ...] = ()
+
+    @property
+    def share(self) -> float:
+        """Steps done / steps, in [0, 1)."""
+        return self.step / self.steps
+
+    @property
+    def time(self) -> float:
+        """Time of a flow, sigma / (1 + sigma), in [0, 1]: 1 is pure noise."""
+        return 1.0 if self.pure_noise else self.sigma / (1 + self.sigma)
+
+    def noise(self, like: Tensor) -> Tensor:
+        """Return independent normal noise of the shape (N, ...) of `like`, by particle."""
+        drawn = [
+            torch.randn(like.shape[1:], generator=stream, dtype=torch.float32)
+            for stream in self.streams
+        ]
+        return torch.stack(drawn).to(like)
 
 
 @dataclass(frozen=True)
@@ -28,6 +73,8 @@ class State:
             1 / alpha_t must skip this step.
         generators: one per group, for probes.
         features: map on denoised estimates, or None where the model has none.
+        sigma_next: noise level after the step.
+        memory: of the method, kept over the steps of a call, empty at its beginning.
 
     """
 
@@ -41,6 +88,8 @@ class State:
     pure_noise: bool = False
     generators: tuple[torch.Generator, ...] = ()
     features: FeatureMap | None = None
+    sigma_next: float = 0.0
+    memory: dict[str, Any] = field(default_factory=dict)
 
     @property
     def eps(self) -> Tensor:

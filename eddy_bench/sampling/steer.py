@@ -11,6 +11,8 @@ from typing import Any
 import torch
 
 from eddy_bench.errors import ModelError
+from eddy_bench.sampling.branches import steered_branches
+from eddy_bench.sampling.hooks import Hooks
 from eddy_bench.sampling.injection import (
     replaced,
     start_namespace,
@@ -18,7 +20,7 @@ from eddy_bench.sampling.injection import (
     transformed_draws,
 )
 from eddy_bench.sampling.parameterization import check_scheduler
-from eddy_bench.sampling.step import MapMaker, SteeredStep, Steering, Steers
+from eddy_bench.sampling.step import MapMaker, SteeredStep, Steering
 
 # Pipelines by the beginning of their names
 REFUSED = ("Kandinsky", "StableCascade", "Wuerstchen", "IFPipeline")
@@ -27,13 +29,14 @@ REFUSED = ("Kandinsky", "StableCascade", "Wuerstchen", "IFPipeline")
 @contextmanager
 def steer(
     pipe: Any,
-    method: Steers,
+    method: Hooks,
     *,
     particles: int | None = None,
     features: MapMaker | None = None,
     probes: Sequence[torch.Generator] | None = None,
     generator: Sequence[torch.Generator] | None = None,
     seed: int = 0,
+    streams: Sequence[torch.Generator] | None = None,
 ) -> Iterator[Steering]:
     """Let `method` guide everything that `pipe` draws inside the block.
 
@@ -48,7 +51,9 @@ def steer(
         probes: a generator per prompt for random probes and couplings; by default made from
             `seed`, anew for each call.
         generator: a generator per row, for pipelines that pass none to `scheduler.step`.
-        seed: of the default probes.
+        seed: of the default probes and streams.
+        streams: a generator per row for noise on text embeddings; by default made from `seed`, anew
+            for each call.
 
     Yields:
         A record of what was done.
@@ -56,7 +61,8 @@ def steer(
     Raises:
         SchedulerError: the scheduler's state cannot be read, or it draws no noise where the method
             couples it.
-        ModelError: the pipeline draws its samples outside one scheduler loop.
+        ModelError: the pipeline draws its samples outside one scheduler loop, or has no embeddings
+            or guidance that the method could change.
         ParameterError: fewer particles than the method needs, or rows that are no multiple of
             `particles`.
 
@@ -72,7 +78,9 @@ def steer(
             "Use another pipeline."
         )
     check_scheduler(pipe.scheduler)
-    step = SteeredStep(pipe.scheduler, method, particles, features, probes, generator, seed)
+    step = SteeredStep(
+        pipe.scheduler, method, particles, features, probes, generator, seed, streams
+    )
     with ExitStack() as stack:
         if particles is None and hasattr(pipe, "encode_prompt"):
             stack.enter_context(replaced(pipe, "encode_prompt", _watched(pipe.encode_prompt, step)))
@@ -82,6 +90,8 @@ def steer(
             stack.enter_context(
                 transformed_draws(step_namespace(pipe.scheduler), lambda: step.transform)
             )
+
+        stack.enter_context(steered_branches(pipe, method, step))
 
         @functools.wraps(pipe.scheduler.step)
         def steered(*args: Any, **kwargs: Any) -> Any:

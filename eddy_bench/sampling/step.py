@@ -5,49 +5,42 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from eddy_bench.errors import EddyError, ParameterError, SchedulerError
 from eddy_bench.sampling.feature_maps import FeatureMap
+from eddy_bench.sampling.hooks import Hooks
 from eddy_bench.sampling.injection import Transform, by_group
-from eddy_bench.sampling.noise import probe_generator
-from eddy_bench.sampling.parameterization import Coordinates, check_stochastic, read_coordinates
-from eddy_bench.sampling.state import State
+from eddy_bench.sampling.noise import condition_generators, probe_generator
+from eddy_bench.sampling.parameterization import (
+    Coordinates,
+    check_stochastic,
+    next_sigma,
+    read_coordinates,
+)
+from eddy_bench.sampling.state import Moment, State
+
+if TYPE_CHECKING:
+    from eddy_bench.sampling.branches import Branches
 
 MapMaker = Callable[[tuple[int, ...]], FeatureMap]
 
 
-class Steers(Protocol):
-    """The part of a method that `steer` calls."""
-
-    min_particles: ClassVar[int]
-
-    @property
-    def couples_start(self) -> bool:
-        """Whether `initial_noise` changes anything."""
-
-    @property
-    def couples_steps(self) -> bool:
-        """Whether `step_noise` changes anything."""
-
-    def guidance(self, state: State) -> Tensor | None:
-        """Return the score term, (G, N, d)."""
-
-    def initial_noise(self, noise: Tensor, generator: torch.Generator) -> Tensor:
-        """Return the starting noise of a group, (N, d)."""
-
-    def step_noise(self, noise: Tensor, state: State) -> Tensor:
-        """Return the noise of a step, (G, N, d)."""
-
-
 @dataclass
 class Steering:
-    """A record of a `steer` block."""
+    """A record of a `steer` block.
+
+    Attributes:
+        steps: of the solver.
+        rows_saved: rows that a pipeline handed to its network and that were not evaluated.
+
+    """
 
     steps: int = 0
+    rows_saved: int = 0
 
 
 @dataclass
@@ -62,26 +55,34 @@ class SteeredStep:
         probes: as in `steer`.
         generator: as in `steer`.
         seed: as in `steer`.
+        streams: as in `steer`.
         record: of the block.
         position: steps done in the pipeline's present call.
         transform: change of the solver's draws at this moment.
         maps: feature maps by the shape of a particle.
         groups: generators of the present call, one per group.
+        rows: generators of the present call for conditions, one per particle.
+        memory: of the method in the present call.
+        branches: what stands in for the denoiser; None where nothing does.
 
     """
 
     scheduler: Any
-    method: Steers
+    method: Hooks
     particles: int | None
     features: MapMaker | None
     probes: Sequence[torch.Generator] | None
     generator: Sequence[torch.Generator] | None
     seed: int
+    streams: Sequence[torch.Generator] | None = None
     record: Steering = field(default_factory=Steering)
     position: int = 0
     transform: Transform | None = None
     maps: dict[tuple[int, ...], FeatureMap] = field(default_factory=dict)
     groups: tuple[torch.Generator, ...] = ()
+    rows: tuple[torch.Generator, ...] = ()
+    memory: dict[str, Any] = field(default_factory=dict)
+    branches: Branches | None = None
 
     def __post_init__(self) -> None:
         self.inner = self.scheduler.step
@@ -94,8 +95,10 @@ class SteeredStep:
         lacks_generator = self.takes_generator and kwargs.get("generator") is None and not args
         if lacks_generator and self.generator is not None:
             kwargs["generator"] = list(self.generator)
-        if self.position and timestep == self.scheduler.timesteps[0]:
-            self.position = 0  # an earlier call of the pipeline was cut short
+        if timestep == self.scheduler.timesteps[0] and (self.position or self.branches is None):
+            self.begin()  # a new call; an earlier one may have been cut short
+        if self.branches is not None:
+            self.branches.check()
         eta = float(kwargs.get("eta") or 0.0)
         if self.method.couples_steps:
             check_stochastic(self.scheduler, eta)
@@ -118,6 +121,37 @@ class SteeredStep:
         if self.position == 0:
             self.check_finite(stepped[0] if isinstance(stepped, tuple) else stepped.prev_sample)
         return stepped
+
+    def begin(self) -> None:
+        """Begin a call of the pipeline."""
+        self.position, self.memory, self.rows = 0, {}, ()
+
+    def moment(self, scale: float | None) -> Moment:
+        """Return the moment of the coming step. scale: w of the call's guidance."""
+        timesteps = self.scheduler.timesteps
+        coordinates = read_coordinates(self.scheduler, timesteps[self.position])
+        return Moment(
+            step=self.position,
+            steps=len(timesteps),
+            sigma=coordinates.sigma,
+            sigma_next=next_sigma(self.scheduler, self.position),
+            pure_noise=coordinates.pure_noise,
+            scale=scale,
+            memory=self.memory,
+        )
+
+    def streams_of(self, rows: int) -> tuple[torch.Generator, ...]:
+        """Return a generator per row for noise on conditions."""
+        if self.streams is not None:
+            return tuple(self.streams)
+        if len(self.rows) != rows:
+            count = self.count(rows)
+            self.rows = tuple(
+                generator
+                for group in range(rows // count)
+                for generator in condition_generators(self.seed, str(group), range(count))
+            )
+        return self.rows
 
     def check_finite(self, sample: Tensor) -> None:
         """Raise SchedulerError where the last sample of a call is not finite."""
@@ -200,6 +234,8 @@ class SteeredStep:
             pure_noise=coordinates.pure_noise,
             generators=self.generators(len(particles)),
             features=self.maps.get(shape),
+            sigma_next=next_sigma(self.scheduler, self.position),
+            memory=self.memory,
         )
 
     def edit(self, output: Tensor, state: State, coordinates: Coordinates) -> Tensor:

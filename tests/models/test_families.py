@@ -16,8 +16,8 @@ from eddy_bench.errors import ParameterError, SchedulerError
 from eddy_bench.methods.base import Method
 from eddy_bench.methods.registry import build_method, method_names
 from eddy_bench.models.decoding import make_decode
-from eddy_bench.models.families import family_of
 from eddy_bench.runs.setup import Setup
+from eddy_bench.sampling.families import family_of
 from eddy_bench.sampling.noise import particle_generators
 from eddy_bench.sampling.state import State
 from eddy_bench.suites.method_spec import MethodSpec

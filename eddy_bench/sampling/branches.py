@@ -1,0 +1,292 @@
+"""The denoiser's forward pass, with a method's hand on text embeddings and branches of guidance.
+
+Every pipeline forms null + w (cond - null) from what its network returns. Where the network sees
+both branches in one batch, a changed output stands in both halves; where it is called twice, it is
+written over the conditional output too. Either way the pipeline's own formula gives it back bit for
+bit, whatever its w.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from eddy_bench.errors import ModelError
+from eddy_bench.sampling.embeddings import conditioned
+from eddy_bench.sampling.families import Family, family_of
+from eddy_bench.sampling.hooks import Hooks
+from eddy_bench.sampling.injection import replaced
+from eddy_bench.sampling.state import Moment
+from eddy_bench.sampling.step import SteeredStep
+
+# Their first axis is that of tokens, which may be as long as the batch.
+NOT_ROWS = ("img_ids", "txt_ids", "image_rotary_emb", "img_shapes")
+
+
+def denoiser(pipe: Any) -> torch.nn.Module:
+    """Return the network that a pipeline evaluates at every step."""
+    for name in ("unet", "transformer", "denoiser"):
+        module = getattr(pipe, name, None)
+        if isinstance(module, torch.nn.Module):
+            return module
+    raise TypeError(f"{type(pipe).__name__} has no unet, transformer or denoiser")
+
+
+@dataclass
+class Branches:
+    """Stand in for a denoiser's `forward`.
+
+    Args:
+        forward: the network's own.
+        method: whose hooks are called.
+        family: of the pipeline.
+        step: where the call stands.
+        rows: latents of the present call.
+        scale: w of the present call.
+        guided: a null branch was seen.
+        held: output of the conditional branch of separate calls, until the null branch comes.
+
+    """
+
+    forward: Callable[..., Any]
+    method: Hooks
+    family: Family
+    step: SteeredStep
+    rows: int = 0
+    scale: float = 1.0
+    guided: bool = False
+    held: tuple[int, Tensor] | None = None
+    signature: inspect.Signature = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.signature = inspect.signature(self.forward)
+
+    def begin(self, arguments: dict[str, Any]) -> None:
+        """Take note of a call of the pipeline, by its arguments."""
+        prompts = arguments.get("prompt")
+        if prompts is None:
+            prompts = arguments.get("prompt_embeds")
+        count = 1 if isinstance(prompts, str) or prompts is None else len(prompts)
+        each = arguments.get("num_images_per_prompt") or 1
+        self.rows = count * int(each)
+        self.step.particles = self.step.particles or int(each)
+        self.scale = float(arguments.get(self.family.scale) or 1.0) + self.family.scale_offset
+        self.guided, self.held = False, None
+        self.step.begin()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Evaluate the network."""
+        bound = self.signature.bind(*args, **kwargs)
+        rows = _rows(next(iter(bound.arguments.values())))
+        moment = self.step.moment(self.scale if self.scale != 1 else None)
+        batched = self.family.guidance_rows in ("null first", "null last")
+        if batched and rows == 2 * self.rows:
+            return self._both(bound, moment)
+        if rows != self.rows:
+            raise ModelError(
+                f"Expected {self.rows} or {2 * self.rows} rows in the network of "
+                f"{self.family.class_name}, got {rows}. This method cannot be used here."
+            )
+        if self.held is not None and self.held[0] == self.step.record.steps:
+            return self._null(bound, moment, self.held[1])
+        output = self._evaluate(bound, slice(0, rows), moment)
+        if self.family.guidance_rows == "separate calls":
+            self.held = self.step.record.steps, _prediction(output)
+        return output
+
+    def check(self) -> None:
+        """Raise ModelError before a step where there is no guidance to change."""
+        if self.method.reguides and not self.guided:
+            raise ModelError(
+                f"{self.family.class_name} draws without classifier-free guidance here, so there "
+                "is none to change: it is distilled, or the guidance scale is 1. "
+                "Raise --guidance-scale, or use another model."
+            )
+
+    def _evaluate(self, bound: inspect.BoundArguments, chosen: slice, moment: Moment) -> Any:
+        """Evaluate the network, with `chosen` rows as the conditional ones."""
+        if self.method.conditions:
+            count = self.step.count(self.rows)
+            streams = self.step.streams_of(self.rows)
+
+            def change(group: int, embeds: Tensor, mask: Tensor) -> Tensor:
+                own = replace(moment, streams=streams[group * count : (group + 1) * count])
+                return self.method.condition(embeds, mask, own)
+
+            bound.arguments.update(conditioned(bound.arguments, self.family, chosen, count, change))
+        return self.forward(*bound.args, **bound.kwargs)
+
+    def _wanted(self, moment: Moment) -> float | None:
+        """Return w where guidance is changed; None where it is left alone."""
+        if not self.method.reguides:
+            return None
+        scale = self.method.guidance_scale(moment)
+        return self.scale if scale is None and self.method.combines else scale
+
+    def _both(self, bound: inspect.BoundArguments, moment: Moment) -> Any:
+        """Evaluate both branches in one batch, or the conditional one where w = 1."""
+        self.guided = True
+        first = self.family.guidance_rows == "null last"
+        chosen = slice(0, self.rows) if first else slice(self.rows, 2 * self.rows)
+        wanted = self._wanted(moment)
+        if wanted == 1 and not self.method.combines:
+            bound.arguments.update(_sliced(bound.arguments, 2 * self.rows, chosen))
+            output = self._evaluate(bound, slice(0, self.rows), moment)
+            self.step.record.rows_saved += self.rows
+            prediction = _prediction(output)
+            return _with_prediction(output, torch.cat([prediction, prediction]))
+        output = self._evaluate(bound, chosen, moment)
+        if wanted is None:
+            return output
+        halves = _prediction(output).split(self.rows)
+        conditional, null = halves if first else halves[::-1]
+        guided = self._guided(conditional, null, wanted, moment, bound)
+        return _with_prediction(output, torch.cat([guided, guided]))
+
+    def _null(self, bound: inspect.BoundArguments, moment: Moment, conditional: Tensor) -> Any:
+        """Evaluate the null branch of separate calls, unless w = 1."""
+        self.guided, self.held = True, None
+        wanted = self._wanted(moment)
+        if wanted == 1 and not self.method.combines:
+            self.step.record.rows_saved += self.rows
+            return (conditional,)
+        output = self.forward(*bound.args, **bound.kwargs)
+        if wanted is None:
+            return output
+        guided = self._guided(conditional, _prediction(output), wanted, moment, bound)
+        conditional.copy_(guided)
+        return _with_prediction(output, guided)
+
+    def _guided(
+        self,
+        conditional: Tensor,
+        null: Tensor,
+        scale: float,
+        moment: Moment,
+        bound: inspect.BoundArguments,
+    ) -> Tensor:
+        """Return the guided output; channels that predict a variance stay the conditional ones."""
+        if not self.method.combines:
+            guided = null + scale * (conditional - null)
+        else:
+            sample = next(iter(bound.arguments.values()))
+            channels = sample.shape[1] if isinstance(sample, Tensor) else conditional.shape[1]
+            count = self.step.count(self.rows)
+            parts = [
+                part[:, :channels].reshape(-1, count, part[:, :channels][0].numel())
+                for part in (conditional, null)
+            ]
+            combined = self.method.combine(parts[0], parts[1], scale, moment)
+            guided = conditional.clone()
+            guided[:, :channels] = combined.reshape(guided[:, :channels].shape).to(guided)
+        if self.family.renormalises:
+            lengths = (torch.norm(part, dim=-1, keepdim=True) for part in (conditional, guided))
+            guided = guided * torch.div(*lengths)
+        return guided
+
+
+@contextmanager
+def steered_branches(pipe: Any, method: Hooks, step: SteeredStep) -> Iterator[None]:
+    """Let a method act on embeddings and branches inside the block; nothing where it does not.
+
+    Raises:
+        ModelError: it is not known how this pipeline's network sees them.
+
+    """
+    if not (method.conditions or method.reguides):
+        yield
+        return
+    family = family_of(pipe)
+    _check_known(family, method)
+    network = denoiser(pipe)
+    branches = Branches(network.forward, method, family, step)
+    step.branches = branches
+
+    @functools.wraps(network.forward)
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        return branches(*args, **kwargs)
+
+    with ExitStack() as stack:
+        stack.enter_context(watched_call(pipe, branches.begin))
+        stack.enter_context(replaced(network, "forward", forward))
+        yield
+
+
+def _check_known(family: Family, method: Hooks) -> None:
+    if method.conditions and not family.embeddings:
+        raise ModelError(
+            f"How {family.class_name} hands text embeddings to its network is not known here, so a "
+            "method that changes them cannot be used. Use another model."
+        )
+    if method.reguides and family.guidance_rows in ("none", "unknown"):
+        reason = (
+            "has no classifier-free guidance"
+            if family.guidance_rows == "none"
+            else "guides in a way that is not known here"
+        )
+        raise ModelError(
+            f"{family.class_name} {reason}, so a method that changes guidance cannot be used. "
+            "Use another model."
+        )
+
+
+@contextmanager
+def watched_call(pipe: Any, seen: Callable[[dict[str, Any]], None]) -> Iterator[None]:
+    """Tell `seen` the arguments of each call of a pipeline, defaults included."""
+    own = type(pipe)
+    signature = inspect.signature(own.__call__)
+
+    @functools.wraps(own.__call__)
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        bound = signature.bind(self, *args, **kwargs)
+        bound.apply_defaults()
+        seen(dict(bound.arguments))
+        return own.__call__(self, *args, **kwargs)
+
+    pipe.__class__ = type(own.__name__, (own,), {"__call__": call, "__module__": own.__module__})
+    try:
+        yield
+    finally:
+        pipe.__class__ = own
+
+
+def _rows(value: Any) -> int:
+    return len(value) if isinstance(value, (Tensor, list, tuple)) else 0
+
+
+def _sliced(arguments: dict[str, Any], rows: int, chosen: slice) -> dict[str, Any]:
+    """Return the arguments with the chosen rows of whatever has as many rows."""
+    return {
+        name: value if name in NOT_ROWS else _chosen(value, rows, chosen)
+        for name, value in arguments.items()
+    }
+
+
+def _chosen(value: Any, rows: int, chosen: slice) -> Any:
+    if isinstance(value, dict):
+        return _sliced(value, rows, chosen)
+    if isinstance(value, Tensor):
+        return value[chosen] if value.ndim and len(value) == rows else value
+    if isinstance(value, list):
+        return value[chosen] if len(value) == rows else value
+    return value
+
+
+def _prediction(output: Any) -> Tensor:
+    first = output[0]
+    return torch.stack(list(first)) if isinstance(first, (list, tuple)) else first
+
+
+def _with_prediction(output: Any, prediction: Tensor) -> Any:
+    """Return a network's output with another prediction, in the same form."""
+    whole: Sequence[Tensor] | Tensor = prediction
+    if isinstance(output[0], (list, tuple)):
+        whole = list(prediction.unbind(0))
+    return (whole, *output[1:]) if isinstance(output, tuple) else type(output)(whole)

@@ -1,0 +1,129 @@
+"""One row per pipeline class: what is known of it, read in the source of diffusers 0.42.1.
+
+PixArt-Alpha, Kolors and FLUX.2 klein decode by the code of a sibling and were not built; the
+decoding of the others is held by a test against the pipeline's own output.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Decoding = Literal["scaled", "shifted", "by channel", "batch norm", "unknown"]
+GuidanceRows = Literal["null first", "null last", "separate calls", "none", "unknown"]
+
+
+@dataclass(frozen=True)
+class Family:
+    """A pipeline class.
+
+    Attributes:
+        class_name: in diffusers.
+        decoding: how latents come into the autoencoder's own units.
+            "scaled": divided by `scaling_factor`.
+            "shifted": divided by `scaling_factor`, plus `shift_factor`.
+            "by channel": by `latents_mean` and `latents_std` where the autoencoder has them.
+            "batch norm": 2 x 2 patches by the running statistics of a batch norm.
+        guidance_rows: how the network sees both branches of classifier-free guidance: in one batch
+            with the null branch first or last, in separate calls, or never.
+        embeddings: the denoiser's arguments that take text embeddings, pooled ones too, each with
+            the argument of its padding mask (empty where there is none: tokens that are all 0 are
+            padding then). A dot leads into a dictionary. Empty where they are not known.
+        scale: the argument of the pipeline's call that is the scale of guidance.
+        scale_offset: what is added to it to give w in null + w (cond - null).
+        renormalises: the guided output gets the norm of the conditional one, over its last axis.
+        packed: the solver holds latents as a sequence of tokens.
+        astray_masks: repeating several prompts gives their rows each other's attention masks.
+        one_prompt: pads to the longest prompt and attends to the padding, so that prompts must be
+            drawn one by one.
+        pads_to_longest: an embedding's length is that of the longest prompt of a batch.
+
+    """
+
+    class_name: str
+    decoding: Decoding = "unknown"
+    guidance_rows: GuidanceRows = "unknown"
+    embeddings: tuple[tuple[str, str], ...] = ()
+    scale: str = "guidance_scale"
+    scale_offset: float = 0.0
+    renormalises: bool = False
+    packed: bool = False
+    astray_masks: bool = False
+    one_prompt: bool = False
+    pads_to_longest: bool = False
+
+
+TEXT = ("encoder_hidden_states", "")
+MASKED = ("encoder_hidden_states", "encoder_attention_mask")
+POOLED = ("pooled_projections", "")
+ADDED = ("added_cond_kwargs.text_embeds", "")
+T5 = ("encoder_hidden_states_t5", "text_embedding_mask_t5")
+FAMILIES = (
+    Family("AuraFlowPipeline", "scaled", "null first", (TEXT,)),
+    Family(
+        "ChromaPipeline",
+        "shifted",
+        "separate calls",
+        (("encoder_hidden_states", "attention_mask"),),
+        packed=True,
+    ),
+    Family(
+        "CogView4Pipeline",
+        "scaled",
+        "separate calls",
+        (TEXT,),
+        one_prompt=True,
+        pads_to_longest=True,
+    ),
+    Family("Flux2KleinPipeline", "batch norm", "separate calls", (TEXT,), packed=True),
+    Family("Flux2Pipeline", "batch norm", "none", (TEXT,), packed=True),
+    Family(
+        "FluxPipeline",
+        "shifted",
+        "separate calls",
+        (TEXT, POOLED),
+        scale="true_cfg_scale",
+        packed=True,
+    ),
+    Family(
+        "HunyuanDiTPipeline",
+        "scaled",
+        "null first",
+        (("encoder_hidden_states", "text_embedding_mask"), T5),
+        astray_masks=True,
+    ),
+    Family("KolorsPipeline", "scaled", "null first", (TEXT, ADDED)),
+    Family(
+        "Lumina2Pipeline",
+        "shifted",
+        "separate calls",
+        (MASKED,),
+        renormalises=True,
+        astray_masks=True,
+    ),
+    Family("PixArtAlphaPipeline", "scaled", "null first", (MASKED,)),
+    Family("PixArtSigmaPipeline", "scaled", "null first", (MASKED,)),
+    Family(
+        "QwenImagePipeline",
+        "by channel",
+        "separate calls",
+        (("encoder_hidden_states", "encoder_hidden_states_mask"),),
+        scale="true_cfg_scale",
+        renormalises=True,
+        packed=True,
+        astray_masks=True,
+        pads_to_longest=True,
+    ),
+    Family("SanaPipeline", "scaled", "null first", (MASKED,), astray_masks=True),
+    Family("StableDiffusion3Pipeline", "shifted", "null first", (TEXT, POOLED)),
+    Family("StableDiffusionPipeline", "scaled", "null first", (TEXT,)),
+    Family("StableDiffusionXLPipeline", "by channel", "null first", (TEXT, ADDED)),
+    Family("ZImagePipeline", "shifted", "null last", (("cap_feats", ""),), scale_offset=1.0),
+)
+_BY_CLASS = {family.class_name: family for family in FAMILIES}
+
+
+def family_of(pipe: Any) -> Family:
+    """Return the row of a pipeline's class; of an unknown class one that is taken for little."""
+    name = type(pipe).__name__
+    return _BY_CLASS.get(name, Family(name, pads_to_longest=True))

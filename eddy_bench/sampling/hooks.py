@@ -1,0 +1,90 @@
+"""Where a method may act on a pipeline: neutral hooks, each left alone unless it is overridden."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from eddy_bench.sampling.state import Moment, State
+
+
+class Hooks:
+    """Leave everything as it is.
+
+    Attributes:
+        min_particles: fewer are an error.
+
+    """
+
+    min_particles: ClassVar[int] = 1
+
+    @property
+    def couples_start(self) -> bool:
+        """Whether the particles of a group start from dependent noise."""
+        return type(self).initial_noise is not Hooks.initial_noise
+
+    @property
+    def couples_steps(self) -> bool:
+        """Whether the step noise of a group is dependent, which needs a stochastic solver."""
+        return type(self).step_noise is not Hooks.step_noise
+
+    @property
+    def conditions(self) -> bool:
+        """Whether text embeddings are changed, which needs a family whose embeddings are known."""
+        return type(self).condition is not Hooks.condition
+
+    @property
+    def combines(self) -> bool:
+        """Whether the branches of guidance are combined in another way than null + w (c - null)."""
+        return type(self).combine is not Hooks.combine
+
+    @property
+    def reguides(self) -> bool:
+        """Whether classifier-free guidance is changed, which needs a model that has it."""
+        return self.combines or type(self).guidance_scale is not Hooks.guidance_scale
+
+    def guidance(self, state: State) -> Tensor | None:
+        """Return the score term g, (G, N, d), for the solver's step; None leaves the step alone."""
+        return None
+
+    def initial_noise(self, noise: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the starting noise of a group from independent normal noise, both (N, d)."""
+        return noise
+
+    def step_noise(self, noise: Tensor, state: State) -> Tensor:
+        """Return the noise of a stochastic step from independent normal noise, both (G, N, d)."""
+        return noise
+
+    def condition(self, embeds: Tensor, mask: Tensor, moment: Moment) -> Tensor:
+        """Return what the conditional branch sees in the place of a group's text embeddings.
+
+        It is called before each network evaluation with the embeddings as they were encoded, once
+        for each of a model's text embeddings; padding is put back afterwards.
+
+        Args:
+            embeds: (N, tokens, width); a pooled embedding is one token.
+            mask: (N, tokens), True where a token is no padding.
+            moment: of the evaluation; `moment.noise` draws from the particles' own streams.
+
+        """
+        return embeds
+
+    def guidance_scale(self, moment: Moment) -> float | None:
+        """Return w of null + w (conditional - null) for this evaluation; None leaves it alone.
+
+        At 1 only the conditional branch is evaluated.
+        """
+        return None
+
+    def combine(self, conditional: Tensor, null: Tensor, scale: float, moment: Moment) -> Tensor:
+        """Return the guided output of the network, in what it predicts.
+
+        Args:
+            conditional: (G, N, d). null: the same.
+            scale: w of this evaluation.
+            moment: of the evaluation.
+
+        """
+        return null + scale * (conditional - null)

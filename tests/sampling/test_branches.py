@@ -1,0 +1,273 @@
+"""Hooks on text embeddings and on the branches of guidance, on every family."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from eddy_bench.errors import ModelError
+from eddy_bench.methods.base import Method
+from eddy_bench.methods.iid import Iid
+from eddy_bench.models.base import Model
+from eddy_bench.models.load import load_model
+from eddy_bench.runs.setup import Setup
+from eddy_bench.sampling.families import family_of
+from eddy_bench.sampling.schedulers import set_scheduler
+from eddy_bench.sampling.state import Moment, State
+from eddy_bench.sampling.steer import steer
+from eddy_bench.suites.suite import Suite
+from tests.makers.families import FAMILIES, family_model, family_side
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*FluxPosEmbed:FutureWarning")
+STEPS, SCALE = 3, 2.5
+PROMPTS = ("a red dress", "a dark sandal")
+WITHOUT = ("flux2",)  # distilled: no branches
+
+
+class Watch(Method):
+    """Change nothing, and keep what was seen."""
+
+    def __init__(self) -> None:
+        object.__setattr__(self, "embeds", [])
+        object.__setattr__(self, "moments", [])
+
+    embeds: list[tuple[Tensor, Tensor]]
+    moments: list[Moment]
+
+    def condition(self, embeds: Tensor, mask: Tensor, moment: Moment) -> Tensor:
+        self.embeds.append((embeds.clone(), mask))
+        self.moments.append(moment)
+        return embeds
+
+
+class Scale(Method):
+    """Guide at another scale, in one of the two ways."""
+
+    def __init__(self, scale: float | None, combine: bool = False) -> None:
+        object.__setattr__(self, "scale", scale)
+
+    scale: float | None
+
+    def guidance_scale(self, moment: Moment) -> float | None:
+        return self.scale
+
+
+class Combined(Scale):
+    """The same by combining the branches by hand."""
+
+    def combine(self, conditional: Tensor, null: Tensor, scale: float, moment: Moment) -> Tensor:
+        return null + scale * (conditional - null)
+
+
+class Noised(Method):
+    """Noise on every embedding."""
+
+    def condition(self, embeds: Tensor, mask: Tensor, moment: Moment) -> Tensor:
+        return embeds + moment.noise(embeds)
+
+
+def draw(
+    family: str, method: Any, prompts: Sequence[str] = PROMPTS[:1], scale: float = SCALE
+) -> tuple[Tensor, Any]:
+    model = family_model(family)
+    suite = Suite(steps=STEPS, size=family_side(family), guidance_scale=scale)
+    arguments = {**Setup(suite, model).call_arguments(len(prompts)), "output_type": "latent"}
+    if family == "flux":  # without a negative prompt it is distilled
+        arguments |= {"true_cfg_scale": scale, "negative_prompt": "a dark bag"}
+    drawn, cost = model.draw(prompts, [0] * len(prompts), 2, method, arguments)
+    return torch.stack([latent for group in drawn for latent in group]), cost
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_hooks_that_change_nothing_are_neutral(family: str) -> None:
+    prompts = PROMPTS[:1] if family_of(family_model(family).pipe).one_prompt else PROMPTS
+    plain, cost = draw(family, Iid(), prompts)
+    watch = Watch()
+    watched, same = draw(family, watch, prompts)
+    assert torch.equal(plain, watched)
+    assert cost.nfe == same.nfe
+    count = len(family_of(family_model(family).pipe).embeddings)
+    evaluations = len({moment.step for moment in watch.moments})
+    assert evaluations >= STEPS
+    assert len(watch.embeds) == evaluations * count * len(prompts)
+    for embeds, mask in watch.embeds:
+        assert embeds.shape[0] == 2
+        assert mask.shape == embeds.shape[:2]
+        assert mask.any()
+        assert torch.equal(embeds[0], embeds[1]), "both particles have the prompt's embedding"
+    if family not in WITHOUT:
+        left, _ = draw(family, Scale(None), prompts)
+        assert torch.equal(plain, left)
+
+
+@pytest.mark.parametrize("family", [name for name in FAMILIES if name not in WITHOUT])
+def test_a_scale_of_1_is_the_conditional_branch_alone(family: str) -> None:
+    """Bit for bit a run at scale 1, and its rows are counted."""
+    one = 1.0 - family_of(family_model(family).pipe).scale_offset
+    alone, cost = draw(family, Iid(), scale=one)
+    spared, same = draw(family, Scale(1.0))
+    assert torch.equal(alone, spared)
+    assert cost.nfe == same.nfe
+
+
+@pytest.mark.parametrize("family", [name for name in FAMILIES if name not in WITHOUT])
+def test_another_scale_is_a_run_at_that_scale(family: str) -> None:
+    offset = family_of(family_model(family).pipe).scale_offset
+    expected, cost = draw(family, Iid(), scale=4.0 - offset)
+    size = expected.abs().mean()
+    for method in (Scale(4.0), Combined(4.0)):
+        changed, same = draw(family, method)
+        assert (changed - expected).abs().max() < 1e-4 * size
+        assert cost.nfe == same.nfe
+    usual, _ = draw(family, Iid(), scale=SCALE - offset)
+    by_hand, _ = draw(family, Combined(None), scale=SCALE - offset)
+    assert (by_hand - usual).abs().max() < 1e-4 * size
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_noise_on_a_condition_belongs_to_its_particle(family: str) -> None:
+    """It changes the images, the same way in any batch, and every particle in its own way."""
+    prompts = PROMPTS[:1] if family_of(family_model(family).pipe).one_prompt else PROMPTS
+    plain, _ = draw(family, Iid(), prompts)
+    noised, _ = draw(family, Noised(), prompts)
+    assert not torch.allclose(plain, noised)
+    again, _ = draw(family, Noised(), prompts)
+    assert torch.equal(noised, again)
+    alone, _ = draw(family, Noised(), prompts[:1])
+    padding = family_of(family_model(family).pipe).pads_to_longest
+    if not padding:
+        assert (alone - noised[:2]).abs().max() < 1e-3 * noised.abs().mean()
+    drift = noised - plain
+    assert (drift[0] - drift[1]).abs().max() > 1e-3 * drift.abs().max()
+
+
+def test_only_the_conditional_branch_is_changed() -> None:
+    """With noise on the condition and w = 0 the images are the null branch's own."""
+    model = load_model("fashion", device="cpu")
+    call = {"num_inference_steps": STEPS, "guidance_scale": 3.0, "output_type": "latent"}
+
+    class Null(Noised):
+        def guidance_scale(self, moment: Moment) -> float | None:
+            return 0.0
+
+    class Both(Method):
+        def guidance_scale(self, moment: Moment) -> float | None:
+            return 0.0
+
+    noised, _ = model.draw(PROMPTS, [0, 0], 2, Null(), call)
+    plain, _ = model.draw(PROMPTS, [0, 0], 2, Both(), call)
+    assert torch.equal(torch.stack(noised[0]), torch.stack(plain[0]))
+    other, _ = model.draw(PROMPTS, [0, 0], 2, Noised(), call)
+    assert not torch.allclose(torch.stack(other[0]), torch.stack(plain[0]))
+
+
+def test_padding_is_left_alone() -> None:
+    """Families with masks: what the network sees past the mask is what was encoded."""
+    seen: list[Any] = []
+    model = family_model("pixart-sigma")
+    original = model.pipe.transformer.forward
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        seen.append((kwargs["encoder_hidden_states"], kwargs["encoder_attention_mask"]))
+        return original(*args, **kwargs)
+
+    model.pipe.transformer.forward = forward
+    try:
+        draw("pixart-sigma", Iid())
+        plain = list(seen)
+        seen.clear()
+        draw("pixart-sigma", Noised())
+    finally:
+        model.pipe.transformer.forward = original
+    for (before, mask), (after, _) in zip(plain, seen, strict=True):
+        rows = len(before) // 2
+        padding = mask[rows:].reshape(rows, -1) == 0
+        assert padding.any()
+        assert torch.equal(before[rows:][padding], after[rows:][padding])
+        assert not torch.equal(before[rows:][~padding], after[rows:][~padding])
+        assert torch.equal(before[:rows], after[:rows]), "the null branch"
+
+
+@pytest.mark.parametrize("solver", ["ddim", "dpmpp-2m", "heun", "euler", "unipc", "pndm"])
+def test_moments(solver: str) -> None:
+    """Each evaluation is dated; noise levels fall from one to the next, to the data's end."""
+
+    class Dated(Watch):
+        def guidance(self, state: State) -> Tensor | None:
+            self.states.append(state)
+            state.memory[str(state.step)] = state.sigma
+            return None
+
+    watch = Dated()
+    object.__setattr__(watch, "states", [])
+    model = load_model("fashion", device="cpu")
+    set_scheduler(model.pipe, solver, {})
+    call = {"num_inference_steps": 5, "guidance_scale": 3.0, "output_type": "latent"}
+    for _ in range(2):
+        watch.moments.clear()
+        watch.states.clear()  # type: ignore[attr-defined]
+        model.draw(PROMPTS[:1], [0], 2, watch, call)
+        states = watch.states  # type: ignore[attr-defined]
+        assert [moment.sigma for moment in watch.moments] == [state.sigma for state in states]
+        assert all(moment.scale == 3.0 for moment in watch.moments)
+        assert all(0 <= moment.share < 1 for moment in watch.moments)
+        if solver in ("ddim", "dpmpp-2m", "euler", "unipc"):
+            after = [moment.sigma_next for moment in watch.moments[:-1]]
+            assert after == pytest.approx([m.sigma for m in watch.moments[1:]], rel=1e-6)
+        assert watch.moments[-1].sigma_next < 0.1
+        assert watch.moments[0].memory == {str(k): states[k].sigma for k in range(len(states))}
+    set_scheduler(model.pipe, "ddim", {})
+
+
+def test_it_works_in_anyones_code() -> None:
+    """`steer` alone, with an encode_prompt of the pipeline's own; the pipeline is as it was."""
+    pipe = load_model("fashion", device="cpu").pipe
+    kind, forward = type(pipe), pipe.unet.forward
+    generators = [torch.Generator().manual_seed(k) for k in range(2)]
+
+    def call(scale: float) -> Tensor:
+        for k, generator in enumerate(generators):
+            generator.manual_seed(k)
+        return pipe(
+            "a red dress",
+            num_images_per_prompt=2,
+            num_inference_steps=STEPS,
+            guidance_scale=scale,
+            generator=generators,
+            output_type="latent",
+        ).images
+
+    alone = call(1.0)
+    with steer(pipe, Scale(1.0)) as record:
+        assert torch.equal(call(4.0), alone)
+    assert record.rows_saved == STEPS * 2
+    with steer(pipe, Noised(), seed=1):
+        first, second = call(4.0), call(4.0)
+    assert torch.equal(first, second), "each call begins anew"
+    assert type(pipe) is kind
+    assert pipe.unet.forward == forward
+
+
+def test_what_cannot_be_changed_is_refused() -> None:
+    with pytest.raises(ModelError, match="has no classifier-free guidance"):
+        draw("flux2", Scale(1.0))
+    with pytest.raises(ModelError, match=r"draws without classifier-free guidance.*scale is 1"):
+        draw("sd15", Scale(2.0), scale=1.0)
+    with pytest.raises(ModelError, match=r"draws without classifier-free guidance"):
+        draw("flux", Scale(2.0), scale=1.0)  # distilled
+    exact: Model = load_model("exact:ring8", device="cpu")
+    for method, words in ((Noised(), "hands text embeddings"), (Scale(1.0), "not known here")):
+        with pytest.raises(ModelError, match=words):
+            exact.draw(["a"], [0], 2, method, {"num_inference_steps": 2})
+
+
+def test_memory_and_time() -> None:
+    moment = Moment(0, 4, math.inf, 1.0, pure_noise=True)
+    assert moment.time == 1.0
+    assert Moment(1, 4, 1.0, 0.5).time == 0.5
+    assert Moment(1, 4, 1.0, 0.5).share == 0.25
