@@ -12,7 +12,7 @@ import functools
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -39,12 +39,32 @@ def denoiser(pipe: Any) -> torch.nn.Module:
     raise TypeError(f"{type(pipe).__name__} has no unet, transformer or denoiser")
 
 
+@dataclass(frozen=True)
+class Arguments:
+    """Hold a call's arguments by name; `given` of them came by position."""
+
+    values: dict[str, Any]
+    given: int
+
+    @property
+    def sample(self) -> Any:
+        """The noisy latents, whatever their name."""
+        return next(iter(self.values.values()))
+
+    def call(self, function: Callable[..., Any]) -> Any:
+        """Call a function in the form that these arguments came in."""
+        names = list(self.values)
+        by_name = {name: self.values[name] for name in names[self.given :]}
+        return function(*(self.values[name] for name in names[: self.given]), **by_name)
+
+
 @dataclass
 class Branches:
     """Stand in for a denoiser's `forward`.
 
     Args:
         forward: the network's own.
+        signature: of `forward`.
         method: whose hooks are called.
         family: of the pipeline.
         step: where the call stands.
@@ -56,6 +76,7 @@ class Branches:
     """
 
     forward: Callable[..., Any]
+    signature: inspect.Signature
     method: Hooks
     family: Family
     step: SteeredStep
@@ -63,10 +84,6 @@ class Branches:
     scale: float = 1.0
     guided: bool = False
     held: tuple[int, Tensor] | None = None
-    signature: inspect.Signature = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.signature = inspect.signature(self.forward)
 
     def begin(self, arguments: dict[str, Any]) -> None:
         """Take note of a call of the pipeline, by its arguments."""
@@ -83,20 +100,21 @@ class Branches:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Evaluate the network."""
-        bound = self.signature.bind(*args, **kwargs)
-        rows = _rows(next(iter(bound.arguments.values())))
+        names = list(self.signature.parameters)[: len(args)]
+        given = Arguments({**dict(zip(names, args, strict=True)), **kwargs}, len(args))
+        rows = _rows(given.sample)
         moment = self.step.moment(self.scale if self.scale != 1 else None)
         batched = self.family.guidance_rows in ("null first", "null last")
         if batched and rows == 2 * self.rows:
-            return self._both(bound, moment)
+            return self._both(given, moment)
         if rows != self.rows:
             raise ModelError(
                 f"Expected {self.rows} or {2 * self.rows} rows in the network of "
                 f"{self.family.class_name}, got {rows}. This method cannot be used here."
             )
         if self.held is not None and self.held[0] == self.step.record.steps:
-            return self._null(bound, moment, self.held[1])
-        output = self._evaluate(bound, slice(0, rows), moment)
+            return self._null(given, moment, self.held[1])
+        output = self._evaluate(given, slice(0, rows), moment)
         if self.family.guidance_rows == "separate calls":
             self.held = self.step.record.steps, _prediction(output)
         return output
@@ -110,7 +128,7 @@ class Branches:
                 "Raise --guidance-scale, or use another model."
             )
 
-    def _evaluate(self, bound: inspect.BoundArguments, chosen: slice, moment: Moment) -> Any:
+    def _evaluate(self, given: Arguments, chosen: slice, moment: Moment) -> Any:
         """Evaluate the network, with `chosen` rows as the conditional ones."""
         if self.method.conditions:
             count = self.step.count(self.rows)
@@ -120,8 +138,8 @@ class Branches:
                 own = replace(moment, streams=streams[group * count : (group + 1) * count])
                 return self.method.condition(embeds, mask, own)
 
-            bound.arguments.update(conditioned(bound.arguments, self.family, chosen, count, change))
-        return self.forward(*bound.args, **bound.kwargs)
+            given.values.update(conditioned(given.values, self.family, chosen, count, change))
+        return given.call(self.forward)
 
     def _wanted(self, moment: Moment) -> float | None:
         """Return w where guidance is changed; None where it is left alone."""
@@ -130,37 +148,37 @@ class Branches:
         scale = self.method.guidance_scale(moment)
         return self.scale if scale is None and self.method.combines else scale
 
-    def _both(self, bound: inspect.BoundArguments, moment: Moment) -> Any:
+    def _both(self, given: Arguments, moment: Moment) -> Any:
         """Evaluate both branches in one batch, or the conditional one where w = 1."""
         self.guided = True
         first = self.family.guidance_rows == "null last"
         chosen = slice(0, self.rows) if first else slice(self.rows, 2 * self.rows)
         wanted = self._wanted(moment)
         if wanted == 1 and not self.method.combines:
-            bound.arguments.update(_sliced(bound.arguments, 2 * self.rows, chosen))
-            output = self._evaluate(bound, slice(0, self.rows), moment)
+            given.values.update(_sliced(given.values, 2 * self.rows, chosen))
+            output = self._evaluate(given, slice(0, self.rows), moment)
             self.step.record.rows_saved += self.rows
             prediction = _prediction(output)
             return _with_prediction(output, torch.cat([prediction, prediction]))
-        output = self._evaluate(bound, chosen, moment)
+        output = self._evaluate(given, chosen, moment)
         if wanted is None:
             return output
         halves = _prediction(output).split(self.rows)
         conditional, null = halves if first else halves[::-1]
-        guided = self._guided(conditional, null, wanted, moment, bound)
+        guided = self._guided(conditional, null, wanted, moment, given)
         return _with_prediction(output, torch.cat([guided, guided]))
 
-    def _null(self, bound: inspect.BoundArguments, moment: Moment, conditional: Tensor) -> Any:
+    def _null(self, given: Arguments, moment: Moment, conditional: Tensor) -> Any:
         """Evaluate the null branch of separate calls, unless w = 1."""
         self.guided, self.held = True, None
         wanted = self._wanted(moment)
         if wanted == 1 and not self.method.combines:
             self.step.record.rows_saved += self.rows
             return (conditional,)
-        output = self.forward(*bound.args, **bound.kwargs)
+        output = given.call(self.forward)
         if wanted is None:
             return output
-        guided = self._guided(conditional, _prediction(output), wanted, moment, bound)
+        guided = self._guided(conditional, _prediction(output), wanted, moment, given)
         conditional.copy_(guided)
         return _with_prediction(output, guided)
 
@@ -170,13 +188,13 @@ class Branches:
         null: Tensor,
         scale: float,
         moment: Moment,
-        bound: inspect.BoundArguments,
+        given: Arguments,
     ) -> Tensor:
         """Return the guided output; channels that predict a variance stay the conditional ones."""
         if not self.method.combines:
             guided = null + scale * (conditional - null)
         else:
-            sample = next(iter(bound.arguments.values()))
+            sample = given.sample
             channels = sample.shape[1] if isinstance(sample, Tensor) else conditional.shape[1]
             count = self.step.count(self.rows)
             parts = [
@@ -206,7 +224,8 @@ def steered_branches(pipe: Any, method: Hooks, step: SteeredStep) -> Iterator[No
     family = family_of(pipe)
     _check_known(family, method)
     network = denoiser(pipe)
-    branches = Branches(network.forward, method, family, step)
+    signature = inspect.signature(type(network).forward.__get__(network))  # hooks may hide it
+    branches = Branches(network.forward, signature, method, family, step)
     step.branches = branches
 
     @functools.wraps(network.forward)

@@ -78,7 +78,8 @@ def draw(
     suite = Suite(steps=STEPS, size=family_side(family), guidance_scale=scale)
     arguments = {**Setup(suite, model).call_arguments(len(prompts)), "output_type": "latent"}
     if family == "flux":  # without a negative prompt it is distilled
-        arguments |= {"true_cfg_scale": scale, "negative_prompt": "a dark bag"}
+        arguments |= {"true_cfg_scale": scale, "negative_prompt": ["a dark bag"] * len(prompts)}
+        arguments["guidance_scale"] = 2.0  # the embedded one, another thing
     drawn, cost = model.draw(prompts, [0] * len(prompts), 2, method, arguments)
     return torch.stack([latent for group in drawn for latent in group]), cost
 
