@@ -59,7 +59,7 @@ class Eddy(GuidingMethod):
     }
     # From benchmarks/embedded/tuning.csv and tuning_scale.csv.
     strengths: ClassVar[dict[str, float]] = {"latent": 20.0, "denoised": 0.1, "features": 0.1}
-    shares: ClassVar[dict[str, float]] = {"denoised": 0.3, "features": 0.3}
+    shares: ClassVar[dict[str, float]] = {"denoised": 0.2, "features": 0.3}
 
     def acts(self, kernel: str, state: State) -> bool:
         """Return whether it acts: at alpha_t = 0 every denoised estimate is the data's mean."""

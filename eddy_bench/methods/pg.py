@@ -36,7 +36,7 @@ class ParticleGuidance(GuidingMethod):
     windows: ClassVar[dict[str, str]] = {"latent": "1..", "denoised": "3..", "features": "3.."}
     # From benchmarks/embedded/tuning.csv and tuning_scale.csv.
     strengths: ClassVar[dict[str, float]] = {"latent": 3.0, "denoised": 0.6, "features": 0.6}
-    shares: ClassVar[dict[str, float]] = {"denoised": 0.07, "features": 0.07}
+    shares: ClassVar[dict[str, float]] = {"denoised": 0.07, "features": 0.05}
 
     def term(self, kernel: str, state: State, amount: float) -> Tensor:
         """Return the force, (G, N, d)."""

@@ -30,7 +30,7 @@ class Repulsion(GuidingMethod):
     windows: ClassVar[dict[str, str]] = {"latent": "1..", "denoised": "3..", "features": "3.."}
     # From benchmarks/embedded/tuning.csv and tuning_scale.csv.
     strengths: ClassVar[dict[str, float]] = {"latent": 36.0, "denoised": 1.0, "features": 1.0}
-    shares: ClassVar[dict[str, float]] = {"denoised": 0.07, "features": 0.07}
+    shares: ClassVar[dict[str, float]] = {"denoised": 0.07, "features": 0.05}
 
     def term(self, kernel: str, state: State, amount: float) -> Tensor:
         """Return the force, (G, N, d)."""
