@@ -5,20 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, Self
 
-import torch
 from torch import Tensor
 
 from eddy_bench.errors import ParameterError
 from eddy_bench.methods.base import Method, Positive, Strength
+from eddy_bench.methods.started import Starts
 from eddy_bench.methods.window import parse_window
-from eddy_bench.sampling.couplings import Init, couple_initial
+from eddy_bench.sampling.couplings import Init
 from eddy_bench.sampling.state import State
 
 Kernel = Literal["auto", "latent", "denoised", "features"]
 
 
 @dataclass(frozen=True)
-class KernelMethod(Method):
+class KernelMethod(Starts, Method):
     """A method that guides by a radial kernel between particles.
 
     Args:
@@ -50,15 +50,6 @@ class KernelMethod(Method):
         super().__post_init__()
         if self.window != "auto":
             parse_window(self.window)
-
-    @property
-    def couples_start(self) -> bool:
-        """Whether the particles of a group start from dependent noise."""
-        return self.init != "iid"
-
-    def initial_noise(self, noise: Tensor, generator: torch.Generator) -> Tensor:
-        """Return the starting noise under `init`, (N, d)."""
-        return couple_initial(self.init, noise, generator)
 
     def resolved_kernel(self, has_features: bool) -> str:
         """Return `kernel` with `auto` resolved."""

@@ -28,6 +28,15 @@ METHODS = {
     "sobol": "eddy_bench.methods.couplings:Sobol",
     "coupled": "eddy_bench.methods.coupled:Coupled",
     "best-of-m": "eddy_bench.methods.best_of_m:BestOfM",
+    "interval": "eddy_bench.methods.interval:Interval",
+    "guidance-schedule": "eddy_bench.methods.guidance_schedule:GuidanceSchedule",
+    "cads": "eddy_bench.methods.cads:Cads",
+    "spell": "eddy_bench.methods.spell:Spell",
+    "diverseflow": "eddy_bench.methods.diverseflow:DiverseFlow",
+    "rke": "eddy_bench.methods.rke:Rke",
+    "vendi-guidance": "eddy_bench.methods.vendi_guidance:VendiGuidance",
+    "tsr": "eddy_bench.methods.tsr:Tsr",
+    "apg": "eddy_bench.methods.apg:Apg",
 }
 METHOD_GROUP = "eddy_bench.methods"
 

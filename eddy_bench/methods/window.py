@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 
 from eddy_bench.errors import ParameterError
-from eddy_bench.sampling.state import State
+from eddy_bench.sampling.state import Moment, State
 
 # Guidance is faded at the end of its window: an edit stays in a multistep solver's history.
 FADE_STEPS = 2
@@ -43,6 +43,12 @@ class Window:
         if not self.low <= state.sigma <= self.high:
             return 0.0
         return min((state.sigma - self.low) / (FADE_SIGMA * self.low), 1.0) if self.low > 0 else 1.0
+
+    def holds(self, moment: Moment) -> bool:
+        """Return whether a moment is inside: low < sigma <= high, or low <= share < high."""
+        if self.share:
+            return self.low <= moment.share + 1e-9 < self.high
+        return self.low < moment.sigma <= self.high
 
 
 def parse_window(text: str) -> Window:

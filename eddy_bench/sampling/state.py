@@ -20,6 +20,8 @@ class Moment:
         steps: of the whole call.
         sigma: noise level sigma_t / alpha_t before the step.
         sigma_next: noise level after the step.
+        time: timestep over the number of training steps, in [0, 1]: 1 is pure noise; of a flow it
+            is sigma_t.
         pure_noise: alpha_t is 0 here, and sigma stands for a limit.
         scale: w of the call's guidance null + w (conditional - null); None without guidance.
         memory: of the method, kept over the steps of a call, empty at its beginning.
@@ -31,6 +33,7 @@ class Moment:
     steps: int
     sigma: float
     sigma_next: float
+    time: float = 0.0
     pure_noise: bool = False
     scale: float | None = None
     memory: dict[str, Any] = field(default_factory=dict)
@@ -40,11 +43,6 @@ class Moment:
     def share(self) -> float:
         """Steps done / steps, in [0, 1)."""
         return self.step / self.steps
-
-    @property
-    def time(self) -> float:
-        """Time of a flow, sigma / (1 + sigma), in [0, 1]: 1 is pure noise."""
-        return 1.0 if self.pure_noise else self.sigma / (1 + self.sigma)
 
     def noise(self, like: Tensor) -> Tensor:
         """Return independent normal noise of the shape (N, ...) of `like`, by particle."""
@@ -90,6 +88,11 @@ class State:
     features: FeatureMap | None = None
     sigma_next: float = 0.0
     memory: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def flow_time(self) -> float:
+        """The noise level as a flow's time, sigma / (1 + sigma), in [0, 1]: 1 is pure noise."""
+        return 1.0 if self.pure_noise else self.sigma / (1 + self.sigma)
 
     @property
     def eps(self) -> Tensor:

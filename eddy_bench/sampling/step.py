@@ -135,6 +135,7 @@ class SteeredStep:
             steps=len(timesteps),
             sigma=coordinates.sigma,
             sigma_next=next_sigma(self.scheduler, self.position),
+            time=float(timesteps[self.position]) / self.scheduler.config.num_train_timesteps,
             pure_noise=coordinates.pure_noise,
             scale=scale,
             memory=self.memory,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -221,6 +220,9 @@ def test_moments(solver: str) -> None:
             after = [moment.sigma_next for moment in watch.moments[:-1]]
             assert after == pytest.approx([m.sigma for m in watch.moments[1:]], rel=1e-6)
         assert watch.moments[-1].sigma_next < 0.1
+        times = [moment.time for moment in watch.moments]
+        assert times == sorted(times, reverse=True)
+        assert 0.7 < times[0] <= 1
         assert watch.moments[0].memory == {str(k): states[k].sigma for k in range(len(states))}
     set_scheduler(model.pipe, "ddim", {})
 
@@ -265,10 +267,3 @@ def test_what_cannot_be_changed_is_refused() -> None:
     for method, words in ((Noised(), "hands text embeddings"), (Scale(1.0), "not known here")):
         with pytest.raises(ModelError, match=words):
             exact.draw(["a"], [0], 2, method, {"num_inference_steps": 2})
-
-
-def test_memory_and_time() -> None:
-    moment = Moment(0, 4, math.inf, 1.0, pure_noise=True)
-    assert moment.time == 1.0
-    assert Moment(1, 4, 1.0, 0.5).time == 0.5
-    assert Moment(1, 4, 1.0, 0.5).share == 0.25

@@ -1,0 +1,38 @@
+"""Methods that take a coupling of the initial noise beside what they do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from eddy_bench.methods.base import Method
+from eddy_bench.sampling.couplings import Init, couple_initial
+
+
+class Starts:
+    """Start from the noise that the field `init` names."""
+
+    init: Init
+
+    @property
+    def couples_start(self) -> bool:
+        """Whether the particles of a group start from dependent noise."""
+        return self.init != "iid"
+
+    def initial_noise(self, noise: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the starting noise under `init`, (N, d)."""
+        return couple_initial(self.init, noise, generator)
+
+
+@dataclass(frozen=True)
+class StartedMethod(Starts, Method):
+    """A method with a choice of the initial noise.
+
+    Args:
+        init: coupling of the initial noise: `iid`, `antithetic`, `lhs` or `sobol`.
+
+    """
+
+    init: Init = "iid"

@@ -1,0 +1,43 @@
+"""Temporal score rescaling: a flatter or sharper law (arXiv 2510.01184)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from eddy_bench.methods.base import Positive
+from eddy_bench.methods.started import StartedMethod
+from eddy_bench.sampling.state import State
+
+
+@dataclass(frozen=True)
+class Tsr(StartedMethod):
+    """s' = r s, r = (deviation^2 / sigma^2 + 1) / (deviation^2 / (k sigma^2) + 1).
+
+    Exact for Gaussian data of that deviation: the samples then have variance deviation^2 / k.
+
+    Args:
+        k: inverse temperature; below 1 is flatter, 1 is off. The paper's 0.93.
+        deviation: of the data, in latent units; the paper's 3.
+
+    """
+
+    k: Positive = 0.93
+    deviation: Positive = 3.0
+
+    name: ClassVar[str] = "tsr"
+    summary: ClassVar[str] = "rescaled scores: a flatter law, particle by particle"
+    citation: ClassVar[str] = "arXiv 2510.01184"
+    interacts: ClassVar[bool] = False
+    guides: ClassVar[bool] = True
+    dial: ClassVar[str] = "k"
+
+    def guidance(self, state: State) -> Tensor | None:
+        """Return (r - 1) s, (G, N, d)."""
+        if self.k == 1:
+            return None
+        ratio = self.deviation**2 / state.sigma**2
+        guidance: Tensor = ((ratio + 1) / (ratio / self.k + 1) - 1) * state.score
+        return guidance

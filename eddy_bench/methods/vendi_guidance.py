@@ -1,0 +1,42 @@
+"""Guidance by the gradient of the Vendi score of the group."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from eddy_bench.kernels import group_median_bandwidth
+from eddy_bench.methods.directed import DirectedMethod
+from eddy_bench.methods.potentials import vendi_weights
+from eddy_bench.sampling.state import State
+
+
+@dataclass(frozen=True)
+class VendiGuidance(DirectedMethod):
+    """Climbs log Vendi of the group under a Gaussian kernel, gamma = median / log N.
+
+    c-VSG (arXiv 2406.04551, ECCV 2024) climbs the Vendi score of CLIP features against a memory
+    bank and exemplars, through the network's own Jacobian; here the group itself is the set and
+    d x0 / d xb = 1, so that it costs what particle guidance does: the in-batch form is ours. It
+    scores nothing by the guide network. Length of a step at strength 1: |x|, as c-VSG's.
+    """
+
+    name: ClassVar[str] = "vendi-guidance"
+    summary: ClassVar[str] = "ascent of the group's Vendi score; moves the law"
+    citation: ClassVar[str] = "arXiv 2406.04551"
+    cost: ClassVar[str] = "features: 1 forward + 1 backward per particle and step"
+    preferred_kernel: ClassVar[str] = "features"
+    strengths: ClassVar[dict[str, float]] = {"latent": 0.01, "denoised": 0.01, "features": 0.01}
+    shares: ClassVar[dict[str, float]] = {"denoised": 0.07, "features": 0.05}
+
+    def weights(self, square: Tensor, state: State) -> Tensor:
+        """Return the weights of the gradient, (G, N, N)."""
+        return vendi_weights(square, self.gamma(state, group_median_bandwidth(square)))
+
+    def length(self, state: State) -> Tensor:
+        """Return |xb| / (sigma (sigma - sigma_next)), (G, N, 1): the step then moves xb by |xb|."""
+        fall = max(state.sigma - state.sigma_next, 1e-12)
+        length: Tensor = state.particles.norm(dim=-1, keepdim=True) / (state.sigma * fall)
+        return length

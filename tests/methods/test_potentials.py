@@ -1,0 +1,200 @@
+"""Forces against the gradient of the objective that they state, and its rise after a small step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from eddy_bench import State
+from eddy_bench.kernels import squared_distances, weighted_differences
+from eddy_bench.methods.directed import DirectedMethod
+from eddy_bench.methods.diverseflow import DiverseFlow
+from eddy_bench.methods.guiding_method import GuidingMethod
+from eddy_bench.methods.potentials import (
+    determinant_weights,
+    rke_weights,
+    shield_weights,
+    vendi_weights,
+    volume_weights,
+)
+from eddy_bench.methods.rke import Rke
+from eddy_bench.methods.spell import Spell
+from eddy_bench.methods.vendi_guidance import VendiGuidance
+from tests.makers.mixtures import draw, generators
+from tests.methods.test_pg_repulsion import state_at
+
+GAMMA, QUALITY = 1.7, torch.tensor([[1.0, 0.6, 0.9, 0.2, 1.0], [0.5, 1.0, 1.0, 0.7, 0.8]]).double()
+
+
+def plain_squares(points: Tensor) -> Tensor:
+    return (points[:, :, None] - points[:, None]).square().sum(-1)
+
+
+def log_rke(points: Tensor) -> Tensor:
+    kernel = torch.exp(-plain_squares(points) / GAMMA)
+    return -(kernel / kernel.shape[-1]).square().sum((1, 2)).log()
+
+
+def log_vendi(points: Tensor) -> Tensor:
+    kernel = torch.exp(-plain_squares(points) / GAMMA)
+    values = torch.linalg.eigvalsh(kernel / kernel.shape[-1])
+    return -(values * values.clamp_min(1e-30).log()).sum(-1)
+
+
+def log_probability(points: Tensor) -> Tensor:
+    likeness = QUALITY[:, :, None] * QUALITY[:, None] * torch.exp(-plain_squares(points) / GAMMA)
+    one = torch.eye(likeness.shape[-1]).double()
+    likeness = likeness + 1e-6 * one
+    return torch.logdet(likeness) - torch.logdet(likeness + one)
+
+
+def volume(points: Tensor) -> Tensor:
+    centred = points - points.mean(1, keepdim=True)
+    return torch.logdet(torch.eye(points.shape[1]).double() + 0.8 * centred @ centred.mT) / 2
+
+
+def apartness(points: Tensor) -> Tensor:
+    square = plain_squares(points)
+    count = points.shape[1]
+    pairs = torch.triu_indices(count, count, 1)
+    return -(2.5 - square[:, pairs[0], pairs[1]].sqrt()).clamp_min(0).square().sum(-1) / 2
+
+
+OBJECTIVES: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
+    "rke": (log_rke, lambda square: rke_weights(square, GAMMA)),
+    "vendi": (log_vendi, lambda square: vendi_weights(square, GAMMA)),
+    "determinant": (
+        log_probability,
+        lambda square: determinant_weights(square, 1 / GAMMA, QUALITY),
+    ),
+    "volume": (volume, lambda square: volume_weights(square, 0.8)),
+    "shield": (apartness, lambda square: shield_weights(square, 2.5)),
+}
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_weights_are_the_gradient_and_a_step_raises_the_objective(name: str) -> None:
+    objective, weights = OBJECTIVES[name]
+    points = draw(2, 5, 3).requires_grad_()
+    (gradient,) = torch.autograd.grad(objective(points).sum(), points)
+    force = weighted_differences(weights(squared_distances(points.detach())), points.detach())
+    assert torch.allclose(force, gradient, rtol=1e-4, atol=1e-5 * float(gradient.abs().max()))
+    before, after = (objective(points.detach() + step * force) for step in (0.0, 1e-3))
+    assert (after > before).all()
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_equal_and_distant_points_are_finite(name: str) -> None:
+    for points in (torch.zeros(1, 5, 3).double(), 1e4 * draw(1, 5, 3)):
+        square = squared_distances(points)
+        weights = (
+            determinant_weights(square, 1.0, QUALITY[:1])
+            if name == "determinant"
+            else OBJECTIVES[name][1](square)
+        )
+        assert torch.isfinite(weights).all()
+
+
+METHODS: list[GuidingMethod] = [
+    *(DiverseFlow(kernel=kernel) for kernel in ("latent", "denoised", "features")),
+    *(Rke(kernel=kernel) for kernel in ("latent", "denoised", "features")),
+    *(VendiGuidance(kernel=kernel) for kernel in ("latent", "denoised", "features")),
+    *(Spell(kernel=kernel, radius=2.0) for kernel in ("latent", "denoised", "features")),
+]
+
+
+def of(method: GuidingMethod, state: State) -> Tensor:
+    guidance = method.guidance(replace(state, generators=generators(len(state.particles))))
+    assert guidance is not None
+    return guidance
+
+
+def state(**changes: object) -> State:
+    return replace(state_at(features=True), steps=100, sigma_next=3.0, **changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: f"{m.name}-{m.kernel}")
+@pytest.mark.parametrize("scale", ["fixed", "relative"])
+def test_the_contract_of_guiding_methods(method: GuidingMethod, scale: str) -> None:
+    method = replace(method, scale=scale)  # type: ignore[type-var]
+    at = state()
+    guidance = of(method, at)
+    assert guidance.shape == at.particles.shape
+    assert torch.isfinite(guidance).all()
+    assert guidance.abs().max() > 0
+    assert method.guidance(state_at(count=1, features=True)) is None, "N = 1 is iid"
+    assert (of(replace(method, strength=0), at) == 0).all()  # type: ignore[type-var]
+    order = torch.tensor([3, 0, 4, 1, 2])
+    moved = replace(
+        at,
+        particles=at.particles[:, order],
+        score=at.score[:, order],
+        denoised=at.denoised[:, order],
+    )
+    assert torch.allclose(of(method, moved), guidance[:, order], rtol=1e-6, atol=1e-9)
+    alone = replace(at, particles=at.particles[:1], score=at.score[:1], denoised=at.denoised[:1])
+    assert torch.allclose(of(method, alone), guidance[:1], rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("kernel", ["latent", "denoised"])
+@pytest.mark.parametrize("cls", [DiverseFlow, Rke, VendiGuidance, Spell])
+def test_particles_part(cls: type[GuidingMethod], kernel: str) -> None:
+    """The guidance of a near pair points apart: signs are what ports get wrong."""
+    at = state()
+    for name in ("particles", "denoised"):
+        points = getattr(at, name).clone()
+        points[:, 1] = points[:, 0] + 0.1 * draw(2, 1, 6)[:, 0]
+        at = replace(at, **{name: points})
+    guidance = of(cls(kernel=kernel, scale="fixed"), at)
+    points = at.particles if kernel == "latent" else at.denoised
+    apart = points[:, 0] - points[:, 1]
+    assert ((guidance[:, 0] * apart).sum(-1) > 0).all()
+    assert ((guidance[:, 1] * apart).sum(-1) < 0).all()
+
+
+@pytest.mark.parametrize("cls", [DiverseFlow, Rke, VendiGuidance])
+def test_a_step_has_its_stated_length(cls: type[DirectedMethod]) -> None:
+    at = state()
+    method = cls(kernel="latent", scale="fixed", strength=0.5)
+    if isinstance(method, DiverseFlow):
+        expected = 0.5 * at.flow_time * at.eps.norm(dim=-1) / at.sigma
+    else:  # the step moves xb by this share of |xb|
+        expected = 0.5 * at.particles.norm(dim=-1) / (at.sigma * (at.sigma - at.sigma_next))
+    assert torch.allclose(of(method, at).norm(dim=-1), expected, rtol=1e-9)
+
+
+def test_rke_acts_every_tenth_step() -> None:
+    method = Rke(scale="fixed")
+    acting = [step for step in range(30) if method.guidance(state(step=step)) is not None]
+    assert acting == [0, 10, 20]
+
+
+def test_spell_lands_on_the_radius() -> None:
+    """One first-order step to the data's end: alone on r, two that move on 2 r - d."""
+    at = state_at(groups=1, count=2)
+    far = at.denoised.clone()
+    far[:, 1] = far[:, 0]
+    far[:, 1, 0] += 1.0  # a pair at distance 1
+    at = replace(at, denoised=far, steps=100)
+    radius = 1.5
+    method = Spell(strength=1.0, scale="fixed", radius=radius / (2 * 6) ** 0.5)
+    moved = far + at.sigma**2 * of(method, at)
+    assert float((moved[0, 0] - moved[0, 1]).norm()) == pytest.approx(2 * radius - 1)
+    one = far.clone()
+    one[:, 0] += at.sigma**2 * of(method, at)[:, 0]
+    assert float((one[0, 0] - one[0, 1]).norm()) == pytest.approx(radius)
+    outside = Spell(strength=1.0, scale="fixed", radius=0.9 / (2 * 6) ** 0.5)
+    assert (of(outside, at) == 0).all()
+
+
+def test_unlikely_particles_count_less() -> None:
+    at = state()
+    method = DiverseFlow(kernel="latent")
+    odd = replace(at, score=at.score.clone())
+    odd.score[:, 0] *= 10
+    assert (method.quality(odd)[:, 0] == 0.01).all()
+    assert torch.equal(replace(method, percentile=None).quality(odd), torch.ones(2, 5).double())
