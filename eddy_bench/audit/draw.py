@@ -29,7 +29,7 @@ def draw_groups(
 ) -> Tensor:
     """Draw the particles of `groups` groups, (G, N, d), float64.
 
-    A method that selects sees the points themselves in the place of a guide network's features.
+    A method that selects sees the task's features, or the points themselves where it has none.
 
     The noise belongs to (seed, stream, task, slot), never to the method or the step count, so
     methods are paired and a ladder of step counts starts from the same noise.
@@ -43,6 +43,8 @@ def draw_groups(
     pipe, call = block.pipeline()
     count, dimension = method.drawn(block.particles), block.task.mixture.dimension
     chunk = max(1, CHUNK_NUMBERS // (count * (count + dimension)))
+    network = block.task.network
+    features = network.feature_map if network else None
     drawn = []
     for start in range(0, groups, chunk):
         size = min(chunk, groups - start)
@@ -50,7 +52,7 @@ def draw_groups(
             torch.Generator().manual_seed(stream_seed(seed, block.task.name, stream, start, use))
             for use in ("noise", "probes")
         )
-        with steer(pipe, method, particles=count, probes=[probes] * size):
+        with steer(pipe, method, particles=count, features=features, probes=[probes] * size):
             drawn.append(
                 pipe(
                     num_images_per_prompt=size * count,
@@ -65,8 +67,14 @@ def draw_groups(
     if count == block.particles:
         return candidates
     chooser = torch.Generator().manual_seed(stream_seed(seed, block.task.name, stream, "selection"))
+    seen = (
+        network(candidates.flatten(0, 1)).unflatten(0, (groups, count)) if network else candidates
+    )
     return torch.stack(
-        [group[method.choose(group, block.particles, chooser)] for group in candidates]
+        [
+            group[method.choose(features, block.particles, chooser)]
+            for group, features in zip(candidates, seen, strict=True)
+        ]
     )
 
 

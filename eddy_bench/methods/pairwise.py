@@ -91,7 +91,7 @@ class Pairs:
     def _plain_shifted_kernels(self, directions: Tensor, step: float | Tensor) -> Iterator[Tensor]:
         """Yield sums over directions of the kernels of shifted particles, through the identity.
 
-        k(x_i + e z - x_j) = k_ij exp(-e^2 |z|^2 / gamma) exp(-a_i) exp(a_j), a = 2 e <z, x> / gamma:
+        With a = 2 e <z, x> / gamma, k(x_i + e z, x_j) = k_ij exp(-e^2 |z|^2 / gamma - a_i + a_j):
         the sum over directions is a matrix product of 2 P N exponentials, not P N^2 of them.
         """
         groups, count, _ = self.points.shape
