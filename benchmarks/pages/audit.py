@@ -1,5 +1,5 @@
-"""Write the tables and figures of docs/audit.md: five audits, about three quarters of an hour on one
-core; what is measured already is kept.
+"""Write the tables and figures of docs/audit.md: five audits, about half an hour on one core;
+what is measured already is kept.
 
 python benchmarks/pages/audit.py [--out results/audit-page] [--part rescaling]
 """

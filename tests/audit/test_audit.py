@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -597,3 +600,21 @@ def test_a_field_that_vanishes_has_no_divergence(tmp_path: Path) -> None:
     task = load_task(str(tmp_path / "line.yaml"))
     for method in default_methods()[::4]:
         assert measure_divergence(task, method, "", 0.5).verdict.startswith("divergence-free")
+
+
+@pytest.mark.slow
+def test_ctrl_c_says_what_is_kept_and_the_audit_goes_on(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "eddy_bench", "audit", "--task", "ring8", "--method", "lhs"]
+    command += ["--method", "eddy-hutch", "--steps", "20,2000", "--out", str(tmp_path / "a")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    parts = tmp_path / "a" / "parts"
+    while process.poll() is None and len(list(parts.glob("*.json"))) < 3:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130, told
+    assert "Auditing takes about" in told
+    assert "Interrupted. What is finished is kept" in told
+    assert "Traceback" not in told
+    wanted = plan("lhs", "eddy-hutch", groups=1500, steps="20,2000")
+    assert missing_work(wanted, tmp_path / "a") < 2 * 1500 * 2020 * 4
