@@ -30,20 +30,16 @@ def draw_groups(
 ) -> Tensor:
     """Draw the particles of `groups` groups, (G, N, d), float64.
 
-    <<<<<<< HEAD
-        A method that selects sees the points themselves, or their denoised estimates, in the place of
-        a guide network's features.
-    =======
-        A method that selects sees the task's features, or the points themselves where it has none.
-    >>>>>>> wa
+    A method that selects sees the task's features, or the points themselves where it has none; of
+    denoised estimates where it chooses after a preview.
 
-        The noise belongs to (seed, stream, task, slot), never to the method or the step count, so
-        methods are paired and a ladder of step counts starts from the same noise.
+    The noise belongs to (seed, stream, task, slot), never to the method or the step count, so
+    methods are paired and a ladder of step counts starts from the same noise.
 
-        Args:
-            block: task, scheduler and N.
-            stream: `main` for what is paired, another name for a disjoint set.
-            advance: called with group-steps done.
+    Args:
+        block: task, scheduler and N.
+        stream: `main` for what is paired, another name for a disjoint set.
+        advance: called with group-steps done.
 
     """
     pipe, call = block.pipeline()
