@@ -1,7 +1,7 @@
-"""Write the tables and figures of docs/audit.md: four audits, about half an hour on two cores; what
-is measured already is kept.
+"""Write the tables and figures of docs/audit.md: five audits, about half an hour on one core;
+what is measured already is kept.
 
-python benchmarks/pages/audit.py [--out results/audit-page]
+python benchmarks/pages/audit.py [--out results/audit-page] [--part rescaling]
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ from typing import Any
 
 from eddy_bench.audit.figure import write_figure
 from eddy_bench.audit.plan import make_plan
-from eddy_bench.audit.run import missing_work, prepare_folder, run_audit
+from eddy_bench.audit.run import prepare_folder, run_audit
 from eddy_bench.audit.tables import audit_frame, audit_markdown
+from eddy_bench.audit.timing import missing_work, one_thread, time_methods
 from eddy_bench.cli.progress import progress_bar
 from eddy_bench.storage.files import write_text
 
+RESCALED = [f"scale=relative,strength={share}" for share in (0.1, 0.3, 0.5)]
 DOCS = Path(__file__).parents[2] / "docs"
 PARTS: dict[str, dict[str, Any]] = {
     "all": {},
@@ -48,6 +50,21 @@ PARTS: dict[str, dict[str, Any]] = {
             "eddy-exact:v_source=self",
         ],
     },
+    "rescaling": {
+        "tasks": ["ring8-features"],
+        "schedulers": ["ddim"],
+        "groups": 800,
+        "steps": "25,100,400",
+        "methods": [
+            "eddy-exact",
+            *(f"eddy-exact:{scale}" for scale in RESCALED),
+            *(f"eddy-fd:kernel=features,scale=fixed,strength={s}" for s in (1e-4, 1e-3, 0.1)),
+            *(f"eddy-fd:kernel=features,{scale}" for scale in RESCALED),
+            f"eddy-hutch:kernel=features,{RESCALED[1]}",
+            *(f"pg:kernel=features,scale=fixed,strength={s}" for s in (1e-3, 0.2)),
+            *(f"pg:kernel=features,{scale}" for scale in RESCALED),
+        ],
+    },
 }
 
 
@@ -56,13 +73,18 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, default=Path("results/audit-page"))
-    out = parser.parse_args().out
+    parser.add_argument("--part", choices=PARTS, action="append", help="one of the audits alone")
+    arguments = parser.parse_args()
+    out, parts = arguments.out, arguments.part or list(PARTS)
     page = (DOCS / "audit.md").read_text()
-    for name, options in PARTS.items():
-        plan, folder = make_plan(**options), out / name
+    for name in parts:
+        plan, folder = make_plan(**PARTS[name]), out / name
         prepare_folder(folder, plan)
-        with progress_bar(name, missing_work(plan, folder), percent=True) as advance:
-            audited = run_audit(plan, folder, advance)
+        with one_thread():
+            costs = time_methods(plan, folder)
+            work = missing_work(plan, folder, costs)
+            with progress_bar(name, work, percent=True) as advance:
+                audited = run_audit(plan, folder, advance, costs)
         write_text(
             DOCS / f"audit-{name}.csv",
             audit_frame(plan, audited).to_csv(

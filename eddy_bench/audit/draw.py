@@ -30,8 +30,8 @@ def draw_groups(
 ) -> Tensor:
     """Draw the particles of `groups` groups, (G, N, d), float64.
 
-    A method that selects sees the points themselves, or their denoised estimates, in the place of
-    a guide network's features.
+    A method that selects sees the task's features, or the points themselves where it has none; of
+    denoised estimates where it chooses after a preview.
 
     The noise belongs to (seed, stream, task, slot), never to the method or the step count, so
     methods are paired and a ladder of step counts starts from the same noise.
@@ -45,6 +45,8 @@ def draw_groups(
     pipe, call = block.pipeline()
     count, dimension = method.drawn(block.particles), block.task.mixture.dimension
     chunk = max(1, CHUNK_NUMBERS // (count * (count + dimension)))
+    network = block.task.network
+    maps = network.feature_map if network else None
     drawn, seen = [], []
     for start in range(0, groups, chunk):
         size = min(chunk, groups - start)
@@ -53,7 +55,7 @@ def draw_groups(
             for use in ("noise", "probes")
         )
         watch = None if method.previewed is None else Preview(method.previewed, stops=False)
-        with steer(pipe, watch or method, particles=count, probes=[probes] * size):
+        with steer(pipe, watch or method, particles=count, features=maps, probes=[probes] * size):
             drawn.append(
                 pipe(
                     num_images_per_prompt=size * count,
@@ -69,10 +71,12 @@ def draw_groups(
     if count == block.particles:
         return candidates
     chooser = torch.Generator().manual_seed(stream_seed(seed, block.task.name, stream, "selection"))
+    points = torch.cat(seen)
+    judged = network(points.flatten(0, 1)).unflatten(0, (groups, count)) if network else points
     return torch.stack(
         [
             group[method.choose(features, block.particles, chooser)]
-            for group, features in zip(candidates, torch.cat(seen), strict=True)
+            for group, features in zip(candidates, judged, strict=True)
         ]
     )
 

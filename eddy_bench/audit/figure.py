@@ -15,6 +15,7 @@ from eddy_bench.audit.verdict import REAL_KEPT, SHIFT_MARGIN, SPREAD_MARGIN
 # Okabe and Ito's colours, told apart by colour-blind readers too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8A8A00")
 MARKERS = "osD^vPX*"
+LEGEND_WIDTH = 210  # characters across the figure
 FLOOR = 0.01  # of the axis of distances: what lies below is not told from noise
 
 
@@ -26,10 +27,12 @@ def write_figure(plan: AuditPlan, audited: Sequence[Audited], path: Path) -> Non
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(14, 3.1 * len(audited) + 0.9), layout="constrained")
+    styles = _styles(audited)
+    columns = _legend_columns(list(styles))
+    height = 3.1 * len(audited) + 0.5 + 0.2 * (len(styles) // columns + 1)
+    figure = Figure(figsize=(14, height), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(audited), 3, squeeze=False)
-    styles = _styles(audited)
     for (left, middle, right), block_result in zip(axes, audited, strict=True):
         _draw_gains(left, plan, block_result, styles)
         _draw_shifts(middle, plan, block_result, styles)
@@ -41,7 +44,7 @@ def write_figure(plan: AuditPlan, audited: Sequence[Audited], path: Path) -> Non
         fontsize=9,
         annotation_clip=False,
     )
-    _draw_legend(figure, axes)
+    _draw_legend(figure, axes, columns)
     figure.savefig(path, dpi=120, metadata={"Software": None})
 
 
@@ -82,7 +85,13 @@ def _draw_spreads(
     axis.set_ylim(bottom=min(axis.get_ylim()[0], 0.8), top=max(axis.get_ylim()[1], 1.25))
 
 
-def _draw_legend(figure: Any, axes: Any) -> None:
+def _legend_columns(labels: Sequence[str]) -> int:
+    """Return how many labels fit beside each other, at most 5."""
+    longest = max(map(len, labels), default=0)
+    return max(1, min(5, len(labels) + 1, LEGEND_WIDTH // (longest + 10)))
+
+
+def _draw_legend(figure: Any, axes: Any, columns: int) -> None:
     handles = {
         label: handle
         for row in axes
@@ -93,7 +102,7 @@ def _draw_legend(figure: Any, axes: Any) -> None:
         handles.values(),
         handles.keys(),
         loc="outside lower center",
-        ncols=min(5, len(handles)),
+        ncols=columns,
         frameon=False,
         fontsize=9,
     )

@@ -65,11 +65,37 @@ def group_distance(task: Task, particles: Tensor) -> Tensor:
     return distance
 
 
+def squared_distance(particles: Tensor) -> Tensor:
+    """Return the mean squared distance over the pairs of each group, (G,); NaN at N = 1."""
+    count = particles.shape[1]
+    total: Tensor = squared_distances(particles).sum((1, 2)) / (count * (count - 1) or float("nan"))
+    return total
+
+
+def free_share(square: Values, independent: Values, particles: int) -> tuple[Estimate, float]:
+    """Return how much of the free diversity is gained, and the p-value of it being at most all.
+
+    share = (E D / E D_iid - 1) (N - 1), D the mean squared distance of pairs: 0 is iid, 1 the most
+    that samples which keep their distribution can reach (docs/ceiling.md). The error is that of
+    the ratio's linear part.
+
+    Args:
+        square, independent: D of the method's groups and of the iid ones that they pair with, (G,).
+        particles: N.
+
+    """
+    ratio, base = float(square.mean() / independent.mean()), float(independent.mean())
+    linear = group_mean((particles - 1) * (square - ratio * independent) / base)
+    share = Estimate((particles - 1) * (ratio - 1), linear.error, linear.groups)
+    excess = square - particles / max(particles - 1, 1) * independent
+    return share, group_mean(excess).above_p(0.0)
+
+
 @dataclass(frozen=True)
 class Groups:
     """Hold what is known of a set of groups.
 
-    modes, vendi, pdist, spread: per group, (G,).
+    modes, vendi, pdist, square, spread: per group, (G,).
     counts: per group and mode, (G, K).
     sample: the projected particles.
     """
@@ -77,6 +103,7 @@ class Groups:
     modes: Values
     vendi: Values
     pdist: Values
+    square: Values
     spread: Values
     counts: Values
     sample: Sample
@@ -88,6 +115,7 @@ class Groups:
             modes_covered(task, particles).numpy(),
             group_vendi(task, particles).numpy(),
             group_distance(task, particles).numpy(),
+            squared_distance(particles).numpy(),
             task.mixture.mahalanobis(particles).mean(1).numpy(),
             mode_counts(task, particles).double().numpy(),
             Sample.of(particles / task.mixture.scale()),
@@ -122,6 +150,7 @@ class Measured:
     slot_p: smallest p-value over the particle slots' energy coefficients, Holm-adjusted.
     rows: of the CSV.
     problem: why nothing could be measured.
+    beyond_p: of pairs lying no farther apart than samples that keep their distribution can.
     """
 
     gain: Values
@@ -130,6 +159,7 @@ class Measured:
     slot_p: float
     rows: tuple[Row, ...]
     problem: str = ""
+    beyond_p: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -181,13 +211,16 @@ class Baseline:
         spread = group_mean((groups.spread - self.paired.spread) / baseline_spread)
         slot_p, slots = _slot_rows(self, groups)
         energy, marginal = _marginal_rows(self, groups)
-        rows = [*_levels(groups), *gains, *marginal, _row("spread_change", spread), *slots]
+        share, beyond = free_share(groups.square, self.paired.square, particles.shape[1])
+        changes = [_row("spread_change", spread), _row("free_share", share, 1.0)]
+        rows = [*_levels(groups), *gains, *marginal, *changes, *slots]
         return Measured(
             groups.diversity(self.task) - self.paired.diversity(self.task),
             energy,
             spread,
             slot_p,
             tuple(rows),
+            beyond_p=beyond,
         )
 
 

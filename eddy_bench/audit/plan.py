@@ -34,6 +34,7 @@ GAIN_MARGIN = 0.1  # modes; of the Vendi score where modes are not counted
 BASELINE = "iid"  # always drawn, whether it is asked for or not
 MAX_PARTICLES = 256
 MAX_GROUPS = 1_000_000
+MEASURES = 2  # changes with what is measured, so that older measurements are not taken
 
 
 @dataclass(frozen=True)
@@ -50,10 +51,10 @@ class Candidate:
     method: Method
     source: str = ""
 
-    @property
-    def identity(self) -> tuple[Any, ...]:
-        """The identity of a method, whatever its label."""
-        return self.name, self.method.resolved(False).parameters(), self.source
+    def identity(self, task: Task) -> tuple[Any, ...]:
+        """Return what a method is on a task, whatever its label."""
+        resolved = self.method.resolved(task.network is not None)
+        return self.name, resolved.parameters(), self.source
 
 
 @dataclass(frozen=True)
@@ -105,19 +106,21 @@ class AuditPlan:
     margin: float
     left_out: tuple[LeftOut, ...]
 
-    def key(self, block: Block, steps: int) -> str:
-        """Return a hash of everything that determines a block's measurements at a step count."""
-        methods = [
-            [candidate.name, candidate.method.resolved(False).parameters(), candidate.source]
-            for candidate in block.candidates
-        ]
+    def key(self, block: Block, steps: int, candidate: Candidate | None = None) -> str:
+        """Return a hash of everything that determines a method's measurements at a step count.
+
+        Without a method it is that of the block's iid groups. Which other methods are audited
+        beside it does not matter.
+        """
+        method = [BASELINE] if candidate is None else list(candidate.identity(block.task))
         parts = [
             __version__,
+            MEASURES,
             block.task.name,
             block.task.digest,
             str(block.scheduler),
             block.particles,
-            methods,
+            method,
             steps,
             block.groups,
             self.seed,
@@ -186,6 +189,8 @@ def make_plan(
     _check_distinct("task", [task.name for task in loaded])
     specs = [MethodSpec.parse(text) for text in (schedulers or SCHEDULERS)]
     _check_distinct("scheduler", [str(spec) for spec in specs])
+    for task in loaded:
+        _check_twins(candidates, task)
     left_out = _left_out(candidates, loaded[0], specs)
     if methods:  # what a user asks for is drawn under some scheduler
         _check_drawn(candidates, left_out, len(specs))
@@ -223,20 +228,24 @@ def _candidates(methods: Sequence[str]) -> list[Candidate]:
         specs = [MethodSpec(name=name) for name in METHODS if not load_method(name).selects]
     candidates = [_candidate(spec) for spec in specs if spec.name != BASELINE]
     _check_distinct("method", [candidate.label for candidate in candidates])
-    known: list[Candidate] = []
-    for candidate in candidates:
-        twin = next((other for other in known if other.identity == candidate.identity), None)
-        if twin is not None:
-            raise ParameterError(
-                f"The methods {twin.label!r} and {candidate.label!r} are the same. Drop one."
-            )
-        known.append(candidate)
     return candidates
+
+
+def _check_twins(candidates: Sequence[Candidate], task: Task) -> None:
+    """Raise ParameterError for two spellings of a method, or a kernel that a task does not have."""
+    known: dict[str, str] = {}
+    for candidate in candidates:
+        candidate.method.resolved_kernel(task.network is not None)
+        identity = repr(candidate.identity(task))
+        if identity in known:
+            raise ParameterError(
+                f"The methods {known[identity]!r} and {candidate.label!r} are the same. Drop one."
+            )
+        known[identity] = candidate.label
 
 
 def _candidate(spec: MethodSpec) -> Candidate:
     method = build_method(spec)
-    method.resolved_kernel(False)
     if method.selects and method.equal_cost_to() is not None:
         raise ParameterError(
             f"{spec.name} has no seconds to match in an audit. "

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,9 @@ import torch
 from eddy_bench.audit.draw import draw_groups, draw_truth
 from eddy_bench.audit.estimates import Estimate
 from eddy_bench.audit.measure import Baseline, Groups, Measured, Row
-from eddy_bench.audit.plan import AuditPlan, Block, Candidate
+from eddy_bench.audit.parts import Parts
+from eddy_bench.audit.plan import BASELINE, AuditPlan, Block, Candidate
+from eddy_bench.audit.timing import UNTIMED, Costs
 from eddy_bench.audit.verdict import Verdict, judge_block
 from eddy_bench.errors import EddyError, ModelError, StoreError, brief
 from eddy_bench.methods.iid import Iid
@@ -22,7 +24,6 @@ from eddy_bench.storage.files import write_text
 from eddy_bench.storage.provenance import environment
 
 MARK = "audit.json"
-PARTS = "parts"
 FAR = 1e100  # beyond it squares overflow
 NOT_MEASURED = "not measured"
 STREAMS = ("main", "disjoint")  # of seeds
@@ -85,115 +86,116 @@ def prepare_folder(path: Path, plan: AuditPlan | None = None) -> None:
     write_text(path / MARK, json.dumps(settings, indent=1) + "\n")
 
 
-def run_audit(plan: AuditPlan, path: Path, advance: Callable[[int, str], None]) -> list[Audited]:
-    """Measure every block at every step count, each kept in `parts/` as soon as it is measured.
+def run_audit(
+    plan: AuditPlan, path: Path, advance: Callable[[float, str], None], costs: Costs | None = None
+) -> list[Audited]:
+    """Measure every block at every step count, each method kept as soon as it is measured.
 
     Args:
-        path: a prepared folder. advance: called with group-steps done and what is at work.
+        plan: what to audit.
+        path: a prepared folder.
+        advance: called with the work done, as `missing_work` counts it, and what is at work.
+        costs: of the methods; the cheapest are drawn first.
 
     """
+    costs = costs or {}
     audited = []
     for block in plan.blocks:
-        rungs = [
-            _kept(plan, block, steps, path) or _measured(plan, block, steps, path, advance)
-            for steps in plan.ladder
-        ]
-        ladders = {
-            candidate.label: [rung.methods[candidate.label] for rung in rungs]
-            for candidate in block.candidates
-        }
-        sound = {
-            label: ladder
-            for label, ladder in ladders.items()
-            if not any(measured.problem for measured in ladder)
-        }
-        verdicts = dict(
-            zip(sound, judge_block(plan.ladder, list(sound.values()), plan.margin), strict=True)
+        ordered = sorted(
+            block.candidates, key=lambda c: costs.get((block.title, c.label), UNTIMED).of(1, 1)
         )
-        for label, ladder in ladders.items():
-            reason = next((measured.problem for measured in ladder if measured.problem), "")
-            if reason:
-                verdicts[label] = Verdict(f"{NOT_MEASURED}: {reason}")
-        audited.append(Audited(block, tuple(rungs), verdicts))
+        rungs = [
+            _rung(Parts(plan, block, steps, path), ordered, costs, advance) for steps in plan.ladder
+        ]
+        audited.append(Audited(block, tuple(rungs), _verdicts(plan, block, rungs)))
     return audited
 
 
-def missing_work(plan: AuditPlan, path: Path) -> int:
-    """Return the group-steps that are still to be drawn."""
-    work = 0
-    for block in plan.blocks:
-        missing = [steps for steps in plan.ladder if _kept(plan, block, steps, path) is None]
-        work += sum(missing) * block.groups * (2 + len(block.candidates))
-    return work
-
-
-def _part(plan: AuditPlan, block: Block, steps: int, path: Path) -> Path:
-    return path / PARTS / f"{plan.key(block, steps)}.json"
-
-
-def _kept(plan: AuditPlan, block: Block, steps: int, path: Path) -> Rung | None:
-    """Return what was measured before; None where it was not, or where the file is cut short."""
-    try:
-        data = json.loads(_part(plan, block, steps, path).read_text())
-        methods = {
-            label: Measured(
-                np.asarray(stored["gain"], np.float64),
-                Estimate(**stored["energy"]),
-                Estimate(**stored["spread"]),
-                stored["slot_p"],
-                tuple(Row(**row) for row in stored["rows"]),
-                stored["problem"],
-            )
-            for label, stored in data["methods"].items()
-        }
-        rung = Rung(steps, tuple(Row(**row) for row in data["iid"]), methods)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
-    labels = {candidate.label for candidate in block.candidates}
-    return rung if set(methods) == labels and rung.iid else None
+def _verdicts(plan: AuditPlan, block: Block, rungs: Sequence[Rung]) -> dict[str, Verdict]:
+    """Judge the methods of a block; one that could not be drawn has its reason as text."""
+    ladders = {
+        candidate.label: [rung.methods[candidate.label] for rung in rungs]
+        for candidate in block.candidates
+    }
+    problems = {
+        label: next((measured.problem for measured in ladder if measured.problem), "")
+        for label, ladder in ladders.items()
+    }
+    sound = [label for label in ladders if not problems[label]]
+    judged = judge_block(plan.ladder, [ladders[label] for label in sound], plan.margin)
+    verdicts = dict(zip(sound, judged, strict=True))
+    failed = {label: reason for label, reason in problems.items() if reason}
+    return verdicts | {
+        label: Verdict(f"{NOT_MEASURED}: {reason}") for label, reason in failed.items()
+    }
 
 
 Draw = Callable[[Any, str, str], torch.Tensor]  # of a method, a stream and a label
 
 
-def _measured(
-    plan: AuditPlan, block: Block, steps: int, path: Path, advance: Callable[[int, str], None]
+def _rung(
+    parts: Parts,
+    candidates: Sequence[Candidate],
+    costs: Costs,
+    advance: Callable[[float, str], None],
 ) -> Rung:
+    """Return a block at one step count, with what is missing drawn and kept."""
+    rows = parts.kept_rows()
+    methods = {candidate.label: parts.kept(candidate) for candidate in candidates}
+    if rows is None or None in methods.values():
+        draw = _drawing(parts, costs, advance)
+        base = _baseline(parts, draw)
+        if rows is None:
+            rows = base.rows()
+            parts.keep_rows(rows)
+        for candidate in candidates:
+            if methods[candidate.label] is None:
+                measured = _measure_candidate(candidate, base, parts.steps, draw)
+                parts.keep(candidate, measured)
+                methods[candidate.label] = measured
+    return Rung(parts.steps, rows, {label: m for label, m in methods.items() if m is not None})
+
+
+def _drawing(parts: Parts, costs: Costs, advance: Callable[[float, str], None]) -> Draw:
+    """Return a function that draws the groups of a method and counts its work, step by step."""
+    block, steps = parts.block, parts.steps
+
     def draw(method: Any, stream: str, label: str) -> torch.Tensor:
-        return draw_groups(
-            block,
-            method,
-            steps,
-            block.groups,
-            plan.seed,
-            stream,
-            lambda count: advance(count, f"{block.title}, {steps} steps: {label}"),
-        )
+        work = costs.get((block.title, label), UNTIMED).of(block.groups, steps)
+        shown, left = f"{block.title}, {steps} steps: {label}", work
 
-    base = _baseline(plan, block, steps, draw)
-    methods = {
-        candidate.label: _measure_candidate(candidate, base, steps, draw)
-        for candidate in block.candidates
-    }
-    rung = Rung(steps, base.rows(), methods)
-    write_text(_part(plan, block, steps, path), _as_json(rung))
-    return rung
+        def step(count: int) -> None:
+            nonlocal left
+            done = work * count / (block.groups * steps)
+            left -= done
+            advance(done, shown)
+
+        try:
+            return draw_groups(block, method, steps, block.groups, parts.plan.seed, stream, step)
+        finally:
+            advance(left, shown)  # of one that could not be drawn to its end
+
+    return draw
 
 
-def _baseline(plan: AuditPlan, block: Block, steps: int, draw: Draw) -> Baseline:
-    """Draw iid and the truth, twice each.
+def _baseline(parts: Parts, draw: Draw) -> Baseline:
+    """Return iid and the truth, twice each; iid as it was drawn before, if it was.
 
     Raises:
         ModelError: the samples of iid are not finite.
 
     """
-    plain = [draw(Iid(), stream, "iid") for stream in STREAMS]
-    if not all(map(_finite, plain)):
-        raise ModelError(
-            f"The samples of iid on {block.title} are not finite at {steps} steps. "
-            "Use another scheduler or more steps."
-        )
-    truth = [draw_truth(block, block.groups, plan.seed, stream) for stream in STREAMS]
+    block = parts.block
+    plain = parts.kept_draws()
+    if plain is None:
+        plain = [draw(Iid(), stream, BASELINE) for stream in STREAMS]
+        if not all(map(_finite, plain)):
+            raise ModelError(
+                f"The samples of iid on {block.title} are not finite at {parts.steps} steps. "
+                "Use another scheduler or more steps."
+            )
+        parts.keep_draws(plain)
+    truth = [draw_truth(block, block.groups, parts.plan.seed, stream) for stream in STREAMS]
     return Baseline(block.task, *(Groups.of(block.task, samples) for samples in (*plain, *truth)))
 
 
@@ -216,11 +218,3 @@ def _measure_candidate(candidate: Candidate, base: Baseline, steps: int, draw: D
 
 def _finite(particles: torch.Tensor) -> bool:
     return bool(particles.abs().max() < FAR)
-
-
-def _as_json(rung: Rung) -> str:
-    methods = {
-        label: {**asdict(measured), "gain": measured.gain.tolist()}
-        for label, measured in rung.methods.items()
-    }
-    return json.dumps({"iid": [asdict(row) for row in rung.iid], "methods": methods})

@@ -89,6 +89,7 @@ def _test_rows(verdict: Verdict, rung_number: int, count: int) -> Iterator[Row]:
         yield Row("gain_within_margin_p", verdict.tests.none)
         yield Row("marginal_moved_p", verdict.tests.moved)
         yield Row("marginal_kept_p", verdict.tests.kept)
+        yield Row("free_share_above_1_p", verdict.tests.beyond)
 
 
 def measure_name(audited: Audited) -> str:
@@ -112,7 +113,8 @@ def caption(plan: AuditPlan, audited: Audited) -> str:
         f"own, the floor: {floor.value:+.3f} {interval}; margin {SHIFT_MARGIN}), and the same from "
         "the truth; "
         f"spread around the modes, of iid's (margin {SPREAD_MARGIN:.0%}), in iid's own line of the "
-        "truth's."
+        "truth's; free share: of what samples that keep their distribution can gain in squared "
+        "distance, at most 1 for them."
     )
 
 
@@ -129,6 +131,7 @@ def header(plan: AuditPlan) -> list[str]:
         "moved by",
         "from truth",
         "spread",
+        "free share",
         "verdict",
     ]
 
@@ -144,12 +147,13 @@ def lines(audited: Audited) -> Iterator[list[str]]:
         f"{value_of(plain, 'shift_to_truth'):+.3f}",
         f"x{ratio:.3g}",
         "",
+        "",
     ]
     for candidate in audited.block.candidates:
         verdict = audited.verdicts[candidate.label]
         rows = audited.rungs[-1].methods[candidate.label].rows
         if verdict.tests is None:
-            yield [candidate.label, *["-"] * (len(audited.rungs) + 3), verdict.text]
+            yield [candidate.label, *["-"] * (len(audited.rungs) + 4), verdict.text]
             continue
         moved, spread = value_of(rows, "shift_to_iid"), 1 + value_of(rows, "spread_change")
         yield [
@@ -158,6 +162,7 @@ def lines(audited: Audited) -> Iterator[list[str]]:
             f"{moved:+.3f}",
             f"{value_of(rows, 'shift_to_truth'):+.3f}",
             f"x{spread:.3g}",
+            share_text(rows),
             verdict.text,
         ]
 
@@ -165,6 +170,15 @@ def lines(audited: Audited) -> Iterator[list[str]]:
 def gain_text(gain: Estimate) -> str:
     """Return a value with half the width of its interval."""
     return f"{gain.value:+.2f}±{(gain.high - gain.low) / 2:.2f}"
+
+
+def share_text(rows: Sequence[Row]) -> str:
+    """Return the free share with half the width of its interval; a dash for single particles."""
+    share = next(row for row in rows if row.metric == "free_share")
+    if share.value != share.value:
+        return "-"
+    digits = 2 if abs(share.value) < 100 else 0
+    return f"{share.value:.{digits}f}±{(share.high - share.low) / 2:.{digits}f}"
 
 
 def audit_markdown(plan: AuditPlan, audited: Sequence[Audited]) -> str:

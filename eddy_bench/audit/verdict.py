@@ -41,6 +41,7 @@ class Tests:
     limit: of no gain in the limit of fine steps.
     moved: of the finest marginal being iid's.
     kept: of the finest marginal lying beyond its margins.
+    beyond: of the finest pairs lying no farther apart than kept distributions allow.
     """
 
     gain: tuple[float, ...]
@@ -48,6 +49,7 @@ class Tests:
     limit: float
     moved: float
     kept: float
+    beyond: float
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,7 @@ def judge_block(
         holm([1.0 if limit is None else limit.above_p(0.0) for limit in limits]),
         holm(moved),
         holm(kept),
+        holm([ladder[-1].beyond_p for ladder in ladders]),
         strict=True,
     )
     tests = [

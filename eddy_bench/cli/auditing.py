@@ -21,8 +21,9 @@ from eddy_bench.audit.divergence import (
     measure_divergence,
 )
 from eddy_bench.audit.plan import AuditPlan, make_plan
-from eddy_bench.audit.run import NOT_MEASURED, Audited, missing_work, prepare_folder, run_audit
+from eddy_bench.audit.run import NOT_MEASURED, Audited, prepare_folder, run_audit
 from eddy_bench.audit.tables import audit_frame, audit_markdown, caption, header, lines
+from eddy_bench.audit.timing import missing_work, one_thread, time_methods
 from eddy_bench.audit.verdict import REAL_KEPT
 from eddy_bench.cli.console import console, print_whole, say, write_line
 from eddy_bench.cli.figure_table import (
@@ -32,7 +33,7 @@ from eddy_bench.cli.figure_table import (
     left_out_note,
     print_figures,
 )
-from eddy_bench.cli.progress import progress_bar
+from eddy_bench.cli.progress import about, progress_bar
 from eddy_bench.methods.registry import build_method, changed_parameters
 from eddy_bench.models.tasks import DEFAULT_TASKS, load_task
 from eddy_bench.scoring.score_table import escaped
@@ -62,8 +63,8 @@ def audit_methods(options: dict[str, Any], out: Path) -> int:
     prepare_folder(out, plan)
     for left_out in plan.left_out:
         say(str(left_out), "Note")
-    with progress_bar("Auditing", missing_work(plan, out), percent=True) as advance:
-        audited = run_audit(plan, out, advance)
+    with one_thread():
+        audited = _audited(plan, out)
     _write(plan, audited, out)
     for block_result in audited:
         _print_block(plan, block_result)
@@ -77,6 +78,16 @@ def audit_methods(options: dict[str, Any], out: Path) -> int:
         )
         else 0
     )
+
+
+def _audited(plan: AuditPlan, out: Path) -> list[Audited]:
+    """Say how long it takes, and run what is missing."""
+    costs = time_methods(plan, out)
+    seconds = missing_work(plan, out, costs)
+    if costs:
+        say(f"Auditing takes {about(seconds)}, by a short trial of each method.")
+    with progress_bar("Auditing", seconds, percent=True) as advance:
+        return run_audit(plan, out, advance, costs)
 
 
 def _print_block(plan: AuditPlan, audited: Audited) -> None:
@@ -99,8 +110,8 @@ def _print_block(plan: AuditPlan, audited: Audited) -> None:
 
 
 def _ranks(steps: int) -> list[int]:
-    """Return which columns stay longest: the finest gain, moved by, spread, then the others."""
-    return [*(steps + 2 - k for k in range(steps - 1)), 0, 1, 3, 2]
+    """Return which columns stay longest: the finest gain, moved by, spread, free share, others."""
+    return [*(steps + 3 - k for k in range(steps - 1)), 0, 1, 4, 2, 3]
 
 
 def _cell(text: str) -> Cell:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
-from rich.markup import escape
+from rich.markup import escape, render
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
     ProgressColumn,
     Task,
+    TaskID,
     TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
@@ -20,6 +23,8 @@ from rich.progress import (
 from rich.text import Text
 
 from eddy_bench.cli.console import console
+
+EVERY = 60.0  # seconds between lines where there is no terminal
 
 
 class Rate(ProgressColumn):
@@ -35,9 +40,11 @@ class Rate(ProgressColumn):
 
 @contextmanager
 def progress_bar(
-    title: str, total: int, percent: bool = False, rate: bool = False
-) -> Iterator[Callable[[int, str], None]]:
+    title: str, total: float, percent: bool = False, rate: bool = False
+) -> Iterator[Callable[[float, str], None]]:
     """Show a bar with the time left; yields a function of how much is done and what is at work.
+
+    Where there is no terminal, a line a minute says the same.
 
     Args:
         title: of the bar.
@@ -60,11 +67,69 @@ def progress_bar(
     with Progress(*columns, console=console(stderr=True), transient=False) as bar:
         task = bar.add_task(title, total=total)
 
-        def advance(count: int, label: str) -> None:
+        def advance(count: float, label: str) -> None:
             bar.update(task, advance=count, description=f"{title} {escape(label)}")
 
-        yield advance
+        with _lines_in_a_pipe(bar, task):
+            yield advance
         bar.update(task, description=title)
+
+
+@contextmanager
+def _lines_in_a_pipe(bar: Progress, task: TaskID) -> Iterator[None]:
+    """Print how far a bar is, every minute inside the block, unless it is in a terminal."""
+    if bar.console.is_terminal:
+        yield
+        return
+    stream, ended = sys.stderr, threading.Event()
+
+    def report() -> None:
+        while not ended.wait(EVERY):
+            print(progress_line(bar.tasks[bar.task_ids.index(task)]), file=stream, flush=True)
+
+    thread = threading.Thread(target=report, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def progress_line(task: Task) -> str:
+    """Return how far a task is, in words."""
+    share = task.completed / task.total if task.total else 0.0
+    elapsed = task.elapsed or 0.0
+    left = f", {about(elapsed * (1 / share - 1))} left" if 0 < share <= 1 else ""
+    return f"{render(task.description).plain}: {share:.0%} after {duration(elapsed)}{left}"
+
+
+def about(seconds: float) -> str:
+    """Return a duration in words, rounded as an estimate is.
+
+    >>> about(0.4), about(47), about(700), about(9000)
+    ('a second', 'about 50 seconds', 'about 12 minutes', 'about 2.5 hours')
+    """
+    if seconds < 1.5:
+        return "a second"
+    if seconds < 10:
+        return f"about {seconds:.0f} seconds"
+    if seconds < 90:
+        return f"about {round(seconds, -1):.0f} seconds"
+    return (
+        f"about {seconds / 60:.0f} minutes"
+        if seconds < 5400
+        else f"about {seconds / 3600:.1f} hours"
+    )
+
+
+def duration(seconds: float) -> str:
+    """Return minutes and seconds.
+
+    >>> duration(125.2)
+    '2:05'
+    """
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from eddy_bench.sampling.feature_maps import FeatureMap, Identity
 CHUNK_ELEMENTS = 2**24  # shifted points held at once, so that many probes of large latents fit
 # Pair values held at once where no network is in between: they stay in the processor's cache.
 CACHED_ELEMENTS = 2**18
+LARGEST_EXPONENT = 300.0  # so that a product of two exponentials stays within float64
 
 
 @dataclass(frozen=True)
@@ -88,18 +89,27 @@ class Pairs:
         return _without_diagonal(total) / step**2
 
     def _plain_shifted_kernels(self, directions: Tensor, step: float | Tensor) -> Iterator[Tensor]:
-        """Yield sums over directions of the kernels of shifted particles, through the identity."""
+        """Yield sums over directions of the kernels of shifted particles, through the identity.
+
+        With a = 2 e <z, x> / gamma, k(x_i + e z, x_j) = k_ij exp(-e^2 |z|^2 / gamma - a_i + a_j):
+        the sum over directions is a matrix product of 2 P N exponentials, not P N^2 of them.
+        """
         groups, count, _ = self.points.shape
-        rate = torch.as_tensor(
-            2 * step / self.gamma, dtype=self.square.dtype, device=self.square.device
+        gamma = torch.as_tensor(
+            self.gamma, dtype=self.square.dtype, device=self.square.device
         ).reshape(-1, 1)  # (G, 1) or (1, 1)
-        for part in directions.split(max(1, CACHED_ELEMENTS // (groups * count**2))):
-            along = torch.einsum("pgd,gnd->pgn", part, self.points).double() * rate
-            lengths = part.square().sum(-1)[..., None, None]
-            near = (self.square + step**2 * lengths) / -self.gamma  # (p, G, N, N)
-            near = near.sub_(along[..., :, None]).add_(along[..., None, :])
-            ahead = torch.exp(near).sum(0)  # k at x_i + e z
-            yield ahead
+        step = torch.as_tensor(step, dtype=gamma.dtype, device=gamma.device).reshape(-1, 1)
+        centred = self.points - self.points.mean(1, keepdim=True)
+        kernel = rbf(self.square, self.gamma)
+        for part in directions.split(max(1, CACHED_ELEMENTS // (groups * count))):
+            along = torch.einsum("pgd,gnd->gpn", part, centred).double()
+            along = along * (2 * step / gamma)[..., None]
+            fall = (step**2 / -gamma) * part.square().sum(-1).double().mT  # (G, p)
+            if along.abs().max() > LARGEST_EXPONENT:
+                ahead = _kernels_one_by_one(self.square, gamma, along, fall)
+            else:
+                ahead = kernel * ((fall[..., None] - along).exp().mT @ along.exp())
+            yield ahead  # k at x_i + e z
             yield ahead.mT  # x_i - e z is to x_j what x_j + e z is to x_i
 
     def _shifted_kernels(self, directions: Tensor, step: float | Tensor) -> Iterator[Tensor]:
@@ -220,6 +230,19 @@ class Pairs:
         return weighted_differences(on_delta, centred) + self.on_velocity(
             (scale * h * (plus + minus)).to(centred)
         )
+
+
+def _kernels_one_by_one(square: Tensor, gamma: Tensor, along: Tensor, fall: Tensor) -> Tensor:
+    """Return the same sum, (G, N, N), with one exponential per pair and direction.
+
+    Shapes: (G, N, N), (G, 1), (G, P, N), (G, P).
+    """
+    total = torch.zeros_like(square)
+    for number in range(along.shape[1]):
+        a = along[:, number]
+        exponent = fall[:, number, None, None] - a[:, :, None] + a[:, None, :]
+        total += torch.exp(exponent - square / gamma[..., None])
+    return total
 
 
 def _without_diagonal(values: Tensor) -> Tensor:

@@ -38,7 +38,7 @@ class Mixture:
         It is the mean over components, weighted by their posterior, of
         mu_k + alpha_t C_k (alpha_t^2 C_k + sigma_t^2)^-1 (x - alpha_t mu_k).
         """
-        posterior = torch.softmax(self._log_joint(x, alpha_t, sigma_t), -1)  # (..., K)
+        posterior = _shares(self._log_joint(x, alpha_t, sigma_t))  # (..., K)
         if self.variances.ndim == 1:
             gain = alpha_t * self.variances / (alpha_t**2 * self.variances + sigma_t**2)  # (K,)
             return (
@@ -116,3 +116,12 @@ class Mixture:
         total = alpha_t**2 * self.variances + sigma_t**2
         volume = total.log().sum(-1) if total.ndim == 2 else self.dimension * total.log()
         return self.weights.log() - 0.5 * (self._squares(x, alpha_t, sigma_t) + volume)
+
+
+def _shares(log_weights: Tensor) -> Tensor:
+    """Return the softmax over the last dimension.
+
+    Torch's own takes one exponential after the other where that dimension is short.
+    """
+    weights = torch.exp(log_weights - log_weights.detach().amax(-1, keepdim=True))
+    return weights / weights.sum(-1, keepdim=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -31,6 +31,7 @@ class TaskFile(BaseModel):
         covariances: one variance, K variances, K diagonals of d, or K full d x d matrices (never
             one matrix for all: K rows of d numbers are diagonals).
         weights: K positive numbers, made to sum to 1; equal when left out.
+        features: `random` gives feature kernels a smooth network of random weights in an audit.
 
     """
 
@@ -39,10 +40,11 @@ class TaskFile(BaseModel):
     means: Annotated[list[Annotated[list[Finite], Field(min_length=1)]], Field(min_length=1)]
     covariances: Positive | list[Positive] | list[list[Positive]] | list[list[list[Finite]]]
     weights: list[Positive] | None = None
+    features: Literal["random"] | None = None
 
 
-def read_mixture(path: Path) -> tuple[str, Mixture]:
-    """Read the name and the mixture of a task from a YAML file.
+def read_task_file(path: Path) -> tuple[str, Mixture, bool]:
+    """Read a task from a YAML file: its name, its mixture, and whether kernels see features.
 
     Raises:
         SuiteError: not YAML, a missing or unknown key, a number out of range, shapes that do not
@@ -64,7 +66,7 @@ def read_mixture(path: Path) -> tuple[str, Mixture]:
             f"{SMALLEST}; here they are {scale:.3g}, {centre:.3g} and {smallest:.3g}. "
             "Shift and rescale the task."
         )
-    return file.name, mixture
+    return file.name, mixture, file.features is not None
 
 
 def _first_problem(error: ValidationError, data: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 
@@ -17,7 +17,8 @@ from torch import Tensor
 from eddy_bench.errors import UnknownName, unknown
 from eddy_bench.models.attributes import CLASSES, parse
 from eddy_bench.models.mixture import Mixture
-from eddy_bench.models.task_file import read_mixture
+from eddy_bench.models.random_network import RandomNetwork
+from eddy_bench.models.task_file import read_task_file
 
 IMAGES = Path(__file__).parents[1] / "assets" / "reference" / "train.npz"
 SIDE = 28  # of a Fashion-MNIST image
@@ -30,6 +31,8 @@ TASKS = {
     "grid25": "5 x 5 modes at distance 2, standard deviation 0.2",
     "mixture-64d": "20 random modes in 64 dimensions",
     "anisotropic": "6 elongated, turned modes with weights from 0.05 to 0.3",
+    "ring8-features": "ring8 whose feature kernels see a smooth network of random weights",
+    "mixture-64d-features": "mixture-64d with such a network",
     "fashion-kde": (
         "kernel density over 2,500 real garments, one Gaussian (std 0.2) per image, "
         "those of the prompt's class; fashion-kde:CLASS in an audit"
@@ -48,6 +51,7 @@ class Task:
         particles: N of an audit by default.
         groups: of an audit by default.
         of_prompt: from a prompt to its mixture.
+        network: what feature kernels see in an audit; None where there is nothing.
 
     """
 
@@ -56,6 +60,7 @@ class Task:
     particles: int = 8
     groups: int = 1500
     of_prompt: Callable[[str], Mixture] | None = None
+    network: RandomNetwork | None = None
 
     @property
     def counts_modes(self) -> bool:
@@ -64,12 +69,13 @@ class Task:
 
     @property
     def digest(self) -> str:
-        """A sha256 over everything that defines the distribution, its first 16 hex digits."""
+        """A sha256 over everything that defines the task, its first 16 hex digits."""
         parts = [
             self.mixture.means,
             self.mixture.variances,
             self.mixture.weights,
             self.mixture.basis,
+            *((self.network.first, self.network.second) if self.network else ()),
         ]
         text = b"".join(
             b"" if part is None else part.numpy().tobytes() + str(tuple(part.shape)).encode()
@@ -118,7 +124,7 @@ class Task:
 
 
 def load_task(name: str) -> Task:
-    """Load a task by name, or from a YAML file with keys name, means, covariances, weights.
+    """Load a task by name, or from a YAML file: name, means, covariances, weights, features.
 
     Raises:
         UnknownName: neither a task nor a file.
@@ -130,7 +136,9 @@ def load_task(name: str) -> Task:
     if name.startswith("fashion-kde:") and name != "fashion-kde:":
         return _garments(name.partition(":")[2])
     if Path(name).is_file():
-        return Task(*read_mixture(Path(name)))
+        title, mixture, sees_features = read_task_file(Path(name))
+        task = Task(title, mixture)
+        return _with_network(task, title) if sees_features else task
     raise UnknownName(unknown("task", name, TASKS) + " Or give a YAML file.")
 
 
@@ -168,6 +176,10 @@ def _mixture64() -> Task:
         _equal(torch.randn(20, 64, generator=generator, dtype=torch.float64), 0.3**2),
         groups=400,
     )
+
+
+def _with_network(task: Task, name: str) -> Task:
+    return replace(task, name=name, network=RandomNetwork.of(task.mixture))
 
 
 def _anisotropic() -> Task:
@@ -213,5 +225,7 @@ _MAKERS: dict[str, Callable[[], Task]] = {
     "grid25": _grid25,
     "mixture-64d": _mixture64,
     "anisotropic": _anisotropic,
+    "ring8-features": lambda: _with_network(_ring8(), "ring8-features"),
+    "mixture-64d-features": lambda: _with_network(_mixture64(), "mixture-64d-features"),
     "fashion-kde": partial(_garments, ""),
 }

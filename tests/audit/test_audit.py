@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,8 +20,9 @@ from eddy_bench.audit.divergence import check_guides, default_methods, measure_d
 from eddy_bench.audit.draw import draw_groups, draw_truth
 from eddy_bench.audit.measure import Baseline, Groups, group_distance, group_vendi, modes_covered
 from eddy_bench.audit.plan import AuditPlan, make_plan, parse_ladder
-from eddy_bench.audit.run import missing_work, prepare_folder, run_audit
+from eddy_bench.audit.run import prepare_folder, run_audit
 from eddy_bench.audit.tables import COLUMNS
+from eddy_bench.audit.timing import Cost, missing_work, one_thread, time_methods
 from eddy_bench.errors import EddyError, ParameterError
 from eddy_bench.methods.iid import Iid
 from eddy_bench.methods.registry import build_method
@@ -148,11 +153,13 @@ def test_what_was_measured_is_kept_and_a_broken_part_is_measured_again(tmp_path:
     first = run_audit(wanted, tmp_path, lambda count, label: None)
     assert missing_work(wanted, tmp_path) == 0
     parts = sorted((tmp_path / "parts").glob("*.json"))
-    assert len(parts) == 2
-    parts[0].write_text(parts[0].read_text()[:100])
-    drawn: list[int] = []
+    assert len(parts) == 4, "iid and the method, at two step counts"
+    method = wanted.blocks[0].candidates[0]
+    part = tmp_path / "parts" / f"{wanted.key(wanted.blocks[0], 4, method)}.json"
+    part.write_text(part.read_text()[:100])
+    drawn: list[float] = []
     second = run_audit(wanted, tmp_path, lambda count, label: drawn.append(count))
-    assert 0 < sum(drawn) < 12 * 40 * 3
+    assert sum(drawn) == pytest.approx(4 * 40), "iid is not drawn again"
     assert [a.verdicts for a in first] == [a.verdicts for a in second]
     run_audit(plan("antithetic", schedulers=["ddim"], seed=1), tmp_path, lambda count, label: None)
     assert missing_work(wanted, tmp_path) == 0, "parts of other settings stay"
@@ -395,12 +402,85 @@ def test_damaged_parts_are_measured_again(tmp_path: Path) -> None:
     wanted = plan("antithetic", schedulers=["ddim"], steps="4")
     prepare_folder(tmp_path, wanted)
     run_audit(wanted, tmp_path, lambda count, label: None)
-    (part,) = (tmp_path / "parts").glob("*.json")
-    for text in ('{"methods": [], "iid": []}', '{"methods": {}, "iid": []}', "[]", ""):
+    block, folder = wanted.blocks[0], tmp_path / "parts"
+    part = folder / f"{wanted.key(block, 4, block.candidates[0])}.json"
+    kept = part.read_text()
+    for text in ('{"gain": [], "rows": 1}', "[]", "{}", ""):
         part.write_text(text)
         assert missing_work(wanted, tmp_path) > 0
         run_audit(wanted, tmp_path, lambda count, label: None)
-        assert missing_work(wanted, tmp_path) == 0
+        assert (missing_work(wanted, tmp_path), part.read_text()) == (0, kept)
+    iid = folder / f"{wanted.key(block, 4)}.json"
+    rows = iid.read_text()
+    for damaged in (b"", b"no array", (folder / iid.name).with_suffix(".npy").read_bytes()[:300]):
+        iid.write_text("[")
+        part.unlink()
+        iid.with_suffix(".npy").write_bytes(damaged)
+        run_audit(wanted, tmp_path, lambda count, label: None)
+        assert (iid.read_text(), part.read_text()) == (rows, kept)
+
+
+def test_a_kill_loses_one_method_and_other_methods_meet_the_same_iid(tmp_path: Path) -> None:
+    first = plan("antithetic", "lhs", schedulers=["ddim"], steps="4")
+    prepare_folder(tmp_path, first)
+
+    def kill(count: float, label: str) -> None:
+        if label.endswith("lhs"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_audit(first, tmp_path, kill)
+    assert missing_work(first, tmp_path) == 4 * 40, "lhs alone"
+    labels: list[str] = []
+    other = plan("antithetic", "sobol", schedulers=["ddim"], steps="4")
+    run_audit(other, tmp_path, lambda count, label: labels.append(label))
+    assert {label.rsplit(": ")[-1] for label in labels} == {"sobol"}
+    assert missing_work(plan("sobol", schedulers=["ddim"], steps="4"), tmp_path) == 0
+
+
+def test_the_cheapest_method_is_drawn_first_and_work_is_in_seconds(tmp_path: Path) -> None:
+    wanted = plan("eddy-hutch", "antithetic", schedulers=["ddim"])
+    title = wanted.blocks[0].title
+    costs = {
+        (title, "iid"): Cost(0.0, 1.0),
+        (title, "eddy-hutch"): Cost(2.0, 5.0),
+        (title, "antithetic"): Cost(0.0, 2.0),
+    }
+    work = missing_work(wanted, tmp_path, costs)
+    assert work == 40 * (12 * 2 + 2 * 2 + 12 * 5 + 12 * 2)
+    prepare_folder(tmp_path, wanted)
+    done: list[tuple[float, str]] = []
+    run_audit(wanted, tmp_path, lambda count, label: done.append((count, label)), costs)
+    assert sum(count for count, _ in done) == pytest.approx(work)
+    order = list(dict.fromkeys(label.rsplit(": ")[-1] for _, label in done))
+    assert order == ["iid", "antithetic", "eddy-hutch"]
+
+
+def test_the_time_is_said_beforehand_and_nothing_where_nothing_is_missing(
+    cli: Cli, tmp_path: Path
+) -> None:
+    common = ("audit", "--task", "ring8", "--method", "lhs", "--groups", 20, "--steps", "4")
+    done = cli(*common, "--out", tmp_path / "a")
+    assert "Auditing takes a second, by a short trial of each method." in done.err
+    assert "Auditing takes" not in cli(*common, "--out", tmp_path / "a").err
+
+
+@pytest.mark.slow
+def test_a_trial_foresees_what_an_audit_takes(tmp_path: Path) -> None:
+    """Within a factor of three, on any machine; a costlier method costs more."""
+    wanted = plan("eddy-hutch", "antithetic", schedulers=["ddim"], groups=300, steps="20,40")
+    prepare_folder(tmp_path, wanted)
+    with one_thread():
+        assert torch.get_num_threads() == 1
+        costs = time_methods(wanted, tmp_path)
+        start = time.perf_counter()
+        run_audit(wanted, tmp_path, lambda count, label: None, costs)
+        seconds = time.perf_counter() - start
+    title = wanted.blocks[0].title
+    assert costs[title, "eddy-hutch"].step > costs[title, "antithetic"].step
+    assert time_methods(wanted, tmp_path) == {}
+    (tmp_path / "other").mkdir()
+    assert seconds / 3 < missing_work(wanted, tmp_path / "other", costs) < 3 * seconds
 
 
 def test_a_plug_in_that_raises_is_named_in_the_csv(
@@ -520,3 +600,21 @@ def test_a_field_that_vanishes_has_no_divergence(tmp_path: Path) -> None:
     task = load_task(str(tmp_path / "line.yaml"))
     for method in default_methods()[::4]:
         assert measure_divergence(task, method, "", 0.5).verdict.startswith("divergence-free")
+
+
+@pytest.mark.slow
+def test_ctrl_c_says_what_is_kept_and_the_audit_goes_on(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "eddy_bench", "audit", "--task", "ring8", "--method", "lhs"]
+    command += ["--method", "eddy-hutch", "--steps", "20,2000", "--out", str(tmp_path / "a")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    parts = tmp_path / "a" / "parts"
+    while process.poll() is None and len(list(parts.glob("*.json"))) < 3:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130, told
+    assert "Auditing takes about" in told
+    assert "Interrupted. What is finished is kept" in told
+    assert "Traceback" not in told
+    wanted = plan("lhs", "eddy-hutch", groups=1500, steps="20,2000")
+    assert missing_work(wanted, tmp_path / "a") < 2 * 1500 * 2020 * 4

@@ -20,7 +20,8 @@ from eddy_bench.kernels import (
     row_median_bandwidth,
     squared_distances,
 )
-from eddy_bench.sampling.feature_maps import NetworkFeatures
+from eddy_bench.methods.pairwise import Pairs
+from eddy_bench.sampling.feature_maps import Identity, NetworkFeatures
 from tests.makers.feature_maps import network_features
 from tests.makers.mixtures import Mixture, draw, generators
 
@@ -319,3 +320,25 @@ def test_the_shortcut_through_the_identity_changes_nothing(
     assert short is not None
     assert torch.isfinite(short).all()
     torch.testing.assert_close(shortcut, slow, rtol=1e-7, atol=1e-12)
+
+
+def test_shifted_kernels_are_the_same_by_products_and_one_by_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Products of exponentials are left where one of them would overflow."""
+    generator = torch.Generator().manual_seed(0)
+    points, score, velocity = torch.randn(3, 5, 4, 3, generator=generator, dtype=torch.float64)
+    directions = torch.randn(6, 5, 3, generator=generator, dtype=torch.float64)
+    gamma = torch.rand(5, 1, 1, generator=generator, dtype=torch.float64) + 0.5
+
+    def laplacian(scale: float) -> torch.Tensor:
+        x = scale * points
+        square = squared_distances(x)
+        pairs = Pairs(x, Identity(), x, square, gamma, score, velocity)
+        return pairs.laplacian(directions, 0.05)
+
+    by_products = laplacian(1.0)
+    assert torch.isfinite(laplacian(1e7)).all()
+    monkeypatch.setattr("eddy_bench.methods.pairwise.LARGEST_EXPONENT", 0.0)
+    assert torch.allclose(laplacian(1.0), by_products, rtol=1e-9, atol=1e-9)
+    assert by_products.abs().max() > 0.1
