@@ -23,7 +23,7 @@ from torch import Tensor
 
 from eddy_bench import Method, State
 from eddy_bench.kernels import group_median_bandwidth, squared_distances
-from eddy_bench.methods.coupled import laplacian_root
+from eddy_bench.methods.coupled import laplacian_root, maxcut_rows
 from eddy_bench.methods.registry import build_method
 from eddy_bench.models.load import load_model
 from eddy_bench.sampling.couplings import antithetic, lhs
@@ -37,7 +37,6 @@ from eddy_bench.suites.prompts import load_prompts
 
 CSV = Path(__file__).with_name("ceiling_search.csv")
 KEYS = ["prompts", "solver", "particles", "variant", "seed"]
-SWEEPS = 30  # of coordinate descent, after which the couplings of 4 particles stand still
 BANDS = torch.tensor([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]])  # Hadamard signs, N = 4
 
 
@@ -62,24 +61,6 @@ def by_row(noise: Tensor) -> Tensor:
     """Return sum-zero noise over dim 1 of (G, N, d)."""
     count = noise.shape[1]
     return (count / (count - 1)) ** 0.5 * (noise - noise.mean(1, keepdim=True))
-
-
-def maxcut_root(log_similarity: Tensor) -> Tensor:
-    """Return unit rows V, (G, N, N), that minimise sum_ij W_ij <v_i, v_j>: the relaxed max-cut.
-
-    If the noise of particles i and j moved their features by Jacobians with tr J_i^T J_j = W_ij,
-    V V^T would be the correlation that spreads them most. Coordinate descent (Wang & Kolter 2017).
-    """
-    count = log_similarity.shape[-1]
-    alone = torch.eye(count, dtype=torch.bool)
-    weights = torch.softmax(log_similarity.double().masked_fill(alone, -torch.inf), -1)
-    rows = laplacian_root(log_similarity, 1.0)
-    for _ in range(SWEEPS):
-        for i in range(count):
-            away = -(weights[:, i, None, :] @ rows)[:, 0]
-            size = away.norm(dim=-1, keepdim=True)
-            rows[:, i] = torch.where(size > 1e-9, away / size, rows[:, i])
-    return rows
 
 
 def turned(noise: Tensor, onto: Tensor) -> Tensor:
@@ -128,8 +109,8 @@ class Variant(Method):
             "pairs": lambda: pairs(noise, 1),
             "laplacian": lambda: laplacian_root(logs, 1.0).to(noise.dtype) @ noise,
             "narrow": lambda: laplacian_root(logs / 0.3, 1.0).to(noise.dtype) @ noise,
-            "maxcut": lambda: maxcut_root(logs).to(noise.dtype) @ noise,
-            "narrow-maxcut": lambda: maxcut_root(logs / 0.3).to(noise.dtype) @ noise,
+            "maxcut": lambda: maxcut_rows(logs).to(noise.dtype) @ noise,
+            "narrow-maxcut": lambda: maxcut_rows(logs / 0.3).to(noise.dtype) @ noise,
             "turned": lambda: turned(by_row(noise).double(), state.denoised.double()).to(noise),
         }
         coupled: Tensor = rules[self.steps]()
