@@ -6,7 +6,7 @@ No particle's law changes.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -19,6 +19,8 @@ from eddy_bench.sampling.state import State
 
 FLOOR = 1e-6  # lambda: added to each degree, so that an isolated particle has independent noise
 ZERO = 1e-12  # eigenvalues below this are zero
+SWEEPS = 30  # of coordinate descent, after which correlations stand still
+Rule = Literal["laplacian", "maxcut"]
 
 
 def laplacian_root(log_similarity: Tensor, strength: float) -> Tensor:
@@ -42,11 +44,52 @@ def laplacian_root(log_similarity: Tensor, strength: float) -> Tensor:
     degree = torch.logsumexp(torch.cat([logs, floor], -1), -1)  # log (lambda + sum_j W_ij)
     laplacian = -strength * torch.exp(logs - (degree[:, :, None] + degree[:, None, :]) / 2)
     laplacian = laplacian + torch.eye(count, dtype=laplacian.dtype, device=laplacian.device)
-    values, vectors = torch.linalg.eigh(laplacian)
+    return symmetric_root(laplacian)
+
+
+def symmetric_root(correlation: Tensor) -> Tensor:
+    """Return the symmetric root, with rows of length 1, of correlation matrices (G, N, N)."""
+    values, vectors = torch.linalg.eigh(correlation)
     values = values.clamp_min(0).where(values > ZERO, torch.zeros_like(values))
     root = (vectors * values.sqrt()[:, None, :]) @ vectors.mT
     unit_rows: Tensor = root / root.square().sum(-1, keepdim=True).sqrt()
     return unit_rows
+
+
+def maxcut_rows(log_similarity: Tensor) -> Tensor:
+    """Return unit rows v_i that minimise sum_ij W_ij <v_i, v_j>: the relaxed max-cut.
+
+    If noise moved the features of particles i and j by Jacobians with tr J_i^T J_j = W_ij, V V^T
+    would be the correlation that spreads them most. By coordinate descent from the Laplacian's
+    root, v_i = -sum_j W_ij v_j / |...| (mixing method, Wang & Kolter 2017).
+
+    Args:
+        log_similarity: log W, (G, N, N), symmetric; the diagonal is left out.
+
+    Returns:
+        V, (G, N, N), float64.
+
+    """
+    count = log_similarity.shape[-1]
+    alone = torch.eye(count, dtype=torch.bool, device=log_similarity.device)
+    weights = torch.softmax(log_similarity.double().masked_fill(alone, -torch.inf), -1)
+    rows = laplacian_root(log_similarity, 1.0)
+    for _ in range(SWEEPS):
+        for i in range(count):
+            away = -(weights[:, i, None, :] @ rows)[:, 0]
+            size = away.norm(dim=-1, keepdim=True)
+            rows[:, i] = torch.where(size > ZERO, away / size, rows[:, i])
+    return rows
+
+
+def maxcut_root(log_similarity: Tensor, strength: float) -> Tensor:
+    """Return the symmetric root of (1 - a) I + a V V^T with V of `maxcut_rows`, (G, N, N).
+
+    It has unit diagonal and is positive semi-definite.
+    """
+    rows = maxcut_rows(log_similarity)
+    alone = torch.eye(rows.shape[-1], dtype=rows.dtype, device=rows.device)
+    return symmetric_root((1 - strength) * alone + strength * (rows @ rows.mT))
 
 
 @dataclass(frozen=True)
@@ -60,10 +103,13 @@ class Coupled(KernelMethod):
 
     Args:
         strength: a in [0, 1]; 0 is independent noise.
+        rule: `laplacian` of the similarity, or `maxcut`, which opposes noise as much as unit rows
+            can, also between particles that nothing resembles; it suits separate modes.
 
     """
 
     strength: Annotated[float, Field(ge=0, le=1)] = 1.0
+    rule: Rule = "laplacian"
 
     name: ClassVar[str] = "coupled"
     summary: ClassVar[str] = (
@@ -84,7 +130,6 @@ class Coupled(KernelMethod):
         points, features = kernel_points(kernel, state)
         values = features.values(points.flatten(0, 1)).unflatten(0, points.shape[:2])
         square = squared_distances(values.double())
-        root = laplacian_root(
-            -square / self.gamma(state, group_median_bandwidth(square)), self.strength
-        )
+        logs = -square / self.gamma(state, group_median_bandwidth(square))
+        root = (maxcut_root if self.rule == "maxcut" else laplacian_root)(logs, self.strength)
         return (root.to(noise.dtype) @ noise).to(noise)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from eddy_bench import Antithetic, Coupled, EddyExact, Iid, Lhs, Method, Sobol, State, steer
 from eddy_bench.errors import ParameterError, SchedulerError
-from eddy_bench.methods.coupled import FLOOR, laplacian_root
+from eddy_bench.methods.coupled import FLOOR, Rule, laplacian_root, maxcut_root
 from eddy_bench.sampling.couplings import EDGE, antithetic, lhs, normal_quantile, sobol
 from tests.makers.solvers import SOLVERS, draw, make_pipeline
 
@@ -136,7 +136,39 @@ def test_equal_similarities_sum_to_zero_and_tiny_ones_are_independent() -> None:
     )
 
 
-def test_a_state_dependent_coupling_keeps_each_particle_s_law_on_a_nonlinear_chain() -> None:
+@pytest.mark.parametrize("count", [2, 3, 8])
+def test_the_relaxed_cut_opposes_more_than_the_laplacian(count: int) -> None:
+    logs = similarities(count)
+    weights = logs.exp() * (1 - torch.eye(count))
+    cut, laplacian = maxcut_root(logs, 1.0), laplacian_root(logs, 1.0)
+    assert torch.allclose(cut.norm(dim=-1), torch.ones(2, count).double())
+    sums = [(weights * (root @ root.mT)).sum((1, 2)) for root in (cut, laplacian)]
+    assert (sums[0] <= sums[1] + 1e-8).all()
+    assert count < 8 or (sums[0] < sums[1] - 0.1).all()
+
+
+def test_the_relaxed_cut_of_known_similarities() -> None:
+    equal = maxcut_root(torch.zeros(1, 5, 5), 1.0)
+    assert torch.allclose((equal @ equal.mT)[0], 1.25 * torch.eye(5).double() - 0.25, atol=1e-5)
+    half = maxcut_root(torch.zeros(1, 5, 5), 0.5)
+    assert (half @ half.mT)[0, 0, 1] == pytest.approx(-0.125, abs=1e-5)
+    far = torch.full((1, 4, 4), -900.0)
+    far[0, :2, :2] = far[0, 2:, 2:] = 0.0
+    correlation = (root := maxcut_root(far, 1.0)) @ root.mT
+    assert correlation[0, 0, 1] == pytest.approx(-1.0, abs=1e-6), "two pairs, each opposite"
+    assert correlation[0, 2, 3] == pytest.approx(-1.0, abs=1e-6)
+
+
+def test_the_relaxed_cut_knows_no_order() -> None:
+    logs, order = similarities(4), torch.tensor([2, 0, 1, 3])
+    apart = [maxcut_root(logs[:, order][:, :, order], 1.0), maxcut_root(logs, 1.0)[:, order]]
+    assert torch.allclose(apart[0], apart[1][:, :, order], atol=1e-3)
+
+
+@pytest.mark.parametrize("rule", ["laplacian", "maxcut"])
+def test_a_state_dependent_coupling_keeps_each_particle_s_law_on_a_nonlinear_chain(
+    rule: Rule,
+) -> None:
     """x <- x + 0.3 sin(2 x) + 0.6 xi: each slot has the law of the independent chain."""
     generator = torch.Generator().manual_seed(0)
 
@@ -148,7 +180,7 @@ def test_a_state_dependent_coupling_keeps_each_particle_s_law_on_a_nonlinear_cha
             x = x + 0.3 * torch.sin(2 * x) + 0.6 * method.step_noise(noise, state)
         return x[..., 0]
 
-    free, coupled = chain(Iid()), chain(Coupled(kernel="latent"))
+    free, coupled = chain(Iid()), chain(Coupled(kernel="latent", rule=rule))
     for slot in range(4):
         assert stats.ks_2samp(free[:, slot], coupled[:, slot]).pvalue > 1e-4
     assert coupled.sum(1).var() < 0.8 * free.sum(1).var(), "the joint law did change"

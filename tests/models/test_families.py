@@ -35,8 +35,8 @@ STRONG = {
     "pg": "pg:strength=5,window=0..",
     "repulsion": "repulsion:strength=20,window=0..",
     "eddy-exact": "eddy-exact:strength=20",
-    "eddy-fd": "eddy-fd:strength=5,window=0..,max_coordinates=4",
-    "eddy-hutch": "eddy-hutch:strength=5,window=0..,probes=2",
+    "eddy-fd": "eddy-fd:strength=5,scale=fixed,window=0..,max_coordinates=4",
+    "eddy-hutch": "eddy-hutch:strength=5,scale=fixed,window=0..,probes=2",
     "best-of-m": "best-of-m:m=3",
 }
 
@@ -121,7 +121,7 @@ def test_every_method_draws_and_guidance_is_seen(family: str) -> None:
         if name not in ("iid", "best-of-m"):
             assert (guided - plain).abs().max() > 1e-6, name
     assert torch.isfinite(
-        latents(family, method("pg:strength=5,window=0..,kernel=features"), PROMPTS[:1])
+        latents(family, method("pg:strength=5,scale=fixed,window=0..,kernel=features"), PROMPTS[:1])
     ).all()
 
 

@@ -42,7 +42,7 @@ pytestmark = [
 needs_cuda = pytest.mark.skipif(not CUDA, reason="no CUDA device here")
 PROMPTS = ["a photo of a dress", "a photo of a coat"]
 TINY = ("sd15", "sdxl", "flux")
-FEATURES = "pg:kernel=features,strength=5,window=0.."
+FEATURES = "pg:kernel=features,scale=fixed,strength=5,window=0.."
 
 
 @pytest.fixture(autouse=True)

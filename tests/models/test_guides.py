@@ -189,7 +189,7 @@ def test_a_run_draws_through_a_guide_and_a_decoder(
         "--method",
         "iid",
         "--method",
-        "pg:kernel=features,strength=5,window=0..",
+        "pg:kernel=features,scale=fixed,strength=5,window=0..",
         "--metric",
         f"vendi[timm:{NAME}@64]",
         "--weights",

@@ -275,7 +275,7 @@ def test_a_second_call_in_one_block_is_guided_as_the_first() -> None:
     cut short.
     """
     pipe = make_pipeline("ddim")
-    method = EddyHutch(strength=20, kernel="denoised")
+    method = EddyHutch(strength=20, kernel="denoised", scale="fixed")
     with steer(pipe, method, particles=4):
         first, second = draw(pipe), draw(pipe)
 
