@@ -15,6 +15,7 @@ from eddy_bench.audit.small_draws import (
     STEPS,
     Recorder,
     draw_samples,
+    needs_condition,
     solver_of,
 )
 from eddy_bench.errors import EddyError, SchedulerError, brief
@@ -87,13 +88,14 @@ def _deterministic(method: Method) -> Answer:
 
 
 def _zero_strength(method: Method) -> Answer:
-    if "strength" not in {item.name for item in fields(method)}:
+    if method.dial != "strength" or "strength" not in {item.name for item in fields(method)}:
         return None, "it has no strength"
     if method.couples_start:
         return None, "its start is coupled, whatever its strength"
     off: Any = replace(method, strength=0.0)  # type: ignore[call-arg]
+    plain = draw_samples(Iid(), solver=solver_of(method), guided=needs_condition(method))
     same = torch.equal(
-        draw_samples(off, solver=solver_of(method)), draw_samples(Iid(), solver=solver_of(method))
+        draw_samples(off, solver=solver_of(method), guided=needs_condition(method)), plain
     )
     return same, "iid, bit for bit" if same else "it still changes the samples"
 
@@ -101,6 +103,9 @@ def _zero_strength(method: Method) -> Answer:
 def _single(method: Method) -> Answer:
     if method.min_particles > 1:
         return None, f"it needs {method.min_particles} particles"
+    if not method.interacts:
+        gap = _gap(draw_samples(method)[:, :1], draw_samples(method, particles=1))
+        return gap < TOLERANCE, f"alone as among others, which is another law: {gap:.1g}"
     same = torch.equal(
         draw_samples(method, particles=1),
         draw_samples(Iid(), particles=1, solver=solver_of(method)),

@@ -151,6 +151,8 @@ class Measured:
     rows: of the CSV.
     problem: why nothing could be measured.
     beyond_p: of pairs lying no farther apart than samples that keep their distribution can.
+    from_truth: change of the energy coefficient to the truth against iid's; None where iid draws
+        the truth up to step errors.
     """
 
     gain: Values
@@ -160,6 +162,7 @@ class Measured:
     rows: tuple[Row, ...]
     problem: str = ""
     beyond_p: float = 1.0
+    from_truth: Estimate | None = None
 
 
 @dataclass(frozen=True)
@@ -188,6 +191,11 @@ class Baseline:
         }
 
     @cached_property
+    def error(self) -> Estimate:
+        """The energy coefficient of iid to the truth."""
+        return energy_coefficient(self.paired.sample, self.truth.sample)
+
+    @cached_property
     def slots(self) -> list[Sample]:
         """The particle slots of the disjoint set."""
         return self.disjoint.sample.slots()
@@ -210,18 +218,30 @@ class Baseline:
         baseline_spread = float(self.paired.spread.mean())
         spread = group_mean((groups.spread - self.paired.spread) / baseline_spread)
         slot_p, slots = _slot_rows(self, groups)
-        energy, marginal = _marginal_rows(self, groups)
+        energies, marginal = _marginal_rows(self, groups)
         share, beyond = free_share(groups.square, self.paired.square, particles.shape[1])
         changes = [_row("spread_change", spread), _row("free_share", share, 1.0)]
         rows = [*_levels(groups), *gains, *marginal, *changes, *slots]
         return Measured(
             groups.diversity(self.task) - self.paired.diversity(self.task),
-            energy,
+            energies["iid"],
             spread,
             slot_p,
             tuple(rows),
             beyond_p=beyond,
+            from_truth=self.moved_from_truth(energies["truth"]),
         )
+
+    def moved_from_truth(self, energy: Estimate) -> Estimate | None:
+        """Return the change of a distance to the truth; None where guidance moves nothing.
+
+        Both distances are to the same sample, and of paired groups: errors of the difference are
+        smaller than what their squares add up to.
+        """
+        if self.task.guidance_scale == 1:
+            return None
+        error = (energy.error**2 + self.error.error**2) ** 0.5
+        return Estimate(energy.value - self.error.value, error, energy.groups)
 
 
 def _row(metric: str, estimate: Estimate, floor: float = float("nan")) -> Row:
@@ -243,8 +263,8 @@ def _shift_row(metric: str, estimate: Estimate, floor: float) -> Row:
     )
 
 
-def _marginal_rows(base: Baseline, groups: Groups) -> tuple[Estimate, list[Row]]:
-    """Return the energy coefficient to iid, and lines of distances to the truth and to iid.
+def _marginal_rows(base: Baseline, groups: Groups) -> tuple[dict[str, Estimate], list[Row]]:
+    """Return the energy coefficients to iid and the truth, and lines of distances to both.
 
     Beside each stands its value between two samples of one distribution.
     """
@@ -270,7 +290,7 @@ def _marginal_rows(base: Baseline, groups: Groups) -> tuple[Estimate, list[Row]]
                 Row(f"mode_chi2_to_{name}", statistic, floor=freedom),
                 Row(f"mode_chi2_to_{name}_p", p),
             ]
-    return energies["iid"], rows
+    return energies, rows
 
 
 def _slot_rows(base: Baseline, groups: Groups) -> tuple[float, list[Row]]:

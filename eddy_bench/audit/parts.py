@@ -37,6 +37,7 @@ class Parts:
         """Return what was measured before; None where it was not, or the file is damaged."""
         try:
             stored = json.loads(self._path(candidate).read_text())
+            from_truth = stored["from_truth"]
             return Measured(
                 np.asarray(stored["gain"], np.float64),
                 Estimate(**stored["energy"]),
@@ -45,6 +46,7 @@ class Parts:
                 tuple(Row(**row) for row in stored["rows"]),
                 stored["problem"],
                 stored["beyond_p"],
+                None if from_truth is None else Estimate(**from_truth),
             )
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from eddy_bench import __version__
-from eddy_bench.errors import ParameterError, SchedulerError
+from eddy_bench.errors import EddyError, ModelError, ParameterError, SchedulerError
 from eddy_bench.methods.base import Method
 from eddy_bench.methods.registry import (
     METHODS,
@@ -34,6 +34,9 @@ GAIN_MARGIN = 0.1  # modes; of the Vendi score where modes are not counted
 BASELINE = "iid"  # always drawn, whether it is asked for or not
 MAX_PARTICLES = 256
 MAX_GROUPS = 1_000_000
+NO_CONDITION = (
+    "it changes conditions or guidance, and this task has none. Use --task class-ring or class-64d."
+)
 MEASURES = 2  # changes with what is measured, so that older measurements are not taken
 
 
@@ -79,14 +82,19 @@ class Block:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """Hold why a method is not drawn under a scheduler."""
+    """Hold why a method is not drawn on a task under a scheduler.
+
+    where: what of the two it is that the method does not fit.
+    """
 
     label: str
-    scheduler: MethodSpec
-    reason: SchedulerError
+    task: str
+    scheduler: str
+    where: str
+    reason: EddyError
 
     def __str__(self) -> str:
-        return f"{self.label} is left out under {self.scheduler}: {self.reason}"
+        return f"{self.label} is left out {self.where}: {self.reason}"
 
 
 @dataclass(frozen=True)
@@ -97,7 +105,7 @@ class AuditPlan:
     ladder: step counts, ascending.
     seed: of the noise.
     margin: a gain below it counts as none.
-    left_out: methods that are not defined under a scheduler.
+    left_out: methods that are not defined somewhere.
     """
 
     blocks: tuple[Block, ...]
@@ -130,8 +138,11 @@ class AuditPlan:
 
 def open_pipeline(task: Task, scheduler: MethodSpec) -> tuple[ExactPipeline, dict[str, Any]]:
     """Return a task behind a scheduler, and arguments of the pipeline's call."""
-    pipe = ExactPipeline(ExactDenoiser(task.mixture), exact_scheduler())
-    return pipe, set_scheduler(pipe, scheduler.name, scheduler.parameters)
+    pipe = ExactPipeline(ExactDenoiser(task.mixture, task.classes), exact_scheduler())
+    call = set_scheduler(pipe, scheduler.name, scheduler.parameters)
+    if task.classes is not None:
+        call = {**call, "prompt": task.prompt, "guidance_scale": task.guidance_scale}
+    return pipe, call
 
 
 def parse_ladder(text: str) -> tuple[int, ...]:
@@ -191,23 +202,26 @@ def make_plan(
     _check_distinct("scheduler", [str(spec) for spec in specs])
     for task in loaded:
         _check_twins(candidates, task)
-    left_out = _left_out(candidates, loaded[0], specs)
-    if methods:  # what a user asks for is drawn under some scheduler
-        _check_drawn(candidates, left_out, len(specs))
-    skipped = {(item.label, str(item.scheduler)) for item in left_out}
+    left_out = _left_out(candidates, loaded, specs)
+    if methods:  # what a user asks for is drawn somewhere
+        _check_drawn(candidates, left_out, len(loaded) * len(specs))
+    skipped = {(item.label, item.task, item.scheduler) for item in left_out}
     count = groups or (QUICK_GROUPS if quick else None)
     blocks = []
     for task in loaded:
         for spec in specs:
             fitting = [
-                candidate for candidate in candidates if (candidate.label, str(spec)) not in skipped
+                candidate
+                for candidate in candidates
+                if (candidate.label, task.name, str(spec)) not in skipped
             ]
             size = particles or task.particles
             if fitting or not candidates:  # iid alone is audited too
                 _check_particles(fitting, size)
                 blocks.append(Block(task, spec, size, count or task.groups, tuple(fitting)))
     ladder = parse_ladder(steps) if steps is not None else QUICK_LADDER if quick else LADDER
-    return AuditPlan(tuple(blocks), ladder, seed, margin, tuple(left_out))
+    noted = _noted(left_out, len(loaded) * len(specs))
+    return AuditPlan(tuple(blocks), ladder, seed, margin, noted)
 
 
 def _check_numbers(particles: int | None, groups: int | None, margin: float) -> None:
@@ -256,27 +270,48 @@ def _candidate(spec: MethodSpec) -> Candidate:
 
 
 def _left_out(
-    candidates: Sequence[Candidate], task: Task, specs: Sequence[MethodSpec]
+    candidates: Sequence[Candidate], tasks: Sequence[Task], specs: Sequence[MethodSpec]
 ) -> list[LeftOut]:
-    """Return the methods that are not defined under a scheduler, and why."""
+    """Return the methods that are not defined on a task or under a scheduler, and why."""
     left_out = []
-    for spec in specs:
-        pipe, call = open_pipeline(task, spec)
-        for candidate in candidates:
-            if not candidate.method.couples_steps:
-                continue
-            try:
-                check_stochastic(pipe.scheduler, float(call.get("eta", 0.0)))
-            except SchedulerError as error:
-                left_out.append(LeftOut(candidate.label, spec, error))
+    for task in tasks:
+        for spec in specs:
+            pipe, call = open_pipeline(task, spec)
+            for candidate in candidates:
+                where, reason = f"under {spec}", None
+                if candidate.method.couples_steps:
+                    reason = _stochastic_reason(pipe.scheduler, float(call.get("eta", 0.0)))
+                if (candidate.method.conditions or candidate.method.reguides) and (
+                    task.classes is None
+                ):
+                    where, reason = f"on {task.name}", ModelError(NO_CONDITION)
+                if reason is not None:
+                    left_out.append(LeftOut(candidate.label, task.name, str(spec), where, reason))
     return left_out
 
 
-def _check_drawn(candidates: Sequence[Candidate], left_out: Sequence[LeftOut], specs: int) -> None:
-    """Raise SchedulerError for a method that is defined under none of the schedulers."""
+def _stochastic_reason(scheduler: Any, eta: float) -> SchedulerError | None:
+    try:
+        check_stochastic(scheduler, eta)
+    except SchedulerError as error:
+        return error
+    return None
+
+
+def _noted(left_out: Sequence[LeftOut], blocks: int) -> tuple[LeftOut, ...]:
+    """Return what there is to say: each reason once, of methods that are drawn elsewhere."""
+    labels = [item.label for item in left_out]
+    noted = {
+        (item.label, item.where): item for item in left_out if labels.count(item.label) < blocks
+    }
+    return tuple(noted.values())
+
+
+def _check_drawn(candidates: Sequence[Candidate], left_out: Sequence[LeftOut], blocks: int) -> None:
+    """Raise the reason of a method that is drawn nowhere."""
     for candidate in candidates:
         reasons = [item.reason for item in left_out if item.label == candidate.label]
-        if len(reasons) == specs:
+        if len(reasons) == blocks:
             raise reasons[0]
 
 

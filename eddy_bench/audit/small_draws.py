@@ -12,9 +12,13 @@ from eddy_bench.methods.base import Method
 from eddy_bench.models.base import Model
 from eddy_bench.models.load import load_model
 from eddy_bench.sampling.feature_maps import NetworkFeatures
-from eddy_bench.sampling.noise import particle_generators, probe_generator
+from eddy_bench.sampling.noise import (
+    condition_generators,
+    particle_generators,
+    probe_generator,
+)
 from eddy_bench.sampling.schedulers import set_scheduler
-from eddy_bench.sampling.state import State
+from eddy_bench.sampling.state import Moment, State
 from eddy_bench.sampling.steer import steer
 from eddy_bench.suites.method_spec import MethodSpec
 
@@ -43,6 +47,33 @@ class Recorder(Method):
         """Whether the method inside does."""
         return self.inner.couples_steps
 
+    @property
+    def conditions(self) -> bool:
+        """Whether the method inside does."""
+        return self.inner.conditions
+
+    @property
+    def combines(self) -> bool:
+        """Whether the method inside does."""
+        return self.inner.combines
+
+    @property
+    def reguides(self) -> bool:
+        """Whether the method inside does."""
+        return self.inner.reguides
+
+    def condition(self, embeds: Tensor, mask: Tensor, moment: Moment) -> Tensor:
+        """Return the method's embeddings."""
+        return self.inner.condition(embeds, mask, moment)
+
+    def guidance_scale(self, moment: Moment) -> float | None:
+        """Return the method's scale."""
+        return self.inner.guidance_scale(moment)
+
+    def combine(self, conditional: Tensor, null: Tensor, scale: float, moment: Moment) -> Tensor:
+        """Return the method's guided output."""
+        return self.inner.combine(conditional, null, scale, moment)
+
     def guidance(self, state: State) -> Tensor | None:
         """Keep the state, and return the method's guidance."""
         self.states.append(state)
@@ -57,12 +88,22 @@ class Recorder(Method):
         return self.inner.step_noise(noise, state)
 
 
-def exact_model(solver: str = "ddim") -> Model:
-    """Return points in the plane whose score is known, under a solver."""
-    model = load_model("exact:ring8")
+def exact_model(solver: str = "ddim", guided: bool = False) -> Model:
+    """Return points in the plane whose score is known, under a solver.
+
+    guided: with a condition, at guidance scale 3.
+    """
+    model = load_model("exact:class-ring" if guided else "exact:ring8")
     spec = MethodSpec.parse(solver)
     model.call |= set_scheduler(model.pipe, spec.name, spec.parameters)
+    if guided:
+        model.call["guidance_scale"] = 3.0
     return model
+
+
+def needs_condition(method: Method) -> bool:
+    """Return whether a method changes conditions or guidance."""
+    return method.conditions or method.reguides
 
 
 def solver_of(method: Method) -> str:
@@ -75,9 +116,15 @@ def draw_samples(
     prompts: Sequence[str] = PROMPTS,
     particles: int = PARTICLES,
     solver: str | None = None,
+    guided: bool | None = None,
 ) -> Tensor:
-    """Return what a solver ends with, (prompts, particles, 2), float64."""
-    model = exact_model(solver or solver_of(method))
+    """Return what a solver ends with, (prompts, particles, 2), float64.
+
+    guided: as in `exact_model`; None where the method needs it.
+    """
+    model = exact_model(
+        solver or solver_of(method), needs_condition(method) if guided is None else guided
+    )
     drawn = max(particles, method.min_particles)
     generators = [
         generator for prompt in prompts for generator in particle_generators(0, prompt, drawn)
@@ -89,6 +136,11 @@ def draw_samples(
         features=small_features,
         probes=[probe_generator(0, prompt) for prompt in prompts],
         generator=generators,
+        streams=[
+            stream
+            for prompt in prompts
+            for stream in condition_generators(0, prompt, range(drawn))
+        ],
     ):
         images = model.pipe(
             list(prompts),

@@ -216,7 +216,17 @@ def _judge(
     else:
         text = FEW
         needed = f" (need about {_needed(finest, ladder[-1], margin, family, shown[-1]):,})"
-    return Verdict(text + needed, gains, limit, marginal, tests)
+    return Verdict(text + needed + direction(ladder[-1]), gains, limit, marginal, tests)
+
+
+def direction(finest: Measured) -> str:
+    """Say whether samples went towards the truth, which guidance had left, or away from it."""
+    change = finest.from_truth
+    if change is None:
+        return ""
+    if change.difference_p() >= LEVEL:
+        return ", no nearer to the truth"
+    return ", towards the truth" if change.value < 0 else ", away from the truth"
 
 
 def moved_by(finest: Measured) -> str:

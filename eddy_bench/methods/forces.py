@@ -34,6 +34,6 @@ def pulled_force(
     return features.pull_groups(
         points,
         lambda values: weighted_differences(
-            weights(squared_distances(values)), values - values.mean(1, keepdim=True)
+            weights(squared_distances(values)).to(values), values - values.mean(1, keepdim=True)
         ),
     )

@@ -15,6 +15,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
 from eddy_bench.errors import ModelError
+from eddy_bench.models.conditional import Classes
 from eddy_bench.models.mixture import Mixture
 from eddy_bench.sampling.parameterization import read_coordinates
 
@@ -45,11 +46,15 @@ class ExactDenoiser(torch.nn.Module):
     Args:
         mixture: of every prompt, or a function from a prompt to its mixture (the same object for
             the same mixture).
+        classes: what a condition means; None where there is none.
 
     """
 
-    def __init__(self, mixture: Mixture | Callable[[str], Mixture]) -> None:
+    def __init__(
+        self, mixture: Mixture | Callable[[str], Mixture], classes: Classes | None = None
+    ) -> None:
         super().__init__()
+        self.classes = classes
         self.of_prompt = (lambda prompt: mixture) if isinstance(mixture, Mixture) else mixture
 
     def forward(
@@ -59,13 +64,29 @@ class ExactDenoiser(torch.nn.Module):
         sigma_t: float,
         prediction: str,
         prompts: Sequence[str] = ("",),
-    ) -> Tensor:
+        encoder_hidden_states: Tensor | None = None,
+    ) -> tuple[Tensor]:
         """Return the prediction at a sample of x (not xb), same shape.
 
-        Rows belong to the prompts in equal shares.
+        Rows belong to the prompts in equal shares; where there are classes, the embeddings
+        (rows, 1, K) say what a row's condition is.
         """
         x = sample.double()
-        denoised = self._denoise(x, alpha_t, sigma_t, prompts)
+        if self.classes is not None and encoder_hidden_states is not None:
+            denoised = self.classes.denoise(x, alpha_t, sigma_t, encoder_hidden_states[:, 0])
+        else:
+            denoised = self._denoise(x, alpha_t, sigma_t, prompts)
+        return (self._prediction(sample, x, denoised, alpha_t, sigma_t, prediction),)
+
+    def _prediction(
+        self,
+        sample: Tensor,
+        x: Tensor,
+        denoised: Tensor,
+        alpha_t: float,
+        sigma_t: float,
+        prediction: str,
+    ) -> Tensor:
         if prediction == "sample":
             return denoised.to(sample.dtype)
         eps = (x - alpha_t * denoised) / sigma_t
@@ -131,11 +152,12 @@ class ExactPipeline(DiffusionPipeline):  # type: ignore[misc]
         """Draw samples, (prompts x num_images_per_prompt, d), or pictures with output_type `pil`.
 
         Raises:
-            ModelError: a guidance scale other than 1, which would make the score inexact, or an
-                argument that means nothing here.
+            ModelError: a guidance scale other than 1 where there is no condition, or an argument
+                that means nothing here.
 
         """
-        _check_arguments(guidance_scale, unused)
+        classes = self.denoiser.classes
+        _check_arguments(guidance_scale if classes is None else 1, unused)
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         if latents is None:
             rows = len(prompts) * num_images_per_prompt
@@ -146,8 +168,14 @@ class ExactPipeline(DiffusionPipeline):  # type: ignore[misc]
         accepted = inspect.signature(self.scheduler.step).parameters
         extra = {"eta": eta, "generator": generator}
         extra = {key: value for key, value in extra.items() if key in accepted}
+        embeds = None
+        if classes is not None:
+            each = [classes.embedding(prompt)[None] for prompt in prompts]
+            embeds = torch.stack(each).repeat_interleave(num_images_per_prompt, 0)
+            if guidance_scale != 1:
+                embeds = torch.cat([classes.null.expand_as(embeds), embeds])
         for timestep in self.scheduler.timesteps:
-            sample = self._step(sample, timestep, prompts, eta, extra)
+            sample = self._step(sample, timestep, prompts, eta, extra, embeds, guidance_scale)
             if on_step is not None:
                 on_step()
         if output_type == "pil" and self.picture is not None:
@@ -161,16 +189,24 @@ class ExactPipeline(DiffusionPipeline):  # type: ignore[misc]
         prompts: Sequence[str],
         eta: float,
         extra: dict[str, Any],
+        embeds: Tensor | None,
+        guidance_scale: float,
     ) -> Tensor:
         coordinates = read_coordinates(self.scheduler, timestep, eta)
         scaled = coordinates.scaled
+        x = self.scheduler.scale_model_input(sample, timestep) if scaled else sample
+        guided = embeds is not None and len(embeds) == 2 * len(x)
         output = self.denoiser(
-            self.scheduler.scale_model_input(sample, timestep) if scaled else sample,
+            torch.cat([x, x]) if guided else x,
             0.0 if coordinates.pure_noise else coordinates.alpha_t,
             coordinates.sigma_t,
             coordinates.prediction,
             prompts,
-        )
+            encoder_hidden_states=embeds,
+        )[0]
+        if guided:
+            null, conditional = output.chunk(2)
+            output = null + guidance_scale * (conditional - null)
         stepped: Tensor = self.scheduler.step(output, timestep, sample, **extra, return_dict=False)[
             0
         ]

@@ -231,7 +231,9 @@ def _exact_model(name: str, sees_features: bool, compiled: bool) -> Model:
         raise ModelError(f"{name} has no network to compile. Leave --compile out.")
     task = load_task(name.removeprefix(EXACT))
     pipe = ExactPipeline(
-        ExactDenoiser(task.of_prompt or task.mixture), exact_scheduler(), task.pictures
+        ExactDenoiser(task.of_prompt or task.mixture, task.classes),
+        exact_scheduler(),
+        task.pictures,
     )
     return Model(name, pipe, task.digest)
 

@@ -32,13 +32,25 @@ class Mixture:
         """Number of coordinates of a point, d."""
         return self.means.shape[1]
 
-    def denoise(self, x: Tensor, alpha_t: float, sigma_t: float) -> Tensor:
+    def denoise(
+        self, x: Tensor, alpha_t: float, sigma_t: float, log_weights: Tensor | None = None
+    ) -> Tensor:
         """Return E[x0 | x] for x = alpha_t x0 + sigma_t eps, (..., d); exact at alpha_t = 0 too.
 
         It is the mean over components, weighted by their posterior, of
         mu_k + alpha_t C_k (alpha_t^2 C_k + sigma_t^2)^-1 (x - alpha_t mu_k).
+
+        Args:
+            x: (..., d).
+            alpha_t: signal level.
+            sigma_t: noise level.
+            log_weights: of the components, (..., K), in the place of the mixture's own.
+
         """
-        posterior = _shares(self._log_joint(x, alpha_t, sigma_t))  # (..., K)
+        joint = self._log_joint(x, alpha_t, sigma_t)
+        if log_weights is not None:
+            joint = joint - self.weights.log() + log_weights
+        posterior = _shares(joint)  # (..., K)
         if self.variances.ndim == 1:
             gain = alpha_t * self.variances / (alpha_t**2 * self.variances + sigma_t**2)  # (K,)
             return (

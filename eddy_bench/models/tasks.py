@@ -16,6 +16,7 @@ from torch import Tensor
 
 from eddy_bench.errors import UnknownName, unknown
 from eddy_bench.models.attributes import CLASSES, parse
+from eddy_bench.models.conditional import Classes, orthogonal
 from eddy_bench.models.mixture import Mixture
 from eddy_bench.models.random_network import RandomNetwork
 from eddy_bench.models.task_file import read_task_file
@@ -33,6 +34,8 @@ TASKS = {
     "anisotropic": "6 elongated, turned modes with weights from 0.05 to 0.3",
     "ring8-features": "ring8 whose feature kernels see a smooth network of random weights",
     "mixture-64d-features": "mixture-64d with such a network",
+    "class-ring": "ring8 in 4 classes of unlike mode weights, guidance 3: exact p(x | c)",
+    "class-64d": "mixture-64d in 5 classes, guidance 3",
     "fashion-kde": (
         "kernel density over 2,500 real garments, one Gaussian (std 0.2) per image, "
         "those of the prompt's class; fashion-kde:CLASS in an audit"
@@ -52,6 +55,9 @@ class Task:
         groups: of an audit by default.
         of_prompt: from a prompt to its mixture.
         network: what feature kernels see in an audit; None where there is nothing.
+        classes: what a condition means; `mixture` is then p(x | c) of `prompt`.
+        prompt: of an audit.
+        guidance_scale: of an audit.
 
     """
 
@@ -61,6 +67,9 @@ class Task:
     groups: int = 1500
     of_prompt: Callable[[str], Mixture] | None = None
     network: RandomNetwork | None = None
+    classes: Classes | None = None
+    prompt: str = ""
+    guidance_scale: float = 1.0
 
     @property
     def counts_modes(self) -> bool:
@@ -76,6 +85,7 @@ class Task:
             self.mixture.weights,
             self.mixture.basis,
             *((self.network.first, self.network.second) if self.network else ()),
+            *((self.classes.shares, self.classes.turn) if self.classes else ()),
         ]
         text = b"".join(
             b"" if part is None else part.numpy().tobytes() + str(tuple(part.shape)).encode()
@@ -194,6 +204,23 @@ def _anisotropic() -> Task:
     return Task("anisotropic", Mixture(means, variances, weights, basis))
 
 
+def _in_classes(task: Task, name: str, count: int) -> Task:
+    """Divide a task's modes among classes: each likes a few modes, and has the others too."""
+    modes = len(task.mixture.means)
+    liking = torch.linspace(0, 2.5, modes, dtype=torch.float64).neg().exp()
+    shares = torch.stack([liking.roll(c * modes // count) for c in range(count)])
+    classes = Classes(task.mixture, shares / shares.sum(1, keepdim=True), orthogonal(modes, seed=8))
+    prompt = "class 0"
+    return replace(
+        task,
+        name=name,
+        mixture=classes.law(prompt),
+        classes=classes,
+        prompt=prompt,
+        guidance_scale=3.0,
+    )
+
+
 @cache
 def _garment_mixture(garment: int | None) -> Mixture:
     with np.load(IMAGES) as data:
@@ -227,5 +254,7 @@ _MAKERS: dict[str, Callable[[], Task]] = {
     "anisotropic": _anisotropic,
     "ring8-features": lambda: _with_network(_ring8(), "ring8-features"),
     "mixture-64d-features": lambda: _with_network(_mixture64(), "mixture-64d-features"),
+    "class-ring": lambda: _in_classes(_ring8(), "class-ring", 4),
+    "class-64d": lambda: _in_classes(_mixture64(), "class-64d", 5),
     "fashion-kde": partial(_garments, ""),
 }

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,15 +19,19 @@ import torch
 from torch import Tensor
 
 from eddy_bench.errors import ModelError
+from eddy_bench.sampling.arguments import (
+    Arguments,
+    prediction_of,
+    rows_in,
+    sliced,
+    with_prediction,
+)
 from eddy_bench.sampling.embeddings import conditioned
 from eddy_bench.sampling.families import Family, family_of
 from eddy_bench.sampling.hooks import Hooks
 from eddy_bench.sampling.injection import replaced
 from eddy_bench.sampling.state import Moment
 from eddy_bench.sampling.step import SteeredStep
-
-# Their first axis is that of tokens, which may be as long as the batch.
-NOT_ROWS = ("img_ids", "txt_ids", "image_rotary_emb", "img_shapes")
 
 
 def denoiser(pipe: Any) -> torch.nn.Module:
@@ -37,25 +41,6 @@ def denoiser(pipe: Any) -> torch.nn.Module:
         if isinstance(module, torch.nn.Module):
             return module
     raise TypeError(f"{type(pipe).__name__} has no unet, transformer or denoiser")
-
-
-@dataclass(frozen=True)
-class Arguments:
-    """Hold a call's arguments by name; `given` of them came by position."""
-
-    values: dict[str, Any]
-    given: int
-
-    @property
-    def sample(self) -> Any:
-        """The noisy latents, whatever their name."""
-        return next(iter(self.values.values()))
-
-    def call(self, function: Callable[..., Any]) -> Any:
-        """Call a function in the form that these arguments came in."""
-        names = list(self.values)
-        by_name = {name: self.values[name] for name in names[self.given :]}
-        return function(*(self.values[name] for name in names[: self.given]), **by_name)
 
 
 @dataclass
@@ -102,7 +87,7 @@ class Branches:
         """Evaluate the network."""
         names = list(self.signature.parameters)[: len(args)]
         given = Arguments({**dict(zip(names, args, strict=True)), **kwargs}, len(args))
-        rows = _rows(given.sample)
+        rows = rows_in(given.sample)
         moment = self.step.moment(self.scale if self.scale != 1 else None)
         batched = self.family.guidance_rows in ("null first", "null last")
         if batched and rows == 2 * self.rows:
@@ -116,7 +101,7 @@ class Branches:
             return self._null(given, moment, self.held[1])
         output = self._evaluate(given, slice(0, rows), moment)
         if self.family.guidance_rows == "separate calls":
-            self.held = self.step.record.steps, _prediction(output)
+            self.held = self.step.record.steps, prediction_of(output)
         return output
 
     def check(self) -> None:
@@ -155,18 +140,18 @@ class Branches:
         chosen = slice(0, self.rows) if first else slice(self.rows, 2 * self.rows)
         wanted = self._wanted(moment)
         if wanted == 1 and not self.method.combines:
-            given.values.update(_sliced(given.values, 2 * self.rows, chosen))
+            given.values.update(sliced(given.values, 2 * self.rows, chosen))
             output = self._evaluate(given, slice(0, self.rows), moment)
             self.step.record.rows_saved += self.rows
-            prediction = _prediction(output)
-            return _with_prediction(output, torch.cat([prediction, prediction]))
+            prediction = prediction_of(output)
+            return with_prediction(output, torch.cat([prediction, prediction]))
         output = self._evaluate(given, chosen, moment)
         if wanted is None:
             return output
-        halves = _prediction(output).split(self.rows)
+        halves = prediction_of(output).split(self.rows)
         conditional, null = halves if first else halves[::-1]
         guided = self._guided(conditional, null, wanted, moment, given)
-        return _with_prediction(output, torch.cat([guided, guided]))
+        return with_prediction(output, torch.cat([guided, guided]))
 
     def _null(self, given: Arguments, moment: Moment, conditional: Tensor) -> Any:
         """Evaluate the null branch of separate calls, unless w = 1."""
@@ -178,9 +163,9 @@ class Branches:
         output = given.call(self.forward)
         if wanted is None:
             return output
-        guided = self._guided(conditional, _prediction(output), wanted, moment, given)
+        guided = self._guided(conditional, prediction_of(output), wanted, moment, given)
         conditional.copy_(guided)
-        return _with_prediction(output, guided)
+        return with_prediction(output, guided)
 
     def _guided(
         self,
@@ -274,38 +259,3 @@ def watched_call(pipe: Any, seen: Callable[[dict[str, Any]], None]) -> Iterator[
         yield
     finally:
         pipe.__class__ = own
-
-
-def _rows(value: Any) -> int:
-    return len(value) if isinstance(value, (Tensor, list, tuple)) else 0
-
-
-def _sliced(arguments: dict[str, Any], rows: int, chosen: slice) -> dict[str, Any]:
-    """Return the arguments with the chosen rows of whatever has as many rows."""
-    return {
-        name: value if name in NOT_ROWS else _chosen(value, rows, chosen)
-        for name, value in arguments.items()
-    }
-
-
-def _chosen(value: Any, rows: int, chosen: slice) -> Any:
-    if isinstance(value, dict):
-        return _sliced(value, rows, chosen)
-    if isinstance(value, Tensor):
-        return value[chosen] if value.ndim and len(value) == rows else value
-    if isinstance(value, list):
-        return value[chosen] if len(value) == rows else value
-    return value
-
-
-def _prediction(output: Any) -> Tensor:
-    first = output[0]
-    return torch.stack(list(first)) if isinstance(first, (list, tuple)) else first
-
-
-def _with_prediction(output: Any, prediction: Tensor) -> Any:
-    """Return a network's output with another prediction, in the same form."""
-    whole: Sequence[Tensor] | Tensor = prediction
-    if isinstance(output[0], (list, tuple)):
-        whole = list(prediction.unbind(0))
-    return (whole, *output[1:]) if isinstance(output, tuple) else type(output)(whole)

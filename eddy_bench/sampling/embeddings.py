@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from eddy_bench.errors import ModelError
 from eddy_bench.sampling.families import Family
 
 # From a group's number, embeddings (N, tokens, width) and mask (N, tokens) to embeddings.
@@ -37,6 +38,8 @@ def conditioned(
         mask = arguments.get(mask_name) if mask_name else None
         new = _changed(value, mask, chosen, count, change)
         changed[name] = {**holder, key: new} if key else new
+    if not changed:
+        raise ModelError(f"{family.class_name} has no text embeddings here that could be changed.")
     return changed
 
 

@@ -75,6 +75,7 @@ FAMILIES = (
         one_prompt=True,
         pads_to_longest=True,
     ),
+    Family("ExactPipeline", guidance_rows="null first", embeddings=(TEXT,)),
     Family("Flux2KleinPipeline", "batch norm", "separate calls", (TEXT,), packed=True),
     Family("Flux2Pipeline", "batch norm", "none", (TEXT,), packed=True),
     Family(
