@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from eddy_bench.audit.candidates import Candidate
 from eddy_bench.audit.estimates import Estimate
 from eddy_bench.audit.measure import Measured, Row
-from eddy_bench.audit.plan import AuditPlan, Block, Candidate
+from eddy_bench.audit.plan import AuditPlan, Block
 from eddy_bench.errors import StoreError
 from eddy_bench.storage.files import write_text
 from eddy_bench.storage.paths import replacing

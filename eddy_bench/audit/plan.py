@@ -9,8 +9,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from eddy_bench import __version__
-from eddy_bench.errors import EddyError, ModelError, ParameterError, SchedulerError
-from eddy_bench.methods.base import Method
+from eddy_bench.audit.candidates import (
+    Candidate,
+    LeftOut,
+    check_drawn,
+    find_left_out,
+    noted,
+    open_pipeline,
+)
+from eddy_bench.errors import ParameterError
 from eddy_bench.methods.registry import (
     METHODS,
     build_method,
@@ -19,10 +26,8 @@ from eddy_bench.methods.registry import (
     parameter_text,
     source_digest,
 )
-from eddy_bench.models.exact import TIMESTEPS, ExactDenoiser, ExactPipeline, exact_scheduler
+from eddy_bench.models.exact import TIMESTEPS, ExactPipeline
 from eddy_bench.models.tasks import DEFAULT_TASKS, Task, load_task
-from eddy_bench.sampling.parameterization import check_stochastic
-from eddy_bench.sampling.schedulers import set_scheduler
 from eddy_bench.suites.method_spec import MethodSpec, method_text
 
 SCHEDULERS = ("ddim", "ddim:eta=1")
@@ -34,30 +39,7 @@ GAIN_MARGIN = 0.1  # modes; of the Vendi score where modes are not counted
 BASELINE = "iid"  # always drawn, whether it is asked for or not
 MAX_PARTICLES = 256
 MAX_GROUPS = 1_000_000
-NO_CONDITION = (
-    "it changes conditions or guidance, and this task has none. Use --task class-ring or class-64d."
-)
 MEASURES = 2  # changes with what is measured, so that older measurements are not taken
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """Hold a method of an audit.
-
-    label: as on the command line.
-    source: digest of a plug-in's file; empty for registered methods.
-    """
-
-    label: str
-    name: str
-    parameters: str
-    method: Method
-    source: str = ""
-
-    def identity(self, task: Task) -> tuple[Any, ...]:
-        """Return what a method is on a task, whatever its label."""
-        resolved = self.method.resolved(task.network is not None)
-        return self.name, resolved.parameters(), self.source
 
 
 @dataclass(frozen=True)
@@ -78,23 +60,6 @@ class Block:
     def pipeline(self) -> tuple[ExactPipeline, dict[str, Any]]:
         """Return the task behind the scheduler, and arguments of the pipeline's call."""
         return open_pipeline(self.task, self.scheduler)
-
-
-@dataclass(frozen=True)
-class LeftOut:
-    """Hold why a method is not drawn on a task under a scheduler.
-
-    where: what of the two it is that the method does not fit.
-    """
-
-    label: str
-    task: str
-    scheduler: str
-    where: str
-    reason: EddyError
-
-    def __str__(self) -> str:
-        return f"{self.label} is left out {self.where}: {self.reason}"
 
 
 @dataclass(frozen=True)
@@ -134,15 +99,6 @@ class AuditPlan:
             self.seed,
         ]
         return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()[:16]
-
-
-def open_pipeline(task: Task, scheduler: MethodSpec) -> tuple[ExactPipeline, dict[str, Any]]:
-    """Return a task behind a scheduler, and arguments of the pipeline's call."""
-    pipe = ExactPipeline(ExactDenoiser(task.mixture, task.classes), exact_scheduler())
-    call = set_scheduler(pipe, scheduler.name, scheduler.parameters)
-    if task.classes is not None:
-        call = {**call, "prompt": task.prompt, "guidance_scale": task.guidance_scale}
-    return pipe, call
 
 
 def parse_ladder(text: str) -> tuple[int, ...]:
@@ -202,9 +158,9 @@ def make_plan(
     _check_distinct("scheduler", [str(spec) for spec in specs])
     for task in loaded:
         _check_twins(candidates, task)
-    left_out = _left_out(candidates, loaded, specs)
+    left_out = find_left_out(candidates, loaded, specs)
     if methods:  # what a user asks for is drawn somewhere
-        _check_drawn(candidates, left_out, len(loaded) * len(specs))
+        check_drawn(candidates, left_out, len(loaded) * len(specs))
     skipped = {(item.label, item.task, item.scheduler) for item in left_out}
     count = groups or (QUICK_GROUPS if quick else None)
     blocks = []
@@ -220,8 +176,8 @@ def make_plan(
                 _check_particles(fitting, size)
                 blocks.append(Block(task, spec, size, count or task.groups, tuple(fitting)))
     ladder = parse_ladder(steps) if steps is not None else QUICK_LADDER if quick else LADDER
-    noted = _noted(left_out, len(loaded) * len(specs))
-    return AuditPlan(tuple(blocks), ladder, seed, margin, noted)
+    notes = noted(left_out, len(loaded) * len(specs))
+    return AuditPlan(tuple(blocks), ladder, seed, margin, notes)
 
 
 def _check_numbers(particles: int | None, groups: int | None, margin: float) -> None:
@@ -267,52 +223,6 @@ def _candidate(spec: MethodSpec) -> Candidate:
         )
     name, parameters = method_name(spec), parameter_text(method)
     return Candidate(method_text(name, parameters), name, parameters, method, source_digest(spec))
-
-
-def _left_out(
-    candidates: Sequence[Candidate], tasks: Sequence[Task], specs: Sequence[MethodSpec]
-) -> list[LeftOut]:
-    """Return the methods that are not defined on a task or under a scheduler, and why."""
-    left_out = []
-    for task in tasks:
-        for spec in specs:
-            pipe, call = open_pipeline(task, spec)
-            for candidate in candidates:
-                where, reason = f"under {spec}", None
-                if candidate.method.couples_steps:
-                    reason = _stochastic_reason(pipe.scheduler, float(call.get("eta", 0.0)))
-                if (candidate.method.conditions or candidate.method.reguides) and (
-                    task.classes is None
-                ):
-                    where, reason = f"on {task.name}", ModelError(NO_CONDITION)
-                if reason is not None:
-                    left_out.append(LeftOut(candidate.label, task.name, str(spec), where, reason))
-    return left_out
-
-
-def _stochastic_reason(scheduler: Any, eta: float) -> SchedulerError | None:
-    try:
-        check_stochastic(scheduler, eta)
-    except SchedulerError as error:
-        return error
-    return None
-
-
-def _noted(left_out: Sequence[LeftOut], blocks: int) -> tuple[LeftOut, ...]:
-    """Return what there is to say: each reason once, of methods that are drawn elsewhere."""
-    labels = [item.label for item in left_out]
-    noted = {
-        (item.label, item.where): item for item in left_out if labels.count(item.label) < blocks
-    }
-    return tuple(noted.values())
-
-
-def _check_drawn(candidates: Sequence[Candidate], left_out: Sequence[LeftOut], blocks: int) -> None:
-    """Raise the reason of a method that is drawn nowhere."""
-    for candidate in candidates:
-        reasons = [item.reason for item in left_out if item.label == candidate.label]
-        if len(reasons) == blocks:
-            raise reasons[0]
 
 
 def _check_particles(candidates: Sequence[Candidate], particles: int) -> None:

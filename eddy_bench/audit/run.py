@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from eddy_bench.audit.candidates import Candidate
 from eddy_bench.audit.draw import draw_groups, draw_truth
 from eddy_bench.audit.estimates import Estimate
-from eddy_bench.audit.measure import Baseline, Groups, Measured, Row
+from eddy_bench.audit.groups import Groups
+from eddy_bench.audit.measure import Baseline, Measured, Row
 from eddy_bench.audit.parts import Parts
-from eddy_bench.audit.plan import BASELINE, AuditPlan, Block, Candidate
+from eddy_bench.audit.plan import BASELINE, AuditPlan, Block
 from eddy_bench.audit.timing import UNTIMED, Costs
 from eddy_bench.audit.verdict import Verdict, judge_block
 from eddy_bench.errors import EddyError, ModelError, StoreError, brief

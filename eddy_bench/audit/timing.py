@@ -10,10 +10,12 @@ from pathlib import Path
 
 import torch
 
+from eddy_bench.audit.candidates import Candidate
 from eddy_bench.audit.draw import draw_groups, draw_truth
-from eddy_bench.audit.measure import Baseline, Groups
+from eddy_bench.audit.groups import Groups
+from eddy_bench.audit.measure import Baseline
 from eddy_bench.audit.parts import Parts
-from eddy_bench.audit.plan import BASELINE, AuditPlan, Block, Candidate
+from eddy_bench.audit.plan import BASELINE, AuditPlan, Block
 from eddy_bench.methods.base import Method
 from eddy_bench.methods.iid import Iid
 

@@ -18,7 +18,8 @@ from PIL import Image
 
 from eddy_bench.audit.divergence import check_guides, default_methods, measure_divergence
 from eddy_bench.audit.draw import draw_groups, draw_truth
-from eddy_bench.audit.measure import Baseline, Groups, group_distance, group_vendi, modes_covered
+from eddy_bench.audit.groups import Groups, group_distance, group_vendi, modes_covered
+from eddy_bench.audit.measure import Baseline
 from eddy_bench.audit.plan import AuditPlan, make_plan, parse_ladder
 from eddy_bench.audit.run import prepare_folder, run_audit
 from eddy_bench.audit.tables import COLUMNS
