@@ -35,6 +35,7 @@ METHODS = {
     "diverseflow": "eddy_bench.methods.diverseflow:DiverseFlow",
     "rke": "eddy_bench.methods.rke:Rke",
     "vendi-guidance": "eddy_bench.methods.vendi_guidance:VendiGuidance",
+    "pink-noise": "eddy_bench.methods.pink_noise:PinkNoise",
     "tsr": "eddy_bench.methods.tsr:Tsr",
     "apg": "eddy_bench.methods.apg:Apg",
 }

@@ -31,6 +31,11 @@ class Hooks:
         return type(self).step_noise is not Hooks.step_noise
 
     @property
+    def changes_start(self) -> bool:
+        """Whether the initial noise is changed, coupled or not."""
+        return self.couples_start or type(self).initial_field is not Hooks.initial_field
+
+    @property
     def conditions(self) -> bool:
         """Whether text embeddings are changed, which needs a family whose embeddings are known."""
         return type(self).condition is not Hooks.condition
@@ -52,6 +57,10 @@ class Hooks:
     def initial_noise(self, noise: Tensor, generator: torch.Generator) -> Tensor:
         """Return the starting noise of a group from independent normal noise, both (N, d)."""
         return noise
+
+    def initial_field(self, noise: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the starting noise of a group as a pipeline draws it, (N, channels, h, w)."""
+        return self.initial_noise(noise.flatten(1), generator).reshape(noise.shape)
 
     def step_noise(self, noise: Tensor, state: State) -> Tensor:
         """Return the noise of a stochastic step from independent normal noise, both (G, N, d)."""

@@ -84,7 +84,7 @@ def steer(
     with ExitStack() as stack:
         if particles is None and hasattr(pipe, "encode_prompt"):
             stack.enter_context(replaced(pipe, "encode_prompt", _watched(pipe.encode_prompt, step)))
-        if method.couples_start:
+        if method.changes_start:
             stack.enter_context(transformed_draws(start_namespace(pipe), step.start_transform))
         if method.couples_steps:
             stack.enter_context(

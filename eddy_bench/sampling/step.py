@@ -195,16 +195,11 @@ class SteeredStep:
         def change(noise: Tensor) -> Tensor:
             count = self.count(len(noise))
             groups = self.generators(len(noise) // count)
-            return by_group(
-                noise,
-                count,
-                lambda grouped: torch.stack(
-                    [
-                        self.method.initial_noise(g, group)
-                        for g, group in zip(grouped, groups, strict=True)
-                    ]
-                ),
-            )
+            changed = [
+                self.method.initial_field(own, group)
+                for own, group in zip(noise.split(count), groups, strict=True)
+            ]
+            return torch.cat(changed)
 
         return change
 
