@@ -25,17 +25,28 @@ def print_list(kind: str) -> None:
     }
     if kind not in makers:
         raise UnknownName(unknown("list", kind, makers))
-    table = Table("name", "what", "cost", "source", title=kind)
-    for line in makers[kind]():
-        table.add_row(*map(escape, line))
+    first = ("touches",) if kind == "methods" else ()
+    table = Table(*first, "name", "what", "cost", "source", title=kind)
+    lines = makers[kind]()
+    for line, after in zip(lines, [*lines[1:], None], strict=True):
+        ends = kind == "methods" and after is not None and after[0] != ""
+        table.add_row(*map(escape, line), end_section=ends)
     print_whole(table)
 
 
 def _list_methods() -> list[tuple[str, ...]]:
+    from eddy_bench.methods.base import TOUCHED
     from eddy_bench.methods.registry import load_method, method_names
 
-    methods = [(name, load_method(name)) for name in method_names()]
-    return [(name, method.summary, method.cost, method.citation) for name, method in methods]
+    methods = {name: load_method(name) for name in method_names()}
+    lines: list[tuple[str, ...]] = []
+    for touched in TOUCHED:
+        group = [name for name, method in methods.items() if method.touches() == touched]
+        for name in group:
+            method = methods[name]
+            first = touched if name == group[0] else ""
+            lines.append((first, name, method.summary, method.cost, method.citation))
+    return lines
 
 
 def _list_models() -> list[tuple[str, ...]]:

@@ -16,6 +16,7 @@ from eddy_bench.sampling.hooks import Hooks
 Strength = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
+TOUCHED = ("nothing", "start", "step noise", "score", "condition", "guidance", "selection")
 
 
 @cache
@@ -63,6 +64,21 @@ class Method(Hooks):
                 raise ParameterError(
                     f"Parameter {key!r} of method {self.title()!r}: {reason}, got {value!r}."
                 ) from None
+
+    @classmethod
+    def touches(cls) -> str:
+        """Return what of sampling a method changes: one of `TOUCHED`."""
+        changed = {
+            "selection": cls.selects,
+            "condition": cls.condition is not Hooks.condition,
+            "guidance": cls.guidance_scale is not Hooks.guidance_scale
+            or cls.combine is not Hooks.combine,
+            "score": cls.guidance is not Hooks.guidance,
+            "step noise": cls.step_noise is not Hooks.step_noise,
+            "start": cls.initial_noise is not Hooks.initial_noise
+            or cls.initial_field is not Hooks.initial_field,
+        }
+        return next((name for name, whether in changed.items() if whether), TOUCHED[0])
 
     def title(self) -> str:
         """Return the registered name, or the class's for a plug-in without one."""

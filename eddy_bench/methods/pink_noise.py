@@ -42,7 +42,8 @@ class PinkNoise(Method):
         weight = spectrum(shape, self.alpha, noise.device)
         axes = tuple(range(-len(shape), 0))
         coloured = torch.fft.ifftn(torch.fft.fftn(noise.double(), dim=axes) * weight, dim=axes)
-        return coloured.real.to(noise)
+        real: Tensor = coloured.real.to(noise)
+        return real
 
 
 def spectrum(shape: torch.Size, alpha: float, device: torch.device) -> Tensor:
