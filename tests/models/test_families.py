@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from eddy_bench.errors import ParameterError, SchedulerError
+from eddy_bench.errors import ModelError, ParameterError, SchedulerError
 from eddy_bench.methods.base import Method
 from eddy_bench.methods.registry import build_method, method_names
 from eddy_bench.models.decoding import make_decode
@@ -39,7 +39,7 @@ STRONG = {
     "eddy-hutch": "eddy-hutch:strength=5,scale=fixed,window=0..,probes=2",
     "best-of-m": "best-of-m:m=3",
     "interval": "interval:window=0%..50%",
-    "spell": "spell:radius=5",
+    "spell": "spell:radius=500",
     "rke": "rke:every=1",
 }
 
