@@ -47,7 +47,7 @@ def draw_groups(
     chunk = max(1, CHUNK_NUMBERS // (count * (count + dimension)))
     network = block.task.network
     maps = network.feature_map if network else None
-    drawn, seen = [], []
+    drawn, seen, left = [], [], []
     for start in range(0, groups, chunk):
         size = min(chunk, groups - start)
         generator, probes = (
@@ -55,7 +55,14 @@ def draw_groups(
             for use in ("noise", "probes")
         )
         watch = None if method.previewed is None else Preview(method.previewed, stops=False)
-        with steer(pipe, watch or method, particles=count, features=maps, probes=[probes] * size):
+        with steer(
+            pipe,
+            watch or method,
+            particles=count,
+            features=maps,
+            probes=[probes] * size,
+            keep=block.particles,
+        ) as record:
             drawn.append(
                 pipe(
                     num_images_per_prompt=size * count,
@@ -66,10 +73,14 @@ def draw_groups(
                     **call,
                 ).images.unflatten(0, (size, count))
             )
+        left += [] if record.living is None else [record.living]
         seen.append(drawn[-1] if watch is None else watch.seen().denoised)
     candidates = torch.cat(drawn)
     if count == block.particles:
         return candidates
+    if left:
+        survivors: Tensor = candidates[torch.cat(left)].unflatten(0, (groups, block.particles))
+        return survivors
     chooser = torch.Generator().manual_seed(stream_seed(seed, block.task.name, stream, "selection"))
     points = torch.cat(seen)
     judged = network(points.flatten(0, 1)).unflatten(0, (groups, count)) if network else points

@@ -28,6 +28,7 @@ METHODS = {
     "sobol": "eddy_bench.methods.couplings:Sobol",
     "coupled": "eddy_bench.methods.coupled:Coupled",
     "best-of-m": "eddy_bench.methods.best_of_m:BestOfM",
+    "group-inference": "eddy_bench.methods.group_inference:GroupInference",
     "interval": "eddy_bench.methods.interval:Interval",
     "guidance-schedule": "eddy_bench.methods.guidance_schedule:GuidanceSchedule",
     "cads": "eddy_bench.methods.cads:Cads",

@@ -153,9 +153,8 @@ class Model:
 
         """
         drawn = method.drawn(particles)
-        batch = DrawnTogether(
-            self, list(zip(prompts, seeds, strict=True)), {**self.call, **arguments}
-        )
+        groups = list(zip(prompts, seeds, strict=True))
+        batch = DrawnTogether(self, groups, {**self.call, **arguments}, keep=particles)
         with counted_rows(self.pipe) as rows:
             reset_peak()
             start, encoding = _now(), self._encoding_seconds

@@ -36,6 +36,8 @@ class DrawnTogether:
         maps: feature maps that were made, for what they cost.
         judged: finished images that went through the guide network.
         saved: rows of the network that a method spared.
+        keep: images of each group in the end.
+        living: particles that a method left in the last call; None: all.
 
     """
 
@@ -45,6 +47,8 @@ class DrawnTogether:
     maps: list[NetworkFeatures] = field(default_factory=list)
     judged: int = 0
     saved: int = 0
+    keep: int | None = None
+    living: Tensor | None = None
 
     def call(self, method: Method, slots: Sequence[Sequence[int]]) -> list[Any]:
         """Draw the particles in these slots of each group, as many in each, under a method."""
@@ -52,6 +56,7 @@ class DrawnTogether:
         with steer(self.model.pipe, method, **ready.steering) as record:
             output = ready.run()
         self.saved += record.rows_saved
+        self.living = record.living
         self.model.note_blacked(output)
         return list(output.images)
 
@@ -67,6 +72,9 @@ class DrawnTogether:
 
     def chosen(self, images: list[Any], method: Method, particles: int) -> list[Any]:
         """Return the images that a method keeps of each group, by the guide network."""
+        if self.living is not None:
+            living = self.living.flatten().tolist()
+            return [image for image, left in zip(images, living, strict=True) if left]
         drawn = len(images) // len(self.groups)
         self.judged = len(images)
         features = [
@@ -100,6 +108,7 @@ class DrawnTogether:
             "features": self._map_maker() if model.has_features else None,
             "probes": [probe_generator(seed, prompt) for prompt, seed in self.groups],
             "generator": generators,
+            "keep": self.keep,
             "streams": [
                 stream
                 for (prompt, seed), chosen in zip(self.groups, slots, strict=True)

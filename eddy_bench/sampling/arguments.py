@@ -37,7 +37,7 @@ def rows_in(value: Any) -> int:
     return len(value) if isinstance(value, (Tensor, list, tuple)) else 0
 
 
-def sliced(arguments: dict[str, Any], rows: int, chosen: slice) -> dict[str, Any]:
+def sliced(arguments: dict[str, Any], rows: int, chosen: slice | Tensor) -> dict[str, Any]:
     """Return the arguments with the chosen rows of whatever has as many rows."""
     return {
         name: value if name in NOT_ROWS else _chosen(value, rows, chosen)
@@ -45,13 +45,15 @@ def sliced(arguments: dict[str, Any], rows: int, chosen: slice) -> dict[str, Any
     }
 
 
-def _chosen(value: Any, rows: int, chosen: slice) -> Any:
+def _chosen(value: Any, rows: int, chosen: slice | Tensor) -> Any:
     if isinstance(value, dict):
         return sliced(value, rows, chosen)
     if isinstance(value, Tensor):
         return value[chosen] if value.ndim and len(value) == rows else value
     if isinstance(value, list):
-        return value[chosen] if len(value) == rows else value
+        if len(value) != rows:
+            return value
+        return value[chosen] if isinstance(chosen, slice) else [value[k] for k in chosen.tolist()]
     return value
 
 

@@ -88,6 +88,8 @@ class Branches:
         names = list(self.signature.parameters)[: len(args)]
         given = Arguments({**dict(zip(names, args, strict=True)), **kwargs}, len(args))
         rows = rows_in(given.sample)
+        if self.step.record.living is not None and rows % self.rows == 0:
+            return self._of_living(given, rows, self.step.record.living.flatten())
         moment = self.step.moment(self.scale if self.scale != 1 else None)
         batched = self.family.guidance_rows in ("null first", "null last")
         if batched and rows == 2 * self.rows:
@@ -112,6 +114,20 @@ class Branches:
                 "is none to change: it is distilled, or the guidance scale is 1. "
                 "Raise --guidance-scale, or use another model."
             )
+
+    def _of_living(self, given: Arguments, rows: int, living: Tensor) -> Any:
+        """Evaluate the network on the particles that are left.
+
+        The others get the prediction of one that is left, which keeps them finite.
+        """
+        alive = living.repeat(rows // self.rows)
+        kept = alive.nonzero()[:, 0]
+        given.values.update(sliced(given.values, rows, kept))
+        output = given.call(self.forward)
+        prediction = prediction_of(output)
+        source = (alive.long().cumsum(0) - 1).clamp_min(0).to(prediction.device)
+        self.step.record.rows_saved += rows - len(kept)
+        return with_prediction(output, prediction[source])
 
     def _evaluate(self, given: Arguments, chosen: slice, moment: Moment) -> Any:
         """Evaluate the network, with `chosen` rows as the conditional ones."""
@@ -203,7 +219,7 @@ def steered_branches(pipe: Any, method: Hooks, step: SteeredStep) -> Iterator[No
         ModelError: it is not known how this pipeline's network sees them.
 
     """
-    if not (method.conditions or method.reguides):
+    if not (method.conditions or method.reguides or method.prunes):
         yield
         return
     family = family_of(pipe)

@@ -50,6 +50,11 @@ class Hooks:
         """Whether classifier-free guidance is changed, which needs a model that has it."""
         return self.combines or type(self).guidance_scale is not Hooks.guidance_scale
 
+    @property
+    def prunes(self) -> bool:
+        """Whether some particles are given up on the way."""
+        return type(self).alive is not Hooks.alive
+
     def guidance(self, state: State) -> Tensor | None:
         """Return the score term g, (G, N, d), for the solver's step; None leaves the step alone."""
         return None
@@ -65,6 +70,20 @@ class Hooks:
     def step_noise(self, noise: Tensor, state: State) -> Tensor:
         """Return the noise of a stochastic step from independent normal noise, both (G, N, d)."""
         return noise
+
+    def alive(self, state: State, living: Tensor, keep: int) -> Tensor:
+        """Return which particles go on after a step: the network is run on them alone.
+
+        Args:
+            state: of all particles; what it holds of dead ones means nothing.
+            living: (G, N), bool.
+            keep: how many are wanted of each group in the end.
+
+        Returns:
+            (G, N), bool, with as many in each group, and `keep` after the last step.
+
+        """
+        return living
 
     def condition(self, embeds: Tensor, mask: Tensor, moment: Moment) -> Tensor:
         """Return what the conditional branch sees in the place of a group's text embeddings.

@@ -37,6 +37,7 @@ def steer(
     generator: Sequence[torch.Generator] | None = None,
     seed: int = 0,
     streams: Sequence[torch.Generator] | None = None,
+    keep: int | None = None,
 ) -> Iterator[Steering]:
     """Let `method` guide everything that `pipe` draws inside the block.
 
@@ -54,6 +55,8 @@ def steer(
         seed: of the default probes and streams.
         streams: a generator per row for noise on text embeddings; by default made from `seed`, anew
             for each call.
+        keep: particles that a method which gives some up has to leave in each group; by default it
+            gives up none. The record says which are left.
 
     Yields:
         A record of what was done.
@@ -79,7 +82,7 @@ def steer(
         )
     check_scheduler(pipe.scheduler)
     step = SteeredStep(
-        pipe.scheduler, method, particles, features, probes, generator, seed, streams
+        pipe.scheduler, method, particles, features, probes, generator, seed, streams, keep
     )
     with ExitStack() as stack:
         if particles is None and hasattr(pipe, "encode_prompt"):

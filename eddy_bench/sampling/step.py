@@ -36,11 +36,13 @@ class Steering:
     Attributes:
         steps: of the solver.
         rows_saved: rows that a pipeline handed to its network and that were not evaluated.
+        living: particles that were not given up in the last call, (G, N), bool; None: all.
 
     """
 
     steps: int = 0
     rows_saved: int = 0
+    living: Tensor | None = None
 
 
 @dataclass
@@ -56,6 +58,7 @@ class SteeredStep:
         generator: as in `steer`.
         seed: as in `steer`.
         streams: as in `steer`.
+        keep: as in `steer`.
         record: of the block.
         position: steps done in the pipeline's present call.
         transform: change of the solver's draws at this moment.
@@ -75,6 +78,7 @@ class SteeredStep:
     generator: Sequence[torch.Generator] | None
     seed: int
     streams: Sequence[torch.Generator] | None = None
+    keep: int | None = None
     record: Steering = field(default_factory=Steering)
     position: int = 0
     transform: Transform | None = None
@@ -109,6 +113,8 @@ class SteeredStep:
             )
         coordinates = read_coordinates(self.scheduler, timestep, eta)
         state = self.state(coordinates, sample, model_output)
+        if self.keep is not None and self.method.prunes:
+            self.record.living = self.survivors(state, self.keep)
         edited = self.edit(model_output, state, coordinates)
         if self.method.couples_steps:
             self.transform = self.step_transform(state)
@@ -125,6 +131,16 @@ class SteeredStep:
     def begin(self) -> None:
         """Begin a call of the pipeline."""
         self.position, self.memory, self.rows = 0, {}, ()
+        self.record.living = None
+
+    def survivors(self, state: State, keep: int) -> Tensor:
+        """Return which particles go on after this step, (G, N), bool."""
+        living = self.record.living
+        if living is None:
+            living = torch.ones(state.particles.shape[:2], dtype=torch.bool)
+        if int(living[0].sum()) <= keep:
+            return living
+        return self.method.alive(state, living, keep).cpu()
 
     def moment(self, scale: float | None) -> Moment:
         """Return the moment of the coming step. scale: w of the call's guidance."""
