@@ -19,6 +19,7 @@ _PUBLIC = {
     "KernelMethod": "eddy_bench.methods.kernel_method",
     "Lhs": "eddy_bench.methods.couplings",
     "Method": "eddy_bench.methods.base",
+    "Moment": "eddy_bench.sampling.state",
     "ParticleGuidance": "eddy_bench.methods.pg",
     "Positive": "eddy_bench.methods.base",
     "Repulsion": "eddy_bench.methods.repulsion",
