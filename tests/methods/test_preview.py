@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
-from eddy_bench.errors import ParameterError
+from eddy_bench.errors import ModelError, ParameterError
 from eddy_bench.methods.best_of_m import BestOfM
 from eddy_bench.methods.iid import Iid
 from eddy_bench.models.base import Model
@@ -84,6 +84,18 @@ def test_chosen_particles_end_as_if_drawn_alone(
     assert np.abs(np.stack(images)[..., 0] - levels).max() < 0.01  # other rows share the batch
     fashion.call = {}
     set_scheduler(fashion.pipe, "ddim", {})
+
+
+@pytest.mark.parametrize("preview", [2, None])
+def test_features_that_are_no_numbers_are_named(
+    fashion: Model, preview: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert fashion.guide is not None
+    guide = fashion.guide
+    monkeypatch.setattr(fashion, "guide", lambda images: guide(images) * torch.nan)
+    method = BestOfM(m=4, fair=True, preview=preview)
+    with pytest.raises(ModelError, match="features are not finite, so best-of-m cannot choose"):
+        draw(fashion, method, output_type="pil")
 
 
 @pytest.mark.parametrize("family", FAMILIES)
