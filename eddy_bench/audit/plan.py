@@ -11,6 +11,7 @@ from typing import Any
 from eddy_bench import __version__
 from eddy_bench.errors import ParameterError, SchedulerError
 from eddy_bench.methods.base import Method
+from eddy_bench.methods.demands import check_demands
 from eddy_bench.methods.registry import (
     METHODS,
     build_method,
@@ -196,6 +197,7 @@ def make_plan(
         _check_drawn(candidates, left_out, len(specs))
     skipped = {(item.label, str(item.scheduler)) for item in left_out}
     count = groups or (QUICK_GROUPS if quick else None)
+    ladder = parse_ladder(steps) if steps is not None else QUICK_LADDER if quick else LADDER
     blocks = []
     for task in loaded:
         for spec in specs:
@@ -204,9 +206,9 @@ def make_plan(
             ]
             size = particles or task.particles
             if fitting or not candidates:  # iid alone is audited too
-                _check_particles(fitting, size)
+                for candidate in fitting:
+                    check_demands(candidate.method, candidate.label, size, min(ladder))
                 blocks.append(Block(task, spec, size, count or task.groups, tuple(fitting)))
-    ladder = parse_ladder(steps) if steps is not None else QUICK_LADDER if quick else LADDER
     return AuditPlan(tuple(blocks), ladder, seed, margin, tuple(left_out))
 
 
@@ -278,16 +280,6 @@ def _check_drawn(candidates: Sequence[Candidate], left_out: Sequence[LeftOut], s
         reasons = [item.reason for item in left_out if item.label == candidate.label]
         if len(reasons) == specs:
             raise reasons[0]
-
-
-def _check_particles(candidates: Sequence[Candidate], particles: int) -> None:
-    """Raise ParameterError for a method that needs more particles."""
-    for candidate in candidates:
-        least = candidate.method.min_particles
-        if particles < least:
-            raise ParameterError(
-                f"Method {candidate.label!r} needs at least {least} particles, got {particles}."
-            )
 
 
 def _check_distinct(kind: str, names: Sequence[str]) -> None:
