@@ -1,5 +1,5 @@
 """Paired differences to iid over prompts, with 95% bootstrap intervals: python benchmarks/paired.py
-results/fashion/scores.csv
+results/fashion/scores.csv. Without a file, those of the reference run.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import pandas as pd
 
 from eddy_bench.scoring.statistics import mean_interval
 
-scores = pd.read_csv(sys.argv[1])
+scores = pd.read_csv(sys.argv[1] if len(sys.argv) > 1 else "results/baselines/fashion.csv")
 scores["label"] = scores["method"] + " " + scores["params"].fillna("")
 for metric in ("pdist", "vendi", "attributes", "clip", "align"):
     table = scores[scores["metric"] == metric].pivot_table(

@@ -18,6 +18,7 @@ from eddy_bench.audit.candidates import (
     open_pipeline,
 )
 from eddy_bench.errors import ParameterError
+from eddy_bench.methods.demands import check_demands
 from eddy_bench.methods.registry import (
     METHODS,
     build_method,
@@ -163,6 +164,7 @@ def make_plan(
         check_drawn(candidates, left_out, len(loaded) * len(specs))
     skipped = {(item.label, item.task, item.scheduler) for item in left_out}
     count = groups or (QUICK_GROUPS if quick else None)
+    ladder = parse_ladder(steps) if steps is not None else QUICK_LADDER if quick else LADDER
     blocks = []
     for task in loaded:
         for spec in specs:
@@ -173,7 +175,8 @@ def make_plan(
             ]
             size = particles or task.particles
             if fitting or not candidates:  # iid alone is audited too
-                _check_particles(fitting, size)
+                for candidate in fitting:
+                    check_demands(candidate.method, candidate.label, size, min(ladder))
                 blocks.append(Block(task, spec, size, count or task.groups, tuple(fitting)))
     ladder = parse_ladder(steps) if steps is not None else QUICK_LADDER if quick else LADDER
     notes = noted(left_out, len(loaded) * len(specs))
@@ -223,16 +226,6 @@ def _candidate(spec: MethodSpec) -> Candidate:
         )
     name, parameters = method_name(spec), parameter_text(method)
     return Candidate(method_text(name, parameters), name, parameters, method, source_digest(spec))
-
-
-def _check_particles(candidates: Sequence[Candidate], particles: int) -> None:
-    """Raise ParameterError for a method that needs more particles."""
-    for candidate in candidates:
-        least = candidate.method.min_particles
-        if particles < least:
-            raise ParameterError(
-                f"Method {candidate.label!r} needs at least {least} particles, got {particles}."
-            )
 
 
 def _check_distinct(kind: str, names: Sequence[str]) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from eddy_bench.cli.figure_table import Cell, Column, FigureTable
+from eddy_bench.compare.free_shares import BASELINE as IID
 from eddy_bench.compare.paired import Difference
 from eddy_bench.compare.tables import HEADER, cells, number_text
+from eddy_bench.scoring.ceiling import NAME as FREE_SHARE
 
 RANKS = {  # the lower, the later a column is left out
     "difference": 0,
@@ -45,6 +47,8 @@ def _metric_table(differences: Sequence[Difference], baseline: str) -> FigureTab
         )
         for name in names
     ]
+    if differences[0].column.startswith(FREE_SHARE):
+        baseline = IID  # what is free is what iid leaves, whatever is compared with
     return FigureTable(
         f"{rows[0]['metric']}   {baseline} {level}",
         [row["method"] for row in rows],

@@ -72,7 +72,7 @@ def progress_bar(
 
         with _lines_in_a_pipe(bar, task):
             yield advance
-        bar.update(task, description=title)
+        bar.update(task, description=title, completed=total if percent else None)
 
 
 @contextmanager

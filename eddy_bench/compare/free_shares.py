@@ -57,6 +57,8 @@ def as_differences(shares: Sequence[MethodShare]) -> list[Difference]:
             share.free.share,
             share.free.low,
             share.free.high,
+            p=share.free.p,
+            p_holm=share.p_holm,
             warning=f"samples moved, p = {share.p_holm:.2g}" if share.moved else "",
         )
         for share in shares
@@ -99,6 +101,8 @@ def why_none(scores: ScoreSet) -> str:
         return f"no free share: it needs the metric {SIMILARITY}; eddy-bench score adds it"
     if BASELINE not in scores.labels:
         return "no free share: it is of what iid leaves free, and iid is not in the run"
+    if (frame["particles"] < 2).all():
+        return "no free share: it is of groups of two images or more, set --particles"
     return ""
 
 

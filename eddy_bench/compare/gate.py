@@ -125,6 +125,9 @@ def _result(
 ) -> CheckResult:
     """Run one check of one method: what speaks against measuring it comes first."""
     if check.test == "ceiling":
+        if label not in candidate.labels:
+            detail = _not_there(label, candidate)
+            return CheckResult(label, check.metric, check.test, UNUSABLE, detail)
         status, detail = ceiling(check.metric, label, candidate)
         return CheckResult(label, check.metric, check.test, status, detail)
     sides = _with_values([_rows(side, label, check.metric) for side in (candidate, baseline)])
@@ -157,6 +160,11 @@ def _missing_values(sides: Sequence[pd.DataFrame], label: str, candidate: ScoreS
         return ""
     if label in candidate.labels:
         return "the candidate has no such value"
+    return _not_there(label, candidate)
+
+
+def _not_there(label: str, candidate: ScoreSet) -> str:
+    """Say how a method is added to a candidate that lacks it."""
     add = f"eddy-bench run --method {shlex.quote(label)}{_out(candidate)}"
     return f"the method is not in the candidate: {add}"
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from eddy_bench.compare.comparable import some_of
 from eddy_bench.compare.load import ScoreSet
 from eddy_bench.errors import CompareError
+from eddy_bench.scoring.ceiling import NAME as FREE_SHARE
 from eddy_bench.scoring.metrics import METRICS
 from eddy_bench.scoring.signature import CIRCULAR, SMALL_SAMPLE, Signature
 from eddy_bench.scoring.statistics import detectable, holm, mean_intervals, zero_mean_p
@@ -33,7 +34,8 @@ class Difference:
     baseline, value: means.
     low, high: 95% studentised bootstrap interval of the difference over prompts.
     effect: mean over standard deviation of the paired differences (Cohen's d_z).
-    p: of no difference, by the studentised bootstrap.
+    p: of no difference, by the studentised bootstrap; of a free share, one-sided, that samples
+        kept their distribution.
     p_holm: corrected over the methods.
     wins: share of prompts on which the method is better, ties half.
     detectable: the smallest difference that this many prompts show 4 times in 5.
@@ -58,9 +60,13 @@ class Difference:
 
     @property
     def better(self) -> bool | None:
-        """True for a shown gain, False for a shown loss, None for neither."""
+        """True for a shown gain, False for a shown loss, None for neither.
+
+        A free share's p is of samples that moved, which is no gain.
+        """
         if (
-            SIGNATURES in self.warning
+            self.column.startswith(FREE_SHARE)
+            or SIGNATURES in self.warning
             or not self.p_holm < LEVEL
             or not (self.low > 0 or self.high < 0)
         ):

@@ -78,8 +78,9 @@ def caption(differences: Sequence[Difference], baseline: str) -> str:
     count = " to ".join(map(str, dict.fromkeys([*prompts[:1], *prompts[-1:]]))) or "no"
     return (
         f"Difference to {baseline}, paired over {count} prompt{'' if count == '1' else 's'}, "
-        "bootstrap interval. Effect: mean over standard deviation of the differences. p: sign "
-        "flips, Holm over the methods. Wins: share of prompts on which the method is better. "
+        "bootstrap interval. Effect: mean over standard deviation of the differences. p: by the "
+        "same bootstrap, Holm over the methods; of free_share one-sided, that samples kept their "
+        "distribution. Wins: share of prompts on which the method is better. "
         "Detectable: the smallest difference that is shown 4 times in 5, the methods sharing 5%; "
         "inf: none, with so few prompts. Better, worse: p below 0.05 and an interval without 0. "
         "Pooled metrics and costs: how many times the baseline; equal ones are left out of the "

@@ -32,7 +32,7 @@ def diverse_groups(features: Tensor, size: int, generator: torch.Generator) -> T
         labels = torch.empty_like(order)
         labels[order] = torch.arange(len(order)) // size
         value = _exchange(distances.cpu(), labels)
-        if value > most:
+        if not value <= most:  # also where it is no number
             best, most = labels, value
     return best.argsort(stable=True).reshape(-1, size)
 
@@ -47,6 +47,6 @@ def _exchange(distances: Tensor, labels: Tensor) -> float:
         gains = to_group + to_group.T - 2 * distances - own[:, None] - own[None, :]
         gains[labels[:, None] == labels[None, :]] = 0.0
         i, j = divmod(int(gains.argmax()), len(labels))
-        if groups == 1 or float(gains[i, j]) <= LEAST_GAIN:
+        if groups == 1 or not float(gains[i, j]) > LEAST_GAIN:  # a NaN ends it too
             return float(own.sum()) / 2
         labels[i], labels[j] = labels[j].clone(), labels[i].clone()

@@ -118,6 +118,10 @@ class Method(Hooks):
         """
         return None
 
+    def matched_dial(self, images: int, particles: int) -> int:
+        """Return the value of `dial` with which at least `images` are drawn to keep `particles`."""
+        return images
+
     def choose(self, features: Tensor, count: int, generator: torch.Generator) -> list[int]:
         """Return the indices of the images to keep, from guide-network features (M, F).
 

@@ -25,7 +25,7 @@ class BestOfM(Method):
 
     Args:
         m: how many are drawn, at least N; None sets it, when a run is planned, so that it takes as
-            long as another method.
+            long as another method (under `fair` at most N more candidates, up to a multiple).
         equal: that method, as on the command line with `;` for `,`; empty is the slowest one of
             the run.
         fair: split the candidates into M / N groups that are each as different as possible and
@@ -70,6 +70,10 @@ class BestOfM(Method):
     def equal_cost_to(self) -> str | None:
         """Return `equal` where M is not set."""
         return self.equal.replace(";", ",") if self.m is None else None
+
+    def matched_dial(self, images: int, particles: int) -> int:
+        """Return M for as many images: under `fair` the next multiple of N."""
+        return math.ceil(images / particles) * particles if self.fair else images
 
     def drawn(self, particles: int) -> int:
         """Return M.

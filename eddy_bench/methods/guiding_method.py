@@ -57,10 +57,17 @@ class GuidingMethod(KernelMethod):
         """Return the strength that was set, or the one tuned for a kernel and its scale.
 
         Raises:
-            ParameterError: a strength beyond 1 that would silently be a share of the output.
+            ParameterError: a strength beyond 1 that would silently be a share of the output, or a
+                cap where there are no shares.
 
         """
         if self.resolved_scale(kernel) == "fixed":
+            if self.cap is not None:
+                raise ParameterError(
+                    f"Expected no cap of {self.title()} with kernel={kernel} and scale=fixed, as "
+                    f"it bounds shares of the model's output, got {self.cap:g}. Leave it out, or "
+                    "add scale=relative."
+                )
             return super().amount(kernel)
         if self.strength is None:
             return self.shares.get(kernel, DEFAULT_SHARE)

@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
+from eddy_bench.errors import ModelError
 from eddy_bench.methods.base import Method
 from eddy_bench.sampling.families import family_of
 from eddy_bench.sampling.feature_maps import NetworkFeatures
@@ -89,9 +91,15 @@ class DrawnTogether:
     def _choose(
         self, features: Iterable[Tensor], method: Method, particles: int
     ) -> list[list[int]]:
+        parts = list(features)
+        if not all(bool(torch.isfinite(part).all()) for part in parts):
+            raise ModelError(
+                f"The guide network's features are not finite, so {method.title()} cannot choose "
+                "by them. Use --dtype float32 or bfloat16, another --scheduler, or a later preview."
+            )
         return [
             method.choose(part, particles, selection_generator(seed, prompt))
-            for part, (prompt, seed) in zip(features, self.groups, strict=True)
+            for part, (prompt, seed) in zip(parts, self.groups, strict=True)
         ]
 
     def _ready(self, slots: Sequence[Sequence[int]]) -> _Call:

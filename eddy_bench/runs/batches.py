@@ -123,7 +123,7 @@ def draw_batch(setup: Setup, method: Method, batch: Batch) -> list[GroupResult]:
         elif len(batch.groups) > 1:
             alone = (replace(batch, groups=(group,)) for group in batch.groups)
             return [result for part in alone for result in draw_batch(setup, method, part)]
-        reason = _reason(error, batch.size)
+        reason = _reason(error, batch.size, method)
         return [GroupResult(group, None, Cost(), 0, reason) for group in batch.groups]
     rows = batch.size * batch.groups[0].particles
     return [
@@ -139,7 +139,7 @@ def _draw(setup: Setup, method: Method, batch: Batch) -> tuple[list[list[Any]], 
     return setup.draw([group.prompt for group in padded], seeds, padded[0].particles, method)
 
 
-def _reason(error: BaseException, size: int) -> str:
+def _reason(error: BaseException, size: int, method: Method) -> str:
     """Return on one line why a group could not be drawn."""
     expected = isinstance(error, EddyError)
     reason = str(error) if expected else f"{type(error).__name__}: {brief(error)}"
@@ -147,4 +147,5 @@ def _reason(error: BaseException, size: int) -> str:
         return reason
     if size > 1:
         return f"{reason} Take fewer prompts at once: --batch-prompts auto."
-    return f"{reason} Not even one prompt fits: take a smaller --size or fewer --particles."
+    fewer = f"fewer --particles or a lower {method.dial}" if method.selects else "fewer --particles"
+    return f"{reason} Not even one prompt fits: take a smaller --size, {fewer}."

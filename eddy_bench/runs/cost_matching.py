@@ -60,7 +60,8 @@ def _with_dial(spec: MethodSpec, setup: Setup, matched: list[CostMatch]) -> Meth
             f"Give it one, or its {method.dial}: {spec.name}:{method.dial}=16."
         )
     matched.append(match)
-    return MethodSpec(name=spec.name, parameters={**spec.parameters, method.dial: match.m})
+    dial = method.matched_dial(match.m, suite.particles)
+    return MethodSpec(name=spec.name, parameters={**spec.parameters, method.dial: dial})
 
 
 def _rivals(suite: Suite) -> list[MethodSpec]:

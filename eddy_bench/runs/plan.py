@@ -8,6 +8,7 @@ from typing import Any
 
 from eddy_bench.errors import ParameterError
 from eddy_bench.methods.base import Method
+from eddy_bench.methods.demands import check_demands
 from eddy_bench.methods.iid import Iid
 from eddy_bench.methods.registry import (
     build_method,
@@ -153,23 +154,12 @@ def _groups_of(
 def _plan_method(spec: MethodSpec, setup: Setup) -> PlannedMethod:
     """Build a method, or say why it cannot be used on this model."""
     method, model, particles = build_method(spec), setup.model, setup.suite.particles
-    if particles < method.min_particles:
-        raise ParameterError(
-            f"Method {spec.name!r} needs at least {method.min_particles} particles, "
-            f"got {particles}. Set --particles."
-        )
     if method.selects and not model.has_features:
         raise ParameterError(
             f"Method {spec.name!r} chooses by a guide network, and this model has none. "
             "Leave it out."
         )
-    method.drawn(particles)  # raises where the method cannot draw as many
-    steps = setup.suite.steps
-    if steps is not None and (method.previewed or 0) > steps:
-        raise ParameterError(
-            f"Expected preview of {spec.name!r} to be at most the {steps} steps, "
-            f"got {method.previewed}. Lower it, or raise --steps."
-        )
+    check_demands(method, spec.name, particles, setup.suite.steps)
     kernel = method.resolved_kernel(model.has_features)
     if method.couples_steps:
         check_stochastic(model.pipe.scheduler, float(model.call.get("eta", 0.0)))

@@ -67,14 +67,20 @@ def _encoded(result: GroupResult) -> tuple[bytes, ...] | None:
     return None if result.images is None else tuple(map(png_bytes, result.images))
 
 
-def weight(batch: Batch, method: Method) -> float:
-    """Return about how long a batch takes next to iid: the largest are started first."""
+def weight(batch: Batch, method: Method, steps: int | None = None) -> float:
+    """Return about how long a batch takes next to iid: the largest are started first.
+
+    Candidates that are dropped after a preview count by their share of the steps.
+    """
     group = batch.groups[0]
     if group.kernel != "features":
         factor = 1.0
     else:
         factor = SECOND_ORDER if group.method.startswith("eddy") else FIRST_ORDER
-    return len(batch.groups) * factor * method.drawn(group.particles) / group.particles
+    draws = method.drawn(group.particles) / group.particles
+    if method.previewed is not None and steps and draws > 1:
+        draws = 1 + draws * method.previewed / steps
+    return len(batch.groups) * factor * draws
 
 
 @dataclass
@@ -132,7 +138,7 @@ class RayExecutor:
             notes.append(memory_note(size))
 
     def _weight(self, batch: Batch) -> float:
-        return weight(batch, self.plan.method_of(batch.groups[0]))
+        return weight(batch, self.plan.method_of(batch.groups[0]), self.plan.suite.steps)
 
     def _start(self) -> Any:
         return self.remote.remote(self.plan.suite.model_dump_json(), self.cpus)

@@ -16,6 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
+from eddy_bench.audit import timing
 from eddy_bench.audit.divergence import check_guides, default_methods, measure_divergence
 from eddy_bench.audit.draw import draw_groups, draw_truth
 from eddy_bench.audit.groups import Groups, group_distance, group_vendi, modes_covered
@@ -251,6 +252,9 @@ def test_iid_is_taken_among_the_methods_and_alone(cli: Cli, tmp_path: Path) -> N
         (["--margin", "0"], "positive --margin"),
         (["--method", "eddy-exact", "--method", "eddy-exact:strength=20"], "are the same"),
         (["--divergence"], "--quick means nothing there"),
+        (["--method", "best-of-m:m=12,fair=true"], "a multiple of the 8 particles"),
+        (["--method", "best-of-m:m=4"], "at least the 8 particles"),
+        (["--method", "best-of-m:m=16,preview=26"], "at most the 25 steps, got 26"),
     ],
 )
 def test_bad_input_is_one_line(
@@ -464,6 +468,24 @@ def test_the_time_is_said_beforehand_and_nothing_where_nothing_is_missing(
     done = cli(*common, "--out", tmp_path / "a")
     assert "Auditing takes a second, by a short trial of each method." in done.err
     assert "Auditing takes" not in cli(*common, "--out", tmp_path / "a").err
+
+
+def test_what_is_slow_once_is_not_taken_for_the_cost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first draw loads libraries, and on a busy machine any may wait."""
+    clock = iter([0.0, 9.0, 20.0, 20.5])
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: next(clock))
+    assert timing.least_seconds(lambda: None) == 0.5
+
+
+def test_a_method_that_the_trial_s_steps_do_not_reach_counts_its_candidates(
+    tmp_path: Path,
+) -> None:
+    wanted = plan("best-of-m:m=32,preview=8", schedulers=["ddim"], groups=20, steps="20")
+    prepare_folder(tmp_path, wanted)
+    costs = time_methods(wanted, tmp_path)
+    title = wanted.blocks[0].title
+    plain, early = costs[title, "iid"], costs[title, "best-of-m:m=32,preview=8"]
+    assert early.step == pytest.approx(4 * plain.step)
 
 
 @pytest.mark.slow

@@ -21,6 +21,12 @@ def test_a_line_at_every_interval_in_a_pipe(
     assert lines[-1] == "Drawing [a] cat: 25% after 0:00, a second left"
 
 
+def test_work_that_is_estimated_ends_at_its_total(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress.progress_bar("Auditing", 1.0, percent=True) as advance:
+        advance(0.9999, "a")
+    assert "100%" in capsys.readouterr().err
+
+
 def test_nothing_but_the_bar_s_end_before_a_minute(capsys: pytest.CaptureFixture[str]) -> None:
     with progress.progress_bar("Drawing", 1) as advance:
         advance(1, "a")

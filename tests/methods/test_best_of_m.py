@@ -12,6 +12,7 @@ import yaml
 
 from eddy_bench.errors import ParameterError
 from eddy_bench.methods.best_of_m import BestOfM, most_distant
+from eddy_bench.methods.registry import build_method
 from eddy_bench.models.base import Cost
 from eddy_bench.runs.cost_matching import match_costs
 from eddy_bench.runs.setup import Setup
@@ -83,12 +84,20 @@ class Clock:
 
 
 @pytest.mark.parametrize(
-    ("text", "m"), [("best-of-m", 17), ("best-of-m:equal=pg", 5), ("best-of-m:m=9", 9)]
+    ("text", "m"),
+    [
+        ("best-of-m", 17),
+        ("best-of-m:equal=pg", 5),
+        ("best-of-m:m=9", 9),
+        ("best-of-m:fair=true", 20),
+        ("best-of-m:fair=true,equal=pg", 8),
+    ],
 )
 def test_m_takes_as_long_as_another_method(text: str, m: int) -> None:
     suite = Suite(methods=["iid", "pg", "eddy-hutch", text])  # type: ignore[list-item]
     settled, _ = match_costs(Setup(suite, Clock()), [])  # type: ignore[arg-type]
     assert int(settled.suite.methods[-1].parameters["m"]) == m
+    assert build_method(settled.suite.methods[-1]).drawn(4) == m
 
 
 def test_what_was_measured_once_stands() -> None:

@@ -41,6 +41,13 @@ def test_groups_are_a_partition(total: int, size: int) -> None:
     assert sorted(groups.flatten().tolist()) == list(range(total))
 
 
+def test_features_that_are_no_numbers_end_the_exchange() -> None:
+    features = points(8)
+    features[3] = torch.nan
+    groups = diverse_groups(features, 4, generator())
+    assert sorted(groups.flatten().tolist()) == list(range(8))
+
+
 def test_groups_of_few_points_are_the_best_there_are() -> None:
     """All splits of 8 points into two groups of 4 are tried one by one."""
     for seed in range(10):

@@ -11,17 +11,19 @@ import pandas as pd
 import pytest
 import torch
 
-from eddy_bench.errors import ParameterError
+from eddy_bench.errors import ModelError, ParameterError
 from eddy_bench.methods.best_of_m import BestOfM
 from eddy_bench.methods.iid import Iid
 from eddy_bench.models.base import Model
 from eddy_bench.models.load import load_model
+from eddy_bench.runs.batches import Batch, draw_batch
 from eddy_bench.runs.setup import Setup
 from eddy_bench.sampling.noise import particle_generators
 from eddy_bench.sampling.schedulers import set_scheduler
 from eddy_bench.suites.suite import Suite
 from tests.conftest import Result
 from tests.makers.families import FAMILIES, family_model, family_side
+from tests.makers.groups import make_group
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*FluxPosEmbed:FutureWarning")
 STEPS = 4
@@ -84,6 +86,34 @@ def test_chosen_particles_end_as_if_drawn_alone(
     assert np.abs(np.stack(images)[..., 0] - levels).max() < 0.01  # other rows share the batch
     fashion.call = {}
     set_scheduler(fashion.pipe, "ddim", {})
+
+
+@pytest.mark.parametrize("preview", [2, None])
+def test_features_that_are_no_numbers_are_named(
+    fashion: Model, preview: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert fashion.guide is not None
+    guide = fashion.guide
+    monkeypatch.setattr(fashion, "guide", lambda images: guide(images) * torch.nan)
+    method = BestOfM(m=4, fair=True, preview=preview)
+    with pytest.raises(ModelError, match="features are not finite, so best-of-m cannot choose"):
+        draw(fashion, method, output_type="pil")
+
+
+def test_memory_that_runs_out_in_a_preview_names_the_dial(
+    fashion: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError("out of memory")
+
+    monkeypatch.setattr(fashion.pipe.unet, "forward", refuse)
+    setup = Setup(Suite(methods=["iid"], steps=STEPS, batch_prompts=1), fashion)  # type: ignore[list-item]
+    batch = Batch((make_group(method="best-of-m", particles=2),), 1)
+    (result,) = draw_batch(setup, BestOfM(m=4, preview=2), batch)
+    assert result.images is None
+    assert result.reason.endswith("a smaller --size, fewer --particles or a lower m.")
+    (result,) = draw_batch(setup, Iid(), batch)
+    assert result.reason.endswith("a smaller --size, fewer --particles.")
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -80,6 +80,18 @@ def test_without_a_cap_it_is_twice_the_strength() -> None:
     assert ParticleGuidance(strength=0.2, cap=0.3).resolved_cap("features") == 0.3
 
 
+@pytest.mark.parametrize(
+    "method",
+    [
+        ParticleGuidance(strength=3, cap=0.5),
+        ParticleGuidance(kernel="features", scale="fixed", cap=0.5),
+    ],
+)
+def test_a_cap_that_would_do_nothing_is_refused(method: ParticleGuidance) -> None:
+    with pytest.raises(ParameterError, match=r"Expected no cap of pg .* got 0\.5"):
+        method.resolved(has_features=True)
+
+
 def test_what_is_zero_stays_zero() -> None:
     at = state()
     for share in (0.3, 0.0, -0.3):

@@ -110,6 +110,9 @@ def test_the_largest_batches_come_first() -> None:
     methods = {id(batch): Iid() for batch in batches} | {id(best): BestOfM(m=10)}
     ordered = sorted(batches, key=lambda batch: weight(batch, methods[id(batch)]), reverse=True)
     assert ordered == [eddy, best, features, plain]
+    early = BestOfM(m=10, preview=2)
+    assert weight(best, early, 20) == 1 + 5 * 2 / 20  # all candidates for 2 steps, then the chosen
+    assert weight(best, BestOfM(m=2, preview=2), 20) == 1
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -152,6 +153,8 @@ def test_without_iid_or_similarities_the_reason_is_said(
     done = cli("compare", lone, "--baseline", "antithetic")
     assert done.code == 0
     assert "iid is not in the run" in done.err
+    single = write(tmp_path / "single.csv", rows.assign(particles=1))
+    assert "two images or more" in why_none(read_scores([single]))
     bare = write(tmp_path / "bare.csv", rows[rows["metric"] != "mss"])
     assert "needs the metric mss" in why_none(read_scores([bare]))
 
@@ -168,6 +171,19 @@ def test_compare_shows_shares_in_every_format(
         assert "nan%" not in done.out
 
 
+def test_a_share_has_its_one_sided_test_and_is_never_called_better(
+    rows: pd.DataFrame, tmp_path: Path, cli: Callable[..., Result]
+) -> None:
+    """It is of what iid leaves free, also where another method is the baseline."""
+    csv = write(tmp_path / "s.csv", rows)
+    lines = json.loads(cli("compare", csv, "--format", "json").out)["differences"]
+    shares = {line["label"]: line for line in lines if line["column"].startswith("free_share")}
+    assert shares["pg"]["p"] <= shares["pg"]["p_holm"] < 0.05 < shares["antithetic"]["p"]
+    assert [line["better"] for line in shares.values()] == [None] * len(shares)
+    table = cli("compare", csv, "--baseline", "antithetic").out
+    assert "free_share[fmnist-clip] ↑   iid 0" in table
+
+
 GATE = "checks:\n- {metric: 'free_share[fmnist-clip]', test: ceiling}\nmethods: [antithetic]\n"
 
 
@@ -181,6 +197,11 @@ def test_a_gate_fails_where_samples_are_shown_to_have_moved(
         done = cli("compare", csv, "--against", csv, "--gate", gate)
         assert done.code == code, (methods, done.out, done.err)
     lone = write(tmp_path / "lone.csv", rows[rows["method"] != "iid"])
+    gate.write_text(GATE)
+    gate.write_text(GATE.replace("antithetic", "pg"))
+    other = write(tmp_path / "other.csv", rows[rows["method"] != "pg"])
+    done = cli("compare", other, "--against", csv, "--gate", gate)
+    assert (done.code, "not in the candidate" in " ".join(done.out.split())) == (2, True)
     gate.write_text(GATE)
     done = cli("compare", lone, "--against", csv, "--gate", gate)
     assert (done.code, "iid is not in the run" in " ".join(done.out.split())) == (2, True)
