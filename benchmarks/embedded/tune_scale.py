@@ -25,6 +25,24 @@ from eddy_bench.suites.method_spec import MethodSpec
 SHARES = (0.2, 0.3, 0.4, 0.5)
 WINDOWS = ("0%..10%", "0%..30%", "0%..50%")
 
+PEERS = (
+    *(f"interval:window={window}" for window in ("20%..100%", "40%..100%", "0%..60%")),
+    "guidance-schedule",
+    "guidance-schedule:shape=cosine",
+    "guidance-schedule:shape=cfg++,strength=0.6",
+    *(f"cads:{line}" for line in ("tau1=0.6", "tau1=0.8", "s=0.1,psi=0.5")),
+    *(f"spell:radius={radius}" for radius in (0.3, 0.5, 0.7)),
+    *(
+        f"{name}{kernel}"
+        for name in ("diverseflow", "vendi-guidance")
+        for kernel in ("", ":kernel=denoised")
+    ),
+    *(
+        f"rke:{line}"
+        for line in ("strength=0.02", "strength=0.05", "kernel=denoised", "kernel=features")
+    ),
+)  # tuning_methods.csv; drawn with the papers' s = 0.25 and psi = 1 of cads where it says no other
+
 
 def sweep() -> list[str]:
     """Return the methods: around a share of 0.3, a cap of twice that, a window of a fifth."""
@@ -72,13 +90,17 @@ def main() -> None:
     )
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--only", default="")
+    parser.add_argument("--peers", action="store_true", help="the other methods of the field")
     parser.add_argument("--method", action="append", default=[])
-    parser.add_argument("--out", type=Path, default=Path(__file__).with_name("tuning_scale.csv"))
+    parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
+    asked.out = asked.out or Path(__file__).with_name(
+        "tuning_methods.csv" if asked.peers else "tuning_scale.csv"
+    )
     rows = pd.read_csv(asked.out).to_dict("records") if asked.out.is_file() else []
     tuner = Tuner(asked.seeds, steps=20, scale=4.0)
     base = tuner.measure(Iid())
-    for text in asked.method or sweep():
+    for text in asked.method or (PEERS if asked.peers else sweep()):
         if asked.only not in text or text in {row["method"] for row in rows}:
             continue
         start = time.perf_counter()

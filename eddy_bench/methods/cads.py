@@ -29,15 +29,15 @@ class Cads(StartedMethod):
         tau1: where the condition is whole again; 1 is off.
         tau2: where noise begins to give way.
         s: scale of the noise; 0 is off. The paper's 0.25 on Stable Diffusion; 0.05 to 0.1 in its
-            ablation.
-        psi: how much of the rescaled embedding is mixed in.
+            ablation; 0.1 was tuned on the embedded model (benchmarks/embedded/tuning_methods.csv).
+        psi: how much of the rescaled embedding is mixed in; the paper's 1.
 
     """
 
     tau1: Share = 0.6
     tau2: Share = 0.9
-    s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.25
-    psi: Share = 1.0
+    s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.1
+    psi: Share = 0.5
 
     name: ClassVar[str] = "cads"
     summary: ClassVar[str] = "annealed noise on the text embedding; another law of each sample"

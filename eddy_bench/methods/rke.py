@@ -39,7 +39,7 @@ class Rke(DirectedMethod):
     citation: ClassVar[str] = "arXiv 2506.10173"
     cost: ClassVar[str] = "latent: O(N^2 d); features: 1 forward + 1 backward per step that acts"
     unit: ClassVar[bool] = True
-    strengths: ClassVar[dict[str, float]] = {"latent": 0.02, "denoised": 0.02, "features": 0.02}
+    strengths: ClassVar[dict[str, float]] = {"latent": 0.05, "denoised": 0.02, "features": 0.02}
     shares: ClassVar[dict[str, float]] = {"denoised": 0.07, "features": 0.05}
 
     def acts(self, kernel: str, state: State) -> bool:

@@ -30,7 +30,7 @@ class Spell(GuidingMethod):
 
     """
 
-    radius: Positive = 0.5
+    radius: Positive = 0.3
 
     name: ClassVar[str] = "spell"
     summary: ClassVar[str] = "pushes denoised estimates out of each other's balls; moves the law"

@@ -156,7 +156,7 @@ def test_cads_keeps_mean_and_deviation_of_each_sample() -> None:
     mask[0, 2:] = False
     for pooled in (embeds, embeds[:, :1]):
         kept = mask[:, : pooled.shape[1]]
-        changed = noised(Cads(), pooled, kept)
+        changed = noised(Cads(psi=1.0), pooled, kept)
         for before, after, row in zip(pooled, changed, kept, strict=True):
             assert after[row].mean() == pytest.approx(float(before[row].mean()))
             assert after[row].std() == pytest.approx(float(before[row].std()))
@@ -167,7 +167,7 @@ def test_cads_keeps_mean_and_deviation_of_each_sample() -> None:
 def test_the_dial_of_cads() -> None:
     """At psi = 1 and gamma = 0 the scale of the noise cancels; gamma falls from 1 to 0."""
     embeds = random(1, 12, 5)[0].reshape(3, 4, 5)
-    first, second = (noised(Cads(s=s), embeds, time=0.95) for s in (0.01, 10.0))
+    first, second = (noised(Cads(s=s, psi=1.0), embeds, time=0.95) for s in (0.01, 10.0))
     assert torch.allclose(first, second, rtol=1e-6)
     method = Cads()
     assert [method.gamma(time) for time in (0.3, 0.6, 0.9, 1.0)] == [1, 1, 0, 0]

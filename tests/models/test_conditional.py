@@ -93,7 +93,7 @@ def test_guidance_collapses_modes_and_an_interval_wins_some_back() -> None:
     alone = samples(task, 3.0, Interval(window="1e8..1e9"))
     assert torch.allclose(alone, plain)
     assert modes(task, samples(task, 3.0, Interval(window="0..3"))) > modes(task, guided) + 0.5
-    assert modes(task, samples(task, 3.0, Cads())) > modes(task, guided)
+    assert modes(task, samples(task, 3.0, Cads(s=0.25, psi=1.0))) > modes(task, guided)
 
 
 def test_verdicts_say_where_samples_went(cli: Callable[..., Result], tmp_path: Path) -> None:
