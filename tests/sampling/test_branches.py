@@ -264,6 +264,9 @@ def test_what_cannot_be_changed_is_refused() -> None:
     with pytest.raises(ModelError, match=r"draws without classifier-free guidance"):
         draw("flux", Scale(2.0), scale=1.0)  # distilled
     exact: Model = load_model("exact:ring8", device="cpu")
-    for method, words in ((Noised(), "hands text embeddings"), (Scale(1.0), "not known here")):
+    for method, words in (
+        (Noised(), "no text embeddings here"),
+        (Scale(1.0), "without classifier-free guidance"),
+    ):
         with pytest.raises(ModelError, match=words):
             exact.draw(["a"], [0], 2, method, {"num_inference_steps": 2})

@@ -89,7 +89,7 @@ def moved(scheduler: Any, prediction: str, position: int = 3) -> tuple[Tensor, f
     pipe = ExactPipeline(ExactDenoiser(ring()), scheduler)
     x0, eps = torch.randn(4, 2, dtype=torch.float64), torch.randn(4, 2, dtype=torch.float64)
     x = at.alpha_t * x0 + at.sigma_t * eps
-    output = pipe.denoiser(x, at.alpha_t, at.sigma_t, prediction)
+    (output,) = pipe.denoiser(x, at.alpha_t, at.sigma_t, prediction)
     sample = x / at.alpha_t if at.scaled else x
     results = []
     for size in (0.0, 0.3):
