@@ -45,6 +45,12 @@ class Hooks:
         """Whether classifier-free guidance is changed, which needs a model that has it."""
         return self.combines or type(self).guidance_scale is not Hooks.guidance_scale
 
+    @property
+    def reads_state(self) -> bool:
+        """Whether the solver's state is looked at, which needs a scheduler that is known."""
+        guides = type(self).guidance is not Hooks.guidance
+        return guides or self.couples_steps or self.conditions or self.reguides
+
     def guidance(self, state: State) -> Tensor | None:
         """Return the score term g, (G, N, d), for the solver's step; None leaves the step alone."""
         return None

@@ -31,6 +31,8 @@ UNEVEN = [
     "a blue and dark and red coat on a green bicycle",
 ]  # of different lengths in tokens
 STEPS = 3
+STOCHASTIC = ("hunyuan-dit", "sana-sprint", "lcm")  # their own solver draws noise
+UNGUIDED = ("flux2", "flux", "sana-sprint", "lcm")  # distilled, without a negative prompt
 STRONG = {
     "pg": "pg:strength=5,window=0..",
     "repulsion": "repulsion:strength=20,window=0..",
@@ -90,6 +92,7 @@ def test_strength_zero_is_the_bare_pipeline_bit_for_bit(family: str) -> None:
     }
     if family in (
         "sana",
+        "sana-sprint",
         "lumina2",
         "qwen-image",
         "hunyuan-dit",
@@ -112,7 +115,7 @@ def test_every_method_draws_and_guidance_is_seen(family: str) -> None:
     plain = latents(family, method("iid"), PROMPTS[:1])
     for name in method_names():
         chosen = method(STRONG.get(name, name))
-        if name == "coupled" and family != "hunyuan-dit":  # whose own solver draws noise
+        if name == "coupled" and family not in STOCHASTIC:
             with pytest.raises(SchedulerError, match="stochastic"):
                 latents(family, chosen, PROMPTS[:1])
             continue
@@ -183,7 +186,7 @@ def test_guidance_from_the_first_step_is_finite(family: str) -> None:
     assert seen[0].sigma > seen[-1].sigma
 
 
-@pytest.mark.parametrize("family", [name for name in FAMILIES if name not in ("flux2", "flux")])
+@pytest.mark.parametrize("family", [name for name in FAMILIES if name not in UNGUIDED])
 def test_a_negative_prompt_reaches_the_network(family: str) -> None:
     suite = Suite(
         steps=STEPS,
