@@ -63,8 +63,11 @@ def pipeline_class(name: Any) -> Any:
     if _get_task_class(AUTO_TEXT2IMAGE_PIPELINES_MAPPING, name, throw_error_if_not_exist=False):
         return diffusers.AutoPipelineForText2Image
     found = getattr(diffusers, name, None)
-    own = inspect.isclass(found) and found.__module__.startswith("diffusers.")
-    if not own or not issubclass(found, diffusers.DiffusionPipeline):
+    if not (
+        inspect.isclass(found)
+        and issubclass(found, diffusers.DiffusionPipeline)
+        and found.__module__.startswith("diffusers.")
+    ):
         raise ModelError(_refusal(name, "diffusers has no such pipeline here"))
     if reason := _not_text_to_image(found):
         raise ModelError(_refusal(name, reason))
@@ -97,7 +100,10 @@ def _other_call(cls: Any) -> str:
     for key in ("prompt", "num_images_per_prompt"):
         if key not in parameters:
             return f"it takes no {key}"
-    empty, several = inspect.Parameter.empty, (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    empty, several = (
+        inspect.Parameter.empty,
+        (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL),
+    )
     needed = [
         key
         for key, value in parameters.items()

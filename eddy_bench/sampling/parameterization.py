@@ -145,7 +145,10 @@ def check_stochastic(scheduler: Any, eta: float, steps: int | None = None) -> No
 
 
 def read_coordinates(scheduler: Any, timestep: Any, eta: float = 0.0) -> Coordinates:
-    """Return the coordinates of `scheduler` before its step at `timestep`; `eta` is DDIM's and TCD's."""
+    """Return the coordinates of `scheduler` before its step at `timestep`.
+
+    `eta` is that of DDIM and TCD.
+    """
     row = row_of(scheduler)
     searched = row.reading != "tabled" or row.few_steps
     index = step_position(scheduler, timestep) if searched else 0

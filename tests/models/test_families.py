@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from eddy_bench.errors import ParameterError, SchedulerError
+from eddy_bench.errors import ModelError, ParameterError, SchedulerError
 from eddy_bench.methods.base import Method
 from eddy_bench.methods.registry import build_method, method_names
 from eddy_bench.models.decoding import make_decode
@@ -40,6 +40,9 @@ STRONG = {
     "eddy-fd": "eddy-fd:strength=5,scale=fixed,window=0..,max_coordinates=4",
     "eddy-hutch": "eddy-hutch:strength=5,scale=fixed,window=0..,probes=2",
     "best-of-m": "best-of-m:m=3",
+    "interval": "interval:window=0%..50%",
+    "spell": "spell:radius=500",
+    "rke": "rke:every=1",
 }
 
 
@@ -72,7 +75,7 @@ def latents(
         )
     finally:
         del model.pipe.scheduler.step
-    return kept[-1]
+    return kept[-1] / getattr(model.pipe.scheduler.config, "sigma_data", 1.0)
 
 
 def method(text: str) -> Method:
@@ -117,6 +120,10 @@ def test_every_method_draws_and_guidance_is_seen(family: str) -> None:
         chosen = method(STRONG.get(name, name))
         if name == "coupled" and family not in STOCHASTIC:
             with pytest.raises(SchedulerError, match="stochastic"):
+                latents(family, chosen, PROMPTS[:1])
+            continue
+        if chosen.reguides and family in UNGUIDED:
+            with pytest.raises(ModelError, match="classifier-free guidance"):
                 latents(family, chosen, PROMPTS[:1])
             continue
         guided = latents(family, chosen, PROMPTS[:1])
