@@ -137,7 +137,9 @@ def draw_samples(
         probes=[probe_generator(0, prompt) for prompt in prompts],
         generator=generators,
         streams=[
-            stream for prompt in prompts for stream in condition_generators(0, prompt, range(drawn))
+            stream
+            for prompt in prompts
+            for stream in condition_generators(0, prompt, range(drawn))
         ],
     ):
         images = model.pipe(

@@ -74,6 +74,7 @@ def set_scheduler(
     pipe.scheduler = _made(pipe, row, cls, _settings(pipe, row, free) | config)
     if name != DEFAULT:
         check_scheduler(pipe.scheduler)
+    _check_steps(pipe.scheduler, row, steps)
     if spacing == "ays":
         call["timesteps"] = aligned_timesteps(pipe, row.name, steps)
     return call
@@ -109,6 +110,16 @@ def _check_model(pipe: Any, row: SchedulerRow, spacing: str, free: bool) -> None
         raise SchedulerError(
             f"Scheduler {row.name!r} cannot space the timesteps of a flow model by {spacing!r}. "
             "Leave --timesteps out, or use flow-euler."
+        )
+
+
+def _check_steps(scheduler: Any, row: SchedulerRow, steps: int) -> None:
+    """Raise SchedulerError for more steps than a model was distilled with."""
+    most = getattr(scheduler.config, "original_inference_steps", steps)
+    if row.few_steps and steps > most:
+        raise SchedulerError(
+            f"Scheduler {row.name!r} takes at most {most} steps, got {steps}. Lower --steps, "
+            "or set original_inference_steps."
         )
 
 

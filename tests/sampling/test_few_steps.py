@@ -24,6 +24,7 @@ from eddy_bench.runs.setup import Setup
 from eddy_bench.sampling.levels import network_timesteps, next_sigma, process_time
 from eddy_bench.sampling.parameterization import check_stochastic, read_coordinates
 from eddy_bench.sampling.schedulers import set_scheduler
+from eddy_bench.sampling.state import Moment
 from eddy_bench.suites.method_spec import MethodSpec
 from eddy_bench.suites.suite import Suite
 from tests.makers.families import family_model, family_side
@@ -195,6 +196,9 @@ def test_names_on_the_command_line() -> None:
         set_scheduler(pipe, "tcd", {"eta": "2"})
     with pytest.raises(SchedulerError, match="timesteps of its model's distillation"):
         set_scheduler(pipe, "lcm", {}, "trailing")
+    with pytest.raises(SchedulerError, match="at most 50 steps, got 51"):
+        set_scheduler(pipe, "lcm", {}, steps=51)
+    assert set_scheduler(pipe, "lcm", {"original_inference_steps": "100"}, steps=51) == {}
     with pytest.raises(SchedulerError, match="noise-predicting model and cannot take"):
         set_scheduler(pipe, "scm", {})
     sprint = family_model("sana-sprint").pipe
@@ -262,3 +266,33 @@ def test_an_unknown_scheduler_still_takes_couplings_of_the_start_and_selection()
         with pytest.raises(SchedulerError, match="got OddScheduler, under which only iid") as told:
             model.draw(["a red dress"], [0], 2, method(name), call)
         assert "\n" not in str(told.value)
+
+
+@dataclass(frozen=True)
+class Scales(Method):
+    """Keep the guidance scale that each evaluation is told of."""
+
+    name: ClassVar[str] = "scales"
+    seen: ClassVar[list[float | None]] = []
+
+    def condition(self, embeds: Tensor, mask: Tensor, moment: Moment) -> Tensor:
+        self.seen.append(moment.scale)
+        return embeds
+
+
+@pytest.mark.parametrize(
+    ("family", "given", "scale"),
+    [
+        ("z-image", 0.0, None),
+        ("z-image", 2.0, 3.0),
+        ("sd15", 0.0, None),
+        ("sd15", 1.0, None),
+        ("sd15", 2.0, 2.0),
+    ],
+)
+def test_a_scale_of_0_is_no_guidance(family: str, given: float, scale: float | None) -> None:
+    model = family_model(family)
+    suite = Suite(steps=2, size=family_side(family), guidance_scale=given)
+    Scales.seen.clear()
+    model.draw(["a red dress"], [0], 2, Scales(), Setup(suite, model).call_arguments(1))
+    assert set(Scales.seen) == {scale}
