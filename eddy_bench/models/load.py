@@ -234,7 +234,7 @@ def _load_pipeline(
             warnings.simplefilter("ignore")
             index = DiffusionPipeline.load_config(source, revision=revision)
             load = partial(
-                pipeline_class(index["_class_name"]).from_pretrained,
+                pipeline_class(index.get("_class_name", "")).from_pretrained,
                 source,
                 revision=revision,
                 variant=variant,

@@ -58,7 +58,8 @@ def pipeline_class(name: Any) -> Any:
     )
 
     if not isinstance(name, str) or not name:
-        raise ModelError(_refusal(f"{name!r}", "code of its own is never run"))
+        reason = "code of its own is never run" if name else "it names no class"
+        raise ModelError(_refusal(f"{name!r}", reason))
     check_steerable(name)
     if _get_task_class(AUTO_TEXT2IMAGE_PIPELINES_MAPPING, name, throw_error_if_not_exist=False):
         return diffusers.AutoPipelineForText2Image
