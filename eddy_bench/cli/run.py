@@ -60,7 +60,8 @@ def run(
         ),
     ] = None,
     timesteps: Annotated[
-        str | None, typer.Option(help="Their spacing: default, karras, exponential, beta or ays.")
+        str | None,
+        typer.Option(help="Their spacing: default, karras, exponential, beta, trailing or ays."),
     ] = None,
     guide: Annotated[
         str | None,

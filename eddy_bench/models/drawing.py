@@ -60,7 +60,7 @@ class DrawnTogether:
         self.saved += record.rows_saved
         self.living = record.living
         self.model.note_blacked(output)
-        return list(output.images)
+        return list(output.image if hasattr(output, "image") else output.images)  # Kandinsky 5's
 
     def chosen_early(self, method: Method, particles: int) -> list[list[int]]:
         """Return the slots that a method keeps of each group after the first steps of all."""

@@ -17,6 +17,7 @@ from torch import Tensor
 from eddy_bench.errors import ModelError
 from eddy_bench.models.conditional import Classes
 from eddy_bench.models.mixture import Mixture
+from eddy_bench.sampling.levels import network_timesteps
 from eddy_bench.sampling.parameterization import read_coordinates
 
 TIMESTEPS = 8000
@@ -163,8 +164,9 @@ class ExactPipeline(DiffusionPipeline):  # type: ignore[misc]
             rows = len(prompts) * num_images_per_prompt
             shape = (rows, self.denoiser.of_prompt(prompts[0]).dimension)
             latents = randn_tensor(shape, generator=generator, dtype=dtype)
-        self.scheduler.set_timesteps(num_inference_steps)
-        sample = latents * getattr(self.scheduler, "init_noise_sigma", 1.0)
+        _set_steps(self.scheduler, num_inference_steps)
+        unit = getattr(self.scheduler.config, "sigma_data", 1.0)  # of SCM's samples
+        sample = latents * getattr(self.scheduler, "init_noise_sigma", 1.0) * unit
         accepted = inspect.signature(self.scheduler.step).parameters
         extra = {"eta": eta, "generator": generator}
         extra = {key: value for key, value in extra.items() if key in accepted}
@@ -174,10 +176,11 @@ class ExactPipeline(DiffusionPipeline):  # type: ignore[misc]
             embeds = torch.stack(each).repeat_interleave(num_images_per_prompt, 0)
             if guidance_scale != 1:
                 embeds = torch.cat([classes.null.expand_as(embeds), embeds])
-        for timestep in self.scheduler.timesteps:
+        for timestep in network_timesteps(self.scheduler):
             sample = self._step(sample, timestep, prompts, eta, extra, embeds, guidance_scale)
             if on_step is not None:
                 on_step()
+        sample = sample / unit
         if output_type == "pil" and self.picture is not None:
             return ExactOutput(images=self.picture(sample))
         return ExactOutput(images=sample)
@@ -195,6 +198,7 @@ class ExactPipeline(DiffusionPipeline):  # type: ignore[misc]
         coordinates = read_coordinates(self.scheduler, timestep, eta)
         scaled = coordinates.scaled
         x = self.scheduler.scale_model_input(sample, timestep) if scaled else sample
+        x = x / coordinates.unit
         guided = embeds is not None and len(embeds) == 2 * len(x)
         output = self.denoiser(
             torch.cat([x, x]) if guided else x,
@@ -207,10 +211,19 @@ class ExactPipeline(DiffusionPipeline):  # type: ignore[misc]
         if guided:
             null, conditional = output.chunk(2)
             output = null + guidance_scale * (conditional - null)
+        output = output * coordinates.unit
         stepped: Tensor = self.scheduler.step(output, timestep, sample, **extra, return_dict=False)[
             0
         ]
         return stepped
+
+
+def _set_steps(scheduler: Any, steps: int) -> None:
+    """Set a scheduler's timesteps; SCM's own setting is one for 2 steps."""
+    if "intermediate_timesteps" in inspect.signature(scheduler.set_timesteps).parameters:
+        scheduler.set_timesteps(steps, **({} if steps == 2 else {"intermediate_timesteps": None}))
+    else:
+        scheduler.set_timesteps(steps)
 
 
 def _check_arguments(guidance_scale: float, unused: dict[str, Any]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import warnings
@@ -22,12 +21,12 @@ from eddy_bench.models.devices import resolve_device
 from eddy_bench.models.exact import ExactDenoiser, ExactPipeline, exact_scheduler
 from eddy_bench.models.fingerprint import model_fingerprint
 from eddy_bench.models.networks import GuideNetwork, load_network, to_gray
+from eddy_bench.models.pipeline_class import check_steerable, named_class, pipeline_class
 from eddy_bench.models.prompt_cache import remember_prompts
 from eddy_bench.models.saved_by_newer import load_across_versions
 from eddy_bench.models.tasks import load_task
 from eddy_bench.sampling.families import family_of
 from eddy_bench.sampling.row_limit import RowLimit
-from eddy_bench.sampling.steer import REFUSED
 
 ASSETS = Path(__file__).parents[1] / "assets"
 EMBEDDED = {
@@ -120,11 +119,11 @@ def _open_pipeline(
     name: str, folder: Path, revision: str | None, variant: str | None, dtype: torch.dtype
 ) -> Any:
     """Return a pipeline that can be steered, all of it in the given precision."""
-    if folder.exists():
-        _check_family(_class_name(folder))
+    if folder.exists() and (named := named_class(folder)):
+        pipeline_class(named)
     source = str(folder) if folder.exists() else name
     pipe = _load_pipeline(source, revision, variant, dtype)
-    _check_family(type(pipe).__name__)
+    check_steerable(type(pipe).__name__)
     pipe.set_progress_bar_config(disable=True)
     for part in _networks(pipe):
         # The loader leaves some parts in float32 although it was asked for half precision.
@@ -175,24 +174,6 @@ def _give_guide(model: Model, guide: str | None, weights: Path | None) -> None:
         model.guide = lambda images: own(to_gray(images))
 
 
-def _class_name(folder: Path) -> str:
-    """Return the pipeline's class as a folder names it; empty where that cannot be read."""
-    try:
-        index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
-        return str(index.get("_class_name", ""))
-    except (OSError, ValueError, AttributeError):
-        return ""
-
-
-def _check_family(name: str) -> None:
-    """Raise ModelError for a pipeline that cannot be steered."""
-    if name.startswith(REFUSED):
-        raise ModelError(
-            f"{name} draws its samples outside one scheduler loop and cannot be steered. "
-            "Use another pipeline."
-        )
-
-
 def _put_on(pipe: Any, target: torch.device, offload: bool) -> None:
     """Put a pipeline on a device, whole, or part by part as it is needed."""
     if not offload:
@@ -241,7 +222,7 @@ def _exact_model(name: str, sees_features: bool, compiled: bool) -> Model:
 def _load_pipeline(
     source: str, revision: str | None, variant: str | None, dtype: torch.dtype
 ) -> Any:
-    from diffusers import AutoPipelineForText2Image
+    from diffusers import DiffusionPipeline
     from diffusers.utils import logging as diffusers_logging
 
     diffusers_logging.set_verbosity_error()
@@ -251,8 +232,9 @@ def _load_pipeline(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            index = DiffusionPipeline.load_config(source, revision=revision)
             load = partial(
-                AutoPipelineForText2Image.from_pretrained,
+                pipeline_class(index.get("_class_name", "")).from_pretrained,
                 source,
                 revision=revision,
                 variant=variant,
@@ -260,6 +242,8 @@ def _load_pipeline(
                 use_safetensors=True,
             )
             return load_across_versions(load, Path(source), variant)
+    except ModelError:
+        raise
     except Exception as error:
         needs = " A hub id needs network access or a local copy: --model FOLDER."
         hint = "" if Path(source).exists() else needs

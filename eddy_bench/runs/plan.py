@@ -18,7 +18,7 @@ from eddy_bench.methods.registry import (
     source_digest,
 )
 from eddy_bench.runs.setup import Setup
-from eddy_bench.sampling.parameterization import check_stochastic
+from eddy_bench.sampling.parameterization import check_scheduler, check_stochastic
 from eddy_bench.storage.group import GroupGrid, group_key
 from eddy_bench.storage.records import Group, RunSettings
 from eddy_bench.suites.method_spec import MethodSpec
@@ -161,8 +161,10 @@ def _plan_method(spec: MethodSpec, setup: Setup) -> PlannedMethod:
         )
     check_demands(method, spec.name, particles, setup.suite.steps)
     kernel = method.resolved_kernel(model.has_features)
+    if method.reads_state or method.previewed is not None:
+        check_scheduler(model.pipe.scheduler)
     if method.couples_steps:
-        check_stochastic(model.pipe.scheduler, float(model.call.get("eta", 0.0)))
+        check_stochastic(model.pipe.scheduler, float(model.call.get("eta", 0.0)), setup.suite.steps)
     return PlannedMethod(
         label=method_label(spec, method),
         name=method_name(spec),

@@ -117,6 +117,8 @@ class Setup:
         suite = self.suite
         known = inspect.signature(type(self.model.pipe).__call__).parameters
         arguments: dict[str, Any] = {"num_inference_steps": suite.steps, "output_type": "pil"}
+        if "intermediate_timesteps" in known and suite.steps != 2:
+            arguments["intermediate_timesteps"] = None  # SANA-Sprint's own is one for 2 steps
         negative = suite.negative_prompt
         if "true_cfg_scale" in known and known["true_cfg_scale"].default != 1.0:
             arguments["true_cfg_scale"] = suite.guidance_scale

@@ -60,7 +60,7 @@ def _check_takes_timesteps(scheduler: Any, name: str) -> None:
     classes = {
         key: getattr(diffusers, row.class_name)
         for key, row in SCHEDULERS.items()
-        if row.takes(flow=False)
+        if row.takes("noise") and not row.few_steps
     }
     able = [
         key

@@ -79,7 +79,9 @@ class Branches:
         each = arguments.get("num_images_per_prompt") or 1
         self.rows = count * int(each)
         self.step.particles = self.step.particles or int(each)
-        self.scale = float(arguments.get(self.family.scale) or 1.0) + self.family.scale_offset
+        offset, given = self.family.scale_offset, arguments.get(self.family.scale)
+        # a scale of 0 is no guidance
+        self.scale = (1.0 if given is None else float(given) + offset) or 1.0
         self.guided, self.held = False, None
         self.step.begin()
 

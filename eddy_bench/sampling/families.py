@@ -94,6 +94,7 @@ FAMILIES = (
         astray_masks=True,
     ),
     Family("KolorsPipeline", "scaled", "null first", (TEXT, ADDED)),
+    Family("LatentConsistencyModelPipeline", "scaled", "none", (TEXT,)),
     Family(
         "Lumina2Pipeline",
         "shifted",
@@ -116,6 +117,7 @@ FAMILIES = (
         pads_to_longest=True,
     ),
     Family("SanaPipeline", "scaled", "null first", (MASKED,), astray_masks=True),
+    Family("SanaSprintPipeline", "scaled", "none", (MASKED,), astray_masks=True),
     Family("StableDiffusion3Pipeline", "shifted", "null first", (TEXT, POOLED)),
     Family("StableDiffusionPipeline", "scaled", "null first", (TEXT,)),
     Family("StableDiffusionXLPipeline", "by channel", "null first", (TEXT, ADDED)),

@@ -55,6 +55,13 @@ class Hooks:
         """Whether some particles are given up on the way."""
         return type(self).alive is not Hooks.alive
 
+    @property
+    def reads_state(self) -> bool:
+        """Whether the solver's state is looked at, which needs a scheduler that is known."""
+        guides = type(self).guidance is not Hooks.guidance
+        acts = self.couples_steps or self.conditions or self.reguides or self.prunes
+        return guides or acts
+
     def guidance(self, state: State) -> Tensor | None:
         """Return the score term g, (G, N, d), for the solver's step; None leaves the step alone."""
         return None

@@ -5,12 +5,13 @@ noise level sigma = sigma_t / alpha_t, where the score is s = -eps / sigma. Addi
 editing the model output with Delta = sigma g:
 eps' = eps - Delta,  x0' = x0 + sigma Delta,  v' = v - Delta / alpha_t.
 Then one deterministic first-order step moves xb by (sigma - sigma_next) sigma g, whatever the
-network predicts.
+network predicts. A solver that draws noise moves it `stretch` times as far, and Delta is divided by
+that: to a lower level sigma_s first, and by noise from there to sigma_next, it is
+(sigma - sigma_s) / (sigma - sigma_next). Consistency solvers go down to sigma_s = 0.
 """
 
 from __future__ import annotations
 
-import inspect
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,10 +19,16 @@ import torch
 from torch import Tensor
 
 from eddy_bench.errors import SchedulerError
-from eddy_bench.sampling.scheduler_table import CLASS_NAMES, SchedulerRow, row_of
+from eddy_bench.sampling.levels import (
+    ALPHA_FLOOR,
+    algorithm_of,
+    levels_before,
+    step_position,
+    stretch_of,
+)
+from eddy_bench.sampling.scheduler_table import CLASS_NAMES, row_of
 
 Prediction = Literal["epsilon", "sample", "v_prediction", "flow_prediction"]
-ALPHA_FLOOR = 1e-4  # stands in for alpha_t = 0 at the first step of flow and zero-SNR schedules
 
 
 @dataclass(frozen=True)
@@ -35,6 +42,7 @@ class Coordinates:
         scaled: `sample` is xb already.
         pure_noise: the process has alpha_t = 0 here.
         stretch: how many times as far as a deterministic step this solver moves per unit of g.
+        unit: what `sample` and the model output are multiplied by (SCM's sigma_data).
 
     """
 
@@ -44,6 +52,7 @@ class Coordinates:
     scaled: bool = False
     pure_noise: bool = False
     stretch: float = 1.0
+    unit: float = 1.0
 
     @property
     def sigma(self) -> float:
@@ -53,7 +62,7 @@ class Coordinates:
     def read(self, sample: Tensor, output: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return (xb, eps, denoised) of a sample and the network's output, float32 or better."""
         dtype = torch.promote_types(sample.dtype, torch.float32)
-        sample, output = sample.to(dtype), output.to(dtype)
+        sample, output = sample.to(dtype) / self.unit, output.to(dtype) / self.unit
         x = sample * self.alpha_t if self.scaled else sample
         if self.prediction == "epsilon":
             eps = output
@@ -78,7 +87,8 @@ class Coordinates:
             "v_prediction": -1 / self.alpha_t,
             "flow_prediction": -1 / self.alpha_t,
         }
-        return (output.to(dtype) + factor[self.prediction] * delta.to(dtype)).to(output.dtype)
+        change = self.unit * factor[self.prediction] * delta.to(dtype)
+        return (output.to(dtype) + change).to(output.dtype)
 
 
 def check_scheduler(scheduler: Any) -> None:
@@ -86,133 +96,70 @@ def check_scheduler(scheduler: Any) -> None:
     row = row_of(scheduler)
     if row.reading == "unknown":
         raise SchedulerError(
-            f"Expected a scheduler that guidance can be put into, got {row.class_name}. "
-            f"Use one of: {', '.join(sorted(CLASS_NAMES))}."
+            "Expected a scheduler that guidance can be put into, and whose noise can be coupled, "
+            f"got {row.class_name}, under which only iid, couplings of the start and selection "
+            f"run. Use one of: {', '.join(sorted(CLASS_NAMES))}."
         )
     kind = getattr(scheduler.config, "prediction_type", "epsilon")
     known = ("epsilon", "sample", "v_prediction", "flow_prediction")
-    if row.reading != "flow" and kind not in known:
+    if row.reading not in ("flow", "trigflow") and kind not in known:
         raise SchedulerError(
             "Expected prediction_type epsilon, sample, v_prediction or flow_prediction, "
             f"got {kind!r}."
         )
 
 
-def check_stochastic(scheduler: Any, eta: float) -> None:
-    """Raise SchedulerError for a solver that draws no noise at its steps."""
-    row = row_of(scheduler)
-    by_class = row.noise not in ("none", "eta") or (row.noise == "eta" and eta > 0)
-    if by_class or _algorithm(scheduler).startswith("sde"):
-        return
-    raise SchedulerError(
-        "Step noise can be coupled under a stochastic solver only, "
-        f"got {row.class_name}{' with eta = 0' if row.noise == 'eta' else ''}."
-        " Use ddim:eta=1, ddpm, dpmpp-2m-sde, euler-ancestral or sa-solver, "
-        "or a coupling of the start: antithetic, lhs, sobol."
-    )
+def can_be_read(scheduler: Any) -> bool:
+    """Return whether a scheduler's state can be read."""
+    try:
+        check_scheduler(scheduler)
+    except SchedulerError:
+        return False
+    return True
 
 
-def step_position(scheduler: Any, timestep: Any) -> int:
-    """Return the index of the coming step in `scheduler.sigmas`.
+def check_stochastic(scheduler: Any, eta: float, steps: int | None = None) -> None:
+    """Raise SchedulerError for a solver that draws no noise at its steps.
 
-    `step_index` is unset before the first step.
+    Args:
+        scheduler: of the pipeline.
+        eta: of its call.
+        steps: of its call; None where they are not known yet.
+
     """
-    if scheduler.step_index is not None:
-        return int(scheduler.step_index)
-    if getattr(scheduler, "begin_index", None) is not None:
-        return int(scheduler.begin_index)
-    return int(scheduler.index_for_timestep(timestep))
+    row = row_of(scheduler)
+    by_eta = row.noise in ("eta", "gamma")
+    by_class = eta > 0 if by_eta else row.noise != "none"
+    if not (by_class or algorithm_of(scheduler).startswith("sde")):
+        raise SchedulerError(
+            "Step noise can be coupled under a stochastic solver only, "
+            f"got {row.class_name}{' with eta = 0' if by_eta else ''}."
+            " Use ddim:eta=1, ddpm, dpmpp-2m-sde, euler-ancestral or sa-solver, "
+            "or a coupling of the start: antithetic, lhs, sobol."
+        )
+    if row.few_steps and steps == 1:
+        raise SchedulerError(
+            f"{row.class_name} ends its last step without noise, and 1 step leaves none to couple. "
+            "Take --steps 2 or more, or a coupling of the start: antithetic, lhs, sobol."
+        )
 
 
 def read_coordinates(scheduler: Any, timestep: Any, eta: float = 0.0) -> Coordinates:
-    """Return the coordinates of `scheduler` before its step at `timestep`; `eta` is DDIM's."""
+    """Return the coordinates of `scheduler` before its step at `timestep`.
+
+    `eta` is that of DDIM and TCD.
+    """
     row = row_of(scheduler)
-    index = 0 if row.reading == "tabled" else step_position(scheduler, timestep)
-    alpha_t, sigma_t = _levels(scheduler, row, timestep, index)
+    searched = row.reading != "tabled" or row.few_steps
+    index = step_position(scheduler, timestep) if searched else 0
+    alpha_t, sigma_t = levels_before(scheduler, row, timestep, index)
+    fixed: dict[str, Prediction] = {"flow": "flow_prediction", "trigflow": "v_prediction"}
     return Coordinates(
         max(alpha_t, ALPHA_FLOOR),
         sigma_t,
-        "flow_prediction" if row.reading == "flow" else scheduler.config.prediction_type,
+        fixed.get(row.reading) or scheduler.config.prediction_type,
         scaled=row.reading == "scaled",
         pure_noise=alpha_t < ALPHA_FLOOR,
-        stretch=_stretch(scheduler, row, timestep, index, eta),
+        stretch=stretch_of(scheduler, row, timestep, index, eta),
+        unit=float(scheduler.config.sigma_data) if row.reading == "trigflow" else 1.0,
     )
-
-
-def next_sigma(scheduler: Any, position: int) -> float:
-    """Return the noise level sigma_t / alpha_t after the step at a position of the timesteps."""
-    row, timesteps = row_of(scheduler), scheduler.timesteps
-    if row.reading == "tabled":
-        last = position + 1 >= len(timesteps)
-        product = (
-            getattr(scheduler, "final_alpha_cumprod", 1.0)
-            if last
-            else scheduler.alphas_cumprod[int(timesteps[position + 1])]
-        )
-        alpha_t, sigma_t = float(product) ** 0.5, max(1 - float(product), 0.0) ** 0.5
-    else:
-        index = step_position(scheduler, timesteps[position]) + 1
-        level = float(scheduler.sigmas[index])
-        if row.reading == "flow":
-            alpha_t, sigma_t = 1 - level, level
-        elif row.reading == "scaled":
-            return level
-        else:
-            alpha_t, sigma_t = _multistep_levels(scheduler, index)
-    return float(sigma_t / max(alpha_t, ALPHA_FLOOR))
-
-
-def _levels(scheduler: Any, row: SchedulerRow, timestep: Any, index: int) -> tuple[float, float]:
-    """Return (alpha_t, sigma_t) of the process before a step."""
-    if row.reading == "tabled":
-        product = float(scheduler.alphas_cumprod[int(timestep)].double())
-        return product**0.5, (1 - product) ** 0.5
-    if row.reading == "flow":
-        level = float(scheduler.sigmas[index])
-        return 1 - level, level
-    if row.reading == "scaled":
-        between = row.half_steps and not scheduler.state_in_first_order
-        sigma = float((scheduler.sigmas_interpol if between else scheduler.sigmas)[index])
-        root = (1 + sigma**2) ** 0.5
-        return 1 / root, sigma / root
-    return _multistep_levels(scheduler, index)
-
-
-def _multistep_levels(scheduler: Any, index: int) -> tuple[float, float]:
-    alpha_t, sigma_t = scheduler._sigma_to_alpha_sigma_t(scheduler.sigmas[index].double())
-    return float(alpha_t), float(sigma_t)
-
-
-def _stretch(scheduler: Any, row: SchedulerRow, timestep: Any, index: int, eta: float) -> float:
-    if row.noise == "eta":
-        return 1 + eta**2
-    if row.noise == "full":
-        return 2.0
-    if row.noise == "ancestral":
-        return 1 + float(scheduler.sigmas[index + 1]) / float(scheduler.sigmas[index])
-    if row.noise == "tau":
-        return 1 + float(scheduler.tau_func(timestep)) ** 2
-    if row.reading == "multistep" and _algorithm(scheduler) == "sde-dpmsolver":
-        return 2.0
-    if row.reading == "multistep" and _algorithm(scheduler) == "sde-dpmsolver++":
-        return 1 + _next_ratio(scheduler, index)
-    return 1.0
-
-
-def _next_ratio(scheduler: Any, index: int) -> float:
-    """Return sigma_next / sigma of a multistep solver, whose noise makes it move that much more."""
-    (alpha_t, sigma_t), (next_alpha_t, next_sigma_t) = (
-        _multistep_levels(scheduler, step) for step in (index, index + 1)
-    )
-    return (next_sigma_t / max(next_alpha_t, ALPHA_FLOOR)) / (sigma_t / max(alpha_t, ALPHA_FLOOR))
-
-
-def _algorithm(scheduler: Any) -> str:
-    """Return the algorithm of a class that has several.
-
-    A scheduler made from another one's configuration carries an `algorithm_type` along that its
-    own class knows nothing of.
-    """
-    if "algorithm_type" not in inspect.signature(type(scheduler).__init__).parameters:
-        return ""
-    return str(getattr(scheduler.config, "algorithm_type", ""))

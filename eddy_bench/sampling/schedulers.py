@@ -12,21 +12,29 @@ from pydantic import TypeAdapter, ValidationError
 from eddy_bench.errors import ParameterError, SchedulerError, UnknownName, brief, unknown
 from eddy_bench.sampling.align_your_steps import aligned_timesteps
 from eddy_bench.sampling.parameterization import check_scheduler
-from eddy_bench.sampling.scheduler_table import DEFAULT, SCHEDULERS, SchedulerRow, row_of
+from eddy_bench.sampling.scheduler_table import DEFAULT, SCHEDULERS, Kind, SchedulerRow, row_of
 
-SPACINGS = {
-    "karras": "use_karras_sigmas",
-    "exponential": "use_exponential_sigmas",
-    "beta": "use_beta_sigmas",
+# The configuration key of a spacing and its value
+SPACINGS: dict[str, tuple[str, Any]] = {
+    "karras": ("use_karras_sigmas", True),
+    "exponential": ("use_exponential_sigmas", True),
+    "beta": ("use_beta_sigmas", True),
+    "trailing": ("timestep_spacing", "trailing"),
+}
+KINDS: dict[Kind, str] = {
+    "noise": "a noise-predicting model",
+    "flow": "a flow model",
+    "trigflow": "a trigflow model",
 }
 
 
-def is_flow(scheduler: Any) -> bool:
-    """Return whether the model behind a scheduler is a flow model."""
-    return (
-        row_of(scheduler).reading == "flow"
-        or getattr(scheduler.config, "prediction_type", "") == "flow_prediction"
-    )
+def model_kind(scheduler: Any) -> Kind:
+    """Return the kind of model behind a scheduler."""
+    reading = row_of(scheduler).reading
+    if reading == "trigflow":
+        return "trigflow"
+    flow = getattr(scheduler.config, "prediction_type", "") == "flow_prediction"
+    return "flow" if flow or reading == "flow" else "noise"
 
 
 def set_scheduler(
@@ -38,7 +46,8 @@ def set_scheduler(
         pipe: any pipeline.
         name: a key of `SCHEDULERS`, or `default` for the pipeline's own.
         parameters: `eta` for DDIM, and any configuration key of the scheduler's class.
-        spacing: of the timesteps: `default`, `karras`, `exponential`, `beta`, or `ays` (Align Your
+        spacing: of the timesteps: `default`, `karras`, `exponential`, `beta`, `trailing` (from
+            pure noise down, as Turbo and Lightning models are trained), or `ays` (Align Your
             Steps, arXiv 2404.14507).
         steps: how many.
 
@@ -53,12 +62,19 @@ def set_scheduler(
     """
     row, cls = _chosen(pipe, name)
     call, config = _split(row, cls, parameters)
+    if spacing != "default" and row.few_steps:
+        raise SchedulerError(
+            f"Scheduler {row.name!r} has the timesteps of its model's distillation and cannot "
+            f"space them by {spacing!r}. Leave --timesteps out."
+        )
     if spacing in SPACINGS:
-        config |= _sigma_spacing(row, cls, spacing)
+        config |= _spaced(row, cls, spacing)
     free = name == DEFAULT or getattr(pipe, "any_prediction", False)
     _check_model(pipe, row, spacing, free)
     pipe.scheduler = _made(pipe, row, cls, _settings(pipe, row, free) | config)
-    check_scheduler(pipe.scheduler)
+    if name != DEFAULT:
+        check_scheduler(pipe.scheduler)
+    _check_steps(pipe.scheduler, row, steps)
     if spacing == "ays":
         call["timesteps"] = aligned_timesteps(pipe, row.name, steps)
     return call
@@ -69,8 +85,8 @@ def _chosen(pipe: Any, name: str) -> tuple[SchedulerRow, Any]:
     import diffusers
 
     if name == DEFAULT:
-        check_scheduler(pipe.scheduler)
-        return replace(row_of(pipe.scheduler), settings={}), type(pipe.scheduler)
+        row = replace(row_of(pipe.scheduler), settings={}, call_defaults={})
+        return row, type(pipe.scheduler)
     if name not in SCHEDULERS:
         raise UnknownName(unknown("scheduler", name, [*SCHEDULERS, DEFAULT]))
     return SCHEDULERS[name], getattr(diffusers, SCHEDULERS[name].class_name)
@@ -83,25 +99,34 @@ def _check_model(pipe: Any, row: SchedulerRow, spacing: str, free: bool) -> None
         free: the scheduler fits in any case: the pipeline's own, or one for any prediction.
 
     """
-    flow = is_flow(pipe.scheduler)
-    if not free and not row.takes(flow):
-        kind = "a flow model" if flow else "a noise-predicting model"
-        able = sorted(name for name, entry in SCHEDULERS.items() if entry.takes(flow))
+    kind = model_kind(pipe.scheduler)
+    if not free and not row.takes(kind):
+        able = sorted(name for name, entry in SCHEDULERS.items() if entry.takes(kind))
         raise SchedulerError(
-            f"{type(pipe).__name__} is {kind} and cannot take scheduler {row.name!r}. "
+            f"{type(pipe).__name__} is {KINDS[kind]} and cannot take scheduler {row.name!r}. "
             f"Use one of: {', '.join(able)}."
         )
-    if flow and spacing in SPACINGS and row.reading != "flow":
+    if kind == "flow" and spacing in SPACINGS and row.reading != "flow":
         raise SchedulerError(
             f"Scheduler {row.name!r} cannot space the timesteps of a flow model by {spacing!r}. "
             "Leave --timesteps out, or use flow-euler."
         )
 
 
+def _check_steps(scheduler: Any, row: SchedulerRow, steps: int) -> None:
+    """Raise SchedulerError for more steps than a model was distilled with."""
+    most = getattr(scheduler.config, "original_inference_steps", steps)
+    if row.few_steps and steps > most:
+        raise SchedulerError(
+            f"Scheduler {row.name!r} takes at most {most} steps, got {steps}. Lower --steps, "
+            "or set original_inference_steps."
+        )
+
+
 def _settings(pipe: Any, row: SchedulerRow, free: bool) -> dict[str, Any]:
     """Return the configuration that makes a scheduler fit the pipeline's model."""
     before, settings = dict(pipe.scheduler.config), dict(row.settings)
-    if is_flow(pipe.scheduler) and row.reading != "flow" and not free:
+    if model_kind(pipe.scheduler) == "flow" and row.reading != "flow" and not free:
         settings |= {
             "prediction_type": "flow_prediction",
             "use_flow_sigmas": True,
@@ -124,17 +149,18 @@ def _made(pipe: Any, row: SchedulerRow, cls: Any, config: dict[str, Any]) -> Any
         ) from None
 
 
-def _sigma_spacing(row: SchedulerRow, cls: Any, spacing: str) -> dict[str, bool]:
-    """Return the configuration key that spaces a solver's noise levels."""
+def _spaced(row: SchedulerRow, cls: Any, spacing: str) -> dict[str, Any]:
+    """Return the configuration that spaces a solver's timesteps."""
     import diffusers
 
-    key = SPACINGS[spacing]
+    key, value = SPACINGS[spacing]
     if key in inspect.signature(cls.__init__).parameters:
-        return {key: True}
+        return {key: value}
     able = [
         name
         for name, entry in SCHEDULERS.items()
-        if key in inspect.signature(getattr(diffusers, entry.class_name).__init__).parameters
+        if not entry.few_steps
+        and key in inspect.signature(getattr(diffusers, entry.class_name).__init__).parameters
     ]
     raise SchedulerError(
         f"Scheduler {row.name!r} cannot space its timesteps by {spacing!r}. "
@@ -147,7 +173,7 @@ def _split(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the call arguments and the configuration keys among parameters."""
     known = inspect.signature(cls.__init__).parameters
-    call: dict[str, Any] = {}
+    call: dict[str, Any] = dict(row.call_defaults)
     config: dict[str, Any] = {}
     for key, value in parameters.items():
         if key in row.call_arguments:

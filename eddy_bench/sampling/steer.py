@@ -23,7 +23,17 @@ from eddy_bench.sampling.parameterization import check_scheduler
 from eddy_bench.sampling.step import MapMaker, SteeredStep, Steering
 
 # Pipelines by the beginning of their names
-REFUSED = ("Kandinsky", "StableCascade", "Wuerstchen", "IFPipeline")
+REFUSED = (
+    "KandinskyCombined",
+    "KandinskyPipeline",
+    "KandinskyPrior",
+    "KandinskyV22",
+    "Kandinsky3",
+    "StableCascade",
+    "StableUnCLIP",
+    "Wuerstchen",
+    "IFPipeline",
+)
 
 
 @contextmanager
@@ -62,8 +72,8 @@ def steer(
         A record of what was done.
 
     Raises:
-        SchedulerError: the scheduler's state cannot be read, or it draws no noise where the method
-            couples it.
+        SchedulerError: the method looks at the scheduler's state, which cannot be read, or the
+            scheduler draws no noise where the method couples it.
         ModelError: the pipeline draws its samples outside one scheduler loop, or has no embeddings
             or guidance that the method could change.
         ParameterError: fewer particles than the method needs, or rows that are no multiple of
@@ -80,7 +90,8 @@ def steer(
             f"{name} draws its samples outside one scheduler loop and cannot be steered. "
             "Use another pipeline."
         )
-    check_scheduler(pipe.scheduler)
+    if method.reads_state:
+        check_scheduler(pipe.scheduler)
     step = SteeredStep(
         pipe.scheduler, method, particles, features, probes, generator, seed, streams, keep
     )

@@ -14,11 +14,12 @@ from eddy_bench.errors import EddyError, ParameterError, SchedulerError
 from eddy_bench.sampling.feature_maps import FeatureMap
 from eddy_bench.sampling.hooks import Hooks
 from eddy_bench.sampling.injection import Transform, by_group
+from eddy_bench.sampling.levels import network_timesteps, next_sigma, process_time
 from eddy_bench.sampling.noise import condition_generators, probe_generator
 from eddy_bench.sampling.parameterization import (
     Coordinates,
+    can_be_read,
     check_stochastic,
-    next_sigma,
     read_coordinates,
 )
 from eddy_bench.sampling.state import Moment, State
@@ -90,22 +91,49 @@ class SteeredStep:
 
     def __post_init__(self) -> None:
         self.inner = self.scheduler.step
-        self.takes_generator = "generator" in inspect.signature(self.inner).parameters
+        self.parameters = inspect.signature(self.inner).parameters
+        self.readable = can_be_read(self.scheduler)
+
+    @property
+    def steps(self) -> int:
+        """Steps of the present call."""
+        return max(len(network_timesteps(self.scheduler)), 1)
 
     def __call__(
         self, model_output: Tensor, timestep: Any, sample: Tensor, *args: Any, **kwargs: Any
     ) -> Any:
         """Do a step of the solver on the edited output."""
-        lacks_generator = self.takes_generator and kwargs.get("generator") is None and not args
+        takes_generator = "generator" in self.parameters
+        lacks_generator = takes_generator and kwargs.get("generator") is None and not args
         if lacks_generator and self.generator is not None:
             kwargs["generator"] = list(self.generator)
-        if timestep == self.scheduler.timesteps[0] and (self.position or self.branches is None):
+        now = timestep.flatten()[0] if isinstance(timestep, Tensor) else timestep
+        if now == self.scheduler.timesteps[0] and (self.position or self.branches is None):
             self.begin()  # a new call; an earlier one may have been cut short
         if self.branches is not None:
             self.branches.check()
-        eta = float(kwargs.get("eta") or 0.0)
+        edited = model_output
+        if self.readable:
+            edited = self.steered(model_output, now, sample, self.eta(kwargs))
+        try:
+            stepped = self.inner(edited, timestep, sample, *args, **kwargs)
+        finally:
+            self.transform = None
+        self.record.steps += 1
+        self.position = (self.position + 1) % self.steps
+        if self.position == 0:
+            self.check_finite(stepped[0] if isinstance(stepped, tuple) else stepped.prev_sample)
+        return stepped
+
+    def eta(self, kwargs: dict[str, Any]) -> float:
+        """Return the eta of a step, by default the scheduler's own; 0 where it has none."""
+        default = self.parameters["eta"].default if "eta" in self.parameters else 0.0
+        return float(kwargs.get("eta", default) or 0.0)
+
+    def steered(self, model_output: Tensor, timestep: Any, sample: Tensor, eta: float) -> Tensor:
+        """Return the edited output, with `transform` set for the noise of the step."""
         if self.method.couples_steps:
-            check_stochastic(self.scheduler, eta)
+            check_stochastic(self.scheduler, eta, self.steps)
         if model_output.shape != sample.shape:
             raise SchedulerError(
                 f"Expected a model output of the sample's shape {tuple(sample.shape)}, "
@@ -118,15 +146,7 @@ class SteeredStep:
         edited = self.edit(model_output, state, coordinates)
         if self.method.couples_steps:
             self.transform = self.step_transform(state)
-        try:
-            stepped = self.inner(edited, timestep, sample, *args, **kwargs)
-        finally:
-            self.transform = None
-        self.record.steps += 1
-        self.position = (self.position + 1) % max(len(self.scheduler.timesteps), 1)
-        if self.position == 0:
-            self.check_finite(stepped[0] if isinstance(stepped, tuple) else stepped.prev_sample)
-        return stepped
+        return edited
 
     def begin(self) -> None:
         """Begin a call of the pipeline."""
@@ -144,14 +164,14 @@ class SteeredStep:
 
     def moment(self, scale: float | None) -> Moment:
         """Return the moment of the coming step. scale: w of the call's guidance."""
-        timesteps = self.scheduler.timesteps
-        coordinates = read_coordinates(self.scheduler, timesteps[self.position])
+        timestep = self.scheduler.timesteps[self.position]
+        coordinates = read_coordinates(self.scheduler, timestep)
         return Moment(
             step=self.position,
-            steps=len(timesteps),
+            steps=self.steps,
             sigma=coordinates.sigma,
             sigma_next=next_sigma(self.scheduler, self.position),
-            time=float(timesteps[self.position]) / self.scheduler.config.num_train_timesteps,
+            time=process_time(self.scheduler, timestep),
             pure_noise=coordinates.pure_noise,
             scale=scale,
             memory=self.memory,
@@ -240,9 +260,9 @@ class SteeredStep:
             score=eps / -coordinates.sigma,
             denoised=denoised,
             sigma=coordinates.sigma,
-            share=self.position / max(len(self.scheduler.timesteps), 1),
+            share=self.position / self.steps,
             step=self.position,
-            steps=max(len(self.scheduler.timesteps), 1),
+            steps=self.steps,
             pure_noise=coordinates.pure_noise,
             generators=self.generators(len(particles)),
             features=self.maps.get(shape),

@@ -17,7 +17,7 @@ DEFAULT = "fashion"
 MAX_BYTES = 4 * 2**20
 
 Positive = Annotated[int, Field(ge=1)]
-Spacing = Literal["default", "karras", "exponential", "beta", "ays"]
+Spacing = Literal["default", "karras", "exponential", "beta", "trailing", "ays"]
 AUTO_PROMPTS = 8
 
 

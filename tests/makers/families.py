@@ -151,6 +151,22 @@ def _sd15() -> Any:
     return pipe
 
 
+def _lcm() -> Any:
+    tokenizer = clip_tokenizer()
+    return diffusers.LatentConsistencyModelPipeline(
+        vae=_vae(4, quant=True, scaling_factor=0.18215),
+        unet=_unet(cross_attention_dim=16, time_cond_proj_dim=8),
+        text_encoder=_clip(tokenizer),
+        tokenizer=tokenizer,
+        scheduler=diffusers.LCMScheduler(
+            **SCALED_LINEAR, set_alpha_to_one=True, steps_offset=1, timestep_scaling=10.0
+        ),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
 def _sd21() -> Any:
     tokenizer = clip_tokenizer()
     return diffusers.StableDiffusionPipeline(
@@ -260,14 +276,14 @@ def _pixart_sigma() -> Any:
     )
 
 
-def _sana() -> Any:
+def _sana_parts(**kwargs: Any) -> dict[str, Any]:
     blocks, widths, scales = (
         ("ResBlock",) * 5 + ("EfficientViTBlock",),
         (4,) * 4 + (8,) * 2,
         ((),) * 5 + ((5,),),
     )
-    return diffusers.SanaPipeline(
-        vae=diffusers.AutoencoderDC(
+    return {
+        "vae": diffusers.AutoencoderDC(
             latent_channels=8,
             attention_head_dim=4,
             encoder_block_types=blocks,
@@ -282,8 +298,7 @@ def _sana() -> Any:
             upsample_block_type="interpolate",
             scaling_factor=0.41407,
         ),
-        transformer=diffusers.SanaTransformer2DModel(
-            sample_size=16,
+        "transformer": diffusers.SanaTransformer2DModel(
             in_channels=8,
             out_channels=8,
             num_layers=2,
@@ -292,11 +307,25 @@ def _sana() -> Any:
             cross_attention_dim=16,
             caption_channels=16,
             **HEADS,
+            **kwargs,
         ),
+        **_gemma(),
+    }
+
+
+def _sana() -> Any:
+    return diffusers.SanaPipeline(
         scheduler=diffusers.DPMSolverMultistepScheduler(
             prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0
         ),
-        **_gemma(),
+        **_sana_parts(sample_size=16),
+    )
+
+
+def _sana_sprint() -> Any:
+    return diffusers.SanaSprintPipeline(
+        scheduler=diffusers.SCMScheduler(),
+        **_sana_parts(sample_size=32, guidance_embeds=True, qk_norm="rms_norm_across_heads"),
     )
 
 
@@ -519,6 +548,8 @@ BUILDERS: dict[str, Callable[[], Any]] = {
     "flux": _flux,
     "pixart-sigma": _pixart_sigma,
     "sana": _sana,
+    "sana-sprint": _sana_sprint,
+    "lcm": _lcm,
     "lumina2": _lumina2,
     "qwen-image": _qwen_image,
     "z-image": _z_image,
@@ -530,7 +561,7 @@ BUILDERS: dict[str, Callable[[], Any]] = {
     "cogview4": _cogview4,
 }
 FAMILIES: tuple[str, ...] = tuple(BUILDERS)
-SMALL_SIDES = {"sd15": 16, "sd21": 16}
+SMALL_SIDES = {"sd15": 16, "sd21": 16, "lcm": 16}
 
 
 def _spread(module: torch.nn.Module) -> None:

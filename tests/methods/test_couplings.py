@@ -192,22 +192,24 @@ def test_a_state_dependent_coupling_keeps_each_particle_s_law_on_a_nonlinear_cha
 )
 def test_the_start_is_coupled_under_every_solver(solver: str, method: Method) -> None:
     pipe = make_pipeline(solver)
-    bare = draw(pipe)
+    steps = 1 if solver in ("lcm", "scm") else 8  # later steps of these forget the start
+    bare = draw(pipe, steps=steps)
     with steer(pipe, method, particles=4):
-        first, second = draw(pipe), draw(pipe)
+        first, second = draw(pipe, steps=steps), draw(pipe, steps=steps)
     assert torch.isfinite(first).all()
-    assert (first - bare).abs().max() > 1e-3
+    if solver != "scm":  # it begins at alpha = 0, where the exact estimate is the mean of all
+        assert (first - bare).abs().max() > 1e-3
     assert torch.equal(first, second), "each call of the pipeline starts anew"
-    assert torch.equal(draw(pipe), bare)
+    assert torch.equal(draw(pipe, steps=steps), bare)
 
 
-STOCHASTIC = ["ddpm", "dpmpp-sde", "sa", "euler-a"]
+STOCHASTIC = ["ddpm", "dpmpp-sde", "sa", "euler-a", "lcm", "scm"]
 
 
-@pytest.mark.parametrize("solver", [*STOCHASTIC, "ddim"])
+@pytest.mark.parametrize("solver", [*STOCHASTIC, "ddim", "tcd"])
 def test_step_noise_is_coupled_under_stochastic_solvers(solver: str) -> None:
     pipe = make_pipeline(solver)
-    extra = {"eta": 1.0} if solver == "ddim" else {}
+    extra = {"eta": 1.0} if solver in ("ddim", "tcd") else {}
     bare = draw(pipe, **extra)
     with steer(pipe, Coupled(strength=0.0), particles=4):
         assert torch.equal(draw(pipe, **extra), bare)

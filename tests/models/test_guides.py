@@ -476,7 +476,10 @@ def test_tokens_are_not_printed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     def refuse(*args: Any, **kwargs: Any) -> Any:
         raise OSError("401 for token hf_abcdefGHIJKL0123")
 
+    index = {"_class_name": "StableDiffusionPipeline"}
     monkeypatch.setattr(diffusers.AutoPipelineForText2Image, "from_pretrained", refuse)
-    with pytest.raises(ModelError, match=r"hf_\.\.\.") as error:
-        load_model("owner/model", device="cpu")
-    assert "abcdef" not in str(error.value)
+    for read in (refuse, lambda *args, **kwargs: index):
+        monkeypatch.setattr(diffusers.DiffusionPipeline, "load_config", read)
+        with pytest.raises(ModelError, match=r"hf_\.\.\.") as error:
+            load_model("owner/model", device="cpu")
+        assert "abcdef" not in str(error.value)

@@ -40,8 +40,16 @@ is refused with one line and exit code 2: a flow model cannot be solved by a sol
 noise-predicting models, nor the other way round, and a few pipelines hand their solver a list of
 noise levels that it does not take.
 
+Few-step models: `lcm` and `tcd` solve noise-predicting models that were distilled for them, at most
+50 steps (`original_inference_steps`); `tcd` has eta (gamma in its paper) 0.3. `scm` solves
+SANA-Sprint, whose own it is, and nothing else. All three end their last step without noise, so that
+`coupled` needs 2 steps. Turbo and Lightning models take `--timesteps trailing`, 1 to 8 steps and
+`--guidance-scale 0` or 1, with euler or euler-ancestral. Under a scheduler whose state is not known
+here `iid`, couplings of the start and selection without a preview run, and the rest is refused.
+
 `--timesteps karras`, `exponential`, `beta` space the noise levels of solvers of noise-predicting
-models that can, and of flow-euler; `--timesteps ays` takes Align Your Steps (arXiv 2404.14507) from
+models that can, and of flow-euler; `trailing` is for noise-predicting models alone.
+`--timesteps ays` takes Align Your Steps (arXiv 2404.14507) from
 the tables that diffusers holds for Stable Diffusion 1.5 and SDXL; other step counts than 10 are
 interpolated in log sigma, over the table's levels and a last one of 0.029.
 """

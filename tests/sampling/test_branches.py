@@ -25,7 +25,7 @@ from tests.makers.families import FAMILIES, family_model, family_side
 pytestmark = pytest.mark.filterwarnings("ignore:.*FluxPosEmbed:FutureWarning")
 STEPS, SCALE = 3, 2.5
 PROMPTS = ("a red dress", "a dark sandal")
-WITHOUT = ("flux2",)  # distilled: no branches
+WITHOUT = ("flux2", "sana-sprint", "lcm")  # distilled: no branches
 
 
 class Watch(Method):

@@ -81,7 +81,7 @@ def moved(scheduler: Any, prediction: str, position: int = 3) -> tuple[Tensor, f
     """How far one first-order step of a scheduler moves xb for g = 0.3, and the sigma before and
     after it.
     """
-    scheduler.set_timesteps(10)
+    set_steps(scheduler)
     timestep, following = scheduler.timesteps[position], scheduler.timesteps[position + 1]
     if hasattr(scheduler, "set_begin_index"):
         scheduler.set_begin_index(position)
@@ -89,11 +89,12 @@ def moved(scheduler: Any, prediction: str, position: int = 3) -> tuple[Tensor, f
     pipe = ExactPipeline(ExactDenoiser(ring()), scheduler)
     x0, eps = torch.randn(4, 2, dtype=torch.float64), torch.randn(4, 2, dtype=torch.float64)
     x = at.alpha_t * x0 + at.sigma_t * eps
-    (output,) = pipe.denoiser(x, at.alpha_t, at.sigma_t, prediction)
-    sample = x / at.alpha_t if at.scaled else x
+    output = at.unit * pipe.denoiser(x, at.alpha_t, at.sigma_t, prediction)[0]
+    sample = x / at.alpha_t if at.scaled else x * at.unit
     results = []
     for size in (0.0, 0.3):
-        scheduler.set_timesteps(10)
+        set_steps(scheduler)
+        torch.manual_seed(0)  # the same noise: the difference is the drift alone
         if hasattr(scheduler, "set_begin_index"):
             scheduler.set_begin_index(position)
         if at.scaled:
@@ -106,17 +107,22 @@ def moved(scheduler: Any, prediction: str, position: int = 3) -> tuple[Tensor, f
             scheduler._step_index = None
     if at.scaled:
         following_sigma, alpha_t = float(scheduler.sigmas[position + 1]), 1.0
-    elif hasattr(scheduler, "sigmas"):
+    else:
         scheduler._step_index = position + 1
         after = read_coordinates(scheduler, following)
         following_sigma, alpha_t = after.sigma, after.alpha_t
-    else:
-        after = read_coordinates(scheduler, following)
-        following_sigma, alpha_t = after.sigma, after.alpha_t
-    return (results[1] - results[0]) / alpha_t, at.sigma, following_sigma
+    return (results[1] - results[0]) / at.unit / alpha_t, at.sigma, following_sigma
 
 
-@pytest.mark.parametrize("solver", ["ddim", "dpmpp-2m", "euler", "unipc", "deis", "lms"])
+def set_steps(scheduler: Any, steps: int = 10) -> None:
+    """Set the timesteps; SCM's own setting is one for 2 steps."""
+    settings = {"intermediate_timesteps": None} if "SCM" in type(scheduler).__name__ else {}
+    scheduler.set_timesteps(steps, **settings)
+
+
+@pytest.mark.parametrize(
+    "solver", ["ddim", "dpmpp-2m", "euler", "unipc", "deis", "lms", "lcm", "tcd"]
+)
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
 def test_one_step_moves_the_same_in_every_parameterisation(solver: str, prediction: str) -> None:
     name, settings = SOLVERS[solver]
@@ -130,8 +136,12 @@ def test_one_step_moves_the_same_in_every_parameterisation(solver: str, predicti
     assert torch.allclose(shift, torch.full_like(shift, expected), rtol=2e-4, atol=1e-5 * sigma)
 
 
-def test_one_flow_step_moves_the_same() -> None:
-    shift, sigma, following = moved(diffusers.FlowMatchEulerDiscreteScheduler(), "flow_prediction")
+@pytest.mark.parametrize(
+    ("name", "prediction"),
+    [("FlowMatchEulerDiscreteScheduler", "flow_prediction"), ("SCMScheduler", "v_prediction")],
+)
+def test_one_flow_step_moves_the_same(name: str, prediction: str) -> None:
+    shift, sigma, following = moved(getattr(diffusers, name)(), prediction)
     assert torch.allclose(
         shift, torch.full_like(shift, (sigma - following) * sigma * 0.3), rtol=1e-4
     )
@@ -256,8 +266,8 @@ def test_what_cannot_be_steered_is_refused_with_its_reason() -> None:
 
     with steer(pipe, Broken()), pytest.raises(EddyError, match="not finite"):
         draw(pipe)
-    other = ExactPipeline(ExactDenoiser(ring()), diffusers.LCMScheduler())
-    with pytest.raises(SchedulerError, match="LCMScheduler"), steer(other, EddyExact()):
+    other = ExactPipeline(ExactDenoiser(ring()), diffusers.EDMEulerScheduler())
+    with pytest.raises(SchedulerError, match="EDMEulerScheduler"), steer(other, EddyExact()):
         pass
 
     class KandinskyCombinedPipeline(ExactPipeline):
