@@ -152,8 +152,8 @@ def make_plan(
 
     """
     _check_numbers(particles, groups, margin)
-    candidates = _candidates(methods)
     loaded = [load_task(name) for name in (tasks or (QUICK_TASKS if quick else DEFAULT_TASKS))]
+    candidates = _candidates(methods or _default_methods(loaded))
     _check_distinct("task", [task.name for task in loaded])
     specs = [MethodSpec.parse(text) for text in (schedulers or SCHEDULERS)]
     _check_distinct("scheduler", [str(spec) for spec in specs])
@@ -193,12 +193,24 @@ def _check_numbers(particles: int | None, groups: int | None, margin: float) -> 
         raise ParameterError(f"Expected a positive --margin, got {margin}.")
 
 
+def _default_methods(tasks: Sequence[Task]) -> list[str]:
+    """Return every registered method that couples particles; with a condition, the others too.
+
+    Selection takes an M, and a method that acts on each particle alone is another law: what there
+    is to ask of it is how near to the truth it comes.
+    """
+    guided = any(task.classes is not None for task in tasks)
+    methods = {name: load_method(name) for name in METHODS}
+    return [
+        name
+        for name, method in methods.items()
+        if not method.selects and (method.interacts or guided)
+    ]
+
+
 def _candidates(methods: Sequence[str]) -> list[Candidate]:
-    """Build the methods that are compared with iid: those asked for, or all that can be audited."""
-    if methods:
-        specs = [MethodSpec.parse(text) for text in methods]
-    else:
-        specs = [MethodSpec(name=name) for name in METHODS if not load_method(name).selects]
+    """Build the methods that are compared with iid."""
+    specs = [MethodSpec.parse(text) for text in methods]
     candidates = [_candidate(spec) for spec in specs if spec.name != BASELINE]
     _check_distinct("method", [candidate.label for candidate in candidates])
     return candidates
