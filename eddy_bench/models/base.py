@@ -16,7 +16,7 @@ from eddy_bench.models.decoding import guide_decoder, make_decode
 from eddy_bench.models.drawing import DrawnTogether
 from eddy_bench.models.images import image_tensor
 from eddy_bench.models.prompt_cache import PromptCache
-from eddy_bench.sampling.branches import denoiser
+from eddy_bench.sampling.branch_checks import denoiser
 from eddy_bench.sampling.feature_maps import NetworkFeatures
 from eddy_bench.sampling.memory import peak_bytes, reset_peak
 from eddy_bench.sampling.row_limit import RowLimit

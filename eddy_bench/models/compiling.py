@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from eddy_bench.sampling.branches import denoiser
+from eddy_bench.sampling.branch_checks import denoiser
 
 
 def compile_denoiser(pipe: Any) -> None:

@@ -18,6 +18,7 @@ from eddy_bench.methods.registry import (
     source_digest,
 )
 from eddy_bench.runs.setup import Setup
+from eddy_bench.sampling.branch_checks import check_call
 from eddy_bench.sampling.parameterization import check_scheduler, check_stochastic
 from eddy_bench.storage.group import GroupGrid, group_key
 from eddy_bench.storage.records import Group, RunSettings
@@ -165,6 +166,8 @@ def _plan_method(spec: MethodSpec, setup: Setup) -> PlannedMethod:
         check_scheduler(model.pipe.scheduler)
     if method.couples_steps:
         check_stochastic(model.pipe.scheduler, float(model.call.get("eta", 0.0)), setup.suite.steps)
+    if method.conditions or method.reguides:
+        check_call(model.pipe, method, {**model.call, **setup.call_arguments(1)})
     return PlannedMethod(
         label=method_label(spec, method),
         name=method_name(spec),

@@ -26,21 +26,13 @@ from eddy_bench.sampling.arguments import (
     sliced,
     with_prediction,
 )
+from eddy_bench.sampling.branch_checks import check_known, denoiser, no_guidance
 from eddy_bench.sampling.embeddings import conditioned
 from eddy_bench.sampling.families import Family, family_of
 from eddy_bench.sampling.hooks import Hooks
 from eddy_bench.sampling.injection import replaced
 from eddy_bench.sampling.state import Moment
 from eddy_bench.sampling.step import SteeredStep
-
-
-def denoiser(pipe: Any) -> torch.nn.Module:
-    """Return the network that a pipeline evaluates at every step."""
-    for name in ("unet", "transformer", "denoiser"):
-        module = getattr(pipe, name, None)
-        if isinstance(module, torch.nn.Module):
-            return module
-    raise TypeError(f"{type(pipe).__name__} has no unet, transformer or denoiser")
 
 
 @dataclass
@@ -79,9 +71,7 @@ class Branches:
         each = arguments.get("num_images_per_prompt") or 1
         self.rows = count * int(each)
         self.step.particles = self.step.particles or int(each)
-        offset, given = self.family.scale_offset, arguments.get(self.family.scale)
-        # a scale of 0 is no guidance
-        self.scale = (1.0 if given is None else float(given) + offset) or 1.0
+        self.scale = self.family.weight(arguments)
         self.guided, self.held = False, None
         self.step.begin()
 
@@ -111,11 +101,7 @@ class Branches:
     def check(self) -> None:
         """Raise ModelError before a step where there is no guidance to change."""
         if self.method.reguides and not self.guided:
-            raise ModelError(
-                f"{self.family.class_name} draws without classifier-free guidance here, so there "
-                "is none to change: it is distilled, or the guidance scale is 1. "
-                "Raise --guidance-scale, or use another model."
-            )
+            raise no_guidance(self.family)
 
     def _of_living(self, given: Arguments, rows: int, living: Tensor) -> Any:
         """Evaluate the network on the particles that are left.
@@ -225,7 +211,7 @@ def steered_branches(pipe: Any, method: Hooks, step: SteeredStep) -> Iterator[No
         yield
         return
     family = family_of(pipe)
-    _check_known(family, method)
+    check_known(family, method)
     network = denoiser(pipe)
     signature = inspect.signature(type(network).forward.__get__(network))  # hooks may hide it
     branches = Branches(network.forward, signature, method, family, step)
@@ -239,24 +225,6 @@ def steered_branches(pipe: Any, method: Hooks, step: SteeredStep) -> Iterator[No
         stack.enter_context(watched_call(pipe, branches.begin))
         stack.enter_context(replaced(network, "forward", forward))
         yield
-
-
-def _check_known(family: Family, method: Hooks) -> None:
-    if method.conditions and not family.embeddings:
-        raise ModelError(
-            f"How {family.class_name} hands text embeddings to its network is not known here, so a "
-            "method that changes them cannot be used. Use another model."
-        )
-    if method.reguides and family.guidance_rows in ("none", "unknown"):
-        reason = (
-            "has no classifier-free guidance"
-            if family.guidance_rows == "none"
-            else "guides in a way that is not known here"
-        )
-        raise ModelError(
-            f"{family.class_name} {reason}, so a method that changes guidance cannot be used. "
-            "Use another model."
-        )
 
 
 @contextmanager

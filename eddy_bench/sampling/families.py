@@ -52,6 +52,11 @@ class Family:
     one_prompt: bool = False
     pads_to_longest: bool = False
 
+    def weight(self, arguments: dict[str, Any]) -> float:
+        """Return w of null + w (cond - null) in a call with these arguments; 1 is no guidance."""
+        given = arguments.get(self.scale)
+        return (1.0 if given is None else float(given) + self.scale_offset) or 1.0
+
 
 TEXT = ("encoder_hidden_states", "")
 MASKED = ("encoder_hidden_states", "encoder_attention_mask")

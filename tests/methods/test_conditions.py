@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,6 +25,7 @@ from eddy_bench.models.base import Model
 from eddy_bench.models.load import load_model
 from eddy_bench.sampling.schedulers import set_scheduler
 from eddy_bench.sampling.state import Moment
+from tests.conftest import Result
 from tests.makers.mixtures import draw as random
 from tests.methods.test_pg_repulsion import state_at
 
@@ -230,3 +233,22 @@ def test_pink_noise_has_its_spectrum() -> None:
     line = PinkNoise(alpha=alpha).initial_field(white.flatten(1), torch.Generator())
     assert line.shape == (2000, 256)
     assert (line.var(0) - 1).abs().max() < 0.2
+
+
+@pytest.mark.parametrize(
+    ("call", "expected"),
+    [
+        (("--method", "interval", "--guidance-scale", "1"), "without classifier-free guidance"),
+        (("--method", "apg", "--model", "exact:ring8"), "without classifier-free guidance"),
+        (("--method", "cads", "--model", "exact:ring8"), "no text embeddings here"),
+        (("--method", "cads:tau1=2"), "less than or equal to 1"),
+        (("--method", "interval:window=9..1"), "The ends must rise"),
+    ],
+)
+def test_what_cannot_be_changed_is_refused_before_anything_is_drawn(
+    call: tuple[str, ...], expected: str, cli: Callable[..., Result], tmp_path: Path
+) -> None:
+    done = cli("run", *call, "--out", tmp_path / "run")
+    assert done.code == 2
+    assert expected in done.err
+    assert not (tmp_path / "run").exists()
