@@ -14,7 +14,7 @@ def audit(
     method: Annotated[
         list[str] | None,
         typer.Option(
-            help="name:key=value,... [default: every registered method]. Repeatable.",
+            help="name:key=value,... [default: every method that couples particles]. Repeatable.",
             show_default=False,
         ),
     ] = None,
