@@ -42,8 +42,8 @@ COMPARED = (
     "cads",
 )
 METHODS = {
-    "pg": "pg:strength=1,window=0..,kernel=features",
-    "repulsion": "repulsion:strength=1,window=0..,kernel=features",
+    "pg": "pg:strength=1,scale=fixed,window=0..,kernel=features",
+    "repulsion": "repulsion:strength=1,scale=fixed,window=0..,kernel=features",
     "eddy-exact": "eddy-exact:strength=1",
     "eddy-fd": "eddy-fd:strength=0.05,window=0..,max_coordinates=4",
     "eddy-hutch": "eddy-hutch:strength=0.05,window=0..,probes=2",
