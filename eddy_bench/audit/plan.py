@@ -196,7 +196,7 @@ def _check_numbers(particles: int | None, groups: int | None, margin: float) -> 
 def _default_methods(tasks: Sequence[Task]) -> list[str]:
     """Return every registered method that couples particles; with a condition, the others too.
 
-    Selection takes an M, and a method that acts on each particle alone is another law: what there
+    Objectives of features are left to be asked for. Selection takes an M, and a method that acts on each particle alone is another law: what there
     is to ask of it is how near to the truth it comes.
     """
     guided = any(task.classes is not None for task in tasks)
@@ -204,7 +204,7 @@ def _default_methods(tasks: Sequence[Task]) -> list[str]:
     return [
         name
         for name, method in methods.items()
-        if not method.selects and (method.interacts or guided)
+        if method.audited and not method.selects and (method.interacts or guided)
     ]
 
 

@@ -38,6 +38,7 @@ class Method(Hooks):
         interacts: the particles of a group depend on each other; False for a method that acts on
             each one alone, which is another law and no coupling, at N = 1 too.
         guides: the method adds a drift.
+        audited: an audit draws it without being asked to.
         selects: the method draws more than it keeps, and needs a guide network.
 
     Raises:
@@ -50,6 +51,7 @@ class Method(Hooks):
     citation: ClassVar[str] = ""
     cost: ClassVar[str] = "none"
     interacts: ClassVar[bool] = True
+    audited: ClassVar[bool] = True
     guides: ClassVar[bool] = False
     selects: ClassVar[bool] = False
     dial: ClassVar[str] = "strength"

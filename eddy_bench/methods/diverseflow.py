@@ -43,6 +43,7 @@ class DiverseFlow(DirectedMethod):
     citation: ClassVar[str] = "arXiv 2504.07894"
     cost: ClassVar[str] = "features: 1 forward + 1 backward per particle and step"
     preferred_kernel: ClassVar[str] = "features"
+    audited: ClassVar[bool] = False  # of features, which few exact tasks have
     strengths: ClassVar[dict[str, float]] = {"latent": 0.1, "denoised": 0.1, "features": 0.1}
     shares: ClassVar[dict[str, float]] = {"denoised": 0.07, "features": 0.05}
 

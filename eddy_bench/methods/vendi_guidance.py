@@ -28,6 +28,7 @@ class VendiGuidance(DirectedMethod):
     citation: ClassVar[str] = "arXiv 2406.04551"
     cost: ClassVar[str] = "features: 1 forward + 1 backward per particle and step"
     preferred_kernel: ClassVar[str] = "features"
+    audited: ClassVar[bool] = False  # of features, which few exact tasks have
     strengths: ClassVar[dict[str, float]] = {"latent": 0.01, "denoised": 0.01, "features": 0.01}
     shares: ClassVar[dict[str, float]] = {"denoised": 0.07, "features": 0.05}
 

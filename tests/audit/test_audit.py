@@ -290,7 +290,7 @@ def test_the_default_is_every_method_where_it_is_defined() -> None:
     assert len(names) == 10
     assert "coupled" in names["ring10", "ddim:eta=1"]
     assert "coupled" not in names["ring10", "ddim"]
-    assert len(names["ring8", "ddim:eta=1"]) == 13
+    assert len(names["ring8", "ddim:eta=1"]) == 11
     guided = make_plan(tasks=["class-ring"]).blocks[0]
     assert "cads" in [candidate.name for candidate in guided.candidates]
     assert {block.particles for block in plan.blocks if block.task.name == "ring10"} == {10}
