@@ -196,8 +196,9 @@ def _check_numbers(particles: int | None, groups: int | None, margin: float) -> 
 def _default_methods(tasks: Sequence[Task]) -> list[str]:
     """Return every registered method that couples particles; with a condition, the others too.
 
-    Objectives of features are left to be asked for. Selection takes an M, and a method that acts on each particle alone is another law: what there
-    is to ask of it is how near to the truth it comes.
+    Objectives of features are left to be asked for. Selection takes an M, and a method that acts
+    on each particle alone is another law: what there is to ask of it is how near to the truth it
+    comes.
     """
     guided = any(task.classes is not None for task in tasks)
     methods = {name: load_method(name) for name in METHODS}
