@@ -44,6 +44,12 @@ class DirectedMethod(GuidingMethod):
     def weights(self, square: Tensor, state: State) -> Tensor:
         """Return the weights of the gradient, (G, N, N), from squared distances."""
 
-    @abstractmethod
     def length(self, state: State) -> Tensor:
-        """Return the length of a particle's g at strength 1, (G, N, 1)."""
+        """Return the length of a particle's g at strength 1, (G, N, 1).
+
+        |xb| / (sigma (sigma - sigma_next)) unless a paper says otherwise: the step moves xb by
+        |xb| then.
+        """
+        fall = max(state.sigma - state.sigma_next, 1e-12)
+        length: Tensor = state.particles.norm(dim=-1, keepdim=True) / (state.sigma * fall)
+        return length

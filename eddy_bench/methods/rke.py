@@ -52,9 +52,3 @@ class Rke(DirectedMethod):
         if self.resolved_kernel(state.features is not None) == "features":
             default = group_median_bandwidth(square)
         return rke_weights(square, default if self.bandwidth is None else self.bandwidth**2)
-
-    def length(self, state: State) -> Tensor:
-        """Return |xb| / (sigma (sigma - sigma_next)), (G, N, 1): the step then moves xb by |xb|."""
-        fall = max(state.sigma - state.sigma_next, 1e-12)
-        length: Tensor = state.particles.norm(dim=-1, keepdim=True) / (state.sigma * fall)
-        return length

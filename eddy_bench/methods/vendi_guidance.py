@@ -35,9 +35,3 @@ class VendiGuidance(DirectedMethod):
     def weights(self, square: Tensor, state: State) -> Tensor:
         """Return the weights of the gradient, (G, N, N)."""
         return vendi_weights(square, self.gamma(state, group_median_bandwidth(square)))
-
-    def length(self, state: State) -> Tensor:
-        """Return |xb| / (sigma (sigma - sigma_next)), (G, N, 1): the step then moves xb by |xb|."""
-        fall = max(state.sigma - state.sigma_next, 1e-12)
-        length: Tensor = state.particles.norm(dim=-1, keepdim=True) / (state.sigma * fall)
-        return length
