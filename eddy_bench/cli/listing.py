@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from eddy_bench.cli.console import print_whole
 from eddy_bench.errors import UnknownName, unknown
@@ -26,8 +26,11 @@ def print_list(kind: str) -> None:
     if kind not in makers:
         raise UnknownName(unknown("list", kind, makers))
     first = ("touches",) if kind == "methods" else ()
-    table = Table(*first, "name", "what", "cost", "source", title=kind)
     lines = makers[kind]()
+    # a folded name of a method cannot be copied to the command line
+    widest = max(len(line[1]) for line in lines) if first else None
+    name = Column("name", min_width=widest)
+    table = Table(*first, name, "what", "cost", "source", title=kind)
     for line, after in zip(lines, [*lines[1:], None], strict=True):
         ends = kind == "methods" and after is not None and after[0] != ""
         table.add_row(*map(escape, line), end_section=ends)
