@@ -120,34 +120,38 @@ def main() -> None:
             f"align class at guidance {scale:g}, own captions",
             float((predict_attributes(classifier, samples)[:, 0] == attributes[chosen, 0]).mean()),
         )
-    prompts = [prompt.text for prompt in load_prompts("fashion").prompts]
     for scale in (1.0, 2.0, 4.0, 8.0):
-        groups = draw(model, prompts, 4, scale, args.steps, batch=32)
-        features = [clip.images(group) for group in groups]
-        predicted = [predict_attributes(classifier, group) for group in groups]
-        wanted = [parse(prompt) for prompt in prompts]
-        say(f"guidance {scale:g}: vendi", float(np.mean([vendi(f) for f in features])))
-        say(f"guidance {scale:g}: pdist", float(np.mean([pairwise_distance(f) for f in features])))
-        words = clip.texts(prompts)
-        say(
-            f"guidance {scale:g}: clip",
-            float(np.mean([clip_score(f, w) for f, w in zip(features, words, strict=True)])),
-        )
-        say(
-            f"guidance {scale:g}: align, class words",
-            float(
-                np.nanmean(
-                    [
-                        align(f, Attributes(w.garment))
-                        for f, w in zip(predicted, wanted, strict=True)
-                    ]
-                )
-            ),
-        )
-        say(
-            f"guidance {scale:g}: align, all words",
-            float(np.nanmean([align(f, w) for f, w in zip(predicted, wanted, strict=True)])),
-        )
+        say_groups(f"guidance {scale:g}", model, scale, args.steps, clip, classifier)
+    few = load_model("fashion-4step", device="cpu")
+    for named, drawn, scale, steps in (
+        ("fashion-4step", few, 1.0, 1),
+        ("fashion-4step", few, 1.0, 2),
+        ("fashion-4step", few, 1.0, 4),
+        ("fashion, guidance 4", model, 4.0, 4),
+        ("fashion, guidance 4", model, 4.0, 20),
+    ):
+        title = f"{named}, {steps} steps"
+        say_groups(title, drawn, scale, steps, clip, classifier)
+        samples = [image for group in draw(drawn, own, 1, scale, steps) for image in group]
+        distance = frechet_distance(clip.images(samples), real)
+        say(f"{title}: fd, own captions, over floor", distance / floor)
+
+
+def say_groups(title: str, model, scale: float, steps: int, clip, classifier) -> None:
+    """Print diversity and fidelity of groups of four for the prompts of `fashion`."""
+    prompts = [prompt.text for prompt in load_prompts("fashion").prompts]
+    groups = draw(model, prompts, 4, scale, steps, batch=32)
+    features, words = [clip.images(group) for group in groups], clip.texts(prompts)
+    predicted = [predict_attributes(classifier, group) for group in groups]
+    wanted = [parse(prompt) for prompt in prompts]
+    pairs = list(zip(predicted, wanted, strict=True))
+    say(f"{title}: vendi", float(np.mean([vendi(f) for f in features])))
+    say(f"{title}: pdist", float(np.mean([pairwise_distance(f) for f in features])))
+    scores = [clip_score(f, w) for f, w in zip(features, words, strict=True)]
+    say(f"{title}: clip", float(np.mean(scores)))
+    of_class = [align(f, Attributes(w.garment)) for f, w in pairs]
+    say(f"{title}: align, class words", float(np.nanmean(of_class)))
+    say(f"{title}: align, all words", float(np.nanmean([align(f, w) for f, w in pairs])))
 
 
 if __name__ == "__main__":

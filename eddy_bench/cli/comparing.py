@@ -13,6 +13,7 @@ from rich.table import Table
 from eddy_bench.cli.comparison_tables import comparison_tables
 from eddy_bench.cli.console import console, print_whole, say, write_line
 from eddy_bench.cli.figure_table import left_out_note, print_figures
+from eddy_bench.compare.advice import Answer, answers
 from eddy_bench.compare.comparable import canonical, check_comparable, check_settings, lacking
 from eddy_bench.compare.free_shares import as_differences, free_shares, why_none
 from eddy_bench.compare.front_tables import (
@@ -58,6 +59,7 @@ class Comparison:
     notes: on what differs or is left out.
     fronts: over strengths, where a method has several.
     published: lines of a paper's figures.
+    answers: which method to use.
     """
 
     differences: list[Difference]
@@ -65,6 +67,7 @@ class Comparison:
     notes: list[str]
     fronts: Fronts | None
     published: list[tuple[str, ...]]
+    answers: list[Answer]
 
 
 def compare_runs(
@@ -110,7 +113,8 @@ def _compare(
         curves = fronts(scores, baseline)
         if curves and all(len(family.points) <= 2 for family in curves.families):
             curves = None
-        return Comparison(differences, baseline, notes, curves, published_lines(scores))
+        advice = answers(differences, scores, baseline)
+        return Comparison(differences, baseline, notes, curves, published_lines(scores), advice)
     other = read_scores([against])
     notes = [*check_comparable(scores, other, partly), *lacking(scores), *notes]
     if lonely := [*_only(scores, other, "here"), *_only(other, scores, f"in {against}")]:
@@ -121,7 +125,7 @@ def _compare(
             f"Nothing to compare: no method is in both. {_held(scores)}; "
             f"{against} holds {', '.join(other.labels[:SHOWN_LABELS])}."
         )
-    return Comparison(differences, f"the same method in {against}", notes, None, [])
+    return Comparison(differences, f"the same method in {against}", notes, None, [], [])
 
 
 def _held(scores: ScoreSet) -> str:
@@ -130,6 +134,8 @@ def _held(scores: ScoreSet) -> str:
 
 def _print_tables(comparison: Comparison) -> None:
     differences, baseline = comparison.differences, comparison.baseline
+    for answer in comparison.answers:
+        write_line(f"{answer.question}: {answer.sentence}")
     tables = comparison_tables(differences, baseline)
     for table in tables:
         print_figures(table)
@@ -150,8 +156,10 @@ def _print_markdown(comparison: Comparison) -> None:
     if comparison.published:
         tables.append((PUBLISHED, comparison.published))
     notes = "".join(f"\n- {note}" for note in comparison.notes)
+    advice = "".join(f"- {one.question}: {one.sentence}\n" for one in comparison.answers)
     print(
-        as_markdown(comparison.differences, comparison.baseline)
+        (f"{advice}\n" if advice else "")
+        + as_markdown(comparison.differences, comparison.baseline)
         + (f"{notes}\n" if notes else "")
         + "".join(f"\n{markdown_rows(header, lines)}\n" for header, lines in tables),
         end="",

@@ -53,12 +53,12 @@ def _list_methods() -> list[tuple[str, ...]]:
 
 
 def _list_models() -> list[tuple[str, ...]]:
-    from eddy_bench.models.load import EMBEDDED
+    from eddy_bench.models.embedded import EMBEDDED
 
     return [
         *(
-            (name, text, "0.3 s per image on two cores", "eddy_bench/assets/MODEL_CARD.md")
-            for name, text in EMBEDDED.items()
+            (name, model.about, model.cost, "eddy_bench/assets/MODEL_CARD.md")
+            for name, model in EMBEDDED.items()
         ),
         (
             "exact:TASK",

@@ -37,6 +37,8 @@ class Method(Hooks):
         min_particles: fewer are an error.
         interacts: the particles of a group depend on each other; False for a method that acts on
             each one alone, which is another law and no coupling, at N = 1 too.
+        exact_law: every sample provably keeps the distribution that the model gives it, at any
+            number of steps; `keeps_law` says so of a method with its parameters.
         guides: the method adds a drift.
         audited: an audit draws it without being asked to.
         selects: the method draws more than it keeps, and needs a guide network.
@@ -51,6 +53,7 @@ class Method(Hooks):
     citation: ClassVar[str] = ""
     cost: ClassVar[str] = "none"
     interacts: ClassVar[bool] = True
+    exact_law: ClassVar[bool] = False
     audited: ClassVar[bool] = True
     guides: ClassVar[bool] = False
     selects: ClassVar[bool] = False
@@ -66,6 +69,11 @@ class Method(Hooks):
                 raise ParameterError(
                     f"Parameter {key!r} of method {self.title()!r}: {reason}, got {value!r}."
                 ) from None
+
+    @property
+    def keeps_law(self) -> bool:
+        """Whether every sample provably keeps the distribution that the model gives it."""
+        return self.exact_law
 
     @classmethod
     def touches(cls) -> str:

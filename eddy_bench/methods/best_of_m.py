@@ -63,6 +63,11 @@ class BestOfM(Method):
             )
 
     @property
+    def keeps_law(self) -> bool:
+        """Return whether the selection is fair."""
+        return self.fair
+
+    @property
     def previewed(self) -> int | None:
         """Return `preview`."""
         return self.preview

@@ -117,6 +117,7 @@ class Coupled(KernelMethod):
         "stochastic solvers only"
     )
     citation: ClassVar[str] = "normalised graph Laplacian (Chung 1997); see its docstring"
+    exact_law: ClassVar[bool] = True
     cost: ClassVar[str] = "one N x N eigendecomposition per step; features: N forward"
     preferred_kernel: ClassVar[str] = "denoised"
     windows: ClassVar[dict[str, str]] = {"latent": "0..", "denoised": "0..", "features": "0.."}

@@ -19,6 +19,7 @@ class Antithetic(Method):
     name: ClassVar[str] = "antithetic"
     summary: ClassVar[str] = "initial noise that sums to zero; each sample keeps its law exactly"
     citation: ClassVar[str] = "arXiv 2506.06185, 2605.11311"
+    exact_law: ClassVar[bool] = True
 
     def initial_noise(self, noise: Tensor, generator: torch.Generator) -> Tensor:
         """Return coupled noise, (N, d)."""
@@ -32,6 +33,7 @@ class Lhs(Method):
     name: ClassVar[str] = "lhs"
     summary: ClassVar[str] = "Latin hypercube initial noise; each sample keeps its law exactly"
     citation: ClassVar[str] = "McKay et al. 1979"
+    exact_law: ClassVar[bool] = True
 
     def initial_noise(self, noise: Tensor, generator: torch.Generator) -> Tensor:
         """Return coupled noise, (N, d)."""
@@ -47,6 +49,7 @@ class Sobol(Method):
         "scrambled Sobol initial noise; each sample keeps its law up to a 2^-30 grid"
     )
     citation: ClassVar[str] = "Owen 1998"
+    exact_law: ClassVar[bool] = True
 
     def initial_noise(self, noise: Tensor, generator: torch.Generator) -> Tensor:
         """Return coupled noise, (N, d)."""

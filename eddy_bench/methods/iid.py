@@ -14,4 +14,5 @@ class Iid(Method):
 
     name: ClassVar[str] = "iid"
     citation: ClassVar[str] = "the base sampler"
+    exact_law: ClassVar[bool] = True
     summary: ClassVar[str] = "independent samples, the baseline"

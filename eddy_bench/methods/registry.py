@@ -82,6 +82,19 @@ def load_method(name: str) -> type[Any]:
     raise UnknownName(unknown("method", name, method_names()))
 
 
+def load_installed(name: str) -> type[Any]:
+    """Return a method's class as `load_method`, never from a file: names in score files run none.
+
+    Raises:
+        UnknownName: no such method, or a file's.
+        ParameterError: as `load_method`.
+
+    """
+    if is_file_plugin(name):
+        raise UnknownName(f"{name} is a file, which a score file cannot make run.")
+    return load_method(name)
+
+
 def _load_file(name: str) -> Any:
     path, _, attribute = name.rpartition(":")
     file = Path(path)

@@ -12,12 +12,12 @@ from typing import Any
 import torch
 
 from eddy_bench.errors import ModelError, UnknownName, brief, unknown
-from eddy_bench.models.attributes import unknown_words
 from eddy_bench.models.backbones import load_backbone, weights_digest
 from eddy_bench.models.base import Model
 from eddy_bench.models.compiling import compile_denoiser
 from eddy_bench.models.decoding import guide_decoder, load_decoder
 from eddy_bench.models.devices import resolve_device
+from eddy_bench.models.embedded import ASSETS, BASE, EMBEDDED, embedded_warning
 from eddy_bench.models.exact import ExactDenoiser, ExactPipeline, exact_scheduler
 from eddy_bench.models.fingerprint import model_fingerprint
 from eddy_bench.models.networks import GuideNetwork, load_network, to_gray
@@ -28,12 +28,6 @@ from eddy_bench.models.tasks import load_task
 from eddy_bench.sampling.families import family_of
 from eddy_bench.sampling.row_limit import RowLimit
 
-ASSETS = Path(__file__).parents[1] / "assets"
-EMBEDDED = {
-    "fashion": (
-        "small latent diffusion model of Fashion-MNIST garments, 32 x 32, ships with the package"
-    )
-}
 EXACT = "exact:"
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
@@ -56,7 +50,8 @@ def load_model(
     """Load a text-to-image pipeline with safetensors weights.
 
     Args:
-        name: `fashion`, `exact:TASK`, a folder saved by diffusers, or a hub id `owner/model`.
+        name: `fashion`, `fashion-4step`, `exact:TASK`, a folder saved by diffusers, or a hub id
+            `owner/model`.
         revision: of a hub id.
         variant: of a hub id.
         dtype: of the weights.
@@ -85,6 +80,8 @@ def load_model(
             "Add --guide, for instance --guide auto."
         )
     pipe = _open_pipeline(name, folder, revision, variant, DTYPES[dtype])
+    if name in EMBEDDED:
+        EMBEDDED[name].finish(pipe.unet)
     model = Model(name, pipe, row_limit=RowLimit.of(feature_batch), device=target)
     if guide or decoder:
         _give_decoder(model, decoder, offload)
@@ -93,16 +90,18 @@ def load_model(
     model.texts = remember_prompts(pipe)
     if compiled:
         compile_denoiser(pipe)
-    model.fingerprint = model_fingerprint(name, folder, revision)
-    _give_guide(model, guide, weights)
     if name in EMBEDDED:
-        model.check_prompt = _embedded_warning
+        model.fingerprint = EMBEDDED[name].fingerprint()
+        model.check_prompt = partial(embedded_warning, name)
+    else:
+        model.fingerprint = model_fingerprint(name, folder, revision)
+    _give_guide(model, guide, weights)
     return model
 
 
 def _model_folder(name: str) -> Path:
     """Return the folder of a model; that of a hub id does not exist."""
-    folder = ASSETS / name if name in EMBEDDED else Path(name)
+    folder = BASE if name in EMBEDDED else Path(name)
     if name not in EMBEDDED and not folder.exists() and not _HUB_ID.fullmatch(name):
         raise UnknownName(
             unknown("model", name, EMBEDDED)
@@ -257,14 +256,3 @@ def _quiet_transformers() -> None:
 
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
-
-
-def _embedded_warning(prompt: str) -> str | None:
-    words = unknown_words(prompt)
-    if not words:
-        return None
-    shown = ", ".join(dict.fromkeys(words[:5]))
-    return (
-        f"the model 'fashion' was never trained on: {shown}{', ...' if len(words) > 5 else ''} "
-        "(see eddy_bench/assets/MODEL_CARD.md)"
-    )

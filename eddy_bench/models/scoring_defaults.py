@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-ASSETS = Path(__file__).parents[1] / "assets"
+from eddy_bench.models.embedded import ASSETS, EMBEDDED
+
 EXACT = "exact:"
 
 
@@ -50,7 +51,7 @@ _PHOTOGRAPHS = ScoringDefaults(
     extractor="open_clip:ViT-B-32-quickgelu/openai",
 )
 _ROWS = {
-    "fashion": _GARMENTS,
+    **dict.fromkeys(EMBEDDED, _GARMENTS),
     # the kernel density follows the class of a prompt alone, so `align` says nothing of it
     "exact:fashion-kde": replace(
         _GARMENTS, metrics=tuple(name for name in _GARMENTS.metrics if name != "align")
@@ -76,7 +77,10 @@ def garment_models() -> list[str]:
 def implied_settings(model: str) -> dict[str, Any]:
     """Return the settings that a model brings along where no suite was named.
 
-    Another model than the embedded one keeps its own solver; an exact score has no guidance.
+    Another model than `fashion` keeps its own solver; an exact score has no guidance; a distilled
+    model has its own number of steps.
     """
+    if model in EMBEDDED:
+        return {"scheduler": "default", **EMBEDDED[model].settings}
     exact = {"guidance_scale": 1.0} if model.startswith(EXACT) else {}
     return {"scheduler": "default", **exact}

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from eddy_bench.compare.advice import answers
 from eddy_bench.compare.comparable import canonical, check_comparable, lacking
 from eddy_bench.compare.front_tables import CAPTION as FRONTS_CAPTION
 from eddy_bench.compare.front_tables import front_header, front_lines
@@ -95,6 +96,7 @@ def _texts(
         "title": ", ".join(path.resolve().name for path in folders),
         "settings": f"{settings}, {prompts} prompts.",
         "baseline": baseline,
+        "answers": answers(differences, scores, baseline),
         "verdicts": verdicts(differences, scores, baseline),
         "warnings": [
             *notes,

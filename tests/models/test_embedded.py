@@ -16,8 +16,10 @@ import torch
 from eddy_bench import EddyExact, EddyFd, EddyHutch, Iid, Method, ParticleGuidance, Repulsion, steer
 from eddy_bench.models.attributes import parse
 from eddy_bench.models.base import Model
+from eddy_bench.models.embedded import add_difference, save_difference
 from eddy_bench.models.load import load_model
 from eddy_bench.models.networks import AttributeClassifier, load_network
+from eddy_bench.models.scoring_defaults import implied_settings
 from eddy_bench.scoring.classifier import predict_attributes
 from eddy_bench.scoring.extractors import ASSETS
 from tests.conftest import Result
@@ -30,7 +32,7 @@ def model() -> Model:
 
 def test_assets_are_small_and_complete() -> None:
     files = [path for path in ASSETS.rglob("*") if path.is_file()]
-    assert sum(path.stat().st_size for path in files) <= 20 * 2**20
+    assert sum(path.stat().st_size for path in files) <= 25 * 10**6
     assert (
         json.loads((ASSETS / "fashion" / "model_index.json").read_text())["_class_name"]
         == "StableDiffusionPipeline"
@@ -50,6 +52,44 @@ def test_images_show_the_garment_of_the_prompt(model: Model) -> None:
     assert np.mean(right) >= 0.9
     assert cost.nfe == 40
     assert groups[0][0].size == (32, 32)
+
+
+def test_a_difference_of_weights_keeps_them_to_an_eight_bit_share(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    one, other = (torch.nn.Conv2d(3, 5, 3) for _ in range(2))
+    save_difference(one, other, tmp_path / "difference.safetensors")
+    change = {name: other.state_dict()[name] - one.state_dict()[name] for name in one.state_dict()}
+    add_difference(one, tmp_path / "difference.safetensors")
+    for name, weight in one.state_dict().items():
+        allowed = change[name].abs().flatten(1).amax(1) if weight.ndim > 1 else change[name].abs()
+        error = (weight - other.state_dict()[name]).abs().flatten(1 if weight.ndim > 1 else 0)
+        assert (error <= allowed.max() / 250).all()
+
+
+def test_the_few_step_model_draws_the_garment_in_four_steps_without_guidance() -> None:
+    """Its teacher needs guidance for that, and twice the evaluations a step."""
+    few = load_model("fashion-4step", device="cpu")
+    classifier = load_network(AttributeClassifier(), ASSETS / "classifier" / "model.safetensors")
+    prompts = ["trousers", "ankle boot", "bag", "dress"]
+    arguments = {"num_inference_steps": 4, "guidance_scale": 1.0, "output_type": "pil"}
+    groups, cost = few.draw(prompts, [0] * 4, 4, Iid(), arguments)
+    right = [
+        predict_attributes(classifier, group)[:, 0] == parse(prompt).garment
+        for group, prompt in zip(groups, prompts, strict=True)
+    ]
+    assert np.mean(right) >= 0.9
+    assert cost.nfe == 4
+    assert few.fingerprint != load_model("fashion", device="cpu").fingerprint
+
+
+def test_the_few_step_model_brings_its_settings_along() -> None:
+    assert implied_settings("fashion-4step") == {
+        "name": "fashion-4step",
+        "scheduler": "default",
+        "steps": 4,
+        "guidance_scale": 1.0,
+    }
+    assert implied_settings("fashion") == {"scheduler": "default"}
 
 
 ALL = [

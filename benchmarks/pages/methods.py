@@ -1,0 +1,89 @@
+"""The figures of docs/methods.md: what each method gains at 1% less fidelity, and what it costs.
+
+    python benchmarks/pages/methods.py RUN [FEW_STEP_RUN]
+
+RUN is a run folder of `grid`, FEW_STEP_RUN one of `grid-4step`. The tables between the markers are
+written anew; the text around them stays.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from eddy_bench.compare.advice import Candidate, candidates
+from eddy_bench.compare.direction import directions
+from eddy_bench.compare.free_shares import free_shares
+from eddy_bench.compare.load import ScoreSet, read_scores
+from eddy_bench.compare.paired import compare
+from eddy_bench.methods.registry import load_installed, method_names
+from eddy_bench.storage.files import write_text
+from eddy_bench.suites.method_spec import MethodSpec
+
+PAGE = Path(__file__).parents[2] / "docs" / "methods.md"
+HEADER = (
+    "method",
+    "touches",
+    "diversity at 1% less fidelity",
+    "free share",
+    "where to",
+    "times the seconds",
+)
+
+
+def best(options: list[Candidate]) -> Candidate | None:
+    """The most diverse strength of a method that loses at most 1% of any fidelity."""
+    faithful = [option for option in options if option.faithful]
+    return max(faithful, key=lambda option: option.gain.difference, default=None)
+
+
+def where_to(scores: ScoreSet, label: str) -> str:
+    shown = {answer.towards for answer in directions(scores, label)} - {None}
+    if len(shown) != 1:
+        return "not shown"
+    return "towards the data" if shown.pop() else "away from the data"
+
+
+def table(run: Path) -> str:
+    scores = read_scores([run])
+    shares = {share.label: share for share in free_shares(scores)}
+    lines = [f"| {' | '.join(HEADER)} |", f"|{' --- |' * len(HEADER)}"]
+    found = candidates(compare(scores), scores)
+    for name in method_names():
+        options = [one for one in found if MethodSpec.of_label(one.label).name == name]
+        if not options:
+            continue
+        touches = load_installed(name).touches()
+        choice = best(options)
+        if choice is None:
+            lines.append(f"| `{name}` | {touches} | none drawn loses as little | | | |")
+            continue
+        gain, share = choice.gain, shares[choice.label]
+        free = f"{share.free.share:.2f} [{share.free.low:.2f}, {share.free.high:.2f}]"
+        mark = "**" if gain.better else ""
+        cells = (
+            f"`{choice.label}`",
+            touches,
+            f"{mark}{gain.difference:+.3f}{mark} [{gain.low:+.3f}, {gain.high:+.3f}]",
+            free + (", moved" if share.moved else ""),
+            where_to(scores, choice.label),
+            f"{choice.times:.2f}",
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("runs", nargs="+", type=Path)
+    text = PAGE.read_text(encoding="utf-8")
+    for number, run in enumerate(parser.parse_args().runs, 1):
+        begin, end = f"<!-- table {number} begins -->", f"<!-- table {number} ends -->"
+        before, rest = text.split(begin)
+        _, after = rest.split(end)
+        text = f"{before}{begin}\n{table(run)}\n{end}{after}"
+    write_text(PAGE, text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,167 @@
+"""Say which method to use: where samples must keep their law, for little time, at little loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from eddy_bench.compare.free_shares import free_shares
+from eddy_bench.compare.load import ScoreSet
+from eddy_bench.compare.paired import Difference
+from eddy_bench.errors import EddyError
+from eddy_bench.methods.registry import build_method, load_installed
+from eddy_bench.scoring.metrics import DIVERSITY, FIDELITY, MetricSpec
+from eddy_bench.suites.method_spec import MethodSpec
+
+MORE_TIME = 1.2
+LOSS = 0.01
+COST = "seconds_per_image"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Hold a method as a choice.
+
+    gain: in diversity.
+    losses: of every fidelity metric per prompt.
+    times: seconds per image over the baseline's; NaN where they were not measured.
+    moved: the scores prove that samples have moved.
+    """
+
+    label: str
+    gain: Difference
+    losses: tuple[Difference, ...]
+    times: float
+    moved: bool
+
+    @property
+    def keeps_law(self) -> bool:
+        """Whether each sample keeps the distribution that the model gives it, as is proved."""
+        return keeps_law(self.label) and not self.moved
+
+    @property
+    def faithful(self) -> bool:
+        """Whether no fidelity metric loses more than 1% on the average of the prompts."""
+        return all(_loss(loss) <= LOSS for loss in self.losses)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Hold a question and its answer.
+
+    label: the method to use; empty where no method is shown to gain.
+    """
+
+    question: str
+    label: str
+    sentence: str
+
+
+QUESTIONS: dict[str, Callable[[Candidate], bool]] = {
+    "If every sample must keep its law": lambda candidate: candidate.keeps_law,
+    "If it may take 20% more time, at 1% less fidelity": lambda candidate: (
+        candidate.faithful and candidate.times <= MORE_TIME
+    ),
+    "If fidelity may fall by 1%, at any cost": lambda candidate: candidate.faithful,
+}
+
+
+def answers(differences: Sequence[Difference], scores: ScoreSet, baseline: str) -> list[Answer]:
+    """Answer each question with the method that gains most of those shown to gain.
+
+    None without differences in diversity. Shown is what `Difference.better` says, corrected over
+    all methods; that the best one was chosen on these prompts makes its gain look larger than it
+    is.
+    """
+    found = candidates(differences, scores)
+    if not found:
+        return []
+    return [
+        Answer(question, *_best([one for one in found if fits(one)], baseline))
+        for question, fits in QUESTIONS.items()
+    ]
+
+
+def keeps_law(label: str) -> bool:
+    """Return whether a method promises that samples keep their law; unknown ones promise none."""
+    spec = MethodSpec.of_label(label)
+    try:
+        load_installed(spec.name)
+        return build_method(spec).keeps_law
+    except EddyError:  # of another version, or a plug-in that is not installed
+        return False
+
+
+def candidates(differences: Sequence[Difference], scores: ScoreSet) -> list[Candidate]:
+    """Return every method as a choice, by the first diversity metric that was compared."""
+    gains = _first([item for name in DIVERSITY for item in differences if _is(item, name)])
+    moved = {share.label for share in free_shares(scores) if share.moved}
+    seconds = {item.label: item for item in differences if item.column == COST}
+    return [
+        Candidate(
+            gain.label,
+            gain,
+            tuple(
+                item
+                for item in differences
+                if item.label == gain.label and any(_is(item, name) for name in FIDELITY)
+            ),
+            _ratio(seconds.get(gain.label)),
+            gain.label in moved,
+        )
+        for gain in gains
+    ]
+
+
+def _is(difference: Difference, metric: str) -> bool:
+    """Whether a difference is of a metric, compared per prompt."""
+    return bool(difference.prompts) and MetricSpec.of_column(difference.column).name == metric
+
+
+def _first(differences: Sequence[Difference]) -> list[Difference]:
+    """Return the differences of the first column."""
+    return [item for item in differences if item.column == differences[0].column]
+
+
+def _ratio(seconds: Difference | None) -> float:
+    if seconds is None or not seconds.baseline > 0:
+        return float("nan")
+    return seconds.value / seconds.baseline
+
+
+def _loss(difference: Difference) -> float:
+    """Return the share of the baseline's value that is lost."""
+    worse = -difference.difference if difference.higher_is_better else difference.difference
+    return worse / abs(difference.baseline) if difference.baseline else 0.0
+
+
+def _best(candidates: Sequence[Candidate], baseline: str) -> tuple[str, str]:
+    """Return the method to use and why."""
+    ordered = sorted(candidates, key=lambda one: _signed(one.gain), reverse=True)
+    shown = [one for one in ordered if one.gain.better]
+    if shown:
+        return shown[0].label, f"{shown[0].label}: {_words(shown[0])}."
+    if not ordered or _signed(ordered[0].gain) <= 0:
+        return "", f"no method of this run gains: stay with {baseline}."
+    return "", (
+        f"no method is shown to gain; the largest difference is {ordered[0].label}'s, "
+        f"{_words(ordered[0])}."
+    )
+
+
+def _signed(difference: Difference) -> float:
+    return difference.difference if difference.higher_is_better else -difference.difference
+
+
+def _words(candidate: Candidate) -> str:
+    gain = candidate.gain
+    share = gain.difference / abs(gain.baseline) if gain.baseline else float("nan")
+    words = (
+        f"{gain.column} {gain.difference:+.3g} [{gain.low:+.3g}, {gain.high:+.3g}] ({share:+.0%})"
+    )
+    if candidate.losses:
+        worst = max(candidate.losses, key=_loss)
+        words += f", {worst.column} {worst.difference:+.3g} ({-_loss(worst):+.1%})"
+    if candidate.times == candidate.times:
+        words += f", {candidate.times:.2f} times the seconds"
+    return words

@@ -1,0 +1,88 @@
+"""Which method a comparison recommends."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from eddy_bench.compare.advice import Answer, answers, keeps_law
+from eddy_bench.compare.families import families_of
+from eddy_bench.compare.load import read_scores
+from eddy_bench.compare.paired import compare
+from eddy_bench.methods.registry import load_method, method_names
+
+GAINS = {  # diversity, fidelity, seconds
+    "iid": (0.0, 0.0, 1.0),
+    "antithetic": (0.1, 0.0, 1.0),
+    "lhs": (0.2, 0.0, 1.1),
+    "pg": (0.3, -0.004, 1.15),
+    "repulsion": (0.5, -0.03, 1.0),
+    "best-of-m:m=16": (0.4, -0.005, 4.0),
+}
+
+
+def scored(tmp_path: Path, gains: dict[str, tuple[float, float, float]]) -> list[Answer]:
+    """Write scores of 30 prompts, and read the answers to them."""
+    rng = np.random.default_rng(0)
+    template = pd.read_csv("results/baselines/fashion.csv", nrows=1, keep_default_na=False)
+    rows = []
+    for prompt in range(30):
+        shared = rng.normal(0, 0.2)
+        for label, (diversity, fidelity, seconds) in gains.items():
+            name, _, params = label.partition(":")
+            for metric, extractor, value in (
+                ("vendi", "fmnist-clip", 2 + shared + diversity + rng.normal(0, 0.02)),
+                ("clip", "fmnist-clip", 1 + fidelity + rng.normal(0, 1e-4)),
+                ("seconds_per_image", "", seconds),
+            ):
+                row = template.iloc[0].to_dict()
+                row |= {"method": name, "params": params, "prompt_id": f"p{prompt}"}
+                row |= {"metric": metric, "value": value, "signature": metric}
+                row |= {"extractor": extractor} if "extractor" in row else {}
+                rows.append(row)
+    path = tmp_path / "scores.csv"
+    pd.DataFrame(rows).to_csv(path, index=False)
+    scores = read_scores([path])
+    return answers(compare(scores), scores, "iid")
+
+
+def test_each_question_takes_the_most_diverse_of_those_that_fit(tmp_path: Path) -> None:
+    law, quick, faithful = scored(tmp_path, GAINS)
+    assert law.label == "lhs"
+    assert quick.label == "pg"  # repulsion loses 3%, best-of-m takes 4 times as long
+    assert faithful.label == "best-of-m:m=16"
+    assert "+0.4" in faithful.sentence
+    assert "4.00 times the seconds" in faithful.sentence
+
+
+def test_a_method_that_is_not_shown_to_gain_is_not_recommended(tmp_path: Path) -> None:
+    law, *_ = scored(tmp_path, {"iid": (0.0, 0.0, 1.0), "lhs": (0.0, 0.0, 1.0)})
+    assert law.label == ""
+    assert law.sentence.startswith("no method")
+
+
+def test_without_a_method_of_the_kind_the_baseline_stays(tmp_path: Path) -> None:
+    law, *_ = scored(tmp_path, {"iid": (0.0, 0.0, 1.0), "pg": (0.3, 0.0, 1.0)})
+    assert (law.label, "stay with iid" in law.sentence) == ("", True)
+
+
+def test_only_couplings_and_fair_selection_keep_the_law() -> None:
+    kept = {name for name in method_names() if load_method(name)().keeps_law}
+    assert kept == {"iid", "antithetic", "lhs", "sobol", "coupled"}
+    assert keeps_law("best-of-m:m=16,fair=True")
+    assert not keeps_law("best-of-m:m=16")
+    assert not keeps_law("of another version:x=1")
+
+
+def test_a_score_file_makes_no_python_file_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text("print('ran')\n")
+    label = f"{file}:Mine:strength=2"
+    assert list(families_of(["iid", label], "iid").values()) == [["iid", label]]
+    assert not keeps_law(label)
+    assert capsys.readouterr().out == ""
