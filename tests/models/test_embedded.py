@@ -132,7 +132,7 @@ def test_counters_count_every_forward_and_backward_pass(model: Model) -> None:
 
 def test_steer_guides_a_pipeline_as_in_the_readme(model: Model) -> None:
     generator = [torch.Generator().manual_seed(k) for k in range(4)]
-    with steer(model.pipe, EddyHutch(strength=2.0)):
+    with steer(model.pipe, EddyHutch()):
         images = model.pipe(
             "dress", num_images_per_prompt=4, num_inference_steps=3, generator=generator
         ).images
