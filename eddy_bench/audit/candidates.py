@@ -18,6 +18,8 @@ NO_CONDITION = (
     "it changes conditions or guidance, and this task has none. Use --task class-ring or class-64d."
 )
 
+NO_NETWORK = "it acts inside a network, and exact tasks have none. Measure it with `run`."
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -85,6 +87,8 @@ def find_left_out(
                     reason = _stochastic_reason(pipe.scheduler, float(call.get("eta", 0.0)))
                 if candidate.needs_condition and task.classes is None:
                     where, reason = f"on {task.name}", ModelError(NO_CONDITION)
+                if candidate.method.edits_features:
+                    where, reason = f"on {task.name}", ModelError(NO_NETWORK)
                 if reason is not None:
                     left_out.append(LeftOut(candidate.label, task.name, str(spec), where, reason))
     return left_out

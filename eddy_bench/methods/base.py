@@ -16,7 +16,16 @@ from eddy_bench.sampling.hooks import Hooks
 Strength = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
-TOUCHED = ("nothing", "start", "step noise", "score", "condition", "guidance", "selection")
+TOUCHED = (
+    "nothing",
+    "start",
+    "step noise",
+    "score",
+    "condition",
+    "features",
+    "guidance",
+    "selection",
+)
 
 
 @cache
@@ -73,6 +82,7 @@ class Method(Hooks):
         changed = {
             "selection": cls.selects,
             "condition": cls.condition is not Hooks.condition,
+            "features": cls.features_of is not Hooks.features_of,
             "guidance": cls.guidance_scale is not Hooks.guidance_scale
             or cls.combine is not Hooks.combine,
             "score": cls.guidance is not Hooks.guidance,

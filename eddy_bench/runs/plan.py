@@ -166,7 +166,7 @@ def _plan_method(spec: MethodSpec, setup: Setup) -> PlannedMethod:
         check_scheduler(model.pipe.scheduler)
     if method.couples_steps:
         check_stochastic(model.pipe.scheduler, float(model.call.get("eta", 0.0)), setup.suite.steps)
-    if method.conditions or method.reguides:
+    if method.conditions or method.reguides or method.edits_features:
         check_call(model.pipe, method, {**model.call, **setup.call_arguments(1)})
     return PlannedMethod(
         label=method_label(spec, method),

@@ -215,7 +215,7 @@ def steered_branches(pipe: Any, method: Hooks, step: SteeredStep) -> Iterator[No
     network = denoiser(pipe)
     signature = inspect.signature(type(network).forward.__get__(network))  # hooks may hide it
     branches = Branches(network.forward, signature, method, family, step)
-    step.branches = branches
+    step.branches, step.announced = branches, True
 
     @functools.wraps(network.forward)
     def forward(*args: Any, **kwargs: Any) -> Any:

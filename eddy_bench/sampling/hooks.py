@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from eddy_bench.sampling.state import Moment, State
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block of a denoising network.
+
+    Attributes:
+        pipeline: name of the pipeline's class.
+        index: of the block, in the order of evaluation; of a U-Net the middle one is the only one.
+        count: of the network's blocks.
+
+    """
+
+    pipeline: str
+    index: int
+    count: int
 
 
 class Hooks:
@@ -41,6 +58,11 @@ class Hooks:
         return type(self).condition is not Hooks.condition
 
     @property
+    def edits_features(self) -> bool:
+        """Whether the output of a block of the network is edited, which needs known blocks."""
+        return type(self).features_of is not Hooks.features_of
+
+    @property
     def combines(self) -> bool:
         """Whether the branches of guidance are combined in another way than null + w (c - null)."""
         return type(self).combine is not Hooks.combine
@@ -60,7 +82,7 @@ class Hooks:
         """Whether the solver's state is looked at, which needs a scheduler that is known."""
         guides = type(self).guidance is not Hooks.guidance
         acts = self.couples_steps or self.conditions or self.reguides or self.prunes
-        return guides or acts
+        return guides or acts or self.edits_features
 
     def guidance(self, state: State) -> Tensor | None:
         """Return the score term g, (G, N, d), for the solver's step; None leaves the step alone."""
@@ -105,6 +127,24 @@ class Hooks:
 
         """
         return embeds
+
+    def edited_block(self, pipeline: str, count: int) -> int:
+        """Return which of a network's `count` blocks `features_of` is called for."""
+        return count // 2
+
+    def features_of(self, block: Block, tokens: Tensor, moment: Moment) -> Tensor:
+        """Return the image tokens that leave a block of the network.
+
+        It is called at each network evaluation, with the rows of every branch of guidance that
+        goes through the network at once.
+
+        Args:
+            block: that they leave.
+            tokens: (rows, tokens, width); of a U-Net's middle block the pixels are the tokens.
+            moment: of the evaluation.
+
+        """
+        return tokens
 
     def guidance_scale(self, moment: Moment) -> float | None:
         """Return w of null + w (conditional - null) for this evaluation; None leaves it alone.

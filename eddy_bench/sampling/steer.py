@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from eddy_bench.errors import ModelError
+from eddy_bench.sampling.blocks import edited_features
 from eddy_bench.sampling.branches import steered_branches
 from eddy_bench.sampling.hooks import Hooks
 from eddy_bench.sampling.injection import (
@@ -106,6 +107,7 @@ def steer(
             )
 
         stack.enter_context(steered_branches(pipe, method, step))
+        stack.enter_context(edited_features(pipe, method, step))
 
         @functools.wraps(pipe.scheduler.step)
         def steered(*args: Any, **kwargs: Any) -> Any:
