@@ -90,10 +90,11 @@ class EditedBlock:
         """The number of tokens of an image in the present evaluation."""
         sample = next(iter(self.arguments.values()))
         if isinstance(sample, Tensor) and sample.ndim == 3:  # packed
-            return sample.shape[1]
+            return int(sample.shape[1])
         config: Any = self.network.config
         patch = config.patch_size if "patch_size" in config else config.all_patch_size[0]
-        return math.prod(sample[0].shape[1:]) // patch**2
+        pixels = math.prod(sample[0].shape[1:])
+        return int(pixels // patch**2)
 
 
 @contextmanager

@@ -45,6 +45,7 @@ STRONG = {
     "interval": "interval:window=0%..50%",
     "spell": "spell:radius=500",
     "rke": "rke:every=1",
+    "oscar": "oscar:window=0%..100%",
 }
 
 
