@@ -73,6 +73,8 @@ def _finite(method: Method) -> Answer:
     solvers = [solver for solver in SOLVERS if not method.couples_steps or solver == "ddim:eta=1"]
     if needs_network(method):
         solvers.remove("flow-euler")
+    if method.restarts:
+        solvers.remove("dpmpp-2m")
     broken = [
         solver
         for solver in solvers

@@ -76,6 +76,24 @@ class Recorder(Method):
         """Return the method's tokens."""
         return self.inner.features_of(block, tokens, moment)
 
+    @property
+    def extra_starts(self) -> int:
+        """What the method inside has."""
+        return self.inner.extra_starts
+
+    @property
+    def restarts(self) -> tuple[tuple[float, float, int], ...]:
+        """What the method inside has."""
+        return self.inner.restarts
+
+    def improved_start(self, noise: Tensor, state: State) -> Tensor:
+        """Return the method's start."""
+        return self.inner.improved_start(noise, state)
+
+    def restart_noise(self, noise: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the method's noise."""
+        return self.inner.restart_noise(noise, generator)
+
     def condition(self, embeds: Tensor, mask: Tensor, moment: Moment) -> Tensor:
         """Return the method's embeddings."""
         return self.inner.condition(embeds, mask, moment)

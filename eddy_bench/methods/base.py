@@ -19,6 +19,7 @@ Count = Annotated[int, Field(ge=1)]
 TOUCHED = (
     "nothing",
     "start",
+    "steps",
     "step noise",
     "score",
     "condition",
@@ -87,8 +88,10 @@ class Method(Hooks):
             or cls.combine is not Hooks.combine,
             "score": cls.guidance is not Hooks.guidance,
             "step noise": cls.step_noise is not Hooks.step_noise,
+            "steps": cls.restarts is not Hooks.restarts,
             "start": cls.initial_noise is not Hooks.initial_noise
-            or cls.initial_field is not Hooks.initial_field,
+            or cls.initial_field is not Hooks.initial_field
+            or cls.improved_start is not Hooks.improved_start,
         }
         return next((name for name, whether in changed.items() if whether), TOUCHED[0])
 

@@ -28,15 +28,16 @@ def check_known(family: Family, method: Hooks) -> None:
             f"How {family.class_name} hands text embeddings to its network is not known here, so a "
             "method that changes them cannot be used. Use another model."
         )
-    if method.reguides and family.guidance_rows in ("none", "unknown"):
+    unusable = ("none", "unknown") if method.reguides else ("unknown",)
+    if (method.reguides or method.extra_starts) and family.guidance_rows in unusable:
         reason = (
             "has no classifier-free guidance"
             if family.guidance_rows == "none"
             else "guides in a way that is not known here"
         )
         raise ModelError(
-            f"{family.class_name} {reason}, so a method that changes guidance cannot be used. "
-            "Use another model."
+            f"{family.class_name} {reason}, so a method that changes guidance, or looks at the "
+            "start without it, cannot be used. Use another model."
         )
 
 
@@ -86,7 +87,7 @@ def check_call(pipe: Any, method: Hooks, arguments: dict[str, Any]) -> None:
     family = family_of(pipe)
     if method.edits_features:
         method.edited_block(family.class_name, len(blocks_of(pipe, family)))
-    if not (method.conditions or method.reguides):
+    if not (method.conditions or method.reguides or method.extra_starts):
         return
     check_known(family, method)
     if method.conditions and getattr(denoiser(pipe), "classes", True) is None:

@@ -82,7 +82,8 @@ class Hooks:
         """Whether the solver's state is looked at, which needs a scheduler that is known."""
         guides = type(self).guidance is not Hooks.guidance
         acts = self.couples_steps or self.conditions or self.reguides or self.prunes
-        return guides or acts or self.edits_features
+        loops = self.extra_starts > 0 or bool(self.restarts)
+        return guides or acts or loops or self.edits_features
 
     def guidance(self, state: State) -> Tensor | None:
         """Return the score term g, (G, N, d), for the solver's step; None leaves the step alone."""
@@ -95,6 +96,34 @@ class Hooks:
     def initial_field(self, noise: Tensor, generator: torch.Generator) -> Tensor:
         """Return the starting noise of a group as a pipeline draws it, (N, channels, h, w)."""
         return self.initial_noise(noise.flatten(1), generator).reshape(noise.shape)
+
+    @property
+    def extra_starts(self) -> int:
+        """How many network evaluations at the first noise level `improved_start` is given."""
+        return 0
+
+    def improved_start(self, noise: Tensor, state: State) -> Tensor:
+        """Return a better starting noise, after an evaluation of the network on the last one.
+
+        Args:
+            noise: (G, N, *shape), a particle's shape as the solver holds it.
+            state: at the first noise level, with the denoised estimates of `noise` by the
+                conditional branch alone. Its memory lasts.
+
+        Returns:
+            Of the shape of `noise`; `noise` itself leaves it.
+
+        """
+        return noise
+
+    @property
+    def restarts(self) -> tuple[tuple[float, float, int], ...]:
+        """(low, high, times) of noise levels sigma: from low back to high, and down again."""
+        return ()
+
+    def restart_noise(self, noise: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the noise of a restart of a group from independent normal noise, both (N, d)."""
+        return noise
 
     def step_noise(self, noise: Tensor, state: State) -> Tensor:
         """Return the noise of a stochastic step from independent normal noise, both (G, N, d)."""

@@ -69,6 +69,7 @@ class SteeredStep:
         memory: of the method in the present call.
         branches: what stands in for the denoiser; None where nothing does.
         announced: `begin` is called when the pipeline is.
+        starting: a step at the start is due, which sees the conditional branch alone.
 
     """
 
@@ -90,6 +91,7 @@ class SteeredStep:
     memory: dict[str, Any] = field(default_factory=dict)
     branches: Branches | None = None
     announced: bool = False
+    starting: bool = False
 
     def __post_init__(self) -> None:
         self.inner = self.scheduler.step
