@@ -40,7 +40,7 @@ class Cno(StartedMethod):
 
     """
 
-    iterations: Annotated[int, Field(ge=0)] = 3
+    iterations: Annotated[int, Field(ge=0)] = 5
     rate: Positive = 0.05
     temperature: Positive = 0.1
     window: Count = 16

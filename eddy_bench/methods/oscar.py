@@ -51,7 +51,7 @@ class Oscar(GuidingMethod):
     audited: ClassVar[bool] = False  # of features, which few exact tasks have
     windows: ClassVar[dict[str, str]] = dict.fromkeys(("latent", "denoised", "features"), "0%..20%")
     strengths: ClassVar[dict[str, float]] = {"latent": 0.12, "denoised": 0.12, "features": 0.12}
-    shares: ClassVar[dict[str, float]] = {"latent": 0.1, "denoised": 0.1, "features": 0.1}
+    shares: ClassVar[dict[str, float]] = {"latent": 0.1, "denoised": 0.15, "features": 0.2}
 
     def gate(self, state: State) -> float:
         """Return sin^2 of the middle of this step in a window of steps; 0 at both of its ends."""

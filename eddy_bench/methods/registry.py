@@ -41,6 +41,7 @@ METHODS = {
     "apg": "eddy_bench.methods.apg:Apg",
     "cno": "eddy_bench.methods.cno:Cno",
     "oscar": "eddy_bench.methods.oscar:Oscar",
+    "restart": "eddy_bench.methods.restart:Restart",
     "dave": "eddy_bench.methods.dave:Dave",
 }
 METHOD_GROUP = "eddy_bench.methods"

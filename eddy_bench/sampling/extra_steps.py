@@ -8,6 +8,7 @@ its own. So every family is evaluated, guided and counted as in any other step.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -133,18 +134,19 @@ class ExtraSteps:
         """Return the order of the scheduler's steps with the method's restarts among them."""
         order = list(range(count))
         for low, high, times in self.method.restarts:
-            levels = [sigma / alpha for alpha, sigma in map(self._levels, range(count))]
-            inside = [k for k in range(count) if low <= levels[k] <= high]
-            if times and len(inside) < 2:
+            last, first = self._nearest(low, count), self._nearest(high, count)
+            if first >= last:
                 raise ParameterError(
-                    f"Expected two of the solver's noise levels at least between low={low:g} and "
-                    f"high={high:g}, got {len(inside)} of {count}. Raise the steps, lower low or "
-                    "raise high."
+                    f"Expected low={low:g} and high={high:g} at different noise levels of the "
+                    f"solver, which has {count}. Raise the steps, lower low or raise high."
                 )
-            if times:
-                end = order.index(inside[-1])
-                order[end:end] = list(range(inside[0], inside[-1])) * times
+            order[order.index(last) : order.index(last)] = list(range(first, last)) * times
         return order
+
+    def _nearest(self, level: float, count: int) -> int:
+        """Return the step before which the noise level sigma is nearest, in its logarithm."""
+        sigmas = [sigma / alpha for alpha, sigma in map(self._levels, range(count))]
+        return min(range(count), key=lambda k: abs(math.log(max(sigmas[k], 1e-12) / level)))
 
     def _renoised(self, sample: Tensor, now: int, back: int) -> Tensor:
         """Return a sample with noise from the level before step `now` to the one before `back`."""
