@@ -132,10 +132,16 @@ class Branches:
 
     def _wanted(self, moment: Moment) -> float | None:
         """Return w where guidance is changed; None where it is left alone."""
+        if self.step.starting:
+            return 1.0
         if not self.method.reguides:
             return None
         scale = self.method.guidance_scale(moment)
         return self.scale if scale is None and self.method.combines else scale
+
+    def _alone(self, wanted: float | None) -> bool:
+        """Return whether the conditional branch is all that is wanted."""
+        return wanted == 1 and (self.step.starting or not self.method.combines)
 
     def _both(self, given: Arguments, moment: Moment) -> Any:
         """Evaluate both branches in one batch, or the conditional one where w = 1."""
@@ -143,7 +149,7 @@ class Branches:
         first = self.family.guidance_rows == "null last"
         chosen = slice(0, self.rows) if first else slice(self.rows, 2 * self.rows)
         wanted = self._wanted(moment)
-        if wanted == 1 and not self.method.combines:
+        if self._alone(wanted):
             given.values.update(sliced(given.values, 2 * self.rows, chosen))
             output = self._evaluate(given, slice(0, self.rows), moment)
             self.step.record.rows_saved += self.rows
@@ -161,7 +167,7 @@ class Branches:
         """Evaluate the null branch of separate calls, unless w = 1."""
         self.guided, self.held = True, None
         wanted = self._wanted(moment)
-        if wanted == 1 and not self.method.combines:
+        if self._alone(wanted):
             self.step.record.rows_saved += self.rows
             return (conditional,)
         output = given.call(self.forward)
@@ -207,7 +213,7 @@ def steered_branches(pipe: Any, method: Hooks, step: SteeredStep) -> Iterator[No
         ModelError: it is not known how this pipeline's network sees them.
 
     """
-    if not (method.conditions or method.reguides or method.prunes):
+    if not (method.conditions or method.reguides or method.prunes or method.extra_starts):
         yield
         return
     family = family_of(pipe)
@@ -215,7 +221,7 @@ def steered_branches(pipe: Any, method: Hooks, step: SteeredStep) -> Iterator[No
     network = denoiser(pipe)
     signature = inspect.signature(type(network).forward.__get__(network))  # hooks may hide it
     branches = Branches(network.forward, signature, method, family, step)
-    step.branches = branches
+    step.branches, step.announced = branches, True
 
     @functools.wraps(network.forward)
     def forward(*args: Any, **kwargs: Any) -> Any:

@@ -11,7 +11,9 @@ from typing import Any
 import torch
 
 from eddy_bench.errors import ModelError
+from eddy_bench.sampling.blocks import edited_features
 from eddy_bench.sampling.branches import steered_branches
+from eddy_bench.sampling.extra_steps import extra_steps
 from eddy_bench.sampling.hooks import Hooks
 from eddy_bench.sampling.injection import (
     replaced,
@@ -106,10 +108,13 @@ def steer(
             )
 
         stack.enter_context(steered_branches(pipe, method, step))
+        stack.enter_context(edited_features(pipe, method, step))
+
+        do_step = stack.enter_context(extra_steps(pipe, method, step))
 
         @functools.wraps(pipe.scheduler.step)
         def steered(*args: Any, **kwargs: Any) -> Any:
-            return step(*args, **kwargs)
+            return do_step(*args, **kwargs)
 
         stack.enter_context(replaced(pipe.scheduler, "step", steered))
         yield step.record

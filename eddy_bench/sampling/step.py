@@ -68,6 +68,8 @@ class SteeredStep:
         rows: generators of the present call for conditions, one per particle.
         memory: of the method in the present call.
         branches: what stands in for the denoiser; None where nothing does.
+        announced: `begin` is called when the pipeline is.
+        starting: a step at the start is due, which sees the conditional branch alone.
 
     """
 
@@ -88,6 +90,8 @@ class SteeredStep:
     rows: tuple[torch.Generator, ...] = ()
     memory: dict[str, Any] = field(default_factory=dict)
     branches: Branches | None = None
+    announced: bool = False
+    starting: bool = False
 
     def __post_init__(self) -> None:
         self.inner = self.scheduler.step
@@ -108,7 +112,7 @@ class SteeredStep:
         if lacks_generator and self.generator is not None:
             kwargs["generator"] = list(self.generator)
         now = timestep.flatten()[0] if isinstance(timestep, Tensor) else timestep
-        if now == self.scheduler.timesteps[0] and (self.position or self.branches is None):
+        if now == self.scheduler.timesteps[0] and (self.position or not self.announced):
             self.begin()  # a new call; an earlier one may have been cut short
         if self.branches is not None:
             self.branches.check()
