@@ -150,7 +150,7 @@ def _draw(
     wanted = options.share(plan, plan.groups)
     missing, notes = find_missing(wanted, folder, options.verify)
     record_plan(plan, folder, matched)
-    for note in [*notes, *_idle_selection(plan)]:
+    for note in [*notes, *_idle(plan)]:
         say(note, "Note")
     start = time.perf_counter()
     summary = _draw_missing(plan, folder, missing, wanted, options, check_ownership)
@@ -190,10 +190,15 @@ def _draw_missing(
     return summary
 
 
-def _idle_selection(plan: Plan) -> list[str]:
-    """Return notes on methods that select, and have nothing to select from."""
+def _idle(plan: Plan) -> list[str]:
+    """Return notes on methods that have nothing to select from, or nothing to remember."""
     particles = plan.suite.particles
-    return [
+    alone = [
+        f"{planned.name} sees the earlier seeds of a prompt, and there is one: raise --seeds"
+        for planned in plan.methods
+        if planned.method.remembers and plan.suite.seeds == 1
+    ]
+    return alone + [
         f"{planned.name} takes {planned.method.dial} = {particles}, all that it draws: "
         "no other method takes longer than iid"
         for planned in plan.methods

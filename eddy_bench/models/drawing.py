@@ -40,6 +40,8 @@ class DrawnTogether:
         saved: rows of the network that a method spared.
         keep: images of each group in the end.
         living: particles that a method left in the last call; None: all.
+        earlier: finished latents of the prompts' earlier groups, for a method that remembers them.
+        finished: latents at the end of the last call, (G, N, d); None before.
 
     """
 
@@ -51,6 +53,8 @@ class DrawnTogether:
     saved: int = 0
     keep: int | None = None
     living: Tensor | None = None
+    earlier: Tensor | None = None
+    finished: Tensor | None = None
 
     def call(self, method: Method, slots: Sequence[Sequence[int]]) -> list[Any]:
         """Draw the particles in these slots of each group, as many in each, under a method."""
@@ -58,7 +62,7 @@ class DrawnTogether:
         with steer(self.model.pipe, method, **ready.steering) as record:
             output = ready.run()
         self.saved += record.rows_saved
-        self.living = record.living
+        self.living, self.finished = record.living, record.finished
         self.model.note_blacked(output)
         return list(output.image if hasattr(output, "image") else output.images)  # Kandinsky 5's
 
@@ -117,6 +121,7 @@ class DrawnTogether:
             "probes": [probe_generator(seed, prompt) for prompt, seed in self.groups],
             "generator": generators,
             "keep": self.keep,
+            "earlier": self.earlier,
             "streams": [
                 stream
                 for (prompt, seed), chosen in zip(self.groups, slots, strict=True)

@@ -73,6 +73,8 @@ class State:
         features: map on denoised estimates, or None where the model has none.
         sigma_next: noise level after the step.
         memory: of the method, kept over the steps of a call, empty at its beginning.
+        earlier: finished latents of each prompt's earlier groups, (G, M, d), for a method that
+            remembers them; None where there are none.
 
     """
 
@@ -88,6 +90,7 @@ class State:
     features: FeatureMap | None = None
     sigma_next: float = 0.0
     memory: dict[str, Any] = field(default_factory=dict)
+    earlier: Tensor | None = None
 
     @property
     def flow_time(self) -> float:

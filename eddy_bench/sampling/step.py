@@ -22,28 +22,13 @@ from eddy_bench.sampling.parameterization import (
     check_stochastic,
     read_coordinates,
 )
+from eddy_bench.sampling.record import Steering, check_earlier
 from eddy_bench.sampling.state import Moment, State
 
 if TYPE_CHECKING:
     from eddy_bench.sampling.branches import Branches
 
 MapMaker = Callable[[tuple[int, ...]], FeatureMap]
-
-
-@dataclass
-class Steering:
-    """A record of a `steer` block.
-
-    Attributes:
-        steps: of the solver.
-        rows_saved: rows that a pipeline handed to its network and that were not evaluated.
-        living: particles that were not given up in the last call, (G, N), bool; None: all.
-
-    """
-
-    steps: int = 0
-    rows_saved: int = 0
-    living: Tensor | None = None
 
 
 @dataclass
@@ -60,6 +45,7 @@ class SteeredStep:
         seed: as in `steer`.
         streams: as in `steer`.
         keep: as in `steer`.
+        earlier: as in `steer`.
         record: of the block.
         position: steps done in the pipeline's present call.
         transform: change of the solver's draws at this moment.
@@ -68,6 +54,7 @@ class SteeredStep:
         rows: generators of the present call for conditions, one per particle.
         memory: of the method in the present call.
         branches: what stands in for the denoiser; None where nothing does.
+        unit: of the solver's samples.
 
     """
 
@@ -80,6 +67,7 @@ class SteeredStep:
     seed: int
     streams: Sequence[torch.Generator] | None = None
     keep: int | None = None
+    earlier: Tensor | None = None
     record: Steering = field(default_factory=Steering)
     position: int = 0
     transform: Transform | None = None
@@ -88,6 +76,7 @@ class SteeredStep:
     rows: tuple[torch.Generator, ...] = ()
     memory: dict[str, Any] = field(default_factory=dict)
     branches: Branches | None = None
+    unit: float = 1.0
 
     def __post_init__(self) -> None:
         self.inner = self.scheduler.step
@@ -122,7 +111,7 @@ class SteeredStep:
         self.record.steps += 1
         self.position = (self.position + 1) % self.steps
         if self.position == 0:
-            self.check_finite(stepped[0] if isinstance(stepped, tuple) else stepped.prev_sample)
+            self.finish(stepped[0] if isinstance(stepped, tuple) else stepped.prev_sample)
         return stepped
 
     def eta(self, kwargs: dict[str, Any]) -> float:
@@ -140,6 +129,7 @@ class SteeredStep:
                 f"got {tuple(model_output.shape)} (learned variances are not supported)."
             )
         coordinates = read_coordinates(self.scheduler, timestep, eta)
+        self.unit = coordinates.unit
         state = self.state(coordinates, sample, model_output)
         if self.keep is not None and self.method.prunes:
             self.record.living = self.survivors(state, self.keep)
@@ -190,8 +180,10 @@ class SteeredStep:
             )
         return self.rows
 
-    def check_finite(self, sample: Tensor) -> None:
-        """Raise SchedulerError where the last sample of a call is not finite."""
+    def finish(self, sample: Tensor) -> None:
+        """End a call; raises SchedulerError where its last sample is not finite."""
+        rows = self.particles or len(sample)
+        self.record.finished = sample.reshape(-1, rows, sample[0].numel()) / self.unit
         if not torch.isfinite(sample).all():
             raise SchedulerError(
                 f"{type(self.scheduler).__name__} ended with values that are not finite. "
@@ -255,6 +247,8 @@ class SteeredStep:
             value.reshape(len(sample) // count, count, -1)
             for value in coordinates.read(sample, output)
         )
+        if self.earlier is not None:
+            check_earlier(self.earlier, particles)
         return State(
             particles=particles,
             score=eps / -coordinates.sigma,
@@ -268,6 +262,7 @@ class SteeredStep:
             features=self.maps.get(shape),
             sigma_next=next_sigma(self.scheduler, self.position),
             memory=self.memory,
+            earlier=self.earlier,
         )
 
     def edit(self, output: Tensor, state: State, coordinates: Coordinates) -> Tensor:
