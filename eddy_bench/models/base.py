@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from eddy_bench.models.decoding import guide_decoder, make_decode
 from eddy_bench.models.drawing import DrawnTogether
 from eddy_bench.models.earlier_seeds import EarlierSeeds, common_seed
 from eddy_bench.models.images import image_tensor
+from eddy_bench.models.judge import Judge, load_judge
 from eddy_bench.models.prompt_cache import PromptCache
 from eddy_bench.sampling.branch_checks import denoiser
 from eddy_bench.sampling.feature_maps import NetworkFeatures
@@ -68,6 +70,8 @@ class Model:
         notes: to be said after drawing.
         texts: what encodes the prompts, each once; None where each call encodes its own.
         earlier: what a method that remembers drew last, with what it was drawn with.
+        weights: a folder with weights that cannot be downloaded.
+        judges: of images by their prompt, by name, each loaded once.
 
     """
 
@@ -86,6 +90,8 @@ class Model:
     notes: list[str] = field(default_factory=list)
     texts: PromptCache | None = None
     earlier: tuple[object, EarlierSeeds] | None = None
+    weights: Path | None = None
+    judges: dict[str, Judge] = field(default_factory=dict)
 
     @property
     def has_features(self) -> bool:
@@ -114,6 +120,13 @@ class Model:
             self.row_limit,
             [part for part in parts if isinstance(part, torch.nn.Module)],
         )
+
+    def judge(self, name: str) -> Judge:
+        """Return what judges images by their prompt."""
+        if name not in self.judges:
+            device = self.device or self.pipe.device
+            self.judges[name] = load_judge(name, self.weights, device)
+        return self.judges[name]
 
     def take_less(self, prompts: int) -> bool:
         """Settle on less after memory ran out; returns whether there was something left to do.

@@ -51,6 +51,7 @@ def steer(
     streams: Sequence[torch.Generator] | None = None,
     keep: int | None = None,
     earlier: Tensor | None = None,
+    quality: Callable[[Tensor], Tensor] | None = None,
 ) -> Iterator[Steering]:
     """Let `method` guide everything that `pipe` draws inside the block.
 
@@ -73,6 +74,8 @@ def steer(
         earlier: finished latents of each prompt's earlier groups, (G, M, d), for a method that
             remembers them: `finished` of the records of those calls, joined along their second
             axis. Nothing is kept from one block to the next.
+        quality: from denoised estimates (G, n, d) to how well each fits its prompt, (G, n), for a
+            method that weighs that.
 
     Yields:
         A record of what was done.
@@ -109,6 +112,7 @@ def steer(
         streams,
         keep,
         earlier,
+        quality,
     )
     with ExitStack() as stack:
         if particles is None and hasattr(pipe, "encode_prompt"):

@@ -46,6 +46,7 @@ class SteeredStep:
         streams: as in `steer`.
         keep: as in `steer`.
         earlier: as in `steer`.
+        quality: as in `steer`.
         record: of the block.
         position: steps done in the pipeline's present call.
         transform: change of the solver's draws at this moment.
@@ -68,6 +69,7 @@ class SteeredStep:
     streams: Sequence[torch.Generator] | None = None
     keep: int | None = None
     earlier: Tensor | None = None
+    quality: Callable[[Tensor], Tensor] | None = None
     record: Steering = field(default_factory=Steering)
     position: int = 0
     transform: Transform | None = None
@@ -263,6 +265,7 @@ class SteeredStep:
             sigma_next=next_sigma(self.scheduler, self.position),
             memory=self.memory,
             earlier=self.earlier,
+            quality=self.quality,
         )
 
     def edit(self, output: Tensor, state: State, coordinates: Coordinates) -> Tensor:
