@@ -6,6 +6,7 @@ decoding of the others is held by a test against the pipeline's own output.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -37,6 +38,7 @@ class Family:
         one_prompt: pads to the longest prompt and attends to the padding, so that prompts must be
             drawn one by one.
         pads_to_longest: an embedding's length is that of the longest prompt of a batch.
+        sees_text: whether the network of such a pipeline sees its prompt.
 
     """
 
@@ -51,6 +53,7 @@ class Family:
     astray_masks: bool = False
     one_prompt: bool = False
     pads_to_longest: bool = False
+    sees_text: Callable[[Any], bool] = lambda pipe: True
 
     def weight(self, arguments: dict[str, Any]) -> float:
         """Return w of null + w (cond - null) in a call with these arguments; 1 is no guidance."""
@@ -80,7 +83,12 @@ FAMILIES = (
         one_prompt=True,
         pads_to_longest=True,
     ),
-    Family("ExactPipeline", guidance_rows="null first", embeddings=(TEXT,)),
+    Family(
+        "ExactPipeline",
+        guidance_rows="null first",
+        embeddings=(TEXT,),
+        sees_text=lambda pipe: pipe.denoiser.classes is not None,
+    ),
     Family("Flux2KleinPipeline", "batch norm", "separate calls", (TEXT,), packed=True),
     Family("Flux2Pipeline", "batch norm", "none", (TEXT,), packed=True),
     Family(
