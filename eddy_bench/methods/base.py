@@ -133,6 +133,11 @@ class Method(Hooks):
         """The steps after which `choose` sees denoised estimates; None: it sees finished images."""
         return None
 
+    @property
+    def judge(self) -> str:
+        """The network that judges images by their prompt while drawing, or an empty text."""
+        return ""
+
     def equal_cost_to(self) -> str | None:
         """Return the method whose seconds `dial` is to be set by when a run is planned.
 

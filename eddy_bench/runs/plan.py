@@ -169,12 +169,15 @@ def _plan_method(spec: MethodSpec, setup: Setup) -> PlannedMethod:
     if method.couples_steps:
         check_stochastic(model.pipe.scheduler, float(model.call.get("eta", 0.0)), setup.suite.steps)
     check_call(model.pipe, method, {**model.call, **setup.call_arguments(1)})
+    resolved = method.resolved(model.has_features).parameters()
+    if method.judge:  # its weights are part of what determines the images
+        resolved = {**resolved, "judge": model.judge(method.judge).name}
     return PlannedMethod(
         label=method_label(spec, method),
         name=method_name(spec),
         method=method,
         parameters=parameter_text(method),
         kernel=kernel,
-        resolved=method.resolved(model.has_features).parameters(),
+        resolved=resolved,
         source=source_digest(spec),
     )

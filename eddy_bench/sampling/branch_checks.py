@@ -90,7 +90,7 @@ def check_call(pipe: Any, method: Hooks, arguments: dict[str, Any]) -> None:
     if not (method.conditions or method.reguides or method.extra_starts):
         return
     check_known(family, method)
-    if method.conditions and getattr(denoiser(pipe), "classes", True) is None:
+    if method.conditions and not family.sees_text(pipe):
         raise ModelError(f"{family.class_name} has no text embeddings here that could be changed.")
     known = inspect.signature(type(pipe).__call__).parameters
     defaults = {name: parameter.default for name, parameter in known.items()}

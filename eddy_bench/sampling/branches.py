@@ -49,6 +49,7 @@ class Branches:
         scale: w of the present call.
         guided: a null branch was seen.
         held: output of the conditional branch of separate calls, until the null branch comes.
+        particles: rows per prompt where `steer` was told; None where each call says it.
 
     """
 
@@ -61,6 +62,7 @@ class Branches:
     scale: float = 1.0
     guided: bool = False
     held: tuple[int, Tensor] | None = None
+    particles: int | None = None
 
     def begin(self, arguments: dict[str, Any]) -> None:
         """Take note of a call of the pipeline, by its arguments."""
@@ -70,7 +72,7 @@ class Branches:
         count = 1 if isinstance(prompts, str) or prompts is None else len(prompts)
         each = arguments.get("num_images_per_prompt") or 1
         self.rows = count * int(each)
-        self.step.particles = self.step.particles or int(each)
+        self.step.particles = self.particles or int(each)
         self.scale = self.family.weight(arguments)
         self.guided, self.held = False, None
         self.step.begin()
@@ -220,7 +222,7 @@ def steered_branches(pipe: Any, method: Hooks, step: SteeredStep) -> Iterator[No
     check_known(family, method)
     network = denoiser(pipe)
     signature = inspect.signature(type(network).forward.__get__(network))  # hooks may hide it
-    branches = Branches(network.forward, signature, method, family, step)
+    branches = Branches(network.forward, signature, method, family, step, particles=step.particles)
     step.branches, step.announced = branches, True
 
     @functools.wraps(network.forward)

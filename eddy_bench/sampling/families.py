@@ -6,6 +6,7 @@ decoding of the others is held by a test against the pipeline's own output.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -42,6 +43,7 @@ class Family:
             evaluated; empty where they are not known.
         image_tokens: where image tokens are in what a block returns beside text, whether as two
             streams or as one sequence. "after text": behind each row's own text, before padding.
+        sees_text: whether the network of such a pipeline sees its prompt.
 
     """
 
@@ -58,6 +60,7 @@ class Family:
     pads_to_longest: bool = False
     blocks: tuple[str, ...] = ()
     image_tokens: ImageTokens = "last"
+    sees_text: Callable[[Any], bool] = lambda pipe: True
 
     def weight(self, arguments: dict[str, Any]) -> float:
         """Return w of null + w (cond - null) in a call with these arguments; 1 is no guidance."""
@@ -99,7 +102,12 @@ FAMILIES = (
         blocks=BLOCKS,
         image_tokens="first",
     ),
-    Family("ExactPipeline", guidance_rows="null first", embeddings=(TEXT,)),
+    Family(
+        "ExactPipeline",
+        guidance_rows="null first",
+        embeddings=(TEXT,),
+        sees_text=lambda pipe: pipe.denoiser.classes is not None,
+    ),
     Family(
         "Flux2KleinPipeline",
         "batch norm",

@@ -78,6 +78,11 @@ class Hooks:
         return type(self).alive is not Hooks.alive
 
     @property
+    def remembers(self) -> bool:
+        """Whether a group sees the finished latents of its prompt's earlier seeds."""
+        return False
+
+    @property
     def reads_state(self) -> bool:
         """Whether the solver's state is looked at, which needs a scheduler that is known."""
         guides = type(self).guidance is not Hooks.guidance
