@@ -54,7 +54,7 @@ def strength_of(label: str) -> float:
         return float(default)
     kernel = spec.parameters.get("kernel", getattr(cls, "preferred_kernel", ""))
     relative = spec.parameters.get("scale", "relative") == "relative"
-    tuned = {**cls.strengths, **(getattr(cls, "shares", {}) if relative else {})}
+    tuned = {**getattr(cls, "strengths", {}), **(getattr(cls, "shares", {}) if relative else {})}
     return float(tuned.get(kernel, float("inf")))
 
 

@@ -26,6 +26,7 @@ from eddy_bench.models.prompt_cache import remember_prompts
 from eddy_bench.models.saved_by_newer import load_across_versions
 from eddy_bench.models.tasks import load_task
 from eddy_bench.sampling.families import family_of
+from eddy_bench.sampling.memory import keep_pages
 from eddy_bench.sampling.row_limit import RowLimit
 
 EXACT = "exact:"
@@ -71,6 +72,8 @@ def load_model(
 
     """
     target = resolve_device(device)
+    if target.type == "cpu":
+        keep_pages()
     if name.startswith(EXACT):
         return _exact_model(name, sees_features=bool(guide or decoder), compiled=compiled)
     folder = _model_folder(name)

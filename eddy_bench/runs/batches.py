@@ -103,18 +103,24 @@ def batches_of(groups: Sequence[Group], size: int) -> list[Batch]:
 def planned_batches(plan: Plan, groups: Sequence[Group]) -> list[Batch]:
     """Return the batches of groups of a plan, or of its reference set.
 
-    Groups of a method that sees earlier seeds come seed after seed, a few prompts at a time, each
-    batch with one seed: what a batch needs was drawn by those before it.
+    Methods take turns, batch by batch, so that a machine that slows down slows all of them: their
+    seconds are of the same minutes. Groups of a method that sees earlier seeds come last, seed
+    after seed, a few prompts at a time, each batch with one seed: what a batch needs was drawn by
+    those before it.
     """
     if not groups:
         return []
     size = plan.groups_together(groups[0])
-    batches = []
+    turns: list[list[Batch]] = []
+    last: list[Batch] = []
     for _, run in itertools.groupby(groups, key=lambda group: group.label):
         same = list(run)
-        parts = _by_seed(same, size) if plan.method_of(same[0]).remembers else [same]
-        batches += [batch for part in parts for batch in batches_of(part, size)]
-    return batches
+        if plan.method_of(same[0]).remembers:
+            last += [batch for part in _by_seed(same, size) for batch in batches_of(part, size)]
+        else:
+            turns.append(batches_of(same, size))
+    rounds = itertools.zip_longest(*turns)
+    return [batch for batches in rounds for batch in batches if batch is not None] + last
 
 
 def _by_seed(groups: Sequence[Group], size: int) -> list[list[Group]]:

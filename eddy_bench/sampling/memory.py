@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import sys
 from collections.abc import Callable, Iterator
@@ -10,6 +11,9 @@ from pathlib import Path
 
 import torch
 
+# of mallopt in glibc's malloc.h; the largest threshold that it takes
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+TRIM, MMAP = 2**30, 2**25
 CGROUPS = Path("/sys/fs/cgroup")
 UNLIMITED = 2.0**60
 RAN_OUT = (
@@ -30,9 +34,28 @@ def out_of_memory(error: BaseException) -> bool:
     return any(words in text for words in RAN_OUT)
 
 
+def keep_pages(trim: int = TRIM, mmap: int = MMAP) -> None:
+    """Let the allocator of this process keep memory that is freed, where it can be told to.
+
+    Drawing allocates the same tensors at every step. glibc maps large ones anew each time and the
+    kernel clears their pages: a fifth of the time on a CPU (`benchmarks/allocation.py`).
+
+    Args:
+        trim: bytes that may be kept at the top of the heap.
+        mmap: bytes from which an allocation is mapped on its own.
+
+    """
+    with suppress(OSError, AttributeError, TypeError):  # another C library
+        library = ctypes.CDLL(None)
+        library.mallopt(M_MMAP_THRESHOLD, mmap)
+        library.mallopt(M_TRIM_THRESHOLD, trim)
+
+
 def release_memory() -> None:
-    """Give back what a failed call held."""
+    """Give back what a failed call held, and what `keep_pages` kept."""
     gc.collect()
+    with suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 

@@ -86,3 +86,8 @@ def test_a_score_file_makes_no_python_file_run(
     assert list(families_of(["iid", label], "iid").values()) == [["iid", label]]
     assert not keeps_law(label)
     assert capsys.readouterr().out == ""
+
+
+def test_every_method_has_its_place_in_a_family() -> None:
+    labels = [name for name in method_names() if name != "iid"]
+    assert set(families_of(["iid", *labels], "iid")) == set(labels)
