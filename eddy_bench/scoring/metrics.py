@@ -8,15 +8,19 @@ from dataclasses import dataclass
 
 from eddy_bench.errors import MetricError, ParameterError, UnknownName, unknown
 from eddy_bench.scoring import (
+    aesthetic,
     attribute_values,
     clip_iqa,
     cmmd,
     cost,
     diversity,
+    dreamsim,
     fidelity,
+    hps,
     kernel_diversity,
     ms_ssim,
     perceptual,
+    pickscore,
 )
 from eddy_bench.scoring.metric import Metric, Needs, Parameter
 from eddy_bench.scoring.signature import POOLED, SOURCE, Signature, number_text
@@ -31,6 +35,10 @@ MODULES = (
     kernel_diversity,
     attribute_values,
     clip_iqa,
+    aesthetic,
+    pickscore,
+    hps,
+    dreamsim,
 )
 # Ours by name; plug-ins join when they are asked for, or when a score file tells of them.
 METRICS: dict[str, Metric] = {
