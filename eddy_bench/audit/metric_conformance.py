@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from eddy_bench.audit.conformance import Finding
-from eddy_bench.errors import EddyError
+from eddy_bench.errors import EddyError, MetricError, brief
 from eddy_bench.models.attributes import CLASSES
 from eddy_bench.models.scoring_defaults import scoring_defaults
 from eddy_bench.scoring.feature_cache import Scorer
@@ -93,10 +93,7 @@ def check_metric(
     with tempfile.TemporaryDirectory() as folder:
         run = RunFolder.prepare(Path(folder) / "run", SETTINGS)
         scorer = Scorer(run, weights, real, advance, values=OPEN)
-        if spec.metric.takes_extractor or spec.metric.sees is not None:
-            scorer.extractor(spec.extractor, spec.metric.sees)
-        if spec.metric.load is not None:
-            spec.metric.load(weights, scorer.device)
+        _load(scorer, spec)
         trial = Trial(spec, scorer, _written(run, real))
         findings = []
         for name, check in CHECKS.items():
@@ -108,6 +105,21 @@ def check_metric(
                 finding = False, f"{type(error).__name__}: {error}"[:200]
             findings.append(Finding(name, *finding))
     return findings
+
+
+def _load(scorer: Scorer, spec: MetricSpec) -> None:
+    """Load a metric's network first: what it lacks is no broken promise."""
+    try:
+        if spec.metric.takes_extractor or spec.metric.sees is not None:
+            scorer.extractor(spec.extractor, spec.metric.sees)
+        if spec.metric.load is not None:
+            spec.metric.load(scorer.weights, scorer.device)
+    except EddyError:
+        raise
+    except Exception as error:
+        raise MetricError(
+            f"{spec.name} cannot be loaded: {type(error).__name__}: {brief(error)}"
+        ) from None
 
 
 def _written(run: RunFolder, real: RealImages) -> dict[str, list[FinishedGroup]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from eddy_bench.errors import MetricError, ParameterError, UnknownName, unknown
@@ -23,7 +24,7 @@ from eddy_bench.scoring import (
     pickscore,
 )
 from eddy_bench.scoring.metric import Metric, Needs, Parameter
-from eddy_bench.scoring.signature import POOLED, SOURCE, Signature, number_text
+from eddy_bench.scoring.signature import GIVEN, POOLED, SOURCE, Signature, number_text
 
 MODULES = (
     diversity,
@@ -147,10 +148,12 @@ class MetricSpec:
     @classmethod
     def of_row(cls, name: str, extractor: str, signature: str) -> MetricSpec:
         """Read what a row of scores.csv is a value of; the name may be unknown."""
+        parsed = Signature.parse(signature)
+        if parsed.value(SOURCE):
+            return cls(name, extractor, _numbers(parsed.value(GIVEN)))
         declared = METRICS[name].parameters if name in METRICS else ()
         if not declared:
             return cls(name, extractor)
-        parsed = Signature.parse(signature)
         values = {
             parameter.name: float(text)
             for parameter in declared
@@ -186,6 +189,15 @@ def _changed(metric: Metric, values: dict[str, float]) -> tuple[tuple[str, float
         for item in metric.parameters
         if item.name in values and values[item.name] != item.default
     )
+
+
+def _numbers(text: str) -> tuple[tuple[str, float], ...]:
+    """Read `key=value,...`, which a file may hold damaged: what is no number is passed over."""
+    pairs = []
+    for key, _, value in (part.partition("=") for part in text.split(",")):
+        with suppress(ValueError):
+            pairs.append((key, float(value)))
+    return tuple(pairs)
 
 
 def _number(metric: Metric, key: str, text: str) -> float:

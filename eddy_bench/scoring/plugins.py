@@ -15,6 +15,7 @@ from eddy_bench.suites.plugins import file_digest, load_from_entry_point, load_f
 
 METRIC_GROUP = "eddy_bench.metrics"
 TORCHMETRICS = "torchmetrics:"
+NEEDS = ("features", "text", "image", "image and text", "pairs", "real", "iid")
 
 
 def plugin_names() -> list[str]:
@@ -54,10 +55,14 @@ def _checked(plugin: Any, name: str, called: str, source: str) -> Metric:
         raise ParameterError(f"Expected {name} to be an eddy_bench.Metric, got {plugin!r}.")
     if plugin.function is None and plugin.load is None:
         raise ParameterError(f"Expected a function in {name}, got none. Metric(..., function=).")
-    if plugin.needs in ("values", "attributes", "scores", "cost"):
+    if plugin.needs not in NEEDS:
         raise ParameterError(
-            f"Expected {name} to need features, text, image, image and text, pairs, real or iid, "
-            f"got {plugin.needs!r}."
+            f"Expected {name} to need {', '.join(NEEDS[:-1])} or {NEEDS[-1]}, got {plugin.needs!r}."
+        )
+    if type(plugin.higher_is_better) is not bool:
+        raise ParameterError(
+            f"Expected higher_is_better of {name} to be True or False, "
+            f"got {plugin.higher_is_better!r}."
         )
     return replace(plugin, name=called, source=source, rank=None, implied=False)
 

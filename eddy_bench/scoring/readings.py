@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from eddy_bench.errors import MetricError
+from eddy_bench.errors import EddyError, MetricError, brief
 from eddy_bench.models.attributes import parse
 from eddy_bench.scoring.classifier import WEIGHTS
 from eddy_bench.scoring.extractor import Extractor, file_digest
@@ -18,6 +18,7 @@ from eddy_bench.scoring.group_rows import rows_of_groups
 from eddy_bench.scoring.metric import Judge, Needs, mean_of
 from eddy_bench.scoring.metrics import METRICS, MetricSpec
 from eddy_bench.scoring.signature import (
+    GIVEN,
     POOLED,
     SMALL_SAMPLE,
     SOURCE,
@@ -50,14 +51,35 @@ def measure(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator[Meas
         MetricError: what the metric needs is not there.
 
     """
-    return _READERS[spec.metric.needs](scorer, spec, methods)
+    values = _READERS[spec.metric.needs](scorer, spec, methods)
+    return _guarded(spec, values) if spec.metric.source else values
+
+
+def _guarded(spec: MetricSpec, values: Iterator[Measured]) -> Iterator[Measured]:
+    """Yield values of a plug-in, whose code may raise anything."""
+    try:
+        yield from values
+    except EddyError:
+        raise
+    except Exception as error:
+        raise MetricError(
+            f"Metric {spec.name!r} failed: {type(error).__name__}: {brief(error)}"
+        ) from None
 
 
 def _signature(spec: MetricSpec, *parts: Part) -> Signature:
     parameters = ((key, number_text(value)) for key, value in spec.values.items())
-    source: list[Part] = [(SOURCE, spec.metric.source)] if spec.metric.source else []
-    pooled = [POOLED] if source and spec.metric.scope == "pooled" else []
-    return Signature(spec.name, (*parameters, *source, *pooled, *parts))
+    return Signature(spec.name, (*parameters, *_of_plugin(spec), *parts))
+
+
+def _of_plugin(spec: MetricSpec) -> list[Part]:
+    """Return what a score file has to tell of a plug-in, whose code may not be at hand then."""
+    if not spec.metric.source:
+        return []
+    told: list[Part] = [(SOURCE, spec.metric.source)]
+    given = ",".join(f"{key}={number_text(value)}" for key, value in spec.parameters)
+    told += [(GIVEN, given)] if given else []
+    return [*told, *([POOLED] if spec.metric.scope == "pooled" else [])]
 
 
 def _seen(extractor: Extractor) -> Part:

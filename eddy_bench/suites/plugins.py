@@ -37,7 +37,7 @@ def load_from_file(name: str, flag: str) -> Any:
     try:
         sys.modules[spec.name] = module  # dataclasses look their module up
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ParameterError(
             f"{path} cannot be imported: {type(error).__name__}: {brief(error)}"
         ) from None

@@ -44,6 +44,8 @@ apart = Metric("p", "real", False, "", function=lambda ours, real: (ours.mean() 
 broken = Metric("b", "image", True, "", function=lambda image: 1 / 0)
 text = "no metric"
 empty = Metric("e", "image", True, "")
+odd = Metric("o", "images", True, "", function=len)
+vague = Metric("v", "image", "up", "", function=len)
 """
 
 
@@ -88,14 +90,16 @@ def test_each_kind_of_plugin_is_a_column(cli: Cli, tmp_path: Path, mine: Path) -
 def test_what_a_file_scored_is_compared_without_it(cli: Cli, tmp_path: Path, mine: Path) -> None:
     run = tmp_path / "run"
     call = (*SHORT[:-4], "--method", "iid", "--method", "antithetic", "--out", run)
-    done = cli(*call, "--metric", f"{mine}:level", "--metric", f"{mine}:apart[pixels]")
+    names = ("level", "level:above=100", "apart[pixels]")
+    done = cli(*call, *(word for name in names for word in ("--metric", f"{mine}:{name}")))
     assert done.code == 0, done.err
     mine.unlink()
     for name in [name for name in METRICS if name.startswith("mine.")]:
         del METRICS[name]
     compared = cli("compare", run, "--format", "csv")
     assert compared.code == 0, compared.err
-    assert "mine.level" in compared.out
+    assert "mine.level," in compared.out
+    assert "mine.level-above100" in compared.out
     assert "mine.apart[pixels]" in compared.out
     assert cli("score", run, "--metric", "mss[pixels]").code == 0, "what was there stays"
     assert "mine.level" in pd.read_csv(run / "summary.csv")
@@ -116,6 +120,8 @@ def test_a_suite_runs_no_file_unless_it_may(cli: Cli, tmp_path: Path, mine: Path
         ("none", "Unknown name in"),
         ("text", "to be an eddy_bench.Metric, got 'no metric'"),
         ("empty", "Expected a function"),
+        ("odd", "real or iid, got 'images'"),
+        ("vague", "to be True or False, got 'up'"),
         ("level:beneath=1", "has no parameter 'beneath'. It takes above."),
         ("level[pixels]", "takes no extractor"),
     ],
@@ -126,6 +132,30 @@ def test_what_is_no_metric_is_refused_in_one_line(
     done = cli(*SHORT, "--metric", f"{mine}:{name}", "--out", tmp_path / "run")
     assert (done.code, said in done.err, done.err.count("\n")) == (2, True, 1), done.err
     assert not (tmp_path / "run").exists()
+
+
+def test_merging_runs_no_file_of_a_run_folder(cli: Cli, tmp_path: Path, mine: Path) -> None:
+    """Who merges folders of others did not choose what their run.yaml names."""
+    out = tmp_path / "x"
+    asked = ("--metric", f"{mine}:level", "--metric", "vendi[pixels]")
+    assert cli(*SHORT[:-4], "--method", "iid", *asked, "--shard", "1/1", "--out", out).code == 0
+    mine.write_text("raise SystemExit('run')")
+    done = cli("merge", out, f"{out}-shard-1-of-1")
+    assert done.code == 0, done.err
+    assert "mine.py:level is a Python file's" in done.err
+    assert "vendi[pixels]" in pd.read_csv(out / "summary.csv")
+
+
+def test_a_network_of_a_plugin_that_fails_is_one_line(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "bad.py").write_text(
+        "from eddy_bench import Metric\n"
+        "bad = Metric('b', 'image', True, '', function=len, load=lambda weights, device: 1 / 0)\n"
+    )
+    assert cli(*SHORT, "--out", tmp_path / "run").code == 0
+    done = cli("score", tmp_path / "run", "--metric", f"{tmp_path}/bad.py:bad")
+    assert (done.code, "failed: ZeroDivisionError" in done.err) == (2, True)
+    checked = cli("check-metric", f"{tmp_path}/bad.py:bad")
+    assert (checked.code, "ZeroDivisionError" in checked.err) == (2, True)
 
 
 def test_a_metric_that_fails_loses_nothing(cli: Cli, tmp_path: Path, mine: Path) -> None:
