@@ -1,6 +1,6 @@
 """What keeping freed memory saves on a CPU: `iid` on the embedded model, in turn, as a ratio.
 
-    python benchmarks/allocation.py [--rounds 5]
+python benchmarks/allocation.py [--rounds 5]
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ import typer
 from eddy_bench import __version__
 from eddy_bench.cli.audit import audit
 from eddy_bench.cli.check_method import check_method
+from eddy_bench.cli.check_metric import check_metric
 from eddy_bench.cli.compare import compare
 from eddy_bench.cli.doctor import doctor
 from eddy_bench.cli.interrupt import Interruption, interruptible
@@ -54,6 +55,7 @@ app.command()(audit)
 app.command()(compare)
 app.command()(report)
 app.command(name="check-method")(check_method)
+app.command(name="check-metric")(check_metric)
 app.command()(doctor)
 app.command(name="list")(list_)
 

@@ -1,14 +1,20 @@
-"""`eddy-bench check-method`: what every method promises, checked on small models."""
+"""`eddy-bench check-method` and `check-metric`: what each promises, checked on small models."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.markup import escape
 from rich.table import Table
 
 from eddy_bench.cli.console import console, write_line
 from eddy_bench.cli.progress import progress_bar
+
+if TYPE_CHECKING:
+    from eddy_bench.audit.conformance import Finding
 
 OUTCOMES = {True: ("holds", "green"), False: ("broken", "red"), None: ("-", None)}
 PARTICLES = 4  # that the checks draw
@@ -26,6 +32,19 @@ def check_promises(text: str) -> int:
 
     with progress_bar("Checking", len(CHECKS)) as advance:
         findings = check_contract(method, advance)
+    return _print(text, findings)
+
+
+def check_metric_promises(text: str, weights: str | None) -> int:
+    """Check a metric and print a table; returns 1 when a promise is broken."""
+    warnings.filterwarnings("ignore")
+    from eddy_bench.audit.metric_conformance import check_metric
+
+    return _print(text, check_metric(text, Path(weights) if weights else None))
+
+
+def _print(text: str, findings: Sequence[Finding]) -> int:
+    """Print findings; returns 1 when a promise is broken."""
     table = Table("promise", "outcome", "detail")
     for finding in findings:
         outcome, style = OUTCOMES[finding.holds]

@@ -88,16 +88,18 @@ def _list_tasks() -> list[tuple[str, ...]]:
 def _list_metrics() -> list[tuple[str, ...]]:
     from eddy_bench.scoring.extractors import NAMES
     from eddy_bench.scoring.metrics import METRICS
+    from eddy_bench.scoring.plugins import METRIC_GROUP, plugin_names
 
     lines: list[tuple[str, ...]] = [
         (
             m.name,
             f"{m.summary} ({'higher' if m.higher_is_better else 'lower'} is better)",
-            m.cost,
-            m.citation,
+            "; ".join(filter(None, (m.cost, m.download))),
+            "; ".join(filter(None, (m.citation, m.licence))),
         )
         for m in METRICS.values()
     ]
+    lines += [(name, "of an installed package", "", METRIC_GROUP) for name in plugin_names()]
     return [*lines, *((f"[{name}]", text, "", "extractor") for name, text in NAMES.items())]
 
 

@@ -10,8 +10,17 @@ from eddy_bench.cli.console import say
 from eddy_bench.cli.progress import growing_bar
 from eddy_bench.cli.scoring import score_if_needed
 from eddy_bench.storage.lock import locked
+from eddy_bench.suites.method_spec import is_file_plugin
 
 SHOWN_FAILURES = 20
+
+
+def without_files(metrics: Sequence[str] | None) -> tuple[list[str] | None, list[str]]:
+    """Return the metrics of a run.yaml that run no file's code, and the others."""
+    if metrics is None:
+        return None, []
+    files = [text for text in metrics if is_file_plugin(text)]
+    return [text for text in metrics if text not in files], files
 
 
 def merge_shards(target: Path, sources: Sequence[Path]) -> int:
@@ -34,10 +43,14 @@ def merge_shards(target: Path, sources: Sequence[Path]) -> int:
         )
     folder = RunFolder.existing(target)
     suite = folder.read_run().suite
+    metrics, left_out = without_files(suite.metrics)
+    for name in left_out:
+        say(
+            f"{name} is a Python file's, and run.yaml may be anyone's. Add it: score --metric.",
+            "Note",
+        )
     with locked(target) as check_ownership:
         # the shards' device may not be here
-        request = ScoringRequest(
-            suite.metrics, suite.reference, suite.weights, "auto", check_ownership
-        )
+        request = ScoringRequest(metrics, suite.reference, suite.weights, "auto", check_ownership)
         score_if_needed(folder, request)
     return 2 if merged.missing else 0

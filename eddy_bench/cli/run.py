@@ -92,7 +92,9 @@ def run(
     ] = False,
     metric: Annotated[
         list[str] | None,
-        typer.Option(help="name[extractor]:key=value; replaces the model's own. Repeatable."),
+        typer.Option(
+            help="name[extractor]:key=value or FILE.py:name; replaces the model's own. Repeatable."
+        ),
     ] = None,
     reference: Annotated[
         str | None,

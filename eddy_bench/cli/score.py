@@ -15,8 +15,8 @@ def score(
     metric: Annotated[
         list[str] | None,
         typer.Option(
-            help="name[extractor]:key=value, instead of the model's own; what is scored "
-            "already stays. Repeatable."
+            help="name[extractor]:key=value, or FILE.py:name, instead of the model's own; what is "
+            "scored already stays. Repeatable."
         ),
     ] = None,
     reference: Annotated[

@@ -14,7 +14,7 @@ from eddy_bench.compare.free_shares import free_shares, why_none
 from eddy_bench.compare.load import ScoreSet
 from eddy_bench.errors import EddyError
 from eddy_bench.scoring.ceiling import NAME as FREE_SHARE
-from eddy_bench.scoring.metrics import MetricSpec
+from eddy_bench.scoring.metrics import METRICS, MetricSpec
 from eddy_bench.scoring.signature import SMALL_SAMPLE, Signature
 from eddy_bench.scoring.statistics import detectable, mean_intervals
 
@@ -58,6 +58,8 @@ class Check(BaseModel):
             raise ValueError(str(error)) from None
         if (spec.name == FREE_SHARE) != (self.test == "ceiling"):
             raise ValueError(f"test 'ceiling' goes with {FREE_SHARE}[EXTRACTOR] and with no other")
+        if spec.name not in METRICS:  # a plug-in, of which the score files tell
+            return self
         pooled = spec.metric.scope == "pooled" and self.test != "ceiling"
         if pooled != (self.test == "pooled") and self.test != "equal":
             raise ValueError(

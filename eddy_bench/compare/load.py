@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from eddy_bench.errors import CompareError
-from eddy_bench.scoring.metrics import COSTS, METRICS
+from eddy_bench.scoring.metrics import COSTS, METRICS, learn
 from eddy_bench.scoring.score_table import COLUMNS, TEXTS, read_table, unescaped
 from eddy_bench.scoring.summary import column_of
 
@@ -181,6 +181,9 @@ def _check_rows(path: Path, frame: pd.DataFrame) -> None:
             f"{path}, line {line}: expected {len(COLUMNS)} fields, the signature is missing; "
             "the file may be cut short. Score the run again."
         )
+    known = frame.drop_duplicates(["metric", "signature"])
+    higher = known["higher_is_better"].astype(str).str.lower() == "true"
+    learn(known["metric"].astype(str), known["signature"].astype(str), higher)
     unknown = set(frame["metric"]) - METRICS.keys()
     if unknown:
         raise CompareError(

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import importlib.util
 import json
-import sys
 from dataclasses import fields
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import Any
 from eddy_bench.errors import EddyError, ParameterError, UnknownName, brief, unknown
 from eddy_bench.methods.base import Method
 from eddy_bench.suites.method_spec import MethodSpec, is_file_plugin
+from eddy_bench.suites.plugins import file_digest, load_from_entry_point, load_from_file
 
 METHODS = {
     "iid": "eddy_bench.methods.iid:Iid",
@@ -67,22 +66,14 @@ def load_method(name: str) -> type[Any]:
 
     """
     if is_file_plugin(name):
-        return _checked(_load_file(name), name)
+        return _checked(load_from_file(name, "--method"), name)
     if name in METHODS:
         module, _, attribute = METHODS[name].partition(":")
         cls: type[Any] = getattr(importlib.import_module(module), attribute)
         return cls
     for point in entry_points(group=METHOD_GROUP):
         if point.name == name:
-            try:
-                return _checked(point.load(), name)
-            except EddyError:
-                raise
-            except Exception as error:
-                raise ParameterError(
-                    f"The entry point {name!r} cannot be loaded: "
-                    f"{type(error).__name__}: {brief(error)}"
-                ) from None
+            return _checked(load_from_entry_point(point), name)
     raise UnknownName(unknown("method", name, method_names()))
 
 
@@ -97,30 +88,6 @@ def load_installed(name: str) -> type[Any]:
     if is_file_plugin(name):
         raise UnknownName(f"{name} is a file, which a score file cannot make run.")
     return load_method(name)
-
-
-def _load_file(name: str) -> Any:
-    path, _, attribute = name.rpartition(":")
-    file = Path(path)
-    if not file.is_file():
-        raise ParameterError(f"Expected a Python file in --method {name}, but {path} is not there.")
-    spec = importlib.util.spec_from_file_location(f"eddy_bench_plugin_{file.stem}", file)
-    if spec is None or spec.loader is None:
-        raise ParameterError(
-            f"Expected a Python file in --method {name}, but {path} cannot be imported."
-        )
-    module = importlib.util.module_from_spec(spec)
-    try:
-        sys.modules[spec.name] = module  # dataclasses look their module up
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise ParameterError(
-            f"{path} cannot be imported: {type(error).__name__}: {brief(error)}"
-        ) from None
-    if not hasattr(module, attribute):
-        names = [name for name in vars(module) if not name.startswith("_")]
-        raise UnknownName(unknown(f"name in {path}", attribute, names))
-    return getattr(module, attribute)
 
 
 def _checked(plugin: Any, name: str) -> type[Any]:
@@ -181,11 +148,7 @@ def source_digest(spec: MethodSpec) -> str:
 
     It is empty for registered methods, whose version is the package's.
     """
-    return (
-        hashlib.sha256(Path(spec.name.rpartition(":")[0]).read_bytes()).hexdigest()
-        if is_file_plugin(spec.name)
-        else ""
-    )
+    return file_digest(spec.name) if is_file_plugin(spec.name) else ""
 
 
 def changed_parameters(method: Method) -> dict[str, Any]:

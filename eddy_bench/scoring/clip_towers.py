@@ -19,6 +19,7 @@ from eddy_bench.models.backbones import check_quickgelu
 from eddy_bench.models.images import channels_first
 from eddy_bench.scoring.extractor import FLOAT, Extractor, file_digest
 from eddy_bench.scoring.forward import Forward
+from eddy_bench.scoring.weights import load_into
 
 
 def clip_of_folder(name: str, folder: Path, device: torch.device) -> Extractor:
@@ -54,6 +55,18 @@ def clip_by_name(name: str, weights: Path | None, device: torch.device) -> Extra
         ) from None
 
 
+def clip_of_state(
+    name: str, digest: str, device: torch.device, model: str, state: dict[str, Tensor]
+) -> Extractor:
+    """Return an architecture of open_clip with weights that were read beforehand.
+
+    Raises:
+        MetricError: they are of another network.
+
+    """
+    return _from_open_clip(name, digest, device, model, state)
+
+
 def _check(name: str, model: str, pretrained: str) -> None:
     import open_clip
 
@@ -72,7 +85,12 @@ def _check(name: str, model: str, pretrained: str) -> None:
 
 
 def _from_open_clip(
-    name: str, digest: str, device: torch.device, source: str, **arguments: object
+    name: str,
+    digest: str,
+    device: torch.device,
+    source: str,
+    state: dict[str, Tensor] | None = None,
+    **arguments: object,
 ) -> Extractor:
     import open_clip
 
@@ -81,6 +99,8 @@ def _from_open_clip(
         logging.getLogger().setLevel(logging.ERROR)
         model, _, transform = open_clip.create_model_and_transforms(source, **arguments)
         tokenizer = open_clip.get_tokenizer(source)
+    if state is not None:
+        load_into(model, state, name)
     model.eval().requires_grad_(False).to(device)
     # resize, cut and convert in threads; to floats, and normalise, a batch at a time on the device
     *geometry, _to_tensor, normalise = transform.transforms

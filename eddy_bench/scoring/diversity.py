@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
 from eddy_bench.models.attributes import Attributes
 from eddy_bench.scoring.metric import Metric, Parameter
-from eddy_bench.scoring.perceptual import SMALLEST_SIDE, load_lpips, mean_perceptual_distance
 
 Features = NDArray[np.floating]
 
@@ -34,7 +35,12 @@ def vendi(features: Features, q: float = 1.0) -> float:
 
     """
     z = unit(features)
-    values = np.clip(np.linalg.eigvalsh(z @ z.T / len(z)), 0, None)
+    return effective_number(z @ z.T, q)
+
+
+def effective_number(kernel: NDArray[np.float64], q: float = 1.0) -> float:
+    """Return the exponential of the Renyi entropy of order q of the eigenvalues of K / N."""
+    values = np.clip(np.linalg.eigvalsh(kernel / len(kernel)), 0, None)
     values = values[values > 1e-12]
     values = values / values.sum()
     if q == 1:
@@ -90,6 +96,7 @@ METRICS = (
         marks=(("k", "cos"),),
         judges="diversity",
         rank=0,
+        range=(1.0, math.inf),
     ),
     Metric(
         "pdist",
@@ -99,6 +106,7 @@ METRICS = (
         function=pairwise_distance,
         judges="diversity",
         rank=4,
+        range=(0.0, 2.0),
     ),
     Metric(
         "mss",
@@ -107,20 +115,7 @@ METRICS = (
         "mean cosine similarity over pairs of a group, -1 to 1",
         function=mean_similarity,
         judges="diversity",
-    ),
-    Metric(
-        "lpips",
-        "pairs",
-        True,
-        "mean learned perceptual distance over pairs of a group",
-        "arXiv 1801.03924",
-        "AlexNet per pair",
-        function=mean_perceptual_distance,
-        load=load_lpips,
-        extractor="alex",
-        marks=(("size", f"{SMALLEST_SIDE}+"),),
-        judges="diversity",
-        rank=8,
+        range=(-1.0, 1.0),
     ),
     Metric(
         "attributes",
@@ -132,5 +127,6 @@ METRICS = (
         extractor="classifier",
         judges="diversity",
         rank=9,
+        range=(1.0, math.inf),
     ),
 )

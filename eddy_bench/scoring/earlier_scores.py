@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from eddy_bench.scoring.metrics import learn
 from eddy_bench.scoring.score_table import COLUMNS, TEXTS, compact, read_table, unescaped
 from eddy_bench.scoring.summary import column_of
 from eddy_bench.storage.group import FinishedGroup
@@ -105,6 +106,9 @@ def _read(folder: RunFolder, by_label: ByLabel) -> pd.DataFrame:
         rows = unescaped(rows)[COLUMNS].assign(value=rows["value"].astype(float))
     except (OSError, ValueError, KeyError):
         return empty
+    kinds = rows.drop_duplicates(["metric", "signature"])
+    higher = kinds["higher_is_better"].astype(str).str.lower() == "true"
+    learn(kinds["metric"].astype(str), kinds["signature"].astype(str), higher)
     methods = {
         (groups[0].group.method, groups[0].group.parameters): label
         for label, groups in by_label.items()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from eddy_bench.errors import StoreError, why
 from eddy_bench.models.devices import CPU
 from eddy_bench.models.images import pixel_array
+from eddy_bench.scoring.attribute_values import Values
 from eddy_bench.scoring.classifier import load_classifier
 from eddy_bench.scoring.extractor import Extractor
 from eddy_bench.scoring.extractors import load_extractor
@@ -27,6 +29,7 @@ from eddy_bench.storage.run_folder import RunFolder
 
 Advance = Callable[[int, str], None]
 Features = NDArray[np.float32]
+Load = Callable[[Path | None, torch.device], Extractor]
 
 
 @dataclass
@@ -38,6 +41,7 @@ class Scorer:
     real: images that the methods are compared with.
     advance: is told how many groups went through an extractor, and whose.
     device: of every network.
+    values: that the prompts leave open, where a metric asks for them.
     """
 
     folder: RunFolder
@@ -50,11 +54,14 @@ class Scorer:
     kept: dict[tuple[str, str], dict[str, Features]] = field(default_factory=dict)
     judged: dict[str, NDArray[np.int64]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    values: Values = field(default_factory=dict)
 
-    def extractor(self, name: str) -> Extractor:
-        """Load an extractor once."""
+    def extractor(self, name: str, load: Load | None = None) -> Extractor:
+        """Load an extractor once; `load` is of one that a metric brings along."""
         if name not in self.extractors:
-            self.extractors[name] = load_extractor(name, self.weights, self.device)
+            self.extractors[name] = (load or partial(load_extractor, name))(
+                self.weights, self.device
+            )
         return self.extractors[name]
 
     def features(self, name: str, groups: Sequence[FinishedGroup]) -> dict[str, Features]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 
 import numpy as np
@@ -25,7 +26,7 @@ def clip_score(images: Features, text: Features) -> float:
     return float(100 * (unit(images) @ unit(text)).mean())
 
 
-class _Given(torch.nn.Module):
+class Given(torch.nn.Module):
     """Pass on features that are there already, for torchmetrics."""
 
     def __init__(self, width: int) -> None:
@@ -33,6 +34,7 @@ class _Given(torch.nn.Module):
         self.num_features = width
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Return the features."""
         return features
 
 
@@ -45,7 +47,7 @@ def frechet_distance(candidate: Features, reference: Features) -> float:
 
     if min(len(candidate), len(reference)) < 2:
         return float("nan")
-    metric = FrechetInceptionDistance(feature=_Given(candidate.shape[1])).set_dtype(torch.float64)
+    metric = FrechetInceptionDistance(feature=Given(candidate.shape[1])).set_dtype(torch.float64)
     metric.update(torch.from_numpy(np.asarray(reference, np.float64)), real=True)
     metric.update(torch.from_numpy(np.asarray(candidate, np.float64)), real=False)
     return max(float(metric.compute()), 0.0)
@@ -65,7 +67,7 @@ def kernel_distance(candidate: Features, reference: Features, subset: int = 1000
         warnings.simplefilter("ignore")  # about the memory that stored features take
         torch.manual_seed(0)
         metric = KernelInceptionDistance(
-            feature=_Given(candidate.shape[1]), subsets=50, subset_size=size
+            feature=Given(candidate.shape[1]), subsets=50, subset_size=size
         )
         metric.update(torch.from_numpy(np.asarray(reference, np.float32)), real=True)
         metric.update(torch.from_numpy(np.asarray(candidate, np.float32)), real=False)
@@ -102,30 +104,6 @@ def density_coverage(candidate: Features, reference: Features, k: int = 5) -> tu
     fake, real = (torch.from_numpy(np.asarray(x, np.float64)) for x in (candidate, reference))
     inside = torch.cdist(real, fake) < _radii(real, k)[:, None]
     return float(inside.double().sum(0).mean() / k), float(inside.any(1).double().mean())
-
-
-def cmmd(candidate: Features, reference: Features, width: float = 10.0) -> float:
-    """Return CMMD (arXiv 2401.09603); 0 when equal.
-
-    It is 1000 times the squared MMD (V-statistic) of unit features under the kernel
-    exp(-|x - y|^2 / (2 width^2)).
-
-    Its authors take CLIP ViT-L/14 at 336 pixels; the extractor is in the signature.
-    """
-    sides = [
-        torch.from_numpy(np.asarray(unit(np.asarray(x, np.float64))))
-        for x in (candidate, reference)
-    ]
-
-    def mean(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        return torch.exp(
-            -torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist").square()
-            / (2 * width**2)
-        ).mean()
-
-    return float(
-        1000 * (mean(sides[0], sides[0]) + mean(sides[1], sides[1]) - 2 * mean(sides[0], sides[1]))
-    )
 
 
 def align(predicted: NDArray[np.int64], wanted: Attributes) -> float:
@@ -183,6 +161,7 @@ METRICS = (
         marks=("100cos",),
         judges="fidelity",
         rank=1,
+        range=(-100.0, 100.0),
     ),
     Metric(
         "align",
@@ -194,6 +173,7 @@ METRICS = (
         extractor="classifier",
         judges="fidelity",
         rank=5,
+        range=(0.0, 1.0),
     ),
     Metric(
         "fd",
@@ -204,6 +184,7 @@ METRICS = (
         function=frechet_distance,
         flags_small_sample=True,
         rank=6,
+        range=(0.0, math.inf),
     ),
     Metric(
         "fid",
@@ -214,8 +195,11 @@ METRICS = (
         "Inception-v3",
         function=frechet_distance,
         extractor="inception",
+        licence="Apache-2.0",
+        download="95 MB",
         flags_small_sample=True,
         rank=7,
+        range=(0.0, math.inf),
     ),
     Metric(
         "kid",
@@ -232,6 +216,7 @@ METRICS = (
         "share of images inside the real images' manifold, 0 to 1",
         "arXiv 1904.06991",
         function=_precision,
+        range=(0.0, 1.0),
     ),
     Metric(
         "recall",
@@ -240,6 +225,7 @@ METRICS = (
         "share of real images inside the images' manifold, 0 to 1",
         "arXiv 1904.06991",
         function=_recall,
+        range=(0.0, 1.0),
     ),
     Metric(
         "density",
@@ -248,6 +234,7 @@ METRICS = (
         "how many real images' balls hold an image, relative to k; 0 up, 1 when equal",
         "arXiv 2002.09797",
         function=_density,
+        range=(0.0, math.inf),
     ),
     Metric(
         "coverage",
@@ -256,14 +243,7 @@ METRICS = (
         "share of real images whose ball holds an image, 0 to 1",
         "arXiv 2002.09797",
         function=_coverage,
-    ),
-    Metric(
-        "cmmd",
-        "real",
-        False,
-        "1000 times the squared MMD of unit features, Gaussian kernel of width 10, to real images",
-        "arXiv 2401.09603",
-        function=cmmd,
+        range=(0.0, 1.0),
     ),
     Metric(
         "drift",
@@ -273,6 +253,7 @@ METRICS = (
         function=drift,
         flags_small_sample=True,
         rank=2,
+        range=(0.0, math.inf),
     ),
     Metric(
         "free_share",
@@ -292,5 +273,6 @@ METRICS = (
         function=drift,
         flags_small_sample=True,
         implied=True,
+        range=(0.0, math.inf),
     ),
 )

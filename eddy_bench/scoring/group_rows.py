@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from itertools import combinations, islice
 from math import comb
 from typing import Any
@@ -12,17 +12,18 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from eddy_bench.scoring.ahead import ahead
-from eddy_bench.scoring.forward import BATCH, Forward
+from eddy_bench.scoring.forward import BATCH, Row
 from eddy_bench.storage.group import FinishedGroup
 
 GROUPS_TOGETHER = 16  # whose images may share a batch
 
 
 def rows_of_groups(
-    forward: Forward,
+    forward: Callable[[Iterable[Row]], Iterator[Any]],
     prepare: Callable[[Image.Image], NDArray[Any]],
     groups: Sequence[FinishedGroup],
     together: int = 1,
+    beside: Callable[[str], Any] | None = None,
 ) -> Generator[tuple[FinishedGroup, NDArray[Any]], None, None]:
     """Yield each group with the network's results of its images, or of its pairs, in order.
 
@@ -33,6 +34,7 @@ def rows_of_groups(
         prepare: an image for the network.
         groups: of equally many images.
         together: 1 for single images; 2 for pairs i < j.
+        beside: from a prompt to what stands behind its images in each row; None for nothing.
 
     Yields:
         (group, (N, ...)), or (group, (N (N - 1) / 2, ...)) for pairs.
@@ -51,7 +53,12 @@ def rows_of_groups(
         for start in range(0, len(groups), GROUPS_TOGETHER):
             part = groups[start : start + GROUPS_TOGETHER]
             images = islice(read, len(part))
-            results = forward(row for own in images for row in combinations(own, together))
+            texts = [() if beside is None else (beside(group.group.prompt),) for group in part]
+            results = forward(
+                (*row, *text)
+                for own, text in zip(images, texts, strict=True)
+                for row in combinations(own, together)
+            )
             for group in part:
                 own = islice(results, comb(group.group.particles, together))
                 yield group, np.array(list(own))

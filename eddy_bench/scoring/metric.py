@@ -2,20 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from PIL import Image
 
-from eddy_bench.scoring.forward import Forward
+from eddy_bench.models.images import rgb_array
+from eddy_bench.scoring.extractor import Extractor
+from eddy_bench.scoring.forward import Row
 from eddy_bench.scoring.signature import Part
 
 Scope = Literal["group", "pooled", "cost"]
-Needs = Literal["features", "text", "attributes", "pairs", "real", "iid", "scores", "cost"]
+Needs = Literal[
+    "features",
+    "text",
+    "image",
+    "image and text",
+    "pairs",
+    "values",
+    "attributes",
+    "real",
+    "iid",
+    "scores",
+    "cost",
+]
 Aspect = Literal["diversity", "fidelity", ""]
+_SEEN = ("features", "text", "values", "real", "iid")  # through any extractor
 _SCOPES: dict[str, Scope] = {"real": "pooled", "iid": "pooled", "scores": "pooled", "cost": "cost"}
+
+
+def mean_of(values: NDArray[Any]) -> float:
+    """Return the mean of numbers, in float64; NaN where there are none."""
+    return float(np.mean(values, dtype=np.float64)) if len(values) else math.nan
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Hold what gives each image, image with its prompt, or pair of images a number.
+
+    values: rows of prepared images, with a read prompt behind, to a number each, in order.
+    digest: of the weights.
+    prepare: an image to what stands in a row; called in threads.
+    read: a prompt to what stands in a row.
+    """
+
+    values: Callable[[Iterable[Row]], Iterator[Any]]
+    digest: str
+    prepare: Callable[[Image.Image], NDArray[Any]] = rgb_array
+    read: Callable[[str], Any] = str
 
 
 @dataclass(frozen=True)
@@ -35,18 +75,25 @@ class Metric:
     name: as in `scores.csv`.
     needs: what `function` is called with:
         `features`: (N, F) of one group, and the parameters by name;
-        `text`: features (N, F) of one group and (F,) of its prompt;
+        `text`: features (N, F) of one group and (F,) of its prompt, or (T, F) of `texts`;
+        `values`: features (N, F) of one group, and (V, F) of the texts of each open attribute's
+            values;
         `attributes`: predicted (N, 3) of one group and what its prompt fixes;
-        `pairs`: (N (N - 1) / 2,), what `load` returned gives of the pairs i < j of one group;
+        `image`: one image, uint8 (h, w, 3); with `load`, what that gives of the N images of one
+            group, (N,);
+        `image and text`: one image and the text of its prompt; with `load`, the same as above;
+        `pairs`: two images; with `load`, what that gives of the pairs i < j of one group,
+            (N (N - 1) / 2,);
         `real`: features (n, F) of a method's images and (m, F) of real ones;
         `iid`: features (G, N, F) of a method's groups and (G, F) of disjoint i.i.d. images;
         `scores`: nothing; the value follows from other scores when a run is summarised;
         `cost`: nothing; the value is counted while drawing.
     higher_is_better: the direction.
     summary, citation, cost: for `list metrics`.
-    function: returns a float; NaN where the metric is not defined.
-    load: from a folder of weights, or None, and a device to what judges `pairs` of RGB images, and
-        its digest.
+    function: returns a float; NaN where the metric is not defined. A group's value is the mean
+        where it is called with single images or pairs.
+    load: from a folder of weights, or None, and a device to what judges images or pairs of them.
+    sees: the same to the metric's own extractor, called `extractor`, which nothing else uses.
     extractor: the only one that the metric sees images through; empty where any can be named.
     parameters: that can be given.
     marks: parts of the signature that name the convention followed.
@@ -56,6 +103,10 @@ class Metric:
     rank: place among the columns of the usual table, the lowest are kept where it is narrow;
         None is shown where it was asked for.
     takes_highest: a method's value is its groups' highest, not their mean.
+    texts: in the place of the prompt, the same for all images.
+    range: the least and the largest value.
+    licence: of the weights; empty without any. download: their size.
+    source: a digest of the plug-in that it comes from; empty for ours.
     """
 
     name: str
@@ -65,7 +116,8 @@ class Metric:
     citation: str = ""
     cost: str = "features only"
     function: Callable[..., float] | None = None
-    load: Callable[[Path | None, torch.device], tuple[Forward, str]] | None = None
+    load: Callable[[Path | None, torch.device], Judge] | None = None
+    sees: Callable[[Path | None, torch.device], Extractor] | None = None
     extractor: str = ""
     parameters: tuple[Parameter, ...] = ()
     marks: tuple[Part, ...] = ()
@@ -74,6 +126,11 @@ class Metric:
     judges: Aspect = ""
     rank: int | None = None
     takes_highest: bool = False
+    texts: tuple[str, ...] = ()
+    range: tuple[float, float] = (-math.inf, math.inf)
+    licence: str = ""
+    download: str = ""
+    source: str = ""
 
     @property
     def scope(self) -> Scope:
@@ -83,9 +140,10 @@ class Metric:
     @property
     def takes_extractor(self) -> bool:
         """Whether `[extractor]` can be named."""
-        return not self.extractor and self.needs in ("features", "text", "real", "iid")
+        return not self.extractor and self.needs in _SEEN
 
     def __call__(self, *arguments: Any, **parameters: float) -> float:
         """Return the value of what the metric needs."""
         assert self.function is not None, f"{self.name} is counted, not computed"
-        return self.function(*arguments, **parameters)
+        value = self.function(*arguments, **parameters)
+        return float(value) if self.source else value  # others' code may return anything

@@ -3,15 +3,47 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from eddy_bench.errors import MetricError, ParameterError, UnknownName, unknown
-from eddy_bench.scoring import cost, diversity, fidelity
-from eddy_bench.scoring.metric import Metric, Parameter
-from eddy_bench.scoring.signature import Signature, number_text
+from eddy_bench.scoring import (
+    aesthetic,
+    attribute_values,
+    clip_iqa,
+    cmmd,
+    cost,
+    diversity,
+    dreamsim,
+    fidelity,
+    hps,
+    kernel_diversity,
+    ms_ssim,
+    perceptual,
+    pickscore,
+)
+from eddy_bench.scoring.metric import Metric, Needs, Parameter
+from eddy_bench.scoring.signature import GIVEN, POOLED, SOURCE, Signature, number_text
 
+MODULES = (
+    diversity,
+    perceptual,
+    fidelity,
+    cmmd,
+    cost,
+    ms_ssim,
+    kernel_diversity,
+    attribute_values,
+    clip_iqa,
+    aesthetic,
+    pickscore,
+    hps,
+    dreamsim,
+)
+# Ours by name; plug-ins join when they are asked for, or when a score file tells of them.
 METRICS: dict[str, Metric] = {
-    metric.name: metric for module in (diversity, fidelity, cost) for metric in module.METRICS
+    metric.name: metric for module in MODULES for metric in module.METRICS
 }
 COSTS = tuple(name for name, metric in METRICS.items() if metric.scope == "cost")
 ASKED_FOR = tuple(
@@ -21,6 +53,40 @@ DIVERSITY, FIDELITY = (
     tuple(name for name, metric in METRICS.items() if metric.judges == aspect)
     for aspect in ("diversity", "fidelity")
 )
+
+
+_SPEC = re.compile(r"(.+\.py:\w+|torchmetrics:[\w.]+|[\w.-]+)(?:\[([^\[\]]+)\])?(?::(.*))?")
+
+
+def metric_of(name: str) -> Metric:
+    """Return the metric that is asked for by a name; one from elsewhere joins `METRICS`.
+
+    Raises:
+        UnknownName: no such metric.
+        ParameterError: a plug-in that cannot be loaded.
+
+    """
+    if name in ASKED_FOR:
+        return METRICS[name]
+    from eddy_bench.scoring.plugins import load_metric, plugin_names
+
+    metric = load_metric(name)
+    if metric is None:
+        raise UnknownName(unknown("metric", name, [*ASKED_FOR, *plugin_names()]))
+    METRICS[metric.name] = metric
+    return metric
+
+
+def learn(names: Iterable[str], signatures: Iterable[str], higher: Iterable[bool]) -> None:
+    """Let plug-ins' values in a score file be known by what the file says of them.
+
+    Their code is not run: it may not be at hand, or not be trusted.
+    """
+    for name, signature, direction in zip(names, signatures, higher, strict=True):
+        parsed = Signature.parse(signature)
+        if name not in METRICS and parsed.value(SOURCE):
+            needs: Needs = "real" if parsed.has(POOLED) else "image"
+            METRICS[name] = Metric(name, needs, direction, "a plug-in's", source="unknown")
 
 
 @dataclass(frozen=True)
@@ -44,16 +110,17 @@ class MetricSpec:
     def parse(cls, text: str) -> MetricSpec:
         """Read `vendi`, `vendi[fmnist-clip]` or `vendi[fmnist-clip]:q=2`.
 
+        A plug-in's code is run: `./mine.py:name`, an entry point, `torchmetrics:image.ssim`.
+
         Raises:
             UnknownName: no such metric; cost counters are always there and cannot be asked for.
             ParameterError: a parameter that the metric does not have, or a value out of range.
             MetricError: an extractor where the metric takes none.
 
         """
-        match = re.fullmatch(r"([\w-]+)(?:\[([^\[\]]+)\])?(?::(.*))?", text.strip())
-        if not match or match[1] not in ASKED_FOR:
-            raise UnknownName(unknown("metric", match[1] if match else text, ASKED_FOR))
-        metric = METRICS[match[1]]
+        match = _SPEC.fullmatch(text.strip())
+        metric = metric_of(match[1] if match else text)
+        assert match is not None, "a name that is known has the form of one"
         if match[2] and not metric.takes_extractor:
             raise MetricError(f"Metric {metric.name!r} takes no extractor, got [{match[2]}].")
         given = [part.partition("=") for part in filter(None, (match[3] or "").split(","))]
@@ -70,6 +137,8 @@ class MetricSpec:
         """
         bare, _, rest = text.partition("[")
         names = [name for name in METRICS if bare == name or bare.startswith(f"{name}-")]
+        if not names and "." in bare:  # a plug-in that nothing here was told of
+            return cls(bare.partition("-")[0], rest.removesuffix("]"))
         if not names:
             raise UnknownName(unknown("metric", bare, METRICS))
         name = max(names, key=len)
@@ -79,10 +148,12 @@ class MetricSpec:
     @classmethod
     def of_row(cls, name: str, extractor: str, signature: str) -> MetricSpec:
         """Read what a row of scores.csv is a value of; the name may be unknown."""
+        parsed = Signature.parse(signature)
+        if parsed.value(SOURCE):
+            return cls(name, extractor, _numbers(parsed.value(GIVEN)))
         declared = METRICS[name].parameters if name in METRICS else ()
         if not declared:
             return cls(name, extractor)
-        parsed = Signature.parse(signature)
         values = {
             parameter.name: float(text)
             for parameter in declared
@@ -98,7 +169,7 @@ class MetricSpec:
     @property
     def metric(self) -> Metric:
         """The metric's record."""
-        return METRICS[self.name]
+        return METRICS.get(self.name) or Metric(self.name, "image", True, "a plug-in's")
 
     @property
     def column(self) -> str:
@@ -118,6 +189,15 @@ def _changed(metric: Metric, values: dict[str, float]) -> tuple[tuple[str, float
         for item in metric.parameters
         if item.name in values and values[item.name] != item.default
     )
+
+
+def _numbers(text: str) -> tuple[tuple[str, float], ...]:
+    """Read `key=value,...`, which a file may hold damaged: what is no number is passed over."""
+    pairs = []
+    for key, _, value in (part.partition("=") for part in text.split(",")):
+        with suppress(ValueError):
+            pairs.append((key, float(value)))
+    return tuple(pairs)
 
 
 def _number(metric: Metric, key: str, text: str) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 import warnings
 from collections.abc import Sequence
 from functools import partial
@@ -10,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from eddy_bench.errors import MetricError, brief
@@ -18,27 +19,28 @@ from eddy_bench.models.devices import CPU
 from eddy_bench.models.images import signed
 from eddy_bench.scoring.extractor import file_digest, find_weights
 from eddy_bench.scoring.forward import Forward, Row
+from eddy_bench.scoring.metric import Judge, Metric, mean_of
 
 ALEXNET = "alexnet-owt-7be5be79.pth"
+BACKBONES = {  # torchvision's files
+    "alex": ALEXNET,
+    "vgg": "vgg16-397923af.pth",
+    "squeeze": "squeezenet1_1-b8a52dc0.pth",
+}
+_LAYER = r"net\.slice(?:s\.)?\d+\.(.+)"  # of torchmetrics' backbones
 SMALLEST_SIDE = 64  # pixels; AlexNet's strides need as many
 PIXELS = 2**21  # of a batch of pairs: 64 of up to 181 pixels a side, 8 of 512, about 1 GiB
 
 
-def mean_perceptual_distance(distances: NDArray[np.float32]) -> float:
-    """Return the mean learned distance over pairs i < j; higher is more diverse; NaN at N = 1.
-
-    Args:
-        distances: of the pairs of one group, (N (N - 1) / 2,).
-
-    >>> mean_perceptual_distance(np.array([0.25, 0.75]))
-    0.5
-
-    """
-    return float(np.mean(distances, dtype=np.float64)) if len(distances) else float("nan")
+def lpips_judge(net: str, weights: Path | None, device: torch.device = CPU) -> Judge:
+    """Load what judges pairs of images."""
+    return Judge(*load_lpips(weights, device, net))
 
 
-def load_lpips(weights: Path | None, device: torch.device = CPU) -> tuple[Forward, str]:
-    """Load LPIPS with the AlexNet backbone.
+def load_lpips(
+    weights: Path | None, device: torch.device = CPU, net: str = "alex"
+) -> tuple[Forward, str]:
+    """Load LPIPS with a backbone: `alex`, `vgg` or `squeeze`.
 
     Returns what maps pairs of RGB images, (h, w, 3) from 0 to 255, to distances, and the digest of
     its weights. Images under 64 pixels are enlarged.
@@ -49,34 +51,27 @@ def load_lpips(weights: Path | None, device: torch.device = CPU) -> tuple[Forwar
         MetricError: the backbone's file is missing or cannot be read.
 
     """
-    path = find_weights(ALEXNET, weights, "lpips")
+    path = find_weights(BACKBONES[net], weights, "lpips" if net == "alex" else f"lpips-{net}")
     try:
-        network = _lpips(torch.load(path, map_location="cpu", weights_only=True))
+        network = _lpips(torch.load(path, map_location="cpu", weights_only=True), net)
     except Exception as error:
         raise MetricError(
-            f"{path} cannot be read as AlexNet weights: {brief(error, 120)}"
+            f"{path} cannot be read as the weights of {net}: {brief(error, 120)}"
         ) from None
     network.eval().requires_grad_(False).to(device)
     distances = partial(_distances, network)
     return Forward("lpips", distances, device, _distinct, pixels=PIXELS), file_digest(path)
 
 
-def _lpips(backbone: dict[str, Tensor]) -> Any:
+def _lpips(backbone: dict[str, Tensor], net: str) -> Any:
     """Return torchmetrics' network with a backbone's weights under its own names."""
     from torchmetrics.functional.image.lpips import _LPIPS
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        network = _LPIPS(pretrained=True, net="alex", pnet_rand=True)
-    slices = {f"slice{k}" for k in range(1, 6)}
-    own = {
-        name: name.replace("net.", "", 1).split(".", 1)
-        for name in network.state_dict()
-        if name.startswith("net.")
-    }
-    renamed = {
-        name: backbone[f"features.{rest}"] for name, (part, rest) in own.items() if part in slices
-    }
+        network = _LPIPS(pretrained=True, net=net, pnet_rand=True)
+    own = (re.fullmatch(_LAYER, name) for name in network.state_dict())
+    renamed = {match[0]: backbone[f"features.{match[1]}"] for match in own if match}
     network.load_state_dict(renamed, strict=False)
     return network
 
@@ -113,3 +108,29 @@ def _enlarged(images: Tensor) -> Tensor:
     return torch.nn.functional.interpolate(
         images, scale_factor=SMALLEST_SIDE / smallest, mode="bilinear", align_corners=False
     )
+
+
+METRICS = tuple(
+    Metric(
+        "lpips" if net == "alex" else f"lpips-{net}",
+        "pairs",
+        True,
+        "mean learned perceptual distance over pairs of a group" + more,
+        "arXiv 1801.03924",
+        f"{network} per pair",
+        function=mean_of,
+        load=partial(lpips_judge, net),
+        extractor=net,
+        marks=(("size", f"{SMALLEST_SIDE}+"),),
+        judges="diversity",
+        rank=8 if net == "alex" else None,
+        range=(0.0, math.inf),
+        licence="BSD-3-Clause (torchvision); BSD-2-Clause (LPIPS)",
+        download=size,
+    )
+    for net, network, more, size in (
+        ("alex", "AlexNet", "", "244 MB"),
+        ("vgg", "VGG-16", ", VGG-16", "553 MB"),
+        ("squeeze", "SqueezeNet", ", SqueezeNet", "5 MB"),
+    )
+)

@@ -9,16 +9,23 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from eddy_bench.errors import MetricError
+from eddy_bench.errors import EddyError, MetricError, brief
 from eddy_bench.models.attributes import parse
-from eddy_bench.models.images import rgb_array
 from eddy_bench.scoring.classifier import WEIGHTS
 from eddy_bench.scoring.extractor import Extractor, file_digest
 from eddy_bench.scoring.feature_cache import Scorer
 from eddy_bench.scoring.group_rows import rows_of_groups
-from eddy_bench.scoring.metric import Needs
+from eddy_bench.scoring.metric import Judge, Needs, mean_of
 from eddy_bench.scoring.metrics import METRICS, MetricSpec
-from eddy_bench.scoring.signature import SMALL_SAMPLE, Part, Signature, number_text
+from eddy_bench.scoring.signature import (
+    GIVEN,
+    POOLED,
+    SMALL_SAMPLE,
+    SOURCE,
+    Part,
+    Signature,
+    number_text,
+)
 from eddy_bench.storage.group import FinishedGroup
 from eddy_bench.storage.records import Group
 
@@ -44,12 +51,35 @@ def measure(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator[Meas
         MetricError: what the metric needs is not there.
 
     """
-    return _READERS[spec.metric.needs](scorer, spec, methods)
+    values = _READERS[spec.metric.needs](scorer, spec, methods)
+    return _guarded(spec, values) if spec.metric.source else values
+
+
+def _guarded(spec: MetricSpec, values: Iterator[Measured]) -> Iterator[Measured]:
+    """Yield values of a plug-in, whose code may raise anything."""
+    try:
+        yield from values
+    except EddyError:
+        raise
+    except Exception as error:
+        raise MetricError(
+            f"Metric {spec.name!r} failed: {type(error).__name__}: {brief(error)}"
+        ) from None
 
 
 def _signature(spec: MetricSpec, *parts: Part) -> Signature:
     parameters = ((key, number_text(value)) for key, value in spec.values.items())
-    return Signature(spec.name, (*parameters, *parts))
+    return Signature(spec.name, (*parameters, *_of_plugin(spec), *parts))
+
+
+def _of_plugin(spec: MetricSpec) -> list[Part]:
+    """Return what a score file has to tell of a plug-in, whose code may not be at hand then."""
+    if not spec.metric.source:
+        return []
+    told: list[Part] = [(SOURCE, spec.metric.source)]
+    given = ",".join(f"{key}={number_text(value)}" for key, value in spec.parameters)
+    told += [(GIVEN, given)] if given else []
+    return [*told, *([POOLED] if spec.metric.scope == "pooled" else [])]
 
 
 def _seen(extractor: Extractor) -> Part:
@@ -64,7 +94,7 @@ def _of_group(
 
 
 def _read_features(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator[Measured]:
-    extractor = scorer.extractor(spec.extractor)
+    extractor = scorer.extractor(spec.extractor, spec.metric.sees)
     signature = _signature(spec, *spec.metric.marks, _seen(extractor))
     for groups in methods.values():
         features = scorer.features(extractor.name, groups)
@@ -74,20 +104,52 @@ def _read_features(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterat
 
 
 def _read_text(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator[Measured]:
-    extractor = scorer.extractor(spec.extractor)
+    extractor = _with_texts(scorer, spec)
+    signature = _signature(spec, *spec.metric.marks, _seen(extractor))
+    for groups in methods.values():
+        features = scorer.features(extractor.name, groups)
+        prompts = list(dict.fromkeys(group.group.prompt for group in groups))
+        texts = _texts_of(extractor, spec, prompts)
+        scorer.note_truncated(extractor, [] if spec.metric.texts else prompts)
+        for group in groups:
+            value = spec.metric(features[group.group.key], texts[group.group.prompt], **spec.values)
+            yield _of_group(spec, group, value, signature)
+
+
+def _with_texts(scorer: Scorer, spec: MetricSpec) -> Extractor:
+    """Return a metric's extractor, which must have a text tower."""
+    extractor = scorer.extractor(spec.extractor, spec.metric.sees)
     if extractor.texts is None:
         raise MetricError(
             f"Metric {spec.name!r} needs an extractor with a text tower, got {extractor.name!r}. "
             "Use fmnist-clip or open_clip:MODEL/WEIGHTS."
         )
+    return extractor
+
+
+def _texts_of(
+    extractor: Extractor, spec: MetricSpec, prompts: Sequence[str]
+) -> dict[str, NDArray[np.float32]]:
+    """Return the features of each prompt, or those of the metric's own texts."""
+    assert extractor.texts is not None, "checked before"
+    if spec.metric.texts:
+        return dict.fromkeys(prompts, extractor.texts(spec.metric.texts))
+    return dict(zip(prompts, extractor.texts(prompts), strict=True))
+
+
+def _read_values(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator[Measured]:
+    extractor = _with_texts(scorer, spec)
+    assert extractor.texts is not None, "checked before"
     signature = _signature(spec, *spec.metric.marks, _seen(extractor))
     for groups in methods.values():
         features = scorer.features(extractor.name, groups)
-        prompts = list(dict.fromkeys(group.group.prompt for group in groups))
-        texts = dict(zip(prompts, extractor.texts(prompts), strict=True))
-        scorer.note_truncated(extractor, prompts)
         for group in groups:
-            value = spec.metric(features[group.group.key], texts[group.group.prompt])
+            prompt = group.group.prompt
+            texts = [
+                extractor.texts([f"{prompt}, {value}" for value in listed])
+                for listed in scorer.values.get(group.group.prompt_id, ())
+            ]
+            value = spec.metric(features[group.group.key], texts, **spec.values)
             yield _of_group(spec, group, value, signature)
 
 
@@ -101,16 +163,28 @@ def _read_attributes(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iter
             yield _of_group(spec, group, value, signature)
 
 
-def _read_pairs(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator[Measured]:
-    assert spec.metric.load is not None, f"{spec.name} judges pairs and loads nothing"
-    judge, digest = spec.metric.load(scorer.weights, scorer.device)
-    signature = _signature(spec, ("net", f"{spec.extractor}@{digest}"), *spec.metric.marks)
+def _read_judged(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator[Measured]:
+    """Judge images, images with their prompts, or pairs of images, one after another."""
+    judge = _judge(scorer, spec)
+    net: list[Part] = [("net", f"{spec.extractor}@{judge.digest}")] if judge.digest else []
+    signature = _signature(spec, *net, *spec.metric.marks)
+    together = 2 if spec.metric.needs == "pairs" else 1
+    beside = judge.read if spec.metric.needs == "image and text" else None
     for groups in methods.values():
-        with closing(rows_of_groups(judge, rgb_array, groups, together=2)) as rows:
-            for group, distances in rows:
-                value = spec.metric(distances)
+        values = rows_of_groups(judge.values, judge.prepare, groups, together, beside)
+        with closing(values) as rows:
+            for group, judged in rows:
+                value = spec.metric(judged) if spec.metric.load else mean_of(judged)
                 scorer.advance(1, f"{group.group.label} {spec.name}")
                 yield _of_group(spec, group, value, signature)
+
+
+def _judge(scorer: Scorer, spec: MetricSpec) -> Judge:
+    """Load what judges, or take the metric's function itself."""
+    metric = spec.metric
+    if metric.load is not None:
+        return metric.load(scorer.weights, scorer.device)
+    return Judge(lambda rows: (metric(*row, **spec.values) for row in rows), "")
 
 
 def _read_real(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator[Measured]:
@@ -118,7 +192,7 @@ def _read_real(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator[M
         raise MetricError(
             f"Metric {spec.name!r} needs real images to compare with. Give --reference DIR."
         )
-    extractor = scorer.extractor(spec.extractor)
+    extractor = scorer.extractor(spec.extractor, spec.metric.sees)
     reference = scorer.real_features(extractor)
     for groups in methods.values():
         stacked = _stack(scorer, extractor, groups)
@@ -144,7 +218,7 @@ def _read_iid(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator[Me
         raise MetricError(
             f"Metric {spec.name!r} needs groups of the method iid in the run. Add --method iid."
         )
-    extractor = scorer.extractor(spec.extractor)
+    extractor = scorer.extractor(spec.extractor, spec.metric.sees)
     features = scorer.features(extractor.name, list(drawn.values()))
     for label, groups in methods.items():
         keys = [(group.group.prompt_id, group.group.seed) for group in groups]
@@ -198,8 +272,11 @@ def _stack(
 _READERS: dict[Needs, Callable[[Scorer, MetricSpec, Methods], Iterator[Measured]]] = {
     "features": _read_features,
     "text": _read_text,
+    "values": _read_values,
     "attributes": _read_attributes,
-    "pairs": _read_pairs,
+    "image": _read_judged,
+    "image and text": _read_judged,
+    "pairs": _read_judged,
     "real": _read_real,
     "iid": _read_iid,
 }

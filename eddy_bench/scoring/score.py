@@ -16,6 +16,7 @@ from eddy_bench import __version__
 from eddy_bench.errors import EddyError, MetricError, StoreError
 from eddy_bench.models.devices import resolve_device
 from eddy_bench.models.scoring_defaults import ScoringDefaults, garment_models, scoring_defaults
+from eddy_bench.scoring.attribute_values import Values, values_of_run
 from eddy_bench.scoring.earlier_scores import EarlierScores, images_digests
 from eddy_bench.scoring.extractors import ASSETS
 from eddy_bench.scoring.feature_cache import Advance, Scorer
@@ -28,7 +29,7 @@ from eddy_bench.scoring.score_table import by_method, compact, escaped, write_sc
 from eddy_bench.scoring.signature import CIRCULAR
 from eddy_bench.scoring.summary import summarise
 from eddy_bench.storage.files import write_text
-from eddy_bench.storage.records import RunSettings
+from eddy_bench.storage.records import RunRecord, RunSettings
 from eddy_bench.storage.run_files import read_manifest, write_manifest
 from eddy_bench.storage.run_folder import RunFolder
 
@@ -117,6 +118,7 @@ def score_folder(
     specs = resolve_specs(request.metrics, defaults, run.settings.model, real is not None)
     weights = Path(request.weights) if request.weights else None
     scorer = Scorer(folder, weights, real, _ignore, device)
+    scorer.values = _values(specs, run)
     scorer.advance = progress(_work(specs, by_label, scorer))
     done = _score_all(scorer, specs, by_label, run.settings, explicit=bool(request.metrics))
     earlier = EarlierScores.read(folder, by_label)
@@ -134,6 +136,12 @@ def score_folder(
     write_manifest(folder.path, manifest)
     columns = [spec.column for spec in specs]
     return ScoringResult(summary, done.warnings, columns, by_label, done.skipped)
+
+
+def _values(specs: Sequence[MetricSpec], run: RunRecord) -> Values:
+    """Return the values that a run's prompts leave open, where a metric counts them."""
+    asked = any(spec.metric.needs == "values" for spec in specs)
+    return values_of_run(run) if asked else {}
 
 
 def _ignore(count: int, label: str) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from eddy_bench.errors import StoreError, why
 from eddy_bench.storage.files import parse_json, write_text
-from eddy_bench.storage.paths import Files, is_remote
+from eddy_bench.storage.paths import Files, is_remote, remove_file
 
 WRITTEN_TOGETHER = 10_000  # lines
 
@@ -136,4 +136,4 @@ class GroupIndex:
         """Remove the log: the next run reads every group itself."""
         self.lines, self.waiting = None, 0
         with suppress(OSError):  # of a folder that cannot be written
-            self.path.unlink(missing_ok=True)
+            remove_file(self.path)

@@ -17,7 +17,7 @@ from typing import Any
 
 from eddy_bench.errors import StoreError, why
 from eddy_bench.storage.files import parse_json, write_text
-from eddy_bench.storage.paths import read_many
+from eddy_bench.storage.paths import read_many, remove_file
 
 BEAT = 15.0  # seconds between renewals
 EXPIRY = 60.0  # seconds without a renewal after which an owner counts as dead
@@ -106,7 +106,7 @@ class Lease:
         """Let others in, once nothing renews any more."""
         try:
             if self.read().get("token") == self.token:
-                self.path.unlink(missing_ok=True)
+                remove_file(self.path)
         except (OSError, StoreError):
             return  # it ends by itself
 

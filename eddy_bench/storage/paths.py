@@ -11,7 +11,7 @@ import glob
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
@@ -240,6 +240,21 @@ def move_remote(source: Path, target: Path) -> None:
             names, key=lambda name: not name.endswith("/group.json")
         ):  # without it the rest does not count
             remote.fs.rm_file(name)
+
+
+def remove_file(path: Path) -> None:
+    """Remove a file where there is one; an address that looks like a pattern is taken literally.
+
+    Raises:
+        OSError: it cannot be removed.
+
+    """
+    if not is_remote(path):
+        path.unlink(missing_ok=True)
+        return
+    remote: Any = path
+    with suppress(FileNotFoundError), _as_os_error(path):
+        remote.fs.rm_file(remote.path)  # `unlink` would look for names that match
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from eddy_bench.storage.paths import (
     is_remote,
     move_remote,
     read_many,
+    remove_file,
     write_many,
 )
 from eddy_bench.storage.records import FileInfo, Group, GroupRecord, RunRecord, RunSettings
@@ -203,7 +204,7 @@ class RunFolder:
                 write_many({final / "group.json": text})
             else:
                 self._write_aside({**contents, "group.json": text}, final)
-            self.failure_path(group).unlink(missing_ok=True)
+            remove_file(self.failure_path(group))
         except OSError as error:
             raise StoreError(
                 f"{final} cannot be written: {why(error)}. "

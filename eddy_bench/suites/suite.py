@@ -142,8 +142,11 @@ def load_suite(
         suite = Suite.model_validate({**data, **(overrides or {})})
     except ValidationError as error:
         raise _first_problem(path, error, set(overrides or {})) from None
-    named = [spec.name for spec in suite.methods if is_file_plugin(spec.name)]
-    if named and not allow_code and "methods" not in (overrides or {}):
+    given = overrides or {}
+    methods = [] if "methods" in given else [spec.name for spec in suite.methods]
+    metrics = [] if "metrics" in given else suite.metrics or []
+    named = [name for name in (*methods, *metrics) if is_file_plugin(name)]
+    if named and not allow_code:
         raise SuiteError(
             f"{path} names the Python file {named[0]!r}, which would be run. "
             "Add --allow-code if you trust it."

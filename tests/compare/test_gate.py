@@ -14,6 +14,7 @@ import yaml
 from eddy_bench.compare.gate import Gate, exit_code, run_gate
 from eddy_bench.compare.gate_checks import PASS, REGRESSION, Check, judge_gaps
 from eddy_bench.compare.load import ScoreSet, read_scores
+from eddy_bench.scoring.metrics import METRICS
 from eddy_bench.scoring.statistics import detectable
 from tests.conftest import Result
 from tests.makers.score_files import frame, write
@@ -352,3 +353,39 @@ def test_gates_that_yaml_takes_and_we_do_not(
     (tmp_path / "gate.yaml").write_text(text)
     result = cli("compare", csv, "--against", csv, "--gate", tmp_path / "gate.yaml")
     assert (result.code, result.err.count("\n")) == (2, 1)
+
+
+def test_a_plugin_s_values_are_gated_without_its_code(
+    cli: Callable[..., Result], tmp_path: Path
+) -> None:
+    """Its direction, here lower is better, and its scope are those of the score files."""
+    names = {"mss": "mine.level", "fd": "mine.apart"}
+    levels = {"iid": {"mss": 0.0, "fd": 0.0}, "pg": {"mss": 0.0, "fd": 0.0}}
+
+    def of_plugin(rows: pd.DataFrame) -> pd.DataFrame:
+        called = rows["metric"].map(names)
+        pooled = np.where(rows["prompt_id"] == "", "|pooled", "")
+        return rows.assign(
+            metric=called,
+            extractor="",
+            higher_is_better=False,
+            signature=called + "|source=0123456789" + pooled + "|N=4",
+        )
+
+    known = dict(METRICS)
+    try:
+        before = write(tmp_path / "before.csv", of_plugin(frame(levels)))
+        checks = [
+            {"metric": "mine.level", "test": "noninferior", "margin": 0.1},
+            {"metric": "mine.apart", "test": "pooled", "margin": 0.2},
+        ]
+        (tmp_path / "gate.yaml").write_text(yaml.safe_dump({"checks": checks}))
+        for gain, code in ((-0.5, 0), (0.5, 1)):
+            rows = of_plugin(shift("mss", gain)(frame(levels, noise_seed=7)))
+            now = write(tmp_path / "now.csv", rows)
+            done = cli("compare", now, "--against", before, "--gate", tmp_path / "gate.yaml")
+            assert done.code == code, (done.out, done.err)
+        assert cli("compare", before).code == 0
+    finally:
+        for name in METRICS.keys() - known.keys():
+            del METRICS[name]

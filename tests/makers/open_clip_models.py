@@ -17,9 +17,12 @@ CONFIG = {
 }
 
 
-def save_open_clip(folder: Path, weights: str = "mine", seed: int = 0) -> str:
-    """Write NAME-weights.safetensors into a folder; returns `open_clip:NAME/weights`."""
-    (folder / f"{NAME}.json").write_text(json.dumps(CONFIG))
+def save_open_clip(folder: Path, weights: str = "mine", seed: int = 0, width: int = 8) -> str:
+    """Write NAME-weights.safetensors into a folder; returns `open_clip:NAME/weights`.
+
+    width: of its features.
+    """
+    (folder / f"{NAME}.json").write_text(json.dumps({**CONFIG, "embed_dim": width}))
     open_clip.add_model_config(folder / f"{NAME}.json")
     torch.manual_seed(seed)
     save_file(open_clip.create_model(NAME).state_dict(), folder / f"{NAME}-{weights}.safetensors")

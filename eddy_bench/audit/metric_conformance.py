@@ -1,0 +1,253 @@
+"""Check what every metric promises, on real garments and on what was made worse of them."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+from eddy_bench.audit.conformance import Finding
+from eddy_bench.errors import EddyError, MetricError, brief
+from eddy_bench.models.attributes import CLASSES
+from eddy_bench.models.scoring_defaults import scoring_defaults
+from eddy_bench.scoring.feature_cache import Scorer
+from eddy_bench.scoring.metrics import MetricSpec
+from eddy_bench.scoring.readings import measure
+from eddy_bench.scoring.reference import RealImages, load_reference
+from eddy_bench.storage.group import FinishedGroup, png_bytes
+from eddy_bench.storage.records import Group, RunSettings
+from eddy_bench.storage.run_folder import RunFolder
+
+Pictures = list[Image.Image]
+SIDE = 192  # pixels: enough for every window and pyramid
+GROUPS, PARTICLES = 6, 4
+TOLERANCE = 1e-4  # relative, of what other batches may change
+OPEN = {f"p{number}": [["dark", "light"], ["wide", "narrow"]] for number in range(GROUPS)}
+LABELS = ("plain", "permuted", "blurred", "noisy", "duplicates", "blank", "single")
+SETTINGS = RunSettings(
+    model="fashion",
+    revision=None,
+    variant=None,
+    weights_fingerprint="",
+    scheduler="",
+    steps=1,
+    guidance_scale=1.0,
+    negative_prompt="",
+    particles=PARTICLES,
+    size=SIDE,
+    dtype="float32",
+)
+
+
+@dataclass
+class Trial:
+    """Hold a metric, and groups of images that it is tried on.
+
+    scorer: over a run folder of its own.
+    groups: by what was done to their images.
+    values: of the groups in order, or one of all, once they were measured.
+    """
+
+    spec: MetricSpec
+    scorer: Scorer
+    groups: dict[str, list[FinishedGroup]]
+    values: dict[str, list[float]] = field(default_factory=dict)
+
+    def of(self, label: str) -> list[float]:
+        """Return the values of groups, measured once."""
+        if label not in self.values:
+            self.values[label] = self.measured(self.groups[label])
+        return self.values[label]
+
+    def measured(self, groups: Sequence[FinishedGroup]) -> list[float]:
+        """Return the values of groups, in their order, or one of all."""
+        label = groups[0].group.label
+        found = [
+            value
+            for value in measure(self.scorer, self.spec, {label: groups})
+            if value.metric == self.spec.name
+        ]
+        return [value.value for value in found]
+
+
+def check_metric(
+    text: str, weights: Path | None, advance: Callable[[int, str], None] = lambda count, label: None
+) -> list[Finding]:
+    """Check every promise of a metric, given as on the command line.
+
+    Raises:
+        EddyError: it cannot be asked for, or its weights cannot be had.
+
+    """
+    spec = MetricSpec.parse(text)
+    defaults = scoring_defaults("fashion")
+    own = defaults.extractor if spec.metric.takes_extractor else spec.metric.extractor
+    spec = MetricSpec(spec.name, spec.extractor or own, spec.parameters)
+    real = load_reference(None, defaults)
+    assert real is not None, "the embedded model has held-out images"
+    with tempfile.TemporaryDirectory() as folder:
+        run = RunFolder.prepare(Path(folder) / "run", SETTINGS)
+        scorer = Scorer(run, weights, real, advance, values=OPEN)
+        _load(scorer, spec)
+        trial = Trial(spec, scorer, _written(run, real))
+        findings = []
+        for name, check in CHECKS.items():
+            try:
+                finding = check(trial)
+            except EddyError as error:
+                finding = False, str(error)
+            except Exception as error:  # a metric may raise anything
+                finding = False, f"{type(error).__name__}: {error}"[:200]
+            findings.append(Finding(name, *finding))
+    return findings
+
+
+def _load(scorer: Scorer, spec: MetricSpec) -> None:
+    """Load a metric's network first: what it lacks is no broken promise."""
+    try:
+        if spec.metric.takes_extractor or spec.metric.sees is not None:
+            scorer.extractor(spec.extractor, spec.metric.sees)
+        if spec.metric.load is not None:
+            spec.metric.load(scorer.weights, scorer.device)
+    except EddyError:
+        raise
+    except Exception as error:
+        raise MetricError(
+            f"{spec.name} cannot be loaded: {type(error).__name__}: {brief(error)}"
+        ) from None
+
+
+def _written(run: RunFolder, real: RealImages) -> dict[str, list[FinishedGroup]]:
+    """Write groups of held-out garments, and of what was made of them, into a run folder.
+
+    Each group is of one class.
+    """
+    path = scoring_defaults("fashion").reference
+    assert path is not None, "the embedded model has held-out images"
+    with np.load(path) as data:
+        classes = data["attributes"][:, 0]
+    for number in range(GROUPS):
+        chosen = np.flatnonzero(classes == number)[:PARTICLES]
+        own = [
+            real.images[k].convert("RGB").resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+            for k in chosen
+        ]
+        for label, images in _variants(own, number).items():
+            _write(run, label, number, images)
+        _write(run.reference(), "reference", number, [real.images[-1 - number]])
+    finished = list(run.finished())
+    return {label: [group for group in finished if group.group.label == label] for label in LABELS}
+
+
+def _write(run: RunFolder, label: str, number: int, images: Sequence[Image.Image]) -> None:
+    prompt = CLASSES[number][0]
+    group = Group(
+        method=label,
+        label=label,
+        parameters="",
+        kernel="",
+        prompt_id=f"p{number}",
+        prompt=prompt,
+        seed=0,
+        particles=len(images),
+        key=f"{label}-{number}",
+    )
+    run.write_group(group, [png_bytes(image) for image in images], {}, {})
+
+
+def _variants(images: Pictures, number: int) -> dict[str, Pictures]:
+    """Return what is made of a group's images, by `LABELS`."""
+    noise = np.random.default_rng(number).normal(0, 80, (len(images), SIDE, SIDE, 3))
+    noisy = [
+        Image.fromarray(np.clip(np.asarray(image) + extra, 0, 255).astype(np.uint8))
+        for image, extra in zip(images, noise, strict=True)
+    ]
+    return {
+        "plain": images,
+        "permuted": images[::-1],
+        "blurred": [image.filter(ImageFilter.GaussianBlur(SIDE / 12)) for image in images],
+        "noisy": noisy,
+        "duplicates": [images[0]] * len(images),
+        "blank": [Image.new("RGB", (SIDE, SIDE))] * len(images),
+        "single": images[:1],
+    }
+
+
+Answer = tuple[bool | None, str]
+
+
+def _in_range(trial: Trial) -> Answer:
+    low, high = trial.spec.metric.range
+    values = [value for label in LABELS[:5] for value in trial.of(label)]
+    finite = [value for value in values if math.isfinite(value)]
+    slack = 1e-6 * max(1.0, *(abs(value) for value in finite)) if finite else 0.0
+    if not finite or len(trial.of("plain")) != sum(map(math.isfinite, trial.of("plain"))):
+        return False, f"expected numbers, got {trial.of('plain')}"
+    inside = all(low - slack <= value <= high + slack for value in finite)
+    return inside, f"{min(finite):.3g} to {max(finite):.3g}, declared {low:g} to {high:g}"
+
+
+def _deterministic(trial: Trial) -> Answer:
+    first, again = trial.of("plain"), trial.measured(trial.groups["plain"])
+    return first == again, "measured twice, the same" if first == again else f"{first} and {again}"
+
+
+def _permuted_images(trial: Trial) -> Answer:
+    if trial.spec.metric.needs == "iid":
+        return None, "it compares slots"
+    return _alike(trial.of("plain"), trial.of("permuted"))
+
+
+def _permuted_groups(trial: Trial) -> Answer:
+    turned = trial.measured(trial.groups["plain"][::-1])
+    return _alike(trial.of("plain"), turned[::-1])
+
+
+def _alike(first: Sequence[float], second: Sequence[float]) -> Answer:
+    scale = max(1e-12, *(abs(value) for value in first))
+    gap = max(abs(a - b) for a, b in zip(first, second, strict=True)) / scale
+    return gap < TOLERANCE, f"largest relative difference {gap:.1g}"
+
+
+def _single(trial: Trial) -> Answer:
+    values = trial.of("single")
+    shown = ", ".join(dict.fromkeys(f"{value:.3g}" for value in values[:3]))
+    return not any(map(math.isinf, values)), f"one image gives {shown}"
+
+
+def _blank(trial: Trial) -> Answer:
+    value = float(np.mean(trial.of("blank")))
+    return not math.isinf(value), f"black images give {value:.3g}"
+
+
+def _no_gain_from(label: str, aspect: str) -> Callable[[Trial], Answer]:
+    """Return the check that a degradation does not improve what a metric judges."""
+
+    def check(trial: Trial) -> Answer:
+        metric = trial.spec.metric
+        if metric.judges != aspect:
+            return None, f"it does not say that it judges {aspect}"
+        before, after = (float(np.mean(trial.of(name))) for name in ("plain", label))
+        gain = (after - before) * (1 if metric.higher_is_better else -1)
+        holds = gain <= TOLERANCE * max(abs(before), 1e-12)
+        return holds, f"{before:.3g} before, {after:.3g} {label}"
+
+    return check
+
+
+CHECKS: Mapping[str, Callable[[Trial], Answer]] = {
+    "numbers in its range": _in_range,
+    "deterministic": _deterministic,
+    "permutation of images": _permuted_images,
+    "permutation of groups": _permuted_groups,
+    "one image": _single,
+    "black images": _blank,
+    "blur is no gain": _no_gain_from("blurred", "fidelity"),
+    "noise is no gain": _no_gain_from("noisy", "fidelity"),
+    "duplicates are no gain": _no_gain_from("duplicates", "diversity"),
+}

@@ -1,0 +1,286 @@
+"""Metrics from elsewhere: files, entry points, torchmetrics; what each may be asked, and says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from eddy_bench import Metric
+from eddy_bench.audit.metric_conformance import CHECKS, check_metric
+from eddy_bench.errors import MetricError, ParameterError, UnknownName
+from eddy_bench.scoring import plugins
+from eddy_bench.scoring.fidelity import kernel_distance
+from eddy_bench.scoring.metrics import METRICS, MetricSpec
+from tests.conftest import Result
+from tests.makers.runs import SHORT
+
+Cli = Callable[..., Result]
+MINE = """
+import numpy as np
+from eddy_bench import Metric, Parameter
+
+
+def mean_level(image, above=0.0):
+    return float((image > above).mean())
+
+
+level = Metric(
+    "level", "image", True, "share of pixels above a level", function=mean_level,
+    parameters=(Parameter("above", default=0.0, above=-1, below=256),), range=(0, 1),
+)
+contrast = Metric("c", "pairs", True, "", function=lambda a, b: np.abs(a / 255 - b / 255).mean())
+words = Metric("w", "image and text", True, "", function=lambda image, text: len(text.split()))
+spread = Metric("s", "features", True, "", function=lambda features: features.std(0).mean())
+apart = Metric("p", "real", False, "", function=lambda ours, real: (ours.mean() - real.mean()) ** 2)
+broken = Metric("b", "image", True, "", function=lambda image: 1 / 0)
+text = "no metric"
+empty = Metric("e", "image", True, "")
+odd = Metric("o", "images", True, "", function=len)
+vague = Metric("v", "image", "up", "", function=len)
+"""
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Path:
+    (tmp_path / "mine.py").write_text(MINE)
+    return tmp_path / "mine.py"
+
+
+@pytest.fixture(autouse=True)
+def _forget() -> Any:
+    """Metrics that a test adds are gone after it."""
+    known = dict(METRICS)
+    yield
+    METRICS.clear()
+    METRICS.update(known)
+
+
+def test_each_kind_of_plugin_is_a_column(cli: Cli, tmp_path: Path, mine: Path) -> None:
+    run = tmp_path / "run"
+    names = ("level", "level:above=100", "contrast", "words", "spread[pixels]", "apart[pixels]")
+    asked = [word for name in names for word in ("--metric", f"{mine}:{name}")]
+    done = cli(*SHORT[:-4], "--method", "iid", *asked, "--out", run)
+    assert done.code == 0, done.err
+    summary = pd.read_csv(run / "summary.csv").iloc[0]
+    images = [
+        np.asarray(Image.open(path).convert("RGB")) for path in run.glob("samples/*/*/*/*.png")
+    ]
+    assert summary["mine.level"] == pytest.approx(np.mean([(image > 0).mean() for image in images]))
+    above = np.mean([(image > 100).mean() for image in images])
+    assert summary["mine.level-above100"] == pytest.approx(above)
+    gap = np.abs(images[0] / 255 - images[1] / 255).mean()
+    assert summary["mine.contrast"] == pytest.approx(gap)
+    table = pd.read_csv(run / "scores.csv", keep_default_na=False)
+    prompt = table["prompt"][0]
+    assert summary["mine.words"] == len(prompt.split())
+    own = table[table["metric"].str.startswith("mine.")]
+    assert own["signature"].str.contains(r"\|source=[0-9a-f]{10}").all()
+    assert (own[own["metric"] == "mine.apart"]["prompt_id"] == "").all()
+
+
+def test_what_a_file_scored_is_compared_without_it(cli: Cli, tmp_path: Path, mine: Path) -> None:
+    run = tmp_path / "run"
+    call = (*SHORT[:-4], "--method", "iid", "--method", "antithetic", "--out", run)
+    names = ("level", "level:above=100", "apart[pixels]")
+    done = cli(*call, *(word for name in names for word in ("--metric", f"{mine}:{name}")))
+    assert done.code == 0, done.err
+    mine.unlink()
+    for name in [name for name in METRICS if name.startswith("mine.")]:
+        del METRICS[name]
+    compared = cli("compare", run, "--format", "csv")
+    assert compared.code == 0, compared.err
+    assert "mine.level," in compared.out
+    assert "mine.level-above100" in compared.out
+    assert "mine.apart[pixels]" in compared.out
+    assert cli("score", run, "--metric", "mss[pixels]").code == 0, "what was there stays"
+    assert "mine.level" in pd.read_csv(run / "summary.csv")
+    assert cli("report", run).code == 0
+
+
+def test_a_suite_runs_no_file_unless_it_may(cli: Cli, tmp_path: Path, mine: Path) -> None:
+    suite = tmp_path / "suite.yaml"
+    suite.write_text(yaml.safe_dump({"metrics": [f"{mine}:level"], "limit": 1, "steps": 1}))
+    refused = cli("run", suite, "--dry-run")
+    assert (refused.code, "--allow-code" in refused.err) == (2, True)
+    assert cli("run", suite, "--dry-run", "--allow-code").code == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("none", "Unknown name in"),
+        ("text", "to be an eddy_bench.Metric, got 'no metric'"),
+        ("empty", "Expected a function"),
+        ("odd", "real or iid, got 'images'"),
+        ("vague", "to be True or False, got 'up'"),
+        ("level:beneath=1", "has no parameter 'beneath'. It takes above."),
+        ("level[pixels]", "takes no extractor"),
+    ],
+)
+def test_what_is_no_metric_is_refused_in_one_line(
+    cli: Cli, tmp_path: Path, mine: Path, name: str, said: str
+) -> None:
+    done = cli(*SHORT, "--metric", f"{mine}:{name}", "--out", tmp_path / "run")
+    assert (done.code, said in done.err, done.err.count("\n")) == (2, True, 1), done.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_merging_runs_no_file_of_a_run_folder(cli: Cli, tmp_path: Path, mine: Path) -> None:
+    """Who merges folders of others did not choose what their run.yaml names."""
+    out = tmp_path / "x"
+    asked = ("--metric", f"{mine}:level", "--metric", "vendi[pixels]")
+    assert cli(*SHORT[:-4], "--method", "iid", *asked, "--shard", "1/1", "--out", out).code == 0
+    mine.write_text("raise SystemExit('run')")
+    done = cli("merge", out, f"{out}-shard-1-of-1")
+    assert done.code == 0, done.err
+    assert "mine.py:level is a Python file's" in done.err
+    assert "vendi[pixels]" in pd.read_csv(out / "summary.csv")
+
+
+def test_a_network_of_a_plugin_that_fails_is_one_line(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "bad.py").write_text(
+        "from eddy_bench import Metric\n"
+        "bad = Metric('b', 'image', True, '', function=len, load=lambda weights, device: 1 / 0)\n"
+    )
+    assert cli(*SHORT, "--out", tmp_path / "run").code == 0
+    done = cli("score", tmp_path / "run", "--metric", f"{tmp_path}/bad.py:bad")
+    assert (done.code, "failed: ZeroDivisionError" in done.err) == (2, True)
+    checked = cli("check-metric", f"{tmp_path}/bad.py:bad")
+    assert (checked.code, "ZeroDivisionError" in checked.err) == (2, True)
+
+
+def test_a_metric_that_fails_loses_nothing(cli: Cli, tmp_path: Path, mine: Path) -> None:
+    run = tmp_path / "run"
+    assert cli(*SHORT, "--out", run).code == 0
+    before = (run / "scores.csv").read_bytes()
+    done = cli("score", run, "--metric", f"{mine}:broken")
+    assert done.code == 2
+    assert "Metric 'mine.broken' failed: ZeroDivisionError" in done.err
+    assert (run / "scores.csv").read_bytes() == before
+
+
+def test_packages_register_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
+    point = EntryPoint(
+        "their-level", "tests.scoring.test_metric_plugins:THEIRS", "eddy_bench.metrics"
+    )
+    monkeypatch.setattr(plugins, "entry_points", lambda group: [point])
+    spec = MetricSpec.parse("their-level")
+    assert (spec.column, spec.metric.higher_is_better) == ("their-level", False)
+    assert spec.metric.source
+    with pytest.raises(UnknownName, match="Did you mean 'their-level'"):
+        MetricSpec.parse("their-levl")
+
+
+THEIRS = Metric("anything", "image", False, "", function=lambda image: float(image.max()))
+
+
+def noise(count: int, seed: int = 0) -> list[Any]:
+    images = np.random.default_rng(seed).integers(0, 256, (count, 64, 64, 3))
+    return list(images.astype(np.uint8))
+
+
+def test_classes_of_torchmetrics_give_their_own_numbers() -> None:
+    from torchmetrics.image import StructuralSimilarityIndexMeasure, TotalVariation
+
+    first, second = noise(2)
+    pair = [torch.from_numpy(image).permute(2, 0, 1)[None] / 255 for image in (first, second)]
+    ssim = MetricSpec.parse(
+        "torchmetrics:image.ssim.StructuralSimilarityIndexMeasure:kernel_size=7"
+    )
+    expected = StructuralSimilarityIndexMeasure(data_range=1.0, kernel_size=7)(*pair)
+    assert ssim.metric(first, second, **ssim.values) == pytest.approx(float(expected))
+    assert ssim.column == "torchmetrics.StructuralSimilarityIndexMeasure-kernel_size7"
+    assert ssim.metric.higher_is_better is False, "alike images are less diverse"
+    variation = MetricSpec.parse("torchmetrics:image.tv")
+    assert variation.metric(first) == pytest.approx(float(TotalVariation()(pair[0])))
+    kid = MetricSpec.parse("torchmetrics:image.kid[pixels]")
+    x, y = np.random.default_rng(0).normal(size=(2, 40, 6))
+    ours = kernel_distance(x, y + 1)
+    values = {**kid.values, "subsets": 50.0}
+    assert kid.metric(x, y + 1, **values) == pytest.approx(ours)
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "said"),
+    [
+        ("torchmetrics:image.sim", UnknownName, "no module 'image.sim'"),
+        ("torchmetrics:image.ssim", UnknownName, "StructuralSimilarityIndexMeasure"),
+        ("torchmetrics:image.ssim.Ssim", UnknownName, "Unknown class in torchmetrics.image.ssim"),
+        ("torchmetrics:image.inception", MetricError, r"got InceptionScore.update\(imgs\)"),
+        ("torchmetrics:classification.auroc.BinaryAUROC", MetricError, "takes images"),
+        ("torchmetrics:image.tv:size=3", ParameterError, "no parameter 'size'"),
+    ],
+)
+def test_other_classes_are_refused(text: str, error: type[Exception], said: str) -> None:
+    with pytest.raises(error, match=said):
+        MetricSpec.parse(text)
+
+
+HELD = (
+    *("vendi", "vendi-rbf", "logdet", "pdist", "mss", "ms-ssim", "clip", "clip-iqa"),
+    *("fd", "kid", "drift", "attributes", "values-seen", "torchmetrics:image.kid"),
+)
+
+
+@pytest.mark.parametrize("name", HELD)
+def test_our_metrics_keep_their_promises(name: str) -> None:
+    findings = check_metric(name, None)
+    promises = {finding.name: finding for finding in findings}
+    assert promises.keys() == CHECKS.keys()
+    broken = {key for key, finding in promises.items() if finding.holds is False}
+    # a CLIP of small grey garments was taught no words on the quality of photos
+    assert broken <= ({"blur is no gain", "noise is no gain"} if name == "clip-iqa" else set())
+
+
+BREAKS = {
+    "numbers in its range": "lambda image: float(image.mean())",
+    "deterministic": "lambda image: float(np.random.rand())",
+    "noise is no gain": "lambda image: float(image.std() / 255) / 2",
+    "black images": "lambda image: 0.5 if image.max() else float('inf')",
+}
+
+
+@pytest.mark.parametrize("promise", BREAKS)
+def test_what_breaks_a_promise_is_told(cli: Cli, tmp_path: Path, promise: str) -> None:
+    (tmp_path / "bad.py").write_text(
+        "import numpy as np\nfrom eddy_bench import Metric\n"
+        f"bad = Metric('bad', 'image', True, '', function={BREAKS[promise]}, "
+        "judges='fidelity', range=(0, 1))\n"
+    )
+    done = cli("check-metric", f"{tmp_path}/bad.py:bad")
+    assert done.code == 1
+    assert f"{promise}" in done.out.splitlines()[-1]
+
+
+def test_the_order_of_images_is_seen(tmp_path: Path) -> None:
+    (tmp_path / "bad.py").write_text(
+        "from eddy_bench import Metric\n"
+        "bad = Metric('bad', 'features', True, '', function=lambda f: float(f[0, 0]))\n"
+    )
+    findings = check_metric(f"{tmp_path}/bad.py:bad", None)
+    assert [f.name for f in findings if f.holds is False] == ["permutation of images"]
+
+
+def test_check_metric_of_none_is_one_line(cli: Cli) -> None:
+    done = cli("check-metric", "vendy")
+    assert (done.code, "Did you mean 'vendi'" in done.err) == (2, True)
+    missing = cli("check-metric", "lpips")
+    assert (missing.code, "alexnet" in missing.err) == (2, True)
+
+
+def test_the_readme_s_metric_keeps_its_promises(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "README.md").read_text()
+    code = text.split("## Your own metric")[1].split("```python\n")[1].split("```")[0]
+    assert len(code.splitlines()) < 20
+    (tmp_path / "mine.py").write_text(code)
+    findings = check_metric(f"{tmp_path}/mine.py:colour:scale=2", None)
+    assert [finding.name for finding in findings if finding.holds is False] == []
