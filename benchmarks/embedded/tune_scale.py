@@ -41,7 +41,10 @@ PEERS = (
         f"rke:{line}"
         for line in ("strength=0.02", "strength=0.05", "kernel=denoised", "kernel=features")
     ),
-    *(f"apg:{line}" for line in ("eta=0", "eta=0.5", "momentum=0,threshold=0", "eta=0.5,momentum=0")),
+    *(
+        f"apg:{line}"
+        for line in ("eta=0", "eta=0.5", "momentum=0,threshold=0", "eta=0.5,momentum=0")
+    ),
     *(f"tsr:k={k}" for k in (0.97, 0.93, 0.85)),
     *(f"pink-noise:alpha={alpha}" for alpha in (0.1, 0.2, 0.4)),
     *(f"group-inference:m={m}" for m in (8, 16)),

@@ -55,6 +55,13 @@ def compare(
     summary: Annotated[
         Path | None, typer.Option(help="Write the gate's outcome as Markdown, for a pull request.")
     ] = None,
+    votes: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Votes that a page of report --blind saved: how often each method wins, and how "
+            "far each metric agrees. Repeatable."
+        ),
+    ] = None,
     partly: Annotated[
         bool, typer.Option("--partly", help="Compare what both sides have where they differ.")
     ] = False,
@@ -63,8 +70,14 @@ def compare(
 
     Or gate a run against a recorded one.
     """
-    from eddy_bench.cli.comparing import compare_runs, run_gate_files
+    from eddy_bench.cli.comparing import compare_runs, compare_votes, run_gate_files
 
+    if votes:
+        if gate or against or junit or summary or partly:
+            raise ParameterError(
+                "--votes takes a run, --baseline and --format alone. Leave the rest out."
+            )
+        raise typer.Exit(compare_votes(sources or [], baseline or "iid", form or "table", votes))
     if gate is None:
         if junit or summary:
             raise ParameterError("--junit and --summary are of a gate. Add --gate FILE.")

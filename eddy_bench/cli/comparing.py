@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -42,6 +42,7 @@ from eddy_bench.compare.tables import (
     gate_table,
     markdown_rows,
 )
+from eddy_bench.compare.votes import agreements, opinions, read_votes, win_rates
 from eddy_bench.errors import CompareError, EddyError, ParameterError
 from eddy_bench.scoring.statistics import holm
 from eddy_bench.storage.files import write_text
@@ -77,6 +78,16 @@ def compare_runs(
 
     Returns the exit code.
     """
+    printer = _printer(form)
+    comparison = _compare(sources, baseline, against, partly)
+    for note in comparison.notes:
+        say(note, "Note")
+    printer(comparison)
+    return 0
+
+
+def _printer(form: str) -> Callable[[Comparison], None]:
+    """Return what prints a comparison in a format."""
     printers = {
         "table": _print_tables,
         "markdown": _print_markdown,
@@ -86,10 +97,30 @@ def compare_runs(
     if form not in printers:
         *others, last = printers
         raise ParameterError(f"Expected --format {', '.join(others)} or {last}, got {form!r}.")
-    comparison = _compare(sources, baseline, against, partly)
-    for note in comparison.notes:
+    return printers[form]
+
+
+def compare_votes(sources: Sequence[Path], baseline: str, form: str, votes: Sequence[Path]) -> int:
+    """Print how often each method wins people's votes, and how far each metric agrees.
+
+    Returns the exit code.
+    """
+    printer, given = _printer(form), read_votes(votes)
+    folders = list(sources) or [last_run()]
+    if len(folders) > 1:
+        raise ParameterError("--votes takes one run folder: votes are on its images.")
+    baseline = canonical(baseline)
+    found, lost = opinions(folders[0], given, baseline)
+    voters = len({vote.voter for vote in given})
+    notes = [f"{len(given)} votes of {voters} voter{'' if voters == 1 else 's'}"]
+    notes += [f"{lost} votes are on no pair of {folders[0]} and were left out"] if lost else []
+    lines = [
+        *win_rates(found),
+        *agreements(read_scores(folders), found, baseline),
+    ]
+    for note in notes:
         say(note, "Note")
-    printers[form](comparison)
+    printer(Comparison(lines, "a tie", notes, None, [], []))
     return 0
 
 

@@ -19,6 +19,7 @@ from eddy_bench.compare.tables import HEADER, caption, cells
 from eddy_bench.errors import CompareError
 from eddy_bench.report.plots import pareto_plot
 from eddy_bench.report.prompts import prompt_fields
+from eddy_bench.report.templates import template
 from eddy_bench.report.verdicts import verdicts, warnings
 from eddy_bench.scoring.feature_cache import Advance
 from eddy_bench.scoring.metrics import COSTS
@@ -62,17 +63,8 @@ def write_report(
             for path in folders
         ],
     }
-    write_text(target, _template().render(fields))
+    write_text(target, template("template.html").render(fields))
     return target
-
-
-def _template() -> Any:
-    from jinja2 import Environment, StrictUndefined
-
-    text = (Path(__file__).parent / "template.html").read_text(encoding="utf-8")
-    return Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True).from_string(
-        text
-    )
 
 
 def _texts(

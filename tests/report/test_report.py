@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from eddy_bench.report.strips import make_strip
 from eddy_bench.storage.run_folder import RunFolder
 from tests.conftest import Result
 from tests.makers.scored_runs import EVIL, make_run
+from tests.report.conftest import Browser
 
 
 @pytest.fixture
@@ -96,31 +96,9 @@ def test_broken_pictures_are_left_out(run: Path) -> None:
     assert (strip.width, strip.height, strip.count) == (2 * 32 + 2, 32, 2)
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """The system's Chromium."""
-    playwright = pytest.importorskip(
-        "playwright.sync_api", reason="needs the Python package playwright"
-    )
-    path = next(
-        (
-            done
-            for name in ("chromium", "chromium-browser", "google-chrome")
-            if (done := shutil.which(name))
-        ),
-        None,
-    )
-    if path is None:
-        pytest.skip("needs Chromium on the system")
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
 def test_in_a_real_browser(
-    browser: Any, cli: Callable[..., Result], run: Path, width: int, scheme: str
+    browser: Browser, cli: Callable[..., Result], run: Path, width: int, scheme: str
 ) -> None:
     cli("report", run)
     page = browser.new_page(viewport={"width": width, "height": 844}, color_scheme=scheme)
