@@ -150,7 +150,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, default=Path("build/embedded"))
     parser.add_argument("--trajectories", type=int, default=6000)
-    parser.add_argument("--minutes", type=float, default=40.0)
+    parser.add_argument("--minutes", type=float, default=24.0)
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
     pipe = load_model("fashion").pipe

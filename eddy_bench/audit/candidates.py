@@ -10,6 +10,7 @@ from eddy_bench.errors import EddyError, ModelError, SchedulerError
 from eddy_bench.methods.base import Method
 from eddy_bench.models.exact import ExactDenoiser, ExactPipeline, exact_scheduler
 from eddy_bench.models.tasks import Task
+from eddy_bench.sampling.extra_steps import check_restarts
 from eddy_bench.sampling.parameterization import check_stochastic
 from eddy_bench.sampling.schedulers import set_scheduler
 from eddy_bench.suites.method_spec import MethodSpec
@@ -17,6 +18,8 @@ from eddy_bench.suites.method_spec import MethodSpec
 NO_CONDITION = (
     "it changes conditions or guidance, and this task has none. Use --task class-ring or class-64d."
 )
+
+NO_NETWORK = "it acts inside a network, and exact tasks have none. Measure it with `run`."
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,9 @@ def find_left_out(
                     reason = _stochastic_reason(pipe.scheduler, float(call.get("eta", 0.0)))
                 if candidate.needs_condition and task.classes is None:
                     where, reason = f"on {task.name}", ModelError(NO_CONDITION)
+                reason = reason or _restart_reason(pipe.scheduler, candidate.method)
+                if candidate.method.edits_features:
+                    where, reason = f"on {task.name}", ModelError(NO_NETWORK)
                 if reason is not None:
                     left_out.append(LeftOut(candidate.label, task.name, str(spec), where, reason))
     return left_out
@@ -93,6 +99,14 @@ def find_left_out(
 def _stochastic_reason(scheduler: Any, eta: float) -> SchedulerError | None:
     try:
         check_stochastic(scheduler, eta)
+    except SchedulerError as error:
+        return error
+    return None
+
+
+def _restart_reason(scheduler: Any, method: Method) -> SchedulerError | None:
+    try:
+        check_restarts(scheduler, method)
     except SchedulerError as error:
         return error
     return None

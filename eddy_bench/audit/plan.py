@@ -237,6 +237,16 @@ def _candidate(spec: MethodSpec) -> Candidate:
             f"{spec.name} has no seconds to match in an audit. "
             f"Give it: {spec.name}:{method.dial}=16."
         )
+    if method.judge:
+        raise ParameterError(
+            f"{spec} judges images by their prompt, and an audit draws points. "
+            "Leave out its quality."
+        )
+    if method.remembers:
+        raise ParameterError(
+            f"{spec} sees the earlier seeds of a prompt, and an audit has one group of each. "
+            "Leave out what it remembers."
+        )
     name, parameters = method_name(spec), parameter_text(method)
     return Candidate(method_text(name, parameters), name, parameters, method, source_digest(spec))
 

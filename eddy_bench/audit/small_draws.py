@@ -12,11 +12,13 @@ from eddy_bench.methods.base import Method
 from eddy_bench.models.base import Model
 from eddy_bench.models.load import load_model
 from eddy_bench.sampling.feature_maps import NetworkFeatures
+from eddy_bench.sampling.hooks import Block
 from eddy_bench.sampling.noise import (
     condition_generators,
     particle_generators,
     probe_generator,
 )
+from eddy_bench.sampling.row_limit import MOST, RowLimit
 from eddy_bench.sampling.schedulers import set_scheduler
 from eddy_bench.sampling.state import Moment, State
 from eddy_bench.sampling.steer import steer
@@ -62,6 +64,37 @@ class Recorder(Method):
         """Whether the method inside does."""
         return self.inner.reguides
 
+    @property
+    def edits_features(self) -> bool:
+        """Whether the method inside does."""
+        return self.inner.edits_features
+
+    def edited_block(self, pipeline: str, count: int) -> int:
+        """Return the method's block."""
+        return self.inner.edited_block(pipeline, count)
+
+    def features_of(self, block: Block, tokens: Tensor, moment: Moment) -> Tensor:
+        """Return the method's tokens."""
+        return self.inner.features_of(block, tokens, moment)
+
+    @property
+    def extra_starts(self) -> int:
+        """What the method inside has."""
+        return self.inner.extra_starts
+
+    @property
+    def restarts(self) -> tuple[tuple[float, float, int], ...]:
+        """What the method inside has."""
+        return self.inner.restarts
+
+    def improved_start(self, noise: Tensor, state: State) -> Tensor:
+        """Return the method's start."""
+        return self.inner.improved_start(noise, state)
+
+    def restart_noise(self, noise: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the method's noise."""
+        return self.inner.restart_noise(noise, generator)
+
     def condition(self, embeds: Tensor, mask: Tensor, moment: Moment) -> Tensor:
         """Return the method's embeddings."""
         return self.inner.condition(embeds, mask, moment)
@@ -88,12 +121,15 @@ class Recorder(Method):
         return self.inner.step_noise(noise, state)
 
 
-def exact_model(solver: str = "ddim", guided: bool = False) -> Model:
-    """Return points in the plane whose score is known, under a solver.
+def small_model(solver: str = "ddim", guided: bool = False, network: bool = False) -> Model:
+    """Return points in the plane whose score is known, or the embedded model, under a solver.
 
     guided: with a condition, at guidance scale 3.
+    network: the embedded model.
     """
-    model = load_model("exact:class-ring" if guided else "exact:ring8")
+    name = "fashion" if network else "exact:class-ring" if guided else "exact:ring8"
+    model = load_model(name, device="cpu")
+    model.call |= {"output_type": "latent"} if network else {"dtype": torch.float64}
     spec = MethodSpec.parse(solver)
     model.call |= set_scheduler(model.pipe, spec.name, spec.parameters)
     if guided:
@@ -104,6 +140,11 @@ def exact_model(solver: str = "ddim", guided: bool = False) -> Model:
 def needs_condition(method: Method) -> bool:
     """Return whether a method changes conditions or guidance."""
     return method.conditions or method.reguides
+
+
+def needs_network(method: Method) -> bool:
+    """Return whether a method acts inside a network."""
+    return method.edits_features
 
 
 def solver_of(method: Method) -> str:
@@ -118,12 +159,14 @@ def draw_samples(
     solver: str | None = None,
     guided: bool | None = None,
 ) -> Tensor:
-    """Return what a solver ends with, (prompts, particles, 2), float64.
+    """Return what a solver ends with, (prompts, particles, d).
 
-    guided: as in `exact_model`; None where the method needs it.
+    guided: as in `small_model`; None where the method needs it.
     """
-    model = exact_model(
-        solver or solver_of(method), needs_condition(method) if guided is None else guided
+    model = small_model(
+        solver or solver_of(method),
+        needs_condition(method) if guided is None else guided,
+        needs_network(method),
     )
     drawn = max(particles, method.min_particles)
     generators = [
@@ -145,9 +188,8 @@ def draw_samples(
             num_images_per_prompt=drawn,
             num_inference_steps=STEPS,
             generator=generators,
-            dtype=torch.float64,
             **model.call,
-        ).images
+        ).images.flatten(1)
     samples: Tensor = images.unflatten(0, (len(prompts), drawn))
     return samples
 
@@ -163,4 +205,5 @@ def small_features(shape: tuple[int, ...]) -> NetworkFeatures:
         lambda points: points.flatten(1).double(),
         lambda points: torch.tanh(points @ first / 2) @ second,
         shape,
+        RowLimit.of(MOST),  # measuring what a row takes would take longer than all rows
     )

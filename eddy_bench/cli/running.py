@@ -86,6 +86,7 @@ def _with_implied(flags: dict[str, Any], source: str | None) -> dict[str, Any]:
 
 def _check_early(suite: Suite, path: Path, options: RunOptions) -> None:
     """Refuse what can be refused before a model is loaded."""
+    from eddy_bench.cli.judging import check_judge
     from eddy_bench.methods.registry import build_method
     from eddy_bench.runs.cost_matching import unmatched
     from eddy_bench.sampling.scheduler_table import SCHEDULERS
@@ -95,8 +96,9 @@ def _check_early(suite: Suite, path: Path, options: RunOptions) -> None:
     from eddy_bench.suites.prompts import load_prompts
 
     load_prompts(suite.prompts)
-    for text in suite.metrics or []:
-        check_extractor(MetricSpec.parse(text).extractor)
+    specs = [MetricSpec.parse(text) for text in suite.metrics or []]
+    for metric in specs:
+        check_extractor(metric.extractor)
     _check_folder(suite.reference, "a folder with images at --reference")
     _check_folder(suite.weights, "a folder at --weights")
     refuse_file(path)
@@ -104,7 +106,7 @@ def _check_early(suite: Suite, path: Path, options: RunOptions) -> None:
     if scheduler != "default" and scheduler not in SCHEDULERS:
         raise UnknownName(unknown("scheduler", scheduler, [*SCHEDULERS, "default"]))
     for spec in suite.methods:
-        build_method(spec)
+        check_judge(spec, suite, specs)
     if (options.executor == "ray" or options.shard) and (open_specs := unmatched(suite)):
         name, dial = open_specs[0].name, build_method(open_specs[0]).dial
         raise ParameterError(
@@ -150,7 +152,7 @@ def _draw(
     wanted = options.share(plan, plan.groups)
     missing, notes = find_missing(wanted, folder, options.verify)
     record_plan(plan, folder, matched)
-    for note in [*notes, *_idle_selection(plan)]:
+    for note in [*notes, *_idle(plan)]:
         say(note, "Note")
     start = time.perf_counter()
     summary = _draw_missing(plan, folder, missing, wanted, options, check_ownership)
@@ -190,10 +192,15 @@ def _draw_missing(
     return summary
 
 
-def _idle_selection(plan: Plan) -> list[str]:
-    """Return notes on methods that select, and have nothing to select from."""
+def _idle(plan: Plan) -> list[str]:
+    """Return notes on methods that have nothing to select from, or nothing to remember."""
     particles = plan.suite.particles
-    return [
+    alone = [
+        f"{planned.name} sees the earlier seeds of a prompt, and there is one: raise --seeds"
+        for planned in plan.methods
+        if planned.method.remembers and plan.suite.seeds == 1
+    ]
+    return alone + [
         f"{planned.name} takes {planned.method.dial} = {particles}, all that it draws: "
         "no other method takes longer than iid"
         for planned in plan.methods

@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 
 from eddy_bench.compare.comparable import some_of
 from eddy_bench.compare.load import ScoreSet
-from eddy_bench.errors import CompareError
+from eddy_bench.errors import CompareError, unknown
+from eddy_bench.methods.registry import method_names
 from eddy_bench.scoring.ceiling import NAME as FREE_SHARE
 from eddy_bench.scoring.metrics import METRICS
 from eddy_bench.scoring.signature import CIRCULAR, SMALL_SAMPLE, Signature
 from eddy_bench.scoring.statistics import detectable, holm, mean_intervals, zero_mean_p
 from eddy_bench.storage.paths import as_path
+from eddy_bench.suites.method_spec import MethodSpec, is_file_plugin
 
 LEVEL = 0.05
 MEMORY = "peak_memory_mb"
@@ -109,6 +111,11 @@ def compare(scores: ScoreSet, baseline: str = "iid") -> list[Difference]:
 
 
 def _no_baseline(scores: ScoreSet, baseline: str) -> CompareError:
+    """Return the error of a baseline that is not there: drawn by nobody, or misspelt."""
+    if not (is_file_plugin(baseline) or MethodSpec.of_label(baseline).name in method_names()):
+        return CompareError(
+            unknown("baseline", baseline, scores.labels).replace("Available", "The run holds")
+        )
     folder = next((source for source in scores.sources if as_path(source).is_dir()), "")
     out = shlex.quote(folder) if folder else "RUN"
     return CompareError(

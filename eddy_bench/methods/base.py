@@ -16,7 +16,17 @@ from eddy_bench.sampling.hooks import Hooks
 Strength = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
-TOUCHED = ("nothing", "start", "step noise", "score", "condition", "guidance", "selection")
+TOUCHED = (
+    "nothing",
+    "start",
+    "steps",
+    "step noise",
+    "score",
+    "condition",
+    "features",
+    "guidance",
+    "selection",
+)
 
 
 @cache
@@ -81,12 +91,15 @@ class Method(Hooks):
         changed = {
             "selection": cls.selects,
             "condition": cls.condition is not Hooks.condition,
+            "features": cls.features_of is not Hooks.features_of,
             "guidance": cls.guidance_scale is not Hooks.guidance_scale
             or cls.combine is not Hooks.combine,
             "score": cls.guidance is not Hooks.guidance,
             "step noise": cls.step_noise is not Hooks.step_noise,
+            "steps": cls.restarts is not Hooks.restarts,
             "start": cls.initial_noise is not Hooks.initial_noise
-            or cls.initial_field is not Hooks.initial_field,
+            or cls.initial_field is not Hooks.initial_field
+            or cls.improved_start is not Hooks.improved_start,
         }
         return next((name for name, whether in changed.items() if whether), TOUCHED[0])
 
@@ -119,6 +132,11 @@ class Method(Hooks):
     def previewed(self) -> int | None:
         """The steps after which `choose` sees denoised estimates; None: it sees finished images."""
         return None
+
+    @property
+    def judge(self) -> str:
+        """The network that judges images by their prompt while drawing, or an empty text."""
+        return ""
 
     def equal_cost_to(self) -> str | None:
         """Return the method whose seconds `dial` is to be set by when a run is planned.

@@ -115,38 +115,53 @@ class BestOfM(Method):
         return [int(index) for index in groups[int(kept)]]
 
 
-def most_distant(features: Tensor, count: int) -> list[int]:
+def most_distant(features: Tensor, count: int, merits: Tensor | None = None) -> list[int]:
     """Return the subset with the largest sum of distances between unit features, ascending.
 
     All subsets are tried when they are at most 20,000; beyond that the subset is grown from the
-    farthest pair by the point that adds most, which reaches at least half of the best sum.
+    best pair by the point that adds most, which reaches at least half of the best sum (of
+    distances alone).
 
     Args:
         features: (M, F).
         count: how many to keep, at most M.
+        merits: (M,), what each point adds to the sum beside its distances; None for nothing.
 
     """
     unit = torch.nn.functional.normalize(features.double(), dim=-1)
     distances = torch.cdist(unit, unit)
+    if merits is None:
+        merits = torch.zeros(len(features))
+    merits = merits.to(distances)
     total = len(features)
     if count >= total:
         return list(range(total))
     if math.comb(total, count) <= EXACT_CHOICES:
         subsets = torch.tensor(list(itertools.combinations(range(total), count)))
-        sums = distances[subsets[:, :, None], subsets[:, None, :]].sum((1, 2))
+        twice = distances[subsets[:, :, None], subsets[:, None, :]].sum((1, 2))
+        sums = twice + 2 * merits[subsets].sum(1)
         return [int(index) for index in subsets[int(sums.argmax())]]
-    return _grown(distances, count)
+    return _grown(distances, count, merits)
 
 
-def _grown(distances: Tensor, count: int) -> list[int]:
-    """Return a subset grown greedily from the farthest pair, ascending; distances: (M, M)."""
+def _grown(distances: Tensor, count: int, merits: Tensor) -> list[int]:
+    """Return a subset grown greedily from the best pair, ascending.
+
+    Args:
+        distances: (M, M).
+        count: of the subset.
+        merits: (M,).
+
+    """
+    pairs = distances + merits[:, None] + merits
+    pairs.fill_diagonal_(-torch.inf)
     chosen = (
-        [int(distances.sum(1).argmax())]
+        [int((distances.sum(1) + merits).argmax())]
         if count == 1
-        else list(dict.fromkeys(divmod(int(distances.argmax()), len(distances))))
+        else list(divmod(int(pairs.argmax()), len(distances)))
     )
     while len(chosen) < count:
-        gain = distances[chosen].sum(0)
-        gain[chosen] = -1.0
+        gain = distances[chosen].sum(0) + merits
+        gain[chosen] = -torch.inf
         chosen.append(int(gain.argmax()))
     return sorted(chosen)

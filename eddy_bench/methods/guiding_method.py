@@ -84,12 +84,16 @@ class GuidingMethod(KernelMethod):
         weight = self.gate(state)
         kernel = self.resolved_kernel(state.features is not None)
         amount = weight * self.amount(kernel)
-        if state.particles.shape[1] < 2 or weight == 0 or not self.acts(kernel, state):
+        if not self.partners(state) or weight == 0 or not self.acts(kernel, state):
             return None
         if self.resolved_scale(kernel) == "fixed":
             return self.term(kernel, state, amount)
         term = self.term(kernel, state, 1.0)
         return relative_guidance(term, state, amount, self.resolved_cap(kernel))
+
+    def partners(self, state: State) -> int:
+        """Return how many others a particle sees."""
+        return state.particles.shape[1] - 1
 
     def acts(self, kernel: str, state: State) -> bool:
         """Return whether there is guidance at this step: where alpha_t is 0 there is none."""

@@ -58,7 +58,7 @@ def determinant_weights(square: Tensor, scale: Tensor | float, quality: Tensor) 
     return weights
 
 
-def volume_weights(square: Tensor, scale: float) -> Tensor:
+def volume_weights(square: Tensor, scale: Tensor | float) -> Tensor:
     """Return the gradient of 1/2 log det(1 + scale K), K the Gram matrix of centred features.
 
     The volume that a group spans (arXiv 2510.09060).

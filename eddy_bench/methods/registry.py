@@ -39,6 +39,10 @@ METHODS = {
     "pink-noise": "eddy_bench.methods.pink_noise:PinkNoise",
     "tsr": "eddy_bench.methods.tsr:Tsr",
     "apg": "eddy_bench.methods.apg:Apg",
+    "cno": "eddy_bench.methods.cno:Cno",
+    "oscar": "eddy_bench.methods.oscar:Oscar",
+    "restart": "eddy_bench.methods.restart:Restart",
+    "dave": "eddy_bench.methods.dave:Dave",
 }
 METHOD_GROUP = "eddy_bench.methods"
 

@@ -7,6 +7,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from eddy_bench.errors import ParameterError
+from eddy_bench.kernels import squared_distances, weighted_differences
 from eddy_bench.methods.base import Positive
 from eddy_bench.methods.forces import kernel_points, pulled_force
 from eddy_bench.methods.guiding_method import GuidingMethod
@@ -21,16 +23,21 @@ class Spell(GuidingMethod):
     D_i = strength sum_j relu(r / |x0_i - x0_j| - 1) (x0_i - x0_j), g = D / sigma^2: one first-order
     step to the data's end moves x0 by D. Nothing acts on pairs beyond r. Both of a pair move, so
     that a pair at distance d ends at 2 r - d under strength 1. The paper's strength is 1.6; its
-    radii were not found, they are in units of a model's latents. Earlier batches, which the paper
-    keeps as well, are not seen.
+    radii were not found, they are in units of a model's latents. Of what the paper keeps of earlier
+    batches, `earlier` takes the finished latents of the prompt's earlier seeds: x0_j that stay
+    where they are. What that gains lies between the groups of a prompt.
 
     Args:
         radius: r over sqrt(2 d), the distance of independent points of unit variance; with
             kernel=features r itself.
+        earlier: keep away from the finished latents of the prompt's earlier seeds too; with
+            kernel=denoised. A run draws the seeds of a prompt in order, and draws again what it
+            does not have at hand, so that a group depends on its prompt and seeds alone.
 
     """
 
     radius: Positive = 0.3
+    earlier: bool = False
 
     name: ClassVar[str] = "spell"
     summary: ClassVar[str] = "pushes denoised estimates out of each other's balls; moves the law"
@@ -39,6 +46,23 @@ class Spell(GuidingMethod):
     preferred_kernel: ClassVar[str] = "denoised"
     windows: ClassVar[dict[str, str]] = {"latent": "0..", "denoised": "0..", "features": "0.."}
     strengths: ClassVar[dict[str, float]] = {"latent": 1.6, "denoised": 1.6, "features": 1.6}
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.earlier and self.kernel not in ("auto", "denoised"):
+            raise ParameterError(
+                "Expected kernel=denoised of spell with earlier=true, as it compares finished "
+                f"latents, got {self.kernel!r}. Leave kernel out, or earlier."
+            )
+
+    @property
+    def remembers(self) -> bool:
+        """Whether earlier seeds are seen."""
+        return self.earlier
+
+    def partners(self, state: State) -> int:
+        """Return how many others a particle sees, of this group and of earlier ones."""
+        return super().partners(state) + (0 if self._fixed(state) is None else 1)
 
     def acts(self, kernel: str, state: State) -> bool:
         """Return True: at alpha_t = 0 the edit of a velocity is D / sigma_t, which is finite."""
@@ -53,5 +77,25 @@ class Spell(GuidingMethod):
         if kernel == "latent":
             radius *= (1 + state.sigma**2) ** 0.5
         force = pulled_force(points, features, lambda square: shield_weights(square, radius))
+        if (fixed := self._fixed(state)) is not None:
+            force = force + fixed_force(points, fixed, radius)
         guidance: Tensor = (amount / state.sigma**2) * force.to(state.particles)
         return guidance
+
+    def _fixed(self, state: State) -> Tensor | None:
+        """Return the points that do not move, (G, M, d)."""
+        return state.earlier if self.earlier else None
+
+
+def fixed_force(points: Tensor, fixed: Tensor, radius: float) -> Tensor:
+    """Return sum_j relu(radius / |x_i - y_j| - 1) (x_i - y_j), (G, N, d).
+
+    Args:
+        points: x, (G, N, d).
+        fixed: y, (G, M, d).
+        radius: of the balls around y.
+
+    """
+    fixed, centre = fixed.to(points), points.mean(1, keepdim=True)
+    weights = shield_weights(squared_distances(points, fixed), radius).to(points)
+    return weighted_differences(weights, points - centre, fixed - centre)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,7 +15,9 @@ from torch import Tensor
 from eddy_bench.methods.base import Method
 from eddy_bench.models.decoding import guide_decoder, make_decode
 from eddy_bench.models.drawing import DrawnTogether
+from eddy_bench.models.earlier_seeds import EarlierSeeds, common_seed
 from eddy_bench.models.images import image_tensor
+from eddy_bench.models.judge import Judge, load_judge
 from eddy_bench.models.prompt_cache import PromptCache
 from eddy_bench.sampling.branch_checks import denoiser
 from eddy_bench.sampling.feature_maps import NetworkFeatures
@@ -66,6 +69,9 @@ class Model:
         device: of the guide; the pipeline's own by default.
         notes: to be said after drawing.
         texts: what encodes the prompts, each once; None where each call encodes its own.
+        earlier: what a method that remembers drew last, with what it was drawn with.
+        weights: a folder with weights that cannot be downloaded.
+        judges: of images by their prompt, by name, each loaded once.
 
     """
 
@@ -83,6 +89,9 @@ class Model:
     device: torch.device | None = None
     notes: list[str] = field(default_factory=list)
     texts: PromptCache | None = None
+    earlier: tuple[object, EarlierSeeds] | None = None
+    weights: Path | None = None
+    judges: dict[str, Judge] = field(default_factory=dict)
 
     @property
     def has_features(self) -> bool:
@@ -111,6 +120,13 @@ class Model:
             self.row_limit,
             [part for part in parts if isinstance(part, torch.nn.Module)],
         )
+
+    def judge(self, name: str) -> Judge:
+        """Return what judges images by their prompt."""
+        if name not in self.judges:
+            device = self.device or self.pipe.device
+            self.judges[name] = load_judge(name, self.weights, device)
+        return self.judges[name]
 
     def take_less(self, prompts: int) -> bool:
         """Settle on less after memory ran out; returns whether there was something left to do.
@@ -155,6 +171,9 @@ class Model:
         drawn = method.drawn(particles)
         groups = list(zip(prompts, seeds, strict=True))
         batch = DrawnTogether(self, groups, {**self.call, **arguments}, keep=particles)
+        if method.remembers:
+            memory = self._earlier_seeds(method, particles, arguments, len(prompts))
+            batch.earlier = memory.before(prompts, common_seed(seeds, method.title()))
         with counted_rows(self.pipe) as rows:
             reset_peak()
             start, encoding = _now(), self._encoding_seconds
@@ -165,9 +184,28 @@ class Model:
                 if drawn > particles:
                     images = batch.chosen(images, method, particles)
             seconds = _now() - start - (self._encoding_seconds - encoding)
+        if method.remembers and batch.finished is not None:
+            memory.keep(prompts, seeds[0], batch.finished)
         cost = _cost(seconds, rows[0] - batch.saved, batch.maps, len(images))
         cost.feature_forwards += batch.judged / len(images)
         return [images[k : k + particles] for k in range(0, len(images), particles)], cost
+
+    def _earlier_seeds(
+        self, method: Method, particles: int, arguments: dict[str, Any], size: int
+    ) -> EarlierSeeds:
+        """Return what was drawn with the same method, N, arguments and batch, or a new memory."""
+
+        def draw(prompts: Sequence[str], seed: int, earlier: Tensor | None) -> Tensor:
+            groups = [(prompt, seed) for prompt in prompts]
+            batch = DrawnTogether(self, groups, {**self.call, **arguments}, earlier=earlier)
+            batch.call(method, [list(range(particles))] * len(groups))
+            assert batch.finished is not None
+            return batch.finished
+
+        same = (method, particles, str(arguments), size)
+        if self.earlier is None or self.earlier[0] != same:
+            self.earlier = same, EarlierSeeds(draw)
+        return self.earlier[1]
 
     @property
     def _encoding_seconds(self) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 from eddy_bench.errors import ModelError
 from eddy_bench.methods.base import Method
 from eddy_bench.sampling.families import family_of
-from eddy_bench.sampling.feature_maps import NetworkFeatures
+from eddy_bench.sampling.feature_maps import FeatureCost, NetworkFeatures
 from eddy_bench.sampling.noise import (
     condition_generators,
     particle_generators,
@@ -40,6 +40,8 @@ class DrawnTogether:
         saved: rows of the network that a method spared.
         keep: images of each group in the end.
         living: particles that a method left in the last call; None: all.
+        earlier: finished latents of the prompts' earlier groups, for a method that remembers them.
+        finished: latents at the end of the last call, (G, N, d); None before.
 
     """
 
@@ -51,14 +53,17 @@ class DrawnTogether:
     saved: int = 0
     keep: int | None = None
     living: Tensor | None = None
+    earlier: Tensor | None = None
+    finished: Tensor | None = None
 
     def call(self, method: Method, slots: Sequence[Sequence[int]]) -> list[Any]:
         """Draw the particles in these slots of each group, as many in each, under a method."""
         ready = self._ready(slots)
-        with steer(self.model.pipe, method, **ready.steering) as record:
+        quality = self._quality(method.judge) if method.judge else None
+        with steer(self.model.pipe, method, quality=quality, **ready.steering) as record:
             output = ready.run()
         self.saved += record.rows_saved
-        self.living = record.living
+        self.living, self.finished = record.living, record.finished
         self.model.note_blacked(output)
         return list(output.image if hasattr(output, "image") else output.images)  # Kandinsky 5's
 
@@ -117,6 +122,7 @@ class DrawnTogether:
             "probes": [probe_generator(seed, prompt) for prompt, seed in self.groups],
             "generator": generators,
             "keep": self.keep,
+            "earlier": self.earlier,
             "streams": [
                 stream
                 for (prompt, seed), chosen in zip(self.groups, slots, strict=True)
@@ -126,6 +132,19 @@ class DrawnTogether:
         prompts = [prompt for prompt, _ in self.groups]
         call = {**rows_of(pipe, prompts, drawn, self.arguments), "generator": generators}
         return _Call(lambda: pipe(**call), steering)
+
+    def _quality(self, name: str) -> Callable[[Tensor], Tensor]:
+        """Return the judgement of denoised estimates (G, n, d) by the groups' prompts, (G, n)."""
+        judge, prompts = self.model.judge(name), [prompt for prompt, _ in self.groups]
+
+        def quality(points: Tensor) -> Tensor:
+            seen = self.maps[0]  # decodes for the guide network, made before anything is judged
+            judged = replace(seen, network=judge.backbone, modules=(), cost=FeatureCost())
+            self.maps.append(judged)
+            features = judged.values(points.flatten(0, 1)).unflatten(0, points.shape[:2])
+            return judge.cosines(features, prompts)
+
+        return quality
 
     def _map_maker(self) -> MapMaker:
         """Return the function from a particle's shape to its feature map, which joins `maps`."""

@@ -66,9 +66,7 @@ def save_difference(unet: nn.Module, other: nn.Module, path: Path) -> None:
     """
     file: dict[str, Tensor] = {}
     for name, weight in unet.state_dict().items():
-        change = (other.state_dict()[name].float() - weight.float()).flatten(
-            1 if weight.ndim else 0
-        )
+        change = (other.state_dict()[name].float() - weight.float()).reshape(_rows(weight), -1)
         scale = change.abs().amax(-1, keepdim=True).clamp(min=1e-12) / 127
         file[name] = (change / scale).round().to(torch.int8).reshape(weight.shape)
         file[name + SCALE] = scale.flatten()
@@ -76,13 +74,18 @@ def save_difference(unet: nn.Module, other: nn.Module, path: Path) -> None:
     save_file(file, path)
 
 
+def _rows(weight: Tensor) -> int:
+    """Return how many scales a weight has; a vector has one."""
+    return len(weight) if weight.ndim > 1 else 1
+
+
 def add_difference(unet: nn.Module, path: Path) -> None:
     """Add a difference of `save_difference` to weights, in their own precision."""
     file = load_file(path)
     with torch.no_grad():
         for name, weight in unet.state_dict().items():
-            rows = file[name + SCALE].reshape(-1, *[1] * (weight.ndim - 1))
-            weight.add_(file[name].float() * rows)
+            change = file[name].float().reshape(_rows(weight), -1) * file[name + SCALE][:, None]
+            weight.add_(change.reshape(weight.shape))
 
 
 def embedded_warning(name: str, prompt: str) -> str | None:

@@ -176,7 +176,10 @@ class ExactPipeline(DiffusionPipeline):  # type: ignore[misc]
             embeds = torch.stack(each).repeat_interleave(num_images_per_prompt, 0)
             if guidance_scale != 1:
                 embeds = torch.cat([classes.null.expand_as(embeds), embeds])
-        for timestep in network_timesteps(self.scheduler):
+        timesteps = network_timesteps(self.scheduler)
+        if hasattr(self.scheduler, "set_begin_index"):
+            self.scheduler.set_begin_index(0)
+        for timestep in timesteps:
             sample = self._step(sample, timestep, prompts, eta, extra, embeds, guidance_scale)
             if on_step is not None:
                 on_step()

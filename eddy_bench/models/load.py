@@ -59,7 +59,7 @@ def load_model(
         guide: backbone of feature kernels (`auto`, `dinov2`, `timm:MODEL[@SIZE]`,
             `open_clip:MODEL/WEIGHTS`); None is the embedded model's own and none for others.
         decoder: an `AutoencoderTiny` that decodes for the guide, by folder or hub id.
-        weights: a folder with weights of the guide.
+        weights: a folder with weights of the guide, and of what judges.
         feature_batch: rows that go through decoder and guide at once; `auto` is as many as fit.
         offload: keep only the part at work on the device, and decode in slices.
         compiled: compile the denoiser.
@@ -82,7 +82,8 @@ def load_model(
     pipe = _open_pipeline(name, folder, revision, variant, DTYPES[dtype])
     if name in EMBEDDED:
         EMBEDDED[name].finish(pipe.unet)
-    model = Model(name, pipe, row_limit=RowLimit.of(feature_batch), device=target)
+    rows = RowLimit.of(feature_batch)
+    model = Model(name, pipe, row_limit=rows, device=target, weights=weights)
     if guide or decoder:
         _give_decoder(model, decoder, offload)
     _put_on(pipe, target, offload)

@@ -13,7 +13,7 @@ from PIL import Image
 from eddy_bench.errors import EddyError, brief
 from eddy_bench.methods.base import Method
 from eddy_bench.models.base import Cost
-from eddy_bench.runs.plan import REFERENCE
+from eddy_bench.runs.plan import REFERENCE, Plan
 from eddy_bench.runs.setup import Setup
 from eddy_bench.sampling.memory import out_of_memory, release_memory
 from eddy_bench.storage.records import Group
@@ -98,6 +98,32 @@ def batches_of(groups: Sequence[Group], size: int) -> list[Batch]:
         same = tuple(run)
         batches += [Batch(same[k : k + size], size) for k in range(0, len(same), size)]
     return batches
+
+
+def planned_batches(plan: Plan, groups: Sequence[Group]) -> list[Batch]:
+    """Return the batches of groups of a plan, or of its reference set.
+
+    Groups of a method that sees earlier seeds come seed after seed, a few prompts at a time, each
+    batch with one seed: what a batch needs was drawn by those before it.
+    """
+    if not groups:
+        return []
+    size = plan.groups_together(groups[0])
+    batches = []
+    for _, run in itertools.groupby(groups, key=lambda group: group.label):
+        same = list(run)
+        parts = _by_seed(same, size) if plan.method_of(same[0]).remembers else [same]
+        batches += [batch for part in parts for batch in batches_of(part, size)]
+    return batches
+
+
+def _by_seed(groups: Sequence[Group], size: int) -> list[list[Group]]:
+    """Return groups of at most `size` prompts and one seed each, seed after seed."""
+    place = {prompt: k for k, prompt in enumerate(dict.fromkeys(g.prompt_id for g in groups))}
+    parts: dict[tuple[int, int], list[Group]] = {}
+    for group in groups:
+        parts.setdefault((place[group.prompt_id] // size, group.seed), []).append(group)
+    return [parts[key] for key in sorted(parts)]
 
 
 def memory_note(size: int) -> str:

@@ -11,8 +11,8 @@ from eddy_bench.runs.batches import (
     Executor,
     GroupResult,
     InProcess,
-    batches_of,
     draw_batch,
+    planned_batches,
 )
 from eddy_bench.runs.plan import Plan
 from eddy_bench.runs.setup import Setup
@@ -73,7 +73,7 @@ def draw_groups(
     running = executor or InProcess(
         lambda batch: draw_batch(plan.setup, plan.method_of(batch.groups[0]), batch)
     )
-    batches = batches_of(groups, plan.groups_together(groups[0])) if groups else []
+    batches = planned_batches(plan, groups)
 
     def write(result: GroupResult, images: list[bytes] | None) -> None:
         check_ownership()

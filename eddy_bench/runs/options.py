@@ -67,11 +67,11 @@ class RunOptions:
 
     def share(self, plan: Plan, groups: Sequence[Group]) -> list[Group]:
         """Return those groups of a plan, or of its reference set, that are drawn here."""
-        from eddy_bench.runs.batches import batches_of
+        from eddy_bench.runs.batches import planned_batches
 
         if self.shard is None or not groups:
             return list(groups)
-        return self.shard.of(batches_of(groups, plan.groups_together(groups[0])))
+        return self.shard.of(planned_batches(plan, groups))
 
 
 @contextmanager

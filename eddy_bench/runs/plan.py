@@ -19,6 +19,7 @@ from eddy_bench.methods.registry import (
 )
 from eddy_bench.runs.setup import Setup
 from eddy_bench.sampling.branch_checks import check_call
+from eddy_bench.sampling.extra_steps import check_restarts
 from eddy_bench.sampling.parameterization import check_scheduler, check_stochastic
 from eddy_bench.storage.group import GroupGrid, group_key
 from eddy_bench.storage.records import Group, RunSettings
@@ -164,16 +165,19 @@ def _plan_method(spec: MethodSpec, setup: Setup) -> PlannedMethod:
     kernel = method.resolved_kernel(model.has_features)
     if method.reads_state or method.previewed is not None:
         check_scheduler(model.pipe.scheduler)
+    check_restarts(model.pipe.scheduler, method)
     if method.couples_steps:
         check_stochastic(model.pipe.scheduler, float(model.call.get("eta", 0.0)), setup.suite.steps)
-    if method.conditions or method.reguides:
-        check_call(model.pipe, method, {**model.call, **setup.call_arguments(1)})
+    check_call(model.pipe, method, {**model.call, **setup.call_arguments(1)})
+    resolved = method.resolved(model.has_features).parameters()
+    if method.judge:  # its weights are part of what determines the images
+        resolved = {**resolved, "judge": model.judge(method.judge).name}
     return PlannedMethod(
         label=method_label(spec, method),
         name=method_name(spec),
         method=method,
         parameters=parameter_text(method),
         kernel=kernel,
-        resolved=method.resolved(model.has_features).parameters(),
+        resolved=resolved,
         source=source_digest(spec),
     )

@@ -28,16 +28,42 @@ def check_known(family: Family, method: Hooks) -> None:
             f"How {family.class_name} hands text embeddings to its network is not known here, so a "
             "method that changes them cannot be used. Use another model."
         )
-    if method.reguides and family.guidance_rows in ("none", "unknown"):
+    unusable = ("none", "unknown") if method.reguides else ("unknown",)
+    if (method.reguides or method.extra_starts) and family.guidance_rows in unusable:
         reason = (
             "has no classifier-free guidance"
             if family.guidance_rows == "none"
             else "guides in a way that is not known here"
         )
         raise ModelError(
-            f"{family.class_name} {reason}, so a method that changes guidance cannot be used. "
-            "Use another model."
+            f"{family.class_name} {reason}, so a method that changes guidance, or looks at the "
+            "start without it, cannot be used. Use another model."
         )
+
+
+def blocks_of(pipe: Any, family: Family) -> list[torch.nn.Module]:
+    """Return the blocks of a pipeline's network, in the order of evaluation.
+
+    Raises:
+        ModelError: they are not known, or compiled into one with the rest.
+
+    """
+    if not family.blocks:
+        raise ModelError(
+            f"The blocks of {family.class_name}'s network are not known here, so a method that "
+            "edits its features cannot be used. Use another model."
+        )
+    network = denoiser(pipe)
+    if hasattr(network.forward, "_torchdynamo_orig_callable"):
+        raise ModelError(
+            "A compiled network has no blocks that a method could act on. Leave --compile out."
+        )
+    parts = [getattr(network, name) for name in family.blocks]
+    return [
+        block
+        for part in parts
+        for block in (part if isinstance(part, torch.nn.ModuleList) else [part])
+    ]
 
 
 def no_guidance(family: Family) -> ModelError:
@@ -54,15 +80,17 @@ def check_call(pipe: Any, method: Hooks, arguments: dict[str, Any]) -> None:
 
     Args:
         pipe: a diffusers pipeline.
-        method: that may change conditions or guidance.
+        method: that may change conditions, guidance or features.
         arguments: of the call.
 
     """
-    if not (method.conditions or method.reguides):
-        return
     family = family_of(pipe)
+    if method.edits_features:
+        method.edited_block(family.class_name, len(blocks_of(pipe, family)))
+    if not (method.conditions or method.reguides or method.extra_starts):
+        return
     check_known(family, method)
-    if method.conditions and getattr(denoiser(pipe), "classes", True) is None:
+    if method.conditions and not family.sees_text(pipe):
         raise ModelError(f"{family.class_name} has no text embeddings here that could be changed.")
     known = inspect.signature(type(pipe).__call__).parameters
     defaults = {name: parameter.default for name, parameter in known.items()}

@@ -49,6 +49,7 @@ class Branches:
         scale: w of the present call.
         guided: a null branch was seen.
         held: output of the conditional branch of separate calls, until the null branch comes.
+        particles: rows per prompt where `steer` was told; None where each call says it.
 
     """
 
@@ -61,6 +62,7 @@ class Branches:
     scale: float = 1.0
     guided: bool = False
     held: tuple[int, Tensor] | None = None
+    particles: int | None = None
 
     def begin(self, arguments: dict[str, Any]) -> None:
         """Take note of a call of the pipeline, by its arguments."""
@@ -70,7 +72,7 @@ class Branches:
         count = 1 if isinstance(prompts, str) or prompts is None else len(prompts)
         each = arguments.get("num_images_per_prompt") or 1
         self.rows = count * int(each)
-        self.step.particles = self.step.particles or int(each)
+        self.step.particles = self.particles or int(each)
         self.scale = self.family.weight(arguments)
         self.guided, self.held = False, None
         self.step.begin()
@@ -132,10 +134,16 @@ class Branches:
 
     def _wanted(self, moment: Moment) -> float | None:
         """Return w where guidance is changed; None where it is left alone."""
+        if self.step.starting:
+            return 1.0
         if not self.method.reguides:
             return None
         scale = self.method.guidance_scale(moment)
         return self.scale if scale is None and self.method.combines else scale
+
+    def _alone(self, wanted: float | None) -> bool:
+        """Return whether the conditional branch is all that is wanted."""
+        return wanted == 1 and (self.step.starting or not self.method.combines)
 
     def _both(self, given: Arguments, moment: Moment) -> Any:
         """Evaluate both branches in one batch, or the conditional one where w = 1."""
@@ -143,7 +151,7 @@ class Branches:
         first = self.family.guidance_rows == "null last"
         chosen = slice(0, self.rows) if first else slice(self.rows, 2 * self.rows)
         wanted = self._wanted(moment)
-        if wanted == 1 and not self.method.combines:
+        if self._alone(wanted):
             given.values.update(sliced(given.values, 2 * self.rows, chosen))
             output = self._evaluate(given, slice(0, self.rows), moment)
             self.step.record.rows_saved += self.rows
@@ -161,7 +169,7 @@ class Branches:
         """Evaluate the null branch of separate calls, unless w = 1."""
         self.guided, self.held = True, None
         wanted = self._wanted(moment)
-        if wanted == 1 and not self.method.combines:
+        if self._alone(wanted):
             self.step.record.rows_saved += self.rows
             return (conditional,)
         output = given.call(self.forward)
@@ -207,15 +215,15 @@ def steered_branches(pipe: Any, method: Hooks, step: SteeredStep) -> Iterator[No
         ModelError: it is not known how this pipeline's network sees them.
 
     """
-    if not (method.conditions or method.reguides or method.prunes):
+    if not (method.conditions or method.reguides or method.prunes or method.extra_starts):
         yield
         return
     family = family_of(pipe)
     check_known(family, method)
     network = denoiser(pipe)
     signature = inspect.signature(type(network).forward.__get__(network))  # hooks may hide it
-    branches = Branches(network.forward, signature, method, family, step)
-    step.branches = branches
+    branches = Branches(network.forward, signature, method, family, step, particles=step.particles)
+    step.branches, step.announced = branches, True
 
     @functools.wraps(network.forward)
     def forward(*args: Any, **kwargs: Any) -> Any:

@@ -6,11 +6,13 @@ decoding of the others is held by a test against the pipeline's own output.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 Decoding = Literal["scaled", "shifted", "by channel", "batch norm", "unknown"]
 GuidanceRows = Literal["null first", "null last", "separate calls", "none", "unknown"]
+ImageTokens = Literal["last", "first", "after text"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,11 @@ class Family:
         one_prompt: pads to the longest prompt and attends to the padding, so that prompts must be
             drawn one by one.
         pads_to_longest: an embedding's length is that of the longest prompt of a batch.
+        blocks: the denoiser's attributes that hold its blocks, in the order in which they are
+            evaluated; empty where they are not known.
+        image_tokens: where image tokens are in what a block returns beside text, whether as two
+            streams or as one sequence. "after text": behind each row's own text, before padding.
+        sees_text: whether the network of such a pipeline sees its prompt.
 
     """
 
@@ -51,6 +58,9 @@ class Family:
     astray_masks: bool = False
     one_prompt: bool = False
     pads_to_longest: bool = False
+    blocks: tuple[str, ...] = ()
+    image_tokens: ImageTokens = "last"
+    sees_text: Callable[[Any], bool] = lambda pipe: True
 
     def weight(self, arguments: dict[str, Any]) -> float:
         """Return w of null + w (cond - null) in a call with these arguments; 1 is no guidance."""
@@ -58,19 +68,29 @@ class Family:
         return (1.0 if given is None else float(given) + self.scale_offset) or 1.0
 
 
+BLOCKS = ("transformer_blocks",)
+DOUBLE_AND_SINGLE = ("transformer_blocks", "single_transformer_blocks")
+MIDDLE = ("mid_block",)
 TEXT = ("encoder_hidden_states", "")
 MASKED = ("encoder_hidden_states", "encoder_attention_mask")
 POOLED = ("pooled_projections", "")
 ADDED = ("added_cond_kwargs.text_embeds", "")
 T5 = ("encoder_hidden_states_t5", "text_embedding_mask_t5")
 FAMILIES = (
-    Family("AuraFlowPipeline", "scaled", "null first", (TEXT,)),
+    Family(
+        "AuraFlowPipeline",
+        "scaled",
+        "null first",
+        (TEXT,),
+        blocks=("joint_transformer_blocks", "single_transformer_blocks"),
+    ),
     Family(
         "ChromaPipeline",
         "shifted",
         "separate calls",
         (("encoder_hidden_states", "attention_mask"),),
         packed=True,
+        blocks=DOUBLE_AND_SINGLE,
     ),
     Family(
         "CogView4Pipeline",
@@ -79,10 +99,24 @@ FAMILIES = (
         (TEXT,),
         one_prompt=True,
         pads_to_longest=True,
+        blocks=BLOCKS,
+        image_tokens="first",
     ),
-    Family("ExactPipeline", guidance_rows="null first", embeddings=(TEXT,)),
-    Family("Flux2KleinPipeline", "batch norm", "separate calls", (TEXT,), packed=True),
-    Family("Flux2Pipeline", "batch norm", "none", (TEXT,), packed=True),
+    Family(
+        "ExactPipeline",
+        guidance_rows="null first",
+        embeddings=(TEXT,),
+        sees_text=lambda pipe: pipe.denoiser.classes is not None,
+    ),
+    Family(
+        "Flux2KleinPipeline",
+        "batch norm",
+        "separate calls",
+        (TEXT,),
+        packed=True,
+        blocks=DOUBLE_AND_SINGLE,
+    ),
+    Family("Flux2Pipeline", "batch norm", "none", (TEXT,), packed=True, blocks=DOUBLE_AND_SINGLE),
     Family(
         "FluxPipeline",
         "shifted",
@@ -90,6 +124,7 @@ FAMILIES = (
         (TEXT, POOLED),
         scale="true_cfg_scale",
         packed=True,
+        blocks=DOUBLE_AND_SINGLE,
     ),
     Family(
         "HunyuanDiTPipeline",
@@ -97,9 +132,10 @@ FAMILIES = (
         "null first",
         (("encoder_hidden_states", "text_embedding_mask"), T5),
         astray_masks=True,
+        blocks=("blocks",),
     ),
-    Family("KolorsPipeline", "scaled", "null first", (TEXT, ADDED)),
-    Family("LatentConsistencyModelPipeline", "scaled", "none", (TEXT,)),
+    Family("KolorsPipeline", "scaled", "null first", (TEXT, ADDED), blocks=MIDDLE),
+    Family("LatentConsistencyModelPipeline", "scaled", "none", (TEXT,), blocks=MIDDLE),
     Family(
         "Lumina2Pipeline",
         "shifted",
@@ -107,9 +143,11 @@ FAMILIES = (
         (MASKED,),
         renormalises=True,
         astray_masks=True,
+        blocks=("layers",),
+        image_tokens="after text",
     ),
-    Family("PixArtAlphaPipeline", "scaled", "null first", (MASKED,)),
-    Family("PixArtSigmaPipeline", "scaled", "null first", (MASKED,)),
+    Family("PixArtAlphaPipeline", "scaled", "null first", (MASKED,), blocks=BLOCKS),
+    Family("PixArtSigmaPipeline", "scaled", "null first", (MASKED,), blocks=BLOCKS),
     Family(
         "QwenImagePipeline",
         "by channel",
@@ -120,13 +158,22 @@ FAMILIES = (
         packed=True,
         astray_masks=True,
         pads_to_longest=True,
+        blocks=BLOCKS,
     ),
-    Family("SanaPipeline", "scaled", "null first", (MASKED,), astray_masks=True),
-    Family("SanaSprintPipeline", "scaled", "none", (MASKED,), astray_masks=True),
-    Family("StableDiffusion3Pipeline", "shifted", "null first", (TEXT, POOLED)),
-    Family("StableDiffusionPipeline", "scaled", "null first", (TEXT,)),
-    Family("StableDiffusionXLPipeline", "by channel", "null first", (TEXT, ADDED)),
-    Family("ZImagePipeline", "shifted", "null last", (("cap_feats", ""),), scale_offset=1.0),
+    Family("SanaPipeline", "scaled", "null first", (MASKED,), astray_masks=True, blocks=BLOCKS),
+    Family("SanaSprintPipeline", "scaled", "none", (MASKED,), astray_masks=True, blocks=BLOCKS),
+    Family("StableDiffusion3Pipeline", "shifted", "null first", (TEXT, POOLED), blocks=BLOCKS),
+    Family("StableDiffusionPipeline", "scaled", "null first", (TEXT,), blocks=MIDDLE),
+    Family("StableDiffusionXLPipeline", "by channel", "null first", (TEXT, ADDED), blocks=MIDDLE),
+    Family(
+        "ZImagePipeline",
+        "shifted",
+        "null last",
+        (("cap_feats", ""),),
+        scale_offset=1.0,
+        blocks=("layers",),
+        image_tokens="first",
+    ),
 )
 _BY_CLASS = {family.class_name: family for family in FAMILIES}
 

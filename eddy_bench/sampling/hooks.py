@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from eddy_bench.sampling.state import Moment, State
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block of a denoising network.
+
+    Attributes:
+        pipeline: name of the pipeline's class.
+        index: of the block, in the order of evaluation; of a U-Net the middle one is the only one.
+        count: of the network's blocks.
+
+    """
+
+    pipeline: str
+    index: int
+    count: int
 
 
 class Hooks:
@@ -41,6 +58,11 @@ class Hooks:
         return type(self).condition is not Hooks.condition
 
     @property
+    def edits_features(self) -> bool:
+        """Whether the output of a block of the network is edited, which needs known blocks."""
+        return type(self).features_of is not Hooks.features_of
+
+    @property
     def combines(self) -> bool:
         """Whether the branches of guidance are combined in another way than null + w (c - null)."""
         return type(self).combine is not Hooks.combine
@@ -56,11 +78,17 @@ class Hooks:
         return type(self).alive is not Hooks.alive
 
     @property
+    def remembers(self) -> bool:
+        """Whether a group sees the finished latents of its prompt's earlier seeds."""
+        return False
+
+    @property
     def reads_state(self) -> bool:
         """Whether the solver's state is looked at, which needs a scheduler that is known."""
         guides = type(self).guidance is not Hooks.guidance
         acts = self.couples_steps or self.conditions or self.reguides or self.prunes
-        return guides or acts
+        loops = self.extra_starts > 0 or bool(self.restarts)
+        return guides or acts or loops or self.edits_features
 
     def guidance(self, state: State) -> Tensor | None:
         """Return the score term g, (G, N, d), for the solver's step; None leaves the step alone."""
@@ -73,6 +101,34 @@ class Hooks:
     def initial_field(self, noise: Tensor, generator: torch.Generator) -> Tensor:
         """Return the starting noise of a group as a pipeline draws it, (N, channels, h, w)."""
         return self.initial_noise(noise.flatten(1), generator).reshape(noise.shape)
+
+    @property
+    def extra_starts(self) -> int:
+        """How many network evaluations at the first noise level `improved_start` is given."""
+        return 0
+
+    def improved_start(self, noise: Tensor, state: State) -> Tensor:
+        """Return a better starting noise, after an evaluation of the network on the last one.
+
+        Args:
+            noise: (G, N, *shape), a particle's shape as the solver holds it.
+            state: at the first noise level, with the denoised estimates of `noise` by the
+                conditional branch alone. Its memory lasts.
+
+        Returns:
+            Of the shape of `noise`; `noise` itself leaves it.
+
+        """
+        return noise
+
+    @property
+    def restarts(self) -> tuple[tuple[float, float, int], ...]:
+        """(low, high, times) of noise levels sigma: from low back to high, and down again."""
+        return ()
+
+    def restart_noise(self, noise: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the noise of a restart of a group from independent normal noise, both (N, d)."""
+        return noise
 
     def step_noise(self, noise: Tensor, state: State) -> Tensor:
         """Return the noise of a stochastic step from independent normal noise, both (G, N, d)."""
@@ -105,6 +161,24 @@ class Hooks:
 
         """
         return embeds
+
+    def edited_block(self, pipeline: str, count: int) -> int:
+        """Return which of a network's `count` blocks `features_of` is called for."""
+        return count // 2
+
+    def features_of(self, block: Block, tokens: Tensor, moment: Moment) -> Tensor:
+        """Return the image tokens that leave a block of the network.
+
+        It is called at each network evaluation, with the rows of every branch of guidance that
+        goes through the network at once.
+
+        Args:
+            block: that they leave.
+            tokens: (rows, tokens, width); of a U-Net's middle block the pixels are the tokens.
+            moment: of the evaluation.
+
+        """
+        return tokens
 
     def guidance_scale(self, moment: Moment) -> float | None:
         """Return w of null + w (conditional - null) for this evaluation; None leaves it alone.

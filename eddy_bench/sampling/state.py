@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,6 +74,10 @@ class State:
         features: map on denoised estimates, or None where the model has none.
         sigma_next: noise level after the step.
         memory: of the method, kept over the steps of a call, empty at its beginning.
+        earlier: finished latents of each prompt's earlier groups, (G, M, d), for a method that
+            remembers them; None where there are none.
+        quality: from denoised estimates (G, n, d) to how well each fits its prompt, (G, n); None
+            where nothing judges that.
 
     """
 
@@ -88,6 +93,8 @@ class State:
     features: FeatureMap | None = None
     sigma_next: float = 0.0
     memory: dict[str, Any] = field(default_factory=dict)
+    earlier: Tensor | None = None
+    quality: Callable[[Tensor], Tensor] | None = None
 
     @property
     def flow_time(self) -> float:

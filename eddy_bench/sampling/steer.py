@@ -9,9 +9,12 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from eddy_bench.errors import ModelError
+from eddy_bench.sampling.blocks import edited_features
 from eddy_bench.sampling.branches import steered_branches
+from eddy_bench.sampling.extra_steps import extra_steps
 from eddy_bench.sampling.hooks import Hooks
 from eddy_bench.sampling.injection import (
     replaced,
@@ -20,7 +23,8 @@ from eddy_bench.sampling.injection import (
     transformed_draws,
 )
 from eddy_bench.sampling.parameterization import check_scheduler
-from eddy_bench.sampling.step import MapMaker, SteeredStep, Steering
+from eddy_bench.sampling.record import Steering
+from eddy_bench.sampling.step import MapMaker, SteeredStep
 
 # Pipelines by the beginning of their names
 REFUSED = (
@@ -48,6 +52,8 @@ def steer(
     seed: int = 0,
     streams: Sequence[torch.Generator] | None = None,
     keep: int | None = None,
+    earlier: Tensor | None = None,
+    quality: Callable[[Tensor], Tensor] | None = None,
 ) -> Iterator[Steering]:
     """Let `method` guide everything that `pipe` draws inside the block.
 
@@ -67,6 +73,11 @@ def steer(
             for each call.
         keep: particles that a method which gives some up has to leave in each group; by default it
             gives up none. The record says which are left.
+        earlier: finished latents of each prompt's earlier groups, (G, M, d), for a method that
+            remembers them: `finished` of the records of those calls, joined along their second
+            axis. Nothing is kept from one block to the next.
+        quality: from denoised estimates (G, n, d) to how well each fits its prompt, (G, n), for a
+            method that weighs that.
 
     Yields:
         A record of what was done.
@@ -93,7 +104,17 @@ def steer(
     if method.reads_state:
         check_scheduler(pipe.scheduler)
     step = SteeredStep(
-        pipe.scheduler, method, particles, features, probes, generator, seed, streams, keep
+        pipe.scheduler,
+        method,
+        particles,
+        features,
+        probes,
+        generator,
+        seed,
+        streams,
+        keep,
+        earlier,
+        quality,
     )
     with ExitStack() as stack:
         if particles is None and hasattr(pipe, "encode_prompt"):
@@ -106,10 +127,13 @@ def steer(
             )
 
         stack.enter_context(steered_branches(pipe, method, step))
+        stack.enter_context(edited_features(pipe, method, step))
+
+        do_step = stack.enter_context(extra_steps(pipe, method, step))
 
         @functools.wraps(pipe.scheduler.step)
         def steered(*args: Any, **kwargs: Any) -> Any:
-            return step(*args, **kwargs)
+            return do_step(*args, **kwargs)
 
         stack.enter_context(replaced(pipe.scheduler, "step", steered))
         yield step.record

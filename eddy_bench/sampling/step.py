@@ -22,28 +22,13 @@ from eddy_bench.sampling.parameterization import (
     check_stochastic,
     read_coordinates,
 )
+from eddy_bench.sampling.record import Steering, check_earlier
 from eddy_bench.sampling.state import Moment, State
 
 if TYPE_CHECKING:
     from eddy_bench.sampling.branches import Branches
 
 MapMaker = Callable[[tuple[int, ...]], FeatureMap]
-
-
-@dataclass
-class Steering:
-    """A record of a `steer` block.
-
-    Attributes:
-        steps: of the solver.
-        rows_saved: rows that a pipeline handed to its network and that were not evaluated.
-        living: particles that were not given up in the last call, (G, N), bool; None: all.
-
-    """
-
-    steps: int = 0
-    rows_saved: int = 0
-    living: Tensor | None = None
 
 
 @dataclass
@@ -60,6 +45,8 @@ class SteeredStep:
         seed: as in `steer`.
         streams: as in `steer`.
         keep: as in `steer`.
+        earlier: as in `steer`.
+        quality: as in `steer`.
         record: of the block.
         position: steps done in the pipeline's present call.
         transform: change of the solver's draws at this moment.
@@ -68,6 +55,9 @@ class SteeredStep:
         rows: generators of the present call for conditions, one per particle.
         memory: of the method in the present call.
         branches: what stands in for the denoiser; None where nothing does.
+        announced: `begin` is called when the pipeline is.
+        starting: a step at the start is due, which sees the conditional branch alone.
+        unit: of the solver's samples.
 
     """
 
@@ -80,6 +70,8 @@ class SteeredStep:
     seed: int
     streams: Sequence[torch.Generator] | None = None
     keep: int | None = None
+    earlier: Tensor | None = None
+    quality: Callable[[Tensor], Tensor] | None = None
     record: Steering = field(default_factory=Steering)
     position: int = 0
     transform: Transform | None = None
@@ -88,6 +80,9 @@ class SteeredStep:
     rows: tuple[torch.Generator, ...] = ()
     memory: dict[str, Any] = field(default_factory=dict)
     branches: Branches | None = None
+    announced: bool = False
+    starting: bool = False
+    unit: float = 1.0
 
     def __post_init__(self) -> None:
         self.inner = self.scheduler.step
@@ -108,7 +103,7 @@ class SteeredStep:
         if lacks_generator and self.generator is not None:
             kwargs["generator"] = list(self.generator)
         now = timestep.flatten()[0] if isinstance(timestep, Tensor) else timestep
-        if now == self.scheduler.timesteps[0] and (self.position or self.branches is None):
+        if now == self.scheduler.timesteps[0] and (self.position or not self.announced):
             self.begin()  # a new call; an earlier one may have been cut short
         if self.branches is not None:
             self.branches.check()
@@ -122,7 +117,7 @@ class SteeredStep:
         self.record.steps += 1
         self.position = (self.position + 1) % self.steps
         if self.position == 0:
-            self.check_finite(stepped[0] if isinstance(stepped, tuple) else stepped.prev_sample)
+            self.finish(stepped[0] if isinstance(stepped, tuple) else stepped.prev_sample)
         return stepped
 
     def eta(self, kwargs: dict[str, Any]) -> float:
@@ -140,6 +135,7 @@ class SteeredStep:
                 f"got {tuple(model_output.shape)} (learned variances are not supported)."
             )
         coordinates = read_coordinates(self.scheduler, timestep, eta)
+        self.unit = coordinates.unit
         state = self.state(coordinates, sample, model_output)
         if self.keep is not None and self.method.prunes:
             self.record.living = self.survivors(state, self.keep)
@@ -190,8 +186,10 @@ class SteeredStep:
             )
         return self.rows
 
-    def check_finite(self, sample: Tensor) -> None:
-        """Raise SchedulerError where the last sample of a call is not finite."""
+    def finish(self, sample: Tensor) -> None:
+        """End a call; raises SchedulerError where its last sample is not finite."""
+        rows = self.particles or len(sample)
+        self.record.finished = sample.reshape(-1, rows, sample[0].numel()) / self.unit
         if not torch.isfinite(sample).all():
             raise SchedulerError(
                 f"{type(self.scheduler).__name__} ended with values that are not finite. "
@@ -255,6 +253,8 @@ class SteeredStep:
             value.reshape(len(sample) // count, count, -1)
             for value in coordinates.read(sample, output)
         )
+        if self.earlier is not None:
+            check_earlier(self.earlier, particles)
         return State(
             particles=particles,
             score=eps / -coordinates.sigma,
@@ -268,6 +268,8 @@ class SteeredStep:
             features=self.maps.get(shape),
             sigma_next=next_sigma(self.scheduler, self.position),
             memory=self.memory,
+            earlier=self.earlier,
+            quality=self.quality,
         )
 
     def edit(self, output: Tensor, state: State, coordinates: Coordinates) -> Tensor:

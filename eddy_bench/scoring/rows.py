@@ -11,7 +11,8 @@ from eddy_bench.scoring.metrics import COSTS, METRICS
 from eddy_bench.scoring.readings import Measured
 from eddy_bench.scoring.signature import CIRCULAR, Signature
 from eddy_bench.storage.group import FinishedGroup
-from eddy_bench.storage.records import RunSettings
+from eddy_bench.storage.records import Group, RunSettings
+from eddy_bench.suites.method_spec import MethodSpec, method_text
 
 
 def cost_rows(groups: list[FinishedGroup], settings: RunSettings) -> list[dict[str, Any]]:
@@ -50,14 +51,23 @@ def score_row(measured: Measured, settings: RunSettings) -> dict[str, Any]:
 
 
 def marked_circular(measured: Measured, settings: RunSettings) -> Measured:
-    """Mark a value as circular where its extractor is the network that also guided."""
+    """Mark a value as circular where its extractor is the network that also guided or judged."""
+    extractor = DINOV2 if measured.extractor == "dinov2" else measured.extractor
+    judge = _judge(measured.group)
+    if judge and same_network(extractor, judge):
+        return replace(measured, signature=measured.signature.adding([CIRCULAR]))
     guide, _, digest = (settings.guide or "").rpartition("@")
     if not guide:
         return measured
     words = (part if isinstance(part, str) else part[1] for part in measured.signature.parts)
     seen = bool(digest) and any(word.endswith(f"@{digest}") for word in words)
-    extractor = DINOV2 if measured.extractor == "dinov2" else measured.extractor
     if not (seen or same_network(extractor, guide)):
         return measured
     signature = measured.signature.adding([CIRCULAR])
     return replace(measured, signature=signature)
+
+
+def _judge(group: Group) -> str:
+    """Return the network that judged a group's candidates, or an empty text."""
+    spec = MethodSpec.of_label(method_text(group.method, group.parameters))
+    return str(spec.parameters.get("quality", ""))

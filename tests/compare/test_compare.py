@@ -406,6 +406,23 @@ def test_a_baseline_as_the_user_wrote_it(cli: Callable[..., Result], tmp_path: P
     assert "pg:strength=2.0,kernel=features" in result.out
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("idd", "Unknown baseline 'idd'. Did you mean 'iid'? The run holds: iid, pg."),
+        ("cads", "The baseline 'cads' is not in"),
+    ],
+)
+def test_a_baseline_that_is_not_there(
+    cli: Callable[..., Result], tmp_path: Path, text: str, said: str
+) -> None:
+    csv = write(tmp_path / "s.csv", frame({"iid": {"vendi": 0.0}, "pg": {"vendi": 0.1}}))
+    result = cli("compare", csv, "--baseline", text)
+    assert result.code == 2
+    assert said in result.err
+    assert ("eddy-bench run" in result.err) == (text == "cads")
+
+
 def test_each_run_s_seconds_are_compared_with_its_own(
     cli: Callable[..., Result], tmp_path: Path
 ) -> None:

@@ -9,8 +9,11 @@ import pandas as pd
 import pytest
 import yaml
 
+from eddy_bench.cli.judging import check_judge
+from eddy_bench.methods.demands import check_demands
 from eddy_bench.methods.registry import build_method
 from eddy_bench.models.backbones import resolve_backbone
+from eddy_bench.sampling.scheduler_table import SCHEDULERS
 from eddy_bench.scoring.extractors import check_extractor
 from eddy_bench.scoring.metrics import METRICS, MetricSpec
 from eddy_bench.suites.suite import PAPERS, load_suite, suite_names
@@ -18,7 +21,7 @@ from tests.conftest import Result
 from tests.makers.groups import SETTINGS
 from tests.makers.score_files import frame, write
 
-SUITES = ("eddy-flux", "eddy-sdxl", "pg-sd15")
+SUITES = sorted(path.stem for path in PAPERS.glob("*.yaml"))
 
 
 @pytest.mark.parametrize("name", SUITES)
@@ -26,13 +29,25 @@ def test_the_set_ups_are_whole(name: str) -> None:
     assert name in suite_names()
     suite = load_suite(name)
     assert suite.name == name
-    assert suite.guide
-    assert resolve_backbone(suite.guide).startswith("timm:")
+    if suite.guide:
+        assert resolve_backbone(suite.guide).startswith("timm:")
+    assert next(spec.name for spec in suite.methods) == "iid"
+    metrics = [MetricSpec.parse(text) for text in suite.metrics or []]
+    for metric in metrics:
+        check_extractor(metric.extractor)
     for spec in suite.methods:
-        build_method(spec)
-    for text in suite.metrics or []:
-        check_extractor(MetricSpec.parse(text).extractor)
-    table = pd.read_csv(PAPERS / f"{name}.csv", keep_default_na=False)
+        method = build_method(spec)
+        check_judge(spec, suite, metrics)
+        check_demands(method, str(spec), suite.particles, suite.steps)
+        assert suite.guide or not (method.selects or spec.parameters.get("kernel") == "features")
+    assert suite.scheduler.name in (*SCHEDULERS, "default")
+    assert "arXiv" in (PAPERS / f"{name}.yaml").read_text()
+
+
+@pytest.mark.parametrize("path", sorted(PAPERS.glob("*.csv")), ids=lambda path: path.stem)
+def test_published_figures_have_their_source(path: Path) -> None:
+    assert path.stem in SUITES
+    table = pd.read_csv(path, keep_default_na=False)
     assert list(table.columns) == ["method", "metric", "value", "unit", "ours", "source"]
     assert all(source.startswith("arXiv") for source in table["source"])
     assert {name.partition("[")[0] for name in table["ours"]} <= {"", *METRICS}

@@ -26,6 +26,11 @@ RUN = tuple(
         "pg",
     ]
 )
+# the least that a command draws and scores: one group of two images, one step
+SHORT = (
+    *("run", "--limit", "1", "--steps", "1", "--batch-prompts", "1", "--particles", "2"),
+    *("--metric", "vendi[pixels]", "--method", "iid"),
+)
 
 
 def image_hashes(folder: Path) -> dict[str, str]:

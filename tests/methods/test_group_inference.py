@@ -106,12 +106,12 @@ def test_it_works_in_anyones_code(fashion: Model) -> None:
 
 
 def test_the_audit_shows_that_it_moves(cli: Callable[..., Result], tmp_path: Path) -> None:
-    call = ["audit", "--task", "anisotropic", "--scheduler", "ddim", "--steps", "25,50"]
-    call += ["--particles", "4", "--groups", "500", "--out", str(tmp_path / "audit")]
-    done = cli(*call, "--method", "group-inference:m=16")
+    call = ["audit", "--task", "anisotropic", "--scheduler", "ddim", "--steps", "10"]
+    call += ["--particles", "2", "--groups", "300", "--out", str(tmp_path / "audit")]
+    done = cli(*call, "--method", "group-inference:m=8")
     assert done.code == 0, done.err
     frame = pd.read_csv(tmp_path / "audit" / "audit.csv")
-    rows = frame[(frame["method"] == "group-inference") & (frame["steps"] == 50)]
+    rows = frame[(frame["method"] == "group-inference") & (frame["steps"] == 10)]
     rows = rows.set_index("metric")
     assert rows.loc["marginal_moved_p", "value"] < 0.01
     assert rows.loc["vendi_gain", "low"] > 0

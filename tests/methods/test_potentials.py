@@ -14,6 +14,7 @@ from eddy_bench.kernels import squared_distances, weighted_differences
 from eddy_bench.methods.directed import DirectedMethod
 from eddy_bench.methods.diverseflow import DiverseFlow
 from eddy_bench.methods.guiding_method import GuidingMethod
+from eddy_bench.methods.oscar import Oscar
 from eddy_bench.methods.potentials import (
     determinant_weights,
     rke_weights,
@@ -103,6 +104,7 @@ METHODS: list[GuidingMethod] = [
     *(DiverseFlow(kernel=kernel) for kernel in ("latent", "denoised", "features")),
     *(Rke(kernel=kernel) for kernel in ("latent", "denoised", "features")),
     *(VendiGuidance(kernel=kernel) for kernel in ("latent", "denoised", "features")),
+    *(Oscar(kernel=kernel) for kernel in ("latent", "denoised", "features")),
     *(Spell(kernel=kernel, radius=2.0) for kernel in ("latent", "denoised", "features")),
 ]
 
@@ -189,6 +191,50 @@ def test_spell_lands_on_the_radius() -> None:
     assert float((one[0, 0] - one[0, 1]).norm()) == pytest.approx(radius)
     outside = Spell(strength=1.0, scale="fixed", radius=0.9 / (2 * 6) ** 0.5)
     assert (of(outside, at) == 0).all()
+
+
+@pytest.mark.parametrize("kernel", ["latent", "denoised", "features"])
+@pytest.mark.parametrize("scale", ["fixed", "relative"])
+def test_oscar_raises_the_volume_across_the_flow(kernel: str, scale: str) -> None:
+    at = state(step=10)
+    method = Oscar(kernel=kernel, scale=scale)  # type: ignore[arg-type]
+    guidance = of(method, at)
+    velocity = at.eps - at.denoised
+    along = (guidance * velocity).sum(-1).abs()
+    assert (along < 1e-9 * guidance.norm(dim=-1) * velocity.norm(dim=-1)).all()
+    points = at.particles if kernel == "latent" else at.denoised
+    map_ = at.features if kernel == "features" else None
+
+    def energy(step: float) -> Tensor:
+        moved = points + step * guidance
+        phi = moved if map_ is None else map_.values(moved.flatten(0, 1)).unflatten(0, (-1, 5))
+        centred = phi - phi.mean(1, keepdim=True)
+        one = torch.eye(5).double()
+        return torch.logdet(one + centred @ centred.mT / unit) / 2
+
+    unit = 1.0
+    start = points if map_ is None else map_.values(points.flatten(0, 1)).unflatten(0, (-1, 5))
+    centred = start - start.mean(1, keepdim=True)
+    unit = centred.square().sum(-1).mean(1)[:, None, None]
+    small = 1e-4 / float(guidance.abs().max())
+    assert (energy(small) > energy(0.0)).all()
+    assert (energy(-small) < energy(0.0)).all()
+
+
+def test_oscar_s_push_is_cut_and_gated() -> None:
+    at = state(step=10)
+    strong = of(Oscar(kernel="denoised", scale="fixed", strength=1e9), at)
+    change = strong * at.sigma * (1 + at.sigma)
+    velocity = at.eps - at.denoised
+    assert torch.allclose(change.norm(dim=-1), 0.3 * velocity.norm(dim=-1))
+    method = Oscar(kernel="denoised")
+    gates = [method.gate(state(step=step)) for step in range(100)]
+    assert gates[10] == pytest.approx(1, abs=0.01)
+    assert [step for step in range(100) if gates[step] > 0] == list(range(20))
+    assert gates[:10] == sorted(gates[:10])
+    assert gates[0] == pytest.approx(gates[19])
+    assert replace(method, window="5%..15%").gate(state(step=4)) == 0
+    assert replace(method, window="1..").gate(state(step=90)) == 1
 
 
 def test_unlikely_particles_count_less() -> None:

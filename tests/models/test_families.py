@@ -34,6 +34,7 @@ STEPS = 3
 EVERY_METHOD = ("sd15", "sd3", "qwen-image")  # one batch, a flow, two calls
 ONE_OF_EACH_KIND = ("pg", "eddy-hutch", "antithetic", "coupled", "cads", "interval", "best-of-m")
 STOCHASTIC = ("hunyuan-dit", "sana-sprint", "lcm")  # their own solver draws noise
+FIRST_ORDER = ("sd3", "qwen-image")  # of those that every method draws with
 UNGUIDED = ("flux2", "flux", "sana-sprint", "lcm")  # distilled, without a negative prompt
 STRONG = {
     "pg": "pg:strength=5,window=0..",
@@ -45,6 +46,8 @@ STRONG = {
     "interval": "interval:window=0%..50%",
     "spell": "spell:radius=500",
     "rke": "rke:every=1",
+    "oscar": "oscar:window=0%..100%",
+    "restart": "restart:low=0.01,high=1e5",
 }
 
 
@@ -122,6 +125,10 @@ def test_every_method_draws_and_guidance_is_seen(family: str) -> None:
         chosen = method(STRONG.get(name, name))
         if name == "coupled" and family not in STOCHASTIC:
             with pytest.raises(SchedulerError, match="stochastic"):
+                latents(family, chosen, PROMPTS[:1])
+            continue
+        if name == "restart" and family not in FIRST_ORDER:
+            with pytest.raises(SchedulerError, match="first-order"):
                 latents(family, chosen, PROMPTS[:1])
             continue
         if chosen.reguides and family in UNGUIDED:

@@ -34,6 +34,7 @@ from eddy_bench.suites.suite import Suite
 from tests.conftest import Result
 from tests.makers.families import family_folder
 from tests.makers.groups import SETTINGS, make_group
+from tests.makers.open_clip_models import save_open_clip
 
 CPU = torch.device("cpu")
 NAME = "resnet10t"
@@ -45,7 +46,6 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     CLIP, and a tiny decoder.
     """
     import diffusers
-    import open_clip
     import timm
     from safetensors.torch import save_file
 
@@ -58,23 +58,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
         timm.create_model("vit_tiny_patch16_224", pretrained=False).state_dict(),
         folder / "vit_tiny_patch16_224.safetensors",
     )
-    config = {
-        "embed_dim": 8,
-        "vision_cfg": {
-            "image_size": 32,
-            "layers": 1,
-            "width": 16,
-            "head_width": 8,
-            "patch_size": 16,
-        },
-        "text_cfg": {"context_length": 8, "vocab_size": 49408, "width": 8, "heads": 1, "layers": 1},
-    }
-    (folder / "clip-for-tests.json").write_text(json.dumps(config))
-    open_clip.add_model_config(folder / "clip-for-tests.json")
-    save_file(
-        open_clip.create_model("clip-for-tests").state_dict(),
-        folder / "clip-for-tests-mine.safetensors",
-    )
+    save_open_clip(folder)
     diffusers.AutoencoderTiny(
         latent_channels=4,
         encoder_block_out_channels=(8,) * 2,

@@ -30,6 +30,7 @@ QUICK = {
     "eddy-fd": "eddy-fd:strength=1,window=0..,max_coordinates=2",
     "eddy-hutch": "eddy-hutch:strength=1,window=0..,probes=2",
     "best-of-m": "best-of-m:m=3",
+    "restart": "restart:low=0.01,high=1e5",
 }
 HEAD = """# Samplers
 
@@ -37,8 +38,9 @@ Which solver goes with which method and model. Filled by `python -m tests.sampli
 pipelines with random weights, 4 steps, and held by a test. `yes`: the images are drawn, and finite.
 `-`: the solver draws no noise at its steps, which `coupled` needs. Where a cell is empty the pair
 is refused with one line and exit code 2: a flow model cannot be solved by a solver of
-noise-predicting models, nor the other way round, and a few pipelines hand their solver a list of
-noise levels that it does not take.
+noise-predicting models, nor the other way round, a few pipelines hand their solver a list of
+noise levels that it does not take, and `restart` goes back to higher noise levels under first-order
+solvers that hold nothing from one step to the next: ddim, euler and flow-euler.
 
 Few-step models: `lcm` and `tcd` solve noise-predicting models that were distilled for them, at most
 50 steps (`original_inference_steps`); `tcd` has eta (gamma in its paper) 0.3. `scm` solves

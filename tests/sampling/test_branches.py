@@ -256,6 +256,20 @@ def test_it_works_in_anyones_code() -> None:
     assert pipe.unet.forward == forward
 
 
+def test_each_call_of_a_block_has_its_own_number_of_particles() -> None:
+    """Also where no `encode_prompt` tells: an exact task has none."""
+    pipe = load_model("exact:class-ring", device="cpu").pipe
+    assert not hasattr(pipe, "encode_prompt")
+    watch = Watch()
+    with steer(pipe, watch):
+        for count in (4, 2):
+            pipe(
+                ["a", "b"], num_images_per_prompt=count, num_inference_steps=2, guidance_scale=SCALE
+            )
+    sizes = [len(embeds) for embeds, _ in watch.embeds]
+    assert sizes == [4] * (len(sizes) // 2) + [2] * (len(sizes) // 2)
+
+
 def test_what_cannot_be_changed_is_refused() -> None:
     with pytest.raises(ModelError, match="has no classifier-free guidance"):
         draw("flux2", Scale(1.0))
