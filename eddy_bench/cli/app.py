@@ -15,6 +15,7 @@ from eddy_bench.cli.doctor import doctor
 from eddy_bench.cli.interrupt import Interruption, interruptible
 from eddy_bench.cli.list import list_
 from eddy_bench.cli.merge import merge
+from eddy_bench.cli.power import power
 from eddy_bench.cli.report import report
 from eddy_bench.cli.run import run
 from eddy_bench.cli.score import score
@@ -24,7 +25,7 @@ app = typer.Typer(
     name="eddy-bench",
     help="Benchmark ways of drawing different images from diffusion and flow models.",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -52,6 +53,7 @@ app.command()(merge)
 app.command()(score)
 app.command()(audit)
 app.command()(compare)
+app.command()(power)
 app.command()(report)
 app.command(name="check-method")(check_method)
 app.command()(doctor)

@@ -10,6 +10,7 @@ import pandas as pd
 from rich.markup import escape
 from rich.table import Table
 
+from eddy_bench.cli.comparison_matrix import LEGEND, comparison_matrix
 from eddy_bench.cli.comparison_tables import comparison_tables
 from eddy_bench.cli.console import console, print_whole, say, write_line
 from eddy_bench.cli.figure_table import left_out_note, print_figures
@@ -42,7 +43,6 @@ from eddy_bench.compare.tables import (
     gate_table,
     markdown_rows,
 )
-from eddy_bench.compare.votes import agreements, opinions, read_votes, win_rates
 from eddy_bench.errors import CompareError, EddyError, ParameterError
 from eddy_bench.scoring.statistics import holm
 from eddy_bench.storage.files import write_text
@@ -72,13 +72,18 @@ class Comparison:
 
 
 def compare_runs(
-    sources: Sequence[Path], baseline: str, form: str, against: Path | None, partly: bool
+    sources: Sequence[Path],
+    baseline: str,
+    form: str,
+    against: Path | None,
+    partly: bool,
+    full: bool,
 ) -> int:
     """Print the differences to a baseline method, or to the same methods of another run.
 
     Returns the exit code.
     """
-    printer = _printer(form)
+    printer = printer_of(form, full)
     comparison = _compare(sources, baseline, against, partly)
     for note in comparison.notes:
         say(note, "Note")
@@ -86,10 +91,10 @@ def compare_runs(
     return 0
 
 
-def _printer(form: str) -> Callable[[Comparison], None]:
+def printer_of(form: str, full: bool) -> Callable[[Comparison], None]:
     """Return what prints a comparison in a format."""
     printers = {
-        "table": _print_tables,
+        "table": _print_tables if full else _print_matrix,
         "markdown": _print_markdown,
         "csv": _print_csv,
         "json": _print_json,
@@ -98,30 +103,6 @@ def _printer(form: str) -> Callable[[Comparison], None]:
         *others, last = printers
         raise ParameterError(f"Expected --format {', '.join(others)} or {last}, got {form!r}.")
     return printers[form]
-
-
-def compare_votes(sources: Sequence[Path], baseline: str, form: str, votes: Sequence[Path]) -> int:
-    """Print how often each method wins people's votes, and how far each metric agrees.
-
-    Returns the exit code.
-    """
-    printer, given = _printer(form), read_votes(votes)
-    folders = list(sources) or [last_run()]
-    if len(folders) > 1:
-        raise ParameterError("--votes takes one run folder: votes are on its images.")
-    baseline = canonical(baseline)
-    found, lost = opinions(folders[0], given, baseline)
-    voters = len({vote.voter for vote in given})
-    notes = [f"{len(given)} votes of {voters} voter{'' if voters == 1 else 's'}"]
-    notes += [f"{lost} votes are on no pair of {folders[0]} and were left out"] if lost else []
-    lines = [
-        *win_rates(found),
-        *agreements(read_scores(folders), found, baseline),
-    ]
-    for note in notes:
-        say(note, "Note")
-    printer(Comparison(lines, "a tie", notes, None, [], []))
-    return 0
 
 
 def _compare(
@@ -163,10 +144,23 @@ def _held(scores: ScoreSet) -> str:
     return f"{', '.join(scores.sources)} holds {', '.join(scores.labels[:SHOWN_LABELS])}"
 
 
-def _print_tables(comparison: Comparison) -> None:
-    differences, baseline = comparison.differences, comparison.baseline
+def _print_matrix(comparison: Comparison) -> None:
+    """Print what to use, and one table of all methods."""
     for answer in comparison.answers:
         write_line(f"{answer.question}: {answer.sentence}")
+    table = comparison_matrix(comparison.differences, comparison.baseline)
+    if table is None:
+        _print_tables(comparison)
+        return
+    print_figures(table)
+    write_line(LEGEND.format(baseline=comparison.baseline))
+    if left_out := left_out_note([table], console().width, "--full"):
+        write_line(left_out)
+
+
+def _print_tables(comparison: Comparison) -> None:
+    """Print a table per metric, fronts and a paper's figures."""
+    differences, baseline = comparison.differences, comparison.baseline
     tables = comparison_tables(differences, baseline)
     for table in tables:
         print_figures(table)

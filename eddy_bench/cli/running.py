@@ -42,12 +42,17 @@ def run_suite(
     path = options.folder(out or Path("results") / suite.name)
     _check_early(suite, path, options)
     warnings.filterwarnings("ignore")  # of libraries; ours are printed
-    setup = _open(suite, flags, options)
+    return run_setup(_open(suite, flags, options), path, options, dry_run)
+
+
+def run_setup(setup: Setup, path: Path, options: RunOptions, dry_run: bool = False) -> int:
+    """Draw what is missing of a suite whose model is loaded, and score; returns the exit code."""
     from eddy_bench.runs.cost_matching import match_costs
     from eddy_bench.runs.plan import make_plan
     from eddy_bench.scoring.score import ScoringRequest
     from eddy_bench.storage.run_folder import RunFolder
 
+    suite = setup.suite
     earlier: list[CostMatch] = []
     if RunFolder(path).has_run:  # refused before anything is measured
         earlier = RunFolder.prepare(path, setup.settings).read_run().matched
