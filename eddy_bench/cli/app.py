@@ -11,6 +11,7 @@ from eddy_bench import __version__
 from eddy_bench.cli.audit import audit
 from eddy_bench.cli.check_method import check_method
 from eddy_bench.cli.compare import compare
+from eddy_bench.cli.console import VERBOSITY
 from eddy_bench.cli.doctor import doctor
 from eddy_bench.cli.interrupt import Interruption, interruptible
 from eddy_bench.cli.list import list_
@@ -44,8 +45,14 @@ def _root(
         bool,
         typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version."),
     ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Leave progress and notes out.")
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Show what libraries warn of, too.")
+    ] = False,
 ) -> None:
-    pass
+    VERBOSITY.set(-1 if quiet else int(verbose))
 
 
 app.command()(run)

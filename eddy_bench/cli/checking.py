@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
-
 from rich.markup import escape
 from rich.table import Table
 
-from eddy_bench.cli.console import console, write_line
+from eddy_bench.cli.console import console, hush_libraries, write_line
 from eddy_bench.cli.progress import progress_bar
 
 OUTCOMES = {True: ("holds", "green"), False: ("broken", "red"), None: ("-", None)}
@@ -21,7 +19,7 @@ def check_promises(text: str) -> int:
 
     method = build_method(MethodSpec.parse(text))
     method.drawn(max(PARTICLES, method.min_particles))  # what a run would refuse is refused here
-    warnings.filterwarnings("ignore")
+    hush_libraries()
     from eddy_bench.audit.conformance import CHECKS, check_contract
 
     with progress_bar("Checking", len(CHECKS)) as advance:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import shlex
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
-from eddy_bench.cli.console import console, say
+from eddy_bench.cli.console import console, hush_libraries, say
 from eddy_bench.cli.progress import progress_bar
 from eddy_bench.errors import MetricError, ParameterError, UnknownName, unknown
 from eddy_bench.runs.options import RunOptions, open_executor, out_of_shard
@@ -41,7 +40,7 @@ def run_suite(
     suite = load_suite(source, _with_implied(flags, source), allow_code)
     path = options.folder(out or Path("results") / suite.name)
     _check_early(suite, path, options)
-    warnings.filterwarnings("ignore")  # of libraries; ours are printed
+    hush_libraries()
     return run_setup(_open(suite, flags, options), path, options, dry_run)
 
 
