@@ -28,6 +28,9 @@ _PUBLIC = {
     "Sobol": "eddy_bench.methods.couplings",
     "State": "eddy_bench.sampling.state",
     "Strength": "eddy_bench.methods.base",
+    "Run": "eddy_bench.notebook",
+    "benchmark": "eddy_bench.notebook",
+    "load_run": "eddy_bench.notebook",
     "steer": "eddy_bench.sampling.steer",
 }
 __all__ = ["__version__", *sorted(_PUBLIC)]

@@ -12,10 +12,12 @@ from eddy_bench.cli.audit import audit
 from eddy_bench.cli.check_method import check_method
 from eddy_bench.cli.check_metric import check_metric
 from eddy_bench.cli.compare import compare
+from eddy_bench.cli.console import VERBOSITY
 from eddy_bench.cli.doctor import doctor
 from eddy_bench.cli.interrupt import Interruption, interruptible
 from eddy_bench.cli.list import list_
 from eddy_bench.cli.merge import merge
+from eddy_bench.cli.power import power
 from eddy_bench.cli.report import report
 from eddy_bench.cli.run import run
 from eddy_bench.cli.score import score
@@ -25,7 +27,7 @@ app = typer.Typer(
     name="eddy-bench",
     help="Benchmark ways of drawing different images from diffusion and flow models.",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -44,8 +46,14 @@ def _root(
         bool,
         typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version."),
     ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Leave progress and notes out.")
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Show what libraries warn of, too.")
+    ] = False,
 ) -> None:
-    pass
+    VERBOSITY.set(-1 if quiet else int(verbose))
 
 
 app.command()(run)
@@ -53,6 +61,7 @@ app.command()(merge)
 app.command()(score)
 app.command()(audit)
 app.command()(compare)
+app.command()(power)
 app.command()(report)
 app.command(name="check-method")(check_method)
 app.command(name="check-metric")(check_metric)

@@ -55,6 +55,19 @@ def compare(
     summary: Annotated[
         Path | None, typer.Option(help="Write the gate's outcome as Markdown, for a pull request.")
     ] = None,
+    full: Annotated[
+        bool,
+        typer.Option(
+            "--full", help="A table per metric with effect sizes, p, wins and what was detectable."
+        ),
+    ] = False,
+    votes: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Votes that a page of report --blind saved: how often each method wins, and how "
+            "far each metric agrees. Repeatable."
+        ),
+    ] = None,
     partly: Annotated[
         bool, typer.Option("--partly", help="Compare what both sides have where they differ.")
     ] = False,
@@ -65,6 +78,14 @@ def compare(
     """
     from eddy_bench.cli.comparing import compare_runs, run_gate_files
 
+    if votes:
+        if gate or against or junit or summary or partly:
+            raise ParameterError(
+                "--votes takes a run, --baseline and --format alone. Leave the rest out."
+            )
+        from eddy_bench.cli.voting import compare_votes
+
+        raise typer.Exit(compare_votes(sources or [], baseline or "iid", form or "table", votes))
     if gate is None:
         if junit or summary:
             raise ParameterError("--junit and --summary are of a gate. Add --gate FILE.")
@@ -74,7 +95,7 @@ def compare(
                 "so --baseline means nothing there. Leave one out."
             )
         raise typer.Exit(
-            compare_runs(sources or [], baseline or "iid", form or "table", against, partly)
+            compare_runs(sources or [], baseline or "iid", form or "table", against, partly, full)
         )
     if given := [
         name

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import pandas as pd
 from rich.markup import escape
 from rich.table import Table
 
+from eddy_bench.cli.comparison_matrix import LEGEND, comparison_matrix
 from eddy_bench.cli.comparison_tables import comparison_tables
 from eddy_bench.cli.console import console, print_whole, say, write_line
 from eddy_bench.cli.figure_table import left_out_note, print_figures
@@ -71,14 +72,29 @@ class Comparison:
 
 
 def compare_runs(
-    sources: Sequence[Path], baseline: str, form: str, against: Path | None, partly: bool
+    sources: Sequence[Path],
+    baseline: str,
+    form: str,
+    against: Path | None,
+    partly: bool,
+    full: bool,
 ) -> int:
     """Print the differences to a baseline method, or to the same methods of another run.
 
     Returns the exit code.
     """
+    printer = printer_of(form, full)
+    comparison = _compare(sources, baseline, against, partly)
+    for note in comparison.notes:
+        say(note, "Note")
+    printer(comparison)
+    return 0
+
+
+def printer_of(form: str, full: bool) -> Callable[[Comparison], None]:
+    """Return what prints a comparison in a format."""
     printers = {
-        "table": _print_tables,
+        "table": _print_tables if full else _print_matrix,
         "markdown": _print_markdown,
         "csv": _print_csv,
         "json": _print_json,
@@ -86,11 +102,7 @@ def compare_runs(
     if form not in printers:
         *others, last = printers
         raise ParameterError(f"Expected --format {', '.join(others)} or {last}, got {form!r}.")
-    comparison = _compare(sources, baseline, against, partly)
-    for note in comparison.notes:
-        say(note, "Note")
-    printers[form](comparison)
-    return 0
+    return printers[form]
 
 
 def _compare(
@@ -132,10 +144,23 @@ def _held(scores: ScoreSet) -> str:
     return f"{', '.join(scores.sources)} holds {', '.join(scores.labels[:SHOWN_LABELS])}"
 
 
-def _print_tables(comparison: Comparison) -> None:
-    differences, baseline = comparison.differences, comparison.baseline
+def _print_matrix(comparison: Comparison) -> None:
+    """Print what to use, and one table of all methods."""
     for answer in comparison.answers:
         write_line(f"{answer.question}: {answer.sentence}")
+    table = comparison_matrix(comparison.differences, comparison.baseline)
+    if table is None:
+        _print_tables(comparison)
+        return
+    print_figures(table)
+    write_line(LEGEND.format(baseline=comparison.baseline))
+    if left_out := left_out_note([table], console().width, "--full"):
+        write_line(left_out)
+
+
+def _print_tables(comparison: Comparison) -> None:
+    """Print a table per metric, fronts and a paper's figures."""
+    differences, baseline = comparison.differences, comparison.baseline
     tables = comparison_tables(differences, baseline)
     for table in tables:
         print_figures(table)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import textwrap
+import warnings
+from contextvars import ContextVar
 
 from rich.console import Console
 from rich.table import Table
@@ -11,6 +13,21 @@ from rich.text import Text
 
 NATURAL = 10_000  # columns where there is no terminal: tables take the width that they need
 STYLES = {"Note": "yellow", "Warning": "yellow", "Failed": "red", "Missing": "red"}
+
+
+# -1: neither progress nor notes; 1: also what libraries warn of
+VERBOSITY: ContextVar[int] = ContextVar("verbosity", default=0)
+
+
+def quiet() -> bool:
+    """Return whether -q was given."""
+    return VERBOSITY.get() < 0
+
+
+def hush_libraries() -> None:
+    """Leave out what libraries warn of, unless -v was given; our own warnings are printed."""
+    if VERBOSITY.get() < 1:
+        warnings.filterwarnings("ignore")
 
 
 def console(stderr: bool = False) -> Console:
@@ -25,10 +42,12 @@ def say(text: str, kind: str = "") -> None:
 
     Args:
         text: of any characters.
-        kind: a word before it: `Note`, `Warning`, `Failed` or `Missing`.
+        kind: a word before it: `Note`, `Warning`, `Failed` or `Missing`. With -q notes and plain
+            lines are left out.
 
     """
-    write_line(f"{kind}: {text}" if kind else text, kind, stderr=True)
+    if not (quiet() and kind in ("", "Note")):
+        write_line(f"{kind}: {text}" if kind else text, kind, stderr=True)
 
 
 def write_line(text: str, kind: str = "", stderr: bool = False) -> None:

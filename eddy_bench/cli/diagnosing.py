@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import textwrap
-import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -13,7 +12,7 @@ from pathlib import Path
 from rich.text import Text
 
 from eddy_bench import __version__
-from eddy_bench.cli.console import console
+from eddy_bench.cli.console import console, hush_libraries
 from eddy_bench.cli.diagnosis.examine import examine
 from eddy_bench.cli.diagnosis.finding import Finding, worst
 
@@ -24,7 +23,7 @@ STYLES = {"ok": "green", "note": "yellow", "problem": "red"}
 
 def print_findings(weights: Path | None, as_json: bool) -> int:
     """Make every check and print what it finds; returns 1 when there is a problem."""
-    warnings.filterwarnings("ignore")
+    hush_libraries()
     findings: list[Finding] = []
     for finding in examine(weights):
         if not as_json:

@@ -17,11 +17,17 @@ LEADING = 4  # columns that stand beside the names; where they do not fit, names
 
 @dataclass(frozen=True)
 class Cell:
-    """Hold a figure, its interval (`±0.16`, or empty), and whether it is marked."""
+    """Hold a figure, its interval (`±0.16`, or empty), and whether it is a gain or a loss."""
 
     figure: str
     interval: str = ""
     marked: bool = False
+    worse: bool = False
+
+    @property
+    def style(self) -> str:
+        """How the figure is shown."""
+        return "bold green" if self.marked else "red" if self.worse else ""
 
 
 @dataclass(frozen=True)
@@ -151,7 +157,7 @@ def _line(
         text = cell.figure + (cell.interval if inline else "")
         padding = " " * (column.width(inline) + GAP - cell_len(text))
         line.append(padding)
-        line.append(text, style="bold green" if cell.marked else "")
+        line.append(text, style=cell.style)
     return line
 
 

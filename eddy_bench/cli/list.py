@@ -11,8 +11,11 @@ def list_(
     kind: Annotated[
         str, typer.Argument(help="methods, models, tasks, metrics, prompts, schedulers or suites.")
     ],
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print a JSON list of objects instead of a table.")
+    ] = False,
 ) -> None:
     """List what can be asked for by name."""
-    from eddy_bench.cli.listing import print_list
+    from eddy_bench.cli.listing import print_json, print_list
 
-    print_list(kind)
+    (print_json if as_json else print_list)(kind)

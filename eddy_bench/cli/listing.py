@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 
@@ -11,9 +12,36 @@ from rich.table import Column, Table
 from eddy_bench.cli.console import print_whole
 from eddy_bench.errors import UnknownName, unknown
 
+COLUMNS = ("name", "what", "cost", "source")
+
 
 def print_list(kind: str) -> None:
     """Print what `eddy-bench list` shows."""
+    lines = _lines(kind)
+    first = ("touches",) if kind == "methods" else ()
+    # a folded name of a method cannot be copied to the command line
+    widest = max(len(line[1]) for line in lines) if first else None
+    name = Column("name", min_width=widest)
+    table = Table(*first, name, *COLUMNS[1:], title=kind)
+    for line, after in zip(lines, [*lines[1:], None], strict=True):
+        ends = kind == "methods" and after is not None and after[0] != ""
+        table.add_row(*map(escape, line), end_section=ends)
+    print_whole(table)
+
+
+def print_json(kind: str) -> None:
+    """Print the same as a JSON list of objects."""
+    records, touched = [], ""
+    for line in _lines(kind):
+        touches, entry = (line[:1], line[1:]) if kind == "methods" else ((), line)
+        touched = "".join(touches) or touched
+        record = dict(zip(COLUMNS, entry, strict=True))
+        records.append({**record, **({"touches": touched} if kind == "methods" else {})})
+    print(json.dumps(records, indent=1, ensure_ascii=False))
+
+
+def _lines(kind: str) -> list[tuple[str, ...]]:
+    """Return the lines of a list; of methods, what they touch stands first in each group."""
     makers: dict[str, Callable[[], list[tuple[str, ...]]]] = {
         "methods": _list_methods,
         "models": _list_models,
@@ -25,16 +53,7 @@ def print_list(kind: str) -> None:
     }
     if kind not in makers:
         raise UnknownName(unknown("list", kind, makers))
-    first = ("touches",) if kind == "methods" else ()
-    lines = makers[kind]()
-    # a folded name of a method cannot be copied to the command line
-    widest = max(len(line[1]) for line in lines) if first else None
-    name = Column("name", min_width=widest)
-    table = Table(*first, name, "what", "cost", "source", title=kind)
-    for line, after in zip(lines, [*lines[1:], None], strict=True):
-        ends = kind == "methods" and after is not None and after[0] != ""
-        table.add_row(*map(escape, line), end_section=ends)
-    print_whole(table)
+    return makers[kind]()
 
 
 def _list_methods() -> list[tuple[str, ...]]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from eddy_bench.cli.console import say
+from eddy_bench.cli.console import hush_libraries, say
 from eddy_bench.cli.progress import growing_bar
 from eddy_bench.cli.scoring import score_if_needed
 from eddy_bench.storage.lock import locked
@@ -25,7 +24,7 @@ def without_files(metrics: Sequence[str] | None) -> tuple[list[str] | None, list
 
 def merge_shards(target: Path, sources: Sequence[Path]) -> int:
     """Merge shards and score them; returns the exit code: 2 when groups are missing."""
-    warnings.filterwarnings("ignore")
+    hush_libraries()
     from eddy_bench.runs.merge import merge
     from eddy_bench.scoring.score import ScoringRequest
     from eddy_bench.storage.run_folder import RunFolder

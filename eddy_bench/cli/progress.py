@@ -22,7 +22,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from eddy_bench.cli.console import console
+from eddy_bench.cli.console import console, quiet
 
 EVERY = 60.0  # seconds between lines where there is no terminal
 
@@ -44,7 +44,7 @@ def progress_bar(
 ) -> Iterator[Callable[[float, str], None]]:
     """Show a bar with the time left; yields a function of how much is done and what is at work.
 
-    Where there is no terminal, a line a minute says the same.
+    Where there is no terminal, a line a minute says the same; with -q nothing does.
 
     Args:
         title: of the bar.
@@ -64,7 +64,8 @@ def progress_bar(
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console(stderr=True), transient=False) as bar:
+    shown = console(stderr=True)
+    with Progress(*columns, console=shown, transient=False, disable=quiet()) as bar:
         task = bar.add_task(title, total=total)
 
         def advance(count: float, label: str) -> None:
@@ -78,7 +79,7 @@ def progress_bar(
 @contextmanager
 def _lines_in_a_pipe(bar: Progress, task: TaskID) -> Iterator[None]:
     """Print how far a bar is, every minute inside the block, unless it is in a terminal."""
-    if bar.console.is_terminal:
+    if bar.console.is_terminal or quiet():
         yield
         return
     stream, ended = sys.stderr, threading.Event()

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from eddy_bench.cli.arguments import PATH
+from eddy_bench.errors import ParameterError
 from eddy_bench.storage.paths import reachable
 
 
@@ -28,8 +29,32 @@ def report(
     partly: Annotated[
         bool, typer.Option("--partly", help="Compare what all runs have where they differ.")
     ] = False,
+    blind: Annotated[
+        bool,
+        typer.Option(
+            "--blind",
+            help="Write a page to vote on instead: each method's images beside the baseline's, "
+            "unlabelled. compare --votes reads the votes. [default page: RUN/blind.html]",
+        ),
+    ] = False,
+    pairs: Annotated[
+        int | None, typer.Option(min=1, help="Pairs of a blind page at most. [default: 60]")
+    ] = None,
+    shuffle: Annotated[
+        int | None, typer.Option(min=0, help="Order and sides of a blind page. [default: 0]")
+    ] = None,
 ) -> None:
-    """Write one self-contained HTML page about a run: verdicts, plots, images, cost."""
-    from eddy_bench.cli.reporting import report_runs
+    """Write one self-contained HTML page about a run: verdicts, plots, images, cost.
 
-    report_runs(folders, out, baseline, partly)
+    Or, with --blind, a page on which people vote.
+    """
+    from eddy_bench.cli.reporting import report_runs, write_ballot
+
+    if not blind:
+        if pairs is not None or shuffle is not None:
+            raise ParameterError("--pairs and --shuffle are of a page to vote on. Add --blind.")
+        report_runs(folders, out, baseline, partly)
+        return
+    if len(folders) > 1 or partly:
+        raise ParameterError("--blind takes one run folder, without --partly.")
+    write_ballot(folders[0], out, baseline, pairs or 60, shuffle or 0)

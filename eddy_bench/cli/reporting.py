@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.markup import escape
 
-from eddy_bench.cli.console import console
+from eddy_bench.cli.console import console, say
 from eddy_bench.cli.progress import growing_bar
+from eddy_bench.compare.comparable import canonical
+from eddy_bench.report.blind import write_blind
 from eddy_bench.report.page import write_report
 
 
@@ -19,3 +22,12 @@ def report_runs(folders: Sequence[Path], out: Path | None, baseline: str, partly
     console().print(
         escape(f"report   {path} ({(path.stat().st_size or 0) / 1e6:.1f} MB)"), soft_wrap=True
     )
+
+
+def write_ballot(folder: Path, out: Path | None, baseline: str, pairs: int, shuffle: int) -> None:
+    """Write the page to vote on, and say where it is and what comes next."""
+    with growing_bar("Writing") as progress:
+        path, count = write_blind(folder, out, canonical(baseline), pairs, shuffle, progress)
+    console().print(escape(f"ballot   {path} ({count} pairs)"), soft_wrap=True)
+    run = shlex.quote(str(folder))
+    say(f"Then: eddy-bench compare {run} --votes votes.csv")

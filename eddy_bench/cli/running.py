@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import shlex
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
-from eddy_bench.cli.console import console, say
+from eddy_bench.cli.console import console, hush_libraries, say
 from eddy_bench.cli.progress import progress_bar
 from eddy_bench.errors import MetricError, ParameterError, UnknownName, unknown
 from eddy_bench.runs.options import RunOptions, open_executor, out_of_shard
@@ -41,13 +40,18 @@ def run_suite(
     suite = load_suite(source, _with_implied(flags, source), allow_code)
     path = options.folder(out or Path("results") / suite.name)
     _check_early(suite, path, options)
-    warnings.filterwarnings("ignore")  # of libraries; ours are printed
-    setup = _open(suite, flags, options)
+    hush_libraries()
+    return run_setup(_open(suite, flags, options), path, options, dry_run)
+
+
+def run_setup(setup: Setup, path: Path, options: RunOptions, dry_run: bool = False) -> int:
+    """Draw what is missing of a suite whose model is loaded, and score; returns the exit code."""
     from eddy_bench.runs.cost_matching import match_costs
     from eddy_bench.runs.plan import make_plan
     from eddy_bench.scoring.score import ScoringRequest
     from eddy_bench.storage.run_folder import RunFolder
 
+    suite = setup.suite
     earlier: list[CostMatch] = []
     if RunFolder(path).has_run:  # refused before anything is measured
         earlier = RunFolder.prepare(path, setup.settings).read_run().matched

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eddy_bench.cli.console import say
+from eddy_bench.cli.console import hush_libraries, say
 from eddy_bench.cli.progress import growing_bar
 from eddy_bench.cli.summary_table import print_summary
 from eddy_bench.storage.lock import locked
@@ -26,7 +25,7 @@ def score_run(
     device: str = "auto",
 ) -> None:
     """Score a run folder again without drawing; what is there and was not asked for stays."""
-    warnings.filterwarnings("ignore")
+    hush_libraries()
     from eddy_bench.scoring.found_groups import read_groups
     from eddy_bench.scoring.metrics import MetricSpec
     from eddy_bench.scoring.score import ScoringRequest

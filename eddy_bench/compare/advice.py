@@ -49,21 +49,36 @@ class Candidate:
 class Answer:
     """Hold a question and its answer.
 
+    brief: the question in three words, for one sentence of all answers.
     label: the method to use; empty where no method is shown to gain.
+    gain: its share of the baseline's diversity.
     """
 
     question: str
+    brief: str
     label: str
     sentence: str
+    gain: float
 
 
-QUESTIONS: dict[str, Callable[[Candidate], bool]] = {
-    "If every sample must keep its law": lambda candidate: candidate.keeps_law,
-    "If it may take 20% more time, at 1% less fidelity": lambda candidate: (
-        candidate.faithful and candidate.times <= MORE_TIME
+Fits = Callable[[Candidate], bool]
+QUESTIONS: tuple[tuple[str, str, Fits], ...] = (
+    (
+        "If every sample must keep its law",
+        "to keep every sample's law",
+        lambda candidate: candidate.keeps_law,
     ),
-    "If fidelity may fall by 1%, at any cost": lambda candidate: candidate.faithful,
-}
+    (
+        "If it may take 20% more time, at 1% less fidelity",
+        "within 20% more time and 1% less fidelity",
+        lambda candidate: candidate.faithful and candidate.times <= MORE_TIME,
+    ),
+    (
+        "If fidelity may fall by 1%, at any cost",
+        "at 1% less fidelity whatever the time",
+        lambda candidate: candidate.faithful,
+    ),
+)
 
 
 def answers(differences: Sequence[Difference], scores: ScoreSet, baseline: str) -> list[Answer]:
@@ -77,8 +92,24 @@ def answers(differences: Sequence[Difference], scores: ScoreSet, baseline: str) 
     if not found:
         return []
     return [
-        Answer(question, *_best([one for one in found if fits(one)], baseline))
-        for question, fits in QUESTIONS.items()
+        Answer(question, brief, *_best([one for one in found if fits(one)], baseline))
+        for question, brief, fits in QUESTIONS
+    ]
+
+
+def summary(answers: Sequence[Answer]) -> list[tuple[str, float, str]]:
+    """Return (method, gain, when), once per method; without a method where none gains.
+
+    >>> both = [Answer("", "at once", "lhs", "", 0.1), Answer("", "later", "lhs", "", 0.1)]
+    >>> summary(both)
+    [('lhs', 0.1, 'at once, and later')]
+    """
+    by_label: dict[str, list[Answer]] = {}
+    for answer in answers:
+        by_label.setdefault(answer.label, []).append(answer)
+    return [
+        (label, own[0].gain, ", and ".join(answer.brief for answer in own))
+        for label, own in by_label.items()
     ]
 
 
@@ -135,18 +166,23 @@ def _loss(difference: Difference) -> float:
     return worse / abs(difference.baseline) if difference.baseline else 0.0
 
 
-def _best(candidates: Sequence[Candidate], baseline: str) -> tuple[str, str]:
-    """Return the method to use and why."""
+def _best(candidates: Sequence[Candidate], baseline: str) -> tuple[str, str, float]:
+    """Return the method to use, why, and the share that it gains."""
     ordered = sorted(candidates, key=lambda one: _signed(one.gain), reverse=True)
     shown = [one for one in ordered if one.gain.better]
     if shown:
-        return shown[0].label, f"{shown[0].label}: {_words(shown[0])}."
+        return shown[0].label, f"{shown[0].label}: {_words(shown[0])}.", _share(shown[0].gain)
     if not ordered or _signed(ordered[0].gain) <= 0:
-        return "", f"no method of this run gains: stay with {baseline}."
-    return "", (
+        return "", f"no method of this run gains: stay with {baseline}.", 0.0
+    sentence = (
         f"no method is shown to gain; the largest difference is {ordered[0].label}'s, "
         f"{_words(ordered[0])}."
     )
+    return "", sentence, 0.0
+
+
+def _share(difference: Difference) -> float:
+    return difference.difference / abs(difference.baseline) if difference.baseline else 0.0
 
 
 def _signed(difference: Difference) -> float:
@@ -155,9 +191,9 @@ def _signed(difference: Difference) -> float:
 
 def _words(candidate: Candidate) -> str:
     gain = candidate.gain
-    share = gain.difference / abs(gain.baseline) if gain.baseline else float("nan")
     words = (
-        f"{gain.column} {gain.difference:+.3g} [{gain.low:+.3g}, {gain.high:+.3g}] ({share:+.0%})"
+        f"{gain.column} {gain.difference:+.3g} [{gain.low:+.3g}, {gain.high:+.3g}] "
+        f"({_share(gain):+.0%})"
     )
     if candidate.losses:
         worst = max(candidate.losses, key=_loss)

@@ -61,6 +61,13 @@ class Difference:
     warning: str = ""
 
     @property
+    def effect_scatter(self) -> float:
+        """The standard deviation of the paired differences over prompts; NaN where unknown."""
+        if not self.difference:
+            return 0.0 if self.low == self.high == 0 else float("nan")
+        return abs(self.difference / self.effect) if self.effect else float("nan")
+
+    @property
     def better(self) -> bool | None:
         """True for a shown gain, False for a shown loss, None for neither.
 

@@ -25,6 +25,7 @@ from eddy_bench.models.pipeline_class import check_steerable, named_class, pipel
 from eddy_bench.models.prompt_cache import remember_prompts
 from eddy_bench.models.saved_by_newer import load_across_versions
 from eddy_bench.models.tasks import load_task
+from eddy_bench.sampling.branch_checks import denoiser
 from eddy_bench.sampling.families import family_of
 from eddy_bench.sampling.memory import keep_pages
 from eddy_bench.sampling.row_limit import RowLimit
@@ -100,6 +101,27 @@ def load_model(
     else:
         model.fingerprint = model_fingerprint(name, folder, revision)
     _give_guide(model, guide, weights)
+    return model
+
+
+def wrap_pipeline(pipe: Any, name: str = "") -> Model:
+    """Return a pipeline that is already loaded as a model, on the device where it is.
+
+    Its weights' digest stands for them; it has no guide network, so feature kernels are refused.
+
+    Args:
+        pipe: a diffusers text-to-image pipeline.
+        name: of the model in score files; its class's by default.
+
+    Raises:
+        ModelError: it is not a text-to-image pipeline that can be steered.
+
+    """
+    check_steerable(type(pipe).__name__)
+    pipe.set_progress_bar_config(disable=True)
+    model = Model(name or type(pipe).__name__, pipe, weights_digest(denoiser(pipe)))
+    model.device = torch.device(pipe.device)
+    model.texts = remember_prompts(pipe)
     return model
 
 

@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from eddy_bench.compare.advice import answers
+from eddy_bench.compare.advice import Answer, answers, summary
 from eddy_bench.compare.comparable import canonical, check_comparable, lacking
+from eddy_bench.compare.free_shares import free_shares
 from eddy_bench.compare.front_tables import CAPTION as FRONTS_CAPTION
 from eddy_bench.compare.front_tables import front_header, front_lines
 from eddy_bench.compare.fronts import Fronts
@@ -17,8 +18,11 @@ from eddy_bench.compare.paired import Difference, compare
 from eddy_bench.compare.pareto import fronts
 from eddy_bench.compare.tables import HEADER, caption, cells
 from eddy_bench.errors import CompareError
+from eddy_bench.report.difference_rows import difference_picture
+from eddy_bench.report.front_plot import colours_of, front_plots
 from eddy_bench.report.plots import pareto_plot
-from eddy_bench.report.prompts import prompt_fields
+from eddy_bench.report.prompts import first_prompts, prompt_fields
+from eddy_bench.report.templates import template
 from eddy_bench.report.verdicts import verdicts, warnings
 from eddy_bench.scoring.feature_cache import Advance
 from eddy_bench.scoring.metrics import COSTS
@@ -26,6 +30,8 @@ from eddy_bench.scoring.score_table import read_table, unescaped
 from eddy_bench.storage.files import write_text
 from eddy_bench.storage.run_files import read_manifest
 from eddy_bench.suites.method_spec import method_text
+
+SHOWN_AT_FIRST = 12
 
 
 def write_report(
@@ -52,27 +58,67 @@ def write_report(
     differences = compare(scores, baseline) if several else []
     curves = fronts(scores, baseline) if several else None
     plots = "plots" if out is None or target.stem == "report" else f"{target.stem}-plots"
+    advice = answers(differences, scores, baseline)
+    answered = tuple(answer.label for answer in advice)
+    pictures = prompt_fields(folders, scores, differences, baseline, progress)
     fields = {
         **_texts(folders, scores, differences, baseline, notes),
+        **_first_screen(advice, baseline, curves, pictures),
         **_front_fields(curves, target.parent / plots),
-        **prompt_fields(folders, scores, differences, baseline, progress),
+        **pictures,
+        **_picture(differences, scores, several),
+        "chosen": _chosen(scores.labels, baseline, answered, curves),
         "costs": _costs(scores),
         "manifests": [
             (str(path), json.dumps(read_manifest(path).as_dict(), indent=2, ensure_ascii=False))
             for path in folders
         ],
     }
-    write_text(target, _template().render(fields))
+    write_text(target, template("template.html").render(fields))
     return target
 
 
-def _template() -> Any:
-    from jinja2 import Environment, StrictUndefined
+def _first_screen(
+    advice: Sequence[Answer],
+    baseline: str,
+    curves: Fronts | None,
+    pictures: dict[str, Any],
+) -> dict[str, Any]:
+    """Return the fields of what is seen first: the answers, the front, images of a few prompts."""
+    answered = [answer.label for answer in advice]
+    shown = first_prompts(pictures["gains"], len(pictures["pictures"]), answered)
+    return {
+        "answers": advice,
+        "lead": [
+            {"label": label, "gain": gain, "when": when} for label, gain, when in summary(advice)
+        ],
+        "front_plots": front_plots(curves, answered) if curves is not None else [],
+        "colours": colours_of(answered),
+        "strip_methods": list(dict.fromkeys([baseline, *filter(None, answered)])),
+        "strip_prompts": shown,
+    }
 
-    text = (Path(__file__).parent / "template.html").read_text(encoding="utf-8")
-    return Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True).from_string(
-        text
-    )
+
+def _picture(differences: Sequence[Difference], scores: ScoreSet, several: bool) -> dict[str, Any]:
+    picture = difference_picture(differences, free_shares(scores)) if several else None
+    if picture is None:
+        return {"picture_names": (), "picture_rows": (), "picture_columns": 0}
+    return {
+        "picture_names": picture.columns,
+        "picture_rows": picture.rows,
+        "picture_columns": len(picture.columns),
+    }
+
+
+def _chosen(
+    labels: Sequence[str], baseline: str, answered: Sequence[str], curves: Fronts | None
+) -> list[str]:
+    """Return the methods that the viewer shows at first: all where they are few."""
+    if len(labels) <= SHOWN_AT_FIRST:
+        return list(labels)
+    points = [point for family in (curves.families if curves else ()) for point in family.points]
+    front = [point.label for point in points if point.front]
+    return list(dict.fromkeys([baseline, *filter(None, answered), *front]))[:SHOWN_AT_FIRST]
 
 
 def _texts(
@@ -96,7 +142,6 @@ def _texts(
         "title": ", ".join(path.resolve().name for path in folders),
         "settings": f"{settings}, {prompts} prompts.",
         "baseline": baseline,
-        "answers": answers(differences, scores, baseline),
         "verdicts": verdicts(differences, scores, baseline),
         "warnings": [
             *notes,

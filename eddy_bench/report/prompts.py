@@ -38,21 +38,57 @@ def prompt_fields(
         if prompt
     }
     seeds = sorted(set(frame["seed"]) - {""})
-    order, values = list(texts), pd.DataFrame()
+    order, values, gains = list(texts), pd.DataFrame(), pd.DataFrame()
     extremes: list[dict[str, Any]] = []
     if column is not None:
         rows = frame[frame["column"] == column]
         order, extremes = _largest_differences(column, by_prompt(rows), baseline, texts)
+        gains = _gains(column, by_prompt(rows), baseline)
         values = by_prompt(rows[rows["seed"] == seeds[0]])  # of the seed that is shown
     advance = progress(min(PROMPTS, len(order)))
-    prompts = _prompts(groups_of(folders), scores.labels, order[:PROMPTS], texts, values, advance)
+    labels = [baseline, *(label for label in scores.labels if label != baseline)]
+    prompts = _prompts(groups_of(folders), labels, order[:PROMPTS], texts, values, advance)
     strips = [strip for prompt in prompts for strip in prompt["strips"]]
     return {
         "extremes": extremes,
         "pictures": prompts,
         "small_images": all(strip.height <= SMALL for strip in strips),
         "shown_prompts": _shown(len(order) - len(prompts), seeds, prompts),
+        "gains": _gains_by_method(gains, [prompt["id"] for prompt in prompts]),
     }
+
+
+def _gains(column: str, table: pd.DataFrame, baseline: str) -> pd.DataFrame:
+    """Return differences to the baseline, prompts down, methods across, better counted up."""
+    sign = 1 if MetricSpec.of_column(column).metric.higher_is_better else -1
+    return sign * table.drop(columns=baseline).sub(table[baseline], axis=0)
+
+
+def _gains_by_method(gains: pd.DataFrame, prompts: Sequence[str]) -> dict[str, list[float | None]]:
+    """Return each method's gain on the prompts that are shown, in their order."""
+    return {
+        str(label): [
+            round(float(gains[label][prompt]), 4)
+            if prompt in gains.index and pd.notna(gains[label][prompt])
+            else None
+            for prompt in prompts
+        ]
+        for label in gains.columns
+    }
+
+
+def first_prompts(
+    gains: Mapping[str, Sequence[float | None]], count: int, answered: Sequence[str]
+) -> list[int]:
+    """Return the prompts of the first screen: where the first answer gains most, middling, least.
+
+    Without an answer they are the first ones.
+    """
+    shown = next((gains[label] for label in answered if label in gains), None)
+    if shown is None:
+        return list(range(min(count, 3)))
+    order = sorted(range(len(shown)), key=lambda k: -(shown[k] or 0.0))
+    return list(dict.fromkeys([order[0], order[len(order) // 2], order[-1]]))
 
 
 def _diversity_column(differences: Sequence[Difference]) -> str | None:
@@ -145,7 +181,13 @@ def _prompts(
         spent = sizes[len(strips)]
         if strips:
             text = texts[prompt]
-            entry = {"text": text, "alt": shortened(text, ALT), "strips": strips, "unread": unread}
+            entry = {
+                "id": prompt,
+                "text": text,
+                "alt": shortened(text, ALT),
+                "strips": strips,
+                "unread": unread,
+            }
             prompts.append(entry)
         advance(1, prompt)
     return prompts

@@ -21,10 +21,14 @@ from eddy_bench.suites.suite import Suite
 
 @dataclass(frozen=True)
 class Setup:
-    """Hold a suite and its model, with the suite's scheduler in the model's pipeline."""
+    """Hold a suite and its model, with the suite's scheduler in the model's pipeline.
+
+    given: prompts that stand for the suite's; None where it names them.
+    """
 
     suite: Suite
     model: Model
+    given: PromptSet | None = None
 
     @classmethod
     def open(cls, suite: Suite) -> Self:
@@ -47,16 +51,25 @@ class Setup:
             offload=suite.offload,
             compiled=suite.compile,
         )
-        scheduler = suite.scheduler
-        model.call |= set_scheduler(
-            model.pipe, scheduler.name, scheduler.parameters, suite.timesteps, suite.steps
+        return cls(suite, model).with_scheduler()
+
+    def with_scheduler(self) -> Self:
+        """Put the suite's scheduler into the pipeline.
+
+        Raises:
+            EddyError: the pipeline cannot take it.
+
+        """
+        suite, scheduler = self.suite, self.suite.scheduler
+        self.model.call |= set_scheduler(
+            self.model.pipe, scheduler.name, scheduler.parameters, suite.timesteps, suite.steps
         )
-        return cls(suite, model)
+        return self
 
     @property
     def prompts(self) -> PromptSet:
         """The suite's prompts, cut to its limit."""
-        prompts = load_prompts(self.suite.prompts)
+        prompts = self.given or load_prompts(self.suite.prompts)
         limit = self.suite.limit
         return PromptSet(prompts.name, prompts.prompts[:limit]) if limit else prompts
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,23 @@ def load_prompts(source: str) -> PromptSet:
         return PromptSet(path.stem, _from_data(path, texts_of_file(path, column)))
     prompts = _from_yaml(path) if path.suffix in (".yaml", ".yml") else _from_text(path)
     return PromptSet(path.stem, prompts)
+
+
+def prompts_of_texts(texts: Sequence[str]) -> PromptSet:
+    """Return texts as a prompt set.
+
+    Raises:
+        PromptError: there are none, or one is empty or no text.
+
+    """
+    for number, text in enumerate(texts, 1):
+        if not isinstance(text, str):
+            raise PromptError(f"Expected texts as prompts, got {text!r} as number {number}.")
+    entries = [(number, text) for number, text in enumerate(texts, 1)]
+    source = Path("the list of prompts")
+    if any(not text.strip() for _, text in entries):
+        raise PromptError("Expected prompts that say something, got an empty one.")
+    return PromptSet("given", _from_data(source, entries))
 
 
 def text_id(text: str, length: int = 6) -> str:

@@ -570,3 +570,22 @@ def test_every_coupling_draws_other_images(cli: Cli, tmp_path: Path) -> None:
     }
     assert len(images) == 6
     assert len(set(images.values())) == 6
+
+
+@pytest.mark.parametrize(
+    "kind", ["methods", "models", "tasks", "metrics", "prompts", "schedulers", "suites"]
+)
+def test_lists_as_json_hold_what_the_tables_hold(cli: Callable[..., Result], kind: str) -> None:
+    records = json.loads(cli("list", kind, "--json").out)
+    table = cli("list", kind).out
+    assert records
+    assert all(record["name"] in table for record in records)
+    assert kind != "methods" or {record["touches"] for record in records} > {"start", "score"}
+
+
+def test_quiet_leaves_progress_and_notes_out(cli: Cli, tmp_path: Path) -> None:
+    command = quick(tmp_path / "r", "--method", "iid")
+    done = cli("-q", *command)
+    assert (done.code, done.err) == (0, "")
+    assert "scores" in done.out
+    assert "Nothing to draw" in cli(*command).err, "the next command says again what it does"

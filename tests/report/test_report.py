@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import re
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 
 from eddy_bench.report.strips import make_strip
 from eddy_bench.storage.run_folder import RunFolder
 from tests.conftest import Result
 from tests.makers.scored_runs import EVIL, make_run
+from tests.report.conftest import Browser
 
 
 @pytest.fixture
@@ -96,31 +97,9 @@ def test_broken_pictures_are_left_out(run: Path) -> None:
     assert (strip.width, strip.height, strip.count) == (2 * 32 + 2, 32, 2)
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """The system's Chromium."""
-    playwright = pytest.importorskip(
-        "playwright.sync_api", reason="needs the Python package playwright"
-    )
-    path = next(
-        (
-            done
-            for name in ("chromium", "chromium-browser", "google-chrome")
-            if (done := shutil.which(name))
-        ),
-        None,
-    )
-    if path is None:
-        pytest.skip("needs Chromium on the system")
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
 def test_in_a_real_browser(
-    browser: Any, cli: Callable[..., Result], run: Path, width: int, scheme: str
+    browser: Browser, cli: Callable[..., Result], run: Path, width: int, scheme: str
 ) -> None:
     cli("report", run)
     page = browser.new_page(viewport={"width": width, "height": 844}, color_scheme=scheme)
@@ -137,25 +116,54 @@ def test_in_a_real_browser(
     page.on("request", lambda request: requests.append(request.url))
     page.goto((run / "report.html").as_uri())
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    images = page.locator("img[src]")
-    assert images.count() == 8 * 4
+    assert Axe().run(page).response["violations"] == []
+    for part in (".lead", f"svg.{'wide' if width > 700 else 'narrow'}", ".few img"):
+        box = page.locator(part).first.bounding_box()  # on the first screen
+        assert box["y"] + box["height"] <= 844, part
+    assert page.locator(".few .row").first.locator(".name").inner_text() == "iid"
+    assert not page.locator("svg.narrow" if width > 700 else "svg.wide").is_visible()
+    images = page.locator(".viewer .prompt.current img")
+    assert images.count() == 4
     for k in range(images.count()):
         images.nth(k).scroll_into_view_if_needed()
     page.wait_for_function(
-        "[...document.querySelectorAll('img[src]')]"
+        "[...document.querySelectorAll('.current img')]"
         ".every(image => image.complete && image.naturalWidth > 0)"
     )
     assert page.evaluate(
-        "[...document.querySelectorAll('.strips img')].every(i => Math.abs("
+        "[...document.querySelectorAll('.current img')].every(i => Math.abs("
         "i.width / i.height / (i.naturalWidth / i.naturalHeight) - 1) < 0.1)"
     )
-    assert page.locator("h3", has_text="<script>").count() == 1
+    assert (
+        page.evaluate(  # the same noise in the same column, names that do not wrap
+            "new Set([...document.querySelectorAll('.current img')].map(i => i.x)).size"
+        )
+        == 1
+    )
+    assert page.evaluate(
+        "[...document.querySelectorAll('.current .name')].every(n => n.clientHeight < 30)"
+    )
     assert not page.locator("dialog").is_visible()
-    page.locator("[data-zoom]").first.click()
+    page.locator(".current [data-zoom]").first.click()
     assert page.locator("dialog").is_visible()
     assert page.evaluate("document.querySelector('dialog img').naturalWidth") > 0
     page.keyboard.press("Escape")
     assert not page.locator("dialog").is_visible()
+    first = page.locator(".current h3").inner_text()
+    page.locator("#after").click()
+    assert page.locator(".current h3").inner_text() != first
+    page.locator("#sorting").select_option("-pg:strength=2")
+    losses = page.evaluate("JSON.parse(document.getElementById('data').textContent).gains")
+    shown = int(page.locator(".prompt.current").get_attribute("data-index"))
+    assert losses["pg:strength=2"][shown] == min(losses["pg:strength=2"])
+    page.locator(".choosing summary").click()
+    page.locator("#choice input").nth(1).uncheck()
+    assert page.locator(".current .row:not([hidden])").count() == 3
+    point = page.locator(".point:visible").nth(2)
+    point.focus()
+    assert page.locator("#peek").is_visible()
+    assert page.locator("#peek").inner_text().startswith(point.get_attribute("data-method"))
+    assert page.locator("#peek img").count() == 3
     assert [url for url in requests if not url.startswith(("file:", "data:"))] == []
     assert sum(url.startswith("file:") for url in requests) == 1
     assert problems == []
@@ -168,5 +176,32 @@ def test_it_reads_without_javascript(browser: Any, cli: Callable[..., Result], r
     page = browser.new_context(java_script_enabled=False).new_page()
     page.goto((run / "report.html").as_uri())
     assert page.locator("dl.verdicts dt").count() == 3
-    assert page.locator("figure svg").first.is_visible()
+    assert page.locator("svg.wide").is_visible()
+    assert page.locator(".viewer .prompt:visible").count() == 8
+    assert not page.locator(".controls").is_visible()
+    assert page.locator(".differences [role=rowheader]").count() == 3
     assert page.locator("section.prompt").count() == 8
+
+
+def test_printing_leaves_the_controls_out(
+    browser: Browser, cli: Callable[..., Result], run: Path
+) -> None:
+    cli("report", run)
+    page = browser.new_page(viewport={"width": 800, "height": 1100})
+    page.goto((run / "report.html").as_uri())
+    page.emulate_media(media="print")
+    assert not page.locator(".controls").is_visible()
+    assert not page.locator("nav").is_visible()
+    assert page.locator(".lead").is_visible()
+    assert page.locator("svg.wide, svg.narrow").locator("visible=true").count() == 1
+    assert page.locator(".prompt.current").is_visible()
+
+
+def test_two_questions_with_one_answer_make_one_sentence(
+    cli: Callable[..., Result], run: Path
+) -> None:
+    cli("report", run)
+    page = (run / "report.html").read_text()
+    lead = re.sub("<[^>]*>", "", page[page.index('id="use"') :].partition("</p>")[0])
+    assert lead.count("pg:strength=1") == 1
+    assert "whatever the time" in lead

@@ -1,0 +1,37 @@
+"""What `eddy-bench compare --votes` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from eddy_bench.cli.comparing import Comparison, printer_of
+from eddy_bench.cli.console import say
+from eddy_bench.compare.comparable import canonical
+from eddy_bench.compare.load import last_run, read_scores
+from eddy_bench.compare.votes import agreements, opinions, read_votes, win_rates
+from eddy_bench.errors import ParameterError
+
+
+def compare_votes(sources: Sequence[Path], baseline: str, form: str, votes: Sequence[Path]) -> int:
+    """Print how often each method wins people's votes, and how far each metric agrees.
+
+    Returns the exit code.
+    """
+    printer, given = printer_of(form, full=True), read_votes(votes)
+    folders = list(sources) or [last_run()]
+    if len(folders) > 1:
+        raise ParameterError("--votes takes one run folder: votes are on its images.")
+    baseline = canonical(baseline)
+    found, lost = opinions(folders[0], given, baseline)
+    voters = len({vote.voter for vote in given})
+    notes = [f"{len(given)} votes of {voters} voter{'' if voters == 1 else 's'}"]
+    notes += [f"{lost} votes are on no pair of {folders[0]} and were left out"] if lost else []
+    lines = [
+        *win_rates(found),
+        *agreements(read_scores(folders), found, baseline),
+    ]
+    for note in notes:
+        say(note, "Note")
+    printer(Comparison(lines, "a tie", notes, None, [], []))
+    return 0

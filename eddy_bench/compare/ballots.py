@@ -1,0 +1,91 @@
+"""Pairs of groups to vote on, unlabelled: what a ballot's opaque numbers stand for."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from eddy_bench.errors import CompareError
+from eddy_bench.storage.group import FinishedGroup
+from eddy_bench.storage.run_folder import RunFolder
+from eddy_bench.suites.method_spec import method_text
+
+Place = tuple[str, str, int]  # label, prompt id, seed
+
+
+@dataclass(frozen=True)
+class Item:
+    """Hold one question to a voter: a method's group beside the baseline's, of the same noise.
+
+    id: a hash of both groups' keys and of the shuffle, which names neither to the voter.
+    method_left: the method's images stand left.
+    """
+
+    id: str
+    label: str
+    prompt_id: str
+    seed: int
+    method_left: bool
+
+
+def ballot_items(groups: Mapping[Place, FinishedGroup], baseline: str, shuffle: int) -> list[Item]:
+    """Return every pair of a run in the ballot's order, methods by turns.
+
+    The order and the sides follow from the groups' keys and `shuffle` alone, so that votes are
+    understood from the run they are on, and on no other.
+
+    Raises:
+        CompareError: the baseline was not drawn, or nothing stands beside it.
+
+    """
+    items = []
+    for (label, prompt, seed), group in groups.items():
+        other = groups.get((baseline, prompt, seed))
+        if label != baseline and other is not None:
+            text = f"{shuffle}|{group.group.key}|{other.group.key}"
+            digest = hashlib.sha256(text.encode()).hexdigest()
+            items.append(Item(digest[:16], label, prompt, seed, int(digest[16], 16) % 2 == 0))
+    if not items:
+        labels = ", ".join(dict.fromkeys(label for label, *_ in groups)) or "no images"
+        raise CompareError(
+            f"Expected images of {baseline!r} and of another method for the same prompts, "
+            f"found {labels}. Draw them: eddy-bench run --method {baseline}; or name another "
+            "--baseline."
+        )
+    return _by_turns(items)
+
+
+def _by_turns(items: Iterable[Item]) -> list[Item]:
+    """Return items shuffled, such that any first part has about as many of every method."""
+    ranked: list[tuple[int, str, Item]] = []
+    turns: dict[str, int] = {}
+    for item in sorted(items, key=lambda item: item.id):
+        turns[item.label] = turns.get(item.label, 0) + 1
+        ranked.append((turns[item.label], item.id, item))
+    return [item for _, _, item in sorted(ranked, key=lambda entry: entry[:2])]
+
+
+def drawn_groups(folder: Path) -> dict[Place, FinishedGroup]:
+    """Return the finished groups of a run folder by method, prompt and seed.
+
+    Raises:
+        CompareError: it is no folder.
+
+    """
+    if not folder.is_dir():
+        raise CompareError(f"Expected a run folder, got {folder}. Votes are on its images.")
+    return {
+        (
+            method_text(group.group.method, group.group.parameters),
+            group.group.prompt_id,
+            group.group.seed,
+        ): group
+        for group in RunFolder(folder).finished(broken=[])
+    }
+
+
+def sides(item: Item, baseline: str) -> Sequence[str]:
+    """Return the labels of the left and the right side."""
+    return (item.label, baseline) if item.method_left else (baseline, item.label)

@@ -1,0 +1,83 @@
+"""How many prompts a comparison needs, from a run's own scatter."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from eddy_bench.compare.paired import Difference
+
+MOST = 10_000_000
+
+
+@dataclass(frozen=True)
+class Needed:
+    """Hold how many prompts show a difference of a size 4 times in 5.
+
+    prompts: needed; infinite where the run cannot say.
+    had: what the run has.
+    size: of the difference, in the metric's unit.
+    scatter: standard deviation of the paired differences over prompts.
+    """
+
+    label: str
+    column: str
+    prompts: float
+    had: int
+    size: float
+    scatter: float
+
+
+def prompts_needed(
+    differences: Sequence[Difference], effect: float, comparisons: int, power: float = 0.8
+) -> list[Needed]:
+    """Return the prompts that each method needs on each metric.
+
+    Args:
+        differences: of a run, paired over prompts.
+        effect: the difference to be shown, as a share of the baseline's value.
+        comparisons: how many methods share the 5%.
+        power: how often it is to be shown.
+
+    """
+    return [
+        Needed(
+            item.label,
+            item.column,
+            _prompts(item.effect_scatter, abs(effect * item.baseline), comparisons, power),
+            item.prompts,
+            abs(effect * item.baseline),
+            item.effect_scatter,
+        )
+        for item in differences
+        if item.prompts > 1 and item.baseline
+    ]
+
+
+def _prompts(scatter: float, size: float, comparisons: int, power: float) -> float:
+    """Return the smallest number of prompts at which `detectable` is at most a size.
+
+    >>> _prompts(1.0, 0.5, 1, 0.8)
+    34
+    """
+    from scipy.stats import t
+
+    if not (math.isfinite(scatter) and size > 0):
+        return float("inf")
+
+    def enough(count: int) -> bool:
+        shown = 2.0 ** (1 - count) * comparisons < 0.05  # even signs that all agree are too few
+        quantiles = t.ppf(1 - 0.025 / comparisons, count - 1) + t.ppf(power, count - 1)
+        return shown and scatter / math.sqrt(count) * quantiles <= size
+
+    high = 2
+    while not enough(high):
+        high *= 2
+        if high > MOST:
+            return float("inf")
+    low = high // 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high

@@ -1,0 +1,191 @@
+"""Runs from Python: load one, look at it, or draw one with a pipeline that is already loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from PIL import Image
+
+from eddy_bench.compare.ballots import drawn_groups
+from eddy_bench.compare.comparable import canonical, check_comparable
+from eddy_bench.compare.free_shares import as_differences, free_shares
+from eddy_bench.compare.load import ScoreSet, read_scores
+from eddy_bench.compare.paired import Difference, compare
+from eddy_bench.errors import ParameterError, StoreError, UnknownName, unknown
+from eddy_bench.report.grids import draw_table
+from eddy_bench.storage.group import FinishedGroup
+
+
+@dataclass(frozen=True)
+class Run:
+    """Hold a scored run folder.
+
+    Attributes:
+        path: of the folder.
+
+    """
+
+    path: Path
+
+    @cached_property
+    def scores(self) -> pd.DataFrame:
+        """The scores, a row per method, prompt, seed and metric, with `label` and `column`."""
+        return self._scores.frame.drop(columns="source", errors="ignore")
+
+    @cached_property
+    def summary(self) -> pd.DataFrame:
+        """Means over prompts with their intervals, a row per method."""
+        return pd.read_csv(self.path / "summary.csv", keep_default_na=False, na_values=[""])
+
+    @property
+    def methods(self) -> list[str]:
+        """The methods with their parameters, as `compare` names them."""
+        return self._scores.labels
+
+    def images(self, method: str, prompt_id: str, seed: int = 0) -> list[Image.Image]:
+        """Return the N images of a group.
+
+        Args:
+            method: as in `methods`.
+            prompt_id: as in the scores.
+            seed: of the group.
+
+        Raises:
+            UnknownName: there is no such method or prompt.
+            StoreError: the group was not drawn, or its images were changed.
+
+        """
+        return self._group(method, prompt_id, seed).images()
+
+    def compare(self, baseline: str = "iid") -> pd.DataFrame:
+        """Return the differences of every method to a baseline, paired over prompts.
+
+        A row per method and metric: `difference`, `low`, `high` (95%), `p_holm`, `better` and the
+        other figures of `Difference`; free shares among them.
+
+        Raises:
+            CompareError: the baseline is not there.
+
+        """
+        baseline = baseline if baseline in self.methods else canonical(baseline)
+        differences: list[Difference] = compare(self._scores, baseline)
+        differences += as_differences(free_shares(self._scores))
+        return pd.DataFrame([{**asdict(item), "better": item.better} for item in differences])
+
+    def grid(
+        self,
+        methods: Sequence[str] | None = None,
+        prompts: Sequence[str] | None = None,
+        seed: int = 0,
+    ) -> Image.Image:
+        """Return a picture: a row per prompt, the methods side by side on the same noise.
+
+        Args:
+            methods: as in `methods`; at most the first four by default.
+            prompts: ids; the first six by default.
+            seed: of the groups.
+
+        Raises:
+            UnknownName: there is no such method or prompt.
+            StoreError: a group was not drawn, or its images were changed.
+
+        """
+        chosen = list(methods) if methods is not None else self.methods[:4]
+        ids = list(prompts) if prompts is not None else self._prompt_ids[:6]
+        if not chosen or not ids:
+            raise ParameterError("Expected a method and a prompt for a grid, got none.")
+        return draw_table([[self._group(name, key, seed) for name in chosen] for key in ids])
+
+    @cached_property
+    def _scores(self) -> ScoreSet:
+        scores = read_scores([self.path])
+        check_comparable(scores, None, partly=True)
+        return scores
+
+    @cached_property
+    def _groups(self) -> dict[tuple[str, str, int], FinishedGroup]:
+        return drawn_groups(self.path)
+
+    @cached_property
+    def _prompt_ids(self) -> list[str]:
+        return list(dict.fromkeys(prompt for _, prompt, _ in self._groups))
+
+    def _group(self, method: str, prompt_id: str, seed: int) -> FinishedGroup:
+        if (method, prompt_id, seed) in self._groups:
+            return self._groups[method, prompt_id, seed]
+        labels = list(dict.fromkeys(label for label, _, _ in self._groups))
+        if method not in labels:
+            raise UnknownName(unknown("method", method, labels))
+        if prompt_id not in self._prompt_ids:
+            raise UnknownName(unknown("prompt", prompt_id, self._prompt_ids))
+        raise StoreError(f"{method} was not drawn for {prompt_id!r} with seed {seed}.")
+
+
+def load_run(path: str | Path) -> Run:
+    """Load a run folder.
+
+    Args:
+        path: of the folder, as `eddy-bench run` wrote it.
+
+    Raises:
+        StoreError: it holds no scores.
+
+    """
+    folder = Path(path)
+    if not (folder / "scores.csv").is_file():
+        raise StoreError(
+            f"Expected a scored run in {folder}, found no scores.csv. "
+            f"Score it: eddy-bench score {folder}"
+        )
+    return Run(folder)
+
+
+def benchmark(
+    model: Any,
+    methods: Sequence[str],
+    prompts: Sequence[str] | str,
+    out: str | Path,
+    **settings: Any,
+) -> Run:
+    """Draw prompts with several methods from the same noise, score, and return the run.
+
+    It does what `eddy-bench run` does, resumption included, and prints as it does.
+
+    Args:
+        model: a loaded diffusers pipeline, or what `--model` takes.
+        methods: as on the command line, such as `iid` or `pg:strength=2`.
+        prompts: texts, or what `--prompts` takes.
+        out: the run folder.
+        settings: keys of a suite, such as `steps`, `guidance_scale`, `particles`, `metrics`; the
+            pipeline's own scheduler unless one is named.
+
+    Raises:
+        EddyError: as the command line says in one line.
+
+    """
+    from eddy_bench.cli.running import run_setup
+    from eddy_bench.models.load import wrap_pipeline
+    from eddy_bench.models.scoring_defaults import implied_settings
+    from eddy_bench.runs.options import RunOptions
+    from eddy_bench.runs.setup import Setup
+    from eddy_bench.suites.prompts import load_prompts, prompts_of_texts
+    from eddy_bench.suites.suite import load_suite
+
+    named = model if isinstance(model, str) else type(model).__name__
+    given = load_prompts(prompts) if isinstance(prompts, str) else prompts_of_texts(prompts)
+    path = Path(out)
+    asked = {"model": named, "methods": list(methods), **implied_settings(named), **settings}
+    suite = load_suite(None, {"name": "benchmark", **asked}, allow_code=True)
+    if isinstance(model, str):
+        setup = Setup(suite, Setup.open(suite).model, given)
+    else:
+        setup = Setup(suite, wrap_pipeline(model), given).with_scheduler()
+    code = run_setup(setup, path, RunOptions())
+    if code:
+        raise StoreError(f"Some groups could not be drawn: {path}/failed holds why.")
+    return load_run(path)

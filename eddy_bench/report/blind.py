@@ -1,0 +1,83 @@
+"""A page that asks people to vote on two methods' images side by side, without saying which."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from eddy_bench.compare.ballots import Item, Place, ballot_items, drawn_groups, sides
+from eddy_bench.compare.votes import HEADER
+from eddy_bench.report.prompts import ALT, TEXT, shortened
+from eddy_bench.report.strips import BUDGET, OVERHEAD, make_strip
+from eddy_bench.report.templates import template
+from eddy_bench.scoring.feature_cache import Advance
+from eddy_bench.storage.files import write_text
+from eddy_bench.storage.group import FinishedGroup
+
+NAME = "blind.html"
+
+
+def write_blind(
+    folder: Path,
+    out: Path | None,
+    baseline: str,
+    count: int,
+    shuffle: int,
+    progress: Callable[[int], Advance] = lambda total: lambda count, label: None,
+) -> tuple[Path, int]:
+    """Write a ballot on a run's images; returns its path and how many pairs it asks about.
+
+    Args:
+        folder: of the run.
+        out: the page; None is `blind.html` in the folder.
+        baseline: the method whose images stand on one side of every pair.
+        count: of pairs at most; fewer where the page would grow beyond 5 MB.
+        shuffle: decides order and sides.
+        progress: of the pairs.
+
+    Raises:
+        CompareError: there are no two methods' images to compare.
+
+    """
+    groups = drawn_groups(folder)
+    items = ballot_items(groups, baseline, shuffle)[:count]
+    advance, spent = progress(len(items)), 0
+    pairs: list[dict[str, Any]] = []
+    for item in items:
+        pair = _pair(groups, item, baseline)
+        advance(1, "")
+        if pair is None:
+            continue
+        spent += sum(len(strip["data"]) + OVERHEAD for strip in pair["strips"])
+        if spent > BUDGET and pairs:
+            break
+        pairs.append(pair)
+    target = out or folder / NAME
+    fields = {
+        "pairs": pairs,
+        "shuffle": shuffle,
+        "header": ",".join(HEADER),
+        "questions": [("different", "Which is more different?"), ("better", "Which is better?")],
+    }
+    write_text(target, template("blind.html").render(fields))
+    return target, len(pairs)
+
+
+def _pair(groups: dict[Place, FinishedGroup], item: Item, baseline: str) -> dict[str, Any] | None:
+    """Return both sides' images; None where some cannot be read."""
+    own = [groups[label, item.prompt_id, item.seed] for label in sides(item, baseline)]
+    strips = [make_strip(group, "") for group in own]
+    if None in strips:
+        return None
+    text = own[0].group.prompt
+    return {
+        "id": item.id,
+        "text": shortened(text, TEXT),
+        "alt": shortened(text, ALT),
+        "strips": [
+            {"data": strip.data, "width": strip.width, "height": strip.height, "count": strip.count}
+            for strip in strips
+            if strip is not None
+        ],
+    }

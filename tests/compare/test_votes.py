@@ -1,0 +1,165 @@
+"""Votes on pairs of groups: what a ballot hides, what votes are read as, how metrics agree."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from eddy_bench.compare.ballots import Item, ballot_items, drawn_groups
+from eddy_bench.compare.load import read_scores
+from eddy_bench.compare.votes import (
+    Opinion,
+    Vote,
+    agreements,
+    opinions,
+    read_votes,
+    win_rates,
+)
+from eddy_bench.errors import CompareError
+from tests.conftest import Result
+from tests.makers.scored_runs import EFFECTS, make_run
+
+HEADER = "item,shuffle,different,better,voter\n"
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    return make_run(tmp_path / "made", prompts=12)
+
+
+def for_the_method(items: list[Item], shuffle: int) -> list[str]:
+    """Votes that call every method more different and the baseline better."""
+    return [
+        f"{item.id},{shuffle},{'left' if item.method_left else 'right'},"
+        f"{'right' if item.method_left else 'left'},ann"
+        for item in items
+    ]
+
+
+def test_items_are_shuffled_and_take_methods_by_turns(run: Path) -> None:
+    groups = drawn_groups(run)
+    items = ballot_items(groups, "iid", 0)
+    assert len(items) == 3 * 12
+    assert {item.label for item in items[:3]} == set(EFFECTS) - {"iid"}
+    assert [item.prompt_id for item in items[:12]] != sorted(item.prompt_id for item in items[:12])
+    assert 8 <= sum(item.method_left for item in items) <= 28
+    other = ballot_items(groups, "iid", 1)
+    assert not {item.id for item in items} & {item.id for item in other}
+    assert ballot_items(groups, "iid", 0) == items
+
+
+def test_votes_are_read_as_wins_of_methods(run: Path, tmp_path: Path) -> None:
+    for shuffle in (0, 7):
+        items = ballot_items(drawn_groups(run), "iid", shuffle)
+        file = tmp_path / f"{shuffle}.csv"
+        file.write_text(HEADER + "\n".join(for_the_method(items, shuffle)) + "\n")
+        rates = win_rates(opinions(run, read_votes([file]), "iid")[0])
+        by_question = {line.column: line for line in rates if line.label == "eddy-exact"}
+        assert by_question["votes[different]"].value == 1
+        assert by_question["votes[different]"].better is True
+        assert by_question["votes[better]"].value == 0
+        assert by_question["votes[better]"].better is False
+
+
+def test_a_win_rate_is_a_mean_over_prompts_with_an_interval() -> None:
+    rng = np.random.default_rng(0)
+    chosen = [Item(str(k), "pg", f"p{k // 2}", k % 2, True) for k in range(80)]
+    values = rng.choice([0.0, 0.5, 1.0], 80)
+    (line,) = [
+        line
+        for line in win_rates(
+            [
+                Opinion(item, "different", float(value))
+                for item, value in zip(chosen, values, strict=True)
+            ]
+        )
+        if line.column == "votes[different]"
+    ]
+    assert line.value == pytest.approx(values.mean())
+    assert line.prompts == 40
+    assert line.low < line.difference < line.high
+    assert line.better is None
+
+
+def test_a_metric_that_orders_pairs_as_people_do_agrees(run: Path) -> None:
+    """The made-up scores: vendi rises by method, clip falls."""
+    scores = read_scores([run])
+    frame = scores.frame[(scores.frame["metric"] == "vendi") & (scores.frame["seed"] != "")]
+    values = frame.set_index(["label", "prompt_id"])["value"]
+    items = ballot_items(drawn_groups(run), "iid", 0)
+    gains = [
+        float(values[item.label, item.prompt_id] - values["iid", item.prompt_id]) for item in items
+    ]
+    middle = float(np.median(gains))
+    found = [
+        Opinion(item, "different", float(gain > middle))
+        for item, gain in zip(items, gains, strict=True)
+    ]
+    lines = {(line.label, line.column): line for line in agreements(scores, found, "iid")}
+    vendi = next(line for (label, _), line in lines.items() if label.startswith("vendi"))
+    clip = next(line for (label, _), line in lines.items() if label.startswith("clip"))
+    assert vendi.value > 0.8
+    assert vendi.low > 0.5
+    assert clip.value < 0
+
+
+def test_a_later_answer_of_a_voter_replaces_the_earlier_one(tmp_path: Path) -> None:
+    file = tmp_path / "votes.csv"
+    file.write_text(HEADER + "a,0,left,,ann\na,0,right,same,ann\na,0,left,left,bob\n")
+    assert read_votes([file]) == [
+        Vote("a", 0, "right", "same", "ann"),
+        Vote("a", 0, "left", "left", "bob"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "expected the columns"),
+        ("item,shuffle\n", "expected the columns"),
+        (HEADER, "there are no votes"),
+        (HEADER + "a,0,up,,ann\n", "line 2"),
+        (HEADER + "a,x,left,,ann\n", "line 2"),
+        (HEADER + "a,0,left\n", "line 2"),
+        (HEADER + "abc,0,left,left,ann\n", "None of the 1 votes"),
+    ],
+)
+def test_bad_votes_are_refused_in_one_line(
+    cli: Callable[..., Result], run: Path, tmp_path: Path, text: str, message: str
+) -> None:
+    file = tmp_path / "votes.csv"
+    file.write_text(text)
+    done = cli("compare", run, "--votes", file)
+    assert (done.code, done.err.count("Error:")) == (2, 1)
+    assert message in " ".join(done.err.split())
+
+
+def test_missing_votes_and_runs_are_refused(
+    cli: Callable[..., Result], run: Path, tmp_path: Path
+) -> None:
+    assert cli("compare", run, "--votes", tmp_path / "none.csv").code == 2
+    file = tmp_path / "votes.csv"
+    file.write_text(HEADER + "abc,0,left,left,ann\n")
+    assert "run folder" in cli("compare", run / "scores.csv", "--votes", file).err
+    assert "takes a run" in cli("compare", run, "--votes", file, "--partly").err
+
+
+@pytest.mark.parametrize("form", ["table", "markdown", "csv", "json"])
+def test_the_command_prints_win_rates_and_agreement(
+    cli: Callable[..., Result], run: Path, tmp_path: Path, form: str
+) -> None:
+    file = tmp_path / "votes.csv"
+    items = ballot_items(drawn_groups(run), "iid", 0)
+    file.write_text(HEADER + "\n".join(for_the_method(items, 0)) + "\n")
+    done = cli("compare", run, "--votes", file, "--format", form)
+    assert done.code == 0, done.err
+    assert "votes[different]" in done.out
+    assert "eddy-exact" in done.out
+
+
+def test_a_baseline_that_was_not_drawn_is_named(run: Path) -> None:
+    with pytest.raises(CompareError, match="'lhs'"):
+        ballot_items(drawn_groups(run), "lhs", 0)

@@ -1,0 +1,93 @@
+"""Runs from Python: what `load_run` gives, and that `benchmark` does what the command does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import eddy_bench
+from eddy_bench.errors import EddyError, PromptError, StoreError, UnknownName
+from eddy_bench.models.load import load_model
+from tests.conftest import Result
+from tests.makers.scored_runs import EFFECTS, make_run
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> eddy_bench.Run:
+    return eddy_bench.load_run(make_run(tmp_path / "made"))
+
+
+def test_a_loaded_run_has_its_scores_images_and_differences(run: eddy_bench.Run) -> None:
+    assert set(run.methods) == set(EFFECTS)
+    assert {"label", "column", "value", "prompt_id"} <= set(run.scores.columns)
+    assert len(run.images("pg:strength=1", "p002")) == 2
+    differences = run.compare()
+    line = differences[
+        (differences["label"] == "pg:strength=2") & differences["column"].str.startswith("vendi")
+    ]
+    assert line["better"].tolist() == [True]
+    assert line["low"].iloc[0] > 0
+
+
+def test_a_grid_shows_itself(run: eddy_bench.Run) -> None:
+    picture = run.grid(methods=["iid", "eddy-exact"], prompts=["p001", "p002", "p003"])
+    assert picture._repr_png_()[:4] == b"\x89PNG"  # what Jupyter calls
+    assert picture.height < run.grid().height
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda run: run.images("pgg", "p002"), "pgg"),
+        (lambda run: run.images("iid", "p999"), "p999"),
+        (lambda run: run.images("iid", "p001", seed=4), "seed 4"),
+        (lambda run: run.grid(methods=[]), "got none"),
+        (lambda run: run.compare("lhs"), "lhs"),
+    ],
+)
+def test_what_is_not_there_is_named(
+    run: eddy_bench.Run, call: Callable[[eddy_bench.Run], object], message: str
+) -> None:
+    with pytest.raises(EddyError, match=message):
+        call(run)
+
+
+def test_a_folder_without_scores_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="eddy-bench score"):
+        eddy_bench.load_run(tmp_path)
+
+
+def test_benchmark_draws_what_the_command_draws(tmp_path: Path, cli: Callable[..., Result]) -> None:
+    prompts = ["a dress", "an ankle boot"]
+    settings = {"steps": 2, "particles": 2, "metrics": ["vendi"]}
+    pipe = load_model("fashion", device="cpu").pipe
+    ours = eddy_bench.benchmark(pipe, ["iid", "antithetic"], prompts, tmp_path / "ours", **settings)
+    again = eddy_bench.benchmark(
+        pipe, ["iid", "antithetic"], prompts, tmp_path / "ours", **settings
+    )
+    assert set(ours.methods) == {"iid", "antithetic"}
+    (tmp_path / "prompts.txt").write_text("\n".join(prompts))
+    done = cli(
+        *("run", "--prompts", tmp_path / "prompts.txt", "--method", "iid"),
+        *("--steps", "2", "--particles", "2", "--metric", "vendi", "--out", tmp_path / "theirs"),
+    )
+    assert done.code == 0, done.err
+    theirs = eddy_bench.load_run(tmp_path / "theirs")
+    for prompt in set(ours.scores["prompt_id"]) - {""}:
+        pairs = zip(ours.images("iid", prompt), theirs.images("iid", prompt), strict=True)
+        assert all((np.asarray(one) == np.asarray(other)).all() for one, other in pairs)
+        assert again.images("iid", prompt)
+
+
+@pytest.mark.parametrize("prompts", [[], ["a dress", " "], ["a dress", 3]])
+def test_benchmark_refuses_prompts_that_are_none(tmp_path: Path, prompts: list[str]) -> None:
+    with pytest.raises(PromptError):
+        eddy_bench.benchmark("fashion", ["iid"], prompts, tmp_path / "run")
+
+
+def test_benchmark_refuses_what_is_no_method(tmp_path: Path) -> None:
+    with pytest.raises(UnknownName, match="antithetic"):
+        eddy_bench.benchmark("fashion", ["antithetik"], ["a dress"], tmp_path / "run", steps=1)
