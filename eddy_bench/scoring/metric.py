@@ -92,6 +92,8 @@ class Metric:
     summary, citation, cost: for `list metrics`.
     function: returns a float; NaN where the metric is not defined. A group's value is the mean
         where it is called with single images or pairs.
+    moments: of `real`: the same from features (n, F) of a method's images, and the mean (F,) and
+        covariance (F, F) of those of real ones, which saved statistics hold.
     load: from a folder of weights, or None, and a device to what judges images or pairs of them.
     sees: the same to the metric's own extractor, called `extractor`, which nothing else uses.
     extractor: the only one that the metric sees images through; empty where any can be named.
@@ -116,6 +118,7 @@ class Metric:
     citation: str = ""
     cost: str = "features only"
     function: Callable[..., float] | None = None
+    moments: Callable[..., float] | None = None
     load: Callable[[Path | None, torch.device], Judge] | None = None
     sees: Callable[[Path | None, torch.device], Extractor] | None = None
     extractor: str = ""

@@ -17,6 +17,7 @@ from eddy_bench.scoring.feature_cache import Scorer
 from eddy_bench.scoring.group_rows import rows_of_groups
 from eddy_bench.scoring.metric import Judge, Needs, mean_of
 from eddy_bench.scoring.metrics import METRICS, MetricSpec
+from eddy_bench.scoring.real_distance import to_real
 from eddy_bench.scoring.signature import (
     GIVEN,
     POOLED,
@@ -193,7 +194,7 @@ def _read_real(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator[M
             f"Metric {spec.name!r} needs real images to compare with. Give --reference DIR."
         )
     extractor = scorer.extractor(spec.extractor, spec.metric.sees)
-    reference = scorer.real_features(extractor)
+    distance, count = to_real(scorer, scorer.real, spec, extractor)
     for groups in methods.values():
         stacked = _stack(scorer, extractor, groups)
         images = stacked.reshape(-1, stacked.shape[-1])
@@ -202,11 +203,10 @@ def _read_real(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator[M
             *spec.metric.marks,
             _seen(extractor),
             ("n", str(len(images))),
-            ("ref", f"{scorer.real.name}:{len(reference)}"),
-            *_small(spec, extractor, min(len(images), len(reference)), images.shape[1]),
+            ("ref", f"{scorer.real.name}:{count}"),
+            *_small(spec, extractor, min(len(images), count), images.shape[1]),
         )
-        value = spec.metric(images, reference, **spec.values)
-        yield Measured(groups[0].group, spec.name, extractor.name, value, signature)
+        yield Measured(groups[0].group, spec.name, extractor.name, distance(images), signature)
 
 
 def _read_iid(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator[Measured]:

@@ -41,7 +41,7 @@ class ScoringRequest:
     """Hold what scoring needs beside the run folder.
 
     metrics: as on the command line; None, or none, for the model's own.
-    reference: a folder of real images; None for the model's own.
+    reference: a folder of real images, or a file of their statistics; None for the model's own.
     weights: a folder with weights that cannot be downloaded.
     device: of the networks, `auto` or a torch device; values differ in their last digits.
     check_ownership: is called before anything is written; raises when the folder is another
@@ -190,6 +190,7 @@ def _score_all(
 ) -> _Pass:
     """Score every metric; one that fails is skipped with a warning unless it was asked for."""
     done = _Pass([compact(cost_rows(groups, settings)) for groups in by_label.values()])
+    reasons: dict[str, list[str]] = {}
     for spec in specs:
         try:
             parts = list(_rows_by_method(measure(scorer, spec, by_label), settings))
@@ -198,7 +199,7 @@ def _score_all(
         except EddyError as error:
             if explicit:
                 raise
-            done.warnings.append(f"{spec.column} skipped: {error}")
+            reasons.setdefault(str(error), []).append(spec.column)
             done.skipped.append(spec.column)
             continue
         done.parts += [part.rows for part in parts]
@@ -210,6 +211,7 @@ def _score_all(
                 f"{spec.column} is seen through the network that also guided: "
                 "its gains are inflated. Score with another one."
             )
+    done.warnings += [f"{', '.join(names)} skipped: {why}" for why, names in reasons.items()]
     return done
 
 
@@ -244,6 +246,7 @@ def scoring_state(found: FoundGroups, request: ScoringRequest) -> str:
 
 
 def _listing(folder: Path) -> list[list[Any]]:
-    """Return names, sizes and times of the files of a folder."""
-    files = [(path, path.stat()) for path in sorted(folder.rglob("*")) if path.is_file()]
+    """Return names, sizes and times of the files of a folder, or of a file."""
+    paths = sorted(folder.rglob("*")) if folder.is_dir() else [folder]
+    files = [(path, path.stat()) for path in paths if path.is_file()]
     return [[str(path), status.st_size, status.st_mtime_ns] for path, status in files]
