@@ -28,6 +28,12 @@ def clip_score(images: Features, text: Features) -> float:
     return float(100 * (unit(images) @ unit(text)).mean())
 
 
+def clip_of_images(images: Features, text: Features) -> NDArray[np.float64]:
+    """Return 100 cosine(image, text) of each image, (N,)."""
+    cosines: NDArray[np.float64] = 100 * (unit(images) @ unit(text))
+    return cosines
+
+
 def kernel_distance(candidate: Features, reference: Features, subset: int = 1000) -> float:
     """Return KID: the unbiased squared MMD with the cubic kernel (arXiv 1801.01401).
 
@@ -133,6 +139,7 @@ METRICS = (
         "100 cosine(image, text), mean over images",
         "arXiv 2104.08718",
         function=clip_score,
+        each=clip_of_images,
         marks=("100cos",),
         judges="fidelity",
         rank=1,

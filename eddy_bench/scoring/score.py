@@ -21,6 +21,7 @@ from eddy_bench.scoring.earlier_scores import EarlierScores, images_digests
 from eddy_bench.scoring.extractors import ASSETS
 from eddy_bench.scoring.feature_cache import Advance, Scorer
 from eddy_bench.scoring.found_groups import ByLabel, FoundGroups, groups_by_label
+from eddy_bench.scoring.image_scores import image_rows, kept_image_rows
 from eddy_bench.scoring.metrics import COSTS, MetricSpec
 from eddy_bench.scoring.readings import Measured, measure
 from eddy_bench.scoring.reference import load_reference
@@ -75,9 +76,12 @@ class ScoringResult:
 
 @dataclass(frozen=True)
 class _MethodRows:
-    """Rows of one metric and method; (metric, extractor) of its values; whether any is circular."""
+    """Rows of one metric and method, and of its single images; (metric, extractor) of its values;
+    whether any is circular.
+    """
 
     rows: pd.DataFrame
+    images: pd.DataFrame
     names: list[tuple[str, str]]
     circular: bool
 
@@ -87,6 +91,7 @@ class _Pass:
     """Rows, warnings and skipped columns of one scoring pass."""
 
     parts: list[pd.DataFrame] = field(default_factory=list)
+    images: list[pd.DataFrame] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     scored: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
@@ -125,10 +130,11 @@ def score_folder(
     computed = [*COSTS, *done.scored]
     if not (kept := earlier.without(computed)).empty:
         done.parts.append(kept)
+        done.images.append(kept_image_rows(folder.path, kept))
     done.warnings += [*scorer.warnings, *earlier.notes(computed), *notes]
     request.check_ownership()
     labels = list(by_label)
-    write_scores(folder.path, done.parts, labels)
+    write_scores(folder.path, done.parts, labels, done.images)
     summary = summarise(by_method(done.parts, labels), by_label)
     text = escaped(summary).to_csv(index=False, lineterminator="\n")
     write_text(folder.path / "summary.csv", text)
@@ -203,6 +209,7 @@ def _score_all(
             done.skipped.append(spec.column)
             continue
         done.parts += [part.rows for part in parts]
+        done.images += [part.images for part in parts]
         done.scored += dict.fromkeys(
             MetricSpec(*name, spec.parameters).column for part in parts for name in part.names
         )
@@ -219,8 +226,10 @@ def _rows_by_method(values: Iterable[Measured], settings: RunSettings) -> Iterat
     """Yield the rows of values that come method by method, one method's in memory at a time."""
     for _, same in itertools.groupby(values, lambda value: value.group.label):
         own = [marked_circular(value, settings) for value in same]
+        rows = compact([score_row(value, settings) for value in own])
         yield _MethodRows(
-            compact([score_row(value, settings) for value in own]),
+            rows,
+            image_rows(rows, own),
             list(dict.fromkeys((value.metric, value.extractor) for value in own)),
             any(value.signature.has(CIRCULAR) for value in own),
         )
