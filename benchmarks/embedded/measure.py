@@ -25,7 +25,8 @@ from eddy_bench.sampling.schedulers import set_scheduler
 from eddy_bench.scoring.classifier import predict_attributes
 from eddy_bench.scoring.diversity import pairwise_distance, vendi
 from eddy_bench.scoring.extractors import ASSETS, load_extractor
-from eddy_bench.scoring.fidelity import align, clip_score, frechet_distance
+from eddy_bench.scoring.fidelity import align, clip_score
+from eddy_bench.scoring.frechet import frechet_distance
 from eddy_bench.suites.prompts import load_prompts
 
 COUNT = 2000

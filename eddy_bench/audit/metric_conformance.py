@@ -18,7 +18,7 @@ from eddy_bench.models.scoring_defaults import scoring_defaults
 from eddy_bench.scoring.feature_cache import Scorer
 from eddy_bench.scoring.metrics import MetricSpec
 from eddy_bench.scoring.readings import measure
-from eddy_bench.scoring.reference import RealImages, load_reference
+from eddy_bench.scoring.reference import RealImages, held_out
 from eddy_bench.storage.group import FinishedGroup, png_bytes
 from eddy_bench.storage.records import Group, RunSettings
 from eddy_bench.storage.run_folder import RunFolder
@@ -88,7 +88,7 @@ def check_metric(
     defaults = scoring_defaults("fashion")
     own = defaults.extractor if spec.metric.takes_extractor else spec.metric.extractor
     spec = MetricSpec(spec.name, spec.extractor or own, spec.parameters)
-    real = load_reference(None, defaults)
+    real = held_out(defaults)
     assert real is not None, "the embedded model has held-out images"
     with tempfile.TemporaryDirectory() as folder:
         run = RunFolder.prepare(Path(folder) / "run", SETTINGS)

@@ -18,6 +18,7 @@ from eddy_bench.cli.interrupt import Interruption, interruptible
 from eddy_bench.cli.list import list_
 from eddy_bench.cli.merge import merge
 from eddy_bench.cli.power import power
+from eddy_bench.cli.reference import reference
 from eddy_bench.cli.report import report
 from eddy_bench.cli.run import run
 from eddy_bench.cli.score import score
@@ -59,6 +60,7 @@ def _root(
 app.command()(run)
 app.command()(merge)
 app.command()(score)
+app.command()(reference)
 app.command()(audit)
 app.command()(compare)
 app.command()(power)

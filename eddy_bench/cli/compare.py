@@ -61,6 +61,14 @@ def compare(
             "--full", help="A table per metric with effect sizes, p, wins and what was detectable."
         ),
     ] = False,
+    statistic: Annotated[
+        str | None,
+        typer.Option(
+            help="Of metrics of single images (clip, aesthetic, pickscore) compare each group's "
+            "best, worst or mean image. [default: mean]",
+            show_default=False,
+        ),
+    ] = None,
     votes: Annotated[
         list[Path] | None,
         typer.Option(
@@ -79,7 +87,7 @@ def compare(
     from eddy_bench.cli.comparing import compare_runs, run_gate_files
 
     if votes:
-        if gate or against or junit or summary or partly:
+        if gate or against or junit or summary or partly or statistic:
             raise ParameterError(
                 "--votes takes a run, --baseline and --format alone. Leave the rest out."
             )
@@ -95,13 +103,23 @@ def compare(
                 "so --baseline means nothing there. Leave one out."
             )
         raise typer.Exit(
-            compare_runs(sources or [], baseline or "iid", form or "table", against, partly, full)
+            compare_runs(
+                sources or [],
+                baseline or "iid",
+                form or "table",
+                against,
+                partly,
+                full,
+                statistic or "mean",
+            )
         )
-    if given := [
-        name
-        for name, value in {"--baseline": baseline, "--format": form, "--partly": partly}.items()
-        if value
-    ]:
+    meaningless = {
+        "--baseline": baseline,
+        "--format": form,
+        "--partly": partly,
+        "--statistic": statistic,
+    }
+    if given := [name for name, value in meaningless.items() if value]:
         raise ParameterError(f"{given[0]} means nothing to a gate. Leave it out.")
     if against is None:
         raise ParameterError(

@@ -32,6 +32,7 @@ from eddy_bench.compare.paired import Difference, compare
 from eddy_bench.compare.pareto import fronts
 from eddy_bench.compare.published import HEADER as PUBLISHED
 from eddy_bench.compare.published import published_lines, published_table
+from eddy_bench.compare.statistic import check_statistic, with_statistic
 from eddy_bench.compare.subsampling import Subsampling
 from eddy_bench.compare.tables import (
     as_csv,
@@ -78,13 +79,15 @@ def compare_runs(
     against: Path | None,
     partly: bool,
     full: bool,
+    statistic: str = "mean",
 ) -> int:
     """Print the differences to a baseline method, or to the same methods of another run.
 
     Returns the exit code.
     """
     printer = printer_of(form, full)
-    comparison = _compare(sources, baseline, against, partly)
+    check_statistic(statistic)
+    comparison = _compare(sources, baseline, against, partly, statistic)
     for note in comparison.notes:
         say(note, "Note")
     printer(comparison)
@@ -106,12 +109,12 @@ def printer_of(form: str, full: bool) -> Callable[[Comparison], None]:
 
 
 def _compare(
-    sources: Sequence[Path], baseline: str, against: Path | None, partly: bool
+    sources: Sequence[Path], baseline: str, against: Path | None, partly: bool, statistic: str
 ) -> Comparison:
     """Read the scores of both sides, or of one, and compare them."""
     chosen = list(sources) or [last_run()]
-    scores = read_scores(chosen)
-    notes = [] if sources else [f"the last run is {chosen[0]}"]
+    scores, notes = with_statistic(read_scores(chosen), statistic)
+    notes += [] if sources else [f"the last run is {chosen[0]}"]
     if against is None:
         baseline = baseline if baseline in scores.labels else canonical(baseline)
         notes = [*check_comparable(scores, None, partly), *lacking(scores), *notes]
@@ -127,7 +130,7 @@ def _compare(
             curves = None
         advice = answers(differences, scores, baseline)
         return Comparison(differences, baseline, notes, curves, published_lines(scores), advice)
-    other = read_scores([against])
+    other, _ = with_statistic(read_scores([against]), statistic)
     notes = [*check_comparable(scores, other, partly), *lacking(scores), *notes]
     if lonely := [*_only(scores, other, "here"), *_only(other, scores, f"in {against}")]:
         notes.append(f"compared only where both sides have a method: {'; '.join(lonely)}")

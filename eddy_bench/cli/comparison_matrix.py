@@ -64,7 +64,8 @@ def _heading(column: str, differences: Sequence[Difference]) -> str:
         return FREE_SHARE
     higher = next(item.higher_is_better for item in differences if item.column == column)
     same_name = {item.column for item in differences if item.column.startswith(f"{spec.name}[")}
-    name = spec.name if len(same_name) <= 1 else column
+    plain = len(same_name) <= 1 and spec.column == column  # not of a group's best image
+    name = spec.name if plain else column
     return f"{name} {'↑' if higher else '↓'}"
 
 

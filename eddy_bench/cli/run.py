@@ -98,7 +98,10 @@ def run(
     ] = None,
     reference: Annotated[
         str | None,
-        typer.Option(help="A folder of real images for fd, fid, kid, precision, recall."),
+        typer.Option(
+            help="A folder of real images for fd, fid, kid, precision, recall; or a file of "
+            "eddy-bench reference."
+        ),
     ] = None,
     weights: Annotated[
         str | None,

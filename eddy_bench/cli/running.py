@@ -96,6 +96,7 @@ def _check_early(suite: Suite, path: Path, options: RunOptions) -> None:
     from eddy_bench.sampling.scheduler_table import SCHEDULERS
     from eddy_bench.scoring.extractors import check_extractor
     from eddy_bench.scoring.metrics import MetricSpec
+    from eddy_bench.scoring.reference_statistics import read_statistics
     from eddy_bench.storage.run_folder import refuse_file
     from eddy_bench.suites.prompts import load_prompts
 
@@ -103,7 +104,10 @@ def _check_early(suite: Suite, path: Path, options: RunOptions) -> None:
     specs = [MetricSpec.parse(text) for text in suite.metrics or []]
     for metric in specs:
         check_extractor(metric.extractor)
-    _check_folder(suite.reference, "a folder with images at --reference")
+    if suite.reference and Path(suite.reference).is_file():
+        read_statistics(Path(suite.reference))
+    else:
+        _check_folder(suite.reference, "a folder with images at --reference")
     _check_folder(suite.weights, "a folder at --weights")
     refuse_file(path)
     scheduler = suite.scheduler.name

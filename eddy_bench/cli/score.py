@@ -21,7 +21,10 @@ def score(
     ] = None,
     reference: Annotated[
         str | None,
-        typer.Option(help="A folder of real images for fd, fid, kid, precision, recall."),
+        typer.Option(
+            help="A folder of real images for fd, fid, kid, precision, recall; or a file of "
+            "eddy-bench reference."
+        ),
     ] = None,
     weights: Annotated[
         str | None, typer.Option(help="A folder with weights of metrics that cannot be downloaded.")

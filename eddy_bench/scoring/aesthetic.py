@@ -69,6 +69,11 @@ def mean_rating(ratings: Features) -> float:
     return mean_of(ratings[:, 0])
 
 
+def ratings_of_images(ratings: Features) -> Features:
+    """Return the rating of each image, (N,), from (N, 1)."""
+    return ratings[:, 0]
+
+
 METRICS = (
     Metric(
         "aesthetic",
@@ -78,6 +83,7 @@ METRICS = (
         "arXiv 2210.08402",
         "CLIP ViT-L/14",
         function=mean_rating,
+        each=ratings_of_images,
         sees=partial(load_aesthetic, LINEAR),
         extractor="laion-linear",
         judges="fidelity",
@@ -92,6 +98,7 @@ METRICS = (
         "github.com/christophschuhmann/improved-aesthetic-predictor",
         "CLIP ViT-L/14",
         function=mean_rating,
+        each=ratings_of_images,
         sees=partial(load_aesthetic, MLP),
         extractor="laion-mlp",
         judges="fidelity",

@@ -21,8 +21,13 @@ def clip_iqa(images: Features, words: Features) -> float:
         words: of the good and the bad one, (2, F).
 
     """
+    return float(clip_iqa_of_images(images, words).mean())
+
+
+def clip_iqa_of_images(images: Features, words: Features) -> Features:
+    """Return softmax(100 cos(image, good), 100 cos(image, bad))[good] of each image, (N,)."""
     good, bad = SCALE * unit(words) @ unit(images).T
-    return float((1 / (1 + np.exp(bad - good))).mean())
+    return np.asarray(1 / (1 + np.exp(bad - good)))
 
 
 METRICS = (
@@ -33,6 +38,7 @@ METRICS = (
         "how much nearer an image is to 'Good photo.' than to 'Bad photo.', 0 to 1",
         "arXiv 2207.12396",
         function=clip_iqa,
+        each=clip_iqa_of_images,
         marks=(("scale", "100"),),
         texts=WORDS,
         judges="fidelity",

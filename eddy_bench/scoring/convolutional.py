@@ -1,9 +1,8 @@
-"""Extractors from EfficientNet-Lite and from Inception-v3 with the FID weights."""
+"""Extractors from EfficientNet-Lite."""
 
 from __future__ import annotations
 
 import importlib
-import io
 import warnings
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from eddy_bench.errors import MetricError, brief
-from eddy_bench.models.images import channels_first, rgb_array
-from eddy_bench.scoring.extractor import Extractor, file_digest, find_weights
+from eddy_bench.errors import MetricError
+from eddy_bench.models.images import channels_first
+from eddy_bench.scoring.extractor import Extractor, file_digest
 from eddy_bench.scoring.forward import Forward
-
-INCEPTION = "pt_inception-2015-12-05-6726825d.pth"
 
 
 def load_efficientnet(name: str, device: torch.device) -> Extractor:
@@ -54,31 +51,3 @@ def load_efficientnet(name: str, device: torch.device) -> Extractor:
         return network.extract_features(scaled).mean((2, 3))
 
     return Extractor(name, file_digest(path), prepare, Forward(name, features, device))
-
-
-def load_inception(weights: Path | None, device: torch.device) -> Extractor:
-    """Load Inception-v3 as the Frechet Inception distance is defined with.
-
-    Raises:
-        MetricError: its package or weights are missing, or the weights cannot be read.
-
-    """
-    path = find_weights(INCEPTION, weights, "fid")
-    try:
-        from torchmetrics.image.fid import NoTrainInceptionV3
-
-        # torch-fidelity unpickles whatever it is given, so it is given tensors that were read here
-        state = io.BytesIO()
-        torch.save(torch.load(path, map_location="cpu", weights_only=True), state)
-        state.seek(0)
-        network = NoTrainInceptionV3("inception-v3-compat", ["2048"], state).eval().to(device)
-    except ImportError:
-        raise MetricError(
-            "The metric 'fid' needs the package torch-fidelity. Install eddy-bench[fid]."
-        ) from None
-    except Exception as error:
-        raise MetricError(
-            f"{path} cannot be read as Inception-v3 weights: {brief(error, 120)}"
-        ) from None
-    forward = Forward("inception", lambda pixels: network(channels_first(pixels)), device)
-    return Extractor("inception", file_digest(path), rgb_array, forward, minimum=2048)

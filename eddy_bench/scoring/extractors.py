@@ -14,9 +14,10 @@ from eddy_bench.models.backbones import load_backbone
 from eddy_bench.models.devices import CPU
 from eddy_bench.models.images import rgb_array, signed
 from eddy_bench.scoring.clip_towers import clip_by_name, clip_of_folder
-from eddy_bench.scoring.convolutional import INCEPTION, load_efficientnet, load_inception
+from eddy_bench.scoring.convolutional import load_efficientnet
 from eddy_bench.scoring.extractor import Extractor
 from eddy_bench.scoring.forward import Forward
+from eddy_bench.scoring.inception import CONVENTIONS, INCEPTION, load_inception
 
 ASSETS = Path(__file__).parents[1] / "assets"
 DINOV2 = "timm:vit_large_patch14_dinov2.lvd142m@224"
@@ -25,7 +26,10 @@ NAMES = {
     "efficientnet-lite0": "ImageNet EfficientNet-Lite0 (extra: efficientnet)",
     "efficientnet-lite2": "ImageNet EfficientNet-Lite2 (extra: efficientnet)",
     "pixels": "grey values as they are: for pictures of points (exact:TASK), not for photographs",
-    "inception": f"Inception-v3 with the FID weights (extra: fid; --weights DIR with {INCEPTION})",
+    "inception": f"Inception-v3 with the FID weights (extra: fid; --weights DIR with {INCEPTION}); "
+    "images resized as torchmetrics does",
+    "inception-clean": f"the same, {CONVENTIONS['inception-clean'].summary}",
+    "inception-torch-fidelity": f"the same, {CONVENTIONS['inception-torch-fidelity'].summary}",
     "dinov2": "DINOv2 ViT-L/14 at 224 pixels, as for FD-DINOv2 (arXiv 2306.04675); "
     "downloaded once, or --weights DIR",
     "timm:MODEL[@SIZE]": "any timm backbone, e.g. timm:vit_base_patch14_dinov2.lvd142m@224; "
@@ -51,8 +55,8 @@ def load_extractor(name: str, weights: Path | None = None, device: torch.device 
         return clip_of_folder(name, ASSETS / name, device)
     if name in ("efficientnet-lite0", "efficientnet-lite2"):
         return load_efficientnet(name, device)
-    if name == "inception":
-        return load_inception(weights, device)
+    if name in CONVENTIONS:
+        return load_inception(weights, device, name)
     if name == "pixels":
         return Extractor(name, "v1", _grey, Forward(name, _flat, CPU))
     if name.startswith("open_clip:"):

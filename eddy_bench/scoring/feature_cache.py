@@ -23,6 +23,7 @@ from eddy_bench.scoring.extractors import load_extractor
 from eddy_bench.scoring.forward import Forward
 from eddy_bench.scoring.group_rows import GROUPS_TOGETHER, rows_of_groups
 from eddy_bench.scoring.reference import RealImages
+from eddy_bench.scoring.reference_statistics import SavedStatistics
 from eddy_bench.storage.group import FinishedGroup
 from eddy_bench.storage.paths import replacing
 from eddy_bench.storage.run_folder import RunFolder
@@ -38,7 +39,7 @@ class Scorer:
 
     folder: of the run.
     weights: a folder with weights that cannot be downloaded.
-    real: images that the methods are compared with.
+    real: images that the methods are compared with, or their statistics.
     advance: is told how many groups went through an extractor, and whose.
     device: of every network.
     values: that the prompts leave open, where a metric asks for them.
@@ -46,7 +47,7 @@ class Scorer:
 
     folder: RunFolder
     weights: Path | None
-    real: RealImages | None
+    real: RealImages | SavedStatistics | None
     advance: Advance
     device: torch.device = CPU
     extractors: dict[str, Extractor] = field(default_factory=dict)
@@ -88,8 +89,15 @@ class Scorer:
         return {group.group.key: known[group.fingerprint] for group in groups}
 
     def real_features(self, extractor: Extractor) -> Features:
-        """Return features (n, F) of the real images, kept in the run folder."""
+        """Return features (n, F) of the real images, kept in the run folder or in their file.
+
+        Raises:
+            MetricError: there is a file, and it does not hold them.
+
+        """
         assert self.real is not None
+        if isinstance(self.real, SavedStatistics):
+            return self.real.all_features()
         folder = features_folder(self.folder.path, extractor.name, extractor.digest)
         path = folder / f"reference-{file_name(self.real.name)}.npz"
         known = read_features(path)

@@ -1,4 +1,4 @@
-"""Fidelity: agreement with the text, and distances between sets of features."""
+"""Fidelity: agreement with the text, and how sets of features lie to each other."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import torch
 from numpy.typing import NDArray
 
 from eddy_bench.models.attributes import Attributes
+from eddy_bench.scoring import frechet
 from eddy_bench.scoring.diversity import Features, unit
+from eddy_bench.scoring.frechet import Given, frechet_distance
 from eddy_bench.scoring.metric import Metric
 
 
@@ -26,31 +28,10 @@ def clip_score(images: Features, text: Features) -> float:
     return float(100 * (unit(images) @ unit(text)).mean())
 
 
-class Given(torch.nn.Module):
-    """Pass on features that are there already, for torchmetrics."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.num_features = width
-
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Return the features."""
-        return features
-
-
-def frechet_distance(candidate: Features, reference: Features) -> float:
-    """Return the Frechet distance of two Gaussians fitted to features, in float64; lower is better.
-
-    Biased upwards at small samples: compare equal sizes only. NaN below 2 samples.
-    """
-    from torchmetrics.image.fid import FrechetInceptionDistance
-
-    if min(len(candidate), len(reference)) < 2:
-        return float("nan")
-    metric = FrechetInceptionDistance(feature=Given(candidate.shape[1])).set_dtype(torch.float64)
-    metric.update(torch.from_numpy(np.asarray(reference, np.float64)), real=True)
-    metric.update(torch.from_numpy(np.asarray(candidate, np.float64)), real=False)
-    return max(float(metric.compute()), 0.0)
+def clip_of_images(images: Features, text: Features) -> NDArray[np.float64]:
+    """Return 100 cosine(image, text) of each image, (N,)."""
+    cosines: NDArray[np.float64] = 100 * (unit(images) @ unit(text))
+    return cosines
 
 
 def kernel_distance(candidate: Features, reference: Features, subset: int = 1000) -> float:
@@ -158,6 +139,7 @@ METRICS = (
         "100 cosine(image, text), mean over images",
         "arXiv 2104.08718",
         function=clip_score,
+        each=clip_of_images,
         marks=("100cos",),
         judges="fidelity",
         rank=1,
@@ -175,32 +157,7 @@ METRICS = (
         rank=5,
         range=(0.0, 1.0),
     ),
-    Metric(
-        "fd",
-        "real",
-        False,
-        "Frechet distance to real images under any extractor",
-        "arXiv 1706.08500",
-        function=frechet_distance,
-        flags_small_sample=True,
-        rank=6,
-        range=(0.0, math.inf),
-    ),
-    Metric(
-        "fid",
-        "real",
-        False,
-        "Frechet distance under the Inception-v3 FID weights",
-        "arXiv 1706.08500",
-        "Inception-v3",
-        function=frechet_distance,
-        extractor="inception",
-        licence="Apache-2.0",
-        download="95 MB",
-        flags_small_sample=True,
-        rank=7,
-        range=(0.0, math.inf),
-    ),
+    *frechet.METRICS,
     Metric(
         "kid",
         "real",

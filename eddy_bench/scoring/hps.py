@@ -32,6 +32,11 @@ def mean_cosine(images: Features, text: Features) -> float:
     return float((unit(images) @ unit(text)).mean())
 
 
+def cosines(images: Features, text: Features) -> Features:
+    """Return the cosine of each image with the prompt, (N,)."""
+    return unit(images) @ unit(text)
+
+
 METRICS = (
     Metric(
         "hps",
@@ -41,6 +46,7 @@ METRICS = (
         "arXiv 2306.09341",
         "CLIP ViT-H/14",
         function=mean_cosine,
+        each=cosines,
         sees=load_hps,
         extractor="hps-v2.1",
         marks=("cos",),

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from eddy_bench.errors import MetricError
 from eddy_bench.models.images import rgb_array
 from eddy_bench.scoring.extractor import Extractor
 from eddy_bench.scoring.forward import Row
@@ -92,6 +93,10 @@ class Metric:
     summary, citation, cost: for `list metrics`.
     function: returns a float; NaN where the metric is not defined. A group's value is the mean
         where it is called with single images or pairs.
+    each: a group's single images to their values (N,), from what `function` is given; the group's
+        value is their mean. Where single images are judged nothing else is needed.
+    moments: of `real`: the same from features (n, F) of a method's images, and the mean (F,) and
+        covariance (F, F) of those of real ones, which saved statistics hold.
     load: from a folder of weights, or None, and a device to what judges images or pairs of them.
     sees: the same to the metric's own extractor, called `extractor`, which nothing else uses.
     extractor: the only one that the metric sees images through; empty where any can be named.
@@ -116,6 +121,8 @@ class Metric:
     citation: str = ""
     cost: str = "features only"
     function: Callable[..., float] | None = None
+    each: Callable[..., NDArray[Any]] | None = None
+    moments: Callable[..., float] | None = None
     load: Callable[[Path | None, torch.device], Judge] | None = None
     sees: Callable[[Path | None, torch.device], Extractor] | None = None
     extractor: str = ""
@@ -141,6 +148,29 @@ class Metric:
     def takes_extractor(self) -> bool:
         """Whether `[extractor]` can be named."""
         return not self.extractor and self.needs in _SEEN
+
+    @property
+    def judges_images(self) -> bool:
+        """Whether every single image has a value, and a group's is their mean."""
+        alone = self.needs in ("image", "image and text")
+        return self.each is not None or (alone and self.load is None)
+
+    def of_images(self, *arguments: Any, **parameters: float) -> tuple[float, ...]:
+        """Return the value of each image of a group; none where they have no values of their own.
+
+        Raises:
+            MetricError: another number of values than of images.
+
+        """
+        if self.each is None:
+            return ()
+        values = np.asarray(self.each(*arguments, **parameters), np.float64).tolist()
+        if not isinstance(values, list) or len(values) != len(arguments[0]):
+            raise MetricError(
+                f"Expected {len(arguments[0])} numbers from `each` of {self.name!r}, one for each "
+                f"image, got {values!r}."[:300]
+            )
+        return tuple(values)
 
     def __call__(self, *arguments: Any, **parameters: float) -> float:
         """Return the value of what the metric needs."""

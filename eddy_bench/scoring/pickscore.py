@@ -106,6 +106,11 @@ def pickscore(images: Features, text: Features) -> float:
     return float((unit(images) @ np.asarray(text, np.float64)).mean())
 
 
+def pickscores(images: Features, text: Features) -> Features:
+    """Return the PickScore of each image, (N,)."""
+    return unit(images) @ np.asarray(text, np.float64)
+
+
 METRICS = (
     Metric(
         "pickscore",
@@ -115,6 +120,7 @@ METRICS = (
         "arXiv 2305.01569",
         "CLIP ViT-H/14",
         function=pickscore,
+        each=pickscores,
         sees=load_pickscore,
         extractor="pickscore-v1",
         marks=("scaled-cos",),

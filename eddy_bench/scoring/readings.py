@@ -17,6 +17,7 @@ from eddy_bench.scoring.feature_cache import Scorer
 from eddy_bench.scoring.group_rows import rows_of_groups
 from eddy_bench.scoring.metric import Judge, Needs, mean_of
 from eddy_bench.scoring.metrics import METRICS, MetricSpec
+from eddy_bench.scoring.real_distance import to_real
 from eddy_bench.scoring.signature import (
     GIVEN,
     POOLED,
@@ -35,13 +36,17 @@ BASELINE = "iid"
 
 @dataclass(frozen=True)
 class Measured:
-    """Hold a value of a metric: of a group, or of the method that a group belongs to."""
+    """Hold a value of a metric: of a group, or of the method that a group belongs to.
+
+    images: the values of a group's single images, where they have any.
+    """
 
     group: Group
     metric: str
     extractor: str
     value: float
     signature: Signature
+    images: tuple[float, ...] = ()
 
 
 def measure(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator[Measured]:
@@ -87,10 +92,14 @@ def _seen(extractor: Extractor) -> Part:
 
 
 def _of_group(
-    spec: MetricSpec, group: FinishedGroup, value: float, signature: Signature
+    spec: MetricSpec,
+    group: FinishedGroup,
+    value: float,
+    signature: Signature,
+    images: tuple[float, ...] = (),
 ) -> Measured:
     size: Part = ("N", str(group.group.particles))
-    return Measured(group.group, spec.name, spec.extractor, value, signature.adding([size]))
+    return Measured(group.group, spec.name, spec.extractor, value, signature.adding([size]), images)
 
 
 def _read_features(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator[Measured]:
@@ -99,8 +108,10 @@ def _read_features(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterat
     for groups in methods.values():
         features = scorer.features(extractor.name, groups)
         for group in groups:
-            value = spec.metric(features[group.group.key], **spec.values)
-            yield _of_group(spec, group, value, signature)
+            own = features[group.group.key]
+            value = spec.metric(own, **spec.values)
+            images = spec.metric.of_images(own, **spec.values)
+            yield _of_group(spec, group, value, signature, images)
 
 
 def _read_text(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator[Measured]:
@@ -112,8 +123,10 @@ def _read_text(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator[M
         texts = _texts_of(extractor, spec, prompts)
         scorer.note_truncated(extractor, [] if spec.metric.texts else prompts)
         for group in groups:
-            value = spec.metric(features[group.group.key], texts[group.group.prompt], **spec.values)
-            yield _of_group(spec, group, value, signature)
+            own = features[group.group.key], texts[group.group.prompt]
+            value = spec.metric(*own, **spec.values)
+            images = spec.metric.of_images(*own, **spec.values)
+            yield _of_group(spec, group, value, signature, images)
 
 
 def _with_texts(scorer: Scorer, spec: MetricSpec) -> Extractor:
@@ -176,7 +189,10 @@ def _read_judged(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator
             for group, judged in rows:
                 value = spec.metric(judged) if spec.metric.load else mean_of(judged)
                 scorer.advance(1, f"{group.group.label} {spec.name}")
-                yield _of_group(spec, group, value, signature)
+                images = spec.metric.of_images(judged)
+                if spec.metric.judges_images and not images:
+                    images = tuple(judged.astype(np.float64).tolist())
+                yield _of_group(spec, group, value, signature, images)
 
 
 def _judge(scorer: Scorer, spec: MetricSpec) -> Judge:
@@ -193,7 +209,7 @@ def _read_real(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator[M
             f"Metric {spec.name!r} needs real images to compare with. Give --reference DIR."
         )
     extractor = scorer.extractor(spec.extractor, spec.metric.sees)
-    reference = scorer.real_features(extractor)
+    distance, count = to_real(scorer, scorer.real, spec, extractor)
     for groups in methods.values():
         stacked = _stack(scorer, extractor, groups)
         images = stacked.reshape(-1, stacked.shape[-1])
@@ -202,11 +218,10 @@ def _read_real(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator[M
             *spec.metric.marks,
             _seen(extractor),
             ("n", str(len(images))),
-            ("ref", f"{scorer.real.name}:{len(reference)}"),
-            *_small(spec, extractor, min(len(images), len(reference)), images.shape[1]),
+            ("ref", f"{scorer.real.name}:{count}"),
+            *_small(spec, extractor, min(len(images), count), images.shape[1]),
         )
-        value = spec.metric(images, reference, **spec.values)
-        yield Measured(groups[0].group, spec.name, extractor.name, value, signature)
+        yield Measured(groups[0].group, spec.name, extractor.name, distance(images), signature)
 
 
 def _read_iid(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator[Measured]:

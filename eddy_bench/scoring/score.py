@@ -21,6 +21,7 @@ from eddy_bench.scoring.earlier_scores import EarlierScores, images_digests
 from eddy_bench.scoring.extractors import ASSETS
 from eddy_bench.scoring.feature_cache import Advance, Scorer
 from eddy_bench.scoring.found_groups import ByLabel, FoundGroups, groups_by_label
+from eddy_bench.scoring.image_scores import image_rows, kept_image_rows
 from eddy_bench.scoring.metrics import COSTS, MetricSpec
 from eddy_bench.scoring.readings import Measured, measure
 from eddy_bench.scoring.reference import load_reference
@@ -41,7 +42,7 @@ class ScoringRequest:
     """Hold what scoring needs beside the run folder.
 
     metrics: as on the command line; None, or none, for the model's own.
-    reference: a folder of real images; None for the model's own.
+    reference: a folder of real images, or a file of their statistics; None for the model's own.
     weights: a folder with weights that cannot be downloaded.
     device: of the networks, `auto` or a torch device; values differ in their last digits.
     check_ownership: is called before anything is written; raises when the folder is another
@@ -75,9 +76,12 @@ class ScoringResult:
 
 @dataclass(frozen=True)
 class _MethodRows:
-    """Rows of one metric and method; (metric, extractor) of its values; whether any is circular."""
+    """Rows of one metric and method, and of its single images; (metric, extractor) of its values;
+    whether any is circular.
+    """
 
     rows: pd.DataFrame
+    images: pd.DataFrame
     names: list[tuple[str, str]]
     circular: bool
 
@@ -87,6 +91,7 @@ class _Pass:
     """Rows, warnings and skipped columns of one scoring pass."""
 
     parts: list[pd.DataFrame] = field(default_factory=list)
+    images: list[pd.DataFrame] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     scored: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
@@ -125,10 +130,11 @@ def score_folder(
     computed = [*COSTS, *done.scored]
     if not (kept := earlier.without(computed)).empty:
         done.parts.append(kept)
+        done.images.append(kept_image_rows(folder.path, kept))
     done.warnings += [*scorer.warnings, *earlier.notes(computed), *notes]
     request.check_ownership()
     labels = list(by_label)
-    write_scores(folder.path, done.parts, labels)
+    write_scores(folder.path, done.parts, labels, done.images)
     summary = summarise(by_method(done.parts, labels), by_label)
     text = escaped(summary).to_csv(index=False, lineterminator="\n")
     write_text(folder.path / "summary.csv", text)
@@ -190,6 +196,7 @@ def _score_all(
 ) -> _Pass:
     """Score every metric; one that fails is skipped with a warning unless it was asked for."""
     done = _Pass([compact(cost_rows(groups, settings)) for groups in by_label.values()])
+    reasons: dict[str, list[str]] = {}
     for spec in specs:
         try:
             parts = list(_rows_by_method(measure(scorer, spec, by_label), settings))
@@ -198,10 +205,11 @@ def _score_all(
         except EddyError as error:
             if explicit:
                 raise
-            done.warnings.append(f"{spec.column} skipped: {error}")
+            reasons.setdefault(str(error), []).append(spec.column)
             done.skipped.append(spec.column)
             continue
         done.parts += [part.rows for part in parts]
+        done.images += [part.images for part in parts]
         done.scored += dict.fromkeys(
             MetricSpec(*name, spec.parameters).column for part in parts for name in part.names
         )
@@ -210,6 +218,7 @@ def _score_all(
                 f"{spec.column} is seen through the network that also guided: "
                 "its gains are inflated. Score with another one."
             )
+    done.warnings += [f"{', '.join(names)} skipped: {why}" for why, names in reasons.items()]
     return done
 
 
@@ -217,8 +226,10 @@ def _rows_by_method(values: Iterable[Measured], settings: RunSettings) -> Iterat
     """Yield the rows of values that come method by method, one method's in memory at a time."""
     for _, same in itertools.groupby(values, lambda value: value.group.label):
         own = [marked_circular(value, settings) for value in same]
+        rows = compact([score_row(value, settings) for value in own])
         yield _MethodRows(
-            compact([score_row(value, settings) for value in own]),
+            rows,
+            image_rows(rows, own),
             list(dict.fromkeys((value.metric, value.extractor) for value in own)),
             any(value.signature.has(CIRCULAR) for value in own),
         )
@@ -244,6 +255,7 @@ def scoring_state(found: FoundGroups, request: ScoringRequest) -> str:
 
 
 def _listing(folder: Path) -> list[list[Any]]:
-    """Return names, sizes and times of the files of a folder."""
-    files = [(path, path.stat()) for path in sorted(folder.rglob("*")) if path.is_file()]
+    """Return names, sizes and times of the files of a folder, or of a file."""
+    paths = sorted(folder.rglob("*")) if folder.is_dir() else [folder]
+    files = [(path, path.stat()) for path in paths if path.is_file()]
     return [[str(path), status.st_size, status.st_mtime_ns] for path, status in files]

@@ -30,6 +30,7 @@ COLUMNS = [
     "higher_is_better",
     "signature",
 ]
+IMAGE = "image"  # the place of a single image in its group, from 0 on; in scores.parquet
 TEXTS = (
     "model",
     "method",
@@ -89,7 +90,16 @@ def read_table(path: Path, **options: Any) -> pd.DataFrame:
 
 def compact(rows: pd.DataFrame | Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Return rows as a table whose repeated texts are stored once."""
-    frame = pd.DataFrame(rows, columns=[*COLUMNS, "label"])
+    return _compact(rows, [*COLUMNS, "label"])
+
+
+def compact_images(rows: pd.DataFrame | Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Return rows of single images, as `compact` does."""
+    return _compact(rows, [*COLUMNS, IMAGE, "label"]).astype({IMAGE: "Int32"})
+
+
+def _compact(rows: pd.DataFrame | Sequence[Mapping[str, Any]], columns: list[str]) -> pd.DataFrame:
+    frame = pd.DataFrame(rows, columns=columns)
     return frame.astype(dict.fromkeys([*TEXTS, "label"], "category"))
 
 
@@ -98,17 +108,15 @@ def by_method(
 ) -> Iterator[tuple[str, pd.DataFrame]]:
     """Yield the rows of each method over all parts, method by method."""
     for label in labels:
-        yield (
-            label,
-            pd.concat(
-                [
-                    part[part["label"] == label].astype(dict.fromkeys([*TEXTS, "label"], object))
-                    for part in parts
-                    if label in part["label"].cat.categories
-                ],
-                ignore_index=True,
-            ),
-        )
+        yield label, pd.concat(_of_label(parts, label), ignore_index=True)
+
+
+def _of_label(parts: Sequence[pd.DataFrame], label: str) -> list[pd.DataFrame]:
+    return [
+        part[part["label"] == label].astype(dict.fromkeys([*TEXTS, "label"], object))
+        for part in parts
+        if len(part) and label in part["label"].cat.categories
+    ]
 
 
 def digest_of_scores(folder: Path) -> str:
@@ -124,8 +132,16 @@ def digest_of_scores(folder: Path) -> str:
         return ""
 
 
-def write_scores(folder: Path, parts: Sequence[pd.DataFrame], labels: Sequence[str]) -> None:
+def write_scores(
+    folder: Path,
+    parts: Sequence[pd.DataFrame],
+    labels: Sequence[str],
+    images: Sequence[pd.DataFrame] = (),
+) -> None:
     """Replace scores.csv and scores.parquet, each in one step.
+
+    The latter also holds the rows of single images, whose metric begins with `image:` and whose
+    `image` is their place in the group; it is null in all other rows.
 
     Raises:
         StoreError: the folder cannot be written.
@@ -142,12 +158,14 @@ def write_scores(folder: Path, parts: Sequence[pd.DataFrame], labels: Sequence[s
             csv.open("w", encoding="utf-8", newline="") as file,
         ):
             writer = None
-            for number, (_, rows) in enumerate(by_method(parts, labels)):
+            for number, (label, rows) in enumerate(by_method(parts, labels)):
                 escaped(rows[COLUMNS]).to_csv(
                     file, index=False, header=number == 0, lineterminator="\n"
                 )
+                whole = [rows.assign(**{IMAGE: pd.array([pd.NA] * len(rows), "Int32")})]
+                whole += _of_label(images, label)
                 table = pa.Table.from_pandas(
-                    rows[COLUMNS].astype(
+                    pd.concat(whole, ignore_index=True)[[*COLUMNS, IMAGE]].astype(
                         {"seed": str, "steps": str, "particles": str, "guidance_scale": str}
                     ),
                     preserve_index=False,

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from eddy_bench.errors import MetricError, UnknownName, brief, unknown
-from eddy_bench.scoring.fidelity import Given
+from eddy_bench.scoring.frechet import Given
 from eddy_bench.scoring.metric import Aspect, Metric, Needs, Parameter
 
 # arguments of `update` to what a metric needs

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from eddy_bench.cli.diagnosis import devices, drawing, hub, versions, weights
 from eddy_bench.cli.diagnosis.finding import Finding
-from eddy_bench.scoring.convolutional import INCEPTION
+from eddy_bench.scoring.inception import INCEPTION
 from eddy_bench.scoring.perceptual import ALEXNET
 from tests.conftest import Result
 

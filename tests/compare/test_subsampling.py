@@ -11,7 +11,7 @@ import yaml
 
 from eddy_bench.compare.subsampling import Subsampling
 from eddy_bench.scoring.feature_cache import read_features, write_features
-from eddy_bench.scoring.fidelity import frechet_distance
+from eddy_bench.scoring.frechet import frechet_distance
 from eddy_bench.storage.run_folder import RunFolder
 from tests.conftest import Result
 from tests.makers.score_files import frame, write

@@ -26,10 +26,10 @@ from eddy_bench.scoring.extractors import INCEPTION, load_extractor
 from eddy_bench.scoring.fidelity import (
     align,
     clip_score,
-    frechet_distance,
     kernel_distance,
     precision_recall,
 )
+from eddy_bench.scoring.frechet import frechet_distance
 from eddy_bench.scoring.metrics import METRICS, MetricSpec
 from eddy_bench.scoring.perceptual import ALEXNET, load_lpips
 
@@ -164,9 +164,9 @@ def test_clip_tells_garments_apart() -> None:
     assert extractor.texts is not None
     from eddy_bench.models.attributes import CLASSES
     from eddy_bench.models.scoring_defaults import scoring_defaults
-    from eddy_bench.scoring.reference import load_reference
+    from eddy_bench.scoring.reference import held_out
 
-    reference = load_reference(None, scoring_defaults("fashion"))
+    reference = held_out(scoring_defaults("fashion"))
     assert reference is not None
     images = reference.images[:200]
     from eddy_bench.scoring.extractors import ASSETS

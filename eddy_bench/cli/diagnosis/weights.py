@@ -15,7 +15,7 @@ import torch
 from eddy_bench.cli.diagnosis.finding import Finding
 from eddy_bench.errors import brief
 from eddy_bench.models.backbones import ALIASES, local_weights
-from eddy_bench.scoring.convolutional import INCEPTION
+from eddy_bench.scoring.inception import INCEPTION
 from eddy_bench.scoring.perceptual import ALEXNET, BACKBONES
 
 SECTION = "weights"
