@@ -48,7 +48,7 @@ def print_needed(
     others = "one method" if count == 1 else f"{count} methods that share them"
     write_line(
         f"At a level of 5% for {others}, from the scatter of {needed[0].had} prompts with "
-        f"{scores.frame['seed'].nunique() - 1 or 1} seed(s) each; paired over prompts, on the same "
+        f"{len(set(scores.frame['seed']) - {''})} seed(s) each; paired over prompts, on the same "
         "noise. More seeds lower the scatter within prompts. inf: a method without scatter to take."
     )
     if left_out := left_out_note([table], console().width, "a wider terminal"):

@@ -41,8 +41,11 @@ class Candidate:
 
     @property
     def faithful(self) -> bool:
-        """Whether no fidelity metric loses more than 1% on the average of the prompts."""
-        return all(_loss(loss) <= LOSS for loss in self.losses)
+        """Whether no fidelity metric loses more than 1% on the average of the prompts.
+
+        False where none was compared.
+        """
+        return bool(self.losses) and all(_loss(loss) <= LOSS for loss in self.losses)
 
 
 @dataclass(frozen=True)
@@ -172,13 +175,23 @@ def _best(candidates: Sequence[Candidate], baseline: str) -> tuple[str, str, flo
     shown = [one for one in ordered if one.gain.better]
     if shown:
         return shown[0].label, f"{shown[0].label}: {_words(shown[0])}.", _share(shown[0].gain)
-    if not ordered or _signed(ordered[0].gain) <= 0:
+    if not ordered:
+        return "", _none_fits(baseline), 0.0
+    if _signed(ordered[0].gain) <= 0:
         return "", f"no method of this run gains: stay with {baseline}.", 0.0
     sentence = (
         f"no method is shown to gain; the largest difference is {ordered[0].label}'s, "
         f"{_words(ordered[0])}."
     )
     return "", sentence, 0.0
+
+
+def _none_fits(baseline: str) -> str:
+    """Say that there is nothing to choose from."""
+    return (
+        "no method of this run is known to fit (what was not measured is not known): "
+        f"stay with {baseline}."
+    )
 
 
 def _share(difference: Difference) -> float:

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from eddy_bench.errors import CompareError
+from eddy_bench.compare.paired import is_misspelt
+from eddy_bench.errors import CompareError, unknown
 from eddy_bench.storage.group import FinishedGroup
 from eddy_bench.storage.run_folder import RunFolder
 from eddy_bench.suites.method_spec import method_text
@@ -47,8 +48,13 @@ def ballot_items(groups: Mapping[Place, FinishedGroup], baseline: str, shuffle: 
             text = f"{shuffle}|{group.group.key}|{other.group.key}"
             digest = hashlib.sha256(text.encode()).hexdigest()
             items.append(Item(digest[:16], label, prompt, seed, int(digest[16], 16) % 2 == 0))
+    drawn = list(dict.fromkeys(label for label, *_ in groups))
+    if not items and drawn and baseline not in drawn and is_misspelt(baseline):
+        raise CompareError(
+            unknown("baseline", baseline, drawn).replace("Available", "The run holds")
+        )
     if not items:
-        labels = ", ".join(dict.fromkeys(label for label, *_ in groups)) or "no images"
+        labels = ", ".join(drawn) or "no images"
         raise CompareError(
             f"Expected images of {baseline!r} and of another method for the same prompts, "
             f"found {labels}. Draw them: eddy-bench run --method {baseline}; or name another "

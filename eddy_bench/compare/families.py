@@ -50,6 +50,8 @@ def strength_of(label: str) -> float:
         return float("inf")
     defaults: dict[str, Any] = {field.name: field.default for field in fields(cls)}
     default = defaults.get(dial, float("inf"))
+    if isinstance(default, str):  # a range, as interval's
+        return float("inf")
     if default is not None:
         return float(default)
     kernel = spec.parameters.get("kernel", getattr(cls, "preferred_kernel", ""))

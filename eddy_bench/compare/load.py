@@ -189,6 +189,8 @@ def _check_rows(path: Path, frame: pd.DataFrame) -> None:
         raise CompareError(
             f"{path}: unknown metric {sorted(unknown)[0]!r}; it was written by another version."
         )
+    _check_whole(path, "seed", frame["seed"].where(frame["seed"] != "", "0"))
+    _check_whole(path, "particles", frame["particles"].astype(str))
     for name in SETTINGS:
         values = frame[name].unique()
         if len(values) > 1:
@@ -196,6 +198,17 @@ def _check_rows(path: Path, frame: pd.DataFrame) -> None:
                 f"{path} mixes runs: {name} is {values[0]} in some rows and {values[1]} in others. "
                 "Give one file per run."
             )
+
+
+def _check_whole(path: Path, name: str, texts: pd.Series) -> None:
+    """Raise CompareError for what is no whole number."""
+    wrong = ~texts.str.fullmatch(r"[0-9]{1,18}")
+    if wrong.any():
+        line = int(wrong.to_numpy().argmax())
+        raise CompareError(
+            f"{path}, line {line + 2}: expected a whole number in `{name}`, "
+            f"got {texts.iloc[line]!r}. Score the run again."
+        )
 
 
 def label_of(frame: pd.DataFrame) -> pd.Series:

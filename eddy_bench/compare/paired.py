@@ -117,9 +117,15 @@ def compare(scores: ScoreSet, baseline: str = "iid") -> list[Difference]:
     return differences
 
 
+def is_misspelt(baseline: str) -> bool:
+    """Return whether no method has the name of a baseline."""
+    name = MethodSpec.of_label(baseline).name
+    return not (is_file_plugin(baseline) or name in method_names())
+
+
 def _no_baseline(scores: ScoreSet, baseline: str) -> CompareError:
     """Return the error of a baseline that is not there: drawn by nobody, or misspelt."""
-    if not (is_file_plugin(baseline) or MethodSpec.of_label(baseline).name in method_names()):
+    if is_misspelt(baseline):
         return CompareError(
             unknown("baseline", baseline, scores.labels).replace("Available", "The run holds")
         )

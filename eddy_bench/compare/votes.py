@@ -24,6 +24,7 @@ QUESTIONS = ("different", "better")
 HEADER = ("item", "shuffle", *QUESTIONS, "voter")
 ANSWERS = ("left", "same", "right", "")
 MAX_BYTES = 16 * 2**20
+MAX_DIGITS = 18  # of a shuffle's number
 RESAMPLES = 2000
 FEW = 8  # items below which no agreement is given
 
@@ -61,8 +62,7 @@ def read_votes(paths: Sequence[Path]) -> list[Vote]:
     votes: dict[tuple[str, str, str], Vote] = {}
     for path in paths:
         text = read_text(path, CompareError, "a file of votes", MAX_BYTES)
-        rows = csv.reader(io.StringIO(text))
-        header = next(rows, [])
+        header, *rows = _rows(path, text) or [[]]
         if tuple(header) != HEADER:
             raise CompareError(
                 f"{path}: expected the columns {','.join(HEADER)} of a ballot's file, "
@@ -70,16 +70,26 @@ def read_votes(paths: Sequence[Path]) -> list[Vote]:
             )
         for line, row in enumerate(rows, 2):
             vote = _vote(path, line, row)
-            voter = vote.voter or str(path)
-            votes[vote.item, str(vote.shuffle), voter] = vote
+            # whoever gives no name is one voter per file
+            vote = replace(vote, voter=vote.voter or str(path))
+            votes[vote.item, str(vote.shuffle), vote.voter] = vote
     if not votes:
         raise CompareError(f"{', '.join(map(str, paths))}: there are no votes.")
     return list(votes.values())
 
 
+def _rows(path: Path, text: str) -> list[list[str]]:
+    """Return the rows of a CSV file; raises CompareError for what is none."""
+    try:
+        return list(csv.reader(io.StringIO(text)))
+    except csv.Error as error:
+        raise CompareError(f"{path} is not a ballot's file: {error}. Save the votes again.") from None
+
+
 def _vote(path: Path, line: int, row: Sequence[str]) -> Vote:
     answers = row[2:4]
-    if len(row) != len(HEADER) or not row[1].isdecimal() or set(answers) - set(ANSWERS):
+    known = len(row) == len(HEADER) and row[1].isdecimal() and len(row[1]) <= MAX_DIGITS
+    if not known or set(answers) - set(ANSWERS):
         raise CompareError(
             f"{path}, line {line}: expected an item, the shuffle's number, "
             f"left, same or right twice, and the voter, got {','.join(row)[:80]!r}."
@@ -239,7 +249,8 @@ def _agreement(
         _spearman(pairs[np.concatenate([rows[name] for name in rng.choice(names, len(names))])])
         for _ in range(RESAMPLES)
     ]
-    low, high = np.nanquantile(drawn, [0.025, 0.975])
+    alone = len(names) < 2  # one prompt has no scatter to take
+    low, high = (np.nan, np.nan) if alone else np.nanquantile(drawn, [0.025, 0.975])
     return Difference(
         column,
         f"rank correlation[{question}]",

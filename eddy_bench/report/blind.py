@@ -8,6 +8,7 @@ from typing import Any
 
 from eddy_bench.compare.ballots import Item, Place, ballot_items, drawn_groups, sides
 from eddy_bench.compare.votes import HEADER
+from eddy_bench.errors import CompareError
 from eddy_bench.report.prompts import ALT, TEXT, shortened
 from eddy_bench.report.strips import BUDGET, OVERHEAD, make_strip
 from eddy_bench.report.templates import template
@@ -37,7 +38,7 @@ def write_blind(
         progress: of the pairs.
 
     Raises:
-        CompareError: there are no two methods' images to compare.
+        CompareError: there are no two methods' images to compare, or none can be read.
 
     """
     groups = drawn_groups(folder)
@@ -53,6 +54,11 @@ def write_blind(
         if spent > BUDGET and pairs:
             break
         pairs.append(pair)
+    if not pairs:
+        raise CompareError(
+            f"Expected images in {folder} to vote on, got none that can be read. "
+            "Draw them again: eddy-bench run."
+        )
     target = out or folder / NAME
     fields = {
         "pairs": pairs,

@@ -84,8 +84,8 @@ def first_prompts(
 
     Without an answer they are the first ones.
     """
-    shown = next((gains[label] for label in answered if label in gains), None)
-    if shown is None:
+    shown = next((gains[label] for label in answered if label in gains), [])
+    if not shown:  # or no images are at hand
         return list(range(min(count, 3)))
     order = sorted(range(len(shown)), key=lambda k: -(shown[k] or 0.0))
     return list(dict.fromkeys([order[0], order[len(order) // 2], order[-1]]))

@@ -69,6 +69,18 @@ def test_without_a_method_of_the_kind_the_baseline_stays(tmp_path: Path) -> None
     assert (law.label, "stay with iid" in law.sentence) == ("", True)
 
 
+def test_what_was_not_measured_fits_nothing(tmp_path: Path) -> None:
+    scored(tmp_path, GAINS)
+    path = tmp_path / "scores.csv"
+    table = pd.read_csv(path, keep_default_na=False)
+    table[table["metric"] != "clip"].to_csv(path, index=False)
+    scores = read_scores([path])
+    law, quick, faithful = answers(compare(scores), scores, "iid")
+    assert law.label == "lhs"
+    assert (quick.label, faithful.label) == ("", "")
+    assert "not known" in faithful.sentence
+
+
 def test_only_couplings_and_fair_selection_keep_the_law() -> None:
     kept = {name for name in method_names() if load_method(name)().keeps_law}
     assert kept == {"iid", "antithetic", "lhs", "sobol", "coupled"}

@@ -200,6 +200,8 @@ def edited(rows: pd.DataFrame, **values: object) -> pd.DataFrame:
         (lambda rows: rows[rows["method"] != "iid"], "Add it: eddy-bench run --method iid"),
         (lambda rows: rows.iloc[:0], "has no rows"),
         (lambda rows: rows.drop(columns="signature"), "no column 'signature'"),
+        (lambda rows: rows.assign(seed="abc"), "whole number in `seed`"),
+        (lambda rows: rows.assign(particles="abc"), "whole number in `particles`"),
         (lambda rows: edited(rows, metric="beauty"), "unknown metric 'beauty'"),
         (lambda rows: pd.concat([rows, rows]), "stand twice in"),
         (
@@ -276,7 +278,7 @@ def test_several_strengths_give_fronts(
             "pg:strength=3": {"vendi": 0.5, "clip": -2.0},
         }
     )
-    result = cli("compare", write(tmp_path / "s.csv", rows), "--format", form)
+    result = cli("compare", write(tmp_path / "s.csv", rows), "--full", "--format", form)
     assert result.code == 0, result.err
     if form == "json":
         (front,) = json.loads(result.out)["fronts"]
@@ -388,7 +390,11 @@ def test_no_figure_or_method_is_cut_in_a_terminal(
     effects = {"iid": {"vendi": 0.0}, "pg": {"vendi": 0.1}, long: {"vendi": 0.2}}
     csv = write(tmp_path / "s.csv", frame(effects))
     lines = json.loads(cli("compare", csv, "--format", "json").out)["differences"]
-    shown = shown_in_terminal(width, [sys.executable, "-m", "eddy_bench", "compare", str(csv)])
+    command = [sys.executable, "-m", "eddy_bench", "compare", str(csv)]
+    matrix = shown_in_terminal(width, command)
+    assert all(len(line) <= width for line in matrix.splitlines()), matrix
+    assert {line["label"] for line in lines} <= set(matrix.split())
+    shown = shown_in_terminal(width, [*command, "--full"])
     table = shown.partition("Difference to iid")[0]
     assert all(len(line) <= width for line in table.splitlines()), table
     for line in lines:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from eddy_bench.compare.ballots import Item, ballot_items, drawn_groups
@@ -106,6 +108,26 @@ def test_a_metric_that_orders_pairs_as_people_do_agrees(run: Path) -> None:
     assert clip.value < 0
 
 
+def test_agreement_on_one_prompt_has_no_interval(run: Path) -> None:
+    scores = read_scores([run])
+    frame = scores.frame
+    once = frame[(frame["label"] == "iid") & (frame["prompt_id"] != "")]
+    prompt = str(once["prompt_id"].iloc[0])
+    labels = [f"pg:strength={k}" for k in range(1, 10)]
+    more = [
+        once.assign(label=label, value=once["value"] + k**2) for k, label in enumerate(labels)
+    ]
+    wider = replace(scores, frame=pd.concat([once, *more], ignore_index=True))
+    found = [
+        Opinion(Item(label, label, prompt, 0, True), "different", float(k > 4))
+        for k, label in enumerate(labels)
+    ]
+    lines = agreements(wider, found, "iid")
+    assert lines
+    assert all(line.value > 0 or not line.column.startswith("vendi") for line in lines)
+    assert all(np.isnan([line.low, line.high]).all() for line in lines)
+
+
 def test_a_later_answer_of_a_voter_replaces_the_earlier_one(tmp_path: Path) -> None:
     file = tmp_path / "votes.csv"
     file.write_text(HEADER + "a,0,left,,ann\na,0,right,same,ann\na,0,left,left,bob\n")
@@ -124,6 +146,8 @@ def test_a_later_answer_of_a_voter_replaces_the_earlier_one(tmp_path: Path) -> N
         (HEADER + "a,0,up,,ann\n", "line 2"),
         (HEADER + "a,x,left,,ann\n", "line 2"),
         (HEADER + "a,0,left\n", "line 2"),
+        (HEADER + f"a,{'9' * 5000},left,left,ann\n", "line 2"),
+        (HEADER + f"{'a' * 200_000},0,left,left,ann\n", "field limit"),
         (HEADER + "abc,0,left,left,ann\n", "None of the 1 votes"),
     ],
 )
@@ -135,6 +159,15 @@ def test_bad_votes_are_refused_in_one_line(
     done = cli("compare", run, "--votes", file)
     assert (done.code, done.err.count("Error:")) == (2, 1)
     assert message in " ".join(done.err.split())
+
+
+def test_whoever_gives_no_name_is_one_voter_per_file(tmp_path: Path) -> None:
+    files = [tmp_path / "1.csv", tmp_path / "2.csv"]
+    for file in files:
+        file.write_text(HEADER + "a,0,left,,\nb,0,left,,\n")
+    votes = read_votes(files)
+    assert len(votes) == 4
+    assert {vote.voter for vote in votes} == {str(file) for file in files}
 
 
 def test_missing_votes_and_runs_are_refused(

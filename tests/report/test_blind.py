@@ -46,6 +46,7 @@ def test_large_images_stay_under_five_megabytes(cli: Callable[..., Result], tmp_
         (("--pairs", "3"), "Add --blind"),
         (("--blind", "--partly"), "one run folder"),
         (("--blind", "--baseline", "lhs"), "'lhs'"),
+        (("--blind", "--baseline", "idd"), "Did you mean 'iid'"),
         (("--blind", "--pairs", "0"), "--pairs"),
     ],
 )
@@ -55,6 +56,15 @@ def test_bad_options_are_refused(
     done = cli("report", run, *options)
     assert done.code == 2
     assert message in " ".join(done.err.split())
+
+
+def test_images_that_cannot_be_read_make_no_ballot(cli: Callable[..., Result], run: Path) -> None:
+    for image in (run / "samples").rglob("*.png"):
+        image.write_bytes(bytes(image.stat().st_size))
+    done = cli("report", run, "--blind")
+    assert (done.code, done.err.count("Error:")) == (2, 1)
+    assert "none that can be read" in " ".join(done.err.split())
+    assert not (run / "blind.html").exists()
 
 
 @pytest.mark.parametrize("width", [1280, 390])
