@@ -83,7 +83,9 @@ def _rows(path: Path, text: str) -> list[list[str]]:
     try:
         return list(csv.reader(io.StringIO(text)))
     except csv.Error as error:
-        raise CompareError(f"{path} is not a ballot's file: {error}. Save the votes again.") from None
+        raise CompareError(
+            f"{path} is not a ballot's file: {error}. Save the votes again."
+        ) from None
 
 
 def _vote(path: Path, line: int, row: Sequence[str]) -> Vote:

@@ -114,9 +114,7 @@ def test_agreement_on_one_prompt_has_no_interval(run: Path) -> None:
     once = frame[(frame["label"] == "iid") & (frame["prompt_id"] != "")]
     prompt = str(once["prompt_id"].iloc[0])
     labels = [f"pg:strength={k}" for k in range(1, 10)]
-    more = [
-        once.assign(label=label, value=once["value"] + k**2) for k, label in enumerate(labels)
-    ]
+    more = [once.assign(label=label, value=once["value"] + k**2) for k, label in enumerate(labels)]
     wider = replace(scores, frame=pd.concat([once, *more], ignore_index=True))
     found = [
         Opinion(Item(label, label, prompt, 0, True), "different", float(k > 4))
