@@ -64,13 +64,14 @@ def test_a_folder_without_scores_is_refused(tmp_path: Path) -> None:
 
 def test_benchmark_draws_what_the_command_draws(tmp_path: Path, cli: Callable[..., Result]) -> None:
     prompts = ["a dress", "an ankle boot"]
-    settings = {"steps": 2, "particles": 2, "metrics": ["vendi"]}
+    settings = {"steps": 2, "particles": 2, "metrics": ["vendi[fmnist-clip]"]}
     pipe = load_model("fashion", device="cpu").pipe
     ours = eddy_bench.benchmark(pipe, ["iid", "antithetic"], prompts, tmp_path / "ours", **settings)
     again = eddy_bench.benchmark(
         pipe, ["iid", "antithetic"], prompts, tmp_path / "ours", **settings
     )
     assert set(ours.methods) == {"iid", "antithetic"}
+    assert set(ours.scores["prompt"]) - {""} == set(prompts)
     (tmp_path / "prompts.txt").write_text("\n".join(prompts))
     done = cli(
         *("run", "--prompts", tmp_path / "prompts.txt", "--method", "iid"),

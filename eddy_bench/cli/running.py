@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -139,7 +140,7 @@ def _open(suite: Suite, flags: dict[str, Any], options: RunOptions) -> Setup:
     for spec in suite.methods:
         if spec not in methods:
             say(f"{spec} left out: this model has no guide network.", "Note")
-    return Setup(suite.model_copy(update={"methods": methods}), setup.model)
+    return replace(setup, suite=suite.model_copy(update={"methods": methods}))
 
 
 def _draw(
@@ -235,11 +236,10 @@ def _print_plan(setup: Setup, path: Path) -> int:
     from eddy_bench.methods.registry import build_method
     from eddy_bench.runs.cost_matching import unmatched
     from eddy_bench.runs.plan import make_plan
-    from eddy_bench.runs.setup import Setup
 
     waiting = unmatched(setup.suite)
     methods = [spec for spec in setup.suite.methods if spec not in waiting]
-    plan = make_plan(Setup(setup.suite.model_copy(update={"methods": methods}), setup.model))
+    plan = make_plan(replace(setup, suite=setup.suite.model_copy(update={"methods": methods})))
     lines = [
         f"{len(plan.groups)} groups of {plan.suite.particles} into {path}: "
         f"{len(plan.methods)} methods, {len(plan.prompts.prompts)} prompts, "

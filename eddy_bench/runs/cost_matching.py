@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from eddy_bench.errors import EddyError, ModelError, ParameterError, brief
 from eddy_bench.methods.registry import build_method
@@ -37,7 +38,7 @@ def match_costs(setup: Setup, earlier: Sequence[CostMatch]) -> tuple[Setup, list
     settled = {str(spec): _with_dial(spec, setup, matched) for spec in unmatched(setup.suite)}
     methods = [settled.get(str(spec), spec) for spec in setup.suite.methods]
     suite = setup.suite.model_copy(update={"methods": methods})
-    return Setup(suite, setup.model), matched
+    return replace(setup, suite=suite), matched
 
 
 def _with_dial(spec: MethodSpec, setup: Setup, matched: list[CostMatch]) -> MethodSpec:
