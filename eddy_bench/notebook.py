@@ -18,6 +18,7 @@ from eddy_bench.compare.load import ScoreSet, read_scores
 from eddy_bench.compare.paired import Difference, compare
 from eddy_bench.errors import ParameterError, StoreError, UnknownName, unknown
 from eddy_bench.report.grids import draw_table
+from eddy_bench.scoring.score_table import read_table, unescaped
 from eddy_bench.storage.group import FinishedGroup
 
 
@@ -40,7 +41,10 @@ class Run:
     @cached_property
     def summary(self) -> pd.DataFrame:
         """Means over prompts with their intervals, a row per method."""
-        return pd.read_csv(self.path / "summary.csv", keep_default_na=False, na_values=[""])
+        path = self.path / "summary.csv"
+        if not path.is_file():
+            raise _unscored(self.path, path.name)
+        return unescaped(read_table(path, keep_default_na=False, na_values=[""]))
 
     @property
     def methods(self) -> list[str]:
@@ -138,11 +142,14 @@ def load_run(path: str | Path) -> Run:
     """
     folder = Path(path)
     if not (folder / "scores.csv").is_file():
-        raise StoreError(
-            f"Expected a scored run in {folder}, found no scores.csv. "
-            f"Score it: eddy-bench score {folder}"
-        )
+        raise _unscored(folder, "scores.csv")
     return Run(folder)
+
+
+def _unscored(folder: Path, name: str) -> StoreError:
+    return StoreError(
+        f"Expected a scored run in {folder}, found no {name}. Score it: eddy-bench score {folder}"
+    )
 
 
 def benchmark(
@@ -176,6 +183,8 @@ def benchmark(
     from eddy_bench.suites.prompts import load_prompts, prompts_of_texts
     from eddy_bench.suites.suite import load_suite
 
+    if isinstance(methods, str):
+        raise ParameterError(f"Expected a list of methods, got {methods!r}. Write [{methods!r}].")
     named = model if isinstance(model, str) else type(model).__name__
     given = load_prompts(prompts) if isinstance(prompts, str) else prompts_of_texts(prompts)
     path = Path(out)

@@ -6,11 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import eddy_bench
 from eddy_bench.errors import EddyError, PromptError, StoreError, UnknownName
 from eddy_bench.models.load import load_model
+from eddy_bench.scoring.score_table import escaped
 from tests.conftest import Result
 from tests.makers.scored_runs import EFFECTS, make_run
 
@@ -69,6 +71,7 @@ def test_benchmark_draws_what_the_command_draws(tmp_path: Path, cli: Callable[..
         pipe, ["iid", "antithetic"], prompts, tmp_path / "ours", **settings
     )
     assert set(ours.methods) == {"iid", "antithetic"}
+    assert set(ours.scores["prompt"]) - {""} == set(prompts)
     (tmp_path / "prompts.txt").write_text("\n".join(prompts))
     done = cli(
         *("run", "--prompts", tmp_path / "prompts.txt", "--method", "iid"),
@@ -100,3 +103,17 @@ def test_benchmark_refuses_prompts_that_are_none(tmp_path: Path, prompts: list[s
 def test_benchmark_refuses_what_is_no_method(tmp_path: Path) -> None:
     with pytest.raises(UnknownName, match="antithetic"):
         eddy_bench.benchmark("fashion", ["antithetik"], ["a dress"], tmp_path / "run", steps=1)
+
+
+def test_benchmark_wants_a_list_of_methods(tmp_path: Path) -> None:
+    with pytest.raises(EddyError, match=r"list of methods, got 'iid'"):
+        eddy_bench.benchmark("fashion", "iid", ["a dress"], tmp_path / "run", steps=1)
+
+
+def test_cells_of_the_summary_are_as_they_were(run: eddy_bench.Run) -> None:
+    path = run.path / "summary.csv"
+    with pytest.raises(StoreError, match=r"no summary\.csv"):
+        _ = run.summary
+    escaped(pd.DataFrame({"method": ["=1+1"]})).to_csv(path, index=False)
+    assert "'=1+1" in path.read_text()
+    assert set(eddy_bench.load_run(run.path).summary["method"]) == {"=1+1"}

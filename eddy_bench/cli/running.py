@@ -144,7 +144,7 @@ def _open(suite: Suite, flags: dict[str, Any], options: RunOptions) -> Setup:
     for spec in suite.methods:
         if spec not in methods:
             say(f"{spec} left out: this model has no guide network.", "Note")
-    return Setup(suite.model_copy(update={"methods": methods}), setup.model)
+    return replace(setup, suite=suite.model_copy(update={"methods": methods}))
 
 
 def _draw(

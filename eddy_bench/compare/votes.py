@@ -103,7 +103,7 @@ def opinions(folder: Path, votes: Sequence[Vote], baseline: str) -> tuple[list[O
     """Return what votes say of the methods of a run, and how many are on no pair of it.
 
     Raises:
-        CompareError: none is.
+        CompareError: none is, or none answers anything.
 
     """
     groups = drawn_groups(folder)
@@ -128,6 +128,8 @@ def opinions(folder: Path, votes: Sequence[Vote], baseline: str) -> tuple[list[O
             f"None of the {len(votes)} votes is on a pair of {folder} with {baseline!r}: "
             "they are of another run, or of another --baseline."
         )
+    if not found:
+        raise CompareError("Expected an answer to a question in the votes, got none. Vote first.")
     return found, lost
 
 

@@ -191,6 +191,12 @@ def test_the_command_prints_win_rates_and_agreement(
     assert "eddy-exact" in done.out
 
 
+def test_votes_without_answers_are_refused(run: Path) -> None:
+    item = ballot_items(drawn_groups(run), "iid", 0)[0]
+    with pytest.raises(CompareError, match="got none"):
+        opinions(run, [Vote(item.id, 0, "", "", "ann")], "iid")
+
+
 def test_a_baseline_that_was_not_drawn_is_named(run: Path) -> None:
     with pytest.raises(CompareError, match="'lhs'"):
         ballot_items(drawn_groups(run), "lhs", 0)
