@@ -63,9 +63,9 @@ def _heading(column: str, differences: Sequence[Difference]) -> str:
     if column.startswith(FREE_SHARE):
         return FREE_SHARE
     higher = next(item.higher_is_better for item in differences if item.column == column)
-    same_name = {item.column for item in differences if item.column.startswith(f"{spec.name}[")}
-    plain = len(same_name) <= 1 and spec.column == column  # not of a group's best image
-    name = spec.name if plain else column
+    bare = spec.name if spec.column == column else column.partition("[")[0]  # as clip-best
+    same_name = {item.column for item in differences if item.column.startswith(f"{bare}[")}
+    name = bare if len(same_name) <= 1 else column
     return f"{name} {'↑' if higher else '↓'}"
 
 

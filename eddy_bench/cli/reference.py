@@ -11,7 +11,10 @@ import typer
 def reference(
     folder: Annotated[str, typer.Argument(metavar="DIR", help="A folder of real images.")],
     extractor: Annotated[
-        str, typer.Option(help="Through which images are seen: one of eddy-bench list extractors.")
+        str,
+        typer.Option(
+            help="Through which images are seen; eddy-bench list metrics has their names."
+        ),
     ],
     out: Annotated[Path, typer.Option(help="The file to write, as stats.npz.")],
     weights: Annotated[
