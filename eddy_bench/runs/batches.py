@@ -101,26 +101,37 @@ def batches_of(groups: Sequence[Group], size: int) -> list[Batch]:
 
 
 def planned_batches(plan: Plan, groups: Sequence[Group]) -> list[Batch]:
-    """Return the batches of groups of a plan, or of its reference set.
+    """Return the batches of groups of a plan, or of its reference set, in the order of drawing.
 
     Methods take turns, batch by batch, so that a machine that slows down slows all of them: their
-    seconds are of the same minutes. Groups of a method that sees earlier seeds come last, seed
-    after seed, a few prompts at a time, each batch with one seed: what a batch needs was drawn by
-    those before it.
+    seconds are of the same minutes. A method that sees earlier seeds comes last.
+    """
+    methods = method_batches(plan, groups)
+    remembering = [
+        bool(batches) and plan.method_of(batches[0].groups[0]).remembers for batches in methods
+    ]
+    turns = [own for own, last in zip(methods, remembering, strict=True) if not last]
+    rounds = itertools.zip_longest(*turns)
+    taken = [batch for batches in rounds for batch in batches if batch is not None]
+    last = [own for own, remembers in zip(methods, remembering, strict=True) if remembers]
+    return taken + [batch for batches in last for batch in batches]
+
+
+def method_batches(plan: Plan, groups: Sequence[Group]) -> list[list[Batch]]:
+    """Return the batches of each method.
+
+    Groups of a method that sees earlier seeds come seed after seed, a few prompts at a time, each
+    batch with one seed: what a batch needs was drawn by those before it.
     """
     if not groups:
         return []
     size = plan.groups_together(groups[0])
-    turns: list[list[Batch]] = []
-    last: list[Batch] = []
+    methods = []
     for _, run in itertools.groupby(groups, key=lambda group: group.label):
         same = list(run)
-        if plan.method_of(same[0]).remembers:
-            last += [batch for part in _by_seed(same, size) for batch in batches_of(part, size)]
-        else:
-            turns.append(batches_of(same, size))
-    rounds = itertools.zip_longest(*turns)
-    return [batch for batches in rounds for batch in batches if batch is not None] + last
+        parts = _by_seed(same, size) if plan.method_of(same[0]).remembers else [same]
+        methods.append([batch for part in parts for batch in batches_of(part, size)])
+    return methods
 
 
 def _by_seed(groups: Sequence[Group], size: int) -> list[list[Group]]:

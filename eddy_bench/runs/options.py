@@ -67,11 +67,12 @@ class RunOptions:
 
     def share(self, plan: Plan, groups: Sequence[Group]) -> list[Group]:
         """Return those groups of a plan, or of its reference set, that are drawn here."""
-        from eddy_bench.runs.batches import planned_batches
+        from eddy_bench.runs.batches import method_batches
 
         if self.shard is None or not groups:
             return list(groups)
-        return self.shard.of(planned_batches(plan, groups))
+        # method by method, so that every shard has its share of each
+        return self.shard.of([batch for own in method_batches(plan, groups) for batch in own])
 
 
 @contextmanager

@@ -158,3 +158,22 @@ def test_where_it_cannot_be_it_is_refused_in_one_line(cli: Cli, tmp_path: Path) 
         make_plan(["ring8"], ["spell:earlier=true"])
     done = cli(*RUN[:-4], "--method", "spell:earlier=true", "--limit", "1", "--out", tmp_path / "x")
     assert (done.code, "raise --seeds" in done.err) == (0, True)
+
+
+def test_methods_take_turns_and_shards_have_their_share_of_each() -> None:
+    from eddy_bench.methods.iid import Iid
+    from eddy_bench.runs.batches import method_batches
+    from tests.makers.groups import make_group
+
+    class Plan:
+        def groups_together(self, group: object) -> int:
+            return 2
+
+        def method_of(self, group: object) -> Iid:
+            return Iid()
+
+    groups = [make_group(label=name, prompt_id=f"p{k}") for name in "abc" for k in range(4)]
+    turns = planned_batches(Plan(), groups)  # type: ignore[arg-type]
+    assert [batch.groups[0].label for batch in turns] == list("abcabc")
+    apart = [b for own in method_batches(Plan(), groups) for b in own]  # type: ignore[arg-type]
+    assert {batch.groups[0].label for batch in apart[::2]} == set("abc")
