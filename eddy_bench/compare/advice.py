@@ -24,7 +24,7 @@ class Candidate:
 
     gain: in diversity.
     losses: of every fidelity metric per prompt.
-    times: seconds per image over the baseline's; NaN where they were not measured.
+    times: seconds per image over the baseline's, medians; NaN where they were not measured.
     moved: the scores prove that samples have moved.
     """
 
@@ -91,7 +91,7 @@ def answers(differences: Sequence[Difference], scores: ScoreSet, baseline: str) 
     all methods; that the best one was chosen on these prompts makes its gain look larger than it
     is.
     """
-    found = candidates(differences, scores)
+    found = candidates(differences, scores, baseline)
     if not found:
         return []
     return [
@@ -126,11 +126,13 @@ def keeps_law(label: str) -> bool:
         return False
 
 
-def candidates(differences: Sequence[Difference], scores: ScoreSet) -> list[Candidate]:
+def candidates(
+    differences: Sequence[Difference], scores: ScoreSet, baseline: str = "iid"
+) -> list[Candidate]:
     """Return every method as a choice, by the first diversity metric that was compared."""
     gains = _first([item for name in DIVERSITY for item in differences if _is(item, name)])
     moved = {share.label for share in free_shares(scores) if share.moved}
-    seconds = {item.label: item for item in differences if item.column == COST}
+    times = _times(scores, baseline)
     return [
         Candidate(
             gain.label,
@@ -140,7 +142,7 @@ def candidates(differences: Sequence[Difference], scores: ScoreSet) -> list[Cand
                 for item in differences
                 if item.label == gain.label and any(_is(item, name) for name in FIDELITY)
             ),
-            _ratio(seconds.get(gain.label)),
+            times.get(gain.label, float("nan")),
             gain.label in moved,
         )
         for gain in gains
@@ -157,10 +159,22 @@ def _first(differences: Sequence[Difference]) -> list[Difference]:
     return [item for item in differences if item.column == differences[0].column]
 
 
-def _ratio(seconds: Difference | None) -> float:
-    if seconds is None or not seconds.baseline > 0:
-        return float("nan")
-    return seconds.value / seconds.baseline
+def _times(scores: ScoreSet, baseline: str) -> dict[str, float]:
+    """Return how many times the baseline's seconds each method takes in its own run.
+
+    Of medians over groups, which no batch that something else stalled moves.
+    """
+    rows = scores.frame[scores.frame["metric"] == COST]
+    medians = {
+        (str(source), str(label)): float(own["value"].median())
+        for (source, label), own in rows.groupby(["source", "label"], sort=False)
+    }
+    usual = {source: value for (source, label), value in medians.items() if label == baseline}
+    first = next(iter(usual.values()), float("nan"))
+    return {
+        label: value / (usual.get(source, first) or float("nan"))
+        for (source, label), value in medians.items()
+    }
 
 
 def _loss(difference: Difference) -> float:
