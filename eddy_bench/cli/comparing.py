@@ -159,6 +159,8 @@ def _print_matrix(comparison: Comparison) -> None:
     write_line(LEGEND.format(baseline=comparison.baseline))
     if left_out := left_out_note([table], console().width, "--full"):
         write_line(left_out)
+    if comparison.published:
+        print_whole(published_table(comparison.published))
 
 
 def _print_tables(comparison: Comparison) -> None:

@@ -224,7 +224,7 @@ def test_grids_are_spelled_out(tmp_path: Path) -> None:
 def test_a_sweep_keeps_the_parameters_of_its_method() -> None:
     names = [str(spec) for spec in load_suite("grid").methods]
     assert "pg:kernel=features,strength=0.15" in names
-    assert len(names) == len(set(names)) == 30
+    assert len(names) == len(set(names)) == 65
 
 
 def test_a_grid_in_the_long_form_is_spelled_out() -> None:

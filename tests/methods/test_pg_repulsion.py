@@ -172,7 +172,7 @@ def test_every_method_keeps_the_contract(cls: type[Method]) -> None:
     assert cls.name in METHODS
     assert cls.summary
     for features in (False, True):
-        state = replace(state_at(features=features), share=0.0)
+        state = replace(state_at(features=features), share=0.0, step=0, steps=10)
         if cls.interacts:
             assert cls().guidance(state_at(count=1)) is None, "N = 1 is iid"
         guidance = cls().guidance(state)
@@ -264,7 +264,7 @@ def test_the_default_strength_is_the_one_tuned_for_the_kernel() -> None:
             spelled = method.resolved(features)
             tuned = cls.shares if method.resolved_scale(kernel) == "relative" else cls.strengths
             assert (spelled.kernel, spelled.strength) == (kernel, tuned[kernel])
-            state = replace(state_at(features=features), share=0.0)
+            state = replace(state_at(features=features), share=0.0, step=0, steps=10)
             first = method.guidance(state)
             second = spelled.guidance(replace(state, generators=generators(2)))
             assert first is not None

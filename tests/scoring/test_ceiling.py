@@ -164,7 +164,7 @@ def test_compare_shows_shares_in_every_format(
 ) -> None:
     csv = write(tmp_path / "s.csv", rows)
     for form in ("table", "markdown", "csv", "json"):
-        done = cli("compare", csv, "--format", form)
+        done = cli("compare", csv, "--format", form, "--full")
         assert done.code == 0, done.err
         assert "free_share[fmnist-clip]" in done.out
         assert "samples moved" in done.out
@@ -180,7 +180,7 @@ def test_a_share_has_its_one_sided_test_and_is_never_called_better(
     shares = {line["label"]: line for line in lines if line["column"].startswith("free_share")}
     assert shares["pg"]["p"] <= shares["pg"]["p_holm"] < 0.05 < shares["antithetic"]["p"]
     assert [line["better"] for line in shares.values()] == [None] * len(shares)
-    table = cli("compare", csv, "--baseline", "antithetic").out
+    table = cli("compare", csv, "--baseline", "antithetic", "--full").out
     assert "free_share[fmnist-clip] ↑   iid 0" in table
 
 
