@@ -193,5 +193,5 @@ def _figures(point: Point, fronts: Fronts) -> str:
 
 
 def colours_of(answered: Sequence[str]) -> Mapping[str, str]:
-    """Return the page's colour of each answered method."""
-    return {label: f"--answer-{k}" for k, label in enumerate(answered, 1) if label}
+    """Return the page's colour of each answered method, that of the first question it answers."""
+    return {label: f"--answer-{answered.index(label) + 1}" for label in answered if label}
