@@ -17,7 +17,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from eddy_bench.compare.direction import direction_words
+from eddy_bench.compare.direction import direction_words, subsampling_of
 from eddy_bench.compare.free_shares import MethodShare, free_shares
 from eddy_bench.compare.load import ScoreSet, read_scores
 from eddy_bench.storage.files import write_text
@@ -46,10 +46,11 @@ def draw(shares: Sequence[MethodShare]) -> None:
 
 def table(shares: Sequence[MethodShare], scores: ScoreSet) -> str:
     lines = ["| method | share of what is free | shown | where to |", "| --- | --- | --- | --- |"]
+    subsampling = subsampling_of(scores)
     for share in shares:
         free = share.free
         moved = f"samples moved, p = {share.p_holm:.2g}" if share.moved else ""
-        where = direction_words(scores, share.label) if share.moved else ""
+        where = direction_words(scores, share.label, subsampling) if share.moved else ""
         lines.append(
             f"| {share.label} | {free.share:.2f} [{free.low:.2f}, {free.high:.2f}] "
             f"| {moved} | {where} |"

@@ -12,10 +12,11 @@ import argparse
 from pathlib import Path
 
 from eddy_bench.compare.advice import Candidate, candidates
-from eddy_bench.compare.direction import directions
+from eddy_bench.compare.direction import directions, subsampling_of
 from eddy_bench.compare.free_shares import free_shares
 from eddy_bench.compare.load import ScoreSet, read_scores
 from eddy_bench.compare.paired import compare
+from eddy_bench.compare.subsampling import Subsampling
 from eddy_bench.methods.registry import load_installed, method_names
 from eddy_bench.storage.files import write_text
 from eddy_bench.suites.method_spec import MethodSpec
@@ -37,8 +38,8 @@ def best(options: list[Candidate]) -> Candidate | None:
     return max(faithful, key=lambda option: option.gain.difference, default=None)
 
 
-def where_to(scores: ScoreSet, label: str) -> str:
-    shown = {answer.towards for answer in directions(scores, label)} - {None}
+def where_to(scores: ScoreSet, label: str, subsampling: Subsampling | None) -> str:
+    shown = {answer.towards for answer in directions(scores, label, subsampling)} - {None}
     if len(shown) != 1:
         return "not shown"
     return "towards the data" if shown.pop() else "away from the data"
@@ -46,9 +47,10 @@ def where_to(scores: ScoreSet, label: str) -> str:
 
 def table(run: Path) -> str:
     scores = read_scores([run])
-    shares = {share.label: share for share in free_shares(scores)}
+    known, subsampling = free_shares(scores), subsampling_of(scores)
+    shares = {share.label: share for share in known}
     lines = [f"| {' | '.join(HEADER)} |", f"|{' --- |' * len(HEADER)}"]
-    found = candidates(compare(scores), scores)
+    found = candidates(compare(scores), scores, known)
     for name in method_names():
         options = [one for one in found if MethodSpec.of_label(one.label).name == name]
         if not options:
@@ -66,7 +68,7 @@ def table(run: Path) -> str:
             touches,
             f"{mark}{gain.difference:+.3f}{mark} [{gain.low:+.3f}, {gain.high:+.3f}]",
             free + (", moved" if share.moved else ""),
-            where_to(scores, choice.label),
+            where_to(scores, choice.label, subsampling),
             f"{choice.times:.2f}",
         )
         lines.append(f"| {' | '.join(cells)} |")

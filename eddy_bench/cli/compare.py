@@ -7,21 +7,12 @@ from typing import Annotated
 
 import typer
 
-from eddy_bench.cli.arguments import PATH
+from eddy_bench.cli.arguments import PATH, Sources
 from eddy_bench.errors import ParameterError
-from eddy_bench.storage.paths import reachable
 
 
 def compare(
-    sources: Annotated[
-        list[Path] | None,
-        typer.Argument(
-            parser=reachable,
-            metavar="RUN",
-            help="Run folders or scores.csv files. [default: the last run]",
-            show_default=False,
-        ),
-    ] = None,
+    sources: Sources = None,
     baseline: Annotated[
         str | None,
         typer.Option(

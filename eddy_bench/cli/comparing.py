@@ -123,12 +123,13 @@ def _compare(
             raise CompareError(
                 f"Nothing to compare: {_held(scores)} alone. Run another method into it."
             )
-        differences += as_differences(free_shares(scores))
+        shares = free_shares(scores)
+        differences += as_differences(shares)
         notes += filter(None, [why_none(scores)])
         curves = fronts(scores, baseline)
         if curves and all(len(family.points) <= 2 for family in curves.families):
             curves = None
-        advice = answers(differences, scores, baseline)
+        advice = answers(differences, scores, shares, baseline)
         return Comparison(differences, baseline, notes, curves, published_lines(scores), advice)
     other, _ = with_statistic(read_scores([against]), statistic)
     notes = [*check_comparable(scores, other, partly), *lacking(scores), *notes]

@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from eddy_bench.storage.paths import reachable
+from eddy_bench.cli.arguments import Sources
 
 
 def power(
-    sources: Annotated[
-        list[Path] | None,
-        typer.Argument(
-            parser=reachable,
-            metavar="RUN",
-            help="Run folders or scores.csv files. [default: the last run]",
-            show_default=False,
-        ),
-    ] = None,
+    sources: Sources = None,
     effect: Annotated[
         float,
         typer.Option(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from eddy_bench.compare.free_shares import free_shares
+from eddy_bench.compare.free_shares import MethodShare
 from eddy_bench.compare.load import ScoreSet
 from eddy_bench.compare.paired import Difference
 from eddy_bench.errors import EddyError
@@ -84,14 +84,19 @@ QUESTIONS: tuple[tuple[str, str, Fits], ...] = (
 )
 
 
-def answers(differences: Sequence[Difference], scores: ScoreSet, baseline: str) -> list[Answer]:
+def answers(
+    differences: Sequence[Difference],
+    scores: ScoreSet,
+    shares: Sequence[MethodShare],
+    baseline: str,
+) -> list[Answer]:
     """Answer each question with the method that gains most of those shown to gain.
 
     None without differences in diversity. Shown is what `Difference.better` says, corrected over
     all methods; that the best one was chosen on these prompts makes its gain look larger than it
     is.
     """
-    found = candidates(differences, scores, baseline)
+    found = candidates(differences, scores, shares, baseline)
     if not found:
         return []
     return [
@@ -127,11 +132,14 @@ def keeps_law(label: str) -> bool:
 
 
 def candidates(
-    differences: Sequence[Difference], scores: ScoreSet, baseline: str = "iid"
+    differences: Sequence[Difference],
+    scores: ScoreSet,
+    shares: Sequence[MethodShare],
+    baseline: str = "iid",
 ) -> list[Candidate]:
     """Return every method as a choice, by the first diversity metric that was compared."""
     gains = _first([item for name in DIVERSITY for item in differences if _is(item, name)])
-    moved = {share.label for share in free_shares(scores) if share.moved}
+    moved = {share.label for share in shares if share.moved}
     times = _times(scores, baseline)
     return [
         Candidate(

@@ -41,11 +41,22 @@ class Direction:
         return f"{self.column} {self.independent:.3g} -> {self.value:.3g}{untested}"
 
 
-def directions(scores: ScoreSet, label: str) -> list[Direction]:
-    """Return what each metric of real images says of a method against i.i.d. sampling."""
-    frame = scores.frame
+def subsampling_of(scores: ScoreSet) -> Subsampling | None:
+    """Return what compares methods of one run folder by its features; None for anything else."""
     folder = as_path(scores.sources[0])
-    subsampling = Subsampling(folder, folder) if len(scores.sources) == 1 else None
+    return Subsampling(folder, folder) if len(scores.sources) == 1 and folder.is_dir() else None
+
+
+def directions(scores: ScoreSet, label: str, subsampling: Subsampling | None) -> list[Direction]:
+    """Return what each metric of real images says of a method against i.i.d. sampling.
+
+    Args:
+        scores: of one run or several.
+        label: of the method.
+        subsampling: `subsampling_of` the scores, one for all methods.
+
+    """
+    frame = scores.frame
     answers = []
     for column in (name for name in scores.columns if MetricSpec.of_column(name).name in JUDGES):
         rows = frame[frame["column"] == column]
@@ -55,7 +66,7 @@ def directions(scores: ScoreSet, label: str) -> list[Direction]:
         sign = 1.0 if METRICS[MetricSpec.of_column(column).name].higher_is_better else -1.0
         value, independent = float(own["value"].iloc[0]), float(iid["value"].iloc[0])
         sampled = None
-        if subsampling is not None and folder.is_dir():
+        if subsampling is not None:
             signature = str(own["signature"].iloc[0])
             sampled = subsampling.between(label, BASELINE, column, signature)
         answers.append(
@@ -70,9 +81,9 @@ def directions(scores: ScoreSet, label: str) -> list[Direction]:
     return answers
 
 
-def direction_words(scores: ScoreSet, label: str) -> str:
+def direction_words(scores: ScoreSet, label: str, subsampling: Subsampling | None) -> str:
     """Say where a method's samples went; empty without a metric of real images."""
-    answers = directions(scores, label)
+    answers = directions(scores, label, subsampling)
     if not answers:
         return ""
     if all(answer.error is None for answer in answers):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ from numpy.typing import NDArray
 from eddy_bench.scoring.feature_cache import features_folder, file_name, read_features
 from eddy_bench.scoring.metrics import MetricSpec
 from eddy_bench.scoring.signature import Signature
+from eddy_bench.storage.group import FinishedGroup
 from eddy_bench.storage.run_folder import RunFolder
 from eddy_bench.suites.method_spec import method_text
 
@@ -25,6 +28,14 @@ class Subsampling:
 
     candidate: Path | None
     baseline: Path | None
+
+    @cached_property
+    def _candidates(self) -> dict[str, list[FinishedGroup]]:
+        return _groups(self.candidate)
+
+    @cached_property
+    def _baselines(self) -> dict[str, list[FinishedGroup]]:
+        return self._candidates if self.baseline == self.candidate else _groups(self.baseline)
 
     def difference(self, label: str, column: str, signature: str) -> tuple[float, float] | None:
         """Return the difference of a pooled metric, candidate less baseline, and its error.
@@ -51,8 +62,11 @@ class Subsampling:
         if self.candidate is None or self.baseline is None:
             return None
         sides = [
-            _features(folder, label, Signature.parse(signature))
-            for folder, label in zip((self.candidate, self.baseline), labels, strict=True)
+            _features(folder, groups.get(label, []), Signature.parse(signature))
+            for folder, groups, label in (
+                (self.candidate, self._candidates, labels[0]),
+                (self.baseline, self._baselines, labels[1]),
+            )
         ]
         if sides[0] is None or sides[1] is None:
             return None
@@ -76,18 +90,22 @@ class Subsampling:
         return gap(prompts), float(np.std(gaps, ddof=1))
 
 
+def _groups(folder: Path | None) -> dict[str, list[FinishedGroup]]:
+    """Return the finished groups of a run folder by method."""
+    groups: dict[str, list[FinishedGroup]] = {}
+    for group in RunFolder(folder).finished() if folder is not None else ():
+        label = method_text(group.group.method, group.group.parameters)
+        groups.setdefault(label, []).append(group)
+    return groups
+
+
 def _features(
-    folder: Path, label: str, signature: Signature
+    folder: Path, groups: Sequence[FinishedGroup], signature: Signature
 ) -> tuple[dict[str, Features], Features] | None:
     """Return features (images, F) of each prompt of a method, and of the real images.
 
     None where they were not kept.
     """
-    groups = [
-        group
-        for group in RunFolder(folder).finished()
-        if method_text(group.group.method, group.group.parameters) == label
-    ]
     path = features_folder(folder, *signature.features)
     if not groups or not path.is_dir():
         return None

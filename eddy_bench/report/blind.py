@@ -10,7 +10,7 @@ from eddy_bench.compare.ballots import Item, Place, ballot_items, drawn_groups, 
 from eddy_bench.compare.votes import HEADER
 from eddy_bench.errors import CompareError
 from eddy_bench.report.prompts import ALT, TEXT, shortened
-from eddy_bench.report.strips import BUDGET, OVERHEAD, make_strip
+from eddy_bench.report.strips import BUDGET, OVERHEAD, SMALL, make_strip
 from eddy_bench.report.templates import template
 from eddy_bench.scoring.feature_cache import Advance
 from eddy_bench.storage.files import write_text
@@ -62,6 +62,7 @@ def write_blind(
     target = out or folder / NAME
     fields = {
         "pairs": pairs,
+        "small_images": all(s["height"] <= SMALL for pair in pairs for s in pair["strips"]),
         "shuffle": shuffle,
         "header": ",".join(HEADER),
         "questions": [("different", "Which is more different?"), ("better", "Which is better?")],

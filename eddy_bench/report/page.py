@@ -9,7 +9,7 @@ from typing import Any
 
 from eddy_bench.compare.advice import Answer, answers, summary
 from eddy_bench.compare.comparable import canonical, check_comparable, lacking
-from eddy_bench.compare.free_shares import free_shares
+from eddy_bench.compare.free_shares import MethodShare, free_shares
 from eddy_bench.compare.front_tables import CAPTION as FRONTS_CAPTION
 from eddy_bench.compare.front_tables import front_header, front_lines
 from eddy_bench.compare.fronts import Fronts
@@ -58,15 +58,16 @@ def write_report(
     differences = compare(scores, baseline) if several else []
     curves = fronts(scores, baseline) if several else None
     plots = "plots" if out is None or target.stem == "report" else f"{target.stem}-plots"
-    advice = answers(differences, scores, baseline)
+    shares = free_shares(scores) if several else []
+    advice = answers(differences, scores, shares, baseline)
     answered = tuple(answer.label for answer in advice)
     pictures = prompt_fields(folders, scores, differences, baseline, progress)
     fields = {
-        **_texts(folders, scores, differences, baseline, notes),
+        **_texts(folders, scores, differences, shares, baseline, notes),
         **_first_screen(advice, baseline, curves, pictures),
         **_front_fields(curves, target.parent / plots),
         **pictures,
-        **_picture(differences, scores, several),
+        **_picture(differences, shares),
         "chosen": _chosen(scores.labels, baseline, answered, curves),
         "costs": _costs(scores),
         "manifests": [
@@ -99,8 +100,8 @@ def _first_screen(
     }
 
 
-def _picture(differences: Sequence[Difference], scores: ScoreSet, several: bool) -> dict[str, Any]:
-    picture = difference_picture(differences, free_shares(scores)) if several else None
+def _picture(differences: Sequence[Difference], shares: Sequence[MethodShare]) -> dict[str, Any]:
+    picture = difference_picture(differences, shares)
     if picture is None:
         return {"picture_names": (), "picture_rows": (), "picture_columns": 0}
     return {
@@ -125,6 +126,7 @@ def _texts(
     folders: Sequence[Path],
     scores: ScoreSet,
     differences: Sequence[Difference],
+    shares: Sequence[MethodShare],
     baseline: str,
     notes: Sequence[str],
 ) -> dict[str, Any]:
@@ -142,7 +144,7 @@ def _texts(
         "title": ", ".join(path.resolve().name for path in folders),
         "settings": f"{settings}, {prompts} prompts.",
         "baseline": baseline,
-        "verdicts": verdicts(differences, scores, baseline),
+        "verdicts": verdicts(differences, scores, shares, baseline),
         "warnings": [
             *notes,
             *lacking(scores),

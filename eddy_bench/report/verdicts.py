@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from eddy_bench.compare.direction import direction_words
-from eddy_bench.compare.free_shares import free_shares
+from eddy_bench.compare.direction import direction_words, subsampling_of
+from eddy_bench.compare.free_shares import MethodShare
 from eddy_bench.compare.load import ScoreSet
 from eddy_bench.compare.paired import Difference
 from eddy_bench.scoring.metrics import DIVERSITY, FIDELITY, MetricSpec
@@ -15,11 +15,14 @@ from eddy_bench.scoring.signature import CIRCULAR, SMALL_SAMPLE, Signature
 
 
 def verdicts(
-    differences: Sequence[Difference], scores: ScoreSet, baseline: str
+    differences: Sequence[Difference],
+    scores: ScoreSet,
+    shares: Sequence[MethodShare],
+    baseline: str,
 ) -> list[tuple[str, str]]:
     """Return (method, sentence) for every method but the baseline."""
     labels = list(dict.fromkeys(difference.label for difference in differences))
-    ceiling = _ceiling(scores)
+    ceiling = _ceiling(scores, shares)
     return [
         (
             label,
@@ -35,13 +38,16 @@ def verdicts(
     ]
 
 
-def _ceiling(scores: ScoreSet) -> dict[str, str]:
+def _ceiling(scores: ScoreSet, shares: Sequence[MethodShare]) -> dict[str, str]:
     """Say of each method how much of what is free it gains, and where moved samples went."""
     sentences: dict[str, str] = {}
-    for share in free_shares(scores):
+    subsampling = subsampling_of(scores)
+    for share in shares:
         words = share.words
         if words and share.moved:
-            words = ", ".join(filter(None, [words, direction_words(scores, share.label)]))
+            words = ", ".join(
+                filter(None, [words, direction_words(scores, share.label, subsampling)])
+            )
         if words and share.label not in sentences:
             sentences[share.label] = f" Gains {words}."
     return sentences

@@ -10,6 +10,7 @@ import pytest
 
 from eddy_bench.compare.advice import Answer, answers, keeps_law
 from eddy_bench.compare.families import families_of
+from eddy_bench.compare.free_shares import free_shares
 from eddy_bench.compare.load import read_scores
 from eddy_bench.compare.paired import compare
 from eddy_bench.methods.registry import load_method, method_names
@@ -46,7 +47,7 @@ def scored(tmp_path: Path, gains: dict[str, tuple[float, float, float]]) -> list
     path = tmp_path / "scores.csv"
     pd.DataFrame(rows).to_csv(path, index=False)
     scores = read_scores([path])
-    return answers(compare(scores), scores, "iid")
+    return answers(compare(scores), scores, free_shares(scores), "iid")
 
 
 def test_each_question_takes_the_most_diverse_of_those_that_fit(tmp_path: Path) -> None:
@@ -75,7 +76,7 @@ def test_what_was_not_measured_fits_nothing(tmp_path: Path) -> None:
     table = pd.read_csv(path, keep_default_na=False)
     table[table["metric"] != "clip"].to_csv(path, index=False)
     scores = read_scores([path])
-    law, quick, faithful = answers(compare(scores), scores, "iid")
+    law, quick, faithful = answers(compare(scores), scores, free_shares(scores), "iid")
     assert law.label == "lhs"
     assert (quick.label, faithful.label) == ("", "")
     assert "not known" in faithful.sentence

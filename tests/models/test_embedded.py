@@ -40,17 +40,23 @@ def test_assets_are_small_and_complete() -> None:
     assert (ASSETS / "MODEL_CARD.md").is_file()
 
 
-def test_images_show_the_garment_of_the_prompt(model: Model) -> None:
+@pytest.mark.parametrize(
+    ("name", "steps", "scale", "nfe"), [("fashion", 20, 4.0, 40), ("fashion-4step", 4, 1.0, 4)]
+)
+def test_images_show_the_garment_of_the_prompt(
+    name: str, steps: int, scale: float, nfe: int
+) -> None:
+    """The distilled model needs neither guidance nor more than four evaluations for it."""
     classifier = load_network(AttributeClassifier(), ASSETS / "classifier" / "model.safetensors")
     prompts = ["trousers", "ankle boot", "bag", "dress"]
-    arguments = {"num_inference_steps": 20, "guidance_scale": 4.0, "output_type": "pil"}
-    groups, cost = model.draw(prompts, [0] * 4, 4, Iid(), arguments)
+    arguments = {"num_inference_steps": steps, "guidance_scale": scale, "output_type": "pil"}
+    groups, cost = load_model(name, device="cpu").draw(prompts, [0] * 4, 4, Iid(), arguments)
     right = [
         predict_attributes(classifier, group)[:, 0] == parse(prompt).garment
         for group, prompt in zip(groups, prompts, strict=True)
     ]
     assert np.mean(right) >= 0.9
-    assert cost.nfe == 40
+    assert cost.nfe == nfe
     assert groups[0][0].size == (32, 32)
 
 
@@ -66,20 +72,8 @@ def test_a_difference_of_weights_keeps_them_to_an_eight_bit_share(tmp_path: Path
         assert (error <= allowed.max() / 250).all()
 
 
-def test_the_few_step_model_draws_the_garment_in_four_steps_without_guidance() -> None:
-    """Its teacher needs guidance for that, and twice the evaluations a step."""
-    few = load_model("fashion-4step", device="cpu")
-    classifier = load_network(AttributeClassifier(), ASSETS / "classifier" / "model.safetensors")
-    prompts = ["trousers", "ankle boot", "bag", "dress"]
-    arguments = {"num_inference_steps": 4, "guidance_scale": 1.0, "output_type": "pil"}
-    groups, cost = few.draw(prompts, [0] * 4, 4, Iid(), arguments)
-    right = [
-        predict_attributes(classifier, group)[:, 0] == parse(prompt).garment
-        for group, prompt in zip(groups, prompts, strict=True)
-    ]
-    assert np.mean(right) >= 0.9
-    assert cost.nfe == 4
-    assert few.fingerprint != load_model("fashion", device="cpu").fingerprint
+def test_a_distilled_model_has_a_fingerprint_of_its_own(model: Model) -> None:
+    assert load_model("fashion-4step", device="cpu").fingerprint != model.fingerprint
 
 
 def test_the_few_step_model_brings_its_settings_along() -> None:
