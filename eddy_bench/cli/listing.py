@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
 
 from rich.markup import escape
 from rich.table import Column, Table
@@ -35,9 +38,34 @@ def print_json(kind: str) -> None:
     for line in _lines(kind):
         touches, entry = (line[:1], line[1:]) if kind == "methods" else ((), line)
         touched = "".join(touches) or touched
-        record = dict(zip(COLUMNS, entry, strict=True))
-        records.append({**record, **({"touches": touched} if kind == "methods" else {})})
+        record: dict[str, Any] = dict(zip(COLUMNS, entry, strict=True))
+        if kind == "methods":
+            record["touches"] = touched
+        if kind == "metrics":
+            record |= _metric_record(record["name"])
+        records.append(record)
     print(json.dumps(records, indent=1, ensure_ascii=False))
+
+
+def _metric_record(name: str) -> dict[str, Any]:
+    """Return what else is known of a metric, or of an extractor in brackets."""
+    from eddy_bench.scoring.measured import of_metric
+    from eddy_bench.scoring.metrics import METRICS
+
+    metric = METRICS.get(name)
+    taken = of_metric(name, metric.extractor if metric else "")
+    record: dict[str, Any] = asdict(taken) if taken else {}
+    if metric is not None:
+        low, high = (None if math.isinf(bound) else bound for bound in metric.range)
+        record |= {
+            "needs": metric.needs,
+            "higher_is_better": metric.higher_is_better,
+            "range": [low, high],
+            "citation": metric.citation,
+            "licence": metric.licence,
+            "download": metric.download,
+        }
+    return record
 
 
 def _lines(kind: str) -> list[tuple[str, ...]]:
@@ -106,6 +134,7 @@ def _list_tasks() -> list[tuple[str, ...]]:
 
 def _list_metrics() -> list[tuple[str, ...]]:
     from eddy_bench.scoring.extractors import NAMES
+    from eddy_bench.scoring.measured import of_metric
     from eddy_bench.scoring.metrics import METRICS
     from eddy_bench.scoring.plugins import METRIC_GROUP, plugin_names
 
@@ -113,13 +142,19 @@ def _list_metrics() -> list[tuple[str, ...]]:
         (
             m.name,
             f"{m.summary} ({'higher' if m.higher_is_better else 'lower'} is better)",
-            "; ".join(filter(None, (m.cost, m.download))),
+            "; ".join(
+                filter(None, (m.cost, m.download, str(of_metric(m.name, m.extractor) or "")))
+            ),
             "; ".join(filter(None, (m.citation, m.licence))),
         )
         for m in METRICS.values()
     ]
+    extractors = [
+        (f"[{name}]", text, str(of_metric(f"[{name}]") or ""), "extractor")
+        for name, text in NAMES.items()
+    ]
     lines += [(name, "of an installed package", "", METRIC_GROUP) for name in plugin_names()]
-    return [*lines, *((f"[{name}]", text, "", "extractor") for name, text in NAMES.items())]
+    return [*lines, *extractors]
 
 
 def _list_prompts() -> list[tuple[str, ...]]:

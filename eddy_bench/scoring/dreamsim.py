@@ -1,8 +1,14 @@
-"""DreamSim: a distance of images that was tuned to people's choices (arXiv 2306.09344)."""
+"""DreamSim: a distance of images that was tuned to people's choices (arXiv 2306.09344).
+
+Its ensemble is three ViT-B/16 with low-rank updates. They are built here from its published files,
+which are read as tensors: its own package fetches code when it loads them.
+"""
 
 from __future__ import annotations
 
-import importlib
+import json
+import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from eddy_bench.errors import MetricError, brief
 from eddy_bench.models.backbones import weights_digest
@@ -19,45 +25,152 @@ from eddy_bench.scoring.diversity import Features, mean_similarity
 from eddy_bench.scoring.extractor import Extractor
 from eddy_bench.scoring.forward import Forward
 from eddy_bench.scoring.metric import Metric
+from eddy_bench.scoring.weights import read_tensors
 
-FOLDER, SIDE = "dreamsim", 224
+NAME, SIDE = "dreamsim", 224  # the name of the folder, too
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+CLIP = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+DINO_FILE = "dino_vitbase16_pretrain.pth"
+CLIP_FILES = "clip_vitb16_pretrain.pth.tar", "open_clip_vitb16_pretrain.pth.tar"
+LORA = "ensemble_lora"
+ADAPTERS = "adapter_model.safetensors", "adapter_model.bin"
+_UPDATE = r"extractor_list\.(\d)\.model\.(.+)\.lora_A(?:\.\w+)?\.weight"
 
 
-def load_dreamsim(weights: Path | None, device: torch.device) -> Extractor:
-    """Load the ensemble by its authors' package, from a folder `dreamsim` of the weights.
+class Ensemble(nn.Module):
+    """Three networks side by side: (n, 3, 224, 224) from 0 to 1 to (n, 1792), centred, length 1.
 
-    Nothing is downloaded: the package would unpack an archive from elsewhere.
-
-    Raises:
-        MetricError: the package or the weights are missing.
+    Args:
+        shape: of smaller networks than the published ones, as timm's arguments.
 
     """
-    folder = weights / FOLDER if weights is not None else None
-    try:
-        package: Any = importlib.import_module("dreamsim")
-    except ImportError:
-        raise MetricError(
-            "The metric 'dreamsim' needs the package dreamsim. Install it: pip install dreamsim."
-        ) from None
-    if folder is None or not folder.is_dir():
-        raise MetricError(
-            f"The metric 'dreamsim' needs a folder {FOLDER} with the weights of its package, "
-            f"unpacked, which is not {f'in {weights}' if weights else 'given'}. "
-            "Put it into a folder and give --weights DIR."
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, **shape: int) -> None:
+        super().__init__()
+        clip = {"eps": 1e-5, "num_classes": 512, "pre_norm": True, **shape}
+        self.towers = nn.ModuleList(
+            [
+                _tower(**{**shape, "eps": 1e-6, "num_classes": 0}),
+                _tower(act_layer="quick_gelu", **clip),
+                _tower(act_layer="gelu", **clip),
+            ]
         )
+        self.towers[0].norm = nn.Identity()  # DINO's last block is taken as it is
+        mean, std = (torch.tensor([IMAGENET[k], CLIP[k], CLIP[k]]).view(3, 3, 1, 1) for k in (0, 1))
+        self.register_buffer("mean", mean, persistent=False)
+        self.register_buffer("std", std, persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the embeddings."""
+        seen = [
+            tower((images - mean) / std)
+            for tower, mean, std in zip(self.towers, self.mean, self.std, strict=True)
+        ]
+        embedded = torch.cat(seen, -1)
+        return nn.functional.normalize(embedded - embedded.mean(-1, keepdim=True), dim=-1)
+
+
+def _tower(eps: float, **arguments: Any) -> Any:
+    from timm.models.vision_transformer import VisionTransformer
+
+    tower = VisionTransformer(
+        **arguments,
+        global_pool="token",
+        norm_layer=partial(nn.LayerNorm, eps=eps),
+    )
+    if tower.num_classes:
+        tower.head = nn.Linear(tower.embed_dim, tower.num_classes, bias=False)
+    return tower
+
+
+def load_dreamsim(weights: Path | None, device: torch.device, **shape: int) -> Extractor:
+    """Load the ensemble from the files of its publication, in a folder `dreamsim` of the weights.
+
+    Raises:
+        MetricError: a file is missing, or is of another network.
+
+    """
+    paths = _files(weights)
+    network = Ensemble(**shape).eval()
     try:
-        model, _ = package.dreamsim(pretrained=True, device=str(device), cache_dir=str(folder))
+        for number, (tower, path) in enumerate(zip(network.towers, paths[:3], strict=True)):
+            tower.load_state_dict(_renamed(read_tensors(path), with_head=number > 0))
+        rank_scale = _scale(json.loads((paths[3].parent / "adapter_config.json").read_text()))
+        _update(network, read_tensors(paths[3]), rank_scale)
     except Exception as error:
         raise MetricError(
-            f"{folder} cannot be read as weights of DreamSim: {brief(error, 120)}"
+            f"{paths[3].parents[1]} cannot be read as weights of DreamSim: {brief(error, 120)}"
         ) from None
+    network.requires_grad_(False).to(device)
 
     def encode(pixels: Tensor) -> Tensor:
-        embedded: Tensor = model.embed(channels_first(pixels).float() / 255)
-        return embedded.reshape(len(pixels), -1)
+        embedded: Tensor = network(channels_first(pixels).float() / 255)
+        return embedded
 
-    forward = Forward("dreamsim", encode, device)
-    return Extractor("dreamsim-ensemble", weights_digest(model), _prepare, forward)
+    return Extractor(NAME, weights_digest(network), _prepare, Forward(NAME, encode, device))
+
+
+def _files(weights: Path | None) -> list[Path]:
+    """Return the paths of the three networks' files, and of the updates'.
+
+    Raises:
+        MetricError: one is missing.
+
+    """
+    if weights is None:
+        raise MetricError(
+            f"The metric 'dreamsim' needs a folder {NAME} with the files of its publication "
+            f"({', '.join((DINO_FILE, *CLIP_FILES, LORA))}). Put it into a folder DIR and give "
+            "--weights DIR."
+        )
+    folder = weights / NAME
+    cache = Path(torch.hub.get_dir()) / "checkpoints"
+    choices = [
+        [folder / DINO_FILE, folder / "checkpoints" / DINO_FILE, cache / DINO_FILE],
+        *([folder / name] for name in CLIP_FILES),
+        [folder / LORA / name for name in ADAPTERS],
+    ]
+    found = [next((path for path in paths if path.is_file()), None) for paths in choices]
+    if None in found:
+        name = choices[found.index(None)][0].relative_to(folder)
+        raise MetricError(
+            f"The metric 'dreamsim' needs {name} of its publication, which is not in {folder}. "
+            "Put it there."
+        )
+    return [path for path in found if path]
+
+
+def _renamed(state: dict[str, Tensor], with_head: bool) -> dict[str, Tensor]:
+    """Return a network's tensors under timm's names."""
+    renamed = {name.replace("pos_drop.", "norm_pre."): value for name, value in state.items()}
+    if not with_head:
+        return {name: value for name, value in renamed.items() if not name.startswith("norm.")}
+    renamed["head.weight"] = renamed.pop("proj").T
+    bias = renamed.pop("patch_embed.proj.bias", None)
+    if bias is not None:  # the same for every patch, so it can stand in the positions
+        positions = renamed["pos_embed"].clone()
+        positions[:, 1:] += bias
+        renamed["pos_embed"] = positions
+    return renamed
+
+
+def _scale(config: dict[str, Any]) -> float:
+    return float(config["lora_alpha"]) / float(config["r"])
+
+
+def _update(network: Ensemble, state: dict[str, Tensor], scale: float) -> None:
+    """Add the low-rank updates to the weights that they belong to."""
+    updates = [match for name in state if (match := re.search(_UPDATE, name))]
+    if not updates:
+        raise ValueError("no updates in the adapter's file")
+    for match in updates:
+        layer: Any = network.towers[int(match[1])].get_submodule(match[2])
+        down = state[match.string]
+        up = state[match.string.replace("lora_A", "lora_B")]
+        layer.weight.data += scale * (up @ down)
 
 
 def _prepare(image: Image.Image) -> NDArray[np.uint8]:
@@ -79,10 +192,10 @@ METRICS = (
         "three ViT-B/16",
         function=dreamsim,
         sees=load_dreamsim,
-        extractor="dreamsim-ensemble",
+        extractor=NAME,
         judges="diversity",
         range=(0.0, 2.0),
-        licence="MIT",
-        download="about 1 GB, and the package dreamsim",
+        licence="MIT (DreamSim, CLIPs), Apache-2.0 (DINO)",
+        download=f"about 1 GB and {DINO_FILE}: 343 MB",
     ),
 )

@@ -15,6 +15,8 @@ from eddy_bench.models.devices import CPU
 from eddy_bench.models.images import rgb_array, signed
 from eddy_bench.scoring.clip_towers import clip_by_name, clip_of_folder
 from eddy_bench.scoring.convolutional import load_efficientnet
+from eddy_bench.scoring.dreamsim import NAME as DREAMSIM
+from eddy_bench.scoring.dreamsim import load_dreamsim
 from eddy_bench.scoring.extractor import Extractor
 from eddy_bench.scoring.forward import Forward
 from eddy_bench.scoring.inception import CONVENTIONS, INCEPTION, load_inception
@@ -32,6 +34,7 @@ NAMES = {
     "inception-torch-fidelity": f"the same, {CONVENTIONS['inception-torch-fidelity'].summary}",
     "dinov2": "DINOv2 ViT-L/14 at 224 pixels, as for FD-DINOv2 (arXiv 2306.04675); "
     "downloaded once, or --weights DIR",
+    "dreamsim": "DreamSim's ensemble (arXiv 2306.09344); --weights DIR with a folder dreamsim",
     "timm:MODEL[@SIZE]": "any timm backbone, e.g. timm:vit_base_patch14_dinov2.lvd142m@224; "
     "downloaded once, or --weights DIR",
     "open_clip:MODEL/WEIGHTS": "any open_clip model, e.g. open_clip:ViT-B-32-quickgelu/openai",
@@ -57,6 +60,8 @@ def load_extractor(name: str, weights: Path | None = None, device: torch.device 
         return load_efficientnet(name, device)
     if name in CONVENTIONS:
         return load_inception(weights, device, name)
+    if name == DREAMSIM:
+        return load_dreamsim(weights, device)
     if name == "pixels":
         return Extractor(name, "v1", _grey, Forward(name, _flat, CPU))
     if name.startswith("open_clip:"):

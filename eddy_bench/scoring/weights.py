@@ -23,21 +23,29 @@ def read_state(filename: str, weights: Path | None, metric: str) -> tuple[dict[s
     here = weights is not None and (weights / twin).is_file()
     path = find_weights(twin if here else filename, weights, metric)
     try:
-        state = _tensors(path)
-        if not (isinstance(state, dict) and all(isinstance(v, Tensor) for v in state.values())):
-            raise ValueError("no tensors by name")
+        state = read_tensors(path)
     except Exception as error:
         raise MetricError(f"{path} cannot be read as weights: {brief(error, 120)}") from None
     return state, file_digest(path)
 
 
-def _tensors(path: Path) -> Any:
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read tensors by name, from safetensors or a file of torch's; no code of it runs.
+
+    Raises:
+        Exception: it holds something else; what kind depends on where.
+
+    """
     if path.suffix == ".safetensors":
         from safetensors.torch import load_file
 
-        return load_file(path)
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    return state.get("state_dict", state)
+        tensors: dict[str, Tensor] = load_file(path)
+        return tensors
+    state: Any = torch.load(path, map_location="cpu", weights_only=True)
+    state = state.get("state_dict", state)
+    if not (isinstance(state, dict) and all(isinstance(v, Tensor) for v in state.values())):
+        raise ValueError("no tensors by name")
+    return state
 
 
 def load_into(network: torch.nn.Module, state: dict[str, Tensor], name: str) -> None:

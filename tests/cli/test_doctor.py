@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 
 from eddy_bench.cli.diagnosis import devices, drawing, hub, versions, weights
 from eddy_bench.cli.diagnosis.finding import Finding
+from eddy_bench.scoring import aesthetic, dreamsim, hps, pickscore
 from eddy_bench.scoring.inception import INCEPTION
 from eddy_bench.scoring.perceptual import ALEXNET
 from tests.conftest import Result
@@ -201,6 +202,32 @@ def test_weights_in_the_folder_are_found(cli: Cli, tmp_path: Path) -> None:
     lpips = found["weights", "lpips"]
     assert lpips["verdict"] == "note"  # it can be read, but its digest is another
     assert "not the published file" in lpips["detail"]
+
+
+@pytest.mark.parametrize(
+    ("user", "name"),
+    [
+        ("aesthetic", aesthetic.LINEAR),
+        ("aesthetic", f"{Path(aesthetic.LINEAR).stem}.safetensors"),
+        ("aesthetic-mlp", aesthetic.MLP),
+        ("hps", hps.FILE),
+        ("pickscore", f"{pickscore.FOLDER}/model.safetensors"),
+        *(("dreamsim", f"dreamsim/{name}") for name in (dreamsim.DINO_FILE, *dreamsim.CLIP_FILES)),
+        *(("dreamsim", f"dreamsim/{dreamsim.LORA}/{name}") for name in dreamsim.ADAPTERS),
+    ],
+)
+def test_weights_of_metrics_are_found_where_their_loaders_look(
+    tmp_path: Path, user: str, name: str
+) -> None:
+    before = [finding for finding in weights.examine_weights(tmp_path) if finding.name == user]
+    assert {finding.verdict for finding in before} == {"note"}
+    path = tmp_path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    state = {"x": torch.zeros(3)}
+    save_file(state, path) if name.endswith("safetensors") else torch.save(state, path)
+    after = [finding for finding in weights.examine_weights(tmp_path) if finding.name == user]
+    assert [finding.verdict for finding in after].count("ok") == 1
+    assert any(str(path) in finding.detail for finding in after)
 
 
 @pytest.mark.parametrize("name", [ALEXNET, f"{GUIDE}.safetensors"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -22,15 +23,32 @@ EFFECTS = {
 }
 
 
-def make_run(folder: Path, side: int = 32, prompts: int = 8) -> Path:
-    """Write a run of four methods; the fourth prompt is markup."""
-    run = make_folder(folder, tuple(EFFECTS), model="fashion")
+def many_methods(count: int) -> dict[str, dict[str, float]]:
+    """Effects of the baseline and of strengths of one method, each further than the last."""
+    more = {
+        f"pg:strength={k}": {"vendi": 0.05 * k, "clip": -0.02 * k, "nfe": 0.0}
+        for k in range(1, count)
+    }
+    return {
+        label: {"seconds_per_image": 0.0, **own}
+        for label, own in ({"iid": EFFECTS["iid"]} | more).items()
+    }
+
+
+def make_run(
+    folder: Path,
+    side: int = 32,
+    prompts: int = 8,
+    effects: Mapping[str, Mapping[str, float]] = EFFECTS,
+) -> Path:
+    """Write a run of four methods, or of others; the fourth prompt is markup."""
+    run = make_folder(folder, tuple(effects), model="fashion")
     manifest = Manifest.model_validate({"eddy_bench": "0", "note": EVIL})
     write_manifest(folder, manifest)
-    rows = frame(EFFECTS, prompts=prompts)
+    rows = frame(effects, prompts=prompts)
     rows["prompt"] = rows["prompt"].where(rows["prompt_id"] != "p003", EVIL)
     rng = np.random.default_rng(0)
-    for label in EFFECTS:
+    for label in effects:
         method, _, parameters = label.partition(":")
         for k in range(prompts):
             own = make_group(

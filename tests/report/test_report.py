@@ -15,7 +15,7 @@ from PIL import Image
 from eddy_bench.report.strips import make_strip
 from eddy_bench.storage.run_folder import RunFolder
 from tests.conftest import Result
-from tests.makers.scored_runs import EVIL, make_run
+from tests.makers.scored_runs import EVIL, make_run, many_methods
 from tests.report.conftest import Browser
 
 
@@ -48,6 +48,20 @@ def test_large_images_stay_under_five_megabytes(cli: Callable[..., Result], tmp_
     run = make_run(tmp_path / "large", side=700, prompts=30)
     assert cli("report", run, "--out", tmp_path / "page.html").code == 0
     assert (tmp_path / "page.html").stat().st_size < 5e6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("prompts", "most"), [(48, 5e6), (500, 12e6)])
+def test_pages_of_24_methods_stay_small(
+    cli: Callable[..., Result], tmp_path: Path, prompts: int, most: float
+) -> None:
+    run = make_run(tmp_path / "many", prompts=prompts, effects=many_methods(24))
+    assert cli("report", run, "--out", tmp_path / "page.html").code == 0
+    page = (tmp_path / "page.html").read_text()
+    assert len(page) < most
+    left = re.search(r"(\d+) more prompts are left out", page)
+    assert left is not None
+    assert prompts - int(left[1]) >= 16  # prompts whose images are there
 
 
 def test_long_prompts_are_shortened(cli: Callable[..., Result], run: Path) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
-import sys
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,14 +18,16 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from eddy_bench.errors import MetricError
 from eddy_bench.models.devices import CPU
 from eddy_bench.scoring import aesthetic, dreamsim, hps, perceptual, pickscore
 from eddy_bench.scoring.clip_iqa import clip_iqa
 from eddy_bench.scoring.diversity import unit, vendi
+from eddy_bench.scoring.extractors import NAMES
 from eddy_bench.scoring.kernel_diversity import gaussian_vendi, log_determinant
+from eddy_bench.scoring.measured import measured, of_metric
 from eddy_bench.scoring.metrics import METRICS
 from eddy_bench.scoring.ms_ssim import ms_ssim_distance
 from tests.conftest import Result
@@ -253,33 +255,135 @@ def _save_pickscore(folder: Path) -> tuple[Any, Any]:
     return processor, model
 
 
-class StandIn(torch.nn.Module):
-    """What the package dreamsim gives: embeddings of images in [0, 1], 224 pixels a side."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = torch.nn.Linear(3, 5)
-
-    def embed(self, images: torch.Tensor) -> torch.Tensor:
-        assert images.shape[1:] == (3, 224, 224)
-        assert 0 <= float(images.min()) <= float(images.max()) <= 1
-        return self.layer(images.mean((2, 3))).squeeze()
+SMALL = {"embed_dim": 24, "depth": 2, "num_heads": 2, "num_classes": 8}
+RANK, ALPHA = 4, 0.5
 
 
-def test_dreamsim_is_one_minus_the_cosine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(MetricError, match="pip install dreamsim"):
-        dreamsim.load_dreamsim(tmp_path, CPU)
+def _published_clip(visual: Any) -> dict[str, torch.Tensor]:
+    """An image tower of open_clip under the names of DreamSim's files, a bias at the patches."""
+    width = visual.conv1.weight.shape[0]
+    renamed = {
+        "cls_token": visual.class_embedding[None, None],
+        "pos_embed": visual.positional_embedding[None],
+        "patch_embed.proj.weight": visual.conv1.weight,
+        "patch_embed.proj.bias": torch.zeros(width),
+        "proj": visual.proj,
+    }
+    for ours, theirs in (("pos_drop", visual.ln_pre), ("norm", visual.ln_post)):
+        renamed |= {f"{ours}.{key}": value for key, value in theirs.state_dict().items()}
+    for k, block in enumerate(visual.transformer.resblocks):
+        parts = {
+            "norm1": block.ln_1,
+            "norm2": block.ln_2,
+            "attn.proj": block.attn.out_proj,
+            "mlp.fc1": block.mlp.c_fc,
+            "mlp.fc2": block.mlp.c_proj,
+        }
+        for name, part in parts.items():
+            renamed |= {f"blocks.{k}.{name}.{key}": v for key, v in part.state_dict().items()}
+        renamed[f"blocks.{k}.attn.qkv.weight"] = block.attn.in_proj_weight
+        renamed[f"blocks.{k}.attn.qkv.bias"] = block.attn.in_proj_bias
+    return {name: value.detach().clone() for name, value in renamed.items()}
+
+
+def _save_dreamsim(folder: Path) -> list[torch.nn.Module]:
+    """Write small random networks as published; returns them, the updates added in open_clip's."""
+    from open_clip.transformer import VisionTransformer
+
     torch.manual_seed(0)
-    package = SimpleNamespace(dreamsim=lambda pretrained, device, cache_dir: (StandIn(), None))
-    monkeypatch.setitem(sys.modules, "dreamsim", package)
-    with pytest.raises(MetricError, match="needs a folder dreamsim"):
-        dreamsim.load_dreamsim(tmp_path, CPU)
-    (tmp_path / dreamsim.FOLDER).mkdir()
-    judge = dreamsim.load_dreamsim(tmp_path, CPU)
-    assert judge.images(pictures(1)).shape == (1, 5)
-    z = unit(judge.images(pictures()))
-    expected = np.mean([1 - z[i] @ z[j] for i, j in ((0, 1), (0, 2), (1, 2))])
-    assert dreamsim.dreamsim(z) == pytest.approx(expected)
+    width, depth, heads = SMALL["embed_dim"], SMALL["depth"], SMALL["num_heads"]
+    (folder / dreamsim.LORA).mkdir(parents=True)
+    dino = dreamsim.Ensemble(**SMALL).towers[0]
+    dino.head = torch.nn.Identity()
+    state = {**dino.state_dict(), "norm.weight": torch.ones(width), "norm.bias": torch.ones(width)}
+    torch.save(state, folder / dreamsim.DINO_FILE)
+    clips = []
+    for name, act in zip(
+        dreamsim.CLIP_FILES, (open_clip.model.QuickGELU, torch.nn.GELU), strict=True
+    ):
+        clip = VisionTransformer(224, 16, width, depth, heads, 4.0, output_dim=8, act_layer=act)
+        torch.save({"state_dict": _published_clip(clip)}, folder / name)
+        clips.append(clip.eval())
+    adapter = {}
+    for tower in range(3):
+        for k in range(depth):
+            down, up = torch.randn(RANK, width), torch.randn(3 * width, RANK)
+            path = f"base_model.model.extractor_list.{tower}.model.blocks.{k}.attn.qkv"
+            adapter |= {f"{path}.lora_A.weight": down, f"{path}.lora_B.weight": up}
+            update = ALPHA / RANK * up @ down
+            layer = (
+                dino.blocks[k].attn.qkv.weight
+                if tower == 0
+                else clips[tower - 1].transformer.resblocks[k].attn.in_proj_weight
+            )
+            layer.data += update
+    save_file(adapter, folder / dreamsim.LORA / dreamsim.ADAPTERS[0])
+    config = {"r": RANK, "lora_alpha": ALPHA, "target_modules": ["qkv"]}
+    (folder / dreamsim.LORA / "adapter_config.json").write_text(json.dumps(config))
+    return [dino.eval(), *clips]
+
+
+def test_dreamsim_is_its_three_networks_with_their_updates(tmp_path: Path) -> None:
+    networks = _save_dreamsim(tmp_path / dreamsim.NAME)
+    judge = dreamsim.load_dreamsim(tmp_path, CPU, **SMALL)
+    z = judge.images(pictures())
+    resized = [
+        np.asarray(image.resize((224, 224), Image.Resampling.BICUBIC)) for image in pictures()
+    ]
+    images = torch.from_numpy(np.stack(resized)).permute(0, 3, 1, 2) / 255
+    parts = []
+    for network, (mean, std) in zip(
+        networks, (dreamsim.IMAGENET, dreamsim.CLIP, dreamsim.CLIP), strict=True
+    ):
+        normalised = (images - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
+        with torch.inference_mode():
+            parts.append(network(normalised))
+    embedded = torch.cat(parts, 1)
+    centred = embedded - embedded.mean(1, keepdim=True)
+    expected = (centred / centred.norm(dim=1, keepdim=True)).numpy()
+    assert np.abs(z - expected).max() < 1e-5
+    distance = np.mean([1 - expected[i] @ expected[j] for i, j in ((0, 1), (0, 2), (1, 2))])
+    assert dreamsim.dreamsim(z) == pytest.approx(distance, abs=1e-5)
+
+
+def test_dreamsim_takes_the_published_files_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "none"))
+    monkeypatch.setattr(torch.hub, "load", None)  # nothing is fetched
+    with pytest.raises(MetricError, match=r"needs a folder dreamsim .*--weights DIR"):
+        dreamsim.load_dreamsim(None, CPU)
+    folder = tmp_path / dreamsim.NAME
+    _save_dreamsim(folder)
+    digest = dreamsim.load_dreamsim(tmp_path, CPU, **SMALL).digest
+    with pytest.raises(MetricError, match="cannot be read as weights of DreamSim"):
+        dreamsim.load_dreamsim(tmp_path, CPU)  # of another size
+    adapter = folder / dreamsim.LORA / dreamsim.ADAPTERS[0]
+    whole = load_file(adapter)
+    torch.save(whole, adapter.with_name(dreamsim.ADAPTERS[1]))
+    adapter.unlink()
+    assert dreamsim.load_dreamsim(tmp_path, CPU, **SMALL).digest == digest
+    for name in (
+        dreamsim.DINO_FILE,
+        *dreamsim.CLIP_FILES,
+        f"{dreamsim.LORA}/{dreamsim.ADAPTERS[1]}",
+    ):
+        aside = (folder / name).rename(folder / "aside")
+        with pytest.raises(MetricError, match=re.escape(name.split(".")[0])):
+            dreamsim.load_dreamsim(tmp_path, CPU, **SMALL)
+        aside.rename(folder / name)
+
+
+def test_dreamsim_has_the_published_shape() -> None:
+    """Three ViT-B/16: 768 of DINO's last block, 512 of each CLIP."""
+    with torch.device("meta"):
+        towers = dreamsim.Ensemble().towers
+    shapes = [
+        {name: tuple(value.shape) for name, value in tower.state_dict().items()} for tower in towers
+    ]
+    assert all(own["blocks.11.attn.qkv.weight"] == (2304, 768) for own in shapes)
+    assert "head.weight" not in shapes[0]
+    assert shapes[1]["head.weight"] == (512, 768)
 
 
 def test_they_are_columns_of_a_run(
@@ -341,6 +445,18 @@ def test_every_metric_says_what_its_weights_are() -> None:
             assert metric.licence, name
             assert metric.download, name
         assert metric.range[0] < metric.range[1]
+
+
+def test_what_every_metric_takes_was_measured() -> None:
+    for name, metric in METRICS.items():
+        if metric.scope != "cost" and metric.needs != "scores":
+            taken = of_metric(name, metric.extractor)
+            assert taken is not None, name
+            assert taken.seconds > 0
+            by_network = metric.load is not None or metric.sees is not None
+            assert (taken.memory_mb is not None) >= by_network, name
+    named = [f"[{name}]" for name in NAMES if "MODEL" not in name]
+    assert [name for name in named if name not in measured()] == []
 
 
 def test_every_metric_stands_in_the_docs() -> None:

