@@ -106,8 +106,8 @@ def _set_seconds(axis: Any, fronts: Fronts) -> None:
 
     axis.set_xscale("log")
     seconds = [point.seconds for family in fronts.families for point in family.points]
-    if len(set(seconds)) == 1 and seconds[0] > 0:
-        axis.set_xlim(seconds[0] / 2, seconds[0] * 2)
+    if 0 < max(seconds) < 1.05 * min(seconds):
+        axis.set_xlim(min(seconds) / 2, max(seconds) * 2)
     axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.xaxis.set_major_formatter("{x:g}")
     axis.xaxis.set_minor_formatter("")
