@@ -104,10 +104,10 @@ def _set_seconds(axis: Any, fronts: Fronts) -> None:
     """Give an axis of seconds its logarithmic scale and its title."""
     from matplotlib.ticker import LogLocator
 
-    axis.set_xscale("log")
     seconds = [point.seconds for family in fronts.families for point in family.points]
     if 0 < max(seconds) < 1.05 * min(seconds):
-        axis.set_xlim(min(seconds) / 2, max(seconds) * 2)
+        axis.set_xlim(min(seconds) / 2, max(seconds) * 2)  # before the scale, which would warn
+    axis.set_xscale("log")
     axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.xaxis.set_major_formatter("{x:g}")
     axis.xaxis.set_minor_formatter("")
