@@ -24,8 +24,8 @@ class Measured:
     memory_mb: float | None = None
 
     def __str__(self) -> str:
-        memory = f"{self.memory_mb / 1000:.2g} GB, " if self.memory_mb is not None else ""
-        return f"{memory}{self.seconds:.2g} s per 1,000 images"
+        memory = f"{self.memory_mb / 1000:g} GB, " if self.memory_mb is not None else ""
+        return f"{memory}{self.seconds:g} s per 1,000 images"
 
 
 @cache
