@@ -13,6 +13,8 @@ from eddy_bench.compare.paired import Difference
 from eddy_bench.scoring.metrics import DIVERSITY, FIDELITY, MetricSpec
 from eddy_bench.scoring.signature import CIRCULAR, SMALL_SAMPLE, Signature
 
+FEW = 6  # names of methods in a sentence
+
 
 def verdicts(
     differences: Sequence[Difference],
@@ -143,7 +145,7 @@ def warnings(
     used = {kernel for kernel in kernels.values() if kernel}
     if len(used) > 1:
         shown = "; ".join(
-            f"{kernel}: {', '.join(sorted(key for key, own in kernels.items() if own == kernel))}"
+            f"{kernel}: {_few(sorted(key for key, own in kernels.items() if own == kernel))}"
             for kernel in sorted(used)
         )
         notes.append(
@@ -163,3 +165,8 @@ def warnings(
             f"{', '.join(lost)}."
         )
     return notes
+
+
+def _few(labels: Sequence[str]) -> str:
+    """Return names, or how many there are where they would fill lines."""
+    return ", ".join(labels) if len(labels) <= FEW else f"{len(labels)} methods"
