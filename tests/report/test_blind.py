@@ -85,7 +85,11 @@ def test_votes_made_in_a_browser_are_read_back(
     page.keyboard.press("3")
     page.keyboard.press("1")
     page.wait_for_function("document.getElementById('progress').innerText.startsWith('Pair 3')")
-    page.reload()
+    for _ in range(10):  # a busy browser writes down what a page keeps a moment later
+        page.reload()
+        if page.locator("#progress").inner_text() == "Pair 3 of 5, 2 answered":
+            break
+        page.wait_for_timeout(200)
     assert page.locator("#progress").inner_text() == "Pair 3 of 5, 2 answered"
     page.locator("#voter").fill('=ann, "a"')
     with page.expect_download() as download:
