@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 NATURAL = 10_000  # columns where there is no terminal: tables take the width that they need
+NOTEBOOK = 100  # columns of a notebook's output, which wraps what is wider
 STYLES = {"Note": "yellow", "Warning": "yellow", "Failed": "red", "Missing": "red"}
 
 
@@ -31,10 +32,14 @@ def hush_libraries() -> None:
 
 
 def console(stderr: bool = False) -> Console:
-    """Return a console as wide as the terminal; out of one, tables have their natural width."""
+    """Return a console as wide as the terminal; out of one, tables have their natural width.
+
+    A notebook gets plain lines, as a pipe does, and no widgets.
+    """
     stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() else NATURAL
-    return Console(file=stream, width=width, highlight=False, soft_wrap=False)
+    in_notebook = type(stream).__module__.startswith("ipykernel")
+    width = None if stream.isatty() else NOTEBOOK if in_notebook else NATURAL
+    return Console(file=stream, width=width, highlight=False, soft_wrap=False, force_jupyter=False)
 
 
 def say(text: str, kind: str = "") -> None:

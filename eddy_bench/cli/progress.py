@@ -44,7 +44,8 @@ def progress_bar(
 ) -> Iterator[Callable[[float, str], None]]:
     """Show a bar with the time left; yields a function of how much is done and what is at work.
 
-    Where there is no terminal, a line a minute says the same; with -q nothing does.
+    Nothing is shown of no work, and with -q. Where there is no terminal, a line a minute says
+    the same.
 
     Args:
         title: of the bar.
@@ -65,7 +66,7 @@ def progress_bar(
         TimeRemainingColumn(),
     )
     shown = console(stderr=True)
-    with Progress(*columns, console=shown, transient=False, disable=quiet()) as bar:
+    with Progress(*columns, console=shown, transient=False, disable=quiet() or not total) as bar:
         task = bar.add_task(title, total=total)
 
         def advance(count: float, label: str) -> None:

@@ -195,7 +195,7 @@ def _draw_missing(
             lacking, notes = find_missing(groups, store, options.verify)
             for note in notes:
                 say(note, "Note")
-            with progress_bar("Drawing iid for drift", len(lacking)) as advance:
+            with progress_bar("Drawing for drift", len(lacking)) as advance:
                 keywords["warm_up"] = False
                 summary.add(draw_groups(plan, store, lacking, advance, **keywords))
     return summary
@@ -240,6 +240,7 @@ def _print_plan(setup: Setup, path: Path) -> int:
     from eddy_bench.methods.registry import build_method
     from eddy_bench.runs.cost_matching import unmatched
     from eddy_bench.runs.plan import make_plan
+    from eddy_bench.suites.method_spec import method_text
 
     waiting = unmatched(setup.suite)
     methods = [spec for spec in setup.suite.methods if spec not in waiting]
@@ -250,7 +251,8 @@ def _print_plan(setup: Setup, path: Path) -> int:
         f"{plan.suite.seeds} seeds."
     ]
     lines += [
-        f"  {planned.label:28} kernel {planned.kernel or '-':9} {planned.parameters}"
+        f"  {method_text(planned.name, planned.parameters)}"
+        f"{f' (kernel {planned.kernel})' if planned.kernel else ''}"
         for planned in plan.methods
     ]
     lines += [
