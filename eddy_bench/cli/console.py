@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import textwrap
 import warnings
@@ -29,17 +30,30 @@ def hush_libraries() -> None:
     """Leave out what libraries warn of, unless -v was given; our own warnings are printed."""
     if VERBOSITY.get() < 1:
         warnings.filterwarnings("ignore")
+        os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")  # it is read when diffusers loads
 
 
-def console(stderr: bool = False) -> Console:
+def console(stderr: bool = False, live: bool = False) -> Console:
     """Return a console as wide as the terminal; out of one, tables have their natural width.
 
-    A notebook gets plain lines, as a pipe does, and no widgets.
+    A notebook gets lines, as a pipe does, and no widgets.
+
+    Args:
+        stderr: print there.
+        live: for what is drawn over and over, which FORCE_COLOR does not turn on out of a terminal.
+
     """
     stream = sys.stderr if stderr else sys.stdout
     in_notebook = type(stream).__module__.startswith("ipykernel")
     width = None if stream.isatty() else NOTEBOOK if in_notebook else NATURAL
-    return Console(file=stream, width=width, highlight=False, soft_wrap=False, force_jupyter=False)
+    return Console(
+        file=stream,
+        width=width,
+        highlight=False,
+        soft_wrap=False,
+        force_jupyter=False,
+        force_terminal=False if live and not stream.isatty() else None,
+    )
 
 
 def say(text: str, kind: str = "") -> None:

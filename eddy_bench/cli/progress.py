@@ -65,7 +65,7 @@ def progress_bar(
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    shown = console(stderr=True)
+    shown = console(stderr=True, live=True)
     with Progress(*columns, console=shown, transient=False, disable=quiet() or not total) as bar:
         task = bar.add_task(title, total=total)
 
