@@ -17,7 +17,7 @@ NOTEBOOK = 100  # columns of a notebook's output, which wraps what is wider
 STYLES = {"Note": "yellow", "Warning": "yellow", "Failed": "red", "Missing": "red"}
 
 
-# -1: neither progress nor notes; 1: also what libraries warn of
+# -1: neither progress nor notes; 1: also what is loaded, and what libraries warn of
 VERBOSITY: ContextVar[int] = ContextVar("verbosity", default=0)
 
 
@@ -26,9 +26,14 @@ def quiet() -> bool:
     return VERBOSITY.get() < 0
 
 
+def verbose() -> bool:
+    """Return whether -v was given."""
+    return VERBOSITY.get() > 0
+
+
 def hush_libraries() -> None:
     """Leave out what libraries warn of, unless -v was given; our own warnings are printed."""
-    if VERBOSITY.get() < 1:
+    if not verbose():
         warnings.filterwarnings("ignore")
         os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")  # it is read when diffusers loads
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
-from eddy_bench.cli.console import console, hush_libraries, say
+from eddy_bench.cli.console import console, hush_libraries, say, verbose
 from eddy_bench.cli.progress import progress_bar
 from eddy_bench.errors import MetricError, ParameterError, UnknownName, unknown
 from eddy_bench.runs.options import RunOptions, open_executor, out_of_shard
@@ -19,6 +19,7 @@ from eddy_bench.storage.lock import locked
 from eddy_bench.suites.suite import Suite, load_suite
 
 if TYPE_CHECKING:
+    from eddy_bench.models.base import Model
     from eddy_bench.runs.draw import DrawSummary
     from eddy_bench.runs.plan import Plan
     from eddy_bench.runs.setup import Setup
@@ -137,7 +138,7 @@ def _open(suite: Suite, flags: dict[str, Any], options: RunOptions) -> Setup:
     on_driver = suite
     if options.executor == "ray":  # GPUs are the workers'
         on_driver = suite.model_copy(update={"device": "cpu", "offload": False})
-    setup = Setup(suite, Setup.open(on_driver).model)
+    setup = Setup(suite, _loaded(on_driver))
     if "methods" in flags or setup.model.has_features:
         return setup  # what a user asks for stays an error
     methods = [spec for spec in suite.methods if spec.parameters.get("kernel") != "features"]
@@ -145,6 +146,21 @@ def _open(suite: Suite, flags: dict[str, Any], options: RunOptions) -> Setup:
         if spec not in methods:
             say(f"{spec} left out: this model has no guide network.", "Note")
     return replace(setup, suite=suite.model_copy(update={"methods": methods}))
+
+
+def _loaded(suite: Suite) -> Model:
+    """Load the model of a suite, and say so where that may take long."""
+    from eddy_bench.runs.setup import Setup
+
+    hub = "/" in suite.model and not Path(suite.model).exists()
+    if hub or verbose():
+        missing = "; what is not here yet is downloaded" if hub else ""
+        say(f"Loading {suite.model}{missing}.")
+    start = time.perf_counter()
+    model = Setup.open(suite).model
+    if verbose():
+        say(f"Loaded {suite.model} in {time.perf_counter() - start:.1f} s.")
+    return model
 
 
 def _draw(
@@ -184,7 +200,7 @@ def _draw_missing(
     with open_executor(plan, options) as executor:
         title = f"Drawing on {executor.title}" if executor else "Drawing"
         keywords: dict[str, Any] = {"executor": executor, "check_ownership": check_ownership}
-        with progress_bar(title, len(missing), rate=True) as advance:
+        with progress_bar(title, len(missing)) as advance:
             summary = draw_groups(plan, folder, missing, advance, **keywords)
         summary.kept = len(wanted) - len(missing)
         iid = [group for group in wanted if group.label == "iid"]

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eddy_bench.cli.console import console, write_line
+from eddy_bench.cli.console import console, verbose, write_line
 from eddy_bench.cli.figure_table import Cell, Column, FigureTable, left_out_note, print_figures
 from eddy_bench.errors import CompareError
 from eddy_bench.suites.method_spec import method_text
@@ -51,6 +51,8 @@ def _shown_grids(folder: RunFolder, grids: Sequence[Path]) -> list[str]:
     from eddy_bench.report.grids import SIDE_BY_SIDE
 
     found = list(grids) or sorted((folder.path / "grids").glob("*.png"))
+    if verbose():
+        return list(map(str, found))
     shown = [path for path in found if path.name == SIDE_BY_SIDE] or found[:1]
     others = len(found) - len(shown)
     beside = ", and one per method beside it" if others else ""
