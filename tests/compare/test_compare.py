@@ -395,11 +395,11 @@ def test_no_figure_or_method_is_cut_in_a_terminal(
     command = [sys.executable, "-m", "eddy_bench", "compare", str(csv)]
     matrix = shown_in_terminal(width, command)
     assert all(len(line) <= width for line in matrix.splitlines()), matrix
-    assert parts <= set(matrix.split())
+    assert parts <= set(re.split(r"\s+|(?<=,)", matrix))
     shown = shown_in_terminal(width, [*command, "--full"])
     table = shown.partition("Difference to iid")[0]
     assert all(len(line) <= width for line in table.splitlines()), table
-    assert parts <= set(table.split())
+    assert parts <= set(re.split(r"\s+|(?<=,)", table))
     for line in lines:
         assert f"{line['difference']:+.3g}" in table.split()
         assert f"{line['low']:+.3g} to {line['high']:+.3g}" in table
