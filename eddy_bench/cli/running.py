@@ -13,6 +13,7 @@ from rich.markup import escape
 
 from eddy_bench.cli.console import console, hush_libraries, say, verbose
 from eddy_bench.cli.progress import progress_bar
+from eddy_bench.cli.tracking import check_trackers, log_summary
 from eddy_bench.errors import MetricError, ParameterError, UnknownName, unknown
 from eddy_bench.runs.options import RunOptions, open_executor, out_of_shard
 from eddy_bench.storage.lock import locked
@@ -36,17 +37,29 @@ def run_suite(
     allow_code: bool,
     dry_run: bool,
     options: RunOptions,
+    log: Sequence[str] = (),
 ) -> int:
-    """Run a suite; returns the exit code: 2 when a group could not be drawn."""
+    """Run a suite; returns the exit code: 2 when a group could not be drawn.
+
+    log: trackers that the summary is sent to.
+    """
     options.check()
+    if log and options.shard is not None:
+        raise ParameterError(
+            "--log sends scores, and a share is not scored. "
+            "Merge the shares, then: eddy-bench score RUN --log NAME."
+        )
+    check_trackers(log)
     suite = load_suite(source, _with_implied(flags, source), allow_code)
     path = options.folder(out or Path("results") / suite.name)
     _check_early(suite, path, options)
     hush_libraries()
-    return run_setup(_open(suite, flags, options), path, options, dry_run)
+    return run_setup(_open(suite, flags, options), path, options, dry_run, log)
 
 
-def run_setup(setup: Setup, path: Path, options: RunOptions, dry_run: bool = False) -> int:
+def run_setup(
+    setup: Setup, path: Path, options: RunOptions, dry_run: bool = False, log: Sequence[str] = ()
+) -> int:
     """Draw what is missing of a suite whose model is loaded, and score; returns the exit code."""
     from eddy_bench.runs.cost_matching import match_costs
     from eddy_bench.runs.plan import make_plan
@@ -75,6 +88,8 @@ def run_setup(setup: Setup, path: Path, options: RunOptions, dry_run: bool = Fal
                 suite.metrics, suite.reference, suite.weights, device, check_ownership
             )
             score_if_needed(folder, request)
+    if summary.drawn or summary.kept:
+        log_summary(folder, log)
     if options.shard is not None:
         whole = shlex.quote(str(out_of_shard(path)))
         say(f"Drawn into {path}. When every share is: eddy-bench merge {whole} {whole}-shard-*")
