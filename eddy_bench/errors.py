@@ -76,6 +76,15 @@ def unknown(kind: str, name: str, available: Iterable[str]) -> str:
     return f"Unknown {kind} {name!r}.{hint} Available: {', '.join(names)}."
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a number with its noun.
+
+    >>> counted(1, "vote"), counted(0, "vote")
+    ('1 vote', '0 votes')
+    """
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def why(error: OSError) -> str:
     """Return what the system, or a remote file system, says of a file."""
     return error.strerror or brief(error, 200)

@@ -63,6 +63,19 @@ def test_long_prompts_are_shortened(cli: Callable[..., Result], run: Path) -> No
     )
 
 
+@pytest.mark.parametrize("blind", [(), ("--blind",)])
+def test_a_page_that_cannot_be_written_is_named_itself(
+    cli: Callable[..., Result], run: Path, tmp_path: Path, blind: tuple[str, ...]
+) -> None:
+    """Not its plots, which stand in a folder beside it."""
+    (tmp_path / "file").write_text("")
+    page = tmp_path / "file" / "folder" / "page.html"
+    done = cli("report", run, "--out", page, *blind)
+    assert done.code == 2
+    assert f"Error: {page} cannot be written: " in done.err
+    assert "plots" not in done.err
+
+
 def test_one_method_alone_is_shown_without_a_comparison(
     cli: Callable[..., Result], run: Path
 ) -> None:
