@@ -14,9 +14,8 @@ from PIL import Image
 
 from eddy_bench.report.strips import make_strip
 from eddy_bench.storage.run_folder import RunFolder
-from tests.conftest import Result
+from tests.conftest import Browser, Result
 from tests.makers.scored_runs import EVIL, make_run
-from tests.report.conftest import Browser
 
 
 @pytest.fixture
