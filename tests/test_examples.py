@@ -77,6 +77,7 @@ def test_kept_notebooks_are_small_and_say_nothing_of_a_machine(path: Path) -> No
     for place in ("/home/", "/root/", "/tmp/", "/usr/", "/Users/", "site-packages", ".venv"):
         assert place not in text
     assert str(Path(__file__).parents[1]) not in text
+    assert r"\u001b[2K" not in text, "a bar that was drawn over and over: add -q"
     assert tidied(read(path)) == read(path)
 
 
