@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest -q -n auto --dist loadfile
 
-.PHONY: run install test check test-slow test-gpu test-lowest test-luck format clean
+.PHONY: run install test check docs test-slow test-gpu test-lowest test-luck format clean
 
 run: install  ## set up if needed, then the main job
 	$(BIN)/eddy-bench run
@@ -25,6 +25,9 @@ check:  ## format, lint, types, direction of imports, default tests on every cor
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	OMP_NUM_THREADS=1 $(PYTEST)
+
+docs: install  ## the site of docs/ in build/site; a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 test-slow: install  ## soaks, simulations, grids
 	OMP_NUM_THREADS=1 $(PYTEST) --dist load -m slow

@@ -18,6 +18,8 @@ import difflib
 import re
 from collections.abc import Iterable
 
+ROOT_OPTIONS = ("-q", "--quiet", "-v", "--verbose")
+
 
 class EddyError(Exception):
     """Say on one line what was expected, what came, and what to do."""
@@ -74,6 +76,15 @@ def unknown(kind: str, name: str, available: Iterable[str]) -> str:
     return f"Unknown {kind} {name!r}.{hint} Available: {', '.join(names)}."
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a number with its noun.
+
+    >>> counted(1, "vote"), counted(0, "vote")
+    ('1 vote', '0 votes')
+    """
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def why(error: OSError) -> str:
     """Return what the system, or a remote file system, says of a file."""
     return error.strerror or brief(error, 200)
@@ -92,6 +103,8 @@ def line_of(error: Exception) -> str | None:
         return f"Expected UTF-8 text, got bytes that are not: {error}."
     if hasattr(error, "format_message"):  # a usage error of the command line's own
         text = str(error.format_message()).rstrip(".")
+        if text.split()[-1:] and text.split()[-1] in ROOT_OPTIONS:
+            return f"{text}. It stands before the command: eddy-bench {text.split()[-1]} run."
         return text and f"{text}. See eddy-bench --help."
     return (
         f"A remote folder cannot be used: {type(error).__name__}: {brief(error)}."

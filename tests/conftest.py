@@ -1,17 +1,20 @@
-"""Fixtures of several rooms: the command line, and a finished run to compare with."""
+"""Fixtures of several rooms: the command line, a finished run to compare with, a browser."""
 
 from __future__ import annotations
 
 import gc
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+Browser = Any  # playwright's, which need not be installed
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # default tests run offline
 
 
@@ -66,3 +69,25 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     assert done.returncode == 0, done.stderr
     return folder
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """The system's Chromium."""
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="needs the Python package playwright"
+    )
+    path = next(
+        (
+            done
+            for name in ("chromium", "chromium-browser", "google-chrome")
+            if (done := shutil.which(name))
+        ),
+        None,
+    )
+    if path is None:
+        pytest.skip("needs Chromium on the system")
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()

@@ -55,6 +55,7 @@ def check_contract(
     """
     findings = []
     for name, check in CHECKS.items():
+        advance(0, name)
         try:
             finding = check(method)
         except EddyError as error:

@@ -22,7 +22,7 @@ from eddy_bench.cli.reference import reference
 from eddy_bench.cli.report import report
 from eddy_bench.cli.run import run
 from eddy_bench.cli.score import score
-from eddy_bench.errors import line_of
+from eddy_bench.errors import ParameterError, line_of
 
 app = typer.Typer(
     name="eddy-bench",
@@ -51,9 +51,14 @@ def _root(
         bool, typer.Option("--quiet", "-q", help="Leave progress and notes out.")
     ] = False,
     verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Show what libraries warn of, too.")
+        bool,
+        typer.Option(
+            "--verbose", "-v", help="Say what is loaded and written, and what libraries warn of."
+        ),
     ] = False,
 ) -> None:
+    if quiet and verbose:
+        raise ParameterError("Expected -q or -v, got both. Leave one out.")
     VERBOSITY.set(-1 if quiet else int(verbose))
 
 

@@ -9,6 +9,12 @@ import typer
 
 from eddy_bench.storage.paths import reachable
 
+Log = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Send the summary to wandb or mlflow, a run per method (extra: log). Repeatable."
+    ),
+]
 PATH: Any = {"parser": reachable, "metavar": "PATH"}  # of a folder or file, here or remote
 Sources = Annotated[
     list[Path] | None,

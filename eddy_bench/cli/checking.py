@@ -37,9 +37,11 @@ def check_promises(text: str) -> int:
 def check_metric_promises(text: str, weights: str | None) -> int:
     """Check a metric and print a table; returns 1 when a promise is broken."""
     hush_libraries()
-    from eddy_bench.audit.metric_conformance import check_metric
+    from eddy_bench.audit.metric_conformance import CHECKS, check_metric
 
-    return _print(text, check_metric(text, Path(weights) if weights else None))
+    with progress_bar("Checking", len(CHECKS)) as advance:
+        findings = check_metric(text, Path(weights) if weights else None, advance)
+    return _print(text, findings)
 
 
 def _print(text: str, findings: Sequence[Finding]) -> int:

@@ -78,9 +78,19 @@ def compare(
     from eddy_bench.cli.comparing import compare_runs, run_gate_files
 
     if votes:
-        if gate or against or junit or summary or partly or statistic:
+        others = {
+            "--gate": gate,
+            "--against": against,
+            "--junit": junit,
+            "--summary": summary,
+            "--full": full,
+            "--statistic": statistic,
+            "--partly": partly,
+        }
+        if given := [name for name, value in others.items() if value]:
             raise ParameterError(
-                "--votes takes a run, --baseline and --format alone. Leave the rest out."
+                f"{given[0]} means nothing to --votes, which takes a run, --baseline and --format. "
+                "Leave it out."
             )
         from eddy_bench.cli.voting import compare_votes
 
@@ -107,6 +117,7 @@ def compare(
     meaningless = {
         "--baseline": baseline,
         "--format": form,
+        "--full": full,
         "--partly": partly,
         "--statistic": statistic,
     }

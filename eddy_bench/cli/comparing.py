@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
 from rich.markup import escape
 from rich.table import Table
 
@@ -14,7 +13,9 @@ from eddy_bench.cli.comparison_matrix import LEGEND, comparison_matrix
 from eddy_bench.cli.comparison_tables import comparison_tables
 from eddy_bench.cli.console import console, print_whole, say, write_line
 from eddy_bench.cli.figure_table import left_out_note, print_figures
+from eddy_bench.cli.progress import growing_bar
 from eddy_bench.compare.advice import Answer, answers
+from eddy_bench.compare.between import between
 from eddy_bench.compare.comparable import canonical, check_comparable, check_settings, lacking
 from eddy_bench.compare.free_shares import as_differences, free_shares, why_none
 from eddy_bench.compare.front_tables import (
@@ -45,11 +46,9 @@ from eddy_bench.compare.tables import (
     markdown_rows,
 )
 from eddy_bench.errors import CompareError, EddyError, ParameterError
-from eddy_bench.scoring.statistics import holm
 from eddy_bench.storage.files import write_text
 
 SHOWN_LABELS = 8
-BEFORE, NOW = "before", "now"
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,8 @@ def compare_runs(
     """
     printer = printer_of(form, full)
     check_statistic(statistic)
-    comparison = _compare(sources, baseline, against, partly, statistic)
+    with growing_bar("Comparing", passing=True) as progress:
+        comparison = _compare(sources, baseline, against, partly, statistic, progress)
     for note in comparison.notes:
         say(note, "Note")
     printer(comparison)
@@ -109,7 +109,12 @@ def printer_of(form: str, full: bool) -> Callable[[Comparison], None]:
 
 
 def _compare(
-    sources: Sequence[Path], baseline: str, against: Path | None, partly: bool, statistic: str
+    sources: Sequence[Path],
+    baseline: str,
+    against: Path | None,
+    partly: bool,
+    statistic: str,
+    progress: Callable[[int], Callable[[int, str], None]],
 ) -> Comparison:
     """Read the scores of both sides, or of one, and compare them."""
     chosen = list(sources) or [last_run()]
@@ -118,7 +123,8 @@ def _compare(
     if against is None:
         baseline = baseline if baseline in scores.labels else canonical(baseline)
         notes = [*check_comparable(scores, None, partly), *lacking(scores), *notes]
-        differences = compare(scores, baseline)
+        advance = progress(len(scores.columns) + 1)
+        differences = compare(scores, baseline, advance)
         if not differences:
             raise CompareError(
                 f"Nothing to compare: {_held(scores)} alone. Run another method into it."
@@ -126,7 +132,9 @@ def _compare(
         shares = free_shares(scores)
         differences += as_differences(shares)
         notes += filter(None, [why_none(scores)])
+        advance(0, "fronts")
         curves = fronts(scores, baseline)
+        advance(1, "fronts")
         if curves and all(len(family.points) <= 2 for family in curves.families):
             curves = None
         advice = answers(differences, scores, shares, baseline)
@@ -135,7 +143,7 @@ def _compare(
     notes = [*check_comparable(scores, other, partly), *lacking(scores), *notes]
     if lonely := [*_only(scores, other, "here"), *_only(other, scores, f"in {against}")]:
         notes.append(f"compared only where both sides have a method: {'; '.join(lonely)}")
-    differences = between(scores, other)
+    differences = between(scores, other, progress)
     if not differences:
         raise CompareError(
             f"Nothing to compare: no method is in both. {_held(scores)}; "
@@ -225,30 +233,6 @@ def fronts_table(curves: Fronts) -> Table:
     return table
 
 
-def between(now: ScoreSet, before: ScoreSet) -> list[Difference]:
-    """Compare each method with itself in another run."""
-    differences = []
-    for label in (label for label in now.labels if label in before.labels):
-        parts = [
-            side.frame[side.frame["label"] == label].assign(label=name)
-            for side, name in ((before, BEFORE), (now, NOW))
-        ]
-        both = ScoreSet(pd.concat(parts, ignore_index=True), (*before.sources, *now.sources))
-        differences += [replace(difference, label=label) for difference in compare(both, BEFORE)]
-    columns = list(dict.fromkeys(difference.column for difference in differences))
-    corrected = []
-    for column in columns:
-        family = [difference for difference in differences if difference.column == column]
-        adjusted = holm(
-            [difference.p if difference.p == difference.p else 1.0 for difference in family]
-        )
-        corrected += [
-            replace(difference, p_holm=p if difference.prompts else difference.p_holm)
-            for difference, p in zip(family, adjusted, strict=True)
-        ]
-    return corrected
-
-
 def run_gate_files(
     sources: Sequence[Path], against: Path, gate: Path, junit: Path | None, summary: Path | None
 ) -> int:
@@ -279,7 +263,8 @@ def _gate_outcomes(sources: Sequence[Path], against: Path, gate: Path) -> list[C
     check_settings(candidate, baseline)
     folders = [path if path.is_dir() else None for path in (candidates[0], against)]
     subsample = Subsampling(*folders).difference if len(candidates) == 1 else None
-    return run_gate(rules, candidate, baseline, subsample)
+    with growing_bar("Checking", passing=True) as progress:
+        return run_gate(rules, candidate, baseline, subsample, progress)
 
 
 def _write_outcomes(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import textwrap
 import warnings
@@ -12,10 +13,11 @@ from rich.table import Table
 from rich.text import Text
 
 NATURAL = 10_000  # columns where there is no terminal: tables take the width that they need
+NOTEBOOK = 100  # columns of a notebook's output, which wraps what is wider
 STYLES = {"Note": "yellow", "Warning": "yellow", "Failed": "red", "Missing": "red"}
 
 
-# -1: neither progress nor notes; 1: also what libraries warn of
+# -1: neither progress nor notes; 1: also what is loaded, and what libraries warn of
 VERBOSITY: ContextVar[int] = ContextVar("verbosity", default=0)
 
 
@@ -24,17 +26,39 @@ def quiet() -> bool:
     return VERBOSITY.get() < 0
 
 
+def verbose() -> bool:
+    """Return whether -v was given."""
+    return VERBOSITY.get() > 0
+
+
 def hush_libraries() -> None:
     """Leave out what libraries warn of, unless -v was given; our own warnings are printed."""
-    if VERBOSITY.get() < 1:
+    if not verbose():
         warnings.filterwarnings("ignore")
+        os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")  # it is read when diffusers loads
 
 
-def console(stderr: bool = False) -> Console:
-    """Return a console as wide as the terminal; out of one, tables have their natural width."""
+def console(stderr: bool = False, live: bool = False) -> Console:
+    """Return a console as wide as the terminal; out of one, tables have their natural width.
+
+    A notebook gets lines, as a pipe does, and no widgets.
+
+    Args:
+        stderr: print there.
+        live: for what is drawn over and over, which FORCE_COLOR does not turn on out of a terminal.
+
+    """
     stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() else NATURAL
-    return Console(file=stream, width=width, highlight=False, soft_wrap=False)
+    in_notebook = type(stream).__module__.startswith("ipykernel")
+    width = None if stream.isatty() else NOTEBOOK if in_notebook else NATURAL
+    return Console(
+        file=stream,
+        width=width,
+        highlight=False,
+        soft_wrap=False,
+        force_jupyter=False,
+        force_terminal=False if live and not stream.isatty() else None,
+    )
 
 
 def say(text: str, kind: str = "") -> None:

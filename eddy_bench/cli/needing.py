@@ -9,6 +9,7 @@ from pathlib import Path
 from eddy_bench.cli.comparison_matrix import ordered_columns
 from eddy_bench.cli.console import console, say, write_line
 from eddy_bench.cli.figure_table import Cell, Column, FigureTable, left_out_note, print_figures
+from eddy_bench.cli.progress import progress_bar
 from eddy_bench.compare.comparable import canonical, check_comparable
 from eddy_bench.compare.load import last_run, read_scores
 from eddy_bench.compare.paired import compare
@@ -24,7 +25,8 @@ def print_needed(
     for note in check_comparable(scores, None, partly=False):
         say(note, "Note")
     baseline = baseline if baseline in scores.labels else canonical(baseline)
-    differences = compare(scores, baseline)
+    with progress_bar("Comparing", len(scores.columns), passing=True) as advance:
+        differences = compare(scores, baseline, advance)
     count = methods or max(1, len(scores.labels) - 1)
     needed = prompts_needed(differences, effect, count)
     if not needed:

@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
-from rich.markup import escape, render
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -25,51 +24,68 @@ from rich.text import Text
 from eddy_bench.cli.console import console, quiet
 
 EVERY = 60.0  # seconds between lines where there is no terminal
+WIDE = 100  # columns of a terminal where the bar is long
+BARS = (10, 30)  # its columns in others, and there
+FIGURES = 40  # columns of the figures beside it, at most
+FEWEST = 16  # columns of what is at work, at least
 
 
 class Rate(ProgressColumn):
-    """Show how much is done per second, or per minute where that is less than one."""
+    """Show how much is done per second or minute."""
 
     def render(self, task: Task) -> Text:
         """The cell."""
-        speed = task.finished_speed or task.speed
-        if not speed:
-            return Text("-/s")
-        return Text(f"{speed:.1f}/s" if speed >= 1 else f"{60 * speed:.1f}/min")
+        return Text(_rate(task, task.finished_speed or task.speed))
+
+
+class Work(ProgressColumn):
+    """Show what is at work, in so many columns: figures beside it are never cut."""
+
+    def __init__(self, room: int) -> None:
+        """Take the columns that there are."""
+        super().__init__()
+        self.room = max(FEWEST, room)
+
+    def render(self, task: Task) -> Text:
+        """The cell."""
+        text = Text(task.description, no_wrap=True)
+        text.truncate(self.room, overflow="ellipsis")
+        return text
 
 
 @contextmanager
 def progress_bar(
-    title: str, total: float, percent: bool = False, rate: bool = False
+    title: str, total: float, percent: bool = False, passing: bool = False
 ) -> Iterator[Callable[[float, str], None]]:
     """Show a bar with the time left; yields a function of how much is done and what is at work.
 
-    Where there is no terminal, a line a minute says the same; with -q nothing does.
+    Nothing is shown of no work, and with -q. Where there is no terminal, a line a minute says
+    the same.
 
     Args:
         title: of the bar.
         total: amount of work.
         percent: show percentages, not counts.
-        rate: show how many are done per second.
+        passing: leave nothing of the bar behind.
 
     """
-    amount: ProgressColumn = TaskProgressColumn() if percent else MofNCompleteColumn()
-    speed = (Rate(),) if rate else ()
+    shown = console(stderr=True, live=True)
+    bar_width = BARS[shown.width >= WIDE]
     columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        amount,
-        *speed,
+        Work(shown.width - bar_width - FIGURES),
+        BarColumn(bar_width),
+        TaskProgressColumn() if percent else MofNCompleteColumn(),
+        Rate(),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    shown = console(stderr=True)
-    with Progress(*columns, console=shown, transient=False, disable=quiet()) as bar:
-        task = bar.add_task(title, total=total)
+    off = quiet() or not total or (passing and not shown.is_terminal)
+    with Progress(*columns, console=shown, transient=passing, disable=off) as bar:
+        task = bar.add_task(title, total=total, percent=percent)
 
         def advance(count: float, label: str) -> None:
-            bar.update(task, advance=count, description=f"{title} {escape(label)}")
+            bar.update(task, advance=count, description=f"{title} {label}" if label else title)
 
         with _lines_in_a_pipe(bar, task):
             yield advance
@@ -102,7 +118,18 @@ def progress_line(task: Task) -> str:
     share = task.completed / task.total if task.total else 0.0
     elapsed = task.elapsed or 0.0
     left = f", {about(elapsed * (1 / share - 1))} left" if 0 < share <= 1 else ""
-    return f"{render(task.description).plain}: {share:.0%} after {duration(elapsed)}{left}"
+    counts = "" if task.fields["percent"] else f" ({task.completed:g} of {task.total:g})"
+    rate = f", {_rate(task, task.completed / elapsed)}" if elapsed and task.completed else ""
+    return f"{task.description}: {share:.0%}{counts} after {duration(elapsed)}{rate}{left}"
+
+
+def _rate(task: Task, speed: float | None) -> str:
+    """Return how much is done per second, or per minute where that is less than one."""
+    if not speed or not task.total:
+        return "-/s"
+    if task.fields["percent"]:
+        return f"{6000 * speed / task.total:.3g}%/min"
+    return f"{speed:.1f}/s" if speed >= 1 else f"{60 * speed:.1f}/min"
 
 
 def about(seconds: float) -> str:
@@ -134,7 +161,9 @@ def duration(seconds: float) -> str:
 
 
 @contextmanager
-def growing_bar(title: str) -> Iterator[Callable[[int], Callable[[int, str], None]]]:
+def growing_bar(
+    title: str, passing: bool = False
+) -> Iterator[Callable[[int], Callable[[int, str], None]]]:
     """Show a bar whose total becomes known inside the block."""
     with ExitStack() as stack:
-        yield lambda total: stack.enter_context(progress_bar(title, total))
+        yield lambda total: stack.enter_context(progress_bar(title, total, passing=passing))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from eddy_bench.cli.arguments import PATH
+from eddy_bench.cli.arguments import PATH, Log
 
 
 def run(
@@ -118,6 +118,7 @@ def run(
             show_default=False,
         ),
     ] = None,
+    log: Log = None,
     allow_code: Annotated[
         bool, typer.Option("--allow-code", help="Let a suite file name methods in Python files.")
     ] = False,
@@ -204,5 +205,6 @@ def run(
             allow_code,
             dry_run,
             options,
+            log or [],
         )
     )

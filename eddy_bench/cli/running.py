@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
-from eddy_bench.cli.console import console, hush_libraries, say
+from eddy_bench.cli.console import console, hush_libraries, say, verbose
 from eddy_bench.cli.progress import progress_bar
+from eddy_bench.cli.tracking import check_trackers, log_summary
 from eddy_bench.errors import MetricError, ParameterError, UnknownName, unknown
 from eddy_bench.runs.options import RunOptions, open_executor, out_of_shard
 from eddy_bench.storage.lock import locked
 from eddy_bench.suites.suite import Suite, load_suite
 
 if TYPE_CHECKING:
+    from eddy_bench.models.base import Model
     from eddy_bench.runs.draw import DrawSummary
     from eddy_bench.runs.plan import Plan
     from eddy_bench.runs.setup import Setup
@@ -35,17 +37,29 @@ def run_suite(
     allow_code: bool,
     dry_run: bool,
     options: RunOptions,
+    log: Sequence[str] = (),
 ) -> int:
-    """Run a suite; returns the exit code: 2 when a group could not be drawn."""
+    """Run a suite; returns the exit code: 2 when a group could not be drawn.
+
+    log: trackers that the summary is sent to.
+    """
     options.check()
+    if log and options.shard is not None:
+        raise ParameterError(
+            "--log sends scores, and a share is not scored. "
+            "Merge the shares, then: eddy-bench score RUN --log NAME."
+        )
+    check_trackers(log)
     suite = load_suite(source, _with_implied(flags, source), allow_code)
     path = options.folder(out or Path("results") / suite.name)
     _check_early(suite, path, options)
     hush_libraries()
-    return run_setup(_open(suite, flags, options), path, options, dry_run)
+    return run_setup(_open(suite, flags, options), path, options, dry_run, log)
 
 
-def run_setup(setup: Setup, path: Path, options: RunOptions, dry_run: bool = False) -> int:
+def run_setup(
+    setup: Setup, path: Path, options: RunOptions, dry_run: bool = False, log: Sequence[str] = ()
+) -> int:
     """Draw what is missing of a suite whose model is loaded, and score; returns the exit code."""
     from eddy_bench.runs.cost_matching import match_costs
     from eddy_bench.runs.plan import make_plan
@@ -74,6 +88,8 @@ def run_setup(setup: Setup, path: Path, options: RunOptions, dry_run: bool = Fal
                 suite.metrics, suite.reference, suite.weights, device, check_ownership
             )
             score_if_needed(folder, request)
+    if summary.drawn or summary.kept:
+        log_summary(folder, log)
     if options.shard is not None:
         whole = shlex.quote(str(out_of_shard(path)))
         say(f"Drawn into {path}. When every share is: eddy-bench merge {whole} {whole}-shard-*")
@@ -137,7 +153,7 @@ def _open(suite: Suite, flags: dict[str, Any], options: RunOptions) -> Setup:
     on_driver = suite
     if options.executor == "ray":  # GPUs are the workers'
         on_driver = suite.model_copy(update={"device": "cpu", "offload": False})
-    setup = Setup(suite, Setup.open(on_driver).model)
+    setup = Setup(suite, _loaded(on_driver))
     if "methods" in flags or setup.model.has_features:
         return setup  # what a user asks for stays an error
     methods = [spec for spec in suite.methods if spec.parameters.get("kernel") != "features"]
@@ -145,6 +161,21 @@ def _open(suite: Suite, flags: dict[str, Any], options: RunOptions) -> Setup:
         if spec not in methods:
             say(f"{spec} left out: this model has no guide network.", "Note")
     return replace(setup, suite=suite.model_copy(update={"methods": methods}))
+
+
+def _loaded(suite: Suite) -> Model:
+    """Load the model of a suite, and say so where that may take long."""
+    from eddy_bench.runs.setup import Setup
+
+    hub = "/" in suite.model and not Path(suite.model).exists()
+    if hub or verbose():
+        missing = "; what is not here yet is downloaded" if hub else ""
+        say(f"Loading {suite.model}{missing}.")
+    start = time.perf_counter()
+    model = Setup.open(suite).model
+    if verbose():
+        say(f"Loaded {suite.model} in {time.perf_counter() - start:.1f} s.")
+    return model
 
 
 def _draw(
@@ -184,7 +215,7 @@ def _draw_missing(
     with open_executor(plan, options) as executor:
         title = f"Drawing on {executor.title}" if executor else "Drawing"
         keywords: dict[str, Any] = {"executor": executor, "check_ownership": check_ownership}
-        with progress_bar(title, len(missing), rate=True) as advance:
+        with progress_bar(title, len(missing)) as advance:
             summary = draw_groups(plan, folder, missing, advance, **keywords)
         summary.kept = len(wanted) - len(missing)
         iid = [group for group in wanted if group.label == "iid"]
@@ -195,7 +226,7 @@ def _draw_missing(
             lacking, notes = find_missing(groups, store, options.verify)
             for note in notes:
                 say(note, "Note")
-            with progress_bar("Drawing iid for drift", len(lacking)) as advance:
+            with progress_bar("Drawing for drift", len(lacking)) as advance:
                 keywords["warm_up"] = False
                 summary.add(draw_groups(plan, store, lacking, advance, **keywords))
     return summary
@@ -240,6 +271,7 @@ def _print_plan(setup: Setup, path: Path) -> int:
     from eddy_bench.methods.registry import build_method
     from eddy_bench.runs.cost_matching import unmatched
     from eddy_bench.runs.plan import make_plan
+    from eddy_bench.suites.method_spec import method_text
 
     waiting = unmatched(setup.suite)
     methods = [spec for spec in setup.suite.methods if spec not in waiting]
@@ -250,7 +282,8 @@ def _print_plan(setup: Setup, path: Path) -> int:
         f"{plan.suite.seeds} seeds."
     ]
     lines += [
-        f"  {planned.label:28} kernel {planned.kernel or '-':9} {planned.parameters}"
+        f"  {method_text(planned.name, planned.parameters)}"
+        f"{f' (kernel {planned.kernel})' if planned.kernel else ''}"
         for planned in plan.methods
     ]
     lines += [

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from eddy_bench.cli.arguments import Log
 from eddy_bench.storage.paths import reachable
 
 
@@ -32,8 +33,9 @@ def score(
     device: Annotated[
         str, typer.Option(help="Of the scoring networks: auto, cpu, cuda, cuda:1, mps.")
     ] = "auto",
+    log: Log = None,
 ) -> None:
     """Score a run folder again without drawing."""
     from eddy_bench.cli.scoring import score_run
 
-    score_run(folder, metric, reference, weights, device)
+    score_run(folder, metric, reference, weights, device, log or [])

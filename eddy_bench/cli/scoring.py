@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from eddy_bench.cli.console import hush_libraries, say
 from eddy_bench.cli.progress import growing_bar
 from eddy_bench.cli.summary_table import print_summary
+from eddy_bench.cli.tracking import check_trackers, log_summary
 from eddy_bench.storage.lock import locked
 
 if TYPE_CHECKING:
@@ -23,8 +24,13 @@ def score_run(
     reference: str | None,
     weights: str | None,
     device: str = "auto",
+    log: Sequence[str] = (),
 ) -> None:
-    """Score a run folder again without drawing; what is there and was not asked for stays."""
+    """Score a run folder again without drawing; what is there and was not asked for stays.
+
+    log: trackers that the summary is sent to.
+    """
+    check_trackers(log)
     hush_libraries()
     from eddy_bench.scoring.found_groups import read_groups
     from eddy_bench.scoring.metrics import MetricSpec
@@ -40,6 +46,7 @@ def score_run(
         _score(folder, read_groups(folder), request)
         # the next run scores what its suite asks for
         write_manifest(folder.path, read_manifest(folder.path).updated(scored=None))
+    log_summary(folder, log)
 
 
 def score_if_needed(folder: RunFolder, request: ScoringRequest) -> None:

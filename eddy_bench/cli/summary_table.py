@@ -1,4 +1,4 @@
-"""The table that `run` and `score` end with: one row per method and kernel, the baseline first."""
+"""The table that `run` and `score` end with: one row per method, the baseline first."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eddy_bench.cli.console import console, write_line
+from eddy_bench.cli.console import console, verbose, write_line
 from eddy_bench.cli.figure_table import Cell, Column, FigureTable, left_out_note, print_figures
 from eddy_bench.errors import CompareError
-from eddy_bench.suites.method_spec import method_text, without_kernel
+from eddy_bench.suites.method_spec import method_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from eddy_bench.storage.run_folder import RunFolder
 
 BASELINE = "iid"
-WANTED = 4  # rank of what was asked for by name, and of the kernel
+WANTED = 4  # rank of what was asked for by name
 SHORT = {"seconds_per_image": "s/image"}
 
 
@@ -40,10 +40,23 @@ def print_summary(
     print_figures(table)
     for note in _notes(summary, table, out.width):
         write_line(note)
-    paths = [("scores", folder.path / "scores.csv"), ("summary", folder.path / "summary.csv")]
-    paths += [("grid", path) for path in grids or sorted((folder.path / "grids").glob("*.png"))]
-    for label, path in paths:
-        out.print(f"{label:9}{path}", soft_wrap=True, markup=False)
+    for label in ("scores", "summary"):
+        out.print(f"{label:9}{folder.path / label}.csv", soft_wrap=True, markup=False)
+    for text in _shown_grids(folder, grids):
+        out.print(f"{'grids':9}{text}", soft_wrap=True, markup=False)
+
+
+def _shown_grids(folder: RunFolder, grids: Sequence[Path]) -> list[str]:
+    """Return where the picture of all methods is, or the only one, and where the others are."""
+    from eddy_bench.report.grids import SIDE_BY_SIDE
+
+    found = list(grids) or sorted((folder.path / "grids").glob("*.png"))
+    if verbose():
+        return list(map(str, found))
+    shown = [path for path in found if path.name == SIDE_BY_SIDE] or found[:1]
+    others = len(found) - len(shown)
+    beside = ", and one per method beside it" if others else ""
+    return [f"{path}{beside}" for path in shown]
 
 
 def _table(summary: pd.DataFrame, folder: RunFolder, wanted: Sequence[str]) -> FigureTable:
@@ -51,14 +64,13 @@ def _table(summary: pd.DataFrame, folder: RunFolder, wanted: Sequence[str]) -> F
         {str(key): value for key, value in row.items()} for row in summary.to_dict("records")
     ]
     better = _shown_to_be_better(folder)
-    kernels = Column("kernel", WANTED, [Cell(_text(row, "kernel") or "-") for row in records])
-    columns = [kernels] if any(cell.figure != "-" for cell in kernels.cells) else []
+    columns = []
     names = _columns(summary, wanted)
     letters = _letters(names)
     for name in names:
         cells = [_cell(row, name, (_label(row), name) in better) for row in records]
         columns.append(Column(_heading(name, letters), _rank(name, wanted), cells))
-    return FigureTable(str(folder.path), [_name(row) for row in records], columns)
+    return FigureTable(str(folder.path), [_label(row) for row in records], columns)
 
 
 def _columns(summary: pd.DataFrame, wanted: Sequence[str]) -> list[str]:
@@ -112,13 +124,8 @@ def _text(row: Mapping[str, Any], key: str) -> str:
     return row[key] if isinstance(row[key], str) else ""
 
 
-def _name(row: Mapping[str, Any]) -> str:
-    """Return a method with its parameters; the kernel has a column of its own."""
-    parameters = without_kernel(_text(row, "params"))
-    return f"{row['method']} ({', '.join(parameters)})" if parameters else str(row["method"])
-
-
 def _label(row: Mapping[str, Any]) -> str:
+    """Return a method as score files, `compare` and the command line name it."""
     return method_text(str(row["method"]), _text(row, "params"))
 
 
@@ -164,4 +171,18 @@ def _notes(summary: pd.DataFrame, table: FigureTable, width: int) -> list[str]:
     seen = [f"({letters[name]}) {name}" if name in letters else name for name in extractors]
     if seen:
         notes.append(f"Through: {', '.join(seen)}.")
+    notes += filter(None, [_kernels(summary)])
     return [*notes, *filter(None, [left_out_note([table], width, "summary.csv")])]
+
+
+def _kernels(summary: pd.DataFrame) -> str:
+    """Say which kernels methods took whose names leave it to the model."""
+    rows = summary.to_dict("records")
+    taken: dict[str, list[str]] = {}
+    for row in ({str(key): value for key, value in row.items()} for row in rows):
+        if (kernel := _text(row, "kernel")) and "kernel=" not in _text(row, "params"):
+            taken.setdefault(kernel, []).append(str(row["method"]))
+    if not taken:
+        return ""
+    parts = [f"{kernel} of {', '.join(dict.fromkeys(names))}" for kernel, names in taken.items()]
+    return f"Kernel where none is named: {'; '.join(parts)}."

@@ -10,7 +10,7 @@ from eddy_bench.cli.console import say
 from eddy_bench.compare.comparable import canonical
 from eddy_bench.compare.load import last_run, read_scores
 from eddy_bench.compare.votes import agreements, opinions, read_votes, win_rates
-from eddy_bench.errors import ParameterError
+from eddy_bench.errors import ParameterError, counted
 
 
 def compare_votes(sources: Sequence[Path], baseline: str, form: str, votes: Sequence[Path]) -> int:
@@ -25,8 +25,8 @@ def compare_votes(sources: Sequence[Path], baseline: str, form: str, votes: Sequ
     baseline = canonical(baseline)
     found, lost = opinions(folders[0], given, baseline)
     voters = len({vote.voter for vote in given})
-    notes = [f"{len(given)} votes of {voters} voter{'' if voters == 1 else 's'}"]
-    notes += [f"{lost} votes are on no pair of {folders[0]} and were left out"] if lost else []
+    notes = [f"{counted(len(given), 'vote')} of {counted(voters, 'voter')}"]
+    notes += [f"left out {counted(lost, 'vote')} on no pair of {folders[0]}"] if lost else []
     lines = [
         *win_rates(found),
         *agreements(read_scores(folders), found, baseline),

@@ -11,7 +11,6 @@ from eddy_bench.compare.paired import is_misspelt
 from eddy_bench.errors import CompareError, unknown
 from eddy_bench.storage.group import FinishedGroup
 from eddy_bench.storage.run_folder import RunFolder
-from eddy_bench.suites.method_spec import method_text
 
 Place = tuple[str, str, int]  # label, prompt id, seed
 
@@ -83,11 +82,7 @@ def drawn_groups(folder: Path) -> dict[Place, FinishedGroup]:
     if not folder.is_dir():
         raise CompareError(f"Expected a run folder, got {folder}. Votes are on its images.")
     return {
-        (
-            method_text(group.group.method, group.group.parameters),
-            group.group.prompt_id,
-            group.group.seed,
-        ): group
+        (group.group.name, group.group.prompt_id, group.group.seed): group
         for group in RunFolder(folder).finished(broken=[])
     }
 

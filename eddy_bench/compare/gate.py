@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -81,7 +81,11 @@ def read_gate(path: Path) -> Gate:
 
 
 def run_gate(
-    gate: Gate, candidate: ScoreSet, baseline: ScoreSet, subsample: Subsample | None = None
+    gate: Gate,
+    candidate: ScoreSet,
+    baseline: ScoreSet,
+    subsample: Subsample | None = None,
+    progress: Callable[[int], Callable[[int, str], None]] = lambda total: lambda count, label: None,
 ) -> list[CheckResult]:
     """Run every check of every method.
 
@@ -90,6 +94,7 @@ def run_gate(
         candidate, baseline: both sides.
         subsample: the difference of a pooled metric and its error, where features are at hand on
             both sides.
+        progress: over methods.
 
     """
     labels = [
@@ -102,12 +107,16 @@ def run_gate(
             f"The gate names the method {missing[0]!r}, which the baseline does not hold: "
             f"{some_of(baseline.labels, missing[0])}."
         )
-    return [
-        _result(check, label, candidate, baseline, subsample)
-        for label in labels
-        for check in gate.checks
-        if check.test != "ceiling" or label != IID
-    ]
+    results, advance = [], progress(len(labels))
+    for label in labels:
+        advance(0, label)
+        results += [
+            _result(check, label, candidate, baseline, subsample)
+            for check in gate.checks
+            if check.test != "ceiling" or label != IID
+        ]
+        advance(1, label)
+    return results
 
 
 def exit_code(results: Sequence[CheckResult]) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -91,8 +91,17 @@ def by_prompt(frame: pd.DataFrame) -> pd.DataFrame:
     return table[list(dict.fromkeys(frame["label"]))]
 
 
-def compare(scores: ScoreSet, baseline: str = "iid") -> list[Difference]:
+def compare(
+    scores: ScoreSet,
+    baseline: str = "iid",
+    advance: Callable[[int, str], None] = lambda count, label: None,
+) -> list[Difference]:
     """Compare every method with the baseline on every metric.
+
+    Args:
+        scores: of all methods.
+        baseline: one of their labels.
+        advance: is called with the metric at work, and with 1 when it is done.
 
     Raises:
         CompareError: the baseline is not there.
@@ -106,14 +115,13 @@ def compare(scores: ScoreSet, baseline: str = "iid") -> list[Difference]:
         scores.frame.groupby("column", sort=False),
         key=lambda item: order[item[1]["metric"].iloc[0]],
     ):
-        if column == MEMORY:
-            continue  # on a CPU it is that of the process so far
+        advance(0, str(column))
         group = METRICS[rows["metric"].iloc[0]].scope == "group"
-        differences += (
-            _paired(str(column), rows, baseline)
-            if group
-            else _pooled(str(column), rows, scores, baseline)
-        )
+        if group:
+            differences += _paired(str(column), rows, baseline)
+        elif column != MEMORY:  # on a CPU it is that of the process so far
+            differences += _pooled(str(column), rows, scores, baseline)
+        advance(1, str(column))
     return differences
 
 

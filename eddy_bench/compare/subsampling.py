@@ -15,7 +15,6 @@ from eddy_bench.scoring.metrics import MetricSpec
 from eddy_bench.scoring.signature import Signature
 from eddy_bench.storage.group import FinishedGroup
 from eddy_bench.storage.run_folder import RunFolder
-from eddy_bench.suites.method_spec import method_text
 
 SUBSAMPLES = 40
 FEWEST_PROMPTS = 4
@@ -94,8 +93,7 @@ def _groups(folder: Path | None) -> dict[str, list[FinishedGroup]]:
     """Return the finished groups of a run folder by method."""
     groups: dict[str, list[FinishedGroup]] = {}
     for group in RunFolder(folder).finished() if folder is not None else ():
-        label = method_text(group.group.method, group.group.parameters)
-        groups.setdefault(label, []).append(group)
+        groups.setdefault(group.group.name, []).append(group)
     return groups
 
 

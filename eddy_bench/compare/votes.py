@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from eddy_bench.compare.ballots import Item, ballot_items, drawn_groups
 from eddy_bench.compare.load import ScoreSet
 from eddy_bench.compare.paired import Difference
-from eddy_bench.errors import CompareError
+from eddy_bench.errors import CompareError, counted
 from eddy_bench.scoring.metrics import METRICS, MetricSpec
 from eddy_bench.scoring.statistics import holm, mean_intervals, zero_mean_p
 from eddy_bench.storage.files import read_text
@@ -125,7 +125,7 @@ def opinions(folder: Path, votes: Sequence[Vote], baseline: str) -> tuple[list[O
         ]
     if lost == len(votes):
         raise CompareError(
-            f"None of the {len(votes)} votes is on a pair of {folder} with {baseline!r}: "
+            f"None of {counted(len(votes), 'vote')} is on a pair of {folder} with {baseline!r}: "
             "they are of another run, or of another --baseline."
         )
     if not found:

@@ -47,7 +47,7 @@ def write_blind(
     pairs: list[dict[str, Any]] = []
     for item in items:
         pair = _pair(groups, item, baseline)
-        advance(1, "")
+        advance(1, item.label)
         if pair is None:
             continue
         spent += sum(len(strip["data"]) + OVERHEAD for strip in pair["strips"])

@@ -12,12 +12,15 @@ from eddy_bench.errors import StoreError, why
 from eddy_bench.storage.group import FinishedGroup
 from eddy_bench.storage.paths import replacing
 from eddy_bench.storage.run_folder import RunFolder
-from eddy_bench.suites.method_spec import without_kernel
+from eddy_bench.suites.method_spec import folded
 
 TILE = 64  # pixels of one image in a grid; small images are enlarged by whole factors
 GAP = 4
 MARGIN = 10
 MAX_ROWS = 16
+LINE = 18  # pixels of a line of text
+NARROWEST = 160  # pixels of a heading: images of N = 1 or 2 are narrower than a method's name
+SIDE_BY_SIDE = "side-by-side.png"
 Item = TypeVar("Item")
 INK, PAPER = (32, 32, 36), (250, 250, 252)
 
@@ -55,7 +58,7 @@ def write_grids(folder: RunFolder, by_label: Mapping[str, Sequence[FinishedGroup
     ]
     if len(filled) > 1 and shared:
         table = [[groups[prompt] for groups in filled.values()] for prompt in spread(shared, 8)]
-        paths.append(_save(draw_table(table), folder.path / "grids" / "side-by-side.png"))
+        paths.append(_save(draw_table(table), folder.path / "grids" / SIDE_BY_SIDE))
     return paths
 
 
@@ -68,20 +71,21 @@ def spread(items: list[Item], count: int) -> list[Item]:
 
 def draw_table(table: list[list[FinishedGroup]]) -> Image.Image:
     """Draw a row of images per list of groups, captioned with its prompt, below the methods."""
-    headings = [heading(group) for group in table[0]]
     tile, font = _tile_size(table[0][0]), ImageFont.load_default(13)
     count = table[0][0].group.particles
-    block = count * (tile + 2) + GAP
+    block = max(count * (tile + 2) + GAP, NARROWEST)
+    headings = [folded(group.group.name, block, font.getlength) for group in table[0]]
+    first = MARGIN + LINE * max(map(len, headings)) + 4
     height = tile + 2 + 22
     width = max(2 * MARGIN + len(headings) * (block + MARGIN), 320)
-    canvas = Image.new("RGB", (width, 2 * MARGIN + 22 + height * len(table)), PAPER)
+    canvas = Image.new("RGB", (width, first + MARGIN + height * len(table)), PAPER)
     pen = ImageDraw.Draw(canvas)
-    for column, text in enumerate(headings):
-        pen.text(
-            (MARGIN + column * (block + MARGIN), MARGIN), _fitted(text, font, block), INK, font
-        )
+    for column, lines in enumerate(headings):
+        for number, text in enumerate(lines):
+            place = (MARGIN + column * (block + MARGIN), MARGIN + number * LINE)
+            pen.text(place, text, INK, font)
     for row, groups in enumerate(table):
-        top = MARGIN + 22 + row * height
+        top = first + row * height
         pen.text(
             (MARGIN, top),
             _fitted(" ".join(groups[0].group.prompt.split()), font, width - 2 * MARGIN),
@@ -91,15 +95,8 @@ def draw_table(table: list[list[FinishedGroup]]) -> Image.Image:
         for column, group in enumerate(groups):
             for k, image in enumerate(group.images()):
                 left = MARGIN + column * (block + MARGIN) + k * (tile + 2)
-                canvas.paste(_scaled(image, tile), (left, top + 18))
+                canvas.paste(_scaled(image, tile), (left, top + LINE))
     return canvas
-
-
-def heading(group: FinishedGroup) -> str:
-    """Return a method with its kernel and the other parameters that are not the defaults."""
-    own = group.group
-    kernel = [own.kernel] if own.kernel else []
-    return ", ".join([own.method, *kernel, *without_kernel(own.parameters)])
 
 
 def _tile_size(group: FinishedGroup) -> int:

@@ -27,7 +27,7 @@ from eddy_bench.report.verdicts import verdicts, warnings
 from eddy_bench.scoring.feature_cache import Advance
 from eddy_bench.scoring.metrics import COSTS
 from eddy_bench.scoring.score_table import read_table, unescaped
-from eddy_bench.storage.files import write_text
+from eddy_bench.storage.files import check_writable, write_text
 from eddy_bench.storage.run_files import read_manifest
 from eddy_bench.suites.method_spec import method_text
 
@@ -54,6 +54,7 @@ def write_report(
     notes = check_comparable(scores, None, partly)
     baseline = baseline if baseline in scores.labels else canonical(baseline)
     target = out or folders[0] / "report.html"
+    check_writable(target)  # before its plots, so that an error names the page
     several = len(scores.labels) > 1
     differences = compare(scores, baseline) if several else []
     curves = fronts(scores, baseline) if several else None

@@ -44,10 +44,7 @@ def groups_of(folders: Sequence[Path], seed: int = 0) -> dict[tuple[str, str], F
     for path in folders:
         for group in RunFolder(path).finished(broken=[]):
             if group.group.seed == seed:
-                label = group.group.method + (
-                    f":{group.group.parameters}" if group.group.parameters else ""
-                )
-                groups[label, group.group.prompt_id] = group
+                groups[group.group.name, group.group.prompt_id] = group
     return groups
 
 

@@ -78,7 +78,7 @@ def draw_groups(
     def write(result: GroupResult, images: list[bytes] | None) -> None:
         check_ownership()
         _record(result, images, folder, summary)
-        advance(1, result.group.label)
+        advance(1, result.group.name)
 
     with GroupWriter(write) as writer:
         for result in running.run(batches, summary.warnings):

@@ -152,7 +152,7 @@ def _copy(
             new = _copy_group(target, group, there)
             if new is not None:
                 written[path] = new
-            advance(1, group.group.label)
+            advance(1, group.group.name)
         target.index.flush()
         copied += len(written)
     return copied, total - copied

@@ -17,6 +17,7 @@ from eddy_bench.methods.registry import (
     parameter_text,
     source_digest,
 )
+from eddy_bench.runs.rehearsal import check_beginning
 from eddy_bench.runs.setup import Setup
 from eddy_bench.sampling.branch_checks import check_call
 from eddy_bench.sampling.extra_steps import check_restarts
@@ -169,6 +170,8 @@ def _plan_method(spec: MethodSpec, setup: Setup) -> PlannedMethod:
     if method.couples_steps:
         check_stochastic(model.pipe.scheduler, float(model.call.get("eta", 0.0)), setup.suite.steps)
     check_call(model.pipe, method, {**model.call, **setup.call_arguments(1)})
+    if method.restarts:
+        check_beginning(setup, method)
     resolved = method.resolved(model.has_features).parameters()
     if method.judge:  # its weights are part of what determines the images
         resolved = {**resolved, "judge": model.judge(method.judge).name}

@@ -136,9 +136,11 @@ class ExtraSteps:
         for low, high, times in self.method.restarts:
             last, first = self._nearest(low, count), self._nearest(high, count)
             if first >= last:
+                ends = [sigma / alpha for alpha, sigma in map(self._levels, (count - 1, 0))]
                 raise ParameterError(
                     f"Expected low={low:g} and high={high:g} at different noise levels of the "
-                    f"solver, which has {count}. Raise the steps, lower low or raise high."
+                    f"solver, whose {count} go from {ends[0]:.3g} to {ends[1]:.3g}. "
+                    "Raise the steps, lower low or raise high."
                 )
             order[order.index(last) : order.index(last)] = list(range(first, last)) * times
         return order

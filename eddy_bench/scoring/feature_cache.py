@@ -83,7 +83,7 @@ class Scorer:
                 known[group.fingerprint] = features
                 if count % GROUPS_TOGETHER == 0 or count == len(new):
                     done = (count - 1) % GROUPS_TOGETHER + 1
-                    self.advance(done, f"{label} {name}")
+                    self.advance(done, f"{group.group.name} {name}")
         if new:
             write_features(path, known)
         return {group.group.key: known[group.fingerprint] for group in groups}
@@ -117,7 +117,7 @@ class Scorer:
         with closing(rows_of_groups(self.classifier, pixel_array, new)) as rows:
             for group, predicted in rows:
                 self.judged[group.group.key] = predicted
-                self.advance(1, f"{group.group.label} classifier")
+                self.advance(1, f"{group.group.name} classifier")
         return {group.group.key: self.judged[group.group.key] for group in groups}
 
     def note_truncated(self, extractor: Extractor, prompts: Sequence[str]) -> None:

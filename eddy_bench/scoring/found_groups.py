@@ -67,7 +67,7 @@ def _notes(by_label: ByLabel, broken: list[str]) -> list[str]:
             "run again to redraw them"
         )
     if len({len(groups) for groups in by_label.values()}) > 1:
-        counts = ", ".join(f"{label} {len(groups)}" for label, groups in by_label.items())
+        counts = ", ".join(f"{own[0].group.name} {len(own)}" for own in by_label.values())
         notes.append(
             f"the methods have different numbers of groups ({counts}): "
             "their means are over different prompts"

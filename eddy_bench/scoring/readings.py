@@ -188,7 +188,7 @@ def _read_judged(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator
         with closing(values) as rows:
             for group, judged in rows:
                 value = spec.metric(judged) if spec.metric.load else mean_of(judged)
-                scorer.advance(1, f"{group.group.label} {spec.name}")
+                scorer.advance(1, f"{group.group.name} {spec.name}")
                 images = spec.metric.of_images(judged)
                 if spec.metric.judges_images and not images:
                     images = tuple(judged.astype(np.float64).tolist())

@@ -12,7 +12,7 @@ from eddy_bench.scoring.readings import Measured
 from eddy_bench.scoring.signature import CIRCULAR, Signature
 from eddy_bench.storage.group import FinishedGroup
 from eddy_bench.storage.records import Group, RunSettings
-from eddy_bench.suites.method_spec import MethodSpec, method_text
+from eddy_bench.suites.method_spec import MethodSpec
 
 
 def cost_rows(groups: list[FinishedGroup], settings: RunSettings) -> list[dict[str, Any]]:
@@ -69,5 +69,5 @@ def marked_circular(measured: Measured, settings: RunSettings) -> Measured:
 
 def _judge(group: Group) -> str:
     """Return the network that judged a group's candidates, or an empty text."""
-    spec = MethodSpec.of_label(method_text(group.method, group.parameters))
+    spec = MethodSpec.of_label(group.name)
     return str(spec.parameters.get("quality", ""))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from eddy_bench.errors import EddyError, StoreError, brief, why
-from eddy_bench.storage.paths import replacing
+from eddy_bench.storage.paths import is_remote, replacing
 
 MAX_VALUES = 1_000_000  # of a YAML file
 
@@ -111,6 +112,23 @@ def parse_json(text: str | bytes) -> Any:
 def read_yaml(path: Path, error: type[EddyError], what: str, limit: int) -> Any:
     """Read a file as YAML: `read_text`, then `parse_yaml`."""
     return parse_yaml(path, read_text(path, error, what, limit), error)
+
+
+def check_writable(path: Path) -> None:
+    """Make the folder of a file that is written later, and see that it can be.
+
+    Raises:
+        StoreError: the folder cannot be made or written.
+
+    """
+    if is_remote(path):
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise StoreError(f"{path} cannot be written: {why(error)}.") from None
 
 
 def write_text(path: Path, text: str) -> None:

@@ -205,6 +205,11 @@ class Group:
     key: PlainText
 
     @property
+    def name(self) -> str:
+        """Return the method as the command line, score files and every table name it."""
+        return f"{self.method}:{self.parameters}" if self.parameters else self.method
+
+    @property
     def path(self) -> Path:
         """Return the group's folder below `samples/`."""
         return Path(self.label, self.prompt_id, str(self.seed))

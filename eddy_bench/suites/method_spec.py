@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import re
+from collections.abc import Callable
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from eddy_bench.errors import ParameterError
+
+INDENT = "  "  # of the lines on which a long name goes on
 
 
 def is_file_plugin(name: str) -> bool:
@@ -88,13 +92,38 @@ def method_text(name: str, parameters: str) -> str:
     return f"{name}:{parameters}" if parameters else name
 
 
-def without_kernel(parameters: str) -> list[str]:
-    """Return each `key=value` of a text, but for the kernel, which is shown by itself.
+def name_parts(name: str) -> list[str]:
+    """Return the parts of a method's name that are not torn where there is room for them.
 
-    >>> without_kernel("strength=2.0,kernel=latent,window=0..1")
-    ['strength=2.0', 'window=0..1']
+    >>> name_parts("pg:strength=2.0,kernel=features")
+    ['pg:', 'strength=2.0,', 'kernel=features']
     """
-    return [part for part in parameters.split(",") if part and not part.startswith("kernel=")]
+    return re.findall(r"[^:,]*[:,]|[^:,]+", name)
+
+
+def folded(name: str, width: float, measure: Callable[[str], float] = len) -> list[str]:
+    """Return a method's name in lines that end behind a colon or a comma, the first the leftmost.
+
+    Nothing is left out: a part that is wider than a line by itself goes on in the next one.
+
+    Args:
+        name: as `method_text` gives it.
+        width: of a line.
+        measure: the width of a text.
+
+    >>> folded("pg:strength=2.0,kernel=features", 20)
+    ['pg:strength=2.0,', '  kernel=features']
+
+    """
+    lines = [""]
+    for part in name_parts(name):
+        if lines[-1].strip() and measure(lines[-1] + part) > width:
+            lines.append(INDENT)
+        for letter in part:
+            if lines[-1].strip() and measure(lines[-1] + letter) > width:
+                lines.append(INDENT)
+            lines[-1] += letter
+    return lines
 
 
 def expand(spec: MethodSpec) -> list[MethodSpec]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ import pytest
 
 from eddy_bench.scoring.metrics import METRICS
 from eddy_bench.scoring.score_table import COLUMNS
+from eddy_bench.suites.method_spec import MethodSpec, method_text
 from tests.makers.groups import make_folder
 from tests.makers.terminal import shown_in_terminal
 
@@ -112,11 +115,13 @@ def _row(
     }
 
 
+@cache
 def terminal(width: int, run: Path) -> str:
     """What a terminal of some width shows, colours aside."""
     return shown_in_terminal(width, [sys.executable, "-c", SHOW, str(run)])
 
 
+@cache
 def piped(run: Path) -> str:
     done = subprocess.run(
         [sys.executable, "-c", SHOW, str(run)], capture_output=True, text=True, check=True
@@ -139,6 +144,22 @@ def lines_of_table(shown: str) -> list[str]:
     return shown.partition("Mean over prompts")[0].splitlines()
 
 
+def names_of(table: list[str]) -> list[str]:
+    """The methods of a table, joined where they were folded: names have no blanks."""
+    names: list[str] = []
+    for line in table[3:]:
+        if re.match(r"[\w.-]", line):
+            names.append(line.split()[0])
+        elif part := re.match(r"  ([^\s±\d.*-][^\s±]*)", line):
+            names[-1] += part[1]
+    return names
+
+
+def read_methods(path: Path) -> list[tuple[str, str]]:
+    table = pd.read_csv(path, usecols=["method", "params"], keep_default_na=False)
+    return list(table.drop_duplicates().itertuples(index=False, name=None))
+
+
 @pytest.mark.parametrize("width", [60, 80, 120, 200])
 def test_no_figure_name_or_heading_is_cut(run: Path, width: int) -> None:
     shown = terminal(width, run)
@@ -156,11 +177,43 @@ def test_no_figure_name_or_heading_is_cut(run: Path, width: int) -> None:
                     word.startswith(f"{value}±") or word.startswith(f"{value}*±") for word in words
                 )
             )
-    joined = " ".join(words)
     for method, params in METHODS:
-        parts = [part for part in params.split(",") if part and not part.startswith("kernel=")]
-        name = f"{method} ({', '.join(parts)})" if parts else method
-        assert name in joined
+        assert method_text(method, params) in names_of(table)
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, 200])
+def test_names_are_those_of_the_score_file_and_can_be_typed(run: Path, width: int) -> None:
+    shown = names_of(lines_of_table(terminal(width, run)))
+    labels = dict.fromkeys(
+        method_text(method, params) for method, params in read_methods(run / "scores.csv")
+    )
+    assert shown == list(labels)
+    for label in labels:
+        assert str(MethodSpec.parse(label)) == label
+
+
+def test_long_names_go_on_in_lines_that_figures_have_anyway(tmp_path: Path) -> None:
+    """Names that are folded make room for figures: they come before any are left out."""
+    methods = (("iid", ""), ("pg", "strength=2.0,kernel=denoised"), ("lhs", ""))
+    shown = terminal(80, scored(tmp_path / "r", 3, methods)).splitlines()
+    row = next(k for k, line in enumerate(shown) if line.startswith("pg"))
+    assert shown[row].startswith("pg:strength=2.0,  ")
+    assert shown[row + 1].startswith("  kernel=denoised")
+    assert "±" in shown[row + 1]
+    assert shown[row + 2].startswith("lhs")
+
+
+def test_no_name_is_folded_where_there_is_room(run: Path) -> None:
+    rows = [line.split()[0] for line in lines_of_table(piped(run))[3:]]
+    assert rows == [method_text(method, params) for method, params in METHODS]
+
+
+def test_kernels_that_no_name_gives_are_below_the_table(run: Path) -> None:
+    note = next(line for line in piped(run).splitlines() if line.startswith("Kernel"))
+    assert note == (
+        "Kernel where none is named: latent of repulsion, eddy-exact, eddy-fd, eddy-hutch, "
+        "best-of-m, a-very-long-name-of-a-plug-in-that-somebody-wrote."
+    )
 
 
 @pytest.mark.parametrize("width", [60, 80])

@@ -194,6 +194,8 @@ def test_options_that_belong_together(cli: Callable[..., Result], tmp_path: Path
         "--partly means nothing"
         in cli("compare", csv, "--against", csv, "--gate", tmp_path / "g.yaml", "--partly").err
     )
+    gated = cli("compare", csv, "--against", csv, "--gate", tmp_path / "g.yaml", "--full")
+    assert "--full means nothing to a gate" in gated.err
     assert (
         "--baseline means nothing" in cli("compare", csv, "--against", csv, "--baseline", "pg").err
     )

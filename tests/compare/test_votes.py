@@ -146,7 +146,7 @@ def test_a_later_answer_of_a_voter_replaces_the_earlier_one(tmp_path: Path) -> N
         (HEADER + "a,0,left\n", "line 2"),
         (HEADER + f"a,{'9' * 5000},left,left,ann\n", "line 2"),
         (HEADER + f"{'a' * 200_000},0,left,left,ann\n", "field limit"),
-        (HEADER + "abc,0,left,left,ann\n", "None of the 1 votes"),
+        (HEADER + "abc,0,left,left,ann\n", "None of 1 vote is on a pair"),
     ],
 )
 def test_bad_votes_are_refused_in_one_line(
@@ -157,6 +157,17 @@ def test_bad_votes_are_refused_in_one_line(
     done = cli("compare", run, "--votes", file)
     assert (done.code, done.err.count("Error:")) == (2, 1)
     assert message in " ".join(done.err.split())
+
+
+def test_one_vote_is_one(cli: Callable[..., Result], run: Path, tmp_path: Path) -> None:
+    item = ballot_items(drawn_groups(run), "iid", 0)[0]
+    file = tmp_path / "votes.csv"
+    file.write_text(HEADER + f"{item.id},0,left,left,ann\n")
+    assert "Note: 1 vote of 1 voter\n" in cli("compare", run, "--votes", file).err
+    file.write_text(HEADER + f"{item.id},0,left,left,ann\nabc,0,left,left,bob\n")
+    shown = cli("compare", run, "--votes", file).err
+    assert "Note: 2 votes of 2 voters\n" in shown
+    assert f"Note: left out 1 vote on no pair of {run}\n" in shown
 
 
 def test_whoever_gives_no_name_is_one_voter_per_file(tmp_path: Path) -> None:
@@ -175,7 +186,11 @@ def test_missing_votes_and_runs_are_refused(
     file = tmp_path / "votes.csv"
     file.write_text(HEADER + "abc,0,left,left,ann\n")
     assert "run folder" in cli("compare", run / "scores.csv", "--votes", file).err
-    assert "takes a run" in cli("compare", run, "--votes", file, "--partly").err
+    for option in ("--partly", "--full", "--statistic=best", "--against=x", "--gate=x"):
+        done = cli("compare", run, "--votes", file, option)
+        name = option.partition("=")[0]
+        assert (done.code, done.out) == (2, "")
+        assert f"{name} means nothing to --votes" in done.err
 
 
 @pytest.mark.parametrize("form", ["table", "markdown", "csv", "json"])

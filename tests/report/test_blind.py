@@ -10,9 +10,8 @@ import pytest
 
 from eddy_bench.compare.ballots import ballot_items, drawn_groups
 from eddy_bench.compare.votes import opinions, read_votes
-from tests.conftest import Result
+from tests.conftest import Browser, Result
 from tests.makers.scored_runs import EFFECTS, EVIL, make_run
-from tests.report.conftest import Browser
 
 
 @pytest.fixture

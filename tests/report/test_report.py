@@ -14,9 +14,8 @@ from PIL import Image
 
 from eddy_bench.report.strips import make_strip
 from eddy_bench.storage.run_folder import RunFolder
-from tests.conftest import Result
+from tests.conftest import Browser, Result
 from tests.makers.scored_runs import EVIL, make_run, many_methods
-from tests.report.conftest import Browser
 
 
 @pytest.fixture
@@ -75,6 +74,19 @@ def test_long_prompts_are_shortened(cli: Callable[..., Result], run: Path) -> No
     assert (run / "long-plots" / "pareto.svg").is_file(), (
         "two pages in a folder keep their own plots"
     )
+
+
+@pytest.mark.parametrize("blind", [(), ("--blind",)])
+def test_a_page_that_cannot_be_written_is_named_itself(
+    cli: Callable[..., Result], run: Path, tmp_path: Path, blind: tuple[str, ...]
+) -> None:
+    """Not its plots, which stand in a folder beside it."""
+    (tmp_path / "file").write_text("")
+    page = tmp_path / "file" / "folder" / "page.html"
+    done = cli("report", run, "--out", page, *blind)
+    assert done.code == 2
+    assert f"Error: {page} cannot be written: " in done.err
+    assert "plots" not in done.err
 
 
 def test_one_method_alone_is_shown_without_a_comparison(
