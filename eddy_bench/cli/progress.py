@@ -24,6 +24,7 @@ from rich.text import Text
 from eddy_bench.cli.console import console, quiet
 
 EVERY = 60.0  # seconds between lines where there is no terminal
+LONG = 1800.0  # seconds of which the time left is an estimate
 WIDE = 100  # columns of a terminal where the bar is long
 BARS = (10, 30)  # its columns in others, and there
 FIGURES = 40  # columns of the figures beside it, at most
@@ -35,7 +36,7 @@ class Rate(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         """The cell."""
-        return Text(_rate(task, task.finished_speed or task.speed))
+        return Text(_rate(task))
 
 
 class Work(ProgressColumn):
@@ -81,7 +82,9 @@ def progress_bar(
         TimeRemainingColumn(),
     )
     off = quiet() or not total or (passing and not shown.is_terminal)
-    with Progress(*columns, console=shown, transient=passing, disable=off) as bar:
+    with Progress(
+        *columns, console=shown, transient=passing, disable=off, speed_estimate_period=LONG
+    ) as bar:
         task = bar.add_task(title, total=total, percent=percent)
 
         def advance(count: float, label: str) -> None:
@@ -119,14 +122,18 @@ def progress_line(task: Task) -> str:
     elapsed = task.elapsed or 0.0
     left = f", {about(elapsed * (1 / share - 1))} left" if 0 < share <= 1 else ""
     counts = "" if task.fields["percent"] else f" ({task.completed:g} of {task.total:g})"
-    rate = f", {_rate(task, task.completed / elapsed)}" if elapsed and task.completed else ""
+    rate = f", {_rate(task)}" if elapsed and task.completed else ""
     return f"{task.description}: {share:.0%}{counts} after {duration(elapsed)}{rate}{left}"
 
 
-def _rate(task: Task, speed: float | None) -> str:
-    """Return how much is done per second, or per minute where that is less than one."""
-    if not speed or not task.total:
+def _rate(task: Task) -> str:
+    """Return how much is done per second, or per minute where that is less than one.
+
+    Since the beginning: groups may take minutes each, and end many at once.
+    """
+    if not task.completed or not task.elapsed or not task.total:
         return "-/s"
+    speed = task.completed / task.elapsed
     if task.fields["percent"]:
         return f"{6000 * speed / task.total:.3g}%/min"
     return f"{speed:.1f}/s" if speed >= 1 else f"{60 * speed:.1f}/min"

@@ -14,9 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from rich.progress import Progress
 
 from eddy_bench.cli import progress
 from eddy_bench.cli.console import VERBOSITY
+from eddy_bench.cli.progress import Rate
 from tests.conftest import Result
 from tests.makers.scored_runs import make_run
 from tests.makers.terminal import plain, written_to_terminal
@@ -75,6 +77,21 @@ def test_nothing_but_the_bar_s_end_before_a_minute(capsys: pytest.CaptureFixture
 )
 def test_durations_are_rounded_as_estimates_are(seconds: float, text: str) -> None:
     assert progress.about(seconds) == text
+
+
+def test_the_rate_is_over_the_whole_time() -> None:
+    """Batches end many at once, minutes apart."""
+    clock = [0.0]
+    bar = Progress(get_time=lambda: clock[0], disable=True)
+    bar.add_task("Drawing", total=16, percent=False)
+    (task,) = bar.tasks
+    assert Rate().render(task).plain == "-/s"
+    for _ in range(4):
+        clock[0] += 100
+        bar.update(task.id, advance=4)
+    assert Rate().render(task).plain == "2.4/min"
+    clock[0] += 3600
+    assert Rate().render(task).plain == "2.4/min", "what is finished takes no more time"
 
 
 @pytest.mark.parametrize("width", [80, 120])
