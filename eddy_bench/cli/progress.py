@@ -131,9 +131,10 @@ def _rate(task: Task) -> str:
 
     Since the beginning: groups may take minutes each, and end many at once.
     """
-    if not task.completed or not task.elapsed or not task.total:
+    elapsed = task.finished_time or task.elapsed
+    if not task.completed or not elapsed or not task.total:
         return "-/s"
-    speed = task.completed / task.elapsed
+    speed = task.completed / elapsed
     if task.fields["percent"]:
         return f"{6000 * speed / task.total:.3g}%/min"
     return f"{speed:.1f}/s" if speed >= 1 else f"{60 * speed:.1f}/min"
