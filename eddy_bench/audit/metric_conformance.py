@@ -17,7 +17,7 @@ from eddy_bench.models.attributes import CLASSES
 from eddy_bench.models.scoring_defaults import scoring_defaults
 from eddy_bench.scoring.feature_cache import Scorer
 from eddy_bench.scoring.metrics import MetricSpec
-from eddy_bench.scoring.readings import measure
+from eddy_bench.scoring.readings import measure, with_texts
 from eddy_bench.scoring.reference import RealImages, held_out
 from eddy_bench.storage.group import FinishedGroup, png_bytes
 from eddy_bench.storage.records import Group, RunSettings
@@ -114,6 +114,8 @@ def _load(scorer: Scorer, spec: MetricSpec) -> None:
     try:
         if spec.metric.takes_extractor or spec.metric.sees is not None:
             scorer.extractor(spec.extractor, spec.metric.sees)
+        if spec.metric.needs in ("text", "values"):
+            with_texts(scorer, spec)
         if spec.metric.load is not None:
             spec.metric.load(scorer.weights, scorer.device)
     except EddyError:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from eddy_bench.errors import ParameterError
 from eddy_bench.methods.registry import build_method
 from eddy_bench.models.backbones import same_network
-from eddy_bench.models.scoring_defaults import scoring_defaults
+from eddy_bench.models.devices import CPU
+from eddy_bench.models.scoring_defaults import ScoringDefaults, scoring_defaults
+from eddy_bench.scoring.attribute_values import open_values
+from eddy_bench.scoring.extractors import load_extractor
 from eddy_bench.scoring.metrics import MetricSpec
 from eddy_bench.suites.method_spec import MethodSpec
+from eddy_bench.suites.prompts import load_prompts
 from eddy_bench.suites.suite import Suite
 
 
@@ -19,11 +24,31 @@ def check_judge(spec: MethodSpec, suite: Suite, metrics: Sequence[MetricSpec]) -
     defaults = scoring_defaults(suite.model)
     asked = metrics or [MetricSpec.parse(text) for text in defaults.metrics]
     for metric in asked:
-        extractor = metric.extractor or (
-            defaults.extractor if metric.metric.takes_extractor else ""
-        )
+        extractor = _extractor(metric, defaults)
         if judge and extractor and same_network(judge, extractor):
             raise ParameterError(
                 f"Expected quality of {spec.name} by a network that does not score, got {judge}, "
                 f"through which {metric.name} is seen. Take another one, or another --metric."
             )
+
+
+def _extractor(spec: MetricSpec, defaults: ScoringDefaults) -> str:
+    """Return through what a metric is seen; empty where nothing can be named."""
+    return spec.extractor or (defaults.extractor if spec.metric.takes_extractor else "")
+
+
+def check_metrics(suite: Suite) -> None:
+    """Load once what metrics that were asked for by name see images through.
+
+    What is missing is told before hours of drawing, not after them.
+    """
+    weights = Path(suite.weights) if suite.weights else None
+    defaults = scoring_defaults(suite.model)
+    for spec in map(MetricSpec.parse, suite.metrics or []):
+        metric = spec.metric
+        if metric.needs == "values":
+            open_values(load_prompts(suite.prompts), suite.prompts)
+        if load := metric.sees or metric.load:
+            load(weights, CPU)
+        elif extractor := _extractor(spec, defaults):
+            load_extractor(extractor, weights)

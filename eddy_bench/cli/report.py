@@ -41,7 +41,8 @@ def report(
         int | None, typer.Option(min=1, help="Pairs of a blind page at most. [default: 60]")
     ] = None,
     shuffle: Annotated[
-        int | None, typer.Option(min=0, help="Order and sides of a blind page. [default: 0]")
+        int | None,
+        typer.Option(min=0, max=2**53 - 1, help="Order and sides of a blind page. [default: 0]"),
     ] = None,
 ) -> None:
     """Write one self-contained HTML page about a run: verdicts, plots, images, cost.

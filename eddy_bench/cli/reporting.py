@@ -29,5 +29,6 @@ def write_ballot(folder: Path, out: Path | None, baseline: str, pairs: int, shuf
     with growing_bar("Writing") as progress:
         path, count = write_blind(folder, out, canonical(baseline), pairs, shuffle, progress)
     console().print(escape(f"ballot   {path} ({count} pairs)"), soft_wrap=True)
+    against = "" if canonical(baseline) == "iid" else f" --baseline {shlex.quote(baseline)}"
     run = shlex.quote(str(folder))
-    say(f"Then: eddy-bench compare {run} --votes votes.csv")
+    say(f"Then: eddy-bench compare {run}{against} --votes votes.csv")

@@ -43,6 +43,9 @@ def run_suite(
 
     log: trackers that the summary is sent to.
     """
+    from eddy_bench.cli.judging import check_metrics
+    from eddy_bench.storage.run_folder import RunFolder
+
     options.check()
     if log and options.shard is not None:
         raise ParameterError(
@@ -54,6 +57,8 @@ def run_suite(
     path = options.folder(out or Path("results") / suite.name)
     _check_early(suite, path, options)
     hush_libraries()
+    if not (dry_run or options.shard or RunFolder(path).has_run):
+        check_metrics(suite)
     return run_setup(_open(suite, flags, options), path, options, dry_run, log)
 
 

@@ -52,19 +52,19 @@ def score_run(
 def score_if_needed(folder: RunFolder, request: ScoringRequest) -> None:
     """Score a folder unless its scores are of these very images, metrics and weights."""
     from eddy_bench.scoring.found_groups import read_groups
-    from eddy_bench.scoring.score import scoring_state
+    from eddy_bench.scoring.score import asked_columns, scoring_state
     from eddy_bench.scoring.score_table import digest_of_scores, read_table, unescaped
     from eddy_bench.storage.records import Scored
     from eddy_bench.storage.run_files import read_manifest, write_manifest
 
     found = read_groups(folder)
-    state = scoring_state(found, request)
+    state = scoring_state(folder.read_run(), found, request)
     digest = digest_of_scores(folder.path)
     scored = Scored(state=state, files=digest)
     if digest and read_manifest(folder.path).scored == scored:
         say("Nothing to score: scores.csv is up to date.")
         summary = unescaped(read_table(folder.path / "summary.csv"))
-        print_summary(summary, folder, [], list(request.metrics or ()))
+        print_summary(summary, folder, [], asked_columns(folder.read_run(), request))
         return
     complete = _score(folder, found, request)
     scored = Scored(state=state, files=digest_of_scores(folder.path))

@@ -9,7 +9,7 @@ from eddy_bench.cli.comparing import Comparison, printer_of
 from eddy_bench.cli.console import say
 from eddy_bench.compare.comparable import canonical
 from eddy_bench.compare.load import last_run, read_scores
-from eddy_bench.compare.votes import agreements, opinions, read_votes, win_rates
+from eddy_bench.compare.votes import FEW, agreements, opinions, read_votes, win_rates
 from eddy_bench.errors import ParameterError, counted
 
 
@@ -27,10 +27,13 @@ def compare_votes(sources: Sequence[Path], baseline: str, form: str, votes: Sequ
     voters = len({vote.voter for vote in given})
     notes = [f"{counted(len(given), 'vote')} of {counted(voters, 'voter')}"]
     notes += [f"left out {counted(lost, 'vote')} on no pair of {folders[0]}"] if lost else []
-    lines = [
-        *win_rates(found),
-        *agreements(read_scores(folders), found, baseline),
-    ]
+    agreeing = agreements(read_scores(folders), found, baseline)
+    if not agreeing:
+        notes.append(
+            f"how far metrics agree is not said: that takes {FEW} pairs with an answer, "
+            "not all of them the same"
+        )
+    lines = [*win_rates(found), *agreeing]
     for note in notes:
         say(note, "Note")
     printer(Comparison(lines, "a tie", notes, None, [], []))

@@ -17,7 +17,7 @@ from eddy_bench.compare.load import ScoreSet
 from eddy_bench.compare.paired import Difference
 from eddy_bench.errors import CompareError, counted
 from eddy_bench.scoring.metrics import METRICS, MetricSpec
-from eddy_bench.scoring.statistics import holm, mean_intervals, zero_mean_p
+from eddy_bench.scoring.statistics import holm, zero_mean_p
 from eddy_bench.storage.files import read_text
 
 QUESTIONS = ("different", "better")
@@ -143,7 +143,7 @@ def win_rates(opinions: Sequence[Opinion]) -> list[Difference]:
     """Return how often each method wins against the baseline, the same counted half.
 
     Means over prompts, of all votes on a prompt; 0.5 is as often as the baseline. Intervals and p
-    are over prompts (`mean_intervals`, Holm over the methods).
+    are over prompts (Wilson's intervals, Holm over the methods).
     """
     lines: list[Difference] = []
     for question in QUESTIONS:
@@ -166,9 +166,8 @@ def win_rates(opinions: Sequence[Opinion]) -> list[Difference]:
 
 
 def _win_rate(label: str, question: str, values: NDArray[np.float64]) -> Difference:
-    gaps = values[None] - 0.5
-    (low,), (high,) = mean_intervals(gaps)
     rate = float(values.mean())
+    low, high = _wilson(rate, len(values))
     return Difference(
         label,
         f"votes[{question}]",
@@ -177,11 +176,21 @@ def _win_rate(label: str, question: str, values: NDArray[np.float64]) -> Differe
         0.5,
         rate,
         rate - 0.5,
-        low,
-        high,
-        p=zero_mean_p(gaps)[0],
+        low - 0.5,
+        high - 0.5,
+        p=zero_mean_p(values[None] - 0.5)[0],
         wins=rate,
     )
+
+
+def _wilson(rate: float, count: int) -> tuple[float, float]:
+    """Return Wilson's 95% interval of a rate, within 0 to 1 and never of no width.
+
+    A rate of means between 0 and 1 scatters no more than one of votes for 0 or 1.
+    """
+    square = 1.96**2 / count
+    middle, half = rate + square / 2, (square * rate * (1 - rate) + square**2 / 4) ** 0.5
+    return (middle - half) / (1 + square), (middle + half) / (1 + square)
 
 
 def agreements(scores: ScoreSet, opinions: Sequence[Opinion], baseline: str) -> list[Difference]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -53,10 +55,20 @@ def values_of_run(run: RunRecord) -> Values:
             f"Metric 'values-seen' needs the prompt set {source!r} as it was when the run was "
             "drawn, and it was changed since. Put the file back."
         )
+    return open_values(prompts, source)
+
+
+def open_values(prompts: PromptSet, source: str) -> Values:
+    """Return the values that prompts list.
+
+    Raises:
+        MetricError: they list none, or what is no word.
+
+    """
     values = {
         prompt.id: [
-            [str(value) for value in listed]
-            for listed in prompt.attributes.values()
+            _words(prompt.id, name, listed)
+            for name, listed in prompt.attributes.items()
             if isinstance(listed, list) and len(listed) > 1
         ]
         for prompt in prompts.prompts
@@ -67,6 +79,34 @@ def values_of_run(run: RunRecord) -> Values:
             "none. Give them in YAML: attributes: {colour: [red, blue]}."
         )
     return values
+
+
+def _words(prompt: str, attribute: str, listed: Sequence[object]) -> list[str]:
+    """Return the listed values as text.
+
+    Raises:
+        MetricError: one is neither text nor a number, or is there twice.
+
+    """
+    words = [" ".join(str(value).split()) for value in listed]
+    for value, word in zip(listed, words, strict=True):
+        if not isinstance(value, str | int | float) or isinstance(value, bool) or not word:
+            raise MetricError(
+                f"Expected words as values of {attribute!r} of the prompt {prompt!r}, "
+                f"got {value!r}. Put it in quotes."
+            )
+        if words.count(word) > 1:
+            raise MetricError(
+                f"Expected different values of {attribute!r} of the prompt {prompt!r}, "
+                f"got {word!r} twice. Leave one out."
+            )
+    return words
+
+
+def values_digest(values: Values) -> str:
+    """Return a digest of what the prompts list, for signatures."""
+    text = json.dumps(values, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
 METRICS = (

@@ -43,9 +43,13 @@ def effective_number(kernel: NDArray[np.float64], q: float = 1.0) -> float:
     values = np.clip(np.linalg.eigvalsh(kernel / len(kernel)), 0, None)
     values = values[values > 1e-12]
     values = values / values.sum()
+    if not len(values):  # features of nothing but zeros
+        return math.nan
     if q == 1:
         return float(np.exp(-(values * np.log(values)).sum()))
-    return float(np.exp(np.log((values**q).sum()) / (1 - q)))
+    largest = values.max()  # taken out, so that no power of it vanishes
+    power = q * np.log(largest) + np.log(((values / largest) ** q).sum())
+    return float(np.exp(power / (1 - q)))
 
 
 def mean_similarity(features: Features) -> float:

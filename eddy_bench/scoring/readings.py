@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from eddy_bench.errors import EddyError, MetricError, brief
 from eddy_bench.models.attributes import parse
+from eddy_bench.scoring.attribute_values import values_digest
 from eddy_bench.scoring.classifier import WEIGHTS
 from eddy_bench.scoring.extractor import Extractor, file_digest
 from eddy_bench.scoring.feature_cache import Scorer
@@ -115,7 +116,7 @@ def _read_features(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterat
 
 
 def _read_text(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator[Measured]:
-    extractor = _with_texts(scorer, spec)
+    extractor = with_texts(scorer, spec)
     signature = _signature(spec, *spec.metric.marks, _seen(extractor))
     for groups in methods.values():
         features = scorer.features(extractor.name, groups)
@@ -129,13 +130,18 @@ def _read_text(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator[M
             yield _of_group(spec, group, value, signature, images)
 
 
-def _with_texts(scorer: Scorer, spec: MetricSpec) -> Extractor:
+def with_texts(scorer: Scorer, spec: MetricSpec) -> Extractor:
     """Return a metric's extractor, which must have a text tower."""
     extractor = scorer.extractor(spec.extractor, spec.metric.sees)
     if extractor.texts is None:
         raise MetricError(
             f"Metric {spec.name!r} needs an extractor with a text tower, got {extractor.name!r}. "
             "Use fmnist-clip or open_clip:MODEL/WEIGHTS."
+        )
+    if spec.metric.texts and extractor.name == "fmnist-clip":  # it knows words of garments alone
+        raise MetricError(
+            f"Metric {spec.name!r} asks for words that fmnist-clip was not taught. Name a CLIP of "
+            f"photographs: {spec.name}[open_clip:ViT-B-32-quickgelu/openai]."
         )
     return extractor
 
@@ -151,9 +157,10 @@ def _texts_of(
 
 
 def _read_values(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator[Measured]:
-    extractor = _with_texts(scorer, spec)
+    extractor = with_texts(scorer, spec)
     assert extractor.texts is not None, "checked before"
-    signature = _signature(spec, *spec.metric.marks, _seen(extractor))
+    listed_digest: Part = ("values", values_digest(scorer.values))
+    signature = _signature(spec, *spec.metric.marks, listed_digest, _seen(extractor))
     for groups in methods.values():
         features = scorer.features(extractor.name, groups)
         for group in groups:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -48,6 +49,16 @@ def score_row(measured: Measured, settings: RunSettings) -> dict[str, Any]:
         "signature": str(measured.signature),
         "label": group.label,
     }
+
+
+def without_infinity(measured: Measured) -> Measured:
+    """Return a value without infinite ones, which no mean or interval can hold: NaN stands there.
+
+    A group whose images have one has none itself.
+    """
+    finite = tuple(math.nan if math.isinf(value) else value for value in measured.images)
+    broken = math.isinf(measured.value) or any(map(math.isinf, measured.images))
+    return replace(measured, value=math.nan, images=finite) if broken else measured
 
 
 def marked_circular(measured: Measured, settings: RunSettings) -> Measured:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -25,7 +26,7 @@ from eddy_bench.scoring.image_scores import image_rows, kept_image_rows
 from eddy_bench.scoring.metrics import COSTS, MetricSpec
 from eddy_bench.scoring.readings import Measured, measure
 from eddy_bench.scoring.reference import load_reference
-from eddy_bench.scoring.rows import cost_rows, marked_circular, score_row
+from eddy_bench.scoring.rows import cost_rows, marked_circular, score_row, without_infinity
 from eddy_bench.scoring.score_table import by_method, compact, escaped, write_scores
 from eddy_bench.scoring.signature import CIRCULAR
 from eddy_bench.scoring.summary import summarise
@@ -77,13 +78,15 @@ class ScoringResult:
 @dataclass(frozen=True)
 class _MethodRows:
     """Rows of one metric and method, and of its single images; (metric, extractor) of its values;
-    whether any is circular.
+    whether any is circular; groups whose value was infinite; how many have one.
     """
 
     rows: pd.DataFrame
     images: pd.DataFrame
     names: list[tuple[str, str]]
     circular: bool
+    infinite: list[str]
+    finite: int
 
 
 @dataclass
@@ -179,6 +182,15 @@ def resolve_specs(
     return list(specs.values())
 
 
+def asked_columns(run: RunRecord, request: ScoringRequest) -> list[str]:
+    """Return the columns of the metrics that were asked for by name."""
+    if not request.metrics:
+        return []
+    model = run.settings.model
+    specs = resolve_specs(request.metrics, scoring_defaults(model), model, has_reference=True)
+    return [spec.column for spec in specs]
+
+
 def _work(specs: Sequence[MetricSpec], by_label: ByLabel, scorer: Scorer) -> int:
     """Return how many groups go through extractors, each once per extractor."""
     count = sum(map(len, by_label.values()))
@@ -213,6 +225,7 @@ def _score_all(
         done.scored += dict.fromkeys(
             MetricSpec(*name, spec.parameters).column for part in parts for name in part.names
         )
+        done.warnings += _without_values(spec, parts)
         if any(part.circular for part in parts):
             done.warnings.append(
                 f"{spec.column} is seen through the network that also guided: "
@@ -222,20 +235,38 @@ def _score_all(
     return done
 
 
+def _without_values(spec: MetricSpec, parts: Sequence[_MethodRows]) -> list[str]:
+    """Say of which groups a value is missing that nobody would expect to."""
+    notes = []
+    if infinite := [name for part in parts for name in part.infinite]:
+        more = f" and {len(infinite) - 1} more" if len(infinite) > 1 else ""
+        notes.append(f"{spec.column} is infinite for {infinite[0]}{more}: left out.")
+    if parts and not any(part.finite for part in parts):
+        notes.append(f"{spec.column} has no value for any group (not a number).")
+    return notes
+
+
 def _rows_by_method(values: Iterable[Measured], settings: RunSettings) -> Iterator[_MethodRows]:
     """Yield the rows of values that come method by method, one method's in memory at a time."""
     for _, same in itertools.groupby(values, lambda value: value.group.label):
-        own = [marked_circular(value, settings) for value in same]
+        measured = list(same)
+        own = [marked_circular(without_infinity(value), settings) for value in measured]
         rows = compact([score_row(value, settings) for value in own])
         yield _MethodRows(
             rows,
             image_rows(rows, own),
             list(dict.fromkeys((value.metric, value.extractor) for value in own)),
             any(value.signature.has(CIRCULAR) for value in own),
+            [
+                f"{before.group.name}, {before.group.prompt_id}"
+                for before, value in zip(measured, own, strict=True)
+                if math.isnan(value.value) and not math.isnan(before.value)
+            ],
+            sum(math.isfinite(value.value) for value in own),
         )
 
 
-def scoring_state(found: FoundGroups, request: ScoringRequest) -> str:
+def scoring_state(run: RunRecord, found: FoundGroups, request: ScoringRequest) -> str:
     """Return a hash of what scoring depends on; unchanged means that scores.csv is up to date."""
     groups = sorted(
         json.dumps(
@@ -246,8 +277,10 @@ def scoring_state(found: FoundGroups, request: ScoringRequest) -> str:
     )
     folders = (request.reference, request.weights, str(ASSETS))
     listings = [_listing(Path(path)) for path in folders if path]
-    metrics = list(request.metrics) if request.metrics is not None else None
-    parts = [groups, metrics, request.reference, request.weights, listings, __version__]
+    asked = [(text, MetricSpec.parse(text)) for text in request.metrics or ()]
+    metrics = [[text, spec.metric.source] for text, spec in asked]
+    values = _values([spec for _, spec in asked], run)
+    parts = [groups, metrics, values, request.reference, request.weights, listings, __version__]
     state = hashlib.sha256()
     for piece in json.JSONEncoder().iterencode(parts):  # a million groups are 400 MB of text
         state.update(piece.encode())

@@ -226,7 +226,7 @@ def test_other_classes_are_refused(text: str, error: type[Exception], said: str)
 
 
 HELD = (
-    *("vendi", "vendi-rbf", "logdet", "pdist", "mss", "ms-ssim", "clip", "clip-iqa"),
+    *("vendi", "vendi-rbf", "logdet", "pdist", "mss", "ms-ssim", "clip"),
     *("fd", "kid", "drift", "attributes", "values-seen", "torchmetrics:image.kid"),
 )
 
@@ -237,8 +237,13 @@ def test_our_metrics_keep_their_promises(name: str) -> None:
     promises = {finding.name: finding for finding in findings}
     assert promises.keys() == CHECKS.keys()
     broken = {key for key, finding in promises.items() if finding.holds is False}
-    # a CLIP of small grey garments was taught no words on the quality of photos
-    assert broken <= ({"blur is no gain", "noise is no gain"} if name == "clip-iqa" else set())
+    assert not broken
+
+
+def test_a_clip_that_was_not_taught_its_words_is_refused_to_clip_iqa(cli: Cli) -> None:
+    done = cli("check-metric", "clip-iqa")
+    assert (done.code, done.err.count("Error:")) == (2, 1)
+    assert "clip-iqa[open_clip:" in " ".join(done.err.split())
 
 
 BREAKS = {
