@@ -112,11 +112,14 @@ def make_dreamsim(folder: Path) -> None:
         state = {key.replace("norm_pre", "pos_drop"): v for key, v in clip.state_dict().items()}
         state["proj"] = state.pop("head.weight").T
         save(state, at / name)
-    layer = "base_model.model.extractor_list.0.model.blocks.0.attn.qkv"
-    update = {f"{layer}.lora_A.weight": torch.ones(16, 768)}
-    update[f"{layer}.lora_B.weight"] = torch.ones(2304, 16)
+    update = {}
+    for tower in range(3):
+        for k in range(12):
+            layer = f"base_model.model.extractor_list.{tower}.model.blocks.{k}.attn.qkv"
+            update[f"{layer}.lora_A.weight"] = torch.ones(16, 768)
+            update[f"{layer}.lora_B.weight"] = torch.ones(2304, 16)
     save(update, at / dreamsim.LORA / dreamsim.ADAPTERS[0])
-    (at / dreamsim.LORA / "adapter_config.json").write_text('{"r": 16, "lora_alpha": 0.5}')
+    (at / dreamsim.LORA / dreamsim.CONFIG).write_text('{"r": 16, "lora_alpha": 0.5}')
 
 
 # what sees images

@@ -32,7 +32,7 @@ IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CLIP = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 DINO_FILE = "dino_vitbase16_pretrain.pth"
 CLIP_FILES = "clip_vitb16_pretrain.pth.tar", "open_clip_vitb16_pretrain.pth.tar"
-LORA = "ensemble_lora"
+LORA, CONFIG = "ensemble_lora", "adapter_config.json"
 ADAPTERS = "adapter_model.safetensors", "adapter_model.bin"
 _UPDATE = r"extractor_list\.(\d)\.model\.(.+)\.lora_A(?:\.\w+)?\.weight"
 
@@ -94,15 +94,17 @@ def load_dreamsim(weights: Path | None, device: torch.device, **shape: int) -> E
 
     """
     paths = _files(weights)
-    network = Ensemble(**shape).eval()
+    network, path = Ensemble(**shape).eval(), paths[0]
     try:
         for number, (tower, path) in enumerate(zip(network.towers, paths[:3], strict=True)):
             tower.load_state_dict(_renamed(read_tensors(path), with_head=number > 0))
-        rank_scale = _scale(json.loads((paths[3].parent / "adapter_config.json").read_text()))
-        _update(network, read_tensors(paths[3]), rank_scale)
+        path = paths[3].parent / CONFIG
+        scale = _scale(json.loads(path.read_text()))
+        path = paths[3]
+        _update(network, read_tensors(path), scale)
     except Exception as error:
         raise MetricError(
-            f"{paths[3].parents[1]} cannot be read as weights of DreamSim: {brief(error, 120)}"
+            f"{path} cannot be read as weights of DreamSim: {brief(error, 120)}"
         ) from None
     network.requires_grad_(False).to(device)
 
@@ -164,8 +166,11 @@ def _scale(config: dict[str, Any]) -> float:
 def _update(network: Ensemble, state: dict[str, Tensor], scale: float) -> None:
     """Add the low-rank updates to the weights that they belong to."""
     updates = [match for name in state if (match := re.search(_UPDATE, name))]
-    if not updates:
-        raise ValueError("no updates in the adapter's file")
+    first: Any = network.towers[0]
+    depth = len(first.blocks)
+    expected = {(str(tower), f"blocks.{k}.attn.qkv") for tower in range(3) for k in range(depth)}
+    if {(match[1], match[2]) for match in updates} != expected or len(state) != 2 * len(expected):
+        raise ValueError(f"expected an update of each of {len(expected)} attention layers")
     for match in updates:
         layer: Any = network.towers[int(match[1])].get_submodule(match[2])
         down = state[match.string]

