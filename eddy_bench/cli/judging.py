@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from eddy_bench.errors import ParameterError
+from eddy_bench.errors import MetricError, ParameterError
 from eddy_bench.methods.registry import build_method
 from eddy_bench.models.backbones import same_network
 from eddy_bench.models.devices import CPU
@@ -52,3 +52,10 @@ def check_metrics(suite: Suite) -> None:
             load(weights, CPU)
         elif extractor := _extractor(spec, defaults):
             load_extractor(extractor, weights)
+
+
+def check_folder(source: str | None, expected: str) -> None:
+    """Raise MetricError for what should be a folder and is none."""
+    if source and not Path(source).is_dir():
+        there = "a file" if Path(source).exists() else "nothing"
+        raise MetricError(f"Expected {expected} {source}, found {there}.")

@@ -14,7 +14,7 @@ from rich.markup import escape
 from eddy_bench.cli.console import console, hush_libraries, say, verbose
 from eddy_bench.cli.progress import progress_bar
 from eddy_bench.cli.tracking import check_trackers, log_summary
-from eddy_bench.errors import MetricError, ParameterError, UnknownName, unknown
+from eddy_bench.errors import ParameterError, UnknownName, unknown
 from eddy_bench.runs.options import RunOptions, open_executor, out_of_shard
 from eddy_bench.storage.lock import locked
 from eddy_bench.suites.suite import Suite, load_suite
@@ -112,7 +112,7 @@ def _with_implied(flags: dict[str, Any], source: str | None) -> dict[str, Any]:
 
 def _check_early(suite: Suite, path: Path, options: RunOptions) -> None:
     """Refuse what can be refused before a model is loaded."""
-    from eddy_bench.cli.judging import check_judge
+    from eddy_bench.cli.judging import check_folder, check_judge
     from eddy_bench.methods.registry import build_method
     from eddy_bench.runs.cost_matching import unmatched
     from eddy_bench.sampling.scheduler_table import SCHEDULERS
@@ -129,8 +129,8 @@ def _check_early(suite: Suite, path: Path, options: RunOptions) -> None:
     if suite.reference and Path(suite.reference).is_file():
         read_statistics(Path(suite.reference))
     else:
-        _check_folder(suite.reference, "a folder with images at --reference")
-    _check_folder(suite.weights, "a folder at --weights")
+        check_folder(suite.reference, "a folder with images at --reference")
+    check_folder(suite.weights, "a folder at --weights")
     refuse_file(path)
     scheduler = suite.scheduler.name
     if scheduler != "default" and scheduler not in SCHEDULERS:
@@ -143,12 +143,6 @@ def _check_early(suite: Suite, path: Path, options: RunOptions) -> None:
             f"{name} measures its {dial} on the machine that draws. "
             f"With --executor ray or --shard give it: {name}:{dial}=16."
         )
-
-
-def _check_folder(source: str | None, expected: str) -> None:
-    if source and not Path(source).is_dir():
-        there = "a file" if Path(source).exists() else "nothing"
-        raise MetricError(f"Expected {expected} {source}, found {there}.")
 
 
 def _open(suite: Suite, flags: dict[str, Any], options: RunOptions) -> Setup:

@@ -32,6 +32,7 @@ def score_run(
     """
     check_trackers(log)
     hush_libraries()
+    from eddy_bench.cli.judging import check_folder
     from eddy_bench.scoring.found_groups import read_groups
     from eddy_bench.scoring.metrics import MetricSpec
     from eddy_bench.scoring.score import ScoringRequest
@@ -40,6 +41,7 @@ def score_run(
 
     for text in metrics or []:
         MetricSpec.parse(text)
+    check_folder(weights, "a folder at --weights")
     folder = RunFolder.existing(path)
     with locked(folder.path) as check_ownership:
         request = ScoringRequest(metrics, reference, weights, device, check_ownership)

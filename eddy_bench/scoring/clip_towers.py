@@ -96,7 +96,7 @@ def _from_open_clip(
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        logging.getLogger().setLevel(logging.ERROR)
+        logging.getLogger().setLevel(logging.CRITICAL)  # what fails is said in one line
         model, _, transform = open_clip.create_model_and_transforms(source, **arguments)
         tokenizer = open_clip.get_tokenizer(source)
     if state is not None:

@@ -28,7 +28,9 @@ def _both(rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
 
 
 def ms_ssim_distance(first: Tensor, second: Tensor) -> Tensor:
-    """Return 1 - MS-SSIM of pairs of images, (n,): 0 when equal, at most 2; torchmetrics' MS-SSIM.
+    """Return 1 - MS-SSIM of pairs of images, (n,): 0 when equal, at most 1; torchmetrics' MS-SSIM.
+
+    Where images are so opposed that it is not defined, it counts as 0.
 
     Args:
         first: (n, h, w, 3), 0 to 255.
@@ -65,6 +67,6 @@ METRICS = (
         load=load_ms_ssim,
         marks=(("size", f"{SMALLEST_SIDE}+"), "1-ms-ssim"),
         judges="diversity",
-        range=(0.0, 2.0),
+        range=(0.0, 1.0),
     ),
 )

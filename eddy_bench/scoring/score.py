@@ -192,11 +192,13 @@ def asked_columns(run: RunRecord, request: ScoringRequest) -> list[str]:
 
 
 def _work(specs: Sequence[MetricSpec], by_label: ByLabel, scorer: Scorer) -> int:
-    """Return how many groups go through extractors, each once per extractor."""
+    """Return how many groups are seen: once per extractor, and per metric that judges images."""
     count = sum(map(len, by_label.values()))
     drifting = {spec.extractor for spec in specs if spec.metric.needs == "iid"}
     disjoint = len(scorer.reference_groups()) if drifting else 0
-    return count * len({spec.extractor for spec in specs}) + len(drifting) * disjoint
+    judged = [spec for spec in specs if spec.metric.needs in ("image", "image and text", "pairs")]
+    extractors = {spec.extractor for spec in specs if spec not in judged}
+    return count * (len(extractors) + len(judged)) + len(drifting) * disjoint
 
 
 def _score_all(

@@ -215,3 +215,18 @@ def test_votes_without_answers_are_refused(run: Path) -> None:
 def test_a_baseline_that_was_not_drawn_is_named(run: Path) -> None:
     with pytest.raises(CompareError, match="'lhs'"):
         ballot_items(drawn_groups(run), "lhs", 0)
+
+
+def test_a_win_rates_interval_stays_within_0_and_1_and_keeps_a_width() -> None:
+    for values in ([1.0] * 4, [0.0] * 4, [0.0, 0.0, 1.0, 0.0], [0.5]):
+        found = [
+            Opinion(Item(str(k), "pg", f"p{k}", 0, True), "different", value)
+            for k, value in enumerate(values)
+        ]
+        (line,) = [line for line in win_rates(found) if line.column == "votes[different]"]
+        assert -0.5 <= line.low <= line.difference <= line.high <= 0.5
+        assert line.high - line.low > 0.3
+    # Wilson (1927): 8 of 10 is 0.490 to 0.943
+    found = [Opinion(Item(str(k), "pg", f"p{k}", 0, True), "different", k < 8) for k in range(10)]
+    (line,) = [line for line in win_rates(found) if line.column == "votes[different]"]
+    assert (line.low + 0.5, line.high + 0.5) == pytest.approx((0.490, 0.943), abs=1e-3)

@@ -33,6 +33,13 @@ def test_the_page_names_no_method(cli: Callable[..., Result], run: Path) -> None
         assert label.partition(":")[0] + '"' not in text
 
 
+def test_the_next_command_names_the_baseline(cli: Callable[..., Result], run: Path) -> None:
+    done = cli("report", run, "--blind", "--baseline", "eddy-exact")
+    assert done.code == 0, done.err
+    assert "--baseline eddy-exact --votes votes.csv" in " ".join(done.err.split())
+    assert "--baseline" not in cli("report", run, "--blind").err
+
+
 def test_large_images_stay_under_five_megabytes(cli: Callable[..., Result], tmp_path: Path) -> None:
     run = make_run(tmp_path / "large", side=700, prompts=30)
     assert cli("report", run, "--blind", "--pairs", "500").code == 0
@@ -47,6 +54,7 @@ def test_large_images_stay_under_five_megabytes(cli: Callable[..., Result], tmp_
         (("--blind", "--baseline", "lhs"), "'lhs'"),
         (("--blind", "--baseline", "idd"), "Did you mean 'iid'"),
         (("--blind", "--pairs", "0"), "--pairs"),
+        (("--blind", "--shuffle", str(2**53)), "--shuffle"),
     ],
 )
 def test_bad_options_are_refused(
