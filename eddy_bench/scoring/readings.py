@@ -66,9 +66,11 @@ def _guarded(spec: MetricSpec, values: Iterator[Measured]) -> Iterator[Measured]
         yield from values
     except EddyError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
+        cure = ". Copy an array before you write to it: x = x.copy()."
         raise MetricError(
             f"Metric {spec.name!r} failed: {type(error).__name__}: {brief(error)}"
+            + (cure if "read-only" in str(error) else "")
         ) from None
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from eddy_bench.errors import MetricError
 from eddy_bench.scoring.extractor import Extractor
 from eddy_bench.scoring.feature_cache import Scorer
+from eddy_bench.scoring.metric import read_only
 from eddy_bench.scoring.metrics import MetricSpec
 from eddy_bench.scoring.reference import RealImages
 from eddy_bench.scoring.reference_statistics import SavedStatistics
@@ -36,4 +37,4 @@ def _to_moments(
             f"Expected statistics of {images.shape[1]} features in {real.source}, "
             f"got {len(real.mean)}. Write them again: eddy-bench reference."
         )
-    return distance(images, real.mean, real.covariance)
+    return distance(*map(read_only, (images, real.mean, real.covariance)))

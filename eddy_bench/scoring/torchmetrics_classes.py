@@ -179,8 +179,8 @@ def _between_sets(cls: Any) -> Callable[..., float]:
         metric = _made(cls, parameters, feature=Given(candidate.shape[1]))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)  # of subsets
-            metric.update(torch.from_numpy(np.asarray(reference, np.float32)), real=True)
-            metric.update(torch.from_numpy(np.asarray(candidate, np.float32)), real=False)
+            metric.update(torch.from_numpy(np.array(reference, np.float32)), real=True)
+            metric.update(torch.from_numpy(np.array(candidate, np.float32)), real=False)
             result = metric.compute()
         return float(result[0] if isinstance(result, tuple) else result)
 

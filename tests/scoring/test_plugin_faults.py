@@ -1,0 +1,99 @@
+"""What a plug-in does wrong changes no other metric, and is one line."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from eddy_bench.errors import ParameterError
+from eddy_bench.scoring.metrics import METRICS
+from eddy_bench.suites.plugins import load_from_entry_point
+from tests.conftest import Result
+
+Cli = Callable[..., Result]
+HEAD = "import sys\nimport numpy as np\nfrom eddy_bench import Metric, Parameter\n"
+
+
+@pytest.fixture(autouse=True)
+def _forget() -> Iterator[None]:
+    """Metrics that a test adds are gone after it."""
+    known = dict(METRICS)
+    yield
+    METRICS.clear()
+    METRICS.update(known)
+
+
+@pytest.fixture
+def run(undisturbed: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(undisturbed, tmp_path / "run"))
+
+
+def write(folder: Path, code: str) -> str:
+    """Write a file with the metric `m`."""
+    folder.mkdir(exist_ok=True)
+    (folder / "mine.py").write_text(HEAD + code)
+    return f"{folder}/mine.py:m"
+
+
+def one_line(done: Result, said: str, code: int = 2) -> None:
+    assert (done.code, "Traceback" in done.err) == (code, False), done.err
+    assert said in done.err.splitlines()[-1]
+
+
+WRITES = {
+    "features": "def f(x): x /= 2; return x.sum()",
+    "text": "def f(x, text): text *= 0; return x.sum()",
+    "real": "def f(x, real): real.sort(); return x.sum()",
+    "iid": "def f(slots, x): slots[0] = 0; return x.sum()",
+    "each": "def f(x): return 0.0\ndef each(x): x += 1; return x.sum(1)",
+}
+
+
+@pytest.mark.parametrize("kind", WRITES)
+def test_a_plugin_cannot_write_to_what_others_are_given(
+    cli: Cli, tmp_path: Path, run: Path, kind: str
+) -> None:
+    needs = "features" if kind == "each" else kind
+    each = ", each=each" if kind == "each" else ""
+    code = f"{WRITES[kind]}\nm = Metric('m', '{needs}', True, '', function=f{each})\n"
+    name = write(tmp_path / "x", code) + "[fmnist-clip]"
+    done = cli("score", run, "--metric", name, "--metric", "fd[fmnist-clip]")
+    one_line(done, "Copy an array before you write to it: x = x.copy().")
+
+
+def test_what_a_plugin_is_given_is_what_the_metrics_after_it_are(
+    cli: Cli, tmp_path: Path, run: Path
+) -> None:
+    code = "def f(x):\n    x = x.copy()\n    x *= 0\n    return x.sum()\n"
+    name = write(tmp_path / "x", code + "m = Metric('m', 'features', True, '', function=f)\n")
+    assert cli("score", run, "--metric", "pdist").code == 0
+    before = pd.read_csv(run / "summary.csv")["pdist[fmnist-clip]"]
+    done = cli("score", run, "--metric", f"{name}[fmnist-clip]", "--metric", "pdist")
+    assert done.code == 0, done.err
+    pd.testing.assert_series_equal(pd.read_csv(run / "summary.csv")["pdist[fmnist-clip]"], before)
+
+
+@pytest.mark.parametrize("needs", ["features", "image"])
+def test_a_plugin_that_exits_is_an_error(cli: Cli, tmp_path: Path, run: Path, needs: str) -> None:
+    code = f"def f(x): sys.exit()\nm = Metric('m', '{needs}', True, '', function=f)\n"
+    name = write(tmp_path / "x", code)
+    one_line(cli("score", run, "--metric", name), "Metric 'mine.m' failed: SystemExit")
+    checked = cli("check-metric", name)
+    assert (checked.code, "numbers in its range" in checked.out) == (1, True)
+
+
+def test_a_network_or_a_package_that_exits_is_an_error(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = "def load(weights, device): sys.exit(0)\n"
+    name = write(tmp_path, load + "m = Metric('m', 'image', True, '', function=len, load=load)\n")
+    one_line(cli("check-metric", name), "cannot be loaded: SystemExit")
+    (tmp_path / "exits_early.py").write_text("import sys\nsys.exit(0)\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ParameterError, match="'theirs' cannot be loaded: SystemExit"):
+        load_from_entry_point(EntryPoint("theirs", "exits_early:m", "eddy_bench.metrics"))
