@@ -97,3 +97,17 @@ def test_a_network_or_a_package_that_exits_is_an_error(
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(ParameterError, match="'theirs' cannot be loaded: SystemExit"):
         load_from_entry_point(EntryPoint("theirs", "exits_early:m", "eddy_bench.metrics"))
+
+
+DECLARED = {
+    "parameters=(('h', 1, 0, 2),)": "Expected parameters of",
+    "parameters=Parameter('h', 1, 0, 2)": "Expected parameters of",
+}
+
+
+@pytest.mark.parametrize("declared", DECLARED)
+def test_what_a_metric_declares_wrongly_is_one_line(
+    cli: Cli, tmp_path: Path, run: Path, declared: str
+) -> None:
+    name = write(tmp_path / "x", f"m = Metric('m', 'features', True, '', function=len, {declared})")
+    one_line(cli("score", run, "--metric", f"{name}:h=1"), DECLARED[declared])
