@@ -11,7 +11,9 @@ import pandas as pd
 import pytest
 
 from eddy_bench.errors import ParameterError
-from eddy_bench.scoring.metrics import METRICS
+from eddy_bench.scoring import plugins
+from eddy_bench.scoring.metric import Metric
+from eddy_bench.scoring.metrics import METRICS, MetricSpec
 from eddy_bench.suites.plugins import load_from_entry_point
 from tests.conftest import Result
 
@@ -111,3 +113,62 @@ def test_what_a_metric_declares_wrongly_is_one_line(
 ) -> None:
     name = write(tmp_path / "x", f"m = Metric('m', 'features', True, '', function=len, {declared})")
     one_line(cli("score", run, "--metric", f"{name}:h=1"), DECLARED[declared])
+
+
+def register(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    points = [EntryPoint(name, f"{__name__}:THEIRS", "eddy_bench.metrics") for name in names]
+    monkeypatch.setattr(plugins, "entry_points", lambda group: points)
+
+
+THEIRS = Metric("anything", "image", False, "", function=lambda image: float(image.max()))
+LIKE_OURS = ("nfe", "free_share", "drift_floor", "vendi-q2", "vendi-rbf-h0.5-q2", "clip-best")
+
+
+@pytest.mark.parametrize("name", LIKE_OURS)
+def test_packages_take_no_name_that_reads_as_ours(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    register(monkeypatch, name)
+    before = dict(METRICS)
+    with pytest.raises(ParameterError, match=f"registers the metric '{name}', which tables would"):
+        MetricSpec.parse(name)
+    assert before == METRICS
+
+
+def test_packages_take_names_that_begin_like_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    register(monkeypatch, "fd-dinov2", "vendi-mine", "two words")
+    for name in ("fd-dinov2", "vendi-mine"):
+        assert MetricSpec.of_column(MetricSpec.parse(name).column).name == name
+    with pytest.raises(ParameterError, match="letters, digits"):
+        MetricSpec.parse("two words")
+
+
+def test_a_package_s_metric_of_our_name_is_ignored_and_listed_so(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register(monkeypatch, "pdist", "their-level")
+    assert not MetricSpec.parse("pdist").metric.source
+    MetricSpec.parse("their-level")
+    listed = cli("list", "metrics").out
+    names = [line.split("│")[1].strip() for line in listed.splitlines() if "│" in line]
+    assert (names.count("pdist"), names.count("their-level")) == (1, 1)
+    words = " ".join(listed.replace("│", " ").split())
+    assert "a package's metric" in words, "of ours: it is ignored"
+
+
+def test_two_files_of_one_name_are_one_line(cli: Cli, tmp_path: Path, run: Path) -> None:
+    metric = "m = Metric('m', 'image', True, '', function=lambda image: {})\n"
+    first, second = (
+        write(tmp_path / folder, metric.format(value)) for folder, value in (("a", 1), ("b", 2))
+    )
+    done = cli("score", run, "--metric", first, "--metric", second)
+    one_line(done, "are different metrics and both 'mine.m' in tables. Rename one of them")
+    early = cli("run", "--metric", first, "--metric", second, "--dry-run")
+    one_line(early, "both 'mine.m' in tables")
+    assert cli("score", run, "--metric", first).code == 0
+    assert cli("score", run, "--metric", second).code == 0, "one after another they may be scored"
+    (tmp_path / "a" / "my metric.py").write_text(HEAD + metric.format(1))
+    (tmp_path / "a" / "my_metric.py").write_text(HEAD + metric.format(2))
+    names = [f"{tmp_path}/a/{name}.py:m" for name in ("my metric", "my_metric")]
+    done = cli("score", run, "--metric", names[0], "--metric", names[1])
+    one_line(done, "both 'my_metric.m' in tables")
