@@ -70,12 +70,16 @@ class Judge:
 
 @dataclass(frozen=True)
 class Parameter:
-    """Hold a number that a metric takes as `:name=value`, between `above` and `below`."""
+    """Hold a number that a metric takes as `:name=value`, between `above` and `below`.
+
+    whole: a number with a fraction is refused.
+    """
 
     name: str
     default: float
     above: float
     below: float
+    whole: bool = False
 
 
 @dataclass(frozen=True)

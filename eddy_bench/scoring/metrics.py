@@ -251,13 +251,14 @@ def _number(metric: Metric, key: str, text: str) -> float:
         value = float(text)
     except ValueError:
         value = float("nan")
-    if not parameter.above < value < parameter.below:
+    fits = parameter.above < value < parameter.below
+    if not fits or (parameter.whole and not value.is_integer()):
         raise ParameterError(_out_of_range(metric, parameter, text))
     return value
 
 
 def _out_of_range(metric: Metric, parameter: Parameter, text: str) -> str:
     return (
-        f"Expected {parameter.name} of {metric.name} above {parameter.above:g} "
-        f"and below {parameter.below:g}, got {text!r}."
+        f"Expected {'a whole ' if parameter.whole else ''}{parameter.name} of {metric.name} "
+        f"above {parameter.above:g} and below {parameter.below:g}, got {text!r}."
     )
