@@ -178,13 +178,13 @@ class Metric:
         if self.each is None:
             return ()
         given = map(read_only, arguments) if self.source else arguments
-        values = np.asarray(self.each(*given, **parameters), np.float64).tolist()
-        if not isinstance(values, list) or len(values) != len(arguments[0]):
+        values = np.asarray(self.each(*given, **parameters), np.float64)
+        if values.shape != (len(arguments[0]),):
             raise MetricError(
                 f"Expected {len(arguments[0])} numbers from `each` of {self.name!r}, one for each "
-                f"image, got {values!r}."[:300]
+                f"image, got {values.tolist()!r}."[:300]
             )
-        return tuple(values)
+        return tuple(values.tolist())
 
     def __call__(self, *arguments: Any, **parameters: float) -> float:
         """Return the value of what the metric needs."""

@@ -15,6 +15,7 @@ from eddy_bench.suites.plugins import file_digest, load_from_entry_point, load_f
 
 METRIC_GROUP = "eddy_bench.metrics"
 TORCHMETRICS = "torchmetrics:"
+_JUDGED = ("image", "image and text")
 NEEDS = ("features", "text", "image", "image and text", "pairs", "real", "iid")
 
 
@@ -63,6 +64,10 @@ def _checked(plugin: Any, name: str, called: str, source: str) -> Metric:
         raise ParameterError(
             f"Expected higher_is_better of {name} to be True or False, "
             f"got {plugin.higher_is_better!r}."
+        )
+    if plugin.each is not None and plugin.needs not in ("features", "text", *_JUDGED):
+        raise ParameterError(
+            f"Expected no `each` in {name}: what needs {plugin.needs} judges no single images."
         )
     given = plugin.parameters
     if not isinstance(given, tuple) or not all(isinstance(item, Parameter) for item in given):

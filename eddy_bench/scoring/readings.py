@@ -100,6 +100,12 @@ def _of_group(
     signature: Signature,
     images: tuple[float, ...] = (),
 ) -> Measured:
+    mean = mean_of(np.array(images))
+    if images and not (np.isnan(value) or np.isclose(mean, value, rtol=1e-4, atol=1e-6)):
+        raise MetricError(
+            f"Expected the mean of `each` of {spec.name!r} to be what its function gives, "
+            f"{value:g}, got {mean:g} of {group.group.name}. Return the mean of `each` there."
+        )
     size: Part = ("N", str(group.group.particles))
     return Measured(group.group, spec.name, spec.extractor, value, signature.adding([size]), images)
 

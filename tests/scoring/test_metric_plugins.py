@@ -15,7 +15,7 @@ from PIL import Image
 
 from eddy_bench import Metric
 from eddy_bench.audit.metric_conformance import CHECKS, check_metric
-from eddy_bench.errors import MetricError, ParameterError, UnknownName
+from eddy_bench.errors import UnknownName
 from eddy_bench.scoring import plugins
 from eddy_bench.scoring.metrics import METRICS, MetricSpec
 from tests.conftest import Result

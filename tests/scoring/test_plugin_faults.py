@@ -172,3 +172,32 @@ def test_two_files_of_one_name_are_one_line(cli: Cli, tmp_path: Path, run: Path)
     names = [f"{tmp_path}/a/{name}.py:m" for name in ("my metric", "my_metric")]
     done = cli("score", run, "--metric", names[0], "--metric", names[1])
     one_line(done, "both 'my_metric.m' in tables")
+
+
+EACH = {
+    "x.sum(1) + 1": "Expected the mean of `each` of 'mine.m' to be what its function gives",
+    "x.sum(1)[1:]": "Expected 2 numbers from `each` of 'mine.m', one for each image",
+    "x.sum(1)[:, None]": "Expected 2 numbers from `each` of 'mine.m', one for each image",
+    "x.sum(1) * [1, np.nan]": "to be what its function gives",
+}
+
+
+@pytest.mark.parametrize("each", EACH)
+def test_values_of_images_have_the_value_of_the_group_as_their_mean(
+    cli: Cli, tmp_path: Path, run: Path, each: str
+) -> None:
+    functions = f"def f(x): return x.sum(1).mean()\ndef each(x): return {each}\n"
+    metric = "m = Metric('m', 'features', True, '', function=f, each=each)\n"
+    name = write(tmp_path / "x", functions + metric)
+    one_line(cli("score", run, "--metric", name), EACH[each])
+    if "[" not in each:
+        checked = cli("check-metric", name)
+        assert (checked.code, "numbers in its range" in checked.out) == (1, True)
+
+
+@pytest.mark.parametrize("needs", ["pairs", "real", "iid"])
+def test_what_judges_no_single_images_gives_none(
+    cli: Cli, tmp_path: Path, run: Path, needs: str
+) -> None:
+    name = write(tmp_path / "x", f"m = Metric('m', '{needs}', True, '', function=len, each=len)")
+    one_line(cli("score", run, "--metric", name), "Expected no `each` in")
