@@ -102,7 +102,7 @@ def check_metric(
                 finding = check(trial)
             except EddyError as error:
                 finding = False, str(error)
-            except Exception as error:  # a metric may raise anything
+            except (Exception, SystemExit) as error:  # a metric may raise anything
                 finding = False, f"{type(error).__name__}: {error}"[:200]
             findings.append(Finding(name, *finding))
             advance(1, name)
@@ -120,7 +120,7 @@ def _load(scorer: Scorer, spec: MetricSpec) -> None:
             spec.metric.load(scorer.weights, scorer.device)
     except EddyError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise MetricError(
             f"{spec.name} cannot be loaded: {type(error).__name__}: {brief(error)}"
         ) from None

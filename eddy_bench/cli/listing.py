@@ -135,25 +135,28 @@ def _list_tasks() -> list[tuple[str, ...]]:
 def _list_metrics() -> list[tuple[str, ...]]:
     from eddy_bench.scoring.extractors import NAMES
     from eddy_bench.scoring.measured import of_metric
-    from eddy_bench.scoring.metrics import METRICS
+    from eddy_bench.scoring.metrics import METRICS, OURS
     from eddy_bench.scoring.plugins import METRIC_GROUP, plugin_names
 
+    installed = plugin_names()
     lines: list[tuple[str, ...]] = [
         (
             m.name,
-            f"{m.summary} ({'higher' if m.higher_is_better else 'lower'} is better)",
+            f"{m.summary} ({'higher' if m.higher_is_better else 'lower'} is better)"
+            + ("; a package's metric of this name is ignored" if m.name in installed else ""),
             "; ".join(
                 filter(None, (m.cost, m.download, str(of_metric(m.name, m.extractor) or "")))
             ),
             "; ".join(filter(None, (m.citation, m.licence))),
         )
-        for m in METRICS.values()
+        for m in map(METRICS.__getitem__, OURS)
     ]
     extractors = [
         (f"[{name}]", text, str(of_metric(f"[{name}]") or ""), "extractor")
         for name, text in NAMES.items()
     ]
-    lines += [(name, "of an installed package", "", METRIC_GROUP) for name in plugin_names()]
+    installed = [name for name in installed if name not in OURS]
+    lines += [(name, "of an installed package", "", METRIC_GROUP) for name in installed]
     return [*lines, *extractors]
 
 

@@ -48,8 +48,6 @@ def _statistics(
     source: str, paths: list[Path], extractor: Extractor, advance: Callable[[float, str], None]
 ) -> SavedStatistics:
     """Return the statistics of images, read in threads ahead of the network."""
-    import numpy as np
-
     from eddy_bench.scoring.ahead import ahead
     from eddy_bench.scoring.forward import BATCH, Row
     from eddy_bench.scoring.reference import image_digest, name_of, read_image
@@ -68,7 +66,7 @@ def _statistics(
             yield (array,)
 
     with ahead(read, paths, 2 * BATCH) as prepared, closing(rows(prepared)) as all_rows:
-        features = np.stack(list(extractor.forward(all_rows)))
+        features = extractor.stacked(list(extractor.forward(all_rows)))
     return SavedStatistics.of_features(source, name_of(source, digests), extractor, features)
 
 

@@ -117,13 +117,13 @@ def _check_early(suite: Suite, path: Path, options: RunOptions) -> None:
     from eddy_bench.runs.cost_matching import unmatched
     from eddy_bench.sampling.scheduler_table import SCHEDULERS
     from eddy_bench.scoring.extractors import check_extractor
-    from eddy_bench.scoring.metrics import MetricSpec
+    from eddy_bench.scoring.metrics import parse_all
     from eddy_bench.scoring.reference_statistics import read_statistics
     from eddy_bench.storage.run_folder import refuse_file
     from eddy_bench.suites.prompts import load_prompts
 
     load_prompts(suite.prompts)
-    specs = [MetricSpec.parse(text) for text in suite.metrics or []]
+    specs = parse_all(suite.metrics or [])
     for metric in specs:
         check_extractor(metric.extractor)
     if suite.reference and Path(suite.reference).is_file():

@@ -12,7 +12,7 @@ import pandas as pd
 from eddy_bench.compare.load import ScoreSet
 from eddy_bench.errors import CompareError, ParameterError, StoreError
 from eddy_bench.scoring.image_scores import GROUP, read_image_rows
-from eddy_bench.scoring.metrics import METRICS
+from eddy_bench.scoring.metrics import METRICS, OURS, MetricSpec
 from eddy_bench.storage.paths import as_path
 
 STATISTICS = ("mean", "best", "worst")
@@ -45,17 +45,21 @@ def with_statistic(scores: ScoreSet, statistic: str) -> tuple[ScoreSet, list[str
     """
     if statistic == "mean":
         return scores, []
-    frames, changed = [], []
+    frames, changed, lacking = [], [], []
     for source, rows in scores.frame.groupby("source", sort=False):
-        frame = _with_statistic(rows, str(source), statistic)
+        frame, left = _with_statistic(rows, str(source), statistic)
         frames.append(frame)
         changed += list(dict.fromkeys(frame["column"][frame["column"] != rows["column"]]))
+        lacking += [_lacking(str(source), left)] if left else []
     columns = ", ".join(dict.fromkeys(changed))
     note = f"{columns}: of each group's {statistic} image; all else as without --statistic"
-    return replace(scores, frame=pd.concat(frames)), [note]
+    return replace(scores, frame=pd.concat(frames)), [note, *lacking]
 
 
-def _with_statistic(rows: pd.DataFrame, source: str, statistic: str) -> pd.DataFrame:
+def _with_statistic(
+    rows: pd.DataFrame, source: str, statistic: str
+) -> tuple[pd.DataFrame, list[str]]:
+    """Return the rows, and the columns that lack values of single images and stay as they are."""
     images = _images_of(source)
     keys = pd.MultiIndex.from_frame(rows[GROUP].astype(str))
     wanted = rows["metric"].map(_judges_images) | keys.isin(pd.MultiIndex.from_frame(images[GROUP]))
@@ -66,9 +70,12 @@ def _with_statistic(rows: pd.DataFrame, source: str, statistic: str) -> pd.DataF
             f"Add one: eddy-bench score {shlex.quote(source)} --metric clip."
         )
     groups = images.groupby(GROUP, sort=False)["value"].agg(["max", "min", "mean", "count"])
+    left = _without_images(rows[wanted], groups.reindex(keys[wanted]))
+    wanted &= ~rows["column"].isin(left)
+    if not wanted.any():
+        raise CompareError(_lacking(source, left))
     own = groups.reindex(keys[wanted])
     asked = rows[wanted]
-    _check(asked, own, source, statistic)
     better = asked["higher_is_better"].astype(str).str.lower() == "true"
     highest = better.to_numpy() == (statistic == "best")
     values = np.where(highest, own["max"], own["min"])
@@ -78,7 +85,7 @@ def _with_statistic(rows: pd.DataFrame, source: str, statistic: str) -> pd.DataF
     changed = rows.copy()
     changed.loc[wanted, "value"] = np.where(missing, np.nan, values)
     changed.loc[wanted, "column"] = names
-    return changed
+    return changed, left
 
 
 def _images_of(source: str) -> pd.DataFrame:
@@ -101,18 +108,23 @@ def _judges_images(name: str) -> bool:
     return metric.judges_images and not metric.source
 
 
-def _check(rows: pd.DataFrame, groups: pd.DataFrame, source: str, statistic: str) -> None:
-    """Raise CompareError where images lack values, or have those of another score file."""
+def _without_images(rows: pd.DataFrame, groups: pd.DataFrame) -> list[str]:
+    """Return the columns whose images lack values, or have those of another score file."""
     held = rows["value"].notna().to_numpy()
     counts, means = groups["count"].to_numpy(), groups["mean"].to_numpy()
     particles = pd.to_numeric(rows["particles"]).to_numpy()
     fits = (counts == particles) & np.isclose(means, rows["value"], rtol=1e-4, atol=1e-6)
-    wrong = held & ~fits
-    if not wrong.any():
-        return
-    column = rows["column"].iloc[int(wrong.argmax())]
-    raise CompareError(
-        f"{source} holds no values of single images for {column}, or others than its scores.csv: "
-        f"it was scored by an earlier version. For --statistic {statistic} score it again: "
-        f"eddy-bench score {shlex.quote(source)} --metric {shlex.quote(column)}."
+    return list(dict.fromkeys(rows["column"][held & ~fits]))
+
+
+def _lacking(source: str, columns: list[str]) -> str:
+    """Say which columns of a run lack values of single images, and how they come by them."""
+    specs = [MetricSpec.of_column(column) for column in columns]
+    ours = [spec for spec in specs if spec.name in OURS]
+    asked = "".join(f" --metric {shlex.quote(str(spec))}" for spec in ours)
+    call = f": eddy-bench score {shlex.quote(source)}{asked}" if asked else ""
+    how = "" if len(ours) == len(specs) else ", plug-ins by their file or package"
+    return (
+        f"{source} holds no values of single images for {', '.join(columns)}, or others than its "
+        f"scores.csv. To compare its best and worst images score it again{how}{call}."
     )

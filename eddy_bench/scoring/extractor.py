@@ -46,7 +46,28 @@ class Extractor:
     def images(self, images: Sequence[Image.Image]) -> FLOAT:
         """Return the features of images, (n, F)."""
         with ahead(self.prepare, images, 2 * BATCH) as prepared:
-            return np.stack(list(self.forward((array,) for array in prepared)))
+            return self.stacked(list(self.forward((array,) for array in prepared)))
+
+    def stacked(self, features: Sequence[FLOAT]) -> FLOAT:
+        """Return the features of images as rows, (n, F).
+
+        Raises:
+            MetricError: they differ in number, as those of pixels do, or are not finite.
+
+        """
+        counts = sorted({len(row) for row in features})
+        if len(counts) > 1:
+            raise MetricError(
+                f"Expected images of one size under {self.name}, got some of {counts[0]} and some "
+                f"of {counts[-1]} features. Resize them, or take another extractor."
+            )
+        return self.checked(np.stack(features))
+
+    def checked(self, features: FLOAT) -> FLOAT:
+        """Return features; raise MetricError where they are not finite."""
+        if not np.isfinite(features).all():
+            raise MetricError(f"The features of {self.name} are not finite. Check --weights.")
+        return features
 
 
 def file_digest(path: Path) -> str:

@@ -80,7 +80,7 @@ class Scorer:
         ]
         with closing(rows_of_groups(extractor.forward, extractor.prepare, new)) as rows:
             for count, (group, features) in enumerate(rows, 1):
-                known[group.fingerprint] = features
+                known[group.fingerprint] = extractor.checked(features)
                 if count % GROUPS_TOGETHER == 0 or count == len(new):
                     done = (count - 1) % GROUPS_TOGETHER + 1
                     self.advance(done, f"{group.group.name} {name}")

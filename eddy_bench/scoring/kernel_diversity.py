@@ -43,7 +43,7 @@ METRICS = (
         "arXiv 2210.02410",
         function=gaussian_vendi,
         parameters=(
-            Parameter("h", default=0.6, above=0.0, below=1000.0),
+            Parameter("h", default=0.6, above=1e-6, below=1000.0),  # distances round at 1e-8
             Parameter("q", default=1.0, above=0.0, below=1000.0),
         ),
         marks=(("k", "rbf"),),

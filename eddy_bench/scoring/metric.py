@@ -43,6 +43,15 @@ def mean_of(values: NDArray[Any]) -> float:
     return float(np.mean(values, dtype=np.float64)) if len(values) else math.nan
 
 
+def read_only(argument: Any) -> Any:
+    """Return a view of an array that cannot be written to; all else as it is."""
+    if not isinstance(argument, np.ndarray):
+        return argument
+    view = argument.view()
+    view.flags.writeable = False
+    return view
+
+
 @dataclass(frozen=True)
 class Judge:
     """Hold what gives each image, image with its prompt, or pair of images a number.
@@ -61,12 +70,16 @@ class Judge:
 
 @dataclass(frozen=True)
 class Parameter:
-    """Hold a number that a metric takes as `:name=value`, between `above` and `below`."""
+    """Hold a number that a metric takes as `:name=value`, between `above` and `below`.
+
+    whole: a number with a fraction is refused.
+    """
 
     name: str
     default: float
     above: float
     below: float
+    whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,7 +87,7 @@ class Metric:
     """Register a metric: everything that scoring, tables, comparisons and gates know of it.
 
     name: as in `scores.csv`.
-    needs: what `function` is called with:
+    needs: what `function` is called with, whose arrays a plug-in can read and not write:
         `features`: (N, F) of one group, and the parameters by name;
         `text`: features (N, F) of one group and (F,) of its prompt, or (T, F) of `texts`;
         `values`: features (N, F) of one group, and (V, F) of the texts of each open attribute's
@@ -164,16 +177,19 @@ class Metric:
         """
         if self.each is None:
             return ()
-        values = np.asarray(self.each(*arguments, **parameters), np.float64).tolist()
-        if not isinstance(values, list) or len(values) != len(arguments[0]):
+        given = map(read_only, arguments) if self.source else arguments
+        values = np.asarray(self.each(*given, **parameters), np.float64)
+        if values.shape != (len(arguments[0]),):
             raise MetricError(
                 f"Expected {len(arguments[0])} numbers from `each` of {self.name!r}, one for each "
-                f"image, got {values!r}."[:300]
+                f"image, got {values.tolist()!r}."[:300]
             )
-        return tuple(values)
+        return tuple(values.tolist())
 
     def __call__(self, *arguments: Any, **parameters: float) -> float:
         """Return the value of what the metric needs."""
         assert self.function is not None, f"{self.name} is counted, not computed"
-        value = self.function(*arguments, **parameters)
-        return float(value) if self.source else value  # others' code may return anything
+        if not self.source:
+            return self.function(*arguments, **parameters)
+        # others' code may write to what other metrics are given too, and return anything
+        return float(self.function(*map(read_only, arguments), **parameters))

@@ -45,6 +45,7 @@ MODULES = (
 METRICS: dict[str, Metric] = {
     metric.name: metric for module in MODULES for metric in module.METRICS
 }
+OURS = tuple(METRICS)
 COSTS = tuple(name for name, metric in METRICS.items() if metric.scope == "cost")
 ASKED_FOR = tuple(
     name for name, metric in METRICS.items() if metric.scope != "cost" and not metric.implied
@@ -63,18 +64,36 @@ def metric_of(name: str) -> Metric:
 
     Raises:
         UnknownName: no such metric.
-        ParameterError: a plug-in that cannot be loaded.
+        ParameterError: a plug-in that cannot be loaded, or whose name reads as one of ours.
 
     """
     if name in ASKED_FOR:
         return METRICS[name]
     from eddy_bench.scoring.plugins import load_metric, plugin_names
 
+    if name in plugin_names():
+        _check_name(name)
     metric = load_metric(name)
     if metric is None:
-        raise UnknownName(unknown("metric", name, [*ASKED_FOR, *plugin_names()]))
+        raise UnknownName(unknown("metric", name, {*ASKED_FOR, *plugin_names()}))
     METRICS[metric.name] = metric
     return metric
+
+
+def _check_name(name: str) -> None:
+    """Raise ParameterError where a package's name would be taken for one of ours, or for none."""
+    for ours in OURS:
+        keys = "|".join(item.name for item in METRICS[ours].parameters) or "(?!)"
+        heading = rf"{re.escape(ours)}(-({keys})[\d.e+-]*\d)*(-best|-worst)?"
+        if re.fullmatch(heading, name):
+            raise ParameterError(
+                f"A package registers the metric {name!r}, which tables would take for {ours!r} of "
+                "eddy-bench. Its package has to register it by another name."
+            )
+    if not re.fullmatch(r"[\w.-]+", name):
+        raise ParameterError(
+            f"Expected letters, digits, '_', '-' and '.' in the name of a metric, got {name!r}."
+        )
 
 
 def learn(names: Iterable[str], signatures: Iterable[str], higher: Iterable[bool]) -> None:
@@ -183,6 +202,26 @@ class MetricSpec:
         return {item.name: item.default for item in self.metric.parameters} | dict(self.parameters)
 
 
+def parse_all(texts: Iterable[str]) -> list[MetricSpec]:
+    """Read metrics as they are asked for together.
+
+    Raises:
+        EddyError: as `MetricSpec.parse`; or two plug-ins have one name in tables.
+
+    """
+    specs, sources = [], dict[str, tuple[str, str]]()
+    for text in texts:
+        spec = MetricSpec.parse(text)
+        source, first = sources.setdefault(spec.name, (spec.metric.source, text))
+        if source != spec.metric.source:
+            raise ParameterError(
+                f"{first} and {text} are different metrics and both {spec.name!r} in tables. "
+                "Rename one of them, or its file."
+            )
+        specs.append(spec)
+    return specs
+
+
 def _changed(metric: Metric, values: dict[str, float]) -> tuple[tuple[str, float], ...]:
     return tuple(
         (item.name, values[item.name])
@@ -212,13 +251,14 @@ def _number(metric: Metric, key: str, text: str) -> float:
         value = float(text)
     except ValueError:
         value = float("nan")
-    if not parameter.above < value < parameter.below:
+    fits = parameter.above < value < parameter.below
+    if not fits or (parameter.whole and not value.is_integer()):
         raise ParameterError(_out_of_range(metric, parameter, text))
     return value
 
 
 def _out_of_range(metric: Metric, parameter: Parameter, text: str) -> str:
     return (
-        f"Expected {parameter.name} of {metric.name} above {parameter.above:g} "
-        f"and below {parameter.below:g}, got {text!r}."
+        f"Expected {'a whole ' if parameter.whole else ''}{parameter.name} of {metric.name} "
+        f"above {parameter.above:g} and below {parameter.below:g}, got {text!r}."
     )

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from eddy_bench.errors import ParameterError
-from eddy_bench.scoring.metric import Metric
+from eddy_bench.scoring.metric import Metric, Parameter
 from eddy_bench.suites.method_spec import is_file_plugin
 from eddy_bench.suites.plugins import file_digest, load_from_entry_point, load_from_file
 
 METRIC_GROUP = "eddy_bench.metrics"
 TORCHMETRICS = "torchmetrics:"
+_JUDGED = ("image", "image and text")
 NEEDS = ("features", "text", "image", "image and text", "pairs", "real", "iid")
 
 
@@ -63,6 +64,16 @@ def _checked(plugin: Any, name: str, called: str, source: str) -> Metric:
         raise ParameterError(
             f"Expected higher_is_better of {name} to be True or False, "
             f"got {plugin.higher_is_better!r}."
+        )
+    if plugin.each is not None and plugin.needs not in ("features", "text", *_JUDGED):
+        raise ParameterError(
+            f"Expected no `each` in {name}: what needs {plugin.needs} judges no single images."
+        )
+    given = plugin.parameters
+    if not isinstance(given, tuple) or not all(isinstance(item, Parameter) for item in given):
+        raise ParameterError(
+            f"Expected parameters of {name} to be eddy_bench.Parameter(name, default, above, below)"
+            f" in a tuple, got {given!r}."[:300]
         )
     return replace(plugin, name=called, source=source, rank=None, implied=False)
 

@@ -67,9 +67,11 @@ def _guarded(spec: MetricSpec, values: Iterator[Measured]) -> Iterator[Measured]
         yield from values
     except EddyError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
+        cure = ". Copy an array before you write to it: x = x.copy()."
         raise MetricError(
             f"Metric {spec.name!r} failed: {type(error).__name__}: {brief(error)}"
+            + (cure if "read-only" in str(error) else "")
         ) from None
 
 
@@ -99,6 +101,12 @@ def _of_group(
     signature: Signature,
     images: tuple[float, ...] = (),
 ) -> Measured:
+    mean = mean_of(np.array(images))
+    if images and not (np.isnan(value) or np.isclose(mean, value, rtol=1e-4, atol=1e-6)):
+        raise MetricError(
+            f"Expected the mean of `each` of {spec.name!r} to be what its function gives, "
+            f"{value:g}, got {mean:g} of {group.group.name}. Return the mean of `each` there."
+        )
     size: Part = ("N", str(group.group.particles))
     return Measured(group.group, spec.name, spec.extractor, value, signature.adding([size]), images)
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from eddy_bench.errors import MetricError
 from eddy_bench.scoring.extractor import Extractor
 from eddy_bench.scoring.feature_cache import Scorer
+from eddy_bench.scoring.metric import read_only
 from eddy_bench.scoring.metrics import MetricSpec
 from eddy_bench.scoring.reference import RealImages
 from eddy_bench.scoring.reference_statistics import SavedStatistics
@@ -23,17 +24,37 @@ def to_real(
     if isinstance(real, SavedStatistics):
         real.check(extractor)
         if spec.metric.moments is not None:
-            return partial(_to_moments, spec.metric.moments, real), real.count
+            return partial(_to_moments, spec.metric.moments, extractor, real), real.count
     reference = scorer.real_features(extractor)
-    return lambda images: spec.metric(images, reference, **spec.values), len(reference)
+
+    def distance(images: NDArray[np.float32]) -> float:
+        _check_width(images, reference.shape[1], extractor, real)
+        return spec.metric(images, reference, **spec.values)
+
+    return distance, len(reference)
+
+
+def _check_width(
+    images: NDArray[np.float32],
+    width: int,
+    extractor: Extractor,
+    real: RealImages | SavedStatistics,
+) -> None:
+    """Raise MetricError where real images have another number of features."""
+    if images.shape[1] == width:
+        return
+    raise MetricError(
+        f"Expected {images.shape[1]} features of {extractor.name} for each image of {real.name}, "
+        f"got {width}. Give --reference images of the run's size"
+        ", or their statistics written anew: eddy-bench reference."
+    )
 
 
 def _to_moments(
-    distance: Callable[..., float], real: SavedStatistics, images: NDArray[np.float32]
+    distance: Callable[..., float],
+    extractor: Extractor,
+    real: SavedStatistics,
+    images: NDArray[np.float32],
 ) -> float:
-    if images.shape[1] != len(real.mean):
-        raise MetricError(
-            f"Expected statistics of {images.shape[1]} features in {real.source}, "
-            f"got {len(real.mean)}. Write them again: eddy-bench reference."
-        )
-    return distance(images, real.mean, real.covariance)
+    _check_width(images, len(real.mean), extractor, real)
+    return distance(*map(read_only, (images, real.mean, real.covariance)))

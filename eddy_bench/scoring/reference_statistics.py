@@ -53,9 +53,7 @@ class SavedStatistics:
         """
         if len(features) < 2:
             raise MetricError(f"Expected at least 2 images for statistics, got {len(features)}.")
-        if not np.isfinite(features).all():
-            raise MetricError(f"The features of {extractor.name} are not finite. Check --weights.")
-        exact = features.astype(np.float64)
+        exact = extractor.checked(features).astype(np.float64)
         covariance = np.atleast_2d(np.cov(exact, rowvar=False))
         kept = features if features.nbytes <= FEATURES_LIMIT else None
         own = extractor.name, extractor.digest

@@ -23,7 +23,7 @@ from eddy_bench.scoring.extractors import ASSETS
 from eddy_bench.scoring.feature_cache import Advance, Scorer
 from eddy_bench.scoring.found_groups import ByLabel, FoundGroups, groups_by_label
 from eddy_bench.scoring.image_scores import image_rows, kept_image_rows
-from eddy_bench.scoring.metrics import COSTS, MetricSpec
+from eddy_bench.scoring.metrics import COSTS, MetricSpec, parse_all
 from eddy_bench.scoring.readings import Measured, measure
 from eddy_bench.scoring.reference import load_reference
 from eddy_bench.scoring.rows import cost_rows, marked_circular, score_row, without_infinity
@@ -167,7 +167,7 @@ def resolve_specs(
 
     """
     specs = {}
-    for spec in map(MetricSpec.parse, texts or defaults.metrics):
+    for spec in parse_all(texts or defaults.metrics):
         metric = spec.metric
         if not texts and metric.needs == "real" and not has_reference:
             continue

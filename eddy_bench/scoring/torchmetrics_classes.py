@@ -71,6 +71,7 @@ def metric_of_class(path: str) -> Metric:
         "torchmetrics",
         function=_between_sets(cls) if needs == "real" else _of_images(cls),
         parameters=_parameters(cls),
+        flags_small_sample=needs == "real" and "subset_size" not in _arguments(cls),  # not KID's
         judges=_JUDGES.get(needs, ""),
         range=_range(cls, needs),
         source=f"torchmetrics=={importlib.import_module('torchmetrics').__version__}",
@@ -111,26 +112,28 @@ def _classes(module: Any) -> dict[str, Any]:
     }
 
 
-def _arguments(cls: Any) -> dict[str, Any]:
-    """Return the arguments of a class with their defaults."""
-    parameters = inspect.signature(cls.__init__).parameters.values()
-    return {item.name: item.default for item in parameters}
+def _arguments(cls: Any) -> dict[str, inspect.Parameter]:
+    """Return the arguments of a class."""
+    return dict(inspect.signature(cls.__init__).parameters)
 
 
 def _parameters(cls: Any) -> tuple[Parameter, ...]:
     return tuple(
-        Parameter(name, float(default), -math.inf, math.inf)
-        for name, default in _arguments(cls).items()
-        if type(default) in (int, float) and name not in ("feature", "data_range")
+        Parameter(name, float(item.default), -math.inf, math.inf, _is_whole(item))
+        for name, item in _arguments(cls).items()
+        if type(item.default) in (int, float) and name not in ("feature", "data_range")
     )
+
+
+def _is_whole(argument: inspect.Parameter) -> bool:
+    return type(argument.default) is int and "float" not in str(argument.annotation)
 
 
 def _made(cls: Any, parameters: dict[str, float], **fixed: Any) -> Any:
     """Make an instance of a class; whole numbers stay whole."""
-    defaults = _arguments(cls)
+    known = _arguments(cls)
     values = {
-        name: int(value) if type(defaults[name]) is int else value
-        for name, value in parameters.items()
+        name: int(value) if _is_whole(known[name]) else value for name, value in parameters.items()
     }
     try:
         with warnings.catch_warnings():
@@ -150,7 +153,11 @@ def _of_images(cls: Any) -> Callable[..., float]:
     fixed: dict[str, Any] = {}
     if not as_bytes:
         fixed |= {"data_range": 1.0} if "data_range" in known else {}
-        fixed |= {"normalize": True} if type(known.get("normalize")) is bool else {}
+        fixed |= (
+            {"normalize": True}
+            if "normalize" in known and type(known["normalize"].default) is bool
+            else {}
+        )
 
     @cache
     def instance(parameters: tuple[tuple[str, float], ...]) -> Any:
@@ -179,8 +186,8 @@ def _between_sets(cls: Any) -> Callable[..., float]:
         metric = _made(cls, parameters, feature=Given(candidate.shape[1]))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)  # of subsets
-            metric.update(torch.from_numpy(np.asarray(reference, np.float32)), real=True)
-            metric.update(torch.from_numpy(np.asarray(candidate, np.float32)), real=False)
+            metric.update(torch.from_numpy(np.array(reference, np.float32)), real=True)
+            metric.update(torch.from_numpy(np.array(candidate, np.float32)), real=False)
             result = metric.compute()
         return float(result[0] if isinstance(result, tuple) else result)
 

@@ -42,10 +42,11 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         tensors: dict[str, Tensor] = load_file(path)
         return tensors
     state: Any = torch.load(path, map_location="cpu", weights_only=True)
-    state = state.get("state_dict", state)
-    if not (isinstance(state, dict) and all(isinstance(v, Tensor) for v in state.values())):
+    state = state.get("state_dict", state) if isinstance(state, dict) else {}
+    names = all(isinstance(name, str) for name in state)
+    if not (state and names and all(isinstance(value, Tensor) for value in state.values())):
         raise ValueError("no tensors by name")
-    return state
+    return dict(state)
 
 
 def load_into(network: torch.nn.Module, state: dict[str, Tensor], name: str) -> None:

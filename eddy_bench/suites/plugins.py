@@ -58,7 +58,7 @@ def load_from_entry_point(point: EntryPoint) -> Any:
         return point.load()
     except EddyError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ParameterError(
             f"The entry point {point.name!r} cannot be loaded: "
             f"{type(error).__name__}: {brief(error)}"

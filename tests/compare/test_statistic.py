@@ -183,6 +183,21 @@ def test_values_of_another_score_file_are_refused(cli: Cli, run: Path) -> None:
     assert "others than its scores.csv" in done.err
 
 
+def test_a_metric_without_its_images_blocks_no_other(cli: Cli, run: Path, tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(PLUGIN.replace("METRIC", "red_metric"))
+    assert cli("score", run, "--metric", f"{file}:red_metric").code == 0
+    rows = stored(run)
+    lost = (rows["image"] == 0) & (rows["metric"] == "image:mine.red_metric")
+    rows[~lost].to_parquet(run / "scores.parquet")
+    done = cli("compare", run, "--statistic", "best", "--format", "json")
+    assert done.code == 0, done.err
+    columns = {row["column"] for row in json.loads(done.out)["differences"]}
+    assert {"clip-best[fmnist-clip]", "mine.red_metric"} <= columns
+    assert "no values of single images for mine.red_metric" in done.err
+    assert "score it again, plug-ins by their file or package." in done.err
+
+
 @pytest.mark.parametrize("content", [b"", b"no table", b"PAR1PAR1"])
 def test_a_damaged_file_is_one_line(cli: Cli, run: Path, content: bytes) -> None:
     (run / "scores.parquet").write_bytes(content)

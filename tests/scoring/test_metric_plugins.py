@@ -10,15 +10,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 import yaml
 from PIL import Image
 
 from eddy_bench import Metric
 from eddy_bench.audit.metric_conformance import CHECKS, check_metric
-from eddy_bench.errors import MetricError, ParameterError, UnknownName
+from eddy_bench.errors import UnknownName
 from eddy_bench.scoring import plugins
-from eddy_bench.scoring.fidelity import kernel_distance
 from eddy_bench.scoring.metrics import METRICS, MetricSpec
 from tests.conftest import Result
 from tests.makers.runs import SHORT
@@ -181,48 +179,6 @@ def test_packages_register_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 THEIRS = Metric("anything", "image", False, "", function=lambda image: float(image.max()))
-
-
-def noise(count: int, seed: int = 0) -> list[Any]:
-    images = np.random.default_rng(seed).integers(0, 256, (count, 64, 64, 3))
-    return list(images.astype(np.uint8))
-
-
-def test_classes_of_torchmetrics_give_their_own_numbers() -> None:
-    from torchmetrics.image import StructuralSimilarityIndexMeasure, TotalVariation
-
-    first, second = noise(2)
-    pair = [torch.from_numpy(image).permute(2, 0, 1)[None] / 255 for image in (first, second)]
-    ssim = MetricSpec.parse(
-        "torchmetrics:image.ssim.StructuralSimilarityIndexMeasure:kernel_size=7"
-    )
-    expected = StructuralSimilarityIndexMeasure(data_range=1.0, kernel_size=7)(*pair)
-    assert ssim.metric(first, second, **ssim.values) == pytest.approx(float(expected))
-    assert ssim.column == "torchmetrics.StructuralSimilarityIndexMeasure-kernel_size7"
-    assert ssim.metric.higher_is_better is False, "alike images are less diverse"
-    variation = MetricSpec.parse("torchmetrics:image.tv")
-    assert variation.metric(first) == pytest.approx(float(TotalVariation()(pair[0])))
-    kid = MetricSpec.parse("torchmetrics:image.kid[pixels]")
-    x, y = np.random.default_rng(0).normal(size=(2, 40, 6))
-    ours = kernel_distance(x, y + 1)
-    values = {**kid.values, "subsets": 50.0}
-    assert kid.metric(x, y + 1, **values) == pytest.approx(ours)
-
-
-@pytest.mark.parametrize(
-    ("text", "error", "said"),
-    [
-        ("torchmetrics:image.sim", UnknownName, "no module 'image.sim'"),
-        ("torchmetrics:image.ssim", UnknownName, "StructuralSimilarityIndexMeasure"),
-        ("torchmetrics:image.ssim.Ssim", UnknownName, "Unknown class in torchmetrics.image.ssim"),
-        ("torchmetrics:image.inception", MetricError, r"got InceptionScore.update\(imgs\)"),
-        ("torchmetrics:classification.auroc.BinaryAUROC", MetricError, "takes images"),
-        ("torchmetrics:image.tv:size=3", ParameterError, "no parameter 'size'"),
-    ],
-)
-def test_other_classes_are_refused(text: str, error: type[Exception], said: str) -> None:
-    with pytest.raises(error, match=said):
-        MetricSpec.parse(text)
 
 
 HELD = (
