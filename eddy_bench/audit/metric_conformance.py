@@ -17,8 +17,9 @@ from eddy_bench.models.attributes import CLASSES
 from eddy_bench.models.scoring_defaults import scoring_defaults
 from eddy_bench.scoring.feature_cache import Scorer
 from eddy_bench.scoring.metrics import MetricSpec
-from eddy_bench.scoring.readings import measure, with_texts
+from eddy_bench.scoring.readings import measure
 from eddy_bench.scoring.reference import RealImages, held_out
+from eddy_bench.scoring.text_features import with_texts
 from eddy_bench.storage.group import FinishedGroup, png_bytes
 from eddy_bench.storage.records import Group, RunSettings
 from eddy_bench.storage.run_folder import RunFolder

@@ -28,6 +28,7 @@ from eddy_bench.scoring.signature import (
     Signature,
     number_text,
 )
+from eddy_bench.scoring.text_features import texts_of, with_texts
 from eddy_bench.storage.group import FinishedGroup
 from eddy_bench.storage.records import Group
 
@@ -129,39 +130,13 @@ def _read_text(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator[M
     for groups in methods.values():
         features = scorer.features(extractor.name, groups)
         prompts = list(dict.fromkeys(group.group.prompt for group in groups))
-        texts = _texts_of(extractor, spec, prompts)
+        texts = texts_of(extractor, spec, prompts)
         scorer.note_truncated(extractor, [] if spec.metric.texts else prompts)
         for group in groups:
             own = features[group.group.key], texts[group.group.prompt]
             value = spec.metric(*own, **spec.values)
             images = spec.metric.of_images(*own, **spec.values)
             yield _of_group(spec, group, value, signature, images)
-
-
-def with_texts(scorer: Scorer, spec: MetricSpec) -> Extractor:
-    """Return a metric's extractor, which must have a text tower."""
-    extractor = scorer.extractor(spec.extractor, spec.metric.sees)
-    if extractor.texts is None:
-        raise MetricError(
-            f"Metric {spec.name!r} needs an extractor with a text tower, got {extractor.name!r}. "
-            "Use fmnist-clip or open_clip:MODEL/WEIGHTS."
-        )
-    if spec.metric.texts and extractor.name == "fmnist-clip":  # it knows words of garments alone
-        raise MetricError(
-            f"Metric {spec.name!r} asks for words that fmnist-clip was not taught. Name a CLIP of "
-            f"photographs: {spec.name}[open_clip:ViT-B-32-quickgelu/openai]."
-        )
-    return extractor
-
-
-def _texts_of(
-    extractor: Extractor, spec: MetricSpec, prompts: Sequence[str]
-) -> dict[str, NDArray[np.float32]]:
-    """Return the features of each prompt, or those of the metric's own texts."""
-    assert extractor.texts is not None, "checked before"
-    if spec.metric.texts:
-        return dict.fromkeys(prompts, extractor.texts(spec.metric.texts))
-    return dict(zip(prompts, extractor.texts(prompts), strict=True))
 
 
 def _read_values(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator[Measured]:
