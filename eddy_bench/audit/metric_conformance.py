@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageFilter
@@ -16,6 +17,7 @@ from eddy_bench.errors import EddyError, MetricError, brief
 from eddy_bench.models.attributes import CLASSES
 from eddy_bench.models.scoring_defaults import scoring_defaults
 from eddy_bench.scoring.feature_cache import Scorer
+from eddy_bench.scoring.metric import Metric
 from eddy_bench.scoring.metrics import MetricSpec
 from eddy_bench.scoring.readings import measure
 from eddy_bench.scoring.reference import RealImages, held_out
@@ -29,7 +31,10 @@ SIDE = 192  # pixels: enough for every window and pyramid
 GROUPS, PARTICLES = 6, 4
 TOLERANCE = 1e-4  # relative, of what other batches may change
 OPEN = {f"p{number}": [["dark", "light"], ["wide", "narrow"]] for number in range(GROUPS)}
-LABELS = ("plain", "permuted", "blurred", "noisy", "duplicates", "blank", "single")
+ORDERS = 3  # random ones, of images and of groups
+PERMUTED = tuple(f"permuted-{number}" for number in range(ORDERS))
+ORDINARY = ("plain", "blurred", "noisy", "two")
+LABELS = (*ORDINARY, *PERMUTED, "duplicates", "blank", "single")
 SETTINGS = RunSettings(
     model="fashion",
     revision=None,
@@ -174,7 +179,8 @@ def _variants(images: Pictures, number: int) -> dict[str, Pictures]:
     ]
     return {
         "plain": images,
-        "permuted": images[::-1],
+        "two": images[:2],
+        **{label: _shuffled(images, number, order) for order, label in enumerate(PERMUTED)},
         "blurred": [image.filter(ImageFilter.GaussianBlur(SIDE / 12)) for image in images],
         "noisy": noisy,
         "duplicates": [images[0]] * len(images),
@@ -183,18 +189,34 @@ def _variants(images: Pictures, number: int) -> dict[str, Pictures]:
     }
 
 
+def _shuffled(images: Sequence[Any], *seed: int) -> list[Any]:
+    return [images[k] for k in np.random.default_rng(seed).permutation(len(images))]
+
+
 Answer = tuple[bool | None, str]
 
 
 def _in_range(trial: Trial) -> Answer:
     low, high = trial.spec.metric.range
-    values = [value for label in LABELS[:5] for value in trial.of(label)]
+    values = [value for label in (*ORDINARY, "duplicates") for value in trial.of(label)]
     finite = [value for value in values if math.isfinite(value)]
-    slack = 1e-6 * max(1.0, *(abs(value) for value in finite)) if finite else 0.0
-    if not finite or len(trial.of("plain")) != sum(map(math.isfinite, trial.of("plain"))):
+    if not finite:
         return False, f"expected numbers, got {trial.of('plain')}"
+    slack = 1e-6 * max(1.0, *(abs(value) for value in finite))
     inside = all(low - slack <= value <= high + slack for value in finite)
     return inside, f"{min(finite):.3g} to {max(finite):.3g}, declared {low:g} to {high:g}"
+
+
+def _numbers(trial: Trial) -> Answer:
+    """Hold that groups of two and more ordinary images have a value."""
+    wrong = {
+        label: next(value for value in trial.of(label) if not math.isfinite(value))
+        for label in ORDINARY
+        if not all(map(math.isfinite, trial.of(label)))
+    }
+    if not wrong:
+        return True, f"numbers for {', '.join(ORDINARY)} images"
+    return False, "; ".join(f"{label} images give {value:g}" for label, value in wrong.items())
 
 
 def _deterministic(trial: Trial) -> Answer:
@@ -205,18 +227,24 @@ def _deterministic(trial: Trial) -> Answer:
 def _permuted_images(trial: Trial) -> Answer:
     if trial.spec.metric.needs == "iid":
         return None, "it compares slots"
-    return _alike(trial.of("plain"), trial.of("permuted"))
+    return _alike(trial.of("plain"), *map(trial.of, PERMUTED))
 
 
 def _permuted_groups(trial: Trial) -> Answer:
-    turned = trial.measured(trial.groups["plain"][::-1])
-    return _alike(trial.of("plain"), turned[::-1])
+    groups, turned = trial.groups["plain"], []
+    for seed in range(ORDERS):
+        order = _shuffled(range(len(groups)), seed)
+        values = trial.measured([groups[k] for k in order])
+        back = np.argsort(order) if len(values) == len(order) else range(len(values))
+        turned.append([values[k] for k in back])
+    return _alike(trial.of("plain"), *turned)
 
 
-def _alike(first: Sequence[float], second: Sequence[float]) -> Answer:
+def _alike(first: Sequence[float], *others: Sequence[float]) -> Answer:
     scale = max(1e-12, *(abs(value) for value in first))
-    gap = max(abs(a - b) for a, b in zip(first, second, strict=True)) / scale
-    return gap < TOLERANCE, f"largest relative difference {gap:.1g}"
+    gaps = [abs(a - b) for other in others for a, b in zip(first, other, strict=True)]
+    gap = max(gaps) / scale
+    return gap < TOLERANCE, f"largest relative difference {gap:.1g} in {len(others)} orders"
 
 
 def _single(trial: Trial) -> Answer:
@@ -226,8 +254,13 @@ def _single(trial: Trial) -> Answer:
 
 
 def _blank(trial: Trial) -> Answer:
-    value = float(np.mean(trial.of("blank")))
-    return not math.isinf(value), f"black images give {value:.3g}"
+    values = trial.of("blank")
+    return not any(map(math.isinf, values)), f"black images give {np.mean(values):.3g}"
+
+
+def _judged(metric: Metric) -> str:
+    """Return what a metric is tried on; one to real images that says nothing, on fidelity."""
+    return metric.judges or ("fidelity" if metric.needs == "real" else "")
 
 
 def _no_gain_from(label: str, aspect: str) -> Callable[[Trial], Answer]:
@@ -235,7 +268,7 @@ def _no_gain_from(label: str, aspect: str) -> Callable[[Trial], Answer]:
 
     def check(trial: Trial) -> Answer:
         metric = trial.spec.metric
-        if metric.judges != aspect:
+        if _judged(metric) != aspect:
             return None, f"it does not say that it judges {aspect}"
         before, after = (float(np.mean(trial.of(name))) for name in ("plain", label))
         gain = (after - before) * (1 if metric.higher_is_better else -1)
@@ -247,6 +280,7 @@ def _no_gain_from(label: str, aspect: str) -> Callable[[Trial], Answer]:
 
 CHECKS: Mapping[str, Callable[[Trial], Answer]] = {
     "numbers in its range": _in_range,
+    "no NaN of ordinary images": _numbers,
     "deterministic": _deterministic,
     "permutation of images": _permuted_images,
     "permutation of groups": _permuted_groups,

@@ -9,7 +9,7 @@ from eddy_bench.cli.figure_table import Cell, Column, FigureTable
 from eddy_bench.compare.paired import Difference
 from eddy_bench.compare.tables import number_text
 from eddy_bench.scoring.ceiling import NAME as FREE_SHARE
-from eddy_bench.scoring.metrics import COSTS, DIVERSITY, FIDELITY, MetricSpec
+from eddy_bench.scoring.metrics import COSTS, MetricSpec, judging
 
 SECONDS = "seconds_per_image"
 POOLED = ("fd", "fid", "recall")  # of what is pooled, those that say where samples went
@@ -46,7 +46,7 @@ def ordered_columns(differences: Sequence[Difference]) -> list[str]:
     names = {column: MetricSpec.of_column(column).name for column in columns}
     diversity, fidelity = (
         [column for name in group for column in columns if names[column] == name]
-        for group in (DIVERSITY, FIDELITY)
+        for group in (judging("diversity"), judging("fidelity"))
     )
     shares = [column for column in columns if column.startswith(FREE_SHARE)]
     costs = [column for column in columns if names[column] in COSTS]

@@ -10,7 +10,7 @@ from eddy_bench.compare.load import ScoreSet
 from eddy_bench.compare.paired import Difference
 from eddy_bench.errors import EddyError
 from eddy_bench.methods.registry import build_method, load_installed
-from eddy_bench.scoring.metrics import DIVERSITY, FIDELITY, MetricSpec
+from eddy_bench.scoring.metrics import MetricSpec, judging
 from eddy_bench.suites.method_spec import MethodSpec
 
 MORE_TIME = 1.2
@@ -138,7 +138,8 @@ def candidates(
     baseline: str = "iid",
 ) -> list[Candidate]:
     """Return every method as a choice, by the first diversity metric that was compared."""
-    gains = _first([item for name in DIVERSITY for item in differences if _is(item, name)])
+    diversity, fidelity = judging("diversity"), judging("fidelity")
+    gains = _first([item for name in diversity for item in differences if _is(item, name)])
     moved = {share.label for share in shares if share.moved}
     times = _times(scores, baseline)
     return [
@@ -148,7 +149,7 @@ def candidates(
             tuple(
                 item
                 for item in differences
-                if item.label == gain.label and any(_is(item, name) for name in FIDELITY)
+                if item.label == gain.label and any(_is(item, name) for name in fidelity)
             ),
             times.get(gain.label, float("nan")),
             gain.label in moved,

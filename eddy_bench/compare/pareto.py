@@ -12,7 +12,7 @@ from eddy_bench.compare.families import families_of, strength_text
 from eddy_bench.compare.fronts import Array, Attained, Family, Fronts, Point, Range
 from eddy_bench.compare.load import ScoreSet
 from eddy_bench.compare.paired import by_prompt
-from eddy_bench.scoring.metrics import DIVERSITY, FIDELITY, MetricSpec
+from eddy_bench.scoring.metrics import MetricSpec, judging
 
 RESAMPLES = 1000
 LEVELS = 120
@@ -58,7 +58,8 @@ def fronts(scores: ScoreSet, baseline: str = "iid") -> Fronts | None:
     None without a diversity and a fidelity metric or without the baseline. Prompts that any method
     lacks are left out, so that all points are means over the same ones.
     """
-    diversity, fidelity = (_column(scores, names) for names in (DIVERSITY, FIDELITY))
+    diversity = _column(scores, judging("diversity"))
+    fidelity = _column(scores, judging("fidelity"))
     if diversity is None or fidelity is None or baseline not in scores.labels:
         return None
     columns = (diversity, fidelity)

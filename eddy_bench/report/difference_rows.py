@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from eddy_bench.compare.free_shares import MethodShare
 from eddy_bench.compare.paired import Difference
-from eddy_bench.scoring.metrics import DIVERSITY, FIDELITY, MetricSpec
+from eddy_bench.scoring.metrics import MetricSpec, judging
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,8 @@ def difference_picture(
     differences: Sequence[Difference], shares: Sequence[MethodShare]
 ) -> Picture | None:
     """Return diversity, fidelity and free share of every method; None without diversity."""
-    diversity, fidelity = (_first_column(differences, names) for names in (DIVERSITY, FIDELITY))
+    diversity = _first_column(differences, judging("diversity"))
+    fidelity = _first_column(differences, judging("fidelity"))
     if not diversity:
         return None
     order = [

@@ -13,7 +13,7 @@ from eddy_bench.compare.load import ScoreSet
 from eddy_bench.compare.paired import Difference, by_prompt
 from eddy_bench.report.strips import BUDGET, OVERHEAD, SMALL, Strip, groups_of, make_strip
 from eddy_bench.scoring.feature_cache import Advance
-from eddy_bench.scoring.metrics import DIVERSITY, MetricSpec
+from eddy_bench.scoring.metrics import MetricSpec, judging
 from eddy_bench.storage.group import FinishedGroup
 
 EXTREMES = 4  # largest gains, and as many losses
@@ -99,7 +99,12 @@ def _diversity_column(differences: Sequence[Difference]) -> str | None:
         if difference.prompts
     }
     return next(
-        (column for name in DIVERSITY for column, metric in columns.items() if metric == name),
+        (
+            column
+            for name in judging("diversity")
+            for column, metric in columns.items()
+            if metric == name
+        ),
         None,
     )
 

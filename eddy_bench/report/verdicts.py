@@ -10,7 +10,7 @@ from eddy_bench.compare.direction import direction_words, subsampling_of
 from eddy_bench.compare.free_shares import MethodShare
 from eddy_bench.compare.load import ScoreSet
 from eddy_bench.compare.paired import Difference
-from eddy_bench.scoring.metrics import DIVERSITY, FIDELITY, MetricSpec
+from eddy_bench.scoring.metrics import MetricSpec, judging
 from eddy_bench.scoring.signature import CIRCULAR, SMALL_SAMPLE, Signature
 
 FEW = 6  # names of methods in a sentence
@@ -67,7 +67,7 @@ def _of_metrics(mine: Sequence[Difference], names: Sequence[str]) -> list[Differ
 
 def _sentence(mine: Sequence[Difference], scores: ScoreSet, label: str, baseline: str) -> str:
     parts = []
-    for difference in _of_metrics(mine, DIVERSITY)[:1]:
+    for difference in _of_metrics(mine, judging("diversity"))[:1]:
         words = {
             True: "More diverse than",
             False: "Less diverse than",
@@ -77,7 +77,7 @@ def _sentence(mine: Sequence[Difference], scores: ScoreSet, label: str, baseline
             f"{words} {baseline}: {figures(difference)}, better on {difference.wins:.0%} of prompts"
         )
     faithful = {
-        better: [item for item in _of_metrics(mine, FIDELITY) if item.better is better]
+        better: [item for item in _of_metrics(mine, judging("fidelity")) if item.better is better]
         for better in (True, False, None)
     }
     parts += [f"more faithful: {figures(difference)}" for difference in faithful[True]]

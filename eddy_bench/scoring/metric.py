@@ -117,7 +117,8 @@ class Metric:
     marks: parts of the signature that name the convention followed.
     flags_small_sample: fewer images than features flag the value and keep it out of verdicts.
     implied: computed beside another metric, never asked for.
-    judges: `diversity` or `fidelity`, which verdicts and fronts weigh; the first that is there.
+    judges: `diversity` or `fidelity`, which verdicts and fronts weigh: the first that is there, a
+        plug-in's after ours. Only of groups; of what needs `real`, `check-metric` alone asks.
     rank: place among the columns of the usual table, the lowest are kept where it is narrow;
         None is shown where it was asked for.
     takes_highest: a method's value is its groups' highest, not their mean.

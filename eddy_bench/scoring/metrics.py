@@ -23,8 +23,8 @@ from eddy_bench.scoring import (
     perceptual,
     pickscore,
 )
-from eddy_bench.scoring.metric import Metric, Needs, Parameter
-from eddy_bench.scoring.signature import GIVEN, POOLED, SOURCE, Signature, number_text
+from eddy_bench.scoring.metric import Aspect, Metric, Needs, Parameter
+from eddy_bench.scoring.signature import GIVEN, JUDGES, POOLED, SOURCE, Signature, number_text
 
 MODULES = (
     diversity,
@@ -50,10 +50,15 @@ COSTS = tuple(name for name, metric in METRICS.items() if metric.scope == "cost"
 ASKED_FOR = tuple(
     name for name, metric in METRICS.items() if metric.scope != "cost" and not metric.implied
 )
-DIVERSITY, FIDELITY = (
-    tuple(name for name, metric in METRICS.items() if metric.judges == aspect)
-    for aspect in ("diversity", "fidelity")
-)
+
+
+def judging(aspect: Aspect) -> tuple[str, ...]:
+    """Return what judges the diversity or the fidelity of groups: ours first, then plug-ins."""
+    return tuple(
+        name
+        for name, metric in METRICS.items()
+        if metric.judges == aspect and metric.scope == "group"
+    )
 
 
 _SPEC = re.compile(r"(.+\.py:\w+|torchmetrics:[\w.]+|[\w.-]+)(?:\[([^\[\]]+)\])?(?::(.*))?")
@@ -96,6 +101,9 @@ def _check_name(name: str) -> None:
         )
 
 
+_ASPECTS: dict[str, Aspect] = {"diversity": "diversity", "fidelity": "fidelity"}
+
+
 def learn(names: Iterable[str], signatures: Iterable[str], higher: Iterable[bool]) -> None:
     """Let plug-ins' values in a score file be known by what the file says of them.
 
@@ -105,7 +113,10 @@ def learn(names: Iterable[str], signatures: Iterable[str], higher: Iterable[bool
         parsed = Signature.parse(signature)
         if name not in METRICS and parsed.value(SOURCE):
             needs: Needs = "real" if parsed.has(POOLED) else "image"
-            METRICS[name] = Metric(name, needs, direction, "a plug-in's", source="unknown")
+            judges = _ASPECTS.get(parsed.value(JUDGES), "")
+            METRICS[name] = Metric(
+                name, needs, direction, "a plug-in's", judges=judges, source="unknown"
+            )
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,10 @@ def _checked(plugin: Any, name: str, called: str, source: str) -> Metric:
             f"Expected higher_is_better of {name} to be True or False, "
             f"got {plugin.higher_is_better!r}."
         )
+    if plugin.judges not in ("diversity", "fidelity", ""):
+        raise ParameterError(
+            f"Expected judges of {name} to be 'diversity', 'fidelity' or '', got {plugin.judges!r}."
+        )
     if plugin.each is not None and plugin.needs not in ("features", "text", *_JUDGED):
         raise ParameterError(
             f"Expected no `each` in {name}: what needs {plugin.needs} judges no single images."

@@ -19,15 +19,8 @@ from eddy_bench.scoring.group_rows import rows_of_groups
 from eddy_bench.scoring.metric import Judge, Needs, mean_of
 from eddy_bench.scoring.metrics import METRICS, MetricSpec
 from eddy_bench.scoring.real_distance import to_real
-from eddy_bench.scoring.signature import (
-    GIVEN,
-    POOLED,
-    SMALL_SAMPLE,
-    SOURCE,
-    Part,
-    Signature,
-    number_text,
-)
+from eddy_bench.scoring.signature import SMALL_SAMPLE, Part, Signature
+from eddy_bench.scoring.spec_signature import signature_of
 from eddy_bench.scoring.text_features import texts_of, with_texts
 from eddy_bench.storage.group import FinishedGroup
 from eddy_bench.storage.records import Group
@@ -76,21 +69,6 @@ def _guarded(spec: MetricSpec, values: Iterator[Measured]) -> Iterator[Measured]
         ) from None
 
 
-def _signature(spec: MetricSpec, *parts: Part) -> Signature:
-    parameters = ((key, number_text(value)) for key, value in spec.values.items())
-    return Signature(spec.name, (*parameters, *_of_plugin(spec), *parts))
-
-
-def _of_plugin(spec: MetricSpec) -> list[Part]:
-    """Return what a score file has to tell of a plug-in, whose code may not be at hand then."""
-    if not spec.metric.source:
-        return []
-    told: list[Part] = [(SOURCE, spec.metric.source)]
-    given = ",".join(f"{key}={number_text(value)}" for key, value in spec.parameters)
-    told += [(GIVEN, given)] if given else []
-    return [*told, *([POOLED] if spec.metric.scope == "pooled" else [])]
-
-
 def _seen(extractor: Extractor) -> Part:
     return ("features", f"{extractor.name}@{extractor.digest}")
 
@@ -114,7 +92,7 @@ def _of_group(
 
 def _read_features(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator[Measured]:
     extractor = scorer.extractor(spec.extractor, spec.metric.sees)
-    signature = _signature(spec, *spec.metric.marks, _seen(extractor))
+    signature = signature_of(spec, *spec.metric.marks, _seen(extractor))
     for groups in methods.values():
         features = scorer.features(extractor.name, groups)
         for group in groups:
@@ -126,7 +104,7 @@ def _read_features(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterat
 
 def _read_text(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator[Measured]:
     extractor = with_texts(scorer, spec)
-    signature = _signature(spec, *spec.metric.marks, _seen(extractor))
+    signature = signature_of(spec, *spec.metric.marks, _seen(extractor))
     for groups in methods.values():
         features = scorer.features(extractor.name, groups)
         prompts = list(dict.fromkeys(group.group.prompt for group in groups))
@@ -143,7 +121,7 @@ def _read_values(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator
     extractor = with_texts(scorer, spec)
     assert extractor.texts is not None, "checked before"
     listed_digest: Part = ("values", values_digest(scorer.values))
-    signature = _signature(spec, *spec.metric.marks, listed_digest, _seen(extractor))
+    signature = signature_of(spec, *spec.metric.marks, listed_digest, _seen(extractor))
     for groups in methods.values():
         features = scorer.features(extractor.name, groups)
         for group in groups:
@@ -158,7 +136,7 @@ def _read_values(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator
 
 def _read_attributes(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator[Measured]:
     digest = file_digest(WEIGHTS)
-    signature = _signature(spec, *spec.metric.marks, f"classifier@{digest}")
+    signature = signature_of(spec, *spec.metric.marks, f"classifier@{digest}")
     for groups in methods.values():
         predicted = scorer.attributes(groups)
         for group in groups:
@@ -170,7 +148,7 @@ def _read_judged(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator
     """Judge images, images with their prompts, or pairs of images, one after another."""
     judge = _judge(scorer, spec)
     net: list[Part] = [("net", f"{spec.extractor}@{judge.digest}")] if judge.digest else []
-    signature = _signature(spec, *net, *spec.metric.marks)
+    signature = signature_of(spec, *net, *spec.metric.marks)
     together = 2 if spec.metric.needs == "pairs" else 1
     beside = judge.read if spec.metric.needs == "image and text" else None
     for groups in methods.values():
@@ -203,7 +181,7 @@ def _read_real(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator[M
     for groups in methods.values():
         stacked = _stack(scorer, extractor, groups)
         images = stacked.reshape(-1, stacked.shape[-1])
-        signature = _signature(
+        signature = signature_of(
             spec,
             *spec.metric.marks,
             _seen(extractor),
@@ -243,11 +221,13 @@ def _read_iid(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator[Me
             *_small(spec, extractor, len(base), base.shape[1]),
         )
         value = spec.metric(slots, base, **spec.values)
-        yield Measured(groups[0].group, spec.name, extractor.name, value, _signature(spec, *parts))
+        yield Measured(
+            groups[0].group, spec.name, extractor.name, value, signature_of(spec, *parts)
+        )
         if label == BASELINE:
             for floor in _floors(spec):
                 yield Measured(
-                    groups[0].group, floor.name, extractor.name, value, _signature(floor, *parts)
+                    groups[0].group, floor.name, extractor.name, value, signature_of(floor, *parts)
                 )
 
 

@@ -9,6 +9,7 @@ CIRCULAR = "circular"  # the extractor is the network that also guided
 SMALL_SAMPLE = "small-sample"  # fewer images than the extractor has features
 SOURCE = "source"  # the digest of a plug-in
 GIVEN = "given"  # parameters of a plug-in that are not its defaults, which nothing else tells
+JUDGES = "judges"  # of a plug-in: diversity or fidelity, where it says so
 POOLED = "pooled"  # of a plug-in: a value per method, not per group
 Part = tuple[str, str] | str  # `key=value`, or a word that stands alone
 

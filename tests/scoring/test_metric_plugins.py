@@ -183,7 +183,17 @@ THEIRS = Metric("anything", "image", False, "", function=lambda image: float(ima
 
 HELD = (
     *("vendi", "vendi-rbf", "logdet", "pdist", "mss", "ms-ssim", "clip"),
-    *("fd", "kid", "drift", "attributes", "values-seen", "torchmetrics:image.kid"),
+    *(
+        "fd",
+        "kid",
+        "cmmd",
+        "recall",
+        "coverage",
+        "drift",
+        "attributes",
+        "values-seen",
+        "torchmetrics:image.kid",
+    ),
 )
 
 
@@ -222,13 +232,33 @@ def test_what_breaks_a_promise_is_told(cli: Cli, tmp_path: Path, promise: str) -
     assert f"{promise}" in done.out.splitlines()[-1]
 
 
-def test_the_order_of_images_is_seen(tmp_path: Path) -> None:
+BROKEN = {
+    "'features', True, '', function=lambda f: float(f[0, 0])": {"permutation of images"},
+    "'features', True, '', function=lambda f: float(f[0, 0] + f[-1, 0])": {"permutation of images"},
+    "'real', False, '', function=lambda f, real: float(f[0, 0] + f[-1, 0]), judges='diversity'": {
+        "permutation of images",
+        "permutation of groups",
+    },
+    "'real', True, '', function=lambda f, real: float(abs(f.mean(0) - real.mean(0)).sum())": {
+        "blur is no gain",
+        "noise is no gain",
+    },
+    "'features', True, '', function=lambda f: 1.0 if len(f) != 2 else float('nan')": {
+        "no NaN of ordinary images"
+    },
+    "'features', True, '', function=lambda f: 1.0 if len(f) == 1 or f.std(0).any() else np.inf": {
+        "black images"
+    },
+}
+
+
+@pytest.mark.parametrize("declared", BROKEN)
+def test_check_metric_finds_what_is_broken_and_nothing_else(tmp_path: Path, declared: str) -> None:
     (tmp_path / "bad.py").write_text(
-        "from eddy_bench import Metric\n"
-        "bad = Metric('bad', 'features', True, '', function=lambda f: float(f[0, 0]))\n"
+        f"import numpy as np\nfrom eddy_bench import Metric\nbad = Metric('bad', {declared})\n"
     )
     findings = check_metric(f"{tmp_path}/bad.py:bad", None)
-    assert [f.name for f in findings if f.holds is False] == ["permutation of images"]
+    assert {f.name for f in findings if f.holds is False} == BROKEN[declared]
 
 
 def test_check_metric_of_none_is_one_line(cli: Cli) -> None:

@@ -102,6 +102,7 @@ def test_a_network_or_a_package_that_exits_is_an_error(
 
 
 DECLARED = {
+    "judges='quality'": "to be 'diversity', 'fidelity' or '', got 'quality'",
     "parameters=(('h', 1, 0, 2),)": "Expected parameters of",
     "parameters=Parameter('h', 1, 0, 2)": "Expected parameters of",
 }

@@ -1,0 +1,92 @@
+"""What a plug-in judges counts in comparisons, after ours, from its score file alone."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from eddy_bench.compare.advice import candidates
+from eddy_bench.compare.load import read_scores
+from eddy_bench.compare.paired import compare
+from eddy_bench.compare.pareto import fronts
+from eddy_bench.report.verdicts import verdicts
+from eddy_bench.scoring.metrics import METRICS, OURS, judging, learn
+from tests.conftest import Result
+
+Cli = Callable[..., Result]
+MINE = """
+import numpy as np
+from eddy_bench import Metric
+
+def apart(a, b):
+    return float(np.abs(a / 255 - b / 255).mean())
+
+def dark(image):
+    return 1 - float(image.mean()) / 255
+
+spread = Metric("s", "pairs", True, "", function=apart, judges="diversity")
+fit = Metric("f", "image", True, "", function=dark, judges="fidelity")
+far = Metric("f", "real", False, "", function=lambda x, y: 0.0, judges="fidelity")
+"""
+
+
+@pytest.fixture(autouse=True)
+def _forget() -> Iterator[None]:
+    """Metrics that a test adds are gone after it."""
+    known = dict(METRICS)
+    yield
+    METRICS.clear()
+    METRICS.update(known)
+
+
+@pytest.fixture
+def run(cli: Cli, undisturbed: Path, tmp_path: Path) -> Path:
+    """Return a run that holds a file's metrics; the file is gone."""
+    folder = Path(shutil.copytree(undisturbed, tmp_path / "run"))
+    file = tmp_path / "mine.py"
+    file.write_text(MINE)
+    names = [f"{file}:{name}" for name in ("far", "fit", "spread")]
+    done = cli("score", folder, *(word for name in names for word in ("--metric", name)))
+    assert done.code == 0, done.err
+    file.unlink()
+    for name in [name for name in METRICS if name not in OURS]:
+        del METRICS[name]
+    return folder
+
+
+def test_plugins_stand_behind_ours(run: Path) -> None:
+    assert "mine.spread" not in judging("diversity")
+    read_scores([run])
+    assert judging("diversity")[0] == "vendi"
+    assert judging("diversity")[-1] == "mine.spread"
+    assert judging("fidelity")[-1] == "mine.fit", "of what is pooled none"
+
+
+def test_they_stand_alone_where_nothing_of_ours_was_scored(cli: Cli, run: Path) -> None:
+    table = pd.read_csv(run / "scores.csv", keep_default_na=False, dtype=str)
+    costs = table["metric"] == "seconds_per_image"
+    table[table["metric"].str.startswith("mine.") | costs].to_csv(run / "scores.csv", index=False)
+    scores = read_scores([run])
+    found = fronts(scores)
+    assert found is not None
+    assert (found.diversity, found.fidelity) == ("mine.spread", "mine.fit")
+    differences = compare(scores, "iid")
+    (choice,) = candidates(differences, scores, [])
+    assert choice.gain.column == "mine.spread"
+    assert [loss.column for loss in choice.losses] == ["mine.fit"]
+    ((_, sentence),) = verdicts(differences, scores, [], "iid")
+    assert "mine.spread" in sentence
+    assert "mine.fit" in sentence
+    assert cli("compare", run).code == 0
+
+
+def test_a_score_file_s_word_for_it_may_be_anything() -> None:
+    signature = "mine.x|source=1234567890|judges=quality|N=2"
+    learn(["mine.x"], [signature], [True])
+    assert METRICS["mine.x"].judges == ""
+    learn(["mine.y"], ["mine.y|source=1234567890|N=2"], [True])
+    assert METRICS["mine.y"].judges == "", "of earlier versions"
