@@ -9,14 +9,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eddy_bench.errors import EddyError, MetricError, ParameterError, UnknownName
-from eddy_bench.scoring.metric import Metric
+from eddy_bench.scoring.metric import Metric, Parameter
 from eddy_bench.scoring.metrics import ASKED_FOR, COSTS, METRICS, MetricSpec
 from eddy_bench.scoring.signature import Part, Signature, number_text
 from eddy_bench.scoring.summary import column_of
 
 EXTRACTORS = st.sampled_from(["", "fmnist-clip", "timm:vit_tiny_patch16_224@64", "open_clip:A-B/c"])
-ORDERS = st.floats(0, 1000, exclude_min=True, exclude_max=True, allow_subnormal=False)
 WORDS = st.text(st.characters(exclude_characters="=", codec="utf-8"), min_size=1)
+
+
+def _between(item: Parameter) -> st.SearchStrategy[float]:
+    """A number that a parameter takes."""
+    return st.floats(
+        item.above, item.below, exclude_min=True, exclude_max=True, allow_subnormal=False
+    )
 
 
 @st.composite
@@ -24,10 +30,8 @@ def specs(draw: st.DrawFn) -> MetricSpec:
     """A metric with an extractor and parameters that it takes."""
     metric = METRICS[draw(st.sampled_from(ASKED_FOR))]
     extractor = draw(EXTRACTORS) if metric.takes_extractor else ""
-    values = [
-        (parameter.name, draw(ORDERS)) for parameter in metric.parameters if draw(st.booleans())
-    ]
-    changed = tuple((name, value) for name, value in values if value != 1.0)
+    values = [(item, draw(_between(item))) for item in metric.parameters if draw(st.booleans())]
+    changed = tuple((item.name, value) for item, value in values if value != item.default)
     return MetricSpec(metric.name, extractor, changed)
 
 
