@@ -18,13 +18,10 @@ EXTRACTORS = st.sampled_from(["", "fmnist-clip", "timm:vit_tiny_patch16_224@64",
 WORDS = st.text(st.characters(exclude_characters="=", codec="utf-8"), min_size=1)
 
 
-def within(parameter: Parameter) -> st.SearchStrategy[float]:
+def _between(item: Parameter) -> st.SearchStrategy[float]:
+    """A number that a parameter takes."""
     return st.floats(
-        parameter.above,
-        parameter.below,
-        exclude_min=True,
-        exclude_max=True,
-        allow_subnormal=False,
+        item.above, item.below, exclude_min=True, exclude_max=True, allow_subnormal=False
     )
 
 
@@ -33,11 +30,7 @@ def specs(draw: st.DrawFn) -> MetricSpec:
     """A metric with an extractor and parameters that it takes."""
     metric = METRICS[draw(st.sampled_from(ASKED_FOR))]
     extractor = draw(EXTRACTORS) if metric.takes_extractor else ""
-    values = [
-        (parameter, draw(within(parameter)))
-        for parameter in metric.parameters
-        if draw(st.booleans())
-    ]
+    values = [(item, draw(_between(item))) for item in metric.parameters if draw(st.booleans())]
     changed = tuple((item.name, value) for item, value in values if value != item.default)
     return MetricSpec(metric.name, extractor, changed)
 
