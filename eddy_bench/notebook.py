@@ -55,7 +55,7 @@ class Run:
         """Return the N images of a group.
 
         Args:
-            method: as in `methods`.
+            method: as in `methods`, or as it was asked for.
             prompt_id: as in the scores.
             seed: of the group.
 
@@ -99,6 +99,8 @@ class Run:
             StoreError: a group was not drawn, or its images were changed.
 
         """
+        if isinstance(methods, str) or isinstance(prompts, str):
+            raise ParameterError("Expected lists of methods and prompts, got a text.")
         chosen = list(methods) if methods is not None else self.methods[:4]
         ids = list(prompts) if prompts is not None else self._prompt_ids[:6]
         if not chosen or not ids:
@@ -120,9 +122,10 @@ class Run:
         return list(dict.fromkeys(prompt for _, prompt, _ in self._groups))
 
     def _group(self, method: str, prompt_id: str, seed: int) -> FinishedGroup:
+        labels = list(dict.fromkeys(label for label, _, _ in self._groups))
+        method = method if method in labels else canonical(method)
         if (method, prompt_id, seed) in self._groups:
             return self._groups[method, prompt_id, seed]
-        labels = list(dict.fromkeys(label for label, _, _ in self._groups))
         if method not in labels:
             raise UnknownName(unknown("method", method, labels))
         if prompt_id not in self._prompt_ids:
@@ -141,6 +144,8 @@ def load_run(path: str | Path) -> Run:
 
     """
     folder = Path(path)
+    if folder.is_file():
+        raise StoreError(f"Expected the folder of a run, got the file {folder}.")
     if not (folder / "scores.csv").is_file():
         raise _unscored(folder, "scores.csv")
     return Run(folder)
@@ -156,7 +161,7 @@ def benchmark(
     model: Any,
     methods: Sequence[str],
     prompts: Sequence[str] | str,
-    out: str | Path,
+    out: str | Path = Path("results") / "benchmark",
     **settings: Any,
 ) -> Run:
     """Draw prompts with several methods from the same noise, score, and return the run.
@@ -185,6 +190,14 @@ def benchmark(
 
     if isinstance(methods, str):
         raise ParameterError(f"Expected a list of methods, got {methods!r}. Write [{methods!r}].")
+    if not methods or not all(isinstance(method, str) for method in methods):
+        raise ParameterError(
+            f"Expected methods as on the command line, such as 'pg:strength=2', got {methods!r}."
+        )
+    if not isinstance(model, str) and not hasattr(model, "scheduler"):
+        raise ParameterError(
+            f"Expected a diffusers pipeline or a model's name, got {type(model).__name__}."
+        )
     named = model if isinstance(model, str) else type(model).__name__
     given = load_prompts(prompts) if isinstance(prompts, str) else prompts_of_texts(prompts)
     path = Path(out)

@@ -34,6 +34,12 @@ def test_a_loaded_run_has_its_scores_images_and_differences(run: eddy_bench.Run)
     assert line["low"].iloc[0] > 0
 
 
+def test_methods_are_known_as_they_were_asked_for(tmp_path: Path) -> None:
+    effects = {"iid": {"vendi": 0.0}, "pg:strength=2.0": {"vendi": 0.1}}
+    run = eddy_bench.load_run(make_run(tmp_path / "made", effects=effects))
+    assert run.images("pg:strength=2", "p002") == run.images("pg:strength=2.0", "p002")
+
+
 def test_a_grid_shows_itself(run: eddy_bench.Run) -> None:
     picture = run.grid(methods=["iid", "eddy-exact"], prompts=["p001", "p002", "p003"])
     assert picture._repr_png_()[:4] == b"\x89PNG"  # what Jupyter calls
@@ -48,6 +54,11 @@ def test_a_grid_shows_itself(run: eddy_bench.Run) -> None:
         (lambda run: run.images("iid", "p001", seed=4), "seed 4"),
         (lambda run: run.grid(methods=[]), "got none"),
         (lambda run: run.compare("lhs"), "lhs"),
+        (lambda run: run.grid(methods="iid"), "Expected lists"),
+        (lambda run: eddy_bench.load_run(run.path / "scores.csv"), "the folder of a run"),
+        (lambda run: eddy_bench.benchmark(42, ["iid"], ["coat"]), "got int"),
+        (lambda run: eddy_bench.benchmark("fashion", [], ["coat"]), "Expected methods as"),
+        (lambda run: eddy_bench.benchmark("fashion", [3], ["coat"]), "Expected methods as"),
     ],
 )
 def test_what_is_not_there_is_named(

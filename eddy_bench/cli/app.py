@@ -89,8 +89,9 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 
 def _main(arguments: list[str] | None, interruption: Interruption) -> NoReturn:
+    given = sys.argv[1:] if arguments is None else arguments
     try:
-        code: Any = app(args=arguments, prog_name="eddy-bench", standalone_mode=False)
+        code: Any = app(args=given or ["--help"], prog_name="eddy-bench", standalone_mode=False)
     except KeyboardInterrupt:
         code = interruption.code
     except Exception as error:

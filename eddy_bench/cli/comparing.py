@@ -14,7 +14,7 @@ from eddy_bench.cli.comparison_tables import comparison_tables
 from eddy_bench.cli.console import console, print_whole, say, write_line
 from eddy_bench.cli.figure_table import left_out_note, print_figures
 from eddy_bench.cli.progress import growing_bar
-from eddy_bench.compare.advice import Answer, answers
+from eddy_bench.compare.advice import Answer, answers, together
 from eddy_bench.compare.between import between
 from eddy_bench.compare.comparable import canonical, check_comparable, check_settings, lacking
 from eddy_bench.compare.free_shares import as_differences, free_shares, why_none
@@ -158,8 +158,8 @@ def _held(scores: ScoreSet) -> str:
 
 def _print_matrix(comparison: Comparison) -> None:
     """Print what to use, and one table of all methods."""
-    for answer in comparison.answers:
-        write_line(f"{answer.question}: {answer.sentence}")
+    for question, sentence in together(comparison.answers):
+        write_line(f"{question}: {sentence}")
     table = comparison_matrix(comparison.differences, comparison.baseline)
     if table is None:
         _print_tables(comparison)
@@ -195,7 +195,7 @@ def _print_markdown(comparison: Comparison) -> None:
     if comparison.published:
         tables.append((PUBLISHED, comparison.published))
     notes = "".join(f"\n- {note}" for note in comparison.notes)
-    advice = "".join(f"- {one.question}: {one.sentence}\n" for one in comparison.answers)
+    advice = "".join(f"- {asked}: {said}\n" for asked, said in together(comparison.answers))
     print(
         (f"{advice}\n" if advice else "")
         + as_markdown(comparison.differences, comparison.baseline)

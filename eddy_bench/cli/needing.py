@@ -13,8 +13,10 @@ from eddy_bench.cli.progress import progress_bar
 from eddy_bench.compare.comparable import canonical, check_comparable
 from eddy_bench.compare.load import last_run, read_scores
 from eddy_bench.compare.paired import compare
-from eddy_bench.compare.power import Needed, prompts_needed
-from eddy_bench.errors import CompareError
+from eddy_bench.compare.power import Needed, fewest, prompts_needed
+from eddy_bench.errors import CompareError, counted
+
+FEW = 16  # prompts whose scatter is hardly known
 
 
 def print_needed(
@@ -46,15 +48,29 @@ def print_needed(
             for rank, name in enumerate(columns)
         ],
     )
+    write_line(_answer(columns[0], [item for item in needed if item.column == columns[0]]))
     print_figures(table)
     others = "one method" if count == 1 else f"{count} methods that share them"
     write_line(
         f"At a level of 5% for {others}, from the scatter of {needed[0].had} prompts with "
         f"{len(set(scores.frame['seed']) - {''})} seed(s) each; paired over prompts, on the same "
         "noise. More seeds lower the scatter within prompts. inf: a method without scatter to take."
+        f" {fewest(count)} at least: fewer could show nothing."
     )
+    if needed[0].had < FEW:
+        say(f"The scatter of {counted(needed[0].had, 'prompt')} is hardly known.", "Note")
     if left_out := left_out_note([table], console().width, "a wider terminal"):
         write_line(left_out)
+
+
+def _answer(column: str, needed: Sequence[Needed]) -> str:
+    """Say how many prompts, in one line."""
+    counts = sorted(item.prompts for item in needed)
+    half, most = counts[(len(counts) - 1) // 2], counts[-1]
+    words = [f"{count:.0f}" if math.isfinite(count) else "no number of" for count in (half, most)]
+    if half == most:
+        return f"{column}: {words[0]} prompts show it."
+    return f"{column}: {words[0]} prompts show it for half of the methods, {words[1]} for all."
 
 
 def _cell(needed: Needed | None) -> Cell:

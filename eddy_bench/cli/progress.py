@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import timedelta
 
 from rich.progress import (
     BarColumn,
@@ -17,14 +18,12 @@ from rich.progress import (
     TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
 from rich.text import Text
 
 from eddy_bench.cli.console import console, quiet
 
 EVERY = 60.0  # seconds between lines where there is no terminal
-LONG = 1800.0  # seconds of which the time left is an estimate
 WIDE = 100  # columns of a terminal where the bar is long
 BARS = (10, 30)  # its columns in others, and there
 FIGURES = 40  # columns of the figures beside it, at most
@@ -37,6 +36,17 @@ class Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
         """The cell."""
         return Text(_rate(task))
+
+
+class Left(ProgressColumn):
+    """Show the time left, at the rate since the beginning."""
+
+    def render(self, task: Task) -> Text:
+        """The cell."""
+        if task.finished or not task.completed or not task.elapsed or not task.total:
+            return Text("0:00:00" if task.finished else "-:--:--")
+        left = task.elapsed * (task.total / task.completed - 1)
+        return Text(str(timedelta(seconds=max(0, round(left)))))
 
 
 class Work(ProgressColumn):
@@ -79,12 +89,10 @@ def progress_bar(
         Rate(),
         TimeElapsedColumn(),
         TextColumn("left"),
-        TimeRemainingColumn(),
+        Left(),
     )
     off = quiet() or not total or (passing and not shown.is_terminal)
-    with Progress(
-        *columns, console=shown, transient=passing, disable=off, speed_estimate_period=LONG
-    ) as bar:
+    with Progress(*columns, console=shown, transient=passing, disable=off) as bar:
         task = bar.add_task(title, total=total, percent=percent)
 
         def advance(count: float, label: str) -> None:
@@ -92,7 +100,11 @@ def progress_bar(
 
         with _lines_in_a_pipe(bar, task):
             yield advance
-        bar.update(task, description=title, completed=total if percent else None)
+        if percent:
+            bar.update(task, description=title, completed=total)
+        else:  # what was not needed counts as no work
+            done = bar.tasks[bar.task_ids.index(task)].completed
+            bar.update(task, description=title, total=done or total)
 
 
 @contextmanager
@@ -136,7 +148,7 @@ def _rate(task: Task) -> str:
         return "-/s"
     speed = task.completed / elapsed
     if task.fields["percent"]:
-        return f"{6000 * speed / task.total:.3g}%/min"
+        return f"{6000 * speed / task.total:.0f}%/min"
     return f"{speed:.1f}/s" if speed >= 1 else f"{60 * speed:.1f}/min"
 
 

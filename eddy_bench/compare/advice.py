@@ -105,6 +105,15 @@ def answers(
     ]
 
 
+def together(answers: Sequence[Answer]) -> list[tuple[str, str]]:
+    """Return (question, sentence), questions of one answer in one."""
+    questions: dict[str, str] = {}
+    for answer in answers:
+        asked, own = questions.get(answer.sentence), answer.question
+        questions[answer.sentence] = f"{asked}; {own[0].lower()}{own[1:]}" if asked else own
+    return [(question, sentence) for sentence, question in questions.items()]
+
+
 def summary(answers: Sequence[Answer]) -> list[tuple[str, float, str]]:
     """Return (method, gain, when), once per method; without a method where none gains.
 

@@ -32,7 +32,7 @@ class ScoreSet:
     copies: pd.DataFrame | None = None
 
     def baselines(self, column: str, label: str) -> dict[str, float]:
-        """Return the mean of a method's cost in each source.
+        """Return the median of a method's cost in each source.
 
         Of several runs, each is compared with its own.
         """
@@ -42,8 +42,8 @@ class ScoreSet:
         rows = pd.concat(
             [part[(part["column"] == column) & (part["label"] == label)] for part in frames]
         )
-        means = rows.groupby("source")["value"].mean()
-        return {str(source): float(value) for source, value in means.items()}
+        medians = rows.groupby("source")["value"].median()
+        return {str(source): float(value) for source, value in medians.items()}
 
     @property
     def labels(self) -> list[str]:

@@ -157,7 +157,9 @@ def _warnings(rows: pd.DataFrame) -> str:
 
 
 def _pooled(column: str, rows: pd.DataFrame, scores: ScoreSet, baseline: str) -> list[Difference]:
-    means = rows.groupby("label", sort=False)["value"].mean()
+    means = rows.groupby("label", sort=False)[
+        "value"
+    ].median()  # of costs: no stalled batch moves it
     baselines = scores.baselines(column, baseline)
     if baseline not in means:
         return []

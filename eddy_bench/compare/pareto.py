@@ -157,7 +157,7 @@ def _seconds(scores: ScoreSet, labels: Sequence[str], baseline: str) -> Array:
     own run's.
     """
     rows = scores.frame[scores.frame["metric"] == "seconds_per_image"]
-    means = rows.groupby("label")["value"].mean()
+    means = rows.groupby("label")["value"].median()
     baselines = scores.baselines("seconds_per_image", baseline)
     first = means.get(baseline, np.nan)
     source = dict(zip(rows["label"], rows["source"], strict=True))

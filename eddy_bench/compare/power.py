@@ -55,6 +55,15 @@ def prompts_needed(
     ]
 
 
+def fewest(comparisons: int) -> int:
+    """Return below how many prompts even signs that all agree show nothing.
+
+    >>> fewest(1), fewest(64)
+    (6, 12)
+    """
+    return math.floor(math.log2(comparisons / 0.05)) + 2
+
+
 def _prompts(scatter: float, size: float, comparisons: int, power: float) -> float:
     """Return the smallest number of prompts at which `detectable` is at most a size.
 
@@ -67,7 +76,7 @@ def _prompts(scatter: float, size: float, comparisons: int, power: float) -> flo
         return float("inf")
 
     def enough(count: int) -> bool:
-        shown = 2.0 ** (1 - count) * comparisons < 0.05  # even signs that all agree are too few
+        shown = count >= fewest(comparisons)
         quantiles = t.ppf(1 - 0.025 / comparisons, count - 1) + t.ppf(power, count - 1)
         return shown and scatter / math.sqrt(count) * quantiles <= size
 

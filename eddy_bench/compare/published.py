@@ -69,7 +69,8 @@ def _ours(scores: ScoreSet, label: str, metric: str) -> tuple[str, str]:
         else scores.frame.iloc[:0]
     )
     column = next(iter(frame["column"]), "")
-    means = frame[frame["column"] == column].groupby("label")["value"].mean()
+    values = frame[frame["column"] == column].groupby("label")["value"]
+    means = values.median() if metric == "seconds_per_image" else values.mean()
     if label not in means:
         return "", ""
     if metric == "seconds_per_image":

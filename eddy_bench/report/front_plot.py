@@ -139,12 +139,12 @@ def _name_points(
         y_scatter=[point.diversity.value for point in everywhere],
         textsize=8.5,
         textcolor=[_colour(point.label, fronts.baseline, answered) for point in named],
-        linecolor=LINE,
+        linecolor=SOFT,
         linewidth=0.6,
         draw_all=False,
         avoid_label_lines_overlap=True,
         min_distance=0.012,
-        max_distance=0.25,
+        max_distance=0.07,
         margin=0.004,
     )
 

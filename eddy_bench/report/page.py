@@ -31,6 +31,7 @@ from eddy_bench.storage.files import check_writable, write_text
 from eddy_bench.storage.run_files import read_manifest
 from eddy_bench.suites.method_spec import method_text
 
+IN_STRIPS = 2  # methods beside the baseline, where none is recommended
 SHOWN_AT_FIRST = 12
 
 
@@ -96,9 +97,19 @@ def _first_screen(
         ],
         "front_plots": front_plots(curves, answered) if curves is not None else [],
         "colours": colours_of(answered),
-        "strip_methods": list(dict.fromkeys([baseline, *filter(None, answered)])),
+        "strip_methods": _in_strips(baseline, answered, curves),
         "strip_prompts": shown,
     }
+
+
+def _in_strips(baseline: str, answered: Sequence[str], curves: Fronts | None) -> list[str]:
+    """Return the methods of the first images: those of the answers, else the most diverse."""
+    named = [label for label in answered if label]
+    if not named and curves is not None:
+        points = {point.label: point for family in curves.families for point in family.points}
+        ordered = sorted(points.values(), key=lambda point: -point.diversity.value)
+        named = [point.label for point in ordered[:IN_STRIPS]]
+    return list(dict.fromkeys([baseline, *named]))
 
 
 def _picture(differences: Sequence[Difference], shares: Sequence[MethodShare]) -> dict[str, Any]:
@@ -193,7 +204,7 @@ def _front_fields(curves: Fronts | None, plots: Path) -> dict[str, Any]:
 def _costs(scores: ScoreSet) -> dict[str, Any]:
     frame = scores.frame[scores.frame["metric"].isin(COSTS)]
     table = frame.pivot_table(
-        index="label", columns="metric", values="value", aggfunc="mean", sort=False
+        index="label", columns="metric", values="value", aggfunc="median", sort=False
     )
     names = [name for name in COSTS if name in table and table[name].abs().sum() > 0]
     return {

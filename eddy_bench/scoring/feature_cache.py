@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from eddy_bench.errors import StoreError, why
+from eddy_bench.errors import MetricError, StoreError, why
 from eddy_bench.models.devices import CPU
 from eddy_bench.models.images import pixel_array
 from eddy_bench.scoring.attribute_values import Values
@@ -51,6 +51,7 @@ class Scorer:
     advance: Advance
     device: torch.device = CPU
     extractors: dict[str, Extractor] = field(default_factory=dict)
+    lacking: dict[str, str] = field(default_factory=dict)  # why an extractor cannot be had
     classifier: Forward | None = None
     kept: dict[tuple[str, str], dict[str, Features]] = field(default_factory=dict)
     judged: dict[str, NDArray[np.int64]] = field(default_factory=dict)
@@ -58,11 +59,20 @@ class Scorer:
     values: Values = field(default_factory=dict)
 
     def extractor(self, name: str, load: Load | None = None) -> Extractor:
-        """Load an extractor once; `load` is of one that a metric brings along."""
+        """Load an extractor once; `load` is of one that a metric brings along.
+
+        What failed is not tried again: without network a hub keeps one waiting.
+        """
+        if name in self.lacking:
+            raise MetricError(self.lacking[name])
         if name not in self.extractors:
-            self.extractors[name] = (load or partial(load_extractor, name))(
-                self.weights, self.device
-            )
+            try:
+                self.extractors[name] = (load or partial(load_extractor, name))(
+                    self.weights, self.device
+                )
+            except MetricError as error:
+                self.lacking[name] = str(error)
+                raise
         return self.extractors[name]
 
     def features(self, name: str, groups: Sequence[FinishedGroup]) -> dict[str, Features]:

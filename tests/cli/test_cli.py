@@ -589,3 +589,9 @@ def test_quiet_leaves_progress_and_notes_out(cli: Cli, tmp_path: Path) -> None:
     assert (done.code, done.err) == (0, "")
     assert "scores" in done.out
     assert "Nothing to draw" in cli(*command).err, "the next command says again what it does"
+
+
+def test_the_bare_command_shows_its_help(cli: Cli) -> None:
+    bare, asked = cli(), cli("--help")
+    assert (bare.code, bare.out, bare.err) == (0, asked.out, "")
+    assert len(bare.out.splitlines()) > 10

@@ -18,7 +18,7 @@ from rich.progress import Progress
 
 from eddy_bench.cli import progress
 from eddy_bench.cli.console import VERBOSITY
-from eddy_bench.cli.progress import Rate
+from eddy_bench.cli.progress import Left, Rate
 from tests.conftest import Result
 from tests.makers.scored_runs import make_run
 from tests.makers.terminal import plain, written_to_terminal
@@ -86,10 +86,13 @@ def test_the_rate_is_over_the_whole_time() -> None:
     bar.add_task("Drawing", total=16, percent=False)
     (task,) = bar.tasks
     assert Rate().render(task).plain == "-/s"
-    for _ in range(4):
+    for count in range(4):
         clock[0] += 100
         bar.update(task.id, advance=4)
+        if count == 1:
+            assert Left().render(task).plain == "0:03:20"
     assert Rate().render(task).plain == "2.4/min"
+    assert Left().render(task).plain == "0:00:00"
     clock[0] += 3600
     assert Rate().render(task).plain == "2.4/min", "what is finished takes no more time"
 

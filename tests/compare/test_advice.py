@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from eddy_bench.compare.advice import Answer, answers, keeps_law
+from eddy_bench.compare.advice import Answer, answers, keeps_law, together
 from eddy_bench.compare.families import families_of
 from eddy_bench.compare.free_shares import free_shares
 from eddy_bench.compare.load import read_scores
@@ -104,3 +104,9 @@ def test_a_score_file_makes_no_python_file_run(
 def test_every_method_has_its_place_in_a_family() -> None:
     labels = [name for name in method_names() if name != "iid"]
     assert set(families_of(["iid", *labels], "iid")) == set(labels)
+
+
+def test_questions_with_one_answer_stand_together() -> None:
+    parts = [("If a", "lhs: x."), ("If b", "pg: y."), ("If c", "pg: y.")]
+    found = together([Answer(question, "", "", said, 0.0) for question, said in parts])
+    assert found == [("If a", "lhs: x."), ("If b; if c", "pg: y.")]

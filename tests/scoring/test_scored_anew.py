@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from eddy_bench.errors import MetricError
 from eddy_bench.scoring import perceptual
 from eddy_bench.scoring.diversity import vendi
 from eddy_bench.scoring.kernel_diversity import gaussian_vendi
@@ -130,3 +131,22 @@ def test_weights_are_looked_for_before_drawing(
     assert (done.code, done.err.count("Error:")) == (2, 1)
     assert perceptual.ALEXNET in done.err
     assert not run.exists()
+
+
+def test_weights_that_cannot_be_had_are_tried_once(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without network each try waits for a hub."""
+    tries = []
+
+    def fail(name: str, *rest: Any) -> None:
+        tries.append(name)
+        raise MetricError("no network")
+
+    run = tmp_path / "run"
+    assert cli(*RUN, "--method", "iid", "--metric", "vendi[pixels]", "--out", run).code == 0
+    monkeypatch.setattr("eddy_bench.scoring.feature_cache.load_extractor", fail)
+    done = cli("score", run)
+    assert done.code == 0
+    assert tries == ["fmnist-clip"]
+    assert "vendi[fmnist-clip], pdist[fmnist-clip]" in " ".join(done.err.split())
