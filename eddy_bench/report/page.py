@@ -73,7 +73,7 @@ def write_report(
         "chosen": _chosen(scores.labels, baseline, answered, curves),
         "costs": _costs(scores),
         "manifests": [
-            (str(path), json.dumps(read_manifest(path).as_dict(), indent=2, ensure_ascii=False))
+            (path.name, json.dumps(read_manifest(path).as_dict(), indent=2, ensure_ascii=False))
             for path in folders
         ],
     }
