@@ -123,7 +123,7 @@ def run(
         bool, typer.Option("--allow-code", help="Let a suite file name methods in Python files.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be drawn, and stop.")
+        bool, typer.Option("--dry-run", help="Load the model, say what would be drawn, and stop.")
     ] = False,
     executor: Annotated[str, typer.Option(help="local, or ray (extra: ray).")] = "local",
     address: Annotated[
