@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
+import re
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from eddy_bench.cli.console import print_whole
-from eddy_bench.errors import UnknownName, unknown
+from eddy_bench.errors import UnknownName, counted, unknown
 
 COLUMNS = ("name", "what", "cost", "source")
 
@@ -191,6 +191,14 @@ def _list_schedulers() -> list[tuple[str, ...]]:
 
 
 def _list_suites() -> list[tuple[str, ...]]:
-    from eddy_bench.suites.suite import suite_files
+    """Read what each suite's first line says, its model, and how many methods it has."""
+    from eddy_bench.suites.suite import load_suite, suite_files
 
-    return [(name, os.path.relpath(path), "", "") for name, path in sorted(suite_files().items())]
+    lines: list[tuple[str, ...]] = []
+    for name, path in sorted(suite_files().items()):
+        first, suite = path.read_text(encoding="utf-8").partition("\n")[0], load_suite(name)
+        paper = re.search(r"arXiv \d+\.\d+", first)
+        what = re.split(r" \(arXiv|: ", first.removeprefix("# "))[0].rstrip(".")
+        cost = counted(len(suite.methods), "method")
+        lines.append((name, f"{what}; {suite.model}", cost, paper[0] if paper else "eddy-bench"))
+    return lines
