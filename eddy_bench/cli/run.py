@@ -23,7 +23,7 @@ def run(
     ] = None,
     revision: Annotated[str | None, typer.Option(help="Revision of a hub id.")] = None,
     variant: Annotated[
-        str | None, typer.Option(help="Weight variant of a hub id, e.g. fp16.")
+        str | None, typer.Option(help="Weight variant of a hub id, e.g. fp16; '' for none.")
     ] = None,
     method: Annotated[
         list[str] | None,

@@ -70,6 +70,11 @@ class Suite(BaseModel):
     def _scheduler(cls, value: Any) -> Any:
         return _named(value)
 
+    @field_validator("variant", mode="after")
+    @classmethod
+    def _variant(cls, value: str | None) -> str | None:
+        return value or None  # an empty one takes away what a suite names
+
     @property
     def first_batch(self) -> int:
         """Number of prompts that share the first forward pass."""
