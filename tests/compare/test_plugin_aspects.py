@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -16,6 +16,8 @@ from eddy_bench.compare.pareto import fronts
 from eddy_bench.report.verdicts import verdicts
 from eddy_bench.scoring.metrics import METRICS, OURS, judging, learn
 from tests.conftest import Result
+
+pytestmark = pytest.mark.usefixtures("metrics_of_this_test")
 
 Cli = Callable[..., Result]
 MINE = """
@@ -32,15 +34,6 @@ spread = Metric("s", "pairs", True, "", function=apart, judges="diversity")
 fit = Metric("f", "image", True, "", function=dark, judges="fidelity")
 far = Metric("f", "real", False, "", function=lambda x, y: 0.0, judges="fidelity")
 """
-
-
-@pytest.fixture(autouse=True)
-def _forget() -> Iterator[None]:
-    """Metrics that a test adds are gone after it."""
-    known = dict(METRICS)
-    yield
-    METRICS.clear()
-    METRICS.update(known)
 
 
 @pytest.fixture

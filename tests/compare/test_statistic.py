@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,8 @@ from eddy_bench.errors import CompareError
 from eddy_bench.scoring.metrics import METRICS
 from tests.conftest import Result
 
+pytestmark = pytest.mark.usefixtures("metrics_of_this_test")
+
 Cli = Callable[..., Result]
 GROUP = ["method", "params", "prompt_id", "seed"]
 PLUGIN = """
@@ -27,14 +29,6 @@ def red(image):
 
 METRIC = Metric("red", "image", False, "mean of red", function=red)
 """
-
-
-@pytest.fixture(autouse=True)
-def _no_plug_in_stays() -> Iterator[None]:
-    known = dict(METRICS)
-    yield
-    METRICS.clear()
-    METRICS.update(known)
 
 
 @pytest.fixture

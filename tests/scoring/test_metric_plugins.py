@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib.metadata import EntryPoint
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,6 +19,8 @@ from eddy_bench.scoring import plugins
 from eddy_bench.scoring.metrics import METRICS, MetricSpec
 from tests.conftest import Result
 from tests.makers.runs import SHORT
+
+pytestmark = pytest.mark.usefixtures("metrics_of_this_test")
 
 Cli = Callable[..., Result]
 MINE = """
@@ -51,15 +52,6 @@ vague = Metric("v", "image", "up", "", function=len)
 def mine(tmp_path: Path) -> Path:
     (tmp_path / "mine.py").write_text(MINE)
     return tmp_path / "mine.py"
-
-
-@pytest.fixture(autouse=True)
-def _forget() -> Any:
-    """Metrics that a test adds are gone after it."""
-    known = dict(METRICS)
-    yield
-    METRICS.clear()
-    METRICS.update(known)
 
 
 def test_each_kind_of_plugin_is_a_column(cli: Cli, tmp_path: Path, mine: Path) -> None:

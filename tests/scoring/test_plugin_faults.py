@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -17,17 +17,10 @@ from eddy_bench.scoring.metrics import METRICS, MetricSpec
 from eddy_bench.suites.plugins import load_from_entry_point
 from tests.conftest import Result
 
+pytestmark = pytest.mark.usefixtures("metrics_of_this_test")
+
 Cli = Callable[..., Result]
 HEAD = "import sys\nimport numpy as np\nfrom eddy_bench import Metric, Parameter\n"
-
-
-@pytest.fixture(autouse=True)
-def _forget() -> Iterator[None]:
-    """Metrics that a test adds are gone after it."""
-    known = dict(METRICS)
-    yield
-    METRICS.clear()
-    METRICS.update(known)
 
 
 @pytest.fixture

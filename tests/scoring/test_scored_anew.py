@@ -19,17 +19,10 @@ from eddy_bench.scoring.metrics import METRICS
 from tests.conftest import Result
 from tests.makers.runs import SHORT
 
+pytestmark = pytest.mark.usefixtures("metrics_of_this_test")
+
 Cli = Callable[..., Result]
 RUN = SHORT[:-4]  # without metric and method
-
-
-@pytest.fixture(autouse=True)
-def _forget() -> Any:
-    """Metrics that a test adds are gone after it."""
-    before = dict(METRICS)
-    yield
-    METRICS.clear()
-    METRICS.update(before)
 
 
 def plugin(path: Path, body: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +14,12 @@ import torch
 
 from eddy_bench.errors import MetricError, ParameterError, UnknownName
 from eddy_bench.scoring.fidelity import kernel_distance
-from eddy_bench.scoring.metrics import METRICS, MetricSpec
+from eddy_bench.scoring.metrics import MetricSpec
 from tests.conftest import Result
 
+pytestmark = pytest.mark.usefixtures("metrics_of_this_test")
+
 Cli = Callable[..., Result]
-
-
-@pytest.fixture(autouse=True)
-def _forget() -> Iterator[None]:
-    """Metrics that a test adds are gone after it."""
-    known = dict(METRICS)
-    yield
-    METRICS.clear()
-    METRICS.update(known)
 
 
 def noise(count: int, seed: int = 0) -> list[Any]:
