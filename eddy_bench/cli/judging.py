@@ -9,10 +9,11 @@ from eddy_bench.errors import MetricError, ParameterError
 from eddy_bench.methods.registry import build_method
 from eddy_bench.models.backbones import same_network
 from eddy_bench.models.devices import CPU
-from eddy_bench.models.scoring_defaults import ScoringDefaults, scoring_defaults
+from eddy_bench.models.scoring_defaults import scoring_defaults
 from eddy_bench.scoring.attribute_values import open_values
 from eddy_bench.scoring.extractors import load_extractor
 from eddy_bench.scoring.metrics import MetricSpec
+from eddy_bench.scoring.score import resolve_specs
 from eddy_bench.suites.method_spec import MethodSpec
 from eddy_bench.suites.prompts import load_prompts
 from eddy_bench.suites.suite import Suite
@@ -24,7 +25,9 @@ def check_judge(spec: MethodSpec, suite: Suite, metrics: Sequence[MetricSpec]) -
     defaults = scoring_defaults(suite.model)
     asked = metrics or [MetricSpec.parse(text) for text in defaults.metrics]
     for metric in asked:
-        extractor = _extractor(metric, defaults)
+        extractor = metric.extractor or (
+            defaults.extractor if metric.metric.takes_extractor else ""
+        )
         if judge and extractor and same_network(judge, extractor):
             raise ParameterError(
                 f"Expected quality of {spec.name} by a network that does not score, got {judge}, "
@@ -32,26 +35,28 @@ def check_judge(spec: MethodSpec, suite: Suite, metrics: Sequence[MetricSpec]) -
             )
 
 
-def _extractor(spec: MetricSpec, defaults: ScoringDefaults) -> str:
-    """Return through what a metric is seen; empty where nothing can be named."""
-    return spec.extractor or (defaults.extractor if spec.metric.takes_extractor else "")
-
-
 def check_metrics(suite: Suite) -> None:
     """Load once what metrics that were asked for by name see images through.
 
     What is missing is told before hours of drawing, not after them.
     """
+    if not suite.metrics:
+        return
     weights = Path(suite.weights) if suite.weights else None
-    defaults = scoring_defaults(suite.model)
-    for spec in map(MetricSpec.parse, suite.metrics or []):
+    seen = set()
+    for spec in resolve_specs(suite.metrics, scoring_defaults(suite.model), suite.model, True):
         metric = spec.metric
         if metric.needs == "values":
             open_values(load_prompts(suite.prompts), suite.prompts)
-        if load := metric.sees or metric.load:
+        load = metric.sees or metric.load
+        source = spec.name if load else spec.extractor
+        if source in seen or not source or metric.needs == "attributes":
+            continue  # loaded already, or ships with the package
+        seen.add(source)
+        if load:
             load(weights, CPU)
-        elif extractor := _extractor(spec, defaults):
-            load_extractor(extractor, weights)
+        else:
+            load_extractor(source, weights)
 
 
 def check_folder(source: str | None, expected: str) -> None:

@@ -14,6 +14,7 @@ import yaml
 from eddy_bench.errors import MetricError
 from eddy_bench.scoring import perceptual
 from eddy_bench.scoring.diversity import vendi
+from eddy_bench.scoring.inception import INCEPTION
 from eddy_bench.scoring.kernel_diversity import gaussian_vendi
 from eddy_bench.scoring.metrics import METRICS
 from tests.conftest import Result
@@ -115,14 +116,15 @@ def test_what_is_no_value_is_told_before_drawing(
     assert not run.exists()
 
 
+@pytest.mark.parametrize(("metric", "file"), [("lpips", perceptual.ALEXNET), ("fid", INCEPTION)])
 def test_weights_are_looked_for_before_drawing(
-    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, metric: str, file: str
 ) -> None:
     monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path / "none"))
     run = tmp_path / "run"
-    done = cli(*RUN, "--method", "iid", "--metric", "lpips", "--out", run)
+    done = cli(*RUN, "--method", "iid", "--metric", metric, "--out", run)
     assert (done.code, done.err.count("Error:")) == (2, 1)
-    assert perceptual.ALEXNET in done.err
+    assert file in done.err
     assert not run.exists()
 
 
