@@ -18,7 +18,7 @@ SAID = {
     "your-pipeline": [
         "spell:radius=0.5",
         "shown to be better than iid",
-        "If every sample must keep its law: ",
+        "To keep samples' law: ",
         "prompts that show a difference of 0.05 of iid's value",
     ],
     "your-method": [

@@ -29,7 +29,8 @@ from eddy_bench.methods.registry import (
 )
 from eddy_bench.models.exact import TIMESTEPS, ExactPipeline
 from eddy_bench.models.tasks import DEFAULT_TASKS, Task, load_task
-from eddy_bench.suites.method_spec import MethodSpec, method_text
+from eddy_bench.storage.records import method_text
+from eddy_bench.suites.method_spec import MethodSpec
 
 SCHEDULERS = ("ddim", "ddim:eta=1")
 LADDER = (25, 50, 100, 200, 400)

@@ -84,14 +84,14 @@ def fail(message: str) -> NoReturn:
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line; every expected problem is one line and exit code 2."""
-    with interruptible() as interruption:
-        _main(arguments, interruption)
-
-
-def _main(arguments: list[str] | None, interruption: Interruption) -> NoReturn:
     given = sys.argv[1:] if arguments is None else arguments
+    with interruptible(given) as interruption:
+        _main(given, interruption)
+
+
+def _main(arguments: list[str], interruption: Interruption) -> NoReturn:
     try:
-        code: Any = app(args=given or ["--help"], prog_name="eddy-bench", standalone_mode=False)
+        code: Any = app(args=arguments or ["--help"], prog_name="eddy-bench", standalone_mode=False)
     except KeyboardInterrupt:
         code = interruption.code
     except Exception as error:

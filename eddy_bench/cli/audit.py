@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from eddy_bench.cli.completion import names_of
 from eddy_bench.errors import ParameterError
 
 
@@ -16,6 +17,7 @@ def audit(
         typer.Option(
             help="name:key=value,... [default: every method that couples particles]. Repeatable.",
             show_default=False,
+            autocompletion=names_of("methods"),
         ),
     ] = None,
     task: Annotated[
@@ -24,6 +26,7 @@ def audit(
             help="A task's name (see list tasks) or a YAML file. "
             "[default: every closed-form task]. Repeatable.",
             show_default=False,
+            autocompletion=names_of("tasks"),
         ),
     ] = None,
     scheduler: Annotated[
@@ -31,6 +34,7 @@ def audit(
         typer.Option(
             help="name:key=value,... [default: ddim and ddim:eta=1]. Repeatable.",
             show_default=False,
+            autocompletion=names_of("schedulers"),
         ),
     ] = None,
     particles: Annotated[

@@ -6,9 +6,17 @@ from typing import Annotated
 
 import typer
 
+from eddy_bench.cli.completion import names_of
+
 
 def check_method(
-    method: Annotated[str, typer.Argument(help="name:key=value,... or FILE.py:Name:key=value,...")],
+    method: Annotated[
+        str,
+        typer.Argument(
+            help="name:key=value,... or FILE.py:Name:key=value,...",
+            autocompletion=names_of("methods"),
+        ),
+    ],
 ) -> None:
     """Check what every method promises, on small models.
 

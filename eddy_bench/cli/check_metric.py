@@ -6,11 +6,16 @@ from typing import Annotated
 
 import typer
 
+from eddy_bench.cli.completion import names_of
+
 
 def check_metric(
     metric: Annotated[
         str,
-        typer.Argument(help="name[extractor]:key=value, or FILE.py:name, or torchmetrics:CLASS."),
+        typer.Argument(
+            help="name[extractor]:key=value, or FILE.py:name, or torchmetrics:CLASS.",
+            autocompletion=names_of("metrics"),
+        ),
     ],
     weights: Annotated[
         str | None, typer.Option(help="A folder with weights that cannot be downloaded.")

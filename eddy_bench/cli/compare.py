@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from eddy_bench.cli.arguments import PATH, Sources
+from eddy_bench.cli.completion import one_of
 from eddy_bench.errors import ParameterError
 
 
@@ -24,7 +25,10 @@ def compare(
     form: Annotated[
         str | None,
         typer.Option(
-            "--format", help="table, markdown, csv or json. [default: table]", show_default=False
+            "--format",
+            help="table, markdown, csv or json. [default: table]",
+            show_default=False,
+            autocompletion=one_of("table", "markdown", "csv", "json"),
         ),
     ] = None,
     against: Annotated[

@@ -3,72 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from rich.markup import escape
-from rich.table import Table
 
-from eddy_bench.cli.comparison_matrix import LEGEND, comparison_matrix
-from eddy_bench.cli.comparison_tables import comparison_tables
-from eddy_bench.cli.console import console, print_whole, say, write_line
-from eddy_bench.cli.figure_table import left_out_note, print_figures
+from eddy_bench.cli.comparison_formats import Comparison, printer_of
+from eddy_bench.cli.console import console, print_whole, say
 from eddy_bench.cli.progress import growing_bar
-from eddy_bench.compare.advice import Answer, answers, together
+from eddy_bench.compare.advice import answers
 from eddy_bench.compare.between import between
 from eddy_bench.compare.comparable import canonical, check_comparable, check_settings, lacking
 from eddy_bench.compare.free_shares import as_differences, free_shares, why_none
-from eddy_bench.compare.front_tables import (
-    CAPTION,
-    front_differences,
-    front_header,
-    front_lines,
-    front_records,
-)
-from eddy_bench.compare.fronts import Fronts
 from eddy_bench.compare.gate import CheckResult, exit_code, read_gate, run_gate
 from eddy_bench.compare.gate_checks import UNUSABLE, WORDS
 from eddy_bench.compare.load import ScoreSet, last_run, read_scores
-from eddy_bench.compare.paired import Difference, compare
+from eddy_bench.compare.paired import compare
 from eddy_bench.compare.pareto import fronts
-from eddy_bench.compare.published import HEADER as PUBLISHED
-from eddy_bench.compare.published import published_lines, published_table
+from eddy_bench.compare.published import published_lines
 from eddy_bench.compare.statistic import check_statistic, with_statistic
 from eddy_bench.compare.subsampling import Subsampling
 from eddy_bench.compare.tables import (
-    as_csv,
-    as_json,
     as_junit,
-    as_markdown,
-    caption,
     gate_markdown,
     gate_table,
-    markdown_rows,
 )
-from eddy_bench.errors import CompareError, EddyError, ParameterError
+from eddy_bench.errors import CompareError, EddyError
 from eddy_bench.storage.files import write_text
 
 SHOWN_LABELS = 8
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Hold what is printed of a comparison, in whatever format.
-
-    differences: of every method on every metric.
-    baseline: what the methods are compared with, in words.
-    notes: on what differs or is left out.
-    fronts: over strengths, where a method has several.
-    published: lines of a paper's figures.
-    answers: which method to use.
-    """
-
-    differences: list[Difference]
-    baseline: str
-    notes: list[str]
-    fronts: Fronts | None
-    published: list[tuple[str, ...]]
-    answers: list[Answer]
 
 
 def compare_runs(
@@ -92,20 +54,6 @@ def compare_runs(
         say(note, "Note")
     printer(comparison)
     return 0
-
-
-def printer_of(form: str, full: bool) -> Callable[[Comparison], None]:
-    """Return what prints a comparison in a format."""
-    printers = {
-        "table": _print_tables if full else _print_matrix,
-        "markdown": _print_markdown,
-        "csv": _print_csv,
-        "json": _print_json,
-    }
-    if form not in printers:
-        *others, last = printers
-        raise ParameterError(f"Expected --format {', '.join(others)} or {last}, got {form!r}.")
-    return printers[form]
 
 
 def _compare(
@@ -156,81 +104,10 @@ def _held(scores: ScoreSet) -> str:
     return f"{', '.join(scores.sources)} holds {', '.join(scores.labels[:SHOWN_LABELS])}"
 
 
-def _print_matrix(comparison: Comparison) -> None:
-    """Print what to use, and one table of all methods."""
-    for question, sentence in together(comparison.answers):
-        write_line(f"{question}: {sentence}")
-    table = comparison_matrix(comparison.differences, comparison.baseline)
-    if table is None:
-        _print_tables(comparison)
-        return
-    print_figures(table)
-    write_line(LEGEND.format(baseline=comparison.baseline))
-    if left_out := left_out_note([table], console().width, "--full"):
-        write_line(left_out)
-    if comparison.published:
-        print_whole(published_table(comparison.published))
-
-
-def _print_tables(comparison: Comparison) -> None:
-    """Print a table per metric, fronts and a paper's figures."""
-    differences, baseline = comparison.differences, comparison.baseline
-    tables = comparison_tables(differences, baseline)
-    for table in tables:
-        print_figures(table)
-        write_line("")
-    write_line(caption(differences, baseline))
-    if left_out := left_out_note(tables, console().width, "--format csv"):
-        write_line(left_out)
-    if comparison.fronts:
-        print_whole(fronts_table(comparison.fronts))
-    if comparison.published:
-        print_whole(published_table(comparison.published))
-
-
-def _print_markdown(comparison: Comparison) -> None:
-    tables = []
-    if curves := comparison.fronts:
-        tables.append((front_header(curves), front_lines(curves)))
-    if comparison.published:
-        tables.append((PUBLISHED, comparison.published))
-    notes = "".join(f"\n- {note}" for note in comparison.notes)
-    advice = "".join(f"- {asked}: {said}\n" for asked, said in together(comparison.answers))
-    print(
-        (f"{advice}\n" if advice else "")
-        + as_markdown(comparison.differences, comparison.baseline)
-        + (f"{notes}\n" if notes else "")
-        + "".join(f"\n{markdown_rows(header, lines)}\n" for header, lines in tables),
-        end="",
-    )
-
-
-def _print_csv(comparison: Comparison) -> None:
-    curves = comparison.fronts
-    print(as_csv([*comparison.differences, *(front_differences(curves) if curves else [])]), end="")
-
-
-def _print_json(comparison: Comparison) -> None:
-    curves = front_records(comparison.fronts) if comparison.fronts else []
-    print(as_json(comparison.differences, comparison.notes, curves), end="")
-
-
 def _only(side: ScoreSet, other: ScoreSet, where: str) -> list[str]:
     """Say which methods one side alone has."""
     labels = [label for label in side.labels if label not in other.labels]
     return [f"{', '.join(labels[:SHOWN_LABELS])} only {where}"] if labels else []
-
-
-def fronts_table(curves: Fronts) -> Table:
-    """Return methods over their strengths, for the terminal."""
-    table = Table(
-        *map(escape, front_header(curves)),
-        caption=CAPTION,
-        caption_justify="left",
-    )
-    for line in front_lines(curves):
-        table.add_row(*map(escape, line))
-    return table
 
 
 def run_gate_files(

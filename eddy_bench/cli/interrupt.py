@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-NOTE = "Interrupted. What is finished is kept; the same command goes on from there."
+KEEPING = ("run", "audit", "score", "merge")  # the commands that go on where they were stopped
+KEPT = "Interrupted. What is finished is kept; the same command goes on from there.\n"
+STARTS_AGAIN = "Interrupted. The same command starts again.\n"
 CAUGHT = (signal.SIGINT, signal.SIGTERM)  # the terminal's, and that of Slurm and of containers
 
 
 @dataclass
 class Interruption:
-    """Hold the signal that ended a process, or None."""
+    """Hold the signal that ended a process, or None, and what to say then."""
 
+    note: str = KEPT
     signal: int | None = None
 
     @property
@@ -33,20 +36,21 @@ class Interruption:
 
     def leave(self, signum: int, frame: Any) -> NoReturn:
         """End the process."""
-        os.write(2, f"{NOTE}\n".encode())
+        os.write(2, self.note.encode())
         os._exit(self.code)
 
     def announce(self) -> None:
         """Write the last words of an interrupted process; later signals are passed over."""
-        os.write(2, f"{NOTE}\n".encode())
+        os.write(2, self.note.encode())
         for number in CAUGHT:
             signal.signal(number, signal.SIG_IGN)
 
 
 @contextmanager
-def interruptible() -> Iterator[Interruption]:
-    """Let Ctrl-C and SIGTERM inside the block raise KeyboardInterrupt."""
-    interruption = Interruption()
+def interruptible(arguments: Sequence[str]) -> Iterator[Interruption]:
+    """Let Ctrl-C and SIGTERM inside the block raise KeyboardInterrupt; arguments: the command's."""
+    command = next((text for text in arguments if not text.startswith("-")), "")
+    interruption = Interruption(KEPT if command in KEEPING else STARTS_AGAIN)
     before = {number: signal.getsignal(number) for number in CAUGHT}
     for number in CAUGHT:
         signal.signal(number, interruption.catch)

@@ -6,10 +6,18 @@ from typing import Annotated
 
 import typer
 
+from eddy_bench.cli.completion import one_of
+
 
 def list_(
     kind: Annotated[
-        str, typer.Argument(help="methods, models, tasks, metrics, prompts, schedulers or suites.")
+        str,
+        typer.Argument(
+            help="methods, models, tasks, metrics, prompts, schedulers or suites.",
+            autocompletion=one_of(
+                "methods", "models", "tasks", "metrics", "prompts", "schedulers", "suites"
+            ),
+        ),
     ],
     as_json: Annotated[
         bool, typer.Option("--json", help="Print a JSON list of objects instead of a table.")

@@ -10,17 +10,29 @@ from dataclasses import asdict
 from typing import Any
 
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Column, Table
+from rich.text import Text
 
-from eddy_bench.cli.console import print_whole
+from eddy_bench.cli.console import console, print_whole
 from eddy_bench.errors import UnknownName, counted, unknown
 
 COLUMNS = ("name", "what", "cost", "source")
+TABLE_WIDTH = 100  # columns of a terminal that hold a table
+
+
+def names(kind: str) -> list[str]:
+    """Return the names of a list that can be typed as they stand."""
+    listed = [line[1 if kind == "methods" else 0] for line in _lines(kind)]
+    return [name for name in listed if name[0].isalnum() and name.islower() and "/" not in name]
 
 
 def print_list(kind: str) -> None:
-    """Print what `eddy-bench list` shows."""
+    """Print what `eddy-bench list` shows: a table, or in a narrow terminal a paragraph each."""
     lines = _lines(kind)
+    if console().width < TABLE_WIDTH:
+        _print_paragraphs(kind, lines)
+        return
     first = ("touches",) if kind == "methods" else ()
     # a folded name of a method cannot be copied to the command line
     widest = max(len(line[1]) for line in lines) if first else None
@@ -30,6 +42,20 @@ def print_list(kind: str) -> None:
         ends = kind == "methods" and after is not None and after[0] != ""
         table.add_row(*map(escape, line), end_section=ends)
     print_whole(table)
+
+
+def _print_paragraphs(kind: str, lines: list[tuple[str, ...]]) -> None:
+    """Print each entry's name above what it is, what it costs and where it is from."""
+    for line in lines:
+        touches, (name, what, cost, source) = (
+            (line[:1], line[1:]) if kind == "methods" else ((), line)
+        )
+        labelled = [f"{key}: {text}" for key, text in (("cost", cost), ("source", source)) if text]
+        for text in filter(None, touches):
+            console().rule(f"touches {text}", style="", align="left")
+        console().print(Text(name, style="bold"))
+        for text in (what, *labelled):
+            console().print(Padding(Text(text), (0, 0, 0, 2)))
 
 
 def print_json(kind: str) -> None:
@@ -179,15 +205,12 @@ def _list_prompts() -> list[tuple[str, ...]]:
 def _list_schedulers() -> list[tuple[str, ...]]:
     from eddy_bench.sampling.scheduler_table import SCHEDULERS
 
-    return [
-        (
-            name,
-            row.class_name,
-            "",
-            ", ".join(f"{key}={value}" for key, value in row.settings.items()),
-        )
-        for name, row in SCHEDULERS.items()
-    ]
+    lines: list[tuple[str, ...]] = []
+    for name, row in SCHEDULERS.items():
+        settings = ", ".join(f"{key}={value}" for key, value in row.settings.items())
+        what = f"{row.class_name} with {settings}" if settings else row.class_name
+        lines.append((name, what, "", "diffusers"))
+    return lines
 
 
 def _list_suites() -> list[tuple[str, ...]]:

@@ -8,18 +8,24 @@ from typing import Annotated
 import typer
 
 from eddy_bench.cli.arguments import PATH, Log
+from eddy_bench.cli.completion import names_of, one_of
 
 
 def run(
     suite: Annotated[
         str | None,
         typer.Argument(
-            help="A suite's name or a YAML file. [default: fashion]", show_default=False
+            help="A suite's name or a YAML file. [default: fashion]",
+            show_default=False,
+            autocompletion=names_of("suites"),
         ),
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option(help="'fashion' (embedded), a folder saved by diffusers, or a hub id."),
+        typer.Option(
+            help="'fashion' (embedded), a folder saved by diffusers, or a hub id.",
+            autocompletion=names_of("models"),
+        ),
     ] = None,
     revision: Annotated[str | None, typer.Option(help="Revision of a hub id.")] = None,
     variant: Annotated[
@@ -29,14 +35,16 @@ def run(
         list[str] | None,
         typer.Option(
             help="name:key=value,... or FILE.py:Name:key=value,...; replaces the suite's. "
-            "Repeatable."
+            "Repeatable.",
+            autocompletion=names_of("methods"),
         ),
     ] = None,
     prompts: Annotated[
         str | None,
         typer.Option(
             help="A set's name; a YAML, text, JSON, CSV or TSV file (FILE:COLUMN); "
-            "or a hub data set owner/name[:split[:column]]."
+            "or a hub data set owner/name[:split[:column]].",
+            autocompletion=names_of("prompts"),
         ),
     ] = None,
     limit: Annotated[int | None, typer.Option(help="Only the first prompts.")] = None,
@@ -44,14 +52,24 @@ def run(
     seeds: Annotated[int | None, typer.Option(help="How many seeds per prompt.")] = None,
     steps: Annotated[int | None, typer.Option(help="Solver steps.")] = None,
     scheduler: Annotated[
-        str | None, typer.Option(help="name:key=value,... such as ddim, ddim:eta=1, dpmpp-2m.")
+        str | None,
+        typer.Option(
+            help="name:key=value,... such as ddim, ddim:eta=1, dpmpp-2m.",
+            autocompletion=names_of("schedulers"),
+        ),
     ] = None,
     guidance_scale: Annotated[
         float | None, typer.Option(help="Classifier-free guidance as in diffusers; 1 is none.")
     ] = None,
     negative_prompt: Annotated[str | None, typer.Option(help="For every prompt.")] = None,
     size: Annotated[int | None, typer.Option(help="Image side in pixels.")] = None,
-    dtype: Annotated[str | None, typer.Option(help="float32, float16 or bfloat16.")] = None,
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            help="float32, float16 or bfloat16.",
+            autocompletion=one_of("float32", "float16", "bfloat16"),
+        ),
+    ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = None,
     batch_prompts: Annotated[
         str | None,
@@ -61,7 +79,10 @@ def run(
     ] = None,
     timesteps: Annotated[
         str | None,
-        typer.Option(help="Their spacing: default, karras, exponential, beta, trailing or ays."),
+        typer.Option(
+            help="Their spacing: default, karras, exponential, beta, trailing or ays.",
+            autocompletion=one_of("default", "karras", "exponential", "beta", "trailing", "ays"),
+        ),
     ] = None,
     guide: Annotated[
         str | None,
@@ -93,7 +114,8 @@ def run(
     metric: Annotated[
         list[str] | None,
         typer.Option(
-            help="name[extractor]:key=value or FILE.py:name; replaces the model's own. Repeatable."
+            help="name[extractor]:key=value or FILE.py:name; replaces the model's own. Repeatable.",
+            autocompletion=names_of("metrics"),
         ),
     ] = None,
     reference: Annotated[
@@ -125,7 +147,10 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Load the model, say what would be drawn, and stop.")
     ] = False,
-    executor: Annotated[str, typer.Option(help="local, or ray (extra: ray).")] = "local",
+    executor: Annotated[
+        str,
+        typer.Option(help="local, or ray (extra: ray).", autocompletion=one_of("local", "ray")),
+    ] = "local",
     address: Annotated[
         str | None,
         typer.Option(

@@ -270,7 +270,7 @@ def _print_plan(setup: Setup, path: Path) -> int:
     from eddy_bench.methods.registry import build_method
     from eddy_bench.runs.cost_matching import unmatched
     from eddy_bench.runs.plan import make_plan
-    from eddy_bench.suites.method_spec import method_text
+    from eddy_bench.storage.records import method_text
 
     waiting = unmatched(setup.suite)
     methods = [spec for spec in setup.suite.methods if spec not in waiting]

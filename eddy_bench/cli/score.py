@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from eddy_bench.cli.arguments import Log
+from eddy_bench.cli.completion import names_of
 from eddy_bench.storage.paths import reachable
 
 
@@ -17,7 +18,8 @@ def score(
         list[str] | None,
         typer.Option(
             help="name[extractor]:key=value, or FILE.py:name, instead of the model's own; what is "
-            "scored already stays. Repeatable."
+            "scored already stays. Repeatable.",
+            autocompletion=names_of("metrics"),
         ),
     ] = None,
     reference: Annotated[

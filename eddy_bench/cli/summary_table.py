@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from eddy_bench.cli.console import console, verbose, write_line
 from eddy_bench.cli.figure_table import Cell, Column, FigureTable, left_out_note, print_figures
 from eddy_bench.errors import CompareError
-from eddy_bench.suites.method_spec import method_text
+from eddy_bench.storage.records import method_text
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -61,7 +61,7 @@ def log_summary(folder: RunFolder, names: Sequence[str]) -> None:
 def _rows(folder: RunFolder) -> list[tuple[str, dict[str, Any], dict[str, float]]]:
     """Return the name, the settings and the figures of each method."""
     from eddy_bench.scoring.score_table import read_table, unescaped
-    from eddy_bench.suites.method_spec import method_text
+    from eddy_bench.storage.records import method_text
 
     table = read_table(folder.path / "summary.csv", keep_default_na=False, na_values=[""])
     shared = folder.read_run().settings.as_dict()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from eddy_bench.cli.comparing import Comparison, printer_of
+from eddy_bench.cli.comparison_formats import Comparison, printer_of
 from eddy_bench.cli.console import say
 from eddy_bench.compare.comparable import canonical
 from eddy_bench.compare.load import last_run, read_scores

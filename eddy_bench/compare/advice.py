@@ -67,17 +67,17 @@ class Answer:
 Fits = Callable[[Candidate], bool]
 QUESTIONS: tuple[tuple[str, str, Fits], ...] = (
     (
-        "If every sample must keep its law",
+        "To keep samples' law",
         "to keep every sample's law",
         lambda candidate: candidate.keeps_law,
     ),
     (
-        "If it may take 20% more time, at 1% less fidelity",
+        "Within 20% more time, 1% less fidelity",
         "within 20% more time and 1% less fidelity",
         lambda candidate: candidate.faithful and candidate.times <= MORE_TIME,
     ),
     (
-        "If fidelity may fall by 1%, at any cost",
+        "Within 1% less fidelity, any time",
         "at 1% less fidelity whatever the time",
         lambda candidate: candidate.faithful,
     ),
@@ -211,23 +211,21 @@ def _best(candidates: Sequence[Candidate], baseline: str) -> tuple[str, str, flo
         return "", _none_fits(baseline), 0.0
     if _signed(ordered[0].gain) <= 0:
         return "", f"no method of this run gains: stay with {baseline}.", 0.0
-    sentence = (
-        f"no method is shown to gain; the largest difference is {ordered[0].label}'s, "
-        f"{_words(ordered[0])}."
-    )
+    sentence = f"none is shown to gain; largest: {ordered[0].label}, {_words(ordered[0])}."
     return "", sentence, 0.0
 
 
 def _none_fits(baseline: str) -> str:
-    """Say that there is nothing to choose from."""
-    return (
-        "no method of this run is known to fit (what was not measured is not known): "
-        f"stay with {baseline}."
-    )
+    """Say that there is nothing to choose from; what was not measured is not known to fit."""
+    return f"no method of this run is known to fit: stay with {baseline}."
 
 
 def _share(difference: Difference) -> float:
-    return difference.difference / abs(difference.baseline) if difference.baseline else 0.0
+    return _of_baseline(difference, difference.difference)
+
+
+def _of_baseline(difference: Difference, amount: float) -> float:
+    return amount / abs(difference.baseline) if difference.baseline else 0.0
 
 
 def _signed(difference: Difference) -> float:
@@ -235,14 +233,30 @@ def _signed(difference: Difference) -> float:
 
 
 def _words(candidate: Candidate) -> str:
+    """Return gain, largest loss and time in parts of the baseline's, short enough for one line."""
     gain = candidate.gain
-    words = (
-        f"{gain.column} {gain.difference:+.3g} [{gain.low:+.3g}, {gain.high:+.3g}] "
-        f"({_share(gain):+.0%})"
-    )
-    if candidate.losses:
-        worst = max(candidate.losses, key=_loss)
-        words += f", {worst.column} {worst.difference:+.3g} ({-_loss(worst):+.1%})"
+    low, high = (_percent(_of_baseline(gain, bound)) for bound in (gain.low, gain.high))
+    words = [f"{_change(gain)} [{low}, {high}]"]
+    worst = max(candidate.losses, key=_loss, default=None)
+    if worst is not None and _loss(worst) > 0:
+        words.append(_change(worst))
     if candidate.times == candidate.times:
-        words += f", {candidate.times:.2f} times the seconds"
-    return words
+        words.append(f"{candidate.times:.2f}x time")
+    return ", ".join(words)
+
+
+def _change(difference: Difference) -> str:
+    """Return the change in per cent, or as it is where the baseline is 0, and of what."""
+    name = difference.column.partition("[")[0]
+    if not difference.baseline:
+        return f"{difference.difference:+.3g} {name}"
+    return f"{_percent(_share(difference))} {name}"
+
+
+def _percent(share: float) -> str:
+    """Return a signed share in two digits or more.
+
+    >>> _percent(0.0431), _percent(-0.152)
+    ('+4.3%', '-15%')
+    """
+    return f"{share:+.1%}" if abs(share) < 0.0995 else f"{share:+.0%}"

@@ -11,8 +11,9 @@ from eddy_bench.errors import CompareError, EddyError
 from eddy_bench.methods.registry import build_method, method_name, parameter_text
 from eddy_bench.scoring.metrics import METRICS
 from eddy_bench.storage.paths import as_path
+from eddy_bench.storage.records import method_text
 from eddy_bench.storage.run_folder import RunFolder
-from eddy_bench.suites.method_spec import MethodSpec, method_text
+from eddy_bench.suites.method_spec import MethodSpec
 
 SHOWN_LABELS = 8
 
@@ -119,13 +120,13 @@ def canonical(text: str) -> str:
     Its parameters that are not the defaults stand in order.
 
     >>> canonical("pg:kernel=features,strength=2"), canonical("pg:kernel=auto")
-    ('pg:strength=2.0,kernel=features', 'pg')
+    ('pg:strength=2,kernel=features', 'pg')
     """
     try:
         spec = MethodSpec.parse(text)
         parameters = parameter_text(build_method(spec))
     except EddyError:
-        return text
+        return method_text(text, "")
     return method_text(method_name(spec), parameters)
 
 

@@ -13,6 +13,7 @@ from eddy_bench.errors import CompareError
 from eddy_bench.scoring.metrics import COSTS, METRICS, learn
 from eddy_bench.scoring.score_table import COLUMNS, TEXTS, read_table, unescaped
 from eddy_bench.scoring.summary import column_of
+from eddy_bench.storage.records import method_text
 
 SETTINGS = ("model", "scheduler", "steps", "guidance_scale", "particles")
 
@@ -213,4 +214,5 @@ def _check_whole(path: Path, name: str, texts: pd.Series) -> None:
 
 def label_of(frame: pd.DataFrame) -> pd.Series:
     """Return `method` or `method:key=value,...` of each row."""
-    return frame["method"] + frame["params"].where(frame["params"] == "", ":" + frame["params"])
+    texts = {params: method_text("", params) for params in frame["params"].unique()}
+    return frame["method"] + frame["params"].map(texts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -21,6 +22,16 @@ from pydantic import (
 from pydantic.dataclasses import dataclass
 
 LARGEST_COST = 1e300
+_WHOLE = re.compile(r"(=-?\d+)\.0(?=,|$)")
+
+
+def method_text(name: str, parameters: str) -> str:
+    """Return a method as every table names it, whole numbers without `.0`, from stored texts.
+
+    >>> method_text("pg", "strength=2.0,kernel=features"), method_text("iid", "")
+    ('pg:strength=2,kernel=features', 'iid')
+    """
+    return _WHOLE.sub(r"\1", f"{name}:{parameters}" if parameters else name)
 
 
 def _bounded(cost: float) -> float:
@@ -207,7 +218,7 @@ class Group:
     @property
     def name(self) -> str:
         """Return the method as the command line, score files and every table name it."""
-        return f"{self.method}:{self.parameters}" if self.parameters else self.method
+        return method_text(self.method, self.parameters)
 
     @property
     def path(self) -> Path:

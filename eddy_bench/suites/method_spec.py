@@ -83,20 +83,11 @@ def _split_name(text: str) -> tuple[str, str]:
     return name, rest
 
 
-def method_text(name: str, parameters: str) -> str:
-    """Return a method as score files name it, from the text of its parameters.
-
-    >>> method_text("pg", "strength=2.0"), method_text("iid", "")
-    ('pg:strength=2.0', 'iid')
-    """
-    return f"{name}:{parameters}" if parameters else name
-
-
 def name_parts(name: str) -> list[str]:
     """Return the parts of a method's name that are not torn where there is room for them.
 
-    >>> name_parts("pg:strength=2.0,kernel=features")
-    ['pg:', 'strength=2.0,', 'kernel=features']
+    >>> name_parts("pg:strength=2,kernel=features")
+    ['pg:', 'strength=2,', 'kernel=features']
     """
     return re.findall(r"[^:,]*[:,]|[^:,]+", name)
 
@@ -111,8 +102,8 @@ def folded(name: str, width: float, measure: Callable[[str], float] = len) -> li
         width: of a line.
         measure: the width of a text.
 
-    >>> folded("pg:strength=2.0,kernel=features", 20)
-    ['pg:strength=2.0,', '  kernel=features']
+    >>> folded("pg:strength=2,kernel=features", 20)
+    ['pg:strength=2,', '  kernel=features']
 
     """
     lines = [""]

@@ -16,9 +16,11 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from eddy_bench.methods.registry import method_names
 from eddy_bench.scoring.score_table import unescape_cell
 from tests.conftest import Result
 from tests.makers.pipelines import tiny_folder
+from tests.makers.terminal import shown_in_terminal
 
 Cli = Callable[..., Result]
 QUICK = (
@@ -202,6 +204,13 @@ def test_list_names_what_there_is_of_each_kind(cli: Cli, kind: str) -> None:
     }
     assert known[kind] in done.out
     assert "list" in cli("list", "things").err
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_a_list_fits_every_terminal(width: int) -> None:
+    shown = shown_in_terminal(width, [sys.executable, "-m", "eddy_bench.cli", "list", "methods"])
+    assert max(map(len, shown.splitlines())) <= width
+    assert all(name in shown for name in method_names())
 
 
 def test_version_and_help_are_printed(cli: Cli) -> None:

@@ -14,7 +14,8 @@ import pytest
 
 from eddy_bench.scoring.metrics import METRICS
 from eddy_bench.scoring.score_table import COLUMNS
-from eddy_bench.suites.method_spec import MethodSpec, method_text
+from eddy_bench.storage.records import method_text
+from eddy_bench.suites.method_spec import MethodSpec
 from tests.makers.groups import make_folder
 from tests.makers.terminal import shown_in_terminal
 

@@ -140,7 +140,7 @@ def test_prompts_that_a_method_lacks_are_left_out_of_its_difference(tmp_path: Pa
 def test_every_format_holds_the_differences(
     cli: Callable[..., Result], csv: Path, form: str
 ) -> None:
-    result = cli("compare", csv, "--format", form)
+    result = cli("compare", csv, "--format", form, "--full")
     assert result.code == 0, result.err
     assert "vendi[fmnist-clip]" in result.out
     if form == "csv":
@@ -163,6 +163,16 @@ def test_every_format_holds_the_differences(
     if form == "markdown":
         table = result.out.split("\n\n")[0].splitlines()
         assert len({line.count("|") for line in table}) == 1
+
+
+def test_markdown_is_one_table_of_all_methods(cli: Callable[..., Result], csv: Path) -> None:
+    result = cli("compare", csv, "--format", "markdown")
+    lines = [line for line in result.out.splitlines() if line.startswith("|")]
+    assert lines[0].startswith("| method | vendi ↑ | clip ↑ | ")
+    assert len({line.count("|") for line in lines}) == 1
+    methods = [line.split(" | ")[0].removeprefix("| ") for line in lines[2:]]
+    assert methods == list(dict.fromkeys(methods)), "a row per method"
+    assert "\\*" in result.out, "a mark is no emphasis"
 
 
 def test_the_last_run_is_compared_when_none_is_named(
@@ -409,9 +419,19 @@ def test_no_figure_or_method_is_cut_in_a_terminal(
 def test_a_baseline_as_the_user_wrote_it(cli: Callable[..., Result], tmp_path: Path) -> None:
     rows = frame({"iid": {"vendi": 0.0}, "pg:strength=2.0,kernel=features": {"vendi": 0.1}})
     csv = write(tmp_path / "s.csv", rows)
-    result = cli("compare", csv, "--baseline", "pg:kernel=features,strength=2")
+    for written in ("pg:kernel=features,strength=2", "pg:strength=2.0,kernel=features"):
+        result = cli("compare", csv, "--baseline", written)
+        assert result.code == 0, result.err
+        assert "pg:strength=2,kernel=features" in result.out
+
+
+def test_a_baseline_of_elsewhere_as_score_files_name_it(
+    cli: Callable[..., Result], tmp_path: Path
+) -> None:
+    rows = frame({"iid": {"vendi": 0.0}, "theirs:scale=2.0": {"vendi": 0.1}})
+    result = cli("compare", write(tmp_path / "s.csv", rows), "--baseline", "theirs:scale=2.0")
     assert result.code == 0, result.err
-    assert "pg:strength=2.0,kernel=features" in result.out
+    assert "differences to theirs:scale=2\n" in result.out
 
 
 @pytest.mark.parametrize(
@@ -473,7 +493,7 @@ def test_no_verdict_where_signatures_differ(cli: Callable[..., Result], tmp_path
 
 def test_with_few_prompts_nothing_can_be_shown(cli: Callable[..., Result], tmp_path: Path) -> None:
     csv = write(tmp_path / "s.csv", frame(EFFECTS, prompts=5))
-    result = cli("compare", csv, "--format", "markdown")
+    result = cli("compare", csv, "--format", "markdown", "--full")
     assert "too few prompts to show anything" in result.out
     assert "inf" in result.out
 
