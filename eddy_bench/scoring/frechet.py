@@ -28,14 +28,29 @@ def frechet_distance(candidate: Features, reference: Features) -> float:
     """Return the Frechet distance of two Gaussians fitted to features, in float64; lower is better.
 
     Biased upwards at small samples: compare equal sizes only. NaN below 2 samples.
+
+    The trace of the root of the product of covariances is the sum of the singular values of
+    `C R^T`, (n, m), with the centred features C and R as rows over sqrt(n - 1): where that is
+    no larger than covariances (F, F) it is up to thousands of times faster, and free of the
+    rounding of their zero eigenvalues. Elsewhere torchmetrics computes it.
     """
     from torchmetrics.image.fid import FrechetInceptionDistance
 
     if min(len(candidate), len(reference)) < 2:
         return float("nan")
-    metric = FrechetInceptionDistance(feature=Given(candidate.shape[1])).set_dtype(torch.float64)
-    metric.update(torch.from_numpy(np.asarray(reference, np.float64)), real=True)
-    metric.update(torch.from_numpy(np.asarray(candidate, np.float64)), real=False)
+    width = candidate.shape[1]
+    own, other = (
+        torch.from_numpy(np.asarray(features, np.float64)) for features in (candidate, reference)
+    )
+    if len(own) * len(other) <= width**2:
+        offset = (own.mean(0) - other.mean(0)).square().sum()
+        rows, columns = _centred(own), _centred(other)
+        roots = torch.linalg.svdvals(rows @ columns.T).sum()
+        spreads = rows.square().sum() + columns.square().sum()
+        return max(float(offset + spreads - 2 * roots), 0.0)
+    metric = FrechetInceptionDistance(feature=Given(width)).set_dtype(torch.float64)
+    metric.update(other, real=True)
+    metric.update(own, real=False)
     return max(float(metric.compute()), 0.0)
 
 
@@ -50,11 +65,19 @@ def frechet_to_moments(
     """
     if len(candidate) < 2:
         return float("nan")
-    own = np.asarray(candidate, np.float64)
-    spread = np.atleast_2d(np.cov(own, rowvar=False))
-    roots = torch.linalg.eigvals(torch.from_numpy(spread @ covariance)).sqrt().real.sum()
-    offset = np.square(own.mean(0) - mean).sum()
-    return max(float(offset + spread.trace() + covariance.trace() - 2 * float(roots)), 0.0)
+    own, other = torch.from_numpy(np.asarray(candidate, np.float64)), torch.from_numpy(covariance)
+    rows = _centred(own)
+    if len(own) <= len(mean):
+        roots = torch.linalg.eigvalsh(rows @ other @ rows.T).clamp(min=0).sqrt().sum()
+    else:
+        roots = torch.linalg.eigvals(rows.T @ rows @ other).sqrt().real.sum()
+    offset = (own.mean(0) - torch.from_numpy(mean)).square().sum()
+    return max(float(offset + rows.square().sum() + other.trace() - 2 * roots), 0.0)
+
+
+def _centred(features: torch.Tensor) -> torch.Tensor:
+    """Return rows whose products with themselves are the covariance."""
+    return (features - features.mean(0)) / math.sqrt(len(features) - 1)
 
 
 METRICS = (

@@ -163,6 +163,8 @@ def _wrong(arrays: Mapping[str, NDArray[Any]], names: list[str]) -> str:
         return f"expected float64 numbers ({width}, {width}) in covariance"
     if not np.isfinite(covariance).all() or not np.allclose(covariance, covariance.T):
         return "expected a finite and symmetric covariance"
+    if (np.diag(covariance) < 0).any():
+        return "expected no variance below 0 on the diagonal of covariance"
     return _wrong_features(arrays["features"], int(count), mean) if "features" in arrays else ""
 
 

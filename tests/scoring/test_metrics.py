@@ -11,6 +11,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torchmetrics.image.fid import FrechetInceptionDistance
 
 from eddy_bench.errors import MetricError, ParameterError, UnknownName
 from eddy_bench.models.attributes import Attributes
@@ -29,7 +30,7 @@ from eddy_bench.scoring.fidelity import (
     kernel_distance,
     precision_recall,
 )
-from eddy_bench.scoring.frechet import frechet_distance
+from eddy_bench.scoring.frechet import Given, frechet_distance
 from eddy_bench.scoring.metrics import METRICS, MetricSpec
 from eddy_bench.scoring.perceptual import ALEXNET, load_lpips
 
@@ -86,6 +87,17 @@ def test_frechet_distance_of_known_gaussians() -> None:
     assert frechet_distance(x + 2, x) == pytest.approx(12, rel=1e-5)
     assert frechet_distance(x * 3, x) == pytest.approx(12, rel=1e-5)
     assert math.isnan(frechet_distance(x[:1], x))
+
+
+@pytest.mark.parametrize(("count", "others"), [(8, 5), (30, 40), (60, 70), (300, 20)])
+def test_frechet_distance_is_torchmetrics_own(count: int, others: int) -> None:
+    """Above and below as many samples as features."""
+    ours, theirs = features(count, 48, 0), 0.3 + 1.5 * features(others, 48, 1)
+    metric = FrechetInceptionDistance(feature=Given(48)).set_dtype(torch.float64)
+    metric.update(torch.from_numpy(theirs.astype(np.float64)), real=True)
+    metric.update(torch.from_numpy(ours.astype(np.float64)), real=False)
+    # its rounded zeros, up to 48 of about 1e-8 each, count there
+    assert frechet_distance(ours, theirs) == pytest.approx(float(metric.compute()), rel=1e-6)
 
 
 def test_kernel_distance_sees_a_shift_and_repeats_itself() -> None:

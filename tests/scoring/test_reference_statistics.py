@@ -60,7 +60,7 @@ def run(undisturbed: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(undisturbed, tmp_path / "run"))
 
 
-@pytest.mark.parametrize("width", [1, 3, 6])
+@pytest.mark.parametrize("width", [1, 3, 6, 35, 100])
 def test_a_distance_to_moments_is_the_distance_to_the_features(width: int) -> None:
     rng = np.random.default_rng(0)
     ours, theirs = rng.normal(size=(40, width)), 0.5 + 2 * rng.normal(size=(30, width))
@@ -163,6 +163,10 @@ DAMAGES: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     "a number for a text": (with_value("extractor", np.array(3)), "a text in extractor"),
     "float32": (with_value("mean", np.zeros(3, np.float32)), "float64"),
     "another width": (with_value("covariance", np.eye(3)), "in covariance"),
+    "variances below 0": (
+        lambda arrays: arrays.update(covariance=-arrays["covariance"]),
+        "below 0",
+    ),
     "not finite": (with_value("mean", np.full(3, np.nan)), "finite"),
     "other features": (with_value("features", np.zeros((7, 2), np.float32)), "in features"),
 }
