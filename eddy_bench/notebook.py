@@ -17,7 +17,7 @@ from eddy_bench.compare.free_shares import as_differences, free_shares
 from eddy_bench.compare.load import ScoreSet, read_scores
 from eddy_bench.compare.paired import Difference, compare
 from eddy_bench.errors import ParameterError, StoreError, UnknownName, unknown
-from eddy_bench.report.grids import draw_table
+from eddy_bench.report.grids import draw_bands
 from eddy_bench.scoring.score_table import read_table, unescaped
 from eddy_bench.storage.group import FinishedGroup
 
@@ -105,7 +105,7 @@ class Run:
         ids = list(prompts) if prompts is not None else self._prompt_ids[:6]
         if not chosen or not ids:
             raise ParameterError("Expected a method and a prompt for a grid, got none.")
-        return draw_table([[self._group(name, key, seed) for name in chosen] for key in ids])
+        return draw_bands([[self._group(name, key, seed) for name in chosen] for key in ids])
 
     @cached_property
     def _scores(self) -> ScoreSet:

@@ -20,6 +20,7 @@ MARGIN = 10
 MAX_ROWS = 16
 LINE = 18  # pixels of a line of text
 NARROWEST = 160  # pixels of a heading: images of N = 1 or 2 are narrower than a method's name
+WIDEST = 1600  # pixels of methods side by side
 SIDE_BY_SIDE = "side-by-side.png"
 Item = TypeVar("Item")
 INK, PAPER = (32, 32, 36), (250, 250, 252)
@@ -28,7 +29,7 @@ INK, PAPER = (32, 32, 36), (250, 250, 252)
 def write_grids(folder: RunFolder, by_label: Mapping[str, Sequence[FinishedGroup]]) -> list[Path]:
     """Write `grids/METHOD.png` for each method and `grids/side-by-side.png`.
 
-    Prompts are rows, particles of the first seed are columns.
+    Prompts are rows, particles of the first seed are columns; many methods stand in bands.
 
     Args:
         folder: of the run.
@@ -58,7 +59,7 @@ def write_grids(folder: RunFolder, by_label: Mapping[str, Sequence[FinishedGroup
     ]
     if len(filled) > 1 and shared:
         table = [[groups[prompt] for groups in filled.values()] for prompt in spread(shared, 8)]
-        paths.append(_save(draw_table(table), folder.path / "grids" / SIDE_BY_SIDE))
+        paths.append(_save(draw_bands(table), folder.path / "grids" / SIDE_BY_SIDE))
     return paths
 
 
@@ -69,11 +70,32 @@ def spread(items: list[Item], count: int) -> list[Item]:
     return [items[k * len(items) // count] for k in range(count)]
 
 
+def draw_bands(table: list[list[FinishedGroup]]) -> Image.Image:
+    """Draw tables one below the other where the methods do not fit beside each other.
+
+    The first method stands at the left of each.
+    """
+    beside = max(2, (WIDEST - 2 * MARGIN) // (_block_width(table[0][0]) + MARGIN))
+    if len(table[0]) <= beside:
+        return draw_table(table)
+    bands = [
+        draw_table([[row[0], *row[start : start + beside - 1]] for row in table])
+        for start in range(1, len(table[0]), beside - 1)
+    ]
+    canvas = Image.new(
+        "RGB", (max(band.width for band in bands), sum(band.height for band in bands)), PAPER
+    )
+    top = 0
+    for band in bands:
+        canvas.paste(band, (0, top))
+        top += band.height
+    return canvas
+
+
 def draw_table(table: list[list[FinishedGroup]]) -> Image.Image:
     """Draw a row of images per list of groups, captioned with its prompt, below the methods."""
     tile, font = _tile_size(table[0][0]), ImageFont.load_default(13)
-    count = table[0][0].group.particles
-    block = max(count * (tile + 2) + GAP, NARROWEST)
+    block = _block_width(table[0][0])
     headings = [folded(group.group.name, block, font.getlength) for group in table[0]]
     first = MARGIN + LINE * max(map(len, headings)) + 4
     height = tile + 2 + 22
@@ -97,6 +119,11 @@ def draw_table(table: list[list[FinishedGroup]]) -> Image.Image:
                 left = MARGIN + column * (block + MARGIN) + k * (tile + 2)
                 canvas.paste(_scaled(image, tile), (left, top + LINE))
     return canvas
+
+
+def _block_width(group: FinishedGroup) -> int:
+    """Return the pixels that one method's images take."""
+    return max(group.group.particles * (_tile_size(group) + 2) + GAP, NARROWEST)
 
 
 def _tile_size(group: FinishedGroup) -> int:

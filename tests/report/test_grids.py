@@ -12,13 +12,13 @@ import eddy_bench
 from eddy_bench.cli.comparison_matrix import comparison_matrix
 from eddy_bench.compare.load import read_scores
 from eddy_bench.compare.paired import compare
-from eddy_bench.report.grids import SIDE_BY_SIDE, draw_table, write_grids
+from eddy_bench.report.grids import SIDE_BY_SIDE, WIDEST, draw_bands, draw_table, write_grids
 from eddy_bench.storage.group import FinishedGroup, group_key
 from eddy_bench.storage.run_folder import RunFolder
 from tests.makers.groups import COST, make_folder, make_group
 from tests.makers.scored_runs import make_run
 
-LONG = "strength=2.0,kernel=denoised,scale=fixed,init=antithetic"
+LONG = "strength=2,kernel=denoised,scale=fixed,init=antithetic"
 
 
 @pytest.fixture
@@ -78,6 +78,27 @@ def test_long_names_are_folded_and_never_cut(
     for (left, top), text in written:
         if top < prompt:
             assert left + font.getlength(text) <= edges[edges.index(left) + 1]
+
+
+def test_many_methods_stand_in_bands_beside_the_first(
+    tmp_path: Path, written: list[tuple[tuple[float, float], str]]
+) -> None:
+    run = make_folder(tmp_path / "r", ("iid",), model="fashion", particles=4)
+    names = [f"strength={number}" for number in range(1, 15)]
+    for label in ("iid", *names):
+        method, parameters = ("pg", label) if label in names else ("iid", "")
+        group = make_group(
+            method=method, label=label, parameters=parameters, key=group_key(a=label), particles=4
+        )
+        run.write_group(group, [Image.new("L", (32, 32))] * 4, COST, {})
+    groups = by_folder(run.path)
+    picture = draw_bands([[groups[label][0] for label in ("iid", *names)]])
+    assert picture.width <= WIDEST
+    shown = [text for _, text in written]
+    assert {f"pg:{name}" for name in names} < set(shown)
+    beside = [left for (left, _), text in written if text == "iid"]
+    assert len(beside) == 4, "5 other methods in each band"
+    assert len(set(beside)) == 1
 
 
 def by_folder(path: Path) -> dict[str, list[FinishedGroup]]:
