@@ -11,6 +11,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from benchmarks.pages.marked import put
 from eddy_bench.audit.figure import write_figure
 from eddy_bench.audit.plan import make_plan
 from eddy_bench.audit.run import prepare_folder, run_audit
@@ -76,7 +77,6 @@ def main() -> None:
     parser.add_argument("--part", choices=PARTS, action="append", help="one of the audits alone")
     arguments = parser.parse_args()
     out, parts = arguments.out, arguments.part or list(PARTS)
-    page = (DOCS / "audit.md").read_text()
     for name in parts:
         plan, folder = make_plan(**PARTS[name]), out / name
         prepare_folder(folder, plan)
@@ -93,17 +93,9 @@ def main() -> None:
         )
         write_figure(plan, audited, folder / "audit.png")
         shutil.copyfile(folder / "audit.png", DOCS / f"audit-{name}.png")
-        page = insert(page, name, audit_markdown(plan, audited))
-    write_text(DOCS / "audit.md", page)
-
-
-def insert(page: str, name: str, text: str) -> str:
-    """The page with what stands between two marks replaced."""
-    start, end = f"<!-- {name}: written by benchmarks/pages/audit.py -->", f"<!-- end of {name} -->"
-    before, _, rest = page.partition(start)
-    if not rest or end not in rest:
-        raise SystemExit(f"docs/audit.md: expected the marks {start} and {end}.")
-    return f"{before}{start}\n\n{text}\n{end}{rest.partition(end)[2]}"
+        begin = f"<!-- {name}: written by benchmarks/pages/audit.py -->"
+        text = f"\n{audit_markdown(plan, audited)}"
+        put(DOCS / "audit.md", begin, f"<!-- end of {name} -->", text)
 
 
 if __name__ == "__main__":

@@ -17,10 +17,10 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
+from benchmarks.pages.marked import put
 from eddy_bench.compare.direction import direction_words, subsampling_of
 from eddy_bench.compare.free_shares import MethodShare, free_shares
 from eddy_bench.compare.load import ScoreSet, read_scores
-from eddy_bench.storage.files import write_text
 
 ROOT = Path(__file__).parents[2]
 PAGE, FIGURE = ROOT / "docs" / "ceiling.md", ROOT / "docs" / "ceiling.png"
@@ -65,10 +65,7 @@ def main() -> None:
     scores = read_scores([parser.parse_args().scores])
     shares = sorted(free_shares(scores), key=lambda share: share.free.share)
     draw(shares)
-    text = PAGE.read_text(encoding="utf-8")
-    before, rest = text.split(BEGIN)
-    _, after = rest.split(END)
-    write_text(PAGE, f"{before}{BEGIN}\n{table(shares, scores)}\n{END}{after}")
+    put(PAGE, BEGIN, END, table(shares, scores))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from benchmarks.pages.marked import put
 from eddy_bench.compare.advice import Candidate, candidates
 from eddy_bench.compare.direction import directions, subsampling_of
 from eddy_bench.compare.free_shares import free_shares
@@ -18,7 +19,6 @@ from eddy_bench.compare.load import ScoreSet, read_scores
 from eddy_bench.compare.paired import compare
 from eddy_bench.compare.subsampling import Subsampling
 from eddy_bench.methods.registry import load_installed, method_names
-from eddy_bench.storage.files import write_text
 from eddy_bench.suites.method_spec import MethodSpec
 
 PAGE = Path(__file__).parents[2] / "docs" / "methods.md"
@@ -78,13 +78,9 @@ def table(run: Path) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", nargs="+", type=Path)
-    text = PAGE.read_text(encoding="utf-8")
     for number, run in enumerate(parser.parse_args().runs, 1):
-        begin, end = f"<!-- table {number} begins -->", f"<!-- table {number} ends -->"
-        before, rest = text.split(begin)
-        _, after = rest.split(end)
-        text = f"{before}{begin}\n{table(run)}\n{end}{after}"
-    write_text(PAGE, text)
+        marks = f"<!-- table {number} begins -->", f"<!-- table {number} ends -->"
+        put(PAGE, *marks, table(run))
 
 
 if __name__ == "__main__":

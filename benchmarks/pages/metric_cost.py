@@ -30,6 +30,7 @@ import yaml
 from PIL import Image
 from safetensors.torch import save_file
 
+from benchmarks.pages.marked import put
 from eddy_bench.models.devices import CPU
 from eddy_bench.scoring import aesthetic, dreamsim, hps, inception, perceptual, pickscore
 from eddy_bench.scoring.classifier import load_classifier
@@ -298,10 +299,7 @@ def main() -> None:
         costs |= of_functions()
     costs = {name: rounded(own) for name, own in costs.items()}
     write_text(FILE, yaml.safe_dump(costs, sort_keys=False))
-    text = PAGE.read_text(encoding="utf-8")
-    before, rest = text.split(BEGIN)
-    _, after = rest.split(END)
-    write_text(PAGE, f"{before}{BEGIN}\n{table(costs)}\n{END}{after}")
+    put(PAGE, BEGIN, END, table(costs))
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ import torch
 from PIL import Image, ImageFilter
 from scipy.stats import spearmanr
 
+from benchmarks.pages.marked import put
 from eddy_bench import Iid
 from eddy_bench.models.attributes import Attributes, caption
 from eddy_bench.models.devices import CPU
@@ -36,7 +37,6 @@ from eddy_bench.scoring.extractor import Extractor
 from eddy_bench.scoring.extractors import load_extractor
 from eddy_bench.scoring.metric import Judge, Metric
 from eddy_bench.scoring.metrics import METRICS
-from eddy_bench.storage.files import write_text
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 BEGIN, END = "<!-- study begins -->", "<!-- study ends -->"
@@ -326,11 +326,7 @@ def main() -> None:
         "value, and of one image of each group taken from another class.",
         table(["metric", *sizes], noise_of(found, garments, half)),
     ]
-    text = PAGE.read_text(encoding="utf-8")
-    before, rest = text.split(BEGIN)
-    _, after = rest.split(END)
-    study = "\n\n".join(parts)
-    write_text(PAGE, f"{before}{BEGIN}\n{study}\n{END}{after}")
+    put(PAGE, BEGIN, END, "\n\n".join(parts))
 
 
 if __name__ == "__main__":
