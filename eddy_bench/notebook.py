@@ -140,12 +140,16 @@ def load_run(path: str | Path) -> Run:
         path: of the folder, as `eddy-bench run` wrote it.
 
     Raises:
+        ParameterError: it is no path.
         StoreError: it holds no scores.
 
     """
+    if not isinstance(path, (str, Path)):
+        raise ParameterError(f"Expected the path of a run's folder, got {path!r}.")
     folder = Path(path)
-    if folder.is_file():
-        raise StoreError(f"Expected the folder of a run, got the file {folder}.")
+    if not folder.is_dir():
+        kind = "the file" if folder.is_file() else "nothing at"
+        raise StoreError(f"Expected the folder of a run, found {kind} {folder}.")
     if not (folder / "scores.csv").is_file():
         raise _unscored(folder, "scores.csv")
     return Run(folder)
@@ -180,13 +184,13 @@ def benchmark(
         EddyError: as the command line says in one line.
 
     """
-    from eddy_bench.cli.running import run_setup
+    from eddy_bench.cli.running import check_early, run_setup
     from eddy_bench.models.load import wrap_pipeline
     from eddy_bench.models.scoring_defaults import implied_settings
     from eddy_bench.runs.options import RunOptions
     from eddy_bench.runs.setup import Setup
     from eddy_bench.suites.prompts import load_prompts, prompts_of_texts
-    from eddy_bench.suites.suite import load_suite
+    from eddy_bench.suites.suite import Suite, load_suite
 
     if isinstance(methods, str):
         raise ParameterError(f"Expected a list of methods, got {methods!r}. Write [{methods!r}].")
@@ -202,7 +206,10 @@ def benchmark(
     given = load_prompts(prompts) if isinstance(prompts, str) else prompts_of_texts(prompts)
     path = Path(out)
     asked = {"model": named, "methods": list(methods), **implied_settings(named), **settings}
+    if wrong := sorted(settings.keys() - Suite.model_fields.keys()):
+        raise ParameterError(unknown("setting", wrong[0], Suite.model_fields))
     suite = load_suite(None, {"name": "benchmark", **asked}, allow_code=True)
+    check_early(suite, path, RunOptions())
     if isinstance(model, str):
         setup = Setup(suite, Setup.open(suite).model, given)
     else:

@@ -86,6 +86,11 @@ def _compare(
         if curves and all(len(family.points) <= 2 for family in curves.families):
             curves = None
         advice = answers(differences, scores, shares, baseline)
+        if not advice:
+            notes.append(
+                "no metric of diversity was scored for two methods, so none is recommended: "
+                "eddy-bench score RUN --metric vendi"
+            )
         return Comparison(differences, baseline, notes, curves, published_lines(scores), advice)
     other, _ = with_statistic(read_scores([against]), statistic)
     notes = [*check_comparable(scores, other, partly), *lacking(scores), *notes]

@@ -79,12 +79,21 @@ def _cell(difference: Difference | None) -> Cell:
     moved = share and "moved" in difference.warning
     shown = moved or difference.better is not None
     figure = number_text(difference.difference, 2) if share else f"{difference.difference:+.3g}"
-    interval = (
-        "" if math.isnan(difference.low) else f" [{difference.low:+.2g}, {difference.high:+.2g}]"
-    )
+    low, high = _short(difference.low), _short(difference.high)
+    interval = "" if math.isnan(difference.low) else f" [{low}, {high}]"
     return Cell(
         figure + ("*" if shown else ""),
         interval,
         marked=difference.better is True,
         worse=moved or difference.better is False,
     )
+
+
+def _short(bound: float) -> str:
+    """Return a signed bound of an interval, one digit below 0.01, no zero before the point.
+
+    >>> _short(0.0319), _short(-1.204), _short(0.0087)
+    ('+.032', '-1.2', '+.009')
+    """
+    text = f"{bound:+.2g}" if abs(bound) >= 0.01 else f"{bound:+.1g}"
+    return text.replace("+0.", "+.").replace("-0.", "-.")

@@ -51,7 +51,7 @@ class Column:
         """Return every line of the column's cells."""
         if inline:
             return [cell.figure + cell.interval for cell in self.cells]
-        return [line for cell in self.cells for line in (cell.figure, cell.interval)]
+        return [line for cell in self.cells for line in (cell.figure, cell.interval.strip())]
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ class FigureTable:
         cells = [column.cells[row] for column in layout.columns]
         figures = [cells]
         if not layout.inline and any(cell.interval for cell in cells):
-            figures.append([Cell(cell.interval) for cell in cells])
+            figures.append([Cell(cell.interval.strip()) for cell in cells])
         if not layout.names:
             yield from (Text(part, style="bold") for part in _above(name, remark, width))
         names = folded(name, layout.names, cell_len) if layout.names else []

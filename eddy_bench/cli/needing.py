@@ -54,7 +54,7 @@ def print_needed(
     write_line(
         f"At a level of 5% for {others}, from the scatter of {needed[0].had} prompts with "
         f"{len(set(scores.frame['seed']) - {''})} seed(s) each; paired over prompts, on the same "
-        "noise. More seeds lower the scatter within prompts. inf: a method without scatter to take."
+        "noise. More seeds lower the scatter within prompts. inf: more than 10 million."
         f" {fewest(count)} at least: fewer could show nothing."
     )
     if needed[0].had < FEW:

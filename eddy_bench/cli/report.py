@@ -14,8 +14,14 @@ from eddy_bench.storage.paths import reachable
 
 def report(
     folders: Annotated[
-        list[Path], typer.Argument(parser=reachable, metavar="RUN", help="Run folders.")
-    ],
+        list[Path] | None,
+        typer.Argument(
+            parser=reachable,
+            metavar="RUN",
+            help="Run folders. [default: the last run]",
+            show_default=False,
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(**PATH, help="The page. [default: RUN/report.html]", show_default=False),
@@ -50,7 +56,9 @@ def report(
     Or, with --blind, a page on which people vote.
     """
     from eddy_bench.cli.reporting import report_runs, write_ballot
+    from eddy_bench.compare.load import last_run
 
+    folders = folders or [last_run()]
     if not blind:
         if pairs is not None or shuffle is not None:
             raise ParameterError("--pairs and --shuffle are of a page to vote on. Add --blind.")

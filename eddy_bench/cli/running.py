@@ -14,7 +14,7 @@ from rich.markup import escape
 from eddy_bench.cli.console import console, hush_libraries, say, verbose
 from eddy_bench.cli.progress import progress_bar
 from eddy_bench.cli.tracking import check_trackers, log_summary
-from eddy_bench.errors import ParameterError, UnknownName, unknown
+from eddy_bench.errors import ParameterError, UnknownName, counted, unknown
 from eddy_bench.runs.options import RunOptions, open_executor, out_of_shard
 from eddy_bench.storage.lock import locked
 from eddy_bench.suites.suite import Suite, load_suite
@@ -55,7 +55,7 @@ def run_suite(
     check_trackers(log)
     suite = load_suite(source, _with_implied(flags, source), allow_code)
     path = options.folder(out or Path("results") / suite.name)
-    _check_early(suite, path, options)
+    check_early(suite, path, options)
     hush_libraries()
     if not (dry_run or options.shard or RunFolder(path).has_run):
         check_metrics(suite)
@@ -110,7 +110,7 @@ def _with_implied(flags: dict[str, Any], source: str | None) -> dict[str, Any]:
     return flags
 
 
-def _check_early(suite: Suite, path: Path, options: RunOptions) -> None:
+def check_early(suite: Suite, path: Path, options: RunOptions) -> None:
     """Refuse what can be refused before a model is loaded."""
     from eddy_bench.cli.judging import check_folder, check_judge
     from eddy_bench.methods.registry import build_method
@@ -166,7 +166,7 @@ def _loaded(suite: Suite) -> Model:
     """Load the model of a suite, and say so where that may take long."""
     from eddy_bench.runs.setup import Setup
 
-    hub = "/" in suite.model and not Path(suite.model).exists()
+    hub = "/" in suite.model and suite.model[0] not in "./~" and not Path(suite.model).exists()
     if hub or verbose():
         missing = "; what is not here yet is downloaded" if hub else ""
         say(f"Loading {suite.model}{missing}.")
@@ -256,7 +256,7 @@ def _print_drawn(summary: DrawSummary, folder: RunFolder, total: int, seconds: f
         say(f"Nothing to draw: all {total} groups are finished.")
     else:
         say(
-            f"Drew {summary.drawn} groups in {seconds:.0f} s, kept {summary.kept}, "
+            f"Drew {counted(summary.drawn, 'group')} in {seconds:.0f} s, kept {summary.kept}, "
             f"failed {len(summary.failures)}."
         )
     for group, reason in summary.failures[:SHOWN_FAILURES]:
@@ -276,9 +276,9 @@ def _print_plan(setup: Setup, path: Path) -> int:
     methods = [spec for spec in setup.suite.methods if spec not in waiting]
     plan = make_plan(replace(setup, suite=setup.suite.model_copy(update={"methods": methods})))
     lines = [
-        f"{len(plan.groups)} groups of {plan.suite.particles} into {path}: "
-        f"{len(plan.methods)} methods, {len(plan.prompts.prompts)} prompts, "
-        f"{plan.suite.seeds} seeds."
+        f"{counted(len(plan.groups), 'group')} of {plan.suite.particles} into {path}: "
+        f"{counted(len(plan.methods), 'method')}, "
+        f"{counted(len(plan.prompts.prompts), 'prompt')}, {counted(plan.suite.seeds, 'seed')}."
     ]
     lines += [
         f"  {method_text(planned.name, planned.parameters)}"

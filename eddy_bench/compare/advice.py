@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from eddy_bench.compare.free_shares import MethodShare
 from eddy_bench.compare.load import ScoreSet
@@ -16,6 +18,10 @@ from eddy_bench.suites.method_spec import MethodSpec
 MORE_TIME = 1.2
 LOSS = 0.01
 COST = "seconds_per_image"
+NONE_SHOWN = "no method here is shown to gain"
+NONE_GAINS = "no method here gains"
+NONE_FITS = "no method here is known to fit"
+NOT_MEASURED = "fidelity was not scored"
 
 
 @dataclass(frozen=True)
@@ -53,8 +59,10 @@ class Answer:
     """Hold a question and its answer.
 
     brief: the question in three words, for one sentence of all answers.
-    label: the method to use; empty where no method is shown to gain.
+    label: the method to use; empty where the baseline stays.
+    sentence: the method and its figures.
     gain: its share of the baseline's diversity.
+    why: what speaks for the baseline, where it stays.
     """
 
     question: str
@@ -62,21 +70,32 @@ class Answer:
     label: str
     sentence: str
     gain: float
+    why: str = ""
 
 
-Fits = Callable[[Candidate], bool]
-QUESTIONS: tuple[tuple[str, str, Fits], ...] = (
-    (
+@dataclass(frozen=True)
+class Question:
+    """Hold a question, in three words too, and which methods may answer it."""
+
+    text: str
+    brief: str
+    fits: Callable[[Candidate], bool]
+    of_fidelity: bool = True
+
+
+QUESTIONS = (
+    Question(
         "To keep samples' law",
         "to keep every sample's law",
         lambda candidate: candidate.keeps_law,
+        of_fidelity=False,
     ),
-    (
+    Question(
         "Within 20% more time, 1% less fidelity",
         "within 20% more time and 1% less fidelity",
         lambda candidate: candidate.faithful and candidate.times <= MORE_TIME,
     ),
-    (
+    Question(
         "Within 1% less fidelity, any time",
         "at 1% less fidelity whatever the time",
         lambda candidate: candidate.faithful,
@@ -99,9 +118,12 @@ def answers(
     found = candidates(differences, scores, shares, baseline)
     if not found:
         return []
+    measured = any(one.losses for one in found)
     return [
-        Answer(question, brief, *_best([one for one in found if fits(one)], baseline))
-        for question, brief, fits in QUESTIONS
+        _none(question, baseline, NOT_MEASURED)
+        if question.of_fidelity and not measured
+        else _best(question, [one for one in found if question.fits(one)], baseline)
+        for question in QUESTIONS
     ]
 
 
@@ -114,20 +136,25 @@ def together(answers: Sequence[Answer]) -> list[tuple[str, str]]:
     return [(question, sentence) for sentence, question in questions.items()]
 
 
-def summary(answers: Sequence[Answer]) -> list[tuple[str, float, str]]:
-    """Return (method, gain, when), once per method; without a method where none gains.
+def summary(answers: Sequence[Answer]) -> list[tuple[Answer, str]]:
+    """Return the first answer of each kind, and when it holds.
 
     >>> both = [Answer("", "at once", "lhs", "", 0.1), Answer("", "later", "lhs", "", 0.1)]
-    >>> summary(both)
-    [('lhs', 0.1, 'at once, and later')]
+    >>> [(answer.label, when) for answer, when in summary(both)]
+    [('lhs', 'at once, and later')]
     """
-    by_label: dict[str, list[Answer]] = {}
+    kinds: dict[tuple[str, str], list[Answer]] = {}
     for answer in answers:
-        by_label.setdefault(answer.label, []).append(answer)
-    return [
-        (label, own[0].gain, ", and ".join(answer.brief for answer in own))
-        for label, own in by_label.items()
-    ]
+        kinds.setdefault((answer.label, answer.why), []).append(answer)
+    return [(own[0], ", and ".join(answer.brief for answer in own)) for own in kinds.values()]
+
+
+def unfaithful(
+    differences: Sequence[Difference], scores: ScoreSet, shares: Sequence[MethodShare]
+) -> set[str]:
+    """Return the methods that lose more than 1% of a fidelity metric."""
+    found = candidates(differences, scores, shares)
+    return {one.label for one in found if one.losses and not one.faithful}
 
 
 def keeps_law(label: str) -> bool:
@@ -201,31 +228,31 @@ def _loss(difference: Difference) -> float:
     return worse / abs(difference.baseline) if difference.baseline else 0.0
 
 
-def _best(candidates: Sequence[Candidate], baseline: str) -> tuple[str, str, float]:
-    """Return the method to use, why, and the share that it gains."""
+def _best(question: Question, candidates: Sequence[Candidate], baseline: str) -> Answer:
+    """Answer with the method that gains most of those shown to gain."""
+    text, brief = question.text, question.brief
     ordered = sorted(candidates, key=lambda one: _signed(one.gain), reverse=True)
     shown = [one for one in ordered if one.gain.better]
     if shown:
-        return shown[0].label, f"{shown[0].label}: {_words(shown[0])}.", _share(shown[0].gain)
+        best = shown[0]
+        sentence = f"{best.label}: {_words(best)}."
+        return Answer(text, brief, best.label, sentence, _share(best.gain))
     if not ordered:
-        return "", _none_fits(baseline), 0.0
+        return _none(question, baseline, NONE_FITS)
     if _signed(ordered[0].gain) <= 0:
-        return "", f"no method of this run gains: stay with {baseline}.", 0.0
+        return _none(question, baseline, NONE_GAINS)
     sentence = f"none is shown to gain; largest: {ordered[0].label}, {_words(ordered[0])}."
-    return "", sentence, 0.0
+    return Answer(text, brief, "", sentence, 0.0, NONE_SHOWN)
 
 
-def _none_fits(baseline: str) -> str:
-    """Say that there is nothing to choose from; what was not measured is not known to fit."""
-    return f"no method of this run is known to fit: stay with {baseline}."
+def _none(question: Question, baseline: str, why: str) -> Answer:
+    """Answer that there is nothing to choose from."""
+    sentence = f"{why}: stay with {baseline}."
+    return Answer(question.text, question.brief, "", sentence, 0.0, why)
 
 
 def _share(difference: Difference) -> float:
-    return _of_baseline(difference, difference.difference)
-
-
-def _of_baseline(difference: Difference, amount: float) -> float:
-    return amount / abs(difference.baseline) if difference.baseline else 0.0
+    return difference.difference / abs(difference.baseline) if difference.baseline else 0.0
 
 
 def _signed(difference: Difference) -> float:
@@ -234,29 +261,31 @@ def _signed(difference: Difference) -> float:
 
 def _words(candidate: Candidate) -> str:
     """Return gain, largest loss and time in parts of the baseline's, short enough for one line."""
-    gain = candidate.gain
-    low, high = (_percent(_of_baseline(gain, bound)) for bound in (gain.low, gain.high))
-    words = [f"{_change(gain)} [{low}, {high}]"]
+    words = [_with_interval(candidate.gain)]
     worst = max(candidate.losses, key=_loss, default=None)
     if worst is not None and _loss(worst) > 0:
-        words.append(_change(worst))
+        words.append(_with_interval(worst))
     if candidate.times == candidate.times:
         words.append(f"{candidate.times:.2f}x time")
     return ", ".join(words)
 
 
-def _change(difference: Difference) -> str:
+def _with_interval(difference: Difference) -> str:
     """Return the change in per cent, or as it is where the baseline is 0, and of what."""
-    name = difference.column.partition("[")[0]
-    if not difference.baseline:
-        return f"{difference.difference:+.3g} {name}"
-    return f"{_percent(_share(difference))} {name}"
+    name, values = difference.column.partition("[")[0], difference
+    write = partial(_percent, baseline=abs(difference.baseline))
+    change, low, high = (write(value) for value in (values.difference, values.low, values.high))
+    known = math.isfinite(values.low) and math.isfinite(values.high)
+    return f"{change} {name} [{low}, {high}]" if known else f"{change} {name}"
 
 
-def _percent(share: float) -> str:
-    """Return a signed share in two digits or more.
+def _percent(value: float, baseline: float) -> str:
+    """Return a signed share of a baseline in two digits or more; without one, the value.
 
-    >>> _percent(0.0431), _percent(-0.152)
-    ('+4.3%', '-15%')
+    >>> _percent(0.0431, 1), _percent(-0.152, 1), _percent(0.5, 0)
+    ('+4.3%', '-15%', '+0.5')
     """
+    if not baseline:
+        return f"{value:+.3g}"
+    share = value / baseline
     return f"{share:+.1%}" if abs(share) < 0.0995 else f"{share:+.0%}"

@@ -127,12 +127,15 @@ def equal(now: pd.DataFrame, before: pd.DataFrame) -> tuple[int, str]:
 def ratio(
     check: Check, sides: Sequence[pd.DataFrame], iid: Sequence[pd.DataFrame]
 ) -> tuple[int, str]:
-    """Hold the ratio to iid of the same run against the ratio in the baseline."""
+    """Hold the ratio to iid of the same run against the ratio in the baseline.
+
+    Of medians over groups, which no batch that something else stalled moves.
+    """
     for name, rows in zip(("candidate", "baseline"), iid, strict=True):
-        if rows.empty or not rows["value"].mean() > 0:
+        if rows.empty or not rows["value"].median() > 0:
             return UNUSABLE, f"the {name} has no {check.metric} of {IID} to take a ratio to"
     now, before = (
-        float(side["value"].mean() / own["value"].mean())
+        float(side["value"].median() / own["value"].median())
         for side, own in zip(sides, iid, strict=True)
     )
     worse = before * (1 - check.sign * check.margin)

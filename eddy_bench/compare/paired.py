@@ -42,6 +42,7 @@ class Difference:
     wins: share of prompts on which the method is better, ties half.
     detectable: the smallest difference that this many prompts show 4 times in 5.
     warning: what speaks against reading much into it.
+    scatter: standard deviation of the paired differences over prompts.
     """
 
     label: str
@@ -59,13 +60,7 @@ class Difference:
     wins: float = float("nan")
     detectable: float = float("nan")
     warning: str = ""
-
-    @property
-    def effect_scatter(self) -> float:
-        """The standard deviation of the paired differences over prompts; NaN where unknown."""
-        if not self.difference:
-            return 0.0 if self.low == self.high == 0 else float("nan")
-        return abs(self.difference / self.effect) if self.effect else float("nan")
+    scatter: float = float("nan")
 
     @property
     def better(self) -> bool | None:
@@ -230,6 +225,7 @@ def _differences(
                 win_rate(own if higher else -own),
                 smallest,
                 ", ".join(filter(None, [warning, missing_words(lost), few])),
+                scatter,
             )
 
 

@@ -45,10 +45,10 @@ def prompts_needed(
         Needed(
             item.label,
             item.column,
-            _prompts(item.effect_scatter, abs(effect * item.baseline), comparisons, power),
+            _prompts(item.scatter, abs(effect * item.baseline), comparisons, power),
             item.prompts,
             abs(effect * item.baseline),
-            item.effect_scatter,
+            item.scatter,
         )
         for item in differences
         if item.prompts > 1 and item.baseline

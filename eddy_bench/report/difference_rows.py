@@ -50,15 +50,15 @@ class Picture:
 def difference_picture(
     differences: Sequence[Difference], shares: Sequence[MethodShare]
 ) -> Picture | None:
-    """Return diversity, fidelity and free share of every method; None without diversity."""
+    """Return diversity, fidelity and free share of every method; None without either metric."""
     diversity = _first_column(differences, judging("diversity"))
     fidelity = _first_column(differences, judging("fidelity"))
-    if not diversity:
+    if not (diversity or fidelity):
         return None
     order = [
         item.label
         for item in sorted(
-            (item for item in differences if item.column == diversity),
+            (item for item in differences if item.column == (diversity or fidelity)),
             key=lambda item: item.difference if item.higher_is_better else -item.difference,
             reverse=True,
         )
@@ -113,13 +113,18 @@ def _of_shares(shares: Sequence[MethodShare]) -> dict[str, Interval]:
             scale(share.free.share),
             scale(share.free.low),
             scale(share.free.high),
-            f"{share.free.share:.2f} [{share.free.low:.2f}, {share.free.high:.2f}]"
+            f"{_two(share.free.share)} [{_two(share.free.low)}, {_two(share.free.high)}]"
             + (", moved" if share.moved else ""),
             "moved" if share.moved else "",
             scale(1.0),
         )
         for share in known
     }
+
+
+def _two(value: float) -> str:
+    """Return two decimals, without the sign of what rounds to 0."""
+    return f"{value:z.2f}"
 
 
 class _Scale:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -12,8 +12,8 @@ from typing import Any
 from eddy_bench.compare.fronts import Fronts, Point
 
 # Colours that the page's own take the place of, so that a plot follows light and dark.
-INK, SOFT, LINE, GRID = "#010101", "#020202", "#030303", "#040404"
-VARIABLES = {INK: "--ink", SOFT: "--soft", LINE: "--line", GRID: "--grid"}
+INK, SOFT, LINE, GRID, PAPER = "#010101", "#020202", "#030303", "#040404", "#080808"
+VARIABLES = {INK: "--ink", SOFT: "--soft", LINE: "--line", GRID: "--grid", PAPER: "--paper"}
 ANSWERED = ("#050505", "#060606", "#070707")  # of the three answers, in order
 VARIABLES |= {colour: f"--answer-{k}" for k, colour in enumerate(ANSWERED, 1)}
 STYLE = {"svg.hashsalt": "eddy-bench", "svg.fonttype": "none", "font.size": 9}
@@ -36,7 +36,9 @@ class Shape:
 SHAPES = (Shape("wide", (7.2, 4.7), 40), Shape("narrow", (3.7, 2.9), 10))
 
 
-def front_plots(fronts: Fronts, answered: Sequence[str]) -> list[tuple[str, str]]:
+def front_plots(
+    fronts: Fronts, answered: Sequence[str], hollow: Collection[str]
+) -> list[tuple[str, str]]:
     """Return (prefix, SVG) for every shape.
 
     Every point is a group of the class `point` with the method's name in `data-method`, which can
@@ -45,12 +47,13 @@ def front_plots(fronts: Fronts, answered: Sequence[str]) -> list[tuple[str, str]
     Args:
         fronts: of the run.
         answered: the methods of the three answers, empty where there is none.
+        hollow: the methods whose points are circles.
 
     """
-    return [(shape.prefix, _plot(fronts, answered, shape)) for shape in SHAPES]
+    return [(shape.prefix, _plot(fronts, answered, hollow, shape)) for shape in SHAPES]
 
 
-def _plot(fronts: Fronts, answered: Sequence[str], shape: Shape) -> str:
+def _plot(fronts: Fronts, answered: Sequence[str], hollow: Collection[str], shape: Shape) -> str:
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -72,6 +75,7 @@ def _plot(fronts: Fronts, answered: Sequence[str], shape: Shape) -> str:
                 [point.diversity.value],
                 "o",
                 color=colour,
+                markerfacecolor=PAPER if point.label in hollow else colour,
                 markersize=8 if strong else 5,
                 zorder=4 if strong else 2,
                 gid=f"{shape.prefix}-{number}",
@@ -117,36 +121,63 @@ def _dress(axis: Any, fronts: Fronts) -> None:
 def _name_points(
     figure: Any, axis: Any, fronts: Fronts, answered: Sequence[str], shape: Shape
 ) -> None:
-    """Write names where there is room, those of the answers first, the baseline among them."""
-    import textalloc
-
-    chosen = [fronts.baseline, *(label for label in answered if label)]
+    """Write the names of the answers and the baseline, and those of others where there is room."""
     points = {point.label: point for point in _points(fronts)}
+    chosen = dict.fromkeys([fronts.baseline, *answered])
     others = [_named(family.points[1:]) for family in fronts.families]
     others = sorted(
         (point for point in others if point.label not in chosen),
         key=lambda point: (not point.front, -point.diversity.value),
     )[: shape.named]
-    named = [points[label] for label in dict.fromkeys(chosen) if label in points] + others
-    everywhere = list(points.values())
+    taken = [(point.fidelity.value, point.diversity.value) for point in points.values()]
+    colours = [_colour(label, fronts.baseline, answered) for label in chosen if label in points]
     figure.canvas.draw()
-    textalloc.allocate(
+    first = [points[label] for label in chosen if label in points]
+    texts = _write(axis, first, colours, taken, draw_all=True, max_distance=0.3)
+    taken += [place for text in texts for place in _covered(figure, axis, text)]
+    _write(axis, others, [SOFT] * len(others), taken, draw_all=False, max_distance=0.07)
+
+
+def _write(
+    axis: Any,
+    points: Sequence[Point],
+    colours: Sequence[str],
+    taken: Sequence[tuple[float, float]],
+    **limits: Any,
+) -> list[Any]:
+    """Write names near points and off what is taken, in data coordinates; returns the texts."""
+    import textalloc
+
+    if not points:
+        return []
+    *_, texts, _ = textalloc.allocate(
         axis,
-        [point.fidelity.value for point in named],
-        [point.diversity.value for point in named],
-        [plain(point.label) for point in named],
-        x_scatter=[point.fidelity.value for point in everywhere],
-        y_scatter=[point.diversity.value for point in everywhere],
+        [point.fidelity.value for point in points],
+        [point.diversity.value for point in points],
+        [plain(point.label) for point in points],
+        x_scatter=[x for x, _ in taken],
+        y_scatter=[y for _, y in taken],
         textsize=8.5,
-        textcolor=[_colour(point.label, fronts.baseline, answered) for point in named],
+        textcolor=list(colours),
         linecolor=SOFT,
         linewidth=0.6,
-        draw_all=False,
         avoid_label_lines_overlap=True,
         min_distance=0.012,
-        max_distance=0.07,
         margin=0.004,
+        **limits,
     )
+    return [text for text in texts if text is not None]
+
+
+def _covered(figure: Any, axis: Any, text: Any) -> list[tuple[float, float]]:
+    """Return points that a text covers, close enough that no other text fits between them."""
+    box = text.get_window_extent(figure.canvas.get_renderer())
+    places = [
+        (box.x0 + box.width * across / 12, box.y0 + box.height * up / 2)
+        for across in range(13)
+        for up in range(3)
+    ]
+    return [tuple(place) for place in axis.transData.inverted().transform(places)]
 
 
 def _named(points: Sequence[Point]) -> Point:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from eddy_bench.compare.advice import Answer, answers, summary
+from eddy_bench.compare.advice import Answer, answers, summary, unfaithful
 from eddy_bench.compare.comparable import canonical, check_comparable, lacking
 from eddy_bench.compare.free_shares import MethodShare, free_shares
 from eddy_bench.compare.front_tables import CAPTION as FRONTS_CAPTION
@@ -66,7 +66,10 @@ def write_report(
     pictures = prompt_fields(folders, scores, differences, baseline, progress)
     fields = {
         **_texts(folders, scores, differences, shares, baseline, notes),
-        **_first_screen(advice, baseline, curves, pictures),
+        **_first_screen(advice, baseline, scores.labels, curves, pictures),
+        "front_plots": front_plots(curves, answered, unfaithful(differences, scores, shares))
+        if curves is not None
+        else [],
         **_front_fields(curves, target.parent / plots),
         **pictures,
         **_picture(differences, shares),
@@ -84,32 +87,33 @@ def write_report(
 def _first_screen(
     advice: Sequence[Answer],
     baseline: str,
+    labels: Sequence[str],
     curves: Fronts | None,
     pictures: dict[str, Any],
 ) -> dict[str, Any]:
-    """Return the fields of what is seen first: the answers, the front, images of a few prompts."""
+    """Return the fields of what is seen first: the answers, and images of a few prompts."""
     answered = [answer.label for answer in advice]
     shown = first_prompts(pictures["gains"], len(pictures["pictures"]), answered)
     return {
         "answers": advice,
-        "lead": [
-            {"label": label, "gain": gain, "when": when} for label, gain, when in summary(advice)
-        ],
-        "front_plots": front_plots(curves, answered) if curves is not None else [],
+        "lead": summary(advice),
         "colours": colours_of(answered),
-        "strip_methods": _in_strips(baseline, answered, curves),
+        "strip_methods": _in_strips(baseline, answered, labels, curves),
         "strip_prompts": shown,
     }
 
 
-def _in_strips(baseline: str, answered: Sequence[str], curves: Fronts | None) -> list[str]:
-    """Return the methods of the first images: those of the answers, else the most diverse."""
+def _in_strips(
+    baseline: str, answered: Sequence[str], labels: Sequence[str], curves: Fronts | None
+) -> list[str]:
+    """Return the methods of the first images: of the answers, else the most diverse or first."""
     named = [label for label in answered if label]
     if not named and curves is not None:
         points = {point.label: point for family in curves.families for point in family.points}
         ordered = sorted(points.values(), key=lambda point: -point.diversity.value)
-        named = [point.label for point in ordered[:IN_STRIPS]]
-    return list(dict.fromkeys([baseline, *named]))
+        named = [point.label for point in ordered]
+    named = named or [label for label in labels if label != baseline][:IN_STRIPS]
+    return list(dict.fromkeys([baseline, *named[: max(IN_STRIPS, len(set(answered)))]]))
 
 
 def _picture(differences: Sequence[Difference], shares: Sequence[MethodShare]) -> dict[str, Any]:
@@ -191,8 +195,16 @@ def _kernels(folders: Sequence[Path], labels: Sequence[str]) -> dict[str, str]:
 
 def _front_fields(curves: Fronts | None, plots: Path) -> dict[str, Any]:
     if curves is None:
-        return {"plot": "", "plots": "", "front_header": (), "front_lines": [], "front_caption": ""}
+        return {
+            "plot": "",
+            "plots": "",
+            "front_header": (),
+            "front_lines": [],
+            "front_caption": "",
+            "front_fidelity": "",
+        }
     return {
+        "front_fidelity": curves.fidelity,
         "plot": pareto_plot(curves, plots),
         "plots": plots.name,
         "front_caption": FRONTS_CAPTION,

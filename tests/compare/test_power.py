@@ -16,7 +16,7 @@ from tests.makers.scored_runs import make_run
 
 
 def difference(scatter: float, gap: float = 0.2) -> Difference:
-    return Difference("pg", "vendi[x]", True, 40, 2.0, 2.0 + gap, gap, 0.0, 0.4, gap / scatter)
+    return Difference("pg", "vendi[x]", True, 40, 2.0, 2.0 + gap, gap, scatter=scatter)
 
 
 def needed(scatter: float, effect: float, comparisons: int = 1) -> float:
@@ -43,9 +43,13 @@ def test_more_scatter_smaller_effects_and_more_methods_need_more() -> None:
 
 
 def test_a_method_that_changes_nothing_needs_few() -> None:
-    same = Difference("pg", "align[x]", True, 40, 1.0, 1.0, 0.0, 0.0, 0.0)
+    same = Difference("pg", "align[x]", True, 40, 1.0, 1.0, 0.0, 0.0, 0.0, scatter=0.0)
     (line,) = prompts_needed([same], 0.05, 1)
     assert line.prompts <= 8
+
+
+def test_a_gain_and_a_loss_that_cancel_are_scatter() -> None:
+    assert needed(0.4, 0.05) == prompts_needed([difference(0.4, gap=0.0)], 0.05, 1)[0].prompts
 
 
 def test_the_command_prints_a_number_per_method(cli: Callable[..., Result], tmp_path: Path) -> None:
