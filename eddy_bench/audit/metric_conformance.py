@@ -19,6 +19,7 @@ from eddy_bench.models.scoring_defaults import scoring_defaults
 from eddy_bench.scoring.feature_cache import Scorer
 from eddy_bench.scoring.metric import Metric
 from eddy_bench.scoring.metrics import MetricSpec
+from eddy_bench.scoring.plugins import TORCHMETRICS
 from eddy_bench.scoring.readings import measure
 from eddy_bench.scoring.reference import RealImages, held_out
 from eddy_bench.scoring.text_features import with_texts
@@ -101,6 +102,8 @@ def check_metric(
         scorer = Scorer(run, weights, real, lambda count, label: None, values=OPEN)
         _load(scorer, spec)
         trial = Trial(spec, scorer, _written(run, real))
+        if text.startswith(TORCHMETRICS):
+            trial.of("plain")  # what cannot be made or fed here breaks no promise of ours
         findings = []
         for name, check in CHECKS.items():
             advance(0, name)
@@ -118,7 +121,7 @@ def check_metric(
 def _load(scorer: Scorer, spec: MetricSpec) -> None:
     """Load a metric's network first: what it lacks is no broken promise."""
     try:
-        if spec.metric.takes_extractor or spec.metric.sees is not None:
+        if spec.extractor and spec.metric.load is None and spec.metric.needs != "attributes":
             scorer.extractor(spec.extractor, spec.metric.sees)
         if spec.metric.needs in ("text", "values"):
             with_texts(scorer, spec)

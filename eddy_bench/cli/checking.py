@@ -38,7 +38,9 @@ def check_metric_promises(text: str, weights: str | None) -> int:
     """Check a metric and print a table; returns 1 when a promise is broken."""
     hush_libraries()
     from eddy_bench.audit.metric_conformance import CHECKS, check_metric
+    from eddy_bench.cli.judging import check_folder
 
+    check_folder(weights, "a folder at --weights")
     with progress_bar("Checking", len(CHECKS)) as advance:
         findings = check_metric(text, Path(weights) if weights else None, advance)
     return _print(text, findings)

@@ -38,6 +38,7 @@ class Comparison:
     fronts: over strengths, where a method has several.
     published: lines of a paper's figures.
     answers: which method to use.
+    words: how to read the tables, where they are not of scores.
     """
 
     differences: list[Difference]
@@ -46,6 +47,12 @@ class Comparison:
     fronts: Fronts | None
     published: list[tuple[str, ...]]
     answers: list[Answer]
+    words: str = ""
+
+    @property
+    def legend(self) -> str:
+        """How to read the tables."""
+        return self.words or caption(self.differences, self.baseline)
 
 
 def printer_of(form: str, full: bool) -> Callable[[Comparison], None]:
@@ -85,7 +92,7 @@ def _print_tables(comparison: Comparison) -> None:
     for table in tables:
         print_figures(table)
         write_line("")
-    write_line(caption(differences, baseline))
+    write_line(comparison.legend)
     if left_out := left_out_note(tables, console().width, "--format csv"):
         write_line(left_out)
     if comparison.fronts:
@@ -123,7 +130,7 @@ def _print_full_markdown(comparison: Comparison) -> None:
         tables.append((front_header(curves), front_lines(curves)))
     if comparison.published:
         tables.append((PUBLISHED, comparison.published))
-    body = as_markdown(comparison.differences, comparison.baseline)
+    body = as_markdown(comparison.differences, comparison.legend)
     print(_as_page(comparison, body, tables), end="")
 
 

@@ -36,6 +36,7 @@ def hush_libraries() -> None:
     if not verbose():
         warnings.filterwarnings("ignore")
         os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")  # it is read when diffusers loads
+        os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # as here: a line for every retry
 
 
 def console(stderr: bool = False, live: bool = False) -> Console:

@@ -12,6 +12,15 @@ from eddy_bench.compare.load import last_run, read_scores
 from eddy_bench.compare.votes import FEW, agreements, opinions, read_votes, win_rates
 from eddy_bench.errors import ParameterError, counted
 
+LEGEND = (
+    "Votes: how often a method wins over its pairs with the baseline, the same counted half, less "
+    "one half; a mean over prompts, with Wilson's 95% interval. p: that both win alike, by the "
+    "studentised bootstrap over prompts, Holm over the methods; with few prompts it may differ "
+    "from the interval. Better, worse: p below 0.05 and an interval without 0. Rank correlation: "
+    "Spearman's between votes and the metric's differences, over pairs; its interval by resampling "
+    "prompts."
+)
+
 
 def compare_votes(sources: Sequence[Path], baseline: str, form: str, votes: Sequence[Path]) -> int:
     """Print how often each method wins people's votes, and how far each metric agrees.
@@ -36,5 +45,5 @@ def compare_votes(sources: Sequence[Path], baseline: str, form: str, votes: Sequ
     lines = [*win_rates(found), *agreeing]
     for note in notes:
         say(note, "Note")
-    printer(Comparison(lines, "a tie", notes, None, [], []))
+    printer(Comparison(lines, "a tie", notes, None, [], [], LEGEND))
     return 0

@@ -88,10 +88,10 @@ def caption(differences: Sequence[Difference], baseline: str) -> str:
     )
 
 
-def as_markdown(differences: Sequence[Difference], baseline: str) -> str:
-    """Return a Markdown table with its caption."""
+def as_markdown(differences: Sequence[Difference], legend: str) -> str:
+    """Return a Markdown table with its legend."""
     rows = [cells(difference) for difference in differences]
-    return f"{markdown_rows(HEADER, rows)}\n\n{caption(differences, baseline)}\n"
+    return f"{markdown_rows(HEADER, rows)}\n\n{legend}\n"
 
 
 def markdown_rows(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -84,6 +84,7 @@ def resolve_backbone(name: str) -> str:
         UnknownName: neither an alias nor one of these kinds.
 
     """
+    name = name.partition(" of ")[0]  # of a plug-in's metric
     full = ALIASES.get(name, name)
     if not full.startswith(KINDS) or full in KINDS:
         raise UnknownName(

@@ -64,7 +64,12 @@ class Extractor:
         return self.checked(np.stack(features))
 
     def checked(self, features: FLOAT) -> FLOAT:
-        """Return features; raise MetricError where they are not finite."""
+        """Return features; raise MetricError where they are no rows of finite numbers."""
+        if features.ndim != 2:
+            raise MetricError(
+                f"Expected a row of features for each image from {self.name}, "
+                f"got an array of shape {features.shape}."
+            )
         if not np.isfinite(features).all():
             raise MetricError(f"The features of {self.name} are not finite. Check --weights.")
         return features

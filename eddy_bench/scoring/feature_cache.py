@@ -145,7 +145,7 @@ class Scorer:
 
 def features_folder(run: Path, extractor: str, digest: str) -> Path:
     """Return where a run keeps features of an extractor with these weights."""
-    return run / "features" / f"{file_name(extractor)}-{digest}"
+    return run / "features" / f"{file_name(extractor)}-{file_name(digest)}"
 
 
 def file_name(extractor: str) -> str:

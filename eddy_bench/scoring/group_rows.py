@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from eddy_bench.errors import MetricError
 from eddy_bench.scoring.ahead import ahead
 from eddy_bench.scoring.forward import BATCH, Row
 from eddy_bench.storage.group import FinishedGroup
@@ -41,7 +42,7 @@ def rows_of_groups(
 
     Raises:
         StoreError: an image is missing or was changed.
-        MetricError: not even one row fits into memory.
+        MetricError: not even one row fits into memory; there are more results than rows, or fewer.
 
     """
 
@@ -60,5 +61,10 @@ def rows_of_groups(
                 for row in combinations(own, together)
             )
             for group in part:
-                own = islice(results, comb(group.group.particles, together))
-                yield group, np.array(list(own))
+                count = comb(group.group.particles, together)
+                own = list(islice(results, count))
+                if len(own) < count:
+                    raise MetricError(f"Expected {count} results of a group, got {len(own)}.")
+                yield group, np.array(own)
+            if next(iter(results), None) is not None:
+                raise MetricError("Expected one result for each image or pair, got more.")

@@ -111,7 +111,8 @@ class Metric:
     moments: of `real`: the same from features (n, F) of a method's images, and the mean (F,) and
         covariance (F, F) of those of real ones, which saved statistics hold.
     load: from a folder of weights, or None, and a device to what judges images or pairs of them.
-    sees: the same to the metric's own extractor, called `extractor`, which nothing else uses.
+    sees: the same to the metric's own extractor, called `extractor`, which nothing else uses: a
+        plug-in's features are kept under its metric's name.
     extractor: the only one that the metric sees images through; empty where any can be named.
     parameters: that can be given.
     marks: parts of the signature that name the convention followed.

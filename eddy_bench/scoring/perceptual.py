@@ -56,7 +56,8 @@ def load_lpips(
         network = _lpips(torch.load(path, map_location="cpu", weights_only=True), net)
     except Exception as error:
         raise MetricError(
-            f"{path} cannot be read as the weights of {net}: {brief(error, 120)}"
+            f"{path} cannot be read as the weights of {net} ({type(error).__name__}: "
+            f"{brief(error, 120)}). Put torchvision's own {BACKBONES[net]} there."
         ) from None
     network.eval().requires_grad_(False).to(device)
     distances = partial(_distances, network)

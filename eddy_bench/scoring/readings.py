@@ -59,8 +59,10 @@ def _guarded(spec: MetricSpec, values: Iterator[Measured]) -> Iterator[Measured]
     """Yield values of a plug-in, whose code may raise anything."""
     try:
         yield from values
-    except EddyError:
-        raise
+    except EddyError as error:
+        if spec.name in str(error):
+            raise
+        raise MetricError(f"Metric {spec.name!r} failed: {error}") from None
     except (Exception, SystemExit) as error:
         cure = ". Copy an array before you write to it: x = x.copy()."
         raise MetricError(
@@ -155,6 +157,11 @@ def _read_judged(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator
         values = rows_of_groups(judge.values, judge.prepare, groups, together, beside)
         with closing(values) as rows:
             for group, judged in rows:
+                if judged.ndim != 1:
+                    raise MetricError(
+                        f"Expected a number for each image or pair from {spec.name!r}, got arrays "
+                        f"of shape {judged.shape[1:]}."
+                    )
                 value = spec.metric(judged) if spec.metric.load else mean_of(judged)
                 scorer.advance(1, f"{group.group.name} {spec.name}")
                 images = spec.metric.of_images(judged)

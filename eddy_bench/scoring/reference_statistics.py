@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -120,6 +121,8 @@ def read_statistics(path: Path) -> SavedStatistics:
 
     """
     try:
+        if not is_zipfile(path):
+            raise ValueError("it is no file of arrays")
         with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
             if sum(part.file_size for part in data.zip.infolist()) > FILE_LIMIT:
                 raise ValueError(f"it unpacks to more than {FILE_LIMIT >> 30} GiB")

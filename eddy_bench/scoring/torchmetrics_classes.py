@@ -92,10 +92,16 @@ def _find(path: str) -> Any:
             return classes[wanted]
         if not wanted and len(classes) == 1:
             return next(iter(classes.values()))
+        if not wanted:
+            raise UnknownName(
+                f"Expected a class of torchmetrics.{parent} ({', '.join(sorted(classes))}), as "
+                f"torchmetrics:{parent}.{min(classes)}, got none."
+            )
         raise UnknownName(unknown(f"class in torchmetrics.{parent}", wanted, classes))
     raise UnknownName(
-        f"torchmetrics has no module {path!r}. For instance torchmetrics:image.ssim."
-        "StructuralSimilarityIndexMeasure, torchmetrics:image.tv, torchmetrics:image.kid."
+        f"torchmetrics has no such class of images or texts: {path!r}. For instance "
+        "torchmetrics:image.ssim.StructuralSimilarityIndexMeasure, torchmetrics:image.tv, "
+        "torchmetrics:image.kid."
     )
 
 

@@ -198,7 +198,7 @@ def test_long_names_go_on_in_lines_that_figures_have_anyway(tmp_path: Path) -> N
     methods = (("iid", ""), ("pg", "strength=2.0,kernel=denoised"), ("lhs", ""))
     shown = terminal(80, scored(tmp_path / "r", 3, methods)).splitlines()
     row = next(k for k, line in enumerate(shown) if line.startswith("pg"))
-    assert shown[row].startswith("pg:strength=2.0,  ")
+    assert shown[row].startswith("pg:strength=2,  ")
     assert shown[row + 1].startswith("  kernel=denoised")
     assert "±" in shown[row + 1]
     assert shown[row + 2].startswith("lhs")

@@ -93,8 +93,8 @@ def test_each_method_is_a_run_with_its_settings_and_its_line_of_the_summary(
     assert "Logged 2 methods of mine to mlflow." in done.err
     summary = pd.read_csv(out / "summary.csv", index_col="method")
     for sent in (wandb, mlflow):
-        assert list(sent) == ["iid", "pg:strength=2.0"]
-        for label, method in (("iid", "iid"), ("pg:strength=2.0", "pg")):
+        assert list(sent) == ["iid", "pg:strength=2"]
+        for label, method in (("iid", "iid"), ("pg:strength=2", "pg")):
             own, line = sent[label], summary.loc[method]
             assert own["where"] == "eddy-bench/mine"
             assert own["ended"]
@@ -120,7 +120,7 @@ def test_a_run_that_is_scored_already_is_sent_when_it_is_asked_for(
     assert not wandb
     scored = cli("score", tmp_path / "r", "--metric", "vendi[fmnist-clip]", "--log", "wandb")
     assert scored.code == 0, scored.err
-    assert set(wandb) == {"iid", "pg:strength=2.0"}
+    assert set(wandb) == {"iid", "pg:strength=2"}
 
 
 @pytest.mark.parametrize("name", TRACKERS)
@@ -161,7 +161,7 @@ def test_a_service_that_fails_loses_nothing(
     (line,) = done.err.splitlines()
     assert line.startswith("Warning: wandb did not take the summary (ConnectionError: the service")
     assert f"eddy-bench score {out} --log wandb" in line
-    assert set(mlflow) == {"iid", "pg:strength=2.0"}, "the other one is sent"
+    assert set(mlflow) == {"iid", "pg:strength=2"}, "the other one is sent"
     assert len(pd.read_csv(out / "summary.csv")) == 2
     assert "Nothing to score" in cli(*RUN, "--out", out).err, "what was scored is known as scored"
 

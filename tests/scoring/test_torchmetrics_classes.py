@@ -51,7 +51,7 @@ def test_classes_of_torchmetrics_give_their_own_numbers() -> None:
 @pytest.mark.parametrize(
     ("text", "error", "said"),
     [
-        ("torchmetrics:image.sim", UnknownName, "no module 'image.sim'"),
+        ("torchmetrics:image.sim", UnknownName, "no such class of images or texts: 'image.sim'"),
         ("torchmetrics:image.ssim", UnknownName, "StructuralSimilarityIndexMeasure"),
         ("torchmetrics:image.ssim.Ssim", UnknownName, "Unknown class in torchmetrics.image.ssim"),
         ("torchmetrics:image.inception", MetricError, r"got InceptionScore.update\(imgs\)"),
