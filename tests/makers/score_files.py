@@ -15,6 +15,7 @@ EXTRACTORS = {
     "vendi": "fmnist-clip",
     "clip": "fmnist-clip",
     "fd": "fmnist-clip",
+    "align": "classifier",
 }
 
 
@@ -40,6 +41,7 @@ def frame(
         "nfe": np.full(prompts, 40.0),
         "seconds_per_image": np.full(prompts, 0.1),
         "mss": 0.7 + 0.1 * shared.random(prompts),
+        "align": np.full(prompts, 90.0),
     }
     lines = []
     for label, by_metric in effects.items():

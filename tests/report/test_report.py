@@ -17,6 +17,8 @@ from eddy_bench.storage.run_folder import RunFolder
 from tests.conftest import Browser, Result
 from tests.makers.scored_runs import EVIL, make_run, many_methods
 
+HOLLOW = "fill: var(--paper)"
+
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
@@ -141,6 +143,10 @@ def test_in_a_real_browser(
     page.on("dialog", lambda dialog: problems.append("a prompt ran as a script"))
     page.on("request", lambda request: requests.append(request.url))
     page.goto((run / "report.html").as_uri())
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    assert page.evaluate("location.hash") == "#parts", "the points can be skipped"
+    page.evaluate("scrollTo(0, 0)")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert Axe().run(page).response["violations"] == []
     for part in (".lead", f"svg.{'wide' if width > 700 else 'narrow'}", ".few img"):
@@ -207,6 +213,7 @@ def test_it_reads_without_javascript(browser: Any, cli: Callable[..., Result], r
     assert not page.locator(".controls").is_visible()
     assert page.locator(".differences [role=rowheader]").count() == 3
     assert page.locator("section.prompt").count() == 8
+    assert page.locator("[data-zoom]:enabled, .hint:visible").count() == 0, "nothing to press"
 
 
 def test_printing_leaves_the_controls_out(
@@ -231,3 +238,64 @@ def test_two_questions_with_one_answer_make_one_sentence(
     lead = re.sub("<[^>]*>", "", page[page.index('id="use"') :].partition("</p>")[0])
     assert lead.count("pg:strength=1") == 1
     assert "whatever the time" in lead
+
+
+def lead_of(run: Path) -> str:
+    page = (run / "report.html").read_text()
+    return re.sub("<[^>]*>", "", page[page.index('class="lead"') :].partition("</p>")[0])
+
+
+def strips_of(run: Path) -> set[str]:
+    page = (run / "report.html").read_text()
+    return set(re.findall(r"images of ([^ ]+) for", page[: page.index("On this page")]))
+
+
+def test_answers_and_the_baseline_are_named_at_their_points_at_every_width(
+    cli: Callable[..., Result], tmp_path: Path
+) -> None:
+    run = make_run(tmp_path / "many", prompts=20, effects=many_methods(24))
+    assert cli("report", run).code == 0
+    page = (run / "report.html").read_text()
+    for prefix in ("wide", "narrow"):
+        plot = page[page.index(f'<svg class="{prefix}"') :].partition("</svg>")[0]
+        assert {"iid", "pg:strength=23"} <= set(re.findall(r">([^<>]+)</text>", plot))
+
+
+def test_points_that_lose_more_than_is_allowed_are_hollow(
+    cli: Callable[..., Result], tmp_path: Path
+) -> None:
+    effects = {
+        "iid": {"vendi": 0.0, "clip": 0.0, "align": 0.0},
+        "pg:strength=1": {"vendi": 0.3, "clip": 0.0, "align": 0.0},
+        "pg:strength=2": {"vendi": 0.6, "clip": 0.0, "align": -5.0},
+    }
+    run = make_run(tmp_path / "r", prompts=20, effects=effects)
+    assert cli("report", run).code == 0
+    page = (run / "report.html").read_text()
+    points = page[page.index('<svg class="wide"') :].partition("</svg>")[0].split('class="point"')
+    hollow = {
+        point.split('data-method="')[1].split('"')[0] for point in points[1:] if HOLLOW in point
+    }
+    assert hollow == {"pg:strength=2"}, "its clip is right of the dotted line"
+    assert "Use pg:strength=1" in lead_of(run)
+
+
+@pytest.mark.parametrize(
+    ("measured", "said"),
+    [
+        ("vendi", "stay with iid, fidelity was not scored"),
+        ("clip", "No metric of diversity was scored"),
+    ],
+)
+def test_what_was_not_scored_is_said(
+    cli: Callable[..., Result], tmp_path: Path, measured: str, said: str
+) -> None:
+    effects = {"iid": {measured: 0.0}, "lhs": {measured: 0.0}, "pg": {measured: 1.0}}
+    run = make_run(tmp_path / "r", effects=effects)
+    assert cli("report", run).code == 0
+    assert said in lead_of(run)
+    assert {"iid", "lhs"} <= strips_of(run)
+    assert 'id="differences"' in (run / "report.html").read_text()
+    done = cli("compare", run)
+    assert ("fidelity was not scored" in done.out) == (measured == "vendi")
+    assert ("no metric of diversity" in done.err) == (measured == "clip")
