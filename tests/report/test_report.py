@@ -196,6 +196,13 @@ def test_in_a_real_browser(
     assert page.locator("#peek").is_visible()
     assert page.locator("#peek").inner_text().startswith(point.get_attribute("data-method"))
     assert page.locator("#peek img").count() == 3
+    page.mouse.move(0, 0)
+    for point in page.locator(".point:visible").all():  # those that others cover, too
+        box = point.bounding_box()
+        page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        assert page.locator("#peek").inner_text().startswith(point.get_attribute("data-method"))
+    page.mouse.move(0, 0)
+    assert not page.locator("#peek").is_visible()
     assert [url for url in requests if not url.startswith(("file:", "data:"))] == []
     assert sum(url.startswith("file:") for url in requests) == 1
     assert problems == []
