@@ -11,6 +11,7 @@ from rich.markup import escape
 from eddy_bench.cli.console import console, say
 from eddy_bench.cli.progress import growing_bar
 from eddy_bench.compare.comparable import canonical
+from eddy_bench.errors import counted
 from eddy_bench.report.blind import write_blind
 from eddy_bench.report.page import write_report
 
@@ -28,7 +29,7 @@ def write_ballot(folder: Path, out: Path | None, baseline: str, pairs: int, shuf
     """Write the page to vote on, and say where it is and what comes next."""
     with growing_bar("Writing") as progress:
         path, count = write_blind(folder, out, canonical(baseline), pairs, shuffle, progress)
-    console().print(escape(f"ballot   {path} ({count} pairs)"), soft_wrap=True)
+    console().print(escape(f"ballot   {path} ({counted(count, 'pair')})"), soft_wrap=True)
     against = "" if canonical(baseline) == "iid" else f" --baseline {shlex.quote(baseline)}"
     run = shlex.quote(str(folder))
     say(f"Then: eddy-bench compare {run}{against} --votes votes.csv")

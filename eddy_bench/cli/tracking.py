@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from eddy_bench.cli.console import say
-from eddy_bench.errors import ParameterError, UnknownName, brief, unknown
+from eddy_bench.errors import ParameterError, UnknownName, brief, counted, unknown
 
 if TYPE_CHECKING:
     from eddy_bench.storage.run_folder import RunFolder
@@ -48,7 +48,7 @@ def log_summary(folder: RunFolder, names: Sequence[str]) -> None:
             for method, settings, figures in _rows(folder):
                 TRACKERS[name](client, folder.path.name, method, settings, figures)
                 count += 1
-            say(f"Logged {count} methods of {folder.path.name} to {name}.")
+            say(f"Logged {counted(count, 'method')} of {folder.path.name} to {name}.")
         except Exception as error:  # a service may raise anything
             say(
                 f"{name} did not take the summary ({type(error).__name__}: {brief(error, 200)}). "

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from eddy_bench.errors import StoreError
+from eddy_bench.errors import StoreError, counted
 from eddy_bench.runs.plan import REFERENCE
 from eddy_bench.storage.group import FinishedGroup, parse_group
 from eddy_bench.storage.group_index import Entry
@@ -137,7 +137,8 @@ def _copy(
     ]
     if broken:
         raise StoreError(
-            f"{broken[0]} ({len(broken)} groups are broken). Run that share again, then merge."
+            f"{broken[0]} ({counted(len(broken), 'broken group')}). "
+            "Run that share again, then merge."
         )
     total, copied = sum(len(groups) for _, groups in parts), 0
     advance = progress(total)

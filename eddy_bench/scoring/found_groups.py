@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from eddy_bench.errors import StoreError
+from eddy_bench.errors import StoreError, counted
 from eddy_bench.scoring.readings import BASELINE
 from eddy_bench.storage.group import FinishedGroup
 from eddy_bench.storage.records import Group, RunRecord
@@ -63,7 +63,7 @@ def _notes(by_label: ByLabel, broken: list[str]) -> list[str]:
     notes = []
     if broken:
         notes.append(
-            f"{len(broken)} groups are broken and were left out ({broken[0]}); "
+            f"left out {counted(len(broken), 'broken group')} ({broken[0]}); "
             "run again to redraw them"
         )
     if len({len(groups) for groups in by_label.values()}) > 1:

@@ -176,7 +176,7 @@ def test_score_adds_a_metric_and_leaves_broken_groups_out(cli: Cli, tmp_path: Pa
     (broken,) = sorted(out.glob("samples/iid/*/0/1.png"))[:1]
     broken.write_bytes(b"")
     again = cli("score", out, "--metric", "vendi[fmnist-clip]:q=2", "--metric", "mss[fmnist-clip]")
-    assert "1 groups are broken" in again.err
+    assert "left out 1 broken group" in again.err
     assert "mss" in again.out
     assert "vendi-q2" in again.out
 

@@ -263,7 +263,7 @@ def test_a_group_that_only_the_index_names_is_drawn(cli: Cli, run: Path, undistu
     shutil.rmtree(run / "samples/iid/dress")
     done = cli(*RUN, "--out", run)
     says(done, 0)
-    assert "Drew 1 groups" in done.err
+    assert "Drew 1 group " in done.err
     assert image_hashes(run) == image_hashes(undisturbed)
 
 

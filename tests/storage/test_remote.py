@@ -157,7 +157,7 @@ def test_an_address_that_looks_like_a_pattern_is_taken_literally(cli: Cli) -> No
     assert cli(*run).code == 0
     (as_path("memory://bucket/a [x]*?") / "samples/iid/t-shirt/0/1.png").write_bytes(b"")
     done = cli(*run)
-    assert (done.code, "Drew 1 groups" in done.err) == (0, True), done.err
+    assert (done.code, "Drew 1 group " in done.err) == (0, True), done.err
     assert "is held by" not in done.err, "the first run gave its lease back"
 
 
