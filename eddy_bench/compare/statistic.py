@@ -111,7 +111,7 @@ def _judges_images(name: str) -> bool:
 def _without_images(rows: pd.DataFrame, groups: pd.DataFrame) -> list[str]:
     """Return the columns whose images lack values, or have those of another score file."""
     held = rows["value"].notna().to_numpy()
-    counts, means = groups["count"].to_numpy(), groups["mean"].to_numpy()
+    counts, means = groups["count"].to_numpy(), groups["mean"].to_numpy(np.float64)
     particles = pd.to_numeric(rows["particles"]).to_numpy()
     fits = (counts == particles) & np.isclose(means, rows["value"], rtol=1e-4, atol=1e-6)
     return list(dict.fromkeys(rows["column"][held & ~fits]))

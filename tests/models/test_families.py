@@ -43,7 +43,7 @@ STRONG = {
     "eddy-fd": "eddy-fd:strength=5,scale=fixed,window=0..,max_coordinates=4",
     "eddy-hutch": "eddy-hutch:strength=5,scale=fixed,window=0..,probes=2",
     "best-of-m": "best-of-m:m=3",
-    "interval": "interval:window=0%..50%",
+    "interval": "interval:window=0%..30%",
     "spell": "spell:radius=500",
     "rke": "rke:every=1",
     "oscar": "oscar:window=0%..100%",

@@ -52,7 +52,7 @@ def network(weights: Path) -> torch.nn.Module:
     loaded: torch.nn.Module = FeatureExtractorInceptionV3(
         "inception-v3-compat", ["2048"], weights / INCEPTION
     )
-    return loaded
+    return loaded.eval()  # since 0.4 it is
 
 
 def channels(images: NDArray[np.uint8]) -> torch.Tensor:
