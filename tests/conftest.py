@@ -40,6 +40,14 @@ def _seeded() -> None:
     torch.manual_seed(int(os.environ.get("EDDY_BENCH_TEST_SEED", "0")))
 
 
+@pytest.fixture(autouse=True)
+def _said_as_usual() -> None:
+    """Let no test inherit another's -q or -v."""
+    from eddy_bench.cli.console import VERBOSITY
+
+    VERBOSITY.set(0)
+
+
 class Result:
     """What a command did: exit code, stdout, stderr."""
 
