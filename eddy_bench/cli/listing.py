@@ -23,7 +23,7 @@ TABLE_WIDTH = 100  # columns of a terminal that hold a table
 
 def names(kind: str) -> list[str]:
     """Return the names of a list that can be typed as they stand."""
-    listed = [line[1 if kind == "methods" else 0] for line in _lines(kind)]
+    listed = [name for _, name, *_ in _lines(kind)]
     return [name for name in listed if name[0].isalnum() and name.islower() and "/" not in name]
 
 
@@ -31,28 +31,25 @@ def print_list(kind: str) -> None:
     """Print what `eddy-bench list` shows: a table, or in a narrow terminal a paragraph each."""
     lines = _lines(kind)
     if console().width < TABLE_WIDTH:
-        _print_paragraphs(kind, lines)
+        _print_paragraphs(lines)
         return
-    first = ("touches",) if kind == "methods" else ()
+    grouped = kind == "methods"
     # a folded name of a method cannot be copied to the command line
-    widest = max(len(line[1]) for line in lines) if first else None
-    name = Column("name", min_width=widest)
-    table = Table(*first, name, *COLUMNS[1:], title=kind)
+    widest = max(len(line[1]) for line in lines) if grouped else None
+    columns = ("touches", Column("name", min_width=widest), *COLUMNS[1:])
+    table = Table(*columns[not grouped :], title=kind)
     for line, after in zip(lines, [*lines[1:], None], strict=True):
-        ends = kind == "methods" and after is not None and after[0] != ""
-        table.add_row(*map(escape, line), end_section=ends)
+        ends = after is not None and after[0] != ""
+        table.add_row(*map(escape, line[not grouped :]), end_section=ends)
     print_whole(table)
 
 
-def _print_paragraphs(kind: str, lines: list[tuple[str, ...]]) -> None:
+def _print_paragraphs(lines: list[tuple[str, ...]]) -> None:
     """Print each entry's name above what it is, what it costs and where it is from."""
-    for line in lines:
-        touches, (name, what, cost, source) = (
-            (line[:1], line[1:]) if kind == "methods" else ((), line)
-        )
+    for touches, name, what, cost, source in lines:
         labelled = [f"{key}: {text}" for key, text in (("cost", cost), ("source", source)) if text]
-        for text in filter(None, touches):
-            console().rule(f"touches {text}", style="", align="left")
+        if touches:
+            console().rule(f"touches {touches}", style="", align="left")
         console().print(Text(name, style="bold"))
         for text in (what, *labelled):
             console().print(Padding(Text(text), (0, 0, 0, 2)))
@@ -61,9 +58,8 @@ def _print_paragraphs(kind: str, lines: list[tuple[str, ...]]) -> None:
 def print_json(kind: str) -> None:
     """Print the same as a JSON list of objects."""
     records, touched = [], ""
-    for line in _lines(kind):
-        touches, entry = (line[:1], line[1:]) if kind == "methods" else ((), line)
-        touched = "".join(touches) or touched
+    for touches, *entry in _lines(kind):
+        touched = touches or touched
         record: dict[str, Any] = dict(zip(COLUMNS, entry, strict=True))
         if kind == "methods":
             record["touches"] = touched
@@ -95,7 +91,7 @@ def _metric_record(name: str) -> dict[str, Any]:
 
 
 def _lines(kind: str) -> list[tuple[str, ...]]:
-    """Return the lines of a list; of methods, what they touch stands first in each group."""
+    """Return the lines of a list behind what the first method of each group touches, or ""."""
     makers: dict[str, Callable[[], list[tuple[str, ...]]]] = {
         "methods": _list_methods,
         "models": _list_models,
@@ -107,7 +103,8 @@ def _lines(kind: str) -> list[tuple[str, ...]]:
     }
     if kind not in makers:
         raise UnknownName(unknown("list", kind, makers))
-    return makers[kind]()
+    lines = makers[kind]()
+    return lines if kind == "methods" else [("", *line) for line in lines]
 
 
 def _list_methods() -> list[tuple[str, ...]]:

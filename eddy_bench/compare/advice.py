@@ -149,12 +149,11 @@ def summary(answers: Sequence[Answer]) -> list[tuple[Answer, str]]:
     return [(own[0], ", and ".join(answer.brief for answer in own)) for own in kinds.values()]
 
 
-def unfaithful(
-    differences: Sequence[Difference], scores: ScoreSet, shares: Sequence[MethodShare]
-) -> set[str]:
+def unfaithful(differences: Sequence[Difference]) -> set[str]:
     """Return the methods that lose more than 1% of a fidelity metric."""
-    found = candidates(differences, scores, shares)
-    return {one.label for one in found if one.losses and not one.faithful}
+    fidelity = judging("fidelity")
+    losses = [item for item in differences if any(_is(item, name) for name in fidelity)]
+    return {loss.label for loss in losses if not _loss(loss) <= LOSS}  # NaN is no small loss
 
 
 def keeps_law(label: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,10 +67,7 @@ def write_report(
     fields = {
         **_texts(folders, scores, differences, shares, baseline, notes),
         **_first_screen(advice, baseline, scores.labels, curves, pictures),
-        "front_plots": front_plots(curves, answered, unfaithful(differences, scores, shares))
-        if curves is not None
-        else [],
-        **_front_fields(curves, target.parent / plots),
+        **_front_fields(curves, answered, unfaithful(differences), target.parent / plots),
         **pictures,
         **_picture(differences, shares),
         "chosen": _chosen(scores.labels, baseline, answered, curves),
@@ -193,7 +190,9 @@ def _kernels(folders: Sequence[Path], labels: Sequence[str]) -> dict[str, str]:
     return {label: kernels[label] for label in labels if label in kernels}
 
 
-def _front_fields(curves: Fronts | None, plots: Path) -> dict[str, Any]:
+def _front_fields(
+    curves: Fronts | None, answered: Sequence[str], hollow: Collection[str], plots: Path
+) -> dict[str, Any]:
     if curves is None:
         return {
             "plot": "",
@@ -202,9 +201,11 @@ def _front_fields(curves: Fronts | None, plots: Path) -> dict[str, Any]:
             "front_lines": [],
             "front_caption": "",
             "front_fidelity": "",
+            "front_plots": [],
         }
     return {
         "front_fidelity": curves.fidelity,
+        "front_plots": front_plots(curves, answered, hollow),
         "plot": pareto_plot(curves, plots),
         "plots": plots.name,
         "front_caption": FRONTS_CAPTION,
