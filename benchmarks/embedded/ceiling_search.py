@@ -84,8 +84,8 @@ class Variant(Method):
     steps: str = "iid"
 
     @property
-    def couples_steps(self) -> bool:
-        return self.steps != "iid"
+    def acting(self) -> frozenset[str]:
+        return super().acting - ({"step_noise"} if self.steps == "iid" else set())
 
     def initial_noise(self, noise: Tensor, generator: torch.Generator) -> Tensor:
         rules: dict[str, Any] = {

@@ -11,8 +11,8 @@ from eddy_bench.methods.base import Method
 from eddy_bench.models.exact import ExactDenoiser, ExactPipeline, exact_scheduler
 from eddy_bench.models.tasks import Task
 from eddy_bench.sampling.extra_steps import check_restarts
-from eddy_bench.sampling.parameterization import check_stochastic
 from eddy_bench.sampling.schedulers import set_scheduler
+from eddy_bench.sampling.solver_view import check_stochastic
 from eddy_bench.suites.method_spec import MethodSpec
 
 NO_CONDITION = (

@@ -13,7 +13,6 @@ from eddy_bench.audit.small_draws import (
     PARTICLES,
     PROMPTS,
     STEPS,
-    Recorder,
     draw_samples,
     needs_condition,
     needs_network,
@@ -121,9 +120,9 @@ def _single(method: Method) -> Answer:
 
 
 def _states(method: Method) -> list[State]:
-    recorder = Recorder(method)
-    draw_samples(recorder, solver=solver_of(method))
-    return recorder.states
+    states: list[State] = []
+    draw_samples(method, solver=solver_of(method), seen=states.append)
+    return states
 
 
 def _permutation(method: Method) -> Answer:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from eddy_bench.audit.plan import Block
 from eddy_bench.methods.base import Method
+from eddy_bench.sampling.hooks import Hooks
 from eddy_bench.sampling.noise import stream_seed
 from eddy_bench.sampling.preview import Preview
 from eddy_bench.sampling.steer import steer
@@ -57,11 +58,12 @@ def draw_groups(
         watch = None if method.previewed is None else Preview(method.previewed, stops=False)
         with steer(
             pipe,
-            watch or method,
+            method if watch is None else Hooks(),
             particles=count,
             features=maps,
             probes=[probes] * size,
             keep=block.particles,
+            seen=watch,
         ) as record:
             drawn.append(
                 pipe(
@@ -73,8 +75,8 @@ def draw_groups(
                     **call,
                 ).images.unflatten(0, (size, count))
             )
-        left += [] if record.living is None else [record.living]
-        seen.append(drawn[-1] if watch is None else watch.seen().denoised)
+        left += [] if record.active is None else [record.active]
+        seen.append(drawn[-1] if watch is None else watch.reached().denoised)
     candidates = torch.cat(drawn)
     if count == block.particles:
         return candidates

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -12,7 +12,6 @@ from eddy_bench.methods.base import Method
 from eddy_bench.models.base import Model
 from eddy_bench.models.load import load_model
 from eddy_bench.sampling.feature_maps import NetworkFeatures
-from eddy_bench.sampling.hooks import Block
 from eddy_bench.sampling.noise import (
     condition_generators,
     particle_generators,
@@ -20,105 +19,13 @@ from eddy_bench.sampling.noise import (
 )
 from eddy_bench.sampling.row_limit import MOST, RowLimit
 from eddy_bench.sampling.schedulers import set_scheduler
-from eddy_bench.sampling.state import Moment, State
+from eddy_bench.sampling.state import State
 from eddy_bench.sampling.steer import steer
 from eddy_bench.suites.method_spec import MethodSpec
 
 PARTICLES = 4
 STEPS = 6
 PROMPTS = ("a", "b")
-
-
-class Recorder(Method):
-    """Pass everything on to a method, and keep what it saw."""
-
-    def __init__(self, method: Method) -> None:
-        object.__setattr__(self, "inner", method)
-        object.__setattr__(self, "states", [])
-
-    inner: Method
-    states: list[State]
-
-    @property
-    def couples_start(self) -> bool:
-        """Whether the method inside does."""
-        return self.inner.couples_start
-
-    @property
-    def couples_steps(self) -> bool:
-        """Whether the method inside does."""
-        return self.inner.couples_steps
-
-    @property
-    def conditions(self) -> bool:
-        """Whether the method inside does."""
-        return self.inner.conditions
-
-    @property
-    def combines(self) -> bool:
-        """Whether the method inside does."""
-        return self.inner.combines
-
-    @property
-    def reguides(self) -> bool:
-        """Whether the method inside does."""
-        return self.inner.reguides
-
-    @property
-    def edits_features(self) -> bool:
-        """Whether the method inside does."""
-        return self.inner.edits_features
-
-    def edited_block(self, pipeline: str, count: int) -> int:
-        """Return the method's block."""
-        return self.inner.edited_block(pipeline, count)
-
-    def features_of(self, block: Block, tokens: Tensor, moment: Moment) -> Tensor:
-        """Return the method's tokens."""
-        return self.inner.features_of(block, tokens, moment)
-
-    @property
-    def extra_starts(self) -> int:
-        """What the method inside has."""
-        return self.inner.extra_starts
-
-    @property
-    def restarts(self) -> tuple[tuple[float, float, int], ...]:
-        """What the method inside has."""
-        return self.inner.restarts
-
-    def improved_start(self, noise: Tensor, state: State) -> Tensor:
-        """Return the method's start."""
-        return self.inner.improved_start(noise, state)
-
-    def restart_noise(self, noise: Tensor, generator: torch.Generator) -> Tensor:
-        """Return the method's noise."""
-        return self.inner.restart_noise(noise, generator)
-
-    def condition(self, embeds: Tensor, mask: Tensor, moment: Moment) -> Tensor:
-        """Return the method's embeddings."""
-        return self.inner.condition(embeds, mask, moment)
-
-    def guidance_scale(self, moment: Moment) -> float | None:
-        """Return the method's scale."""
-        return self.inner.guidance_scale(moment)
-
-    def combine(self, conditional: Tensor, null: Tensor, scale: float, moment: Moment) -> Tensor:
-        """Return the method's guided output."""
-        return self.inner.combine(conditional, null, scale, moment)
-
-    def guidance(self, state: State) -> Tensor | None:
-        """Keep the state, and return the method's guidance."""
-        self.states.append(state)
-        return self.inner.guidance(state)
-
-    def initial_noise(self, noise: Tensor, generator: torch.Generator) -> Tensor:
-        """Return the method's noise."""
-        return self.inner.initial_noise(noise, generator)
-
-    def step_noise(self, noise: Tensor, state: State) -> Tensor:
-        """Return the method's noise."""
-        return self.inner.step_noise(noise, state)
 
 
 def small_model(solver: str = "ddim", guided: bool = False, network: bool = False) -> Model:
@@ -158,10 +65,12 @@ def draw_samples(
     particles: int = PARTICLES,
     solver: str | None = None,
     guided: bool | None = None,
+    seen: Callable[[State], None] | None = None,
 ) -> Tensor:
     """Return what a solver ends with, (prompts, particles, d).
 
     guided: as in `small_model`; None where the method needs it.
+    seen: as in `steer`.
     """
     model = small_model(
         solver or solver_of(method),
@@ -182,6 +91,8 @@ def draw_samples(
         streams=[
             stream for prompt in prompts for stream in condition_generators(0, prompt, range(drawn))
         ],
+        keep=particles if method.selects else None,
+        seen=seen,
     ):
         images = model.pipe(
             list(prompts),

@@ -46,9 +46,9 @@ class Apg(StartedMethod):
         return self.eta == 1 and self.threshold == 0 and self.momentum == 0
 
     @property
-    def combines(self) -> bool:
-        """Whether guidance is combined in another way than the pipeline's."""
-        return not self.neutral
+    def acting(self) -> frozenset[str]:
+        """The hooks that change something: plain guidance is left to the pipeline."""
+        return super().acting - ({"combine"} if self.neutral else set())
 
     def combine(self, conditional: Tensor, null: Tensor, scale: float, moment: Moment) -> Tensor:
         """Return the guided output, (G, N, d)."""

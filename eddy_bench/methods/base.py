@@ -62,11 +62,9 @@ class Method(Hooks):
     summary: ClassVar[str] = ""
     citation: ClassVar[str] = ""
     cost: ClassVar[str] = "none"
-    interacts: ClassVar[bool] = True
     exact_law: ClassVar[bool] = False
     audited: ClassVar[bool] = True
     guides: ClassVar[bool] = False
-    selects: ClassVar[bool] = False
     dial: ClassVar[str] = "strength"
 
     def __post_init__(self) -> None:
@@ -90,16 +88,13 @@ class Method(Hooks):
         """Return what of sampling a method changes: one of `TOUCHED`."""
         changed = {
             "selection": cls.selects,
-            "condition": cls.condition is not Hooks.condition,
-            "features": cls.features_of is not Hooks.features_of,
-            "guidance": cls.guidance_scale is not Hooks.guidance_scale
-            or cls.combine is not Hooks.combine,
-            "score": cls.guidance is not Hooks.guidance,
-            "step noise": cls.step_noise is not Hooks.step_noise,
+            "condition": "condition" in cls.hooks,
+            "features": "features_of" in cls.hooks,
+            "guidance": bool(cls.hooks & {"guidance_scale", "combine"}),
+            "score": "guidance" in cls.hooks,
+            "step noise": "step_noise" in cls.hooks,
             "steps": cls.restarts is not Hooks.restarts,
-            "start": cls.initial_noise is not Hooks.initial_noise
-            or cls.initial_field is not Hooks.initial_field
-            or cls.improved_start is not Hooks.improved_start,
+            "start": bool(cls.hooks & {"initial_noise", "initial_field", "improved_start"}),
         }
         return next((name for name, whether in changed.items() if whether), TOUCHED[0])
 

@@ -53,6 +53,11 @@ class Cno(StartedMethod):
     dial: ClassVar[str] = "iterations"
 
     @property
+    def acting(self) -> frozenset[str]:
+        """The hooks that change something."""
+        return super().acting - (set() if self.iterations else {"improved_start"})
+
+    @property
     def extra_starts(self) -> int:
         """Return the iterations."""
         return self.iterations

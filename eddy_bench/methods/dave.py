@@ -54,9 +54,9 @@ class Dave(StartedMethod):
     dial: ClassVar[str] = "a"
 
     @property
-    def edits_features(self) -> bool:
-        """Whether the mean is changed at all."""
-        return self.a != 1
+    def acting(self) -> frozenset[str]:
+        """The hooks that change something: with a = 1 none."""
+        return super().acting if self.a != 1 else frozenset()
 
     def edited_block(self, pipeline: str, count: int) -> int:
         """Return the block that was set, or the published one."""

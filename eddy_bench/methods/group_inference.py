@@ -81,18 +81,18 @@ class GroupInference(Method):
             )
         return self.m
 
-    def alive(self, state: State, living: Tensor, keep: int) -> Tensor:
+    def alive(self, state: State, active: Tensor, keep: int) -> Tensor:
         """Return which candidates go on, (G, M), bool."""
-        size = int(living[0].sum())
+        size = int(active[0].sum())
         last = state.step + 1 >= state.steps
         target = keep if last else max(math.ceil((1 - self.prune) * size), keep)
         points, features = kernel_points("features", state)
-        kept = living.to(points.device)
-        left = features.values(points[kept]).unflatten(0, (len(living), size))
-        merits = self.merits(points[kept].unflatten(0, (len(living), size)), state)
-        after = torch.zeros_like(living)
+        kept = active.to(points.device)
+        left = features.values(points[kept]).unflatten(0, (len(active), size))
+        merits = self.merits(points[kept].unflatten(0, (len(active), size)), state)
+        after = torch.zeros_like(active)
         for group, (values, merit) in enumerate(zip(left, merits, strict=True)):
-            own = living[group].nonzero()[:, 0]
+            own = active[group].nonzero()[:, 0]
             after[group, own[most_distant(values.cpu(), target, merit)]] = True
         return after
 

@@ -59,6 +59,11 @@ class Restart(StartedMethod):
             )
 
     @property
+    def acting(self) -> frozenset[str]:
+        """The hooks that change something."""
+        return super().acting - (set() if self.times else {"restart_noise"})
+
+    @property
     def restarts(self) -> tuple[tuple[float, float, int], ...]:
         """Return the interval, if it is gone through again."""
         return ((self.low, self.high, self.times),) if self.times else ()

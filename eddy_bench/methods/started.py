@@ -9,17 +9,18 @@ from torch import Tensor
 
 from eddy_bench.methods.base import Method
 from eddy_bench.sampling.couplings import Init, couple_initial
+from eddy_bench.sampling.hooks import Hooks
 
 
-class Starts:
+class Starts(Hooks):
     """Start from the noise that the field `init` names."""
 
     init: Init
 
     @property
-    def couples_start(self) -> bool:
-        """Whether the particles of a group start from dependent noise."""
-        return self.init != "iid"
+    def acting(self) -> frozenset[str]:
+        """The hooks that change something: under `init=iid` the start is left alone."""
+        return super().acting - ({"initial_noise"} if self.init == "iid" else set())
 
     def initial_noise(self, noise: Tensor, generator: torch.Generator) -> Tensor:
         """Return the starting noise under `init`, (N, d)."""

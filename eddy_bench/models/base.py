@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,9 +20,10 @@ from eddy_bench.models.earlier_seeds import EarlierSeeds, common_seed
 from eddy_bench.models.images import image_tensor
 from eddy_bench.models.judge import Judge, load_judge
 from eddy_bench.models.prompt_cache import PromptCache
-from eddy_bench.sampling.branch_checks import denoiser
+from eddy_bench.sampling.branch_checks import evaluation_of
 from eddy_bench.sampling.feature_maps import NetworkFeatures
 from eddy_bench.sampling.memory import peak_bytes, reset_peak
+from eddy_bench.sampling.replacing import replaced
 from eddy_bench.sampling.row_limit import RowLimit
 
 
@@ -252,13 +254,14 @@ def _now() -> float:
 def counted_rows(pipe: Any) -> Iterator[list[int]]:
     """Yield a list whose only number is the rows that went through the denoiser."""
     rows = [0]
+    network, name = evaluation_of(pipe)
+    inner = getattr(network, name)
 
-    def count(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    @functools.wraps(inner)
+    def counted(*args: Any, **kwargs: Any) -> Any:
         first = args[0] if args else kwargs.get("sample", kwargs.get("hidden_states"))
         rows[0] += len(first) if first is not None else 0
+        return inner(*args, **kwargs)
 
-    handle = denoiser(pipe).register_forward_pre_hook(count, with_kwargs=True)
-    try:
+    with replaced(network, name, counted):
         yield rows
-    finally:
-        handle.remove()

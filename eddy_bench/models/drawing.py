@@ -11,6 +11,7 @@ from torch import Tensor
 
 from eddy_bench.errors import ModelError
 from eddy_bench.methods.base import Method
+from eddy_bench.sampling.call import MapMaker
 from eddy_bench.sampling.families import family_of
 from eddy_bench.sampling.feature_maps import FeatureCost, NetworkFeatures
 from eddy_bench.sampling.noise import (
@@ -21,7 +22,6 @@ from eddy_bench.sampling.noise import (
 )
 from eddy_bench.sampling.preview import preview
 from eddy_bench.sampling.steer import steer
-from eddy_bench.sampling.step import MapMaker
 
 if TYPE_CHECKING:
     from eddy_bench.models.base import Model
@@ -39,7 +39,7 @@ class DrawnTogether:
         judged: finished images that went through the guide network.
         saved: rows of the network that a method spared.
         keep: images of each group in the end.
-        living: particles that a method left in the last call; None: all.
+        active: particles that a method left in the last call; None: all.
         earlier: finished latents of the prompts' earlier groups, for a method that remembers them.
         finished: latents at the end of the last call, (G, N, d); None before.
 
@@ -52,7 +52,7 @@ class DrawnTogether:
     judged: int = 0
     saved: int = 0
     keep: int | None = None
-    living: Tensor | None = None
+    active: Tensor | None = None
     earlier: Tensor | None = None
     finished: Tensor | None = None
 
@@ -63,7 +63,7 @@ class DrawnTogether:
         with steer(self.model.pipe, method, quality=quality, **ready.steering) as record:
             output = ready.run()
         self.saved += record.rows_saved
-        self.living, self.finished = record.living, record.finished
+        self.active, self.finished = record.active, record.finished
         self.model.note_blacked(output)
         return list(output.image if hasattr(output, "image") else output.images)  # Kandinsky 5's
 
@@ -79,9 +79,9 @@ class DrawnTogether:
 
     def chosen(self, images: list[Any], method: Method, particles: int) -> list[Any]:
         """Return the images that a method keeps of each group, by the guide network."""
-        if self.living is not None:
-            living = self.living.flatten().tolist()
-            return [image for image, left in zip(images, living, strict=True) if left]
+        if self.active is not None:
+            active = self.active.flatten().tolist()
+            return [image for image, left in zip(images, active, strict=True) if left]
         drawn = len(images) // len(self.groups)
         self.judged = len(images)
         features = [

@@ -17,8 +17,7 @@ from torch import Tensor
 from eddy_bench.errors import ModelError
 from eddy_bench.models.conditional import Classes
 from eddy_bench.models.mixture import Mixture
-from eddy_bench.sampling.levels import network_timesteps
-from eddy_bench.sampling.parameterization import read_coordinates
+from eddy_bench.sampling.solver_view import SolverView, view_of
 
 TIMESTEPS = 8000
 
@@ -176,11 +175,12 @@ class ExactPipeline(DiffusionPipeline):  # type: ignore[misc]
             embeds = torch.stack(each).repeat_interleave(num_images_per_prompt, 0)
             if guidance_scale != 1:
                 embeds = torch.cat([classes.null.expand_as(embeds), embeds])
-        timesteps = network_timesteps(self.scheduler)
+        view = view_of(self.scheduler)
+        timesteps = view.timesteps
         if hasattr(self.scheduler, "set_begin_index"):
             self.scheduler.set_begin_index(0)
         for timestep in timesteps:
-            sample = self._step(sample, timestep, prompts, eta, extra, embeds, guidance_scale)
+            sample = self._step(view, sample, timestep, prompts, eta, extra, embeds, guidance_scale)
             if on_step is not None:
                 on_step()
         sample = sample / unit
@@ -190,6 +190,7 @@ class ExactPipeline(DiffusionPipeline):  # type: ignore[misc]
 
     def _step(
         self,
+        view: SolverView,
         sample: Tensor,
         timestep: Any,
         prompts: Sequence[str],
@@ -198,7 +199,7 @@ class ExactPipeline(DiffusionPipeline):  # type: ignore[misc]
         embeds: Tensor | None,
         guidance_scale: float,
     ) -> Tensor:
-        coordinates = read_coordinates(self.scheduler, timestep, eta)
+        coordinates = view.at(view.index(timestep), eta)
         scaled = coordinates.scaled
         x = self.scheduler.scale_model_input(sample, timestep) if scaled else sample
         x = x / coordinates.unit

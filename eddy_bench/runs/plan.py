@@ -21,7 +21,7 @@ from eddy_bench.runs.rehearsal import check_beginning
 from eddy_bench.runs.setup import Setup
 from eddy_bench.sampling.branch_checks import check_call
 from eddy_bench.sampling.extra_steps import check_restarts
-from eddy_bench.sampling.parameterization import check_scheduler, check_stochastic
+from eddy_bench.sampling.solver_view import check_scheduler, check_stochastic
 from eddy_bench.storage.group import GroupGrid, group_key
 from eddy_bench.storage.records import Group, RunSettings
 from eddy_bench.suites.method_spec import MethodSpec

@@ -21,8 +21,36 @@ def denoiser(pipe: Any) -> torch.nn.Module:
     raise TypeError(f"{type(pipe).__name__} has no unet, transformer or denoiser")
 
 
-def check_known(family: Family, method: Hooks) -> None:
+def uncompiled(network: Any) -> Any:
+    """Return the module inside what `torch.compile` returned."""
+    return getattr(network, "_orig_mod", network)
+
+
+def signature_of(network: Any) -> inspect.Signature:
+    """Return the signature of a network's forward pass, whatever hides it."""
+    inside = uncompiled(network)
+    return inspect.signature(type(inside).forward.__get__(inside))
+
+
+def evaluation_of(pipe: Any) -> tuple[torch.nn.Module, str]:
+    """Return the network and the attribute of it that an evaluation goes through, outermost."""
+    network = denoiser(pipe)
+    compiled = getattr(network, "_compiled_call_impl", None) is not None
+    return network, "_compiled_call_impl" if compiled else "forward"
+
+
+def is_compiled(network: Any) -> bool:
+    """Return whether a network, or its forward pass, is compiled."""
+    return (
+        uncompiled(network) is not network
+        or getattr(network, "_compiled_call_impl", None) is not None
+        or hasattr(network.forward, "_torchdynamo_orig_callable")
+    )
+
+
+def check_known(pipe: Any, method: Hooks) -> None:
     """Raise ModelError where it is not known how a network sees what a method changes."""
+    family = family_of(pipe)
     if method.conditions and not family.embeddings:
         raise ModelError(
             f"How {family.class_name} hands text embeddings to its network is not known here, so a "
@@ -54,16 +82,18 @@ def blocks_of(pipe: Any, family: Family) -> list[torch.nn.Module]:
             "edits its features cannot be used. Use another model."
         )
     network = denoiser(pipe)
-    if hasattr(network.forward, "_torchdynamo_orig_callable"):
-        raise ModelError(
-            "A compiled network has no blocks that a method could act on. Leave --compile out."
-        )
     parts = [getattr(network, name) for name in family.blocks]
-    return [
+    blocks = [
         block
         for part in parts
         for block in (part if isinstance(part, torch.nn.ModuleList) else [part])
     ]
+    if is_compiled(network) or any(map(is_compiled, blocks)):
+        raise ModelError(
+            "A compiled network has no blocks that a method could act on. "
+            "Leave --compile out, or do not compile the pipeline's network."
+        )
+    return blocks
 
 
 def no_guidance(family: Family) -> ModelError:
@@ -89,7 +119,7 @@ def check_call(pipe: Any, method: Hooks, arguments: dict[str, Any]) -> None:
         method.edited_block(family.class_name, len(blocks_of(pipe, family)))
     if not (method.conditions or method.reguides or method.extra_starts):
         return
-    check_known(family, method)
+    check_known(pipe, method)
     if method.conditions and not family.sees_text(pipe):
         raise ModelError(f"{family.class_name} has no text embeddings here that could be changed.")
     known = inspect.signature(type(pipe).__call__).parameters

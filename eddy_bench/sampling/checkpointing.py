@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from eddy_bench.sampling.injection import replaced
+from eddy_bench.sampling.replacing import replaced
 
 
 @contextmanager

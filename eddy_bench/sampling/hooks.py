@@ -27,55 +27,91 @@ class Block:
     count: int
 
 
+HOOKS = (
+    "guidance",
+    "initial_noise",
+    "initial_field",
+    "improved_start",
+    "restart_noise",
+    "step_noise",
+    "alive",
+    "condition",
+    "features_of",
+    "guidance_scale",
+    "combine",
+)
+
+
 class Hooks:
     """Leave everything as it is.
 
     Attributes:
+        hooks: names of the hooks that a class overrides, made with the class.
         min_particles: fewer are an error.
+        interacts: the particles of a group depend on each other.
+        selects: more are drawn than are kept.
 
     """
 
+    hooks: ClassVar[frozenset[str]] = frozenset()
     min_particles: ClassVar[int] = 1
+    interacts: ClassVar[bool] = True
+    selects: ClassVar[bool] = False
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.hooks = frozenset(
+            name for name in HOOKS if getattr(cls, name) is not getattr(Hooks, name)
+        )
+
+    @property
+    def acting(self) -> frozenset[str]:
+        """The hooks that change something with this method's parameters."""
+        return self.hooks
+
+    def acts_by(self, *hooks: str) -> bool:
+        """Return whether one of some hooks changes something."""
+        return not self.acting.isdisjoint(hooks)
 
     @property
     def couples_start(self) -> bool:
         """Whether the particles of a group start from dependent noise."""
-        return type(self).initial_noise is not Hooks.initial_noise
+        return self.acts_by("initial_noise")
 
     @property
     def couples_steps(self) -> bool:
         """Whether the step noise of a group is dependent, which needs a stochastic solver."""
-        return type(self).step_noise is not Hooks.step_noise
+        return self.acts_by("step_noise")
 
     @property
     def changes_start(self) -> bool:
         """Whether the initial noise is changed, coupled or not."""
-        return self.couples_start or type(self).initial_field is not Hooks.initial_field
+        return self.acts_by("initial_noise", "initial_field")
 
     @property
     def conditions(self) -> bool:
         """Whether text embeddings are changed, which needs a family whose embeddings are known."""
-        return type(self).condition is not Hooks.condition
+        return self.acts_by("condition")
 
     @property
     def edits_features(self) -> bool:
         """Whether the output of a block of the network is edited, which needs known blocks."""
-        return type(self).features_of is not Hooks.features_of
+        return self.acts_by("features_of")
 
     @property
     def combines(self) -> bool:
         """Whether the branches of guidance are combined in another way than null + w (c - null)."""
-        return type(self).combine is not Hooks.combine
+        return self.acts_by("combine")
 
     @property
     def reguides(self) -> bool:
         """Whether classifier-free guidance is changed, which needs a model that has it."""
-        return self.combines or type(self).guidance_scale is not Hooks.guidance_scale
+        return self.acts_by("combine", "guidance_scale")
 
     @property
     def prunes(self) -> bool:
         """Whether some particles are given up on the way."""
-        return type(self).alive is not Hooks.alive
+        return self.acts_by("alive")
 
     @property
     def remembers(self) -> bool:
@@ -83,12 +119,15 @@ class Hooks:
         return False
 
     @property
+    def changes_network(self) -> bool:
+        """Whether what the network sees or returns is changed."""
+        return self.conditions or self.reguides or self.prunes or self.extra_starts > 0
+
+    @property
     def reads_state(self) -> bool:
         """Whether the solver's state is looked at, which needs a scheduler that is known."""
-        guides = type(self).guidance is not Hooks.guidance
-        acts = self.couples_steps or self.conditions or self.reguides or self.prunes
-        loops = self.extra_starts > 0 or bool(self.restarts)
-        return guides or acts or loops or self.edits_features
+        start = {"initial_noise", "initial_field"}
+        return bool(self.acting - start or self.extra_starts or self.restarts)
 
     def guidance(self, state: State) -> Tensor | None:
         """Return the score term g, (G, N, d), for the solver's step; None leaves the step alone."""
@@ -134,19 +173,19 @@ class Hooks:
         """Return the noise of a stochastic step from independent normal noise, both (G, N, d)."""
         return noise
 
-    def alive(self, state: State, living: Tensor, keep: int) -> Tensor:
+    def alive(self, state: State, active: Tensor, keep: int) -> Tensor:
         """Return which particles go on after a step: the network is run on them alone.
 
         Args:
             state: of all particles; what it holds of dead ones means nothing.
-            living: (G, N), bool.
+            active: (G, N), bool.
             keep: how many are wanted of each group in the end.
 
         Returns:
             (G, N), bool, with as many in each group, and `keep` after the last step.
 
         """
-        return living
+        return active
 
     def condition(self, embeds: Tensor, mask: Tensor, moment: Moment) -> Tensor:
         """Return what the conditional branch sees in the place of a group's text embeddings.

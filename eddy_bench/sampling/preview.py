@@ -18,8 +18,8 @@ class _SeenEnough(Exception):
 
 
 @dataclass
-class Preview(Hooks):
-    """Hold the state at the last of the first steps; it steers nothing.
+class Preview:
+    """Hold the state at the last of the first steps, as `steer(seen=)` is handed it.
 
     Attributes:
         steps: network evaluations of a particle that are looked at.
@@ -32,14 +32,14 @@ class Preview(Hooks):
     stops: bool = True
     state: State | None = None
 
-    def guidance(self, state: State) -> None:
+    def __call__(self, state: State) -> None:
         """Keep the state of the last step that is looked at."""
         if state.step + 1 == self.steps:
             self.state = state
             if self.stops:
                 raise _SeenEnough
 
-    def seen(self) -> State:
+    def reached(self) -> State:
         """Return the state.
 
         Raises:
@@ -68,6 +68,6 @@ def preview(pipe: Any, steps: int, call: Callable[[], object], **steering: Any) 
 
     """
     watch = Preview(steps)
-    with steer(pipe, watch, **steering), suppress(_SeenEnough):
+    with steer(pipe, Hooks(), seen=watch, **steering), suppress(_SeenEnough):
         call()
-    return watch.seen()
+    return watch.reached()

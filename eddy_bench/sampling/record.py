@@ -16,15 +16,17 @@ class Steering:
     Attributes:
         steps: of the solver.
         rows_saved: rows that a pipeline handed to its network and that were not evaluated.
-        living: particles that were not given up in the last call, (G, N), bool; None: all.
-        finished: latents at the end of the last call, (G, N, d); None before.
+        active: particles that were not given up in the last call, (G, N), bool; None: all.
+        finished: latents at the end of the last call, (G, N, d); None where it did not return.
+        calls_outside: calls from other threads and tasks, which were bare.
 
     """
 
     steps: int = 0
     rows_saved: int = 0
-    living: Tensor | None = None
+    active: Tensor | None = None
     finished: Tensor | None = None
+    calls_outside: int = 0
 
 
 def check_earlier(earlier: Tensor, particles: Tensor) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Reading = Literal["scaled", "tabled", "multistep", "flow", "trigflow", "unknown"]
-Kind = Literal["noise", "flow", "trigflow"]
-Models = Literal["noise", "flow", "both", "trigflow"]
-Noise = Literal["none", "full", "eta", "ancestral", "tau", "anew", "gamma"]
+Convention = Literal["scaled", "tabled", "multistep", "flow", "trigflow", "edm", "unknown"]
+Kind = Literal["noise", "flow", "trigflow", "edm", "unknown"]
+Models = Literal["noise", "flow", "both", "trigflow", "edm"]
+Noise = Literal["none", "eta", "ancestral", "twice", "tau", "anew", "gamma"]
 DEFAULT = "default"
 
 
@@ -19,31 +19,23 @@ class SchedulerRow:
     Attributes:
         name: on the command line; `default` where a class comes with a pipeline only.
         class_name: in diffusers.
-        reading: how its state is read.
-            "scaled": `sample` is xb = x / alpha_t, and `sigmas` holds sigma.
-            "tabled": `sample` is x, and the schedule is a table over timesteps.
-            "multistep": `sample` is x, and `sigmas` holds sigma, or sigma_t under flow sigmas.
-            "flow": `sample` is x = (1 - sigma_t) x0 + sigma_t eps; the network predicts eps - x0.
-            "trigflow": `sample` is sigma_data x, x = cos(s) x0 + sin(s) eps at the timestep s; it
-                is given sigma_data v, v = cos(s) eps - sin(s) x0 (sCM, arXiv 2410.11081).
+        convention: how its state is read; `solver_view` has one class for each.
         models: which it solves under this name: noise-predicting models, flow models, both, or
-            those whose pipelines speak trigflow.
+            those whose pipelines speak trigflow or EDM.
         settings: configuration that the name stands for.
         call_arguments: arguments of the pipeline's call that it takes, in [0, 1], by type.
         call_defaults: what the name stands for among them.
-        noise: what the class draws at its steps, and its stretch: how many times as far as a
-            deterministic step it moves per unit of g. The classes with an `algorithm_type` that
-            begins with `sde` draw noise as well; that is a matter of their configuration.
-            "none": no noise; 1.
-            "full": at every step, all of it anew; 2.
-            "eta": where eta > 0; 1 + eta^2.
-            "ancestral": at every step; 1 + sigma_next / sigma.
-            "tau": at every step; 1 + tau^2.
+        noise: what the class draws at its steps; `SolverView.noise` adds what its configuration
+            says, `SolverView.gain` has the formulas.
+            "none": no noise.
+            "eta": where eta > 0.
+            "ancestral": at every step, as much as keeps the law of the process.
+            "twice": at every step, with a drift of twice the size.
+            "tau": at every step, by tau.
             "anew": it moves to the denoised estimate and adds noise of the next level, none of
-                use at the last step (LCM, arXiv 2310.04378); sigma / (sigma - sigma_next).
+                use at the last step (LCM, arXiv 2310.04378).
             "gamma": where eta (gamma in the paper) > 0, but at the last step: it moves to a lower
-                level sigma_s and adds noise from there (TCD, arXiv 2402.19159);
-                (sigma - sigma_s) / (sigma - sigma_next).
+                level sigma_s and adds noise from there (TCD, arXiv 2402.19159).
         half_steps: every other step is at a level of `sigmas_interpol`.
         clips: clips `sample` to [-1, 1] by default, which latents are not made for.
 
@@ -51,7 +43,7 @@ class SchedulerRow:
 
     name: str
     class_name: str
-    reading: Reading
+    convention: Convention
     models: Models = "noise"
     settings: dict[str, Any] = field(default_factory=dict)
     call_arguments: dict[str, type] = field(default_factory=dict)
@@ -70,14 +62,14 @@ class SchedulerRow:
 
     def takes(self, kind: Kind) -> bool:
         """Return whether it solves models of a kind."""
-        return self.models == kind or (self.models == "both" and kind != "trigflow")
+        return self.models == kind or (self.models == "both" and kind in ("noise", "flow"))
 
 
 ROWS = (
     SchedulerRow(
         "ddim", "DDIMScheduler", "tabled", call_arguments={"eta": float}, noise="eta", clips=True
     ),
-    SchedulerRow("ddpm", "DDPMScheduler", "tabled", noise="full", clips=True),
+    SchedulerRow("ddpm", "DDPMScheduler", "tabled", noise="ancestral", clips=True),
     SchedulerRow("deis", "DEISMultistepScheduler", "multistep"),
     SchedulerRow(
         "dpm",
@@ -99,10 +91,13 @@ ROWS = (
         "both",
         settings={"algorithm_type": "sde-dpmsolver++", "solver_order": 2},
     ),
+    SchedulerRow("edm-dpmpp-2m", "EDMDPMSolverMultistepScheduler", "edm", "edm"),
+    SchedulerRow("edm-euler", "EDMEulerScheduler", "edm", "edm"),
     SchedulerRow("euler", "EulerDiscreteScheduler", "scaled"),
     SchedulerRow("euler-ancestral", "EulerAncestralDiscreteScheduler", "scaled", noise="ancestral"),
     SchedulerRow("flow-euler", "FlowMatchEulerDiscreteScheduler", "flow", "flow"),
     SchedulerRow("flow-heun", "FlowMatchHeunDiscreteScheduler", "flow", "flow"),
+    SchedulerRow("flow-lcm", "FlowMatchLCMScheduler", "flow", "flow", noise="anew"),
     SchedulerRow("heun", "HeunDiscreteScheduler", "scaled"),
     SchedulerRow("kdpm2", "KDPM2DiscreteScheduler", "scaled", half_steps=True),
     SchedulerRow("lcm", "LCMScheduler", "tabled", noise="anew"),

@@ -11,8 +11,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from eddy_bench.errors import ParameterError, SchedulerError, UnknownName, brief, unknown
 from eddy_bench.sampling.align_your_steps import aligned_timesteps
-from eddy_bench.sampling.parameterization import check_scheduler
 from eddy_bench.sampling.scheduler_table import DEFAULT, SCHEDULERS, Kind, SchedulerRow, row_of
+from eddy_bench.sampling.solver_view import check_scheduler
 
 # The configuration key of a spacing and its value
 SPACINGS: dict[str, tuple[str, Any]] = {
@@ -30,11 +30,11 @@ KINDS: dict[Kind, str] = {
 
 def model_kind(scheduler: Any) -> Kind:
     """Return the kind of model behind a scheduler."""
-    reading = row_of(scheduler).reading
-    if reading == "trigflow":
+    convention = row_of(scheduler).convention
+    if convention == "trigflow":
         return "trigflow"
     flow = getattr(scheduler.config, "prediction_type", "") == "flow_prediction"
-    return "flow" if flow or reading == "flow" else "noise"
+    return "flow" if flow or convention == "flow" else "noise"
 
 
 def set_scheduler(
@@ -106,7 +106,7 @@ def _check_model(pipe: Any, row: SchedulerRow, spacing: str, free: bool) -> None
             f"{type(pipe).__name__} is {KINDS[kind]} and cannot take scheduler {row.name!r}. "
             f"Use one of: {', '.join(able)}."
         )
-    if kind == "flow" and spacing in SPACINGS and row.reading != "flow":
+    if kind == "flow" and spacing in SPACINGS and row.convention != "flow":
         raise SchedulerError(
             f"Scheduler {row.name!r} cannot space the timesteps of a flow model by {spacing!r}. "
             "Leave --timesteps out, or use flow-euler."
@@ -126,7 +126,7 @@ def _check_steps(scheduler: Any, row: SchedulerRow, steps: int) -> None:
 def _settings(pipe: Any, row: SchedulerRow, free: bool) -> dict[str, Any]:
     """Return the configuration that makes a scheduler fit the pipeline's model."""
     before, settings = dict(pipe.scheduler.config), dict(row.settings)
-    if model_kind(pipe.scheduler) == "flow" and row.reading != "flow" and not free:
+    if model_kind(pipe.scheduler) == "flow" and row.convention != "flow" and not free:
         settings |= {
             "prediction_type": "flow_prediction",
             "use_flow_sigmas": True,

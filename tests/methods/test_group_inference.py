@@ -69,9 +69,9 @@ def test_survivors_are_those_of_the_candidates_alone(fashion: Model) -> None:
 class AtTheEnd(GroupInference):
     """Give nothing up before the last step."""
 
-    def alive(self, state: State, living: torch.Tensor, keep: int) -> torch.Tensor:
+    def alive(self, state: State, active: torch.Tensor, keep: int) -> torch.Tensor:
         last = state.step + 1 == state.steps
-        return super().alive(state, living, keep) if last else living
+        return super().alive(state, active, keep) if last else active
 
 
 def test_pruning_at_the_end_is_best_of_m(fashion: Model) -> None:
@@ -98,11 +98,11 @@ def test_it_works_in_anyones_code(fashion: Model) -> None:
     call = {"num_images_per_prompt": 6, "num_inference_steps": STEPS, "guidance_scale": 2.0}
     with steer(pipe, GroupInference(m=6), keep=2, **maps) as record:
         pipe("a sandal", **call)
-    assert record.living is not None
-    assert int(record.living.sum()) == 2
+    assert record.active is not None
+    assert int(record.active.sum()) == 2
     with steer(pipe, GroupInference(m=6), **maps) as record:
         pipe("a sandal", **call)
-    assert record.living is None
+    assert record.active is None
 
 
 def test_the_audit_shows_that_it_moves(cli: Callable[..., Result], tmp_path: Path) -> None:

@@ -90,8 +90,8 @@ def test_a_heavy_weight_keeps_what_fits_its_prompt_best(model: Model) -> None:
     method = GroupInference(m=6, quality=JUDGE, quality_weight=1e6)
     with steer(model.pipe, method, keep=2, quality=quality, **maps) as record:
         model.pipe(PROMPTS, num_images_per_prompt=6, num_inference_steps=1)
-    assert record.living is not None
-    assert record.living.tolist() == [[False] * 4 + [True] * 2] * 2
+    assert record.active is not None
+    assert record.active.tolist() == [[False] * 4 + [True] * 2] * 2
     assert seen[0].shape == (2, 6, 256)
 
 

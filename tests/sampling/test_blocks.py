@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ from eddy_bench.methods.base import Method
 from eddy_bench.methods.dave import Dave
 from eddy_bench.methods.iid import Iid
 from eddy_bench.models.load import load_model
-from eddy_bench.sampling.blocks import EditedBlock
+from eddy_bench.sampling import blocks
 from eddy_bench.sampling.branch_checks import blocks_of
 from eddy_bench.sampling.families import family_of
 from eddy_bench.sampling.hooks import Block
@@ -31,6 +31,8 @@ UNEVEN = ("a red dress", "a blue and dark and red coat on a green bicycle")
 
 class Edit(Method):
     """Add to the image tokens of a block: 0 leaves them."""
+
+    interacts: ClassVar[bool] = False
 
     def __init__(self, added: float, place: int = -1) -> None:
         object.__setattr__(self, "added", added)
@@ -91,15 +93,15 @@ def test_the_tokens_are_the_image_s_and_no_others(
     """Behind the last block, what is not among them reaches no pixel; all of them are there."""
     prompts, edit = prompts_of(family), Edit(0.5)
     expected, _ = draw(family, edit, prompts)
-    original = EditedBlock.__call__
+    original = blocks.edited_tokens
 
-    def spoiling(self: EditedBlock, module: torch.nn.Module, args: Any, output: Any) -> Any:
-        after = original(self, module, args, output)
+    def spoiling(family: Any, network: Any, evaluation: Any, output: Any, edit: Any) -> Any:
+        after = original(family, network, evaluation, output, edit)
         if isinstance(output, tuple):
             return tuple(_spoilt(one, other) for one, other in zip(output, after, strict=True))
         return _spoilt(output, after)
 
-    monkeypatch.setattr(EditedBlock, "__call__", spoiling)
+    monkeypatch.setattr(blocks, "edited_tokens", spoiling)
     spoilt, _ = draw(family, edit, prompts)
     assert torch.equal(expected, spoilt)
     latent, pipe = expected[0], family_model(family).pipe

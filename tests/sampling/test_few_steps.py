@@ -21,8 +21,7 @@ from eddy_bench.models.exact import ExactDenoiser
 from eddy_bench.models.load import load_model
 from eddy_bench.models.mixture import Mixture
 from eddy_bench.runs.setup import Setup
-from eddy_bench.sampling.levels import network_timesteps, next_sigma, process_time
-from eddy_bench.sampling.parameterization import check_stochastic, read_coordinates
+from eddy_bench.sampling.solver_view import check_stochastic, view_of
 from eddy_bench.sampling.schedulers import set_scheduler
 from eddy_bench.sampling.state import Moment
 from eddy_bench.suites.method_spec import MethodSpec
@@ -82,8 +81,9 @@ def test_levels_follow_each_other_down_to_the_data(solver: str) -> None:
     last = {"tcd": 0.0292}.get(solver, 0.0)  # TCD ends at timestep 0
     assert after[-1] == pytest.approx(last, abs=1e-4)
     assert seen[0].pure_noise is (solver == "scm")
-    assert len(network_timesteps(pipe.scheduler)) == 4
-    times = [process_time(pipe.scheduler, timestep) for timestep in pipe.scheduler.timesteps[:4]]
+    view = view_of(pipe.scheduler)
+    assert len(view.timesteps) == 4
+    times = [view.time(index) for index in range(4)]
     assert times == sorted(times, reverse=True)
     assert times[0] == pytest.approx(1, abs=2e-3)
 
@@ -180,10 +180,11 @@ def test_the_first_step_of_a_consistency_model_at_alpha_zero_is_finite() -> None
         with steer(pipe, ParticleGuidance(strength=5)):
             assert torch.equal(draw(pipe, steps=1), bare)
         pipe.scheduler.set_timesteps(2)
-        at = read_coordinates(pipe.scheduler, pipe.scheduler.timesteps[0])
+        view = view_of(pipe.scheduler)
+        at = view.at(0)
         assert at.pure_noise
-        assert math.isfinite(at.stretch)
-        assert math.isfinite(next_sigma(pipe.scheduler, 0))
+        assert math.isfinite(at.gain)
+        assert math.isfinite(view.sigma_next(0))
 
 
 def test_names_on_the_command_line() -> None:

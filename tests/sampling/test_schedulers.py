@@ -9,7 +9,7 @@ import pytest
 
 from eddy_bench.errors import EddyError, ParameterError, SchedulerError, UnknownName
 from eddy_bench.models.exact import ExactPipeline
-from eddy_bench.sampling.parameterization import check_stochastic, read_coordinates
+from eddy_bench.sampling.solver_view import check_stochastic, view_of
 from eddy_bench.sampling.scheduler_table import SCHEDULERS
 from eddy_bench.sampling.schedulers import set_scheduler
 from tests.makers.solvers import NOISE, draw, make_pipeline
@@ -85,14 +85,14 @@ def test_scheduler_parameters_are_set_and_bad_ones_are_refused() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")
-def test_both_kinds_of_sde_dpm_solver_have_their_own_stretch() -> None:
+def test_both_kinds_of_sde_dpm_solver_have_their_own_gain() -> None:
     for kind in ("sde-dpmsolver", "sde-dpmsolver++"):
         scheduler = diffusers.DPMSolverMultistepScheduler(
             **NOISE, algorithm_type=kind, final_sigmas_type="sigma_min"
         )
         scheduler.set_timesteps(10)
-        stretch = read_coordinates(scheduler, scheduler.timesteps[2]).stretch
-        assert stretch == 2.0 if kind == "sde-dpmsolver" else 1 < stretch < 2
+        gain = view_of(scheduler).gain(2)
+        assert gain == 2.0 if kind == "sde-dpmsolver" else 1 < gain < 2
 
 
 @pytest.mark.parametrize("name", ["unipc", "euler", "ddim"])
@@ -103,6 +103,6 @@ def test_an_algorithm_of_another_class_is_not_taken_over(name: str) -> None:
     pipe = Pipe(own)
     set_scheduler(pipe, name, {})
     pipe.scheduler.set_timesteps(5)
-    assert read_coordinates(pipe.scheduler, pipe.scheduler.timesteps[1]).stretch == 1.0
+    assert view_of(pipe.scheduler).gain(1) == 1.0
     with pytest.raises(SchedulerError, match="stochastic solver only"):
         check_stochastic(pipe.scheduler, 0.0)

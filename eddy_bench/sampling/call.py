@@ -1,0 +1,387 @@
+"""One call of a pipeline: where it stands, what it draws, and what the method keeps of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from eddy_bench.errors import ModelError, ParameterError, SchedulerError
+from eddy_bench.sampling.families import Family, family_of
+from eddy_bench.sampling.feature_maps import FeatureMap
+from eddy_bench.sampling.hooks import Hooks
+from eddy_bench.sampling.noise import condition_generators, probe_generator
+from eddy_bench.sampling.record import Steering, check_earlier
+from eddy_bench.sampling.solver_view import Coordinates, SolverView, can_be_read, view_of
+from eddy_bench.sampling.state import Moment, State
+
+MapMaker = Callable[[tuple[int, ...]], FeatureMap]
+Transform = Callable[[Tensor], Tensor]  # (rows, *shape) to the same
+
+# What stands in the way of a hook, told where a call never reached it.
+CAUSES = {
+    "initial_noise": "`latents=` was passed, or this pipeline draws its start elsewhere",
+    "initial_field": "`latents=` was passed, or this pipeline draws its start elsewhere",
+    "guidance": "the pipeline does not call its scheduler's `step`",
+    "step_noise": "the solver draws its noise elsewhere, or none",
+    "restart_noise": "the call ended before the noise level from which it goes back",
+    "improved_start": "the pipeline does not ask its scheduler for timesteps",
+    "alive": "the pipeline does not call its scheduler's `step`",
+    "condition": "the network is compiled, or the pipeline evaluates another one",
+    "features_of": "the network is compiled, or the pipeline evaluates another one",
+    "guidance_scale": "the network is compiled, or the pipeline evaluates another one",
+    "combine": "the network is compiled, or the pipeline evaluates another one",
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What `steer` was given; see there."""
+
+    particles: int | None = None
+    features: MapMaker | None = None
+    probes: Sequence[torch.Generator] | None = None
+    generator: Sequence[torch.Generator] | None = None
+    seed: int = 0
+    streams: Sequence[torch.Generator] | None = None
+    keep: int | None = None
+    earlier: Tensor | None = None
+    quality: Callable[[Tensor], Tensor] | None = None
+    seen: Callable[[State], None] | None = None
+
+
+@dataclass
+class Call:
+    """All that is true of one call of a pipeline. Nothing of it outlives the call.
+
+    Args:
+        pipe: that is called.
+        method: whose hooks are called.
+        settings: of the block.
+        arguments: of the call, defaults included.
+        record: of the block.
+        view: of the pipeline's scheduler.
+        family: of the pipeline.
+        prompts: how many.
+        scale: w of the call's guidance.
+        first: index of the solver's step at which the call begins; None before its first.
+        coming: index of the coming step where the solver keeps none itself.
+        order: indices of the solver's steps as the loop goes through them, where there are more.
+        place: in `order`.
+        own: the scheduler's timesteps while longer ones hide them.
+        starting: a step at the start is due, which sees the conditional branch alone.
+        guided: a null branch was seen.
+        held: output of the conditional branch of separate calls, until the null branch comes.
+        transform: change of the solver's draws while it steps.
+        unit: of the solver's samples.
+        last: sample that the last step ended with.
+        steps_done: of the solver, in this call.
+        active: particles that are not given up, (G, N), bool; None: all.
+        memory: of the method.
+        maps: feature maps by the shape of a particle.
+        called: hooks that were called.
+
+    """
+
+    pipe: Any
+    method: Hooks
+    settings: Settings
+    arguments: dict[str, Any]
+    record: Steering
+    view: SolverView = field(init=False)
+    family: Family = field(init=False)
+    prompts: int = field(init=False)
+    scale: float = field(init=False)
+    readable: bool = field(init=False)
+    first: int | None = None
+    coming: int | None = None
+    order: list[int] = field(default_factory=list)
+    place: int = 0
+    own: Tensor | None = None
+    starting: bool = False
+    guided: bool = False
+    held: tuple[int, Tensor] | None = None
+    transform: Transform | None = None
+    unit: float = 1.0
+    last: Tensor | None = None
+    steps_done: int = 0
+    active: Tensor | None = None
+    memory: dict[str, Any] = field(default_factory=dict)
+    maps: dict[tuple[int, ...], FeatureMap] = field(default_factory=dict)
+    called: set[str] = field(default_factory=set)
+    _probes: tuple[torch.Generator, ...] = ()
+    _streams: tuple[torch.Generator, ...] = ()
+
+    def __post_init__(self) -> None:
+        self.view, self.family = view_of(self.scheduler), family_of(self.pipe)
+        self.readable = can_be_read(self.scheduler)
+        self.prompts = prompts_in(self.arguments)
+        self.scale = self.family.weight(self.arguments)
+        self._check_company()
+
+    @property
+    def scheduler(self) -> Any:
+        """The pipeline's."""
+        return self.pipe.scheduler
+
+    # -- particles ------------------------------------------------------------------------------
+
+    @property
+    def each(self) -> int | None:
+        """Images per prompt by the call's arguments; None where it takes no such argument."""
+        each = self.arguments.get("num_images_per_prompt")
+        return None if each is None else int(each)
+
+    @property
+    def rows(self) -> int:
+        """Latents of the call."""
+        return self.prompts * (self.each or 1)
+
+    @property
+    def particles(self) -> int | None:
+        """Rows per prompt; None where only the rows tell."""
+        return self.settings.particles or self.each
+
+    def count(self, rows: int) -> int:
+        """Return the particles per group."""
+        count = self.particles or max(rows // self.prompts, 1)
+        if rows % count:
+            raise ParameterError(
+                f"Expected a multiple of {count} rows, got {rows}. Set particles= in steer()."
+            )
+        if count < self.method.min_particles:
+            raise ParameterError(
+                f"Expected at least {self.method.min_particles} particles for this method, "
+                f"got {count}."
+            )
+        return count
+
+    def _check_company(self) -> None:
+        """Raise ParameterError for a method of several particles in a call of one each."""
+        method, alone = self.method, self.settings.particles is None and self.each == 1
+        if alone and method.acting and (method.interacts or method.couples_start):
+            images = f"{self.prompts} prompts" if self.prompts > 1 else "its prompt"
+            raise ParameterError(
+                f"{title(method)} acts between the images of one prompt, and this call draws one "
+                f"image of {'each of ' if self.prompts > 1 else ''}{images}, which would be iid. "
+                f"Pass num_images_per_prompt=4 for one prompt, steer(..., particles=4) where a "
+                "prompt is repeated, or steer(..., particles=1) to draw each alone."
+            )
+
+    # -- position -------------------------------------------------------------------------------
+
+    @property
+    def index(self) -> int:
+        """Index of the coming step in the solver's timesteps."""
+        own = self.view.own_index
+        if own is not None:
+            return own
+        if self.coming is None:
+            self.coming = self._begins_at()
+        return self.coming
+
+    def arrive(self, timestep: Any) -> int:
+        """Return the index of the coming step, at its timestep.
+
+        Raises:
+            SchedulerError: the network was told another step before.
+
+        """
+        own, told = self.view.own_index, self.coming
+        if own is None and self.readable:
+            if told is not None and torch.as_tensor(self.view.timesteps[told]) == timestep:
+                own = told
+            else:
+                indices = self.view.indices(timestep)
+                likely = self._begins_at()
+                own = likely if likely in indices else (indices or [0])[0]
+        index = self.steps_done if own is None else own
+        if self.first is not None and not self.steps_done and self.first != index:
+            raise SchedulerError(
+                f"Where this call of {type(self.pipe).__name__} begins is known too late: its "
+                f"network was evaluated for step {self.first + 1}, its scheduler is at step "
+                f"{index + 1}. Use another scheduler, or a method that acts at its steps."
+            )
+        self._begin(index)
+        self.coming = index
+        return index
+
+    def _begins_at(self) -> int:
+        """Return the index of the first step of a call, as its pipeline says."""
+        whole, told = len(self.view.timesteps), self._told_steps
+        partial = ("strength", "denoising_start")
+        late = any(self.arguments.get(name) is not None for name in partial)
+        return whole - told if late and told is not None and told <= whole else 0
+
+    @property
+    def _told_steps(self) -> int | None:
+        """The steps of the loop as the pipeline counts them, without extra ones."""
+        told = vars(self.pipe).get("_num_timesteps")
+        extra = max(len(self.order) - len(self.view.timesteps), 0) if self.order else 0
+        return told - extra if isinstance(told, int) else None
+
+    def _begin(self, index: int) -> None:
+        if self.first is None:
+            self.first = index
+            if index and self.order and len(self.order) > len(self.view.timesteps):
+                raise ModelError(
+                    f"{title(self.method)} takes steps of its own and needs a call that begins at "
+                    "pure noise. Leave strength and denoising_start out."
+                )
+
+    @property
+    def steps(self) -> int:
+        """Steps of this call: those of the solver from its first one on that the loop goes to."""
+        rest, told = len(self.view.timesteps) - (self.first or 0), self._told_steps
+        return max(rest if told is None or not 0 < told <= rest else told, 1)
+
+    def step(self, index: int) -> int:
+        """Return how many steps of the call lie before a step of the solver."""
+        self._begin(index)
+        return max(index - (self.first or 0), 0)
+
+    # -- what a method sees ---------------------------------------------------------------------
+
+    def moment(self) -> Moment:
+        """Return the moment of the coming network evaluation."""
+        index, view = self.index, self.view
+        step, at = self.step(index), view.at(index)
+        return Moment(
+            step=step,
+            steps=self.steps,
+            sigma=at.sigma,
+            sigma_next=view.sigma_next(index),
+            time=view.time(index),
+            pure_noise=at.pure_noise,
+            scale=self.scale if self.scale != 1 else None,
+            memory=self.memory,
+        )
+
+    def state(self, index: int, coordinates: Coordinates, sample: Tensor, output: Tensor) -> State:
+        """Return the state that the method sees before a step."""
+        count, shape = self.count(len(sample)), tuple(sample.shape[1:])
+        if shape not in self.maps and self.settings.features is not None:
+            self.maps[shape] = self.settings.features(shape)
+        particles, eps, denoised = (
+            value.reshape(len(sample) // count, count, -1)
+            for value in coordinates.read(sample, output)
+        )
+        if self.settings.earlier is not None:
+            check_earlier(self.settings.earlier, particles)
+        step = self.step(index)
+        return State(
+            particles=particles,
+            score=eps / -coordinates.sigma,
+            denoised=denoised,
+            sigma=coordinates.sigma,
+            share=step / self.steps,
+            step=step,
+            steps=self.steps,
+            pure_noise=coordinates.pure_noise,
+            generators=self.generators(len(particles)),
+            features=self.maps.get(shape),
+            sigma_next=self.view.sigma_next(index),
+            memory=self.memory,
+            earlier=self.settings.earlier,
+            quality=self.settings.quality,
+        )
+
+    def generators(self, groups: int) -> tuple[torch.Generator, ...]:
+        """Return a generator per group, for probes and couplings."""
+        if len(self._probes) != groups:
+            given = self.settings.probes
+            self._probes = (
+                copies(given)
+                if given is not None
+                else tuple(
+                    probe_generator(self.settings.seed, str(group)) for group in range(groups)
+                )
+            )
+        return self._probes
+
+    def streams(self, rows: int) -> tuple[torch.Generator, ...]:
+        """Return a generator per row for noise on conditions."""
+        if len(self._streams) != rows:
+            given, count = self.settings.streams, self.count(rows)
+            self._streams = (
+                copies(given)
+                if given is not None
+                else tuple(
+                    generator
+                    for group in range(rows // count)
+                    for generator in condition_generators(
+                        self.settings.seed, str(group), range(count)
+                    )
+                )
+            )
+        return self._streams
+
+    # -- the end --------------------------------------------------------------------------------
+
+    def end(self) -> None:
+        """End a call that returned.
+
+        Raises:
+            SchedulerError: its last sample is not finite.
+            ModelError: it never reached a hook of the method.
+
+        """
+        if self.last is not None:
+            rows = self.particles or len(self.last)
+            self.record.finished = self.last.reshape(-1, rows, self.last[0].numel()) / self.unit
+            self.check_finite(self.last)
+        self._check_acted()
+
+    def check_finite(self, sample: Tensor) -> None:
+        """Raise SchedulerError for a sample that is not finite."""
+        if not torch.isfinite(sample).all():
+            raise SchedulerError(
+                f"{type(self.scheduler).__name__} ended with values that are not finite. "
+                "Use another --scheduler, or float32."
+            )
+
+    def _check_acted(self) -> None:
+        interrupted = getattr(self.pipe, "_interrupt", False)
+        expected = set(self.method.acting)
+        if self.settings.keep is None or self.particles == self.settings.keep:
+            expected.discard("alive")
+        if self.particles == 1:
+            expected.discard("improved_start")
+        if self.called & {"initial_noise", "initial_field"}:
+            expected -= {"initial_noise", "initial_field"}
+        missing = sorted(expected - self.called)
+        if missing and not interrupted:
+            raise ModelError(
+                f"{title(self.method)} did not act: its hook {missing[0]!r} was never called in "
+                f"this call of {type(self.pipe).__name__}. Likely {CAUSES[missing[0]]}."
+            )
+
+
+# Of the pipeline that is being called in this thread and task, by its blocks in order of opening
+ACTIVE: ContextVar[tuple[Call, ...]] = ContextVar("active calls", default=())
+
+
+def title(method: Hooks) -> str:
+    """Return a method's name."""
+    return str(getattr(method, "name", "") or type(method).__name__)
+
+
+def prompts_in(arguments: dict[str, Any]) -> int:
+    """Return how many prompts a call has."""
+    prompts = arguments.get("prompt")
+    if prompts is None:
+        prompts = arguments.get("prompt_embeds")
+    return 1 if isinstance(prompts, str) or prompts is None else max(len(prompts), 1)
+
+
+def copies(generators: Sequence[torch.Generator]) -> tuple[torch.Generator, ...]:
+    """Return copies of generators at their states; one that comes twice is one again."""
+    made: dict[int, torch.Generator] = {}
+    for each in generators:
+        if id(each) not in made:
+            made[id(each)] = torch.Generator(each.device).set_state(each.get_state())
+    return tuple(made[id(each)] for each in generators)
