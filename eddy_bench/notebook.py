@@ -170,7 +170,8 @@ def benchmark(
 ) -> Run:
     """Draw prompts with several methods from the same noise, score, and return the run.
 
-    It does what `eddy-bench run` does, resumption included, and prints as it does.
+    It does what `eddy-bench run` does, resumption included, and prints as it does. A pipeline is
+    left as it was found.
 
     Args:
         model: a loaded diffusers pipeline, or what `--model` takes.
@@ -185,7 +186,7 @@ def benchmark(
 
     """
     from eddy_bench.cli.running import check_early, run_setup
-    from eddy_bench.models.load import wrap_pipeline
+    from eddy_bench.models.load import borrowed, wrap_pipeline
     from eddy_bench.models.scoring_defaults import implied_settings
     from eddy_bench.runs.options import RunOptions
     from eddy_bench.runs.setup import Setup
@@ -211,10 +212,11 @@ def benchmark(
     suite = load_suite(None, {"name": "benchmark", **asked}, allow_code=True)
     check_early(suite, path, RunOptions())
     if isinstance(model, str):
-        setup = Setup(suite, Setup.open(suite).model, given)
+        code = run_setup(Setup(suite, Setup.open(suite).model, given), path, RunOptions())
     else:
-        setup = Setup(suite, wrap_pipeline(model), given).with_scheduler()
-    code = run_setup(setup, path, RunOptions())
+        with borrowed(model):
+            setup = Setup(suite, wrap_pipeline(model), given).with_scheduler()
+            code = run_setup(setup, path, RunOptions())
     if code:
         raise StoreError(f"Some groups could not be drawn: {path}/failed holds why.")
     return load_run(path)

@@ -74,6 +74,7 @@ class Model:
         earlier: what a method that remembers drew last, with what it was drawn with.
         weights: a folder with weights that cannot be downloaded.
         judges: of images by their prompt, by name, each loaded once.
+        scheduler: the pipeline's own, whatever is put into its place.
 
     """
 
@@ -94,6 +95,9 @@ class Model:
     earlier: tuple[object, EarlierSeeds] | None = None
     weights: Path | None = None
     judges: dict[str, Judge] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.scheduler = self.pipe.scheduler
 
     @property
     def has_features(self) -> bool:
@@ -188,7 +192,7 @@ class Model:
             seconds = _now() - start - (self._encoding_seconds - encoding)
         if method.remembers and batch.finished is not None:
             memory.keep(prompts, seeds[0], batch.finished)
-        cost = _cost(seconds, rows[0] - batch.saved, batch.maps, len(images))
+        cost = _cost(seconds, rows[0], batch.maps, len(images))
         cost.feature_forwards += batch.judged / len(images)
         return [images[k : k + particles] for k in range(0, len(images), particles)], cost
 

@@ -37,7 +37,6 @@ class DrawnTogether:
         arguments: of the pipeline's call.
         maps: feature maps that were made, for what they cost.
         judged: finished images that went through the guide network.
-        saved: rows of the network that a method spared.
         keep: images of each group in the end.
         active: particles that a method left in the last call; None: all.
         earlier: finished latents of the prompts' earlier groups, for a method that remembers them.
@@ -50,7 +49,6 @@ class DrawnTogether:
     arguments: dict[str, Any]
     maps: list[NetworkFeatures] = field(default_factory=list)
     judged: int = 0
-    saved: int = 0
     keep: int | None = None
     active: Tensor | None = None
     earlier: Tensor | None = None
@@ -62,7 +60,6 @@ class DrawnTogether:
         quality = self._quality(method.judge) if method.judge else None
         with steer(self.model.pipe, method, quality=quality, **ready.steering) as record:
             output = ready.run()
-        self.saved += record.rows_saved
         self.active, self.finished = record.active, record.finished
         self.model.note_blacked(output)
         return list(output.image if hasattr(output, "image") else output.images)  # Kandinsky 5's

@@ -164,7 +164,8 @@ class ExactPipeline(DiffusionPipeline):  # type: ignore[misc]
             shape = (rows, self.denoiser.of_prompt(prompts[0]).dimension)
             latents = randn_tensor(shape, generator=generator, dtype=dtype)
         _set_steps(self.scheduler, num_inference_steps)
-        unit = getattr(self.scheduler.config, "sigma_data", 1.0)  # of SCM's samples
+        view = view_of(self.scheduler)
+        timesteps, unit = view.timesteps, view.unit
         sample = latents * getattr(self.scheduler, "init_noise_sigma", 1.0) * unit
         accepted = inspect.signature(self.scheduler.step).parameters
         extra = {"eta": eta, "generator": generator}
@@ -175,8 +176,6 @@ class ExactPipeline(DiffusionPipeline):  # type: ignore[misc]
             embeds = torch.stack(each).repeat_interleave(num_images_per_prompt, 0)
             if guidance_scale != 1:
                 embeds = torch.cat([classes.null.expand_as(embeds), embeds])
-        view = view_of(self.scheduler)
-        timesteps = view.timesteps
         if hasattr(self.scheduler, "set_begin_index"):
             self.scheduler.set_begin_index(0)
         for timestep in timesteps:
@@ -202,19 +201,21 @@ class ExactPipeline(DiffusionPipeline):  # type: ignore[misc]
         coordinates = view.at(view.index(timestep), eta)
         scaled = coordinates.scaled
         x = self.scheduler.scale_model_input(sample, timestep) if scaled else sample
-        x = x / coordinates.unit
+        x = (x if coordinates.skip is None else sample) / coordinates.unit
         guided = embeds is not None and len(embeds) == 2 * len(x)
         output = self.denoiser(
             torch.cat([x, x]) if guided else x,
             0.0 if coordinates.pure_noise else coordinates.alpha_t,
             coordinates.sigma_t,
-            coordinates.prediction,
+            coordinates.prediction if coordinates.skip is None else "sample",
             prompts,
             encoder_hidden_states=embeds,
         )[0]
         if guided:
             null, conditional = output.chunk(2)
             output = null + guidance_scale * (conditional - null)
+        if coordinates.skip is not None:  # of EDM's preconditioned network
+            output = (output - coordinates.skip[0] * x) / coordinates.skip[1]
         output = output * coordinates.unit
         stepped: Tensor = self.scheduler.step(output, timestep, sample, **extra, return_dict=False)[
             0

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -123,6 +125,26 @@ def wrap_pipeline(pipe: Any, name: str = "") -> Model:
     model.device = torch.device(pipe.device)
     model.texts = remember_prompts(pipe)
     return model
+
+
+@contextmanager
+def borrowed(pipe: Any) -> Iterator[None]:
+    """Leave a pipeline as it was found: scheduler, prompt encoding, progress bar, and the rest.
+
+    All that is set on the object inside the block is undone after it, and so are slicing and tiling
+    of its autoencoder.
+    """
+    before, vae = dict(vars(pipe)), getattr(pipe, "vae", None)
+    flags = {
+        name: getattr(vae, name) for name in ("use_slicing", "use_tiling") if hasattr(vae, name)
+    }
+    try:
+        yield
+    finally:
+        vars(pipe).clear()
+        vars(pipe).update(before)
+        for name, value in flags.items():
+            setattr(vae, name, value)
 
 
 def _model_folder(name: str) -> Path:

@@ -61,6 +61,7 @@ class Setup:
 
         """
         suite, scheduler = self.suite, self.suite.scheduler
+        self.model.pipe.scheduler = self.model.scheduler
         self.model.call |= set_scheduler(
             self.model.pipe, scheduler.name, scheduler.parameters, suite.timesteps, suite.steps
         )

@@ -70,7 +70,6 @@ def _of_active(call: Call, forward: Forward, given: Arguments, rows: int, active
     output = given.call(forward)
     prediction = prediction_of(output)
     source = (alive.long().cumsum(0) - 1).clamp_min(0).to(prediction.device)
-    call.record.rows_saved += rows - len(kept)
     return with_prediction(output, prediction[source])
 
 
@@ -113,7 +112,6 @@ def _both(call: Call, forward: Forward, given: Arguments, moment: Moment) -> Any
     if _alone(call, wanted):
         given.values.update(sliced(given.values, 2 * rows, chosen))
         output = _evaluate(call, forward, given, slice(0, rows), moment)
-        call.record.rows_saved += rows
         prediction = prediction_of(output)
         return with_prediction(output, torch.cat([prediction, prediction]))
     output = _evaluate(call, forward, given, chosen, moment)
@@ -132,7 +130,6 @@ def _null(
     call.guided, call.held = True, None
     wanted = _wanted(call, moment)
     if _alone(call, wanted):
-        call.record.rows_saved += call.rows
         return (conditional,)
     output = given.call(forward)
     if wanted is None:

@@ -15,7 +15,6 @@ class Steering:
 
     Attributes:
         steps: of the solver.
-        rows_saved: rows that a pipeline handed to its network and that were not evaluated.
         active: particles that were not given up in the last call, (G, N), bool; None: all.
         finished: latents at the end of the last call, (G, N, d); None where it did not return.
         calls_outside: calls from other threads and tasks, which were bare.
@@ -23,7 +22,6 @@ class Steering:
     """
 
     steps: int = 0
-    rows_saved: int = 0
     active: Tensor | None = None
     finished: Tensor | None = None
     calls_outside: int = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import warnings
 from dataclasses import replace
@@ -25,14 +26,16 @@ KINDS: dict[Kind, str] = {
     "noise": "a noise-predicting model",
     "flow": "a flow model",
     "trigflow": "a trigflow model",
+    "edm": "an EDM-preconditioned model",
+    "unknown": "a model whose scheduler is not known here",
 }
 
 
 def model_kind(scheduler: Any) -> Kind:
     """Return the kind of model behind a scheduler."""
     convention = row_of(scheduler).convention
-    if convention == "trigflow":
-        return "trigflow"
+    if convention in ("trigflow", "edm", "unknown"):
+        return convention
     flow = getattr(scheduler.config, "prediction_type", "") == "flow_prediction"
     return "flow" if flow or convention == "flow" else "noise"
 
@@ -44,7 +47,8 @@ def set_scheduler(
 
     Args:
         pipe: any pipeline.
-        name: a key of `SCHEDULERS`, or `default` for the pipeline's own.
+        name: a key of `SCHEDULERS`, or `default` for the pipeline's own, of which a copy is taken
+            as it is, with all that was set on the object.
         parameters: `eta` for DDIM, and any configuration key of the scheduler's class.
         spacing: of the timesteps: `default`, `karras`, `exponential`, `beta`, `trailing` (from
             pure noise down, as Turbo and Lightning models are trained), or `ays` (Align Your
@@ -71,7 +75,10 @@ def set_scheduler(
         config |= _spaced(row, cls, spacing)
     free = name == DEFAULT or getattr(pipe, "any_prediction", False)
     _check_model(pipe, row, spacing, free)
-    pipe.scheduler = _made(pipe, row, cls, _settings(pipe, row, free) | config)
+    if name == DEFAULT and not config:
+        pipe.scheduler = copy.deepcopy(pipe.scheduler)
+    else:
+        pipe.scheduler = _made(pipe, row, cls, _settings(pipe, row, free) | config)
     if name != DEFAULT:
         check_scheduler(pipe.scheduler)
     _check_steps(pipe.scheduler, row, steps)
@@ -104,7 +111,7 @@ def _check_model(pipe: Any, row: SchedulerRow, spacing: str, free: bool) -> None
         able = sorted(name for name, entry in SCHEDULERS.items() if entry.takes(kind))
         raise SchedulerError(
             f"{type(pipe).__name__} is {KINDS[kind]} and cannot take scheduler {row.name!r}. "
-            f"Use one of: {', '.join(able)}."
+            f"Use one of: {', '.join([*able, DEFAULT])}."
         )
     if kind == "flow" and spacing in SPACINGS and row.convention != "flow":
         raise SchedulerError(
@@ -125,28 +132,42 @@ def _check_steps(scheduler: Any, row: SchedulerRow, steps: int) -> None:
 
 def _settings(pipe: Any, row: SchedulerRow, free: bool) -> dict[str, Any]:
     """Return the configuration that makes a scheduler fit the pipeline's model."""
-    before, settings = dict(pipe.scheduler.config), dict(row.settings)
+    before, settings = carried(pipe.scheduler), dict(row.settings)
     if model_kind(pipe.scheduler) == "flow" and row.convention != "flow" and not free:
         settings |= {
             "prediction_type": "flow_prediction",
             "use_flow_sigmas": True,
-            "flow_shift": before.get("shift", before.get("flow_shift", 1.0)),
+            "flow_shift": getattr(pipe.scheduler, "shift", before.get("flow_shift", 1.0)),
         }
-    if row.clips and "clip_sample" not in before:
+    if row.clips and row.name != DEFAULT and "clip_sample" not in before:
         settings["clip_sample"] = False
     return settings
+
+
+def carried(scheduler: Any) -> dict[str, Any]:
+    """Return a scheduler's configuration as it is in force, for one made from it.
+
+    Diffusers leaves out values that no file named, though a pipeline may have corrected them when
+    it was loaded.
+    """
+    return {
+        name: value for name, value in scheduler.config.items() if name != "_use_default_values"
+    }
 
 
 def _made(pipe: Any, row: SchedulerRow, cls: Any, config: dict[str, Any]) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of deprecated settings that a user asked for by name
-            return cls.from_config(pipe.scheduler.config, **config)
+            made = cls.from_config(carried(pipe.scheduler) | config)
     except Exception as error:
         raise SchedulerError(
             f"Scheduler {row.name!r} cannot be made from this pipeline's configuration: "
             f"{brief(error)}"
         ) from None
+    if hasattr(made, "set_shift") and hasattr(pipe.scheduler, "shift") and "shift" not in config:
+        made.set_shift(pipe.scheduler.shift)  # it may have been set on the object
+    return made
 
 
 def _spaced(row: SchedulerRow, cls: Any, spacing: str) -> dict[str, Any]:

@@ -299,8 +299,10 @@ class Scaled(SolverView):
         return 1 / root, sigma / root
 
     def sigma_next(self, index: int) -> float:
-        """Return the noise level after a step."""
-        return float(self.scheduler.sigmas[index + 1])
+        """Return the noise level after a step; a half step of KDPM2 ends between `sigmas`."""
+        between = self.row.half_steps and self.scheduler.state_in_first_order
+        table = self.scheduler.sigmas_interpol if between else self.scheduler.sigmas
+        return float(table[index + 1])
 
     def time(self, index: int) -> float:
         """Return the time of a step; a continuous timestep is log(sigma) / 4."""

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
+from eddy_bench.errors import ParameterError
 from eddy_bench.methods.best_of_m import BestOfM
 from eddy_bench.methods.group_inference import GroupInference
 from eddy_bench.methods.iid import Iid
@@ -100,9 +101,11 @@ def test_it_works_in_anyones_code(fashion: Model) -> None:
         pipe("a sandal", **call)
     assert record.active is not None
     assert int(record.active.sum()) == 2
-    with steer(pipe, GroupInference(m=6), **maps) as record:
-        pipe("a sandal", **call)
-    assert record.active is None
+    with (
+        pytest.raises(ParameterError, match="pass keep="),
+        steer(pipe, GroupInference(m=6), **maps),
+    ):
+        pass
 
 
 def test_the_audit_shows_that_it_moves(cli: Callable[..., Result], tmp_path: Path) -> None:

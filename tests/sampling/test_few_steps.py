@@ -21,8 +21,8 @@ from eddy_bench.models.exact import ExactDenoiser
 from eddy_bench.models.load import load_model
 from eddy_bench.models.mixture import Mixture
 from eddy_bench.runs.setup import Setup
-from eddy_bench.sampling.solver_view import check_stochastic, view_of
 from eddy_bench.sampling.schedulers import set_scheduler
+from eddy_bench.sampling.solver_view import check_stochastic, view_of
 from eddy_bench.sampling.state import Moment
 from eddy_bench.suites.method_spec import MethodSpec
 from eddy_bench.suites.suite import Suite

@@ -9,9 +9,9 @@ import pytest
 
 from eddy_bench.errors import EddyError, ParameterError, SchedulerError, UnknownName
 from eddy_bench.models.exact import ExactPipeline
-from eddy_bench.sampling.solver_view import check_stochastic, view_of
 from eddy_bench.sampling.scheduler_table import SCHEDULERS
 from eddy_bench.sampling.schedulers import set_scheduler
+from eddy_bench.sampling.solver_view import check_stochastic, view_of
 from tests.makers.solvers import NOISE, draw, make_pipeline
 
 
