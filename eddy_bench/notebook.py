@@ -215,7 +215,7 @@ def benchmark(
         code = run_setup(Setup(suite, Setup.open(suite).model, given), path, RunOptions())
     else:
         with borrowed(model):
-            setup = Setup(suite, wrap_pipeline(model), given).with_scheduler()
+            setup = Setup(suite, wrap_pipeline(model), given).with_scheduler().identified()
             code = run_setup(setup, path, RunOptions())
     if code:
         raise StoreError(f"Some groups could not be drawn: {path}/failed holds why.")

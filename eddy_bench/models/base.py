@@ -74,6 +74,7 @@ class Model:
         earlier: what a method that remembers drew last, with what it was drawn with.
         weights: a folder with weights that cannot be downloaded.
         judges: of images by their prompt, by name, each loaded once.
+        parts: of a pipeline object, by name, as `identity.parts_of` tells them.
         scheduler: the pipeline's own, whatever is put into its place.
 
     """
@@ -95,6 +96,7 @@ class Model:
     earlier: tuple[object, EarlierSeeds] | None = None
     weights: Path | None = None
     judges: dict[str, Judge] = field(default_factory=dict)
+    parts: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.scheduler = self.pipe.scheduler

@@ -22,12 +22,12 @@ from eddy_bench.models.devices import resolve_device
 from eddy_bench.models.embedded import ASSETS, BASE, EMBEDDED, embedded_warning
 from eddy_bench.models.exact import ExactDenoiser, ExactPipeline, exact_scheduler
 from eddy_bench.models.fingerprint import model_fingerprint
+from eddy_bench.models.identity import digest_of, parts_of
 from eddy_bench.models.networks import GuideNetwork, load_network, to_gray
 from eddy_bench.models.pipeline_class import check_steerable, named_class, pipeline_class
 from eddy_bench.models.prompt_cache import remember_prompts
 from eddy_bench.models.saved_by_newer import load_across_versions
 from eddy_bench.models.tasks import load_task
-from eddy_bench.sampling.branch_checks import denoiser
 from eddy_bench.sampling.families import family_of
 from eddy_bench.sampling.memory import keep_pages
 from eddy_bench.sampling.row_limit import RowLimit
@@ -109,7 +109,8 @@ def load_model(
 def wrap_pipeline(pipe: Any, name: str = "") -> Model:
     """Return a pipeline that is already loaded as a model, on the device where it is.
 
-    Its weights' digest stands for them; it has no guide network, so feature kernels are refused.
+    A digest of its parts stands for its weights; it has no guide network, so feature kernels are
+    refused.
 
     Args:
         pipe: a diffusers text-to-image pipeline.
@@ -121,8 +122,9 @@ def wrap_pipeline(pipe: Any, name: str = "") -> Model:
     """
     check_steerable(type(pipe).__name__)
     pipe.set_progress_bar_config(disable=True)
-    model = Model(name or type(pipe).__name__, pipe, weights_digest(denoiser(pipe)))
-    model.device = torch.device(pipe.device)
+    parts = parts_of(pipe)
+    model = Model(name or type(pipe).__name__, pipe, digest_of(parts), parts=parts)
+    model.device = torch.device(getattr(pipe, "_execution_device", pipe.device))
     model.texts = remember_prompts(pipe)
     return model
 

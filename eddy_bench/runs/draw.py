@@ -18,6 +18,7 @@ from eddy_bench.runs.plan import Plan
 from eddy_bench.runs.setup import Setup
 from eddy_bench.runs.writer import GroupWriter
 from eddy_bench.sampling.memory import out_of_memory
+from eddy_bench.sampling.solver_view import view_of
 from eddy_bench.storage.records import Group
 from eddy_bench.storage.run_folder import RunFolder
 
@@ -105,7 +106,8 @@ def _record(
 def _warm_up(setup: Setup, group: Group) -> None:
     """Draw two steps outside the clock: first calls allocate and choose kernels."""
     suite, size = setup.suite, setup.prompts_together
-    arguments = {**setup.call_arguments(size), "num_inference_steps": min(2, suite.steps)}
+    steps = max(min(2, suite.steps), view_of(setup.model.pipe.scheduler).fewest_steps)
+    arguments = {**setup.call_arguments(size), "num_inference_steps": steps}
     try:
         setup.model.draw([group.prompt] * size, [0] * size, suite.particles, Iid(), arguments)
     except EddyError:

@@ -88,7 +88,7 @@ class Plan:
 
         It holds one image per (prompt, seed).
         """
-        shared = self.settings.as_dict()
+        shared = self.settings.covered()
         return [
             Group(
                 method="iid",
@@ -121,7 +121,7 @@ def make_plan(setup: Setup) -> Plan:
         raise ParameterError(
             f"Method {doubled[0]!r} is asked for twice with the same parameters. Drop one."
         )
-    shared = settings.as_dict()
+    shared = settings.covered()
     groups = tuple(
         group for planned in methods for group in _groups_of(planned, prompts, setup.suite, shared)
     )

@@ -10,13 +10,18 @@ from typing import Any, Self
 
 from eddy_bench.errors import ParameterError
 from eddy_bench.methods.base import Method
+from eddy_bench.methods.iid import Iid
 from eddy_bench.models.base import Cost, Model
+from eddy_bench.models.identity import thumbnail
 from eddy_bench.models.load import load_model
 from eddy_bench.sampling.families import family_of
 from eddy_bench.sampling.schedulers import set_scheduler
+from eddy_bench.sampling.solver_view import view_of
 from eddy_bench.storage.records import RunSettings
 from eddy_bench.suites.prompts import PromptSet, load_prompts
 from eddy_bench.suites.suite import Suite
+
+SAMPLE = "a photo of a garment on a plain background"  # drawn to know a pipeline again
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,17 @@ class Setup:
         )
         return self
 
+    def identified(self) -> Self:
+        """Add to the parts of a pipeline object what it draws in its fewest steps, decoded."""
+        steps = view_of(self.model.pipe.scheduler).fewest_steps
+        arguments = {**self.call_arguments(1), "num_inference_steps": max(steps, 2)}
+
+        def draw() -> Any:
+            return self.model.draw([SAMPLE], [0], 1, Iid(), arguments)[0][0][0]
+
+        self.model.parts["draws"] = thumbnail(draw)
+        return self
+
     @property
     def prompts(self) -> PromptSet:
         """The suite's prompts, cut to its limit."""
@@ -95,6 +111,7 @@ class Setup:
             guide=model.guide_name or None,
             decoder=model.decoder_name or None,
             compiled=True if suite.compile else None,
+            pipeline=self.model.parts or None,
         )
 
     @property

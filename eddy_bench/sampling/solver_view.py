@@ -118,6 +118,11 @@ class SolverView:
         return self.scheduler.timesteps
 
     @property
+    def fewest_steps(self) -> int:
+        """The fewest steps that the solver can be set to: PNDM may begin with Runge-Kutta."""
+        return 1 if getattr(self.scheduler.config, "skip_prk_steps", True) else 4
+
+    @property
     def own_index(self) -> int | None:
         """The index of the coming step where the solver itself keeps one."""
         for name in ("step_index", "begin_index"):

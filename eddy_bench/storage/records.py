@@ -48,8 +48,9 @@ def _with_commas(text: str) -> str:
 class RunSettings(BaseModel):
     """Hold what all groups of a run folder share; every group's key covers it.
 
-    `timesteps`, `guide`, `decoder` and `compiled` are only written where they are not the default,
-    so that older folders stay what they are. `guide` and `decoder` carry a digest of their weights.
+    `timesteps`, `guide`, `decoder` and `compiled` are only written where they are not the default.
+    `guide` and `decoder` carry a digest of their weights. `pipeline` has the parts of a pipeline
+    object by name, and what it draws in few steps.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -69,6 +70,7 @@ class RunSettings(BaseModel):
     guide: StrictStr | None = None
     decoder: StrictStr | None = None
     compiled: StrictBool | None = None
+    pipeline: dict[StrictStr, StrictStr] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the settings as run.yaml and group keys hold them, without unset options."""
@@ -82,12 +84,38 @@ class RunSettings(BaseModel):
             if name not in optional or value is not None
         }
 
-    def differences(self, other: RunSettings) -> list[str]:
-        """Return the names of the settings in which two runs differ, in order."""
-        mine, theirs = self.as_dict(), other.as_dict()
-        return [
+    def covered(self) -> dict[str, Any]:
+        """Return what every group's key covers; a pipeline object's digest stands for its parts."""
+        return {name: value for name, value in self.as_dict().items() if name != "pipeline"}
+
+    def differences(self, now: RunSettings) -> dict[str, str]:
+        """Return in what this run differs from another: a text by the setting's name, in order."""
+        mine, theirs = self._named(), now._named()
+        changed = [
             name for name in dict.fromkeys([*mine, *theirs]) if mine.get(name) != theirs.get(name)
         ]
+        if any(name.startswith("pipeline ") for name in changed):
+            changed = [name for name in changed if name != "weights_fingerprint"]  # made of them
+        shown = {
+            name: f"{name} {mine.get(name)!r} there, {theirs.get(name)!r} now" for name in changed
+        }
+        drawn = [each.pipeline["draws"] for each in (self, now) if each.pipeline]
+        if not shown and len(drawn) == 2 and not same_thumbnail(*drawn):
+            shown["pipeline draws"] = "pipeline draws other images than it did from the same noise"
+        return shown
+
+    def _named(self) -> dict[str, Any]:
+        parts = {name: text for name, text in (self.pipeline or {}).items() if name != "draws"}
+        return {**self.covered(), **{f"pipeline {name}": text for name, text in parts.items()}}
+
+
+def same_thumbnail(one: str, other: str) -> bool:
+    """Return whether two small pictures are equal but for what rounding elsewhere may change.
+
+    They are the values of their pixels in hexadecimal digits, two each.
+    """
+    values = [bytes.fromhex(text) for text in (one, other)]
+    return len(one) == len(other) and all(abs(a - b) <= 1 for a, b in zip(*values, strict=True))
 
 
 class SuiteRecord(BaseModel):

@@ -116,12 +116,8 @@ class RunFolder:
         """Raise StoreError where the folder's run has other settings."""
         stored = self.read_run().settings
         if different := stored.differences(settings):
-            there, now = stored.as_dict(), settings.as_dict()
-            shown = "; ".join(
-                f"{name} {there.get(name)!r} there, {now.get(name)!r} now" for name in different
-            )
             raise StoreError(
-                f"{self.path} holds a run with other settings: {shown}. "
+                f"{self.path} holds a run with other settings: {'; '.join(different.values())}. "
                 f"Give another folder: --out {self.path}-2."
             )
 
