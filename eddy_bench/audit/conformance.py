@@ -9,6 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from eddy_bench.audit.hook_checks import (
+    GROUPS,
+    TOLERANCE,
+    Answer,
+    check_permutation,
+    noise_hooks,
+    normal,
+    relative_gap,
+    states_of,
+)
 from eddy_bench.audit.small_draws import (
     PARTICLES,
     PROMPTS,
@@ -22,13 +32,10 @@ from eddy_bench.errors import EddyError, SchedulerError, brief
 from eddy_bench.methods.base import Method
 from eddy_bench.methods.iid import Iid
 from eddy_bench.models.load import load_model
-from eddy_bench.sampling.noise import probe_generator
 from eddy_bench.sampling.schedulers import set_scheduler
-from eddy_bench.sampling.state import State
 
 SOLVERS = ("ddim", "ddim:eta=1", "dpmpp-2m", "euler", "flow-euler")
-GROUPS = 4000  # of the checks of noise
-TOLERANCE = 1e-6  # relative, of what other batch shapes may change
+MARGINALS = 1000  # groups of the check of samples
 NETWORK_TOLERANCE = 1e-3  # the same of a network in float32
 
 
@@ -64,9 +71,6 @@ def check_contract(
         findings.append(Finding(name, *finding))
         advance(1, name)
     return findings
-
-
-Answer = tuple[bool | None, str]
 
 
 def _finite(method: Method) -> Answer:
@@ -109,8 +113,10 @@ def _zero_strength(method: Method) -> Answer:
 def _single(method: Method) -> Answer:
     if method.min_particles > 1:
         return None, f"it needs {method.min_particles} particles"
+    if method.selects:
+        return None, "it chooses one of its candidates"
     if not method.interacts:
-        gap = _gap(draw_samples(method)[:, :1], draw_samples(method, particles=1))
+        gap = relative_gap(draw_samples(method)[:, :1], draw_samples(method, particles=1))
         return gap < _tolerance(method), f"alone as among others, which is another law: {gap:.1g}"
     same = torch.equal(
         draw_samples(method, particles=1),
@@ -119,67 +125,39 @@ def _single(method: Method) -> Answer:
     return same, "iid, bit for bit" if same else "one particle alone is not drawn as iid draws it"
 
 
-def _states(method: Method) -> list[State]:
-    states: list[State] = []
-    draw_samples(method, solver=solver_of(method), seen=states.append)
-    return states
-
-
-def _permutation(method: Method) -> Answer:
-    order = torch.randperm(PARTICLES, generator=torch.Generator().manual_seed(1))
-    worst = 0.0
-    for state in _states(method):
-        turned = replace(
-            state,
-            particles=state.particles[:, order],
-            score=state.score[:, order],
-            denoised=state.denoised[:, order],
-            generators=_probes(),
-        )
-        plain = method.guidance(replace(state, generators=_probes()))
-        other = method.guidance(turned)
-        noise = torch.randn(
-            state.particles.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64
-        )
-        pairs = [(method.step_noise(noise, state), method.step_noise(noise[:, order], turned))]
-        pairs += [(plain, other)] if plain is not None and other is not None else []
-        worst = max([worst, *(_gap(before[:, order], after) for before, after in pairs)])
-    return worst < TOLERANCE, f"largest relative difference {worst:.1g}"
-
-
-def _probes() -> tuple[torch.Generator, ...]:
-    return tuple(probe_generator(0, prompt) for prompt in PROMPTS)
-
-
 def _tolerance(method: Method) -> float:
     return NETWORK_TOLERANCE if needs_network(method) else TOLERANCE
 
 
-def _gap(expected: Tensor, got: Tensor) -> float:
-    return float((expected - got).abs().max() / expected.abs().max().clamp_min(1e-12))
-
-
 def _batch(method: Method) -> Answer:
+    if not method.acting:
+        return None, "not tested: no hook acts"
     both = draw_samples(method)
     alone = torch.cat([draw_samples(method, [prompt]) for prompt in PROMPTS])
-    gap = _gap(alone, both)
+    gap = relative_gap(alone, both)
     return gap < _tolerance(method), f"largest relative difference {gap:.1g}"
 
 
 def _start(method: Method) -> Answer:
-    if not method.couples_start:
+    draw, _ = noise_hooks(method)
+    if draw is None:
         return None, "its start is independent"
-    noise = torch.randn(
-        GROUPS, PARTICLES, 3, generator=torch.Generator().manual_seed(3), dtype=torch.float64
-    )
-    probes = torch.Generator().manual_seed(4)
-    return _standard_normal(torch.stack([method.initial_noise(group, probes) for group in noise]))
+    if not (method.couples_start or method.keeps_law):
+        return None, "it changes each particle's start, as it says"
+    return _standard_normal(torch.stack(draw(normal((GROUPS, PARTICLES, 3), 3))))
+
+
+def _restart_noise(method: Method) -> Answer:
+    _, draw = noise_hooks(method)
+    if draw is None:
+        return None, "it does not restart"
+    return _standard_normal(torch.stack(draw(normal((GROUPS, PARTICLES, 3), 9))))
 
 
 def _step_noise(method: Method) -> Answer:
     if not method.couples_steps:
         return None, "its step noise is independent"
-    state = _states(method)[STEPS // 2]
+    state = states_of(method)[STEPS // 2]
     state = replace(
         state,
         **{
@@ -187,10 +165,35 @@ def _step_noise(method: Method) -> Answer:
             for name in ("particles", "score", "denoised")
         },
     )
-    noise = torch.randn(
-        state.particles.shape, generator=torch.Generator().manual_seed(5), dtype=torch.float64
+    return _standard_normal(method.step_noise(normal(state.particles.shape, 5), state))
+
+
+def _marginal(method: Method) -> Answer:
+    """Compare samples of single particles with iid ones of other seeds, whatever hook acts."""
+    if not method.keeps_law:
+        return None, "it does not claim to be marginal-preserving"
+    if method.selects or not method.acting - {"features_of"}:
+        why = "it chooses among finished images" if method.selects else "it acts on no exact task"
+        return None, f"not tested: {why}" if method.selects or method.acting else "it is iid"
+    from scipy.stats import ks_2samp
+
+    prompts, solver, guided = ["a"] * MARGINALS, solver_of(method), needs_condition(method)
+    own, other = (
+        draw_samples(each, prompts, solver=solver, guided=guided, seeds=seeds)
+        for each, seeds in ((method, 1), (Iid(), 2))
     )
-    return _standard_normal(method.step_noise(noise, state))
+    directions = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]], dtype=own.dtype).T
+    values = [
+        torch.cat([points @ directions, points.norm(dim=-1, keepdim=True)], -1)
+        for points in (own, other)
+    ]
+    tests = [
+        float(ks_2samp(values[0][:, slot, k].numpy(), values[1][:, slot, k].numpy()).pvalue)
+        for slot in range(PARTICLES)
+        for k in range(values[0].shape[-1])
+    ]
+    least = min(min(tests) * len(tests), 1.0)
+    return least > 1e-3, f"Kolmogorov-Smirnov against iid, {MARGINALS} groups: least p {least:.2g}"
 
 
 def _standard_normal(noise: Tensor) -> Answer:
@@ -250,10 +253,12 @@ CHECKS: dict[str, Callable[[Method], Answer]] = {
     "deterministic": _deterministic,
     "zero strength": _zero_strength,
     "one particle": _single,
-    "permutation": _permutation,
+    "permutation": check_permutation,
     "batch independence": _batch,
     "start noise is normal": _start,
     "step noise is normal": _step_noise,
+    "restart noise is normal": _restart_noise,
+    "marginal-preserving": _marginal,
     "stochastic solver only": _hooks,
     "text-to-image model": _embedded,
 }

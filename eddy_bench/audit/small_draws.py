@@ -66,34 +66,44 @@ def draw_samples(
     solver: str | None = None,
     guided: bool | None = None,
     seen: Callable[[State], None] | None = None,
+    seeds: int | None = None,
 ) -> Tensor:
     """Return what a solver ends with, (prompts, particles, d).
 
     guided: as in `small_model`; None where the method needs it.
     seen: as in `steer`.
+    seeds: each group has a seed of its own, from a stream by this number; None is seed 0 for all.
     """
     model = small_model(
         solver or solver_of(method),
         needs_condition(method) if guided is None else guided,
         needs_network(method),
     )
-    drawn = max(particles, method.min_particles)
+    kept = max(particles, method.min_particles)
+    drawn = method.drawn(kept)
+    groups = [
+        (0 if seeds is None else 2 * k + seeds * 10**6, prompt) for k, prompt in enumerate(prompts)
+    ]
     generators = [
-        generator for prompt in prompts for generator in particle_generators(0, prompt, drawn)
+        generator
+        for seed, prompt in groups
+        for generator in particle_generators(seed, prompt, drawn)
     ]
     with steer(
         model.pipe,
         method,
         particles=drawn,
         features=small_features,
-        probes=[probe_generator(0, prompt) for prompt in prompts],
+        probes=[probe_generator(seed, prompt) for seed, prompt in groups],
         generator=generators,
         streams=[
-            stream for prompt in prompts for stream in condition_generators(0, prompt, range(drawn))
+            stream
+            for seed, prompt in groups
+            for stream in condition_generators(seed, prompt, range(drawn))
         ],
-        keep=particles if method.selects else None,
+        keep=kept if method.selects else None,
         seen=seen,
-    ):
+    ) as record:
         images = model.pipe(
             list(prompts),
             num_images_per_prompt=drawn,
@@ -102,7 +112,9 @@ def draw_samples(
             **model.call,
         ).images.flatten(1)
     samples: Tensor = images.unflatten(0, (len(prompts), drawn))
-    return samples
+    if record.active is not None:
+        samples = samples[record.active].unflatten(0, (len(prompts), kept))
+    return samples[:, :kept]
 
 
 def small_features(shape: tuple[int, ...]) -> NetworkFeatures:

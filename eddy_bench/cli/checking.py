@@ -15,7 +15,7 @@ from eddy_bench.cli.progress import progress_bar
 if TYPE_CHECKING:
     from eddy_bench.audit.conformance import Finding
 
-OUTCOMES = {True: ("holds", "green"), False: ("broken", "red"), None: ("-", None)}
+OUTCOMES = {True: ("holds", "green"), False: ("broken", "red"), None: ("not tested", None)}
 PARTICLES = 4  # that the checks draw
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -12,7 +13,9 @@ from torch import Tensor
 
 from eddy_bench import Method, State
 from eddy_bench.audit.conformance import CHECKS, check_contract
+from eddy_bench.methods.iid import Iid
 from eddy_bench.methods.registry import METHODS, build_method
+from eddy_bench.sampling.state import Moment
 from eddy_bench.suites.method_spec import MethodSpec
 from tests.conftest import Result
 
@@ -91,9 +94,81 @@ class Shifted(Method):
         return noise + 0.3
 
 
+class Claiming(Method):
+    """Says that each sample keeps its distribution."""
+
+    exact_law: ClassVar[bool] = True
+
+
+class LoudField(Claiming):
+    """Doubles and shifts the noise through the hook that sees its shape."""
+
+    def initial_field(self, noise: Tensor, generator: torch.Generator) -> Tensor:
+        return 2 * noise + 1
+
+
+class LoudRestart(Claiming):
+    @property
+    def restarts(self) -> tuple[tuple[float, float, int], ...]:
+        return ((0.5, 5.0, 1),)
+
+    def restart_noise(self, noise: Tensor, generator: torch.Generator) -> Tensor:
+        return 1.5 * noise
+
+
+class Pulled(Claiming):
+    """Claims it with a drift."""
+
+    def guidance(self, state: State) -> Tensor:
+        return 0.5 * state.score
+
+
+class Numbered(Method):
+    """Noise by the particle's place."""
+
+    def initial_field(self, noise: Tensor, generator: torch.Generator) -> Tensor:
+        return noise * (1 + torch.arange(len(noise)).reshape(-1, *[1] * (noise.ndim - 1)))
+
+
+class Paired(Method):
+    """Only the first two particles are coupled: each is normal, and they are not alike."""
+
+    def initial_noise(self, noise: Tensor, generator: torch.Generator) -> Tensor:
+        return torch.cat([noise[:1], -noise[:1], noise[2:]])
+
+
+class OrderedText(Method):
+    def condition(self, embeds: Tensor, mask: Tensor, moment: Moment) -> Tensor:
+        return embeds * (1 + torch.arange(len(embeds)).to(embeds))[:, None, None]
+
+
+class OrderedBranches(Method):
+    def combine(self, conditional: Tensor, null: Tensor, scale: float, moment: Moment) -> Tensor:
+        return conditional * (1 + torch.arange(conditional.shape[1]).to(conditional))[:, None]
+
+
+class SharedText(Method):
+    """Prompts of a batch see each other through a hook on embeddings."""
+
+    seen: ClassVar[list[Tensor]] = []
+
+    def condition(self, embeds: Tensor, mask: Tensor, moment: Moment) -> Tensor:
+        self.seen.append(embeds.mean())
+        return embeds + 0.3 * (len(self.seen) % 5)
+
+
 @pytest.mark.parametrize(
     ("method", "promise"),
     [
+        (LoudField(), "start noise is normal"),
+        (LoudField(), "marginal-preserving"),
+        (LoudRestart(), "restart noise is normal"),
+        (Pulled(), "marginal-preserving"),
+        (Numbered(), "permutation"),
+        (Paired(), "permutation"),
+        (OrderedText(), "permutation"),
+        (OrderedBranches(), "permutation"),
+        (SharedText(), "batch independence"),
         (Random(), "deterministic"),
         (Offset(), "zero strength"),
         (Offset(), "one particle"),
@@ -113,6 +188,15 @@ def test_what_breaks_it_is_told(method: Method, promise: str) -> None:
         holds, detail = finding.holds, finding.detail
     assert holds is False
     assert detail
+
+
+def test_what_was_not_tested_is_not_kept() -> None:
+    """A method without hooks keeps nothing, a claim without a test is no kept promise."""
+    tested = {finding.name: finding for finding in check_contract(Iid())}
+    for name in ("permutation", "batch independence", "start noise is normal"):
+        assert tested[name].holds is None
+    for finding in check_contract(build_method(MethodSpec.parse("best-of-m:m=6,fair=true"))):
+        assert finding.name != "marginal-preserving" or finding.holds is None
 
 
 def test_check_method_tells_by_its_exit_code_whether_promises_hold(
