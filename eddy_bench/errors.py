@@ -99,7 +99,7 @@ def line_of(error: Exception) -> str | None:
         return str(error)
     if isinstance(error, OSError):
         return f"{error.filename or 'A file'} cannot be used: {why(error)}."
-    if isinstance(error, UnicodeError):
+    if isinstance(error, UnicodeDecodeError):
         return f"Expected UTF-8 text, got bytes that are not: {error}."
     if hasattr(error, "format_message"):  # a usage error of the command line's own
         text = str(error.format_message()).rstrip(".")

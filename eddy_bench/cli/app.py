@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from typing import Annotated, Any, NoReturn
 
@@ -85,6 +86,9 @@ def fail(message: str) -> NoReturn:
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line; every expected problem is one line and exit code 2."""
     given = sys.argv[1:] if arguments is None else arguments
+    for stream in (sys.stdout, sys.stderr):  # a terminal may lack characters that a table has
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     with interruptible(given) as interruption:
         _main(given, interruption)
 

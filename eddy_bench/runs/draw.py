@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 
 from eddy_bench.errors import EddyError, ModelError, brief
 from eddy_bench.methods.iid import Iid
+from eddy_bench.models.cut_prompts import cut_text
 from eddy_bench.runs.batches import (
     Executor,
     GroupResult,
@@ -68,6 +69,8 @@ def draw_groups(
     for text in dict.fromkeys(group.prompt for group in groups):
         if warning := model.check_prompt(text):
             summary.warnings.append(f"prompt {text[:60]!r}: {warning}")
+    if groups and (line := cut_text(plan.cut_prompts, len(plan.prompts.prompts))):
+        summary.warnings.append(line)
     folder.clear_partial()
     if groups and warm_up and executor is None:
         _warm_up(plan.setup, groups[0])

@@ -29,6 +29,9 @@ def record_plan(plan: Plan, folder: RunFolder, matched: Sequence[CostMatch] = ()
     write_run(folder.path, record)
     add_planned(folder.path, [plan.grid])
     entries = manifest(plan.settings.weights_fingerprint, plan.prompts)
+    entries["prompts"]["cut"] = {
+        name: {"prompts": cut, "tokens": limit} for name, (cut, limit) in plan.cut_prompts.items()
+    }
     write_manifest(folder.path, read_manifest(folder.path).updated(**entries))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from eddy_bench.errors import ParameterError
@@ -17,6 +18,7 @@ from eddy_bench.methods.registry import (
     parameter_text,
     source_digest,
 )
+from eddy_bench.models.cut_prompts import cut_prompts
 from eddy_bench.runs.rehearsal import check_beginning
 from eddy_bench.runs.setup import Setup
 from eddy_bench.sampling.branch_checks import check_call
@@ -66,6 +68,12 @@ class Plan:
     def suite(self) -> Suite:
         """The suite that was expanded."""
         return self.setup.suite
+
+    @cached_property
+    def cut_prompts(self) -> dict[str, tuple[int, int]]:
+        """By tokenizer, how many prompts the model cuts and after how many tokens."""
+        texts = [prompt.text for prompt in self.prompts.prompts]
+        return cut_prompts(self.setup.model.pipe, texts)
 
     @property
     def grid(self) -> GroupGrid:
