@@ -7,6 +7,8 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
+import torch
+
 NO_LIMIT = 10**6  # tokenizers without a limit name a very large one
 CLIP = 77
 
@@ -73,6 +75,6 @@ def _length(tokenizer: Any, text: str) -> int:
     logger.setLevel(logging.ERROR)  # it warns of the length that is asked for here
     try:
         ids = tokenizer(text=text, truncation=False)["input_ids"]  # a processor has rows of them
-        return len(ids[0] if ids and isinstance(ids[0], list) else ids)
+        return torch.as_tensor(ids).numel()
     finally:
         logger.setLevel(level)
