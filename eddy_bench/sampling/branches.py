@@ -188,22 +188,31 @@ class Branches:
         given: Arguments,
     ) -> Tensor:
         """Return the guided output; channels that predict a variance stay the conditional ones."""
-        if not self.method.combines:
-            guided = null + scale * (conditional - null)
-        else:
-            sample = given.sample
-            channels = sample.shape[1] if isinstance(sample, Tensor) else conditional.shape[1]
-            count = self.step.count(self.rows)
-            parts = [
-                part[:, :channels].reshape(-1, count, part[:, :channels][0].numel())
-                for part in (conditional, null)
-            ]
-            combined = self.method.combine(parts[0], parts[1], scale, moment)
-            guided = conditional.clone()
-            guided[:, :channels] = combined.reshape(guided[:, :channels].shape).to(guided)
+        guided = null + scale * (conditional - null)
+        if self.method.combines:
+            guided = self._combined(conditional, null, scale, moment, given.sample)
         if self.family.renormalises:
             lengths = (torch.norm(part, dim=-1, keepdim=True) for part in (conditional, guided))
             guided = guided * torch.div(*lengths)
+        return guided
+
+    def _combined(
+        self, conditional: Tensor, null: Tensor, scale: float, moment: Moment, sample: Any
+    ) -> Tensor:
+        """Return the output of the denoised estimate that a method makes of the branches'.
+
+        At noise level 0 the estimate is the sample, whatever the output: guidance is the usual one.
+        """
+        space, sign = self.step.coordinates().of_network, -1 if self.family.negated else 1
+        if space.slope == 0:
+            return null + scale * (conditional - null)
+        whole = sample if isinstance(sample, Tensor) else torch.stack(list(sample))
+        x, count = whole[: self.rows].double(), self.step.count(self.rows)
+        parts = [sign * part[:, : x.shape[1]].double() for part in (conditional, null)]
+        own, other = (space.read(x, part)[2].reshape(-1, count, part[0].numel()) for part in parts)
+        change = (self.method.combine(own, other, scale, moment) - own) / (sign * space.slope)
+        guided = conditional.clone()
+        guided[:, : x.shape[1]] += change.reshape(x.shape).to(guided)
         return guided
 
 

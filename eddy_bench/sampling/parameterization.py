@@ -12,7 +12,7 @@ that: to a lower level sigma_s first, and by noise from there to sigma_next, it 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -58,6 +58,18 @@ class Coordinates:
     def sigma(self) -> float:
         """The noise level sigma_t / alpha_t of xb."""
         return self.sigma_t / self.alpha_t
+
+    @property
+    def of_network(self) -> Coordinates:
+        """Those of the network's own input, which is x whatever the solver holds."""
+        return replace(self, scaled=False, unit=1.0)
+
+    @property
+    def slope(self) -> float:
+        """How far the denoised estimate moves by a unit of the output."""
+        if self.prediction == "sample":
+            return 1.0
+        return -self.sigma if self.prediction == "epsilon" else -self.sigma_t
 
     def read(self, sample: Tensor, output: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return (xb, eps, denoised) of a sample and the network's output, float32 or better."""

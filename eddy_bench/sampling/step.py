@@ -160,18 +160,21 @@ class SteeredStep:
 
     def moment(self, scale: float | None) -> Moment:
         """Return the moment of the coming step. scale: w of the call's guidance."""
-        timestep = self.scheduler.timesteps[self.position]
-        coordinates = read_coordinates(self.scheduler, timestep)
+        coordinates = self.coordinates()
         return Moment(
             step=self.position,
             steps=self.steps,
             sigma=coordinates.sigma,
             sigma_next=next_sigma(self.scheduler, self.position),
-            time=process_time(self.scheduler, timestep),
+            time=process_time(self.scheduler, self.scheduler.timesteps[self.position]),
             pure_noise=coordinates.pure_noise,
             scale=scale,
             memory=self.memory,
         )
+
+    def coordinates(self) -> Coordinates:
+        """Return the solver's coordinates before the coming step."""
+        return read_coordinates(self.scheduler, self.scheduler.timesteps[self.position])
 
     def streams_of(self, rows: int) -> tuple[torch.Generator, ...]:
         """Return a generator per row for noise on conditions."""
