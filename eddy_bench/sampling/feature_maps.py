@@ -102,8 +102,9 @@ class UnitVectors:
 
     def _across(self, points: Tensor, force: Tensor) -> Tensor:
         unit, length = self.values(points), points.norm(dim=-1, keepdim=True)
-        across: Tensor = force - (force * unit).sum(-1, keepdim=True) * unit
-        return across / length.clamp_min(1e-12)
+        across = force - (force * unit).sum(-1, keepdim=True) * unit
+        pulled: Tensor = across / length.clamp_min(1e-12)
+        return pulled
 
 
 @dataclass
