@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -179,14 +179,28 @@ def _split(
         if key in row.call_arguments:
             call[key] = _share(row, key, value)
         elif key in known and key != "self":
-            default = known[key].default
-            kind = str if default in (None, inspect.Parameter.empty) else type(default)
-            config[key] = _typed(row, key, value, kind)
+            config[key] = _typed(row, key, value, _kind(known[key]))
         else:
             keys = [key for key in known if key not in ("self", "args", "kwargs")]
             names = [*row.call_arguments, *keys]
             raise ParameterError(unknown(f"parameter of scheduler {row.name!r}", key, names))
     return call, config
+
+
+def _kind(parameter: inspect.Parameter) -> Any:
+    """Return the type of a configuration key: its default's, or what is written beside None.
+
+    A key that is None by default may be a number, text, or nothing; diffusers writes `bool` beside
+    some of its numbers. What takes a list or a function takes no value here.
+    """
+    if parameter.default is not None:
+        return type(parameter.default)
+    kinds = get_args(parameter.annotation) or (parameter.annotation,)
+    if any(kind in (int, float, bool) for kind in kinds):
+        return float | None
+    if any(kind is str or get_origin(kind) is Literal for kind in kinds):
+        return parameter.annotation
+    return None
 
 
 def _share(row: SchedulerRow, key: str, value: Any) -> Any:
@@ -199,7 +213,8 @@ def _share(row: SchedulerRow, key: str, value: Any) -> Any:
     return share
 
 
-def _typed(row: SchedulerRow, key: str, value: Any, kind: type) -> Any:
+def _typed(row: SchedulerRow, key: str, value: Any, kind: Any) -> Any:
+    value = None if kind is not str and value == "none" else value
     try:
         return TypeAdapter(kind).validate_python(value)
     except ValidationError as error:
