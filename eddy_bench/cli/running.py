@@ -248,7 +248,7 @@ def _idle(plan: Plan) -> list[str]:
 
 
 def _print_drawn(summary: DrawSummary, folder: RunFolder, total: int, seconds: float) -> None:
-    for note in summary.warnings[:SHOWN_WARNINGS]:
+    for note in [*summary.fallback_notes, *summary.warnings[:SHOWN_WARNINGS]]:
         say(note, "Warning")
     if (more := len(summary.warnings) - SHOWN_WARNINGS) > 0:
         say(f"{more} more of this kind.", "Warning")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 
-from eddy_bench.errors import EddyError, ModelError, brief
+from eddy_bench.errors import EddyError, ModelError, brief, counted
 from eddy_bench.methods.iid import Iid
 from eddy_bench.runs.batches import (
     Executor,
@@ -21,19 +22,35 @@ from eddy_bench.sampling.memory import out_of_memory
 from eddy_bench.storage.records import Group
 from eddy_bench.storage.run_folder import RunFolder
 
+ALONE = "drawn alone, each in the time of a whole batch, as their batch failed: {}"
+UNKEPT = "of prompts made anew, as no more than {:.3g} GiB of them are kept"
+
 
 @dataclass
 class DrawSummary:
-    """Hold what drawing did: groups drawn, groups that were there, failures, and warnings."""
+    """Hold what drawing did.
+
+    drawn: groups. kept: groups that were there.
+    failures: groups that could not be drawn, and why.
+    warnings: for the user.
+    fallbacks: how often something slower was done: by a noun for what, and what was done.
+    """
 
     drawn: int = 0
     kept: int = 0
     failures: list[tuple[Group, str]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    fallbacks: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    @property
+    def fallback_notes(self) -> list[str]:
+        """What was fallen back to, each once with its count."""
+        return [f"{counted(count, noun)} {what}" for (noun, what), count in self.fallbacks.items()]
 
     def add(self, other: DrawSummary) -> None:
         """Add failures and warnings of groups that are drawn beside, each warning once."""
         self.failures += other.failures
+        self.fallbacks += other.fallbacks
         self.warnings = list(dict.fromkeys([*self.warnings, *other.warnings]))
 
 
@@ -82,10 +99,17 @@ def draw_groups(
 
     with GroupWriter(write) as writer:
         for result in running.run(batches, summary.warnings):
+            if result.apart:
+                summary.fallbacks["group", ALONE.format(result.apart)] += 1
             writer.put(result)
     folder.index.flush()
     summary.warnings += [*model.notes, *filter(None, [model.row_limit.note])]
     model.notes.clear()
+    if model.texts is not None and model.texts.unkept:
+        summary.fallbacks["encoding", UNKEPT.format(model.texts.most_bytes / 2**30)] += (
+            model.texts.unkept
+        )
+        model.texts.unkept = 0
     return summary
 
 
