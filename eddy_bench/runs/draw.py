@@ -129,7 +129,7 @@ def _record(
 def _warm_up(setup: Setup, group: Group) -> None:
     """Draw two steps outside the clock: first calls allocate and choose kernels."""
     suite, size = setup.suite, setup.prompts_together
-    arguments = {**setup.call_arguments(size), "num_inference_steps": min(2, suite.steps)}
+    arguments = {**setup.call_arguments(size), "num_inference_steps": min(2, setup.steps)}
     try:
         setup.model.draw([group.prompt] * size, [0] * size, suite.particles, Iid(), arguments)
     except EddyError:

@@ -138,7 +138,7 @@ class RayExecutor:
             notes.append(memory_note(size))
 
     def _weight(self, batch: Batch) -> float:
-        return weight(batch, self.plan.method_of(batch.groups[0]), self.plan.suite.steps)
+        return weight(batch, self.plan.method_of(batch.groups[0]), self.plan.settings.steps)
 
     def _start(self) -> Any:
         return self.remote.remote(self.plan.suite.model_dump_json(), self.cpus)

@@ -37,6 +37,18 @@ def model_kind(scheduler: Any) -> Kind:
     return "flow" if flow or reading == "flow" else "noise"
 
 
+def scheduler_text(scheduler: Any, asked: str) -> str:
+    """Return a scheduler's class, how it was asked for, and the shift of a flow's levels."""
+    config = scheduler.config
+    of_flow = model_kind(scheduler) == "flow"
+    key = "flow_shift" if "flow_shift" in config else "shift"
+    shift = getattr(scheduler, "shift", config.get(key)) if of_flow else None
+    if of_flow and config.get("use_dynamic_shifting"):
+        shift = f"{config.get('base_shift')}..{config.get('max_shift')} by size"
+    end = "" if shift is None else f", shift {shift if isinstance(shift, str) else f'{shift:g}'}"
+    return f"{type(scheduler).__name__}({asked}{end})"
+
+
 def set_scheduler(
     pipe: Any, name: str, parameters: dict[str, Any], spacing: str = "default", steps: int = 0
 ) -> dict[str, Any]:

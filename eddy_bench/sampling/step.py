@@ -98,9 +98,8 @@ class SteeredStep:
         self, model_output: Tensor, timestep: Any, sample: Tensor, *args: Any, **kwargs: Any
     ) -> Any:
         """Do a step of the solver on the edited output."""
-        takes_generator = "generator" in self.parameters
-        lacks_generator = takes_generator and kwargs.get("generator") is None and not args
-        if lacks_generator and self.generator is not None:
+        lacks = "generator" in self.parameters and kwargs.get("generator") is None and not args
+        if lacks and self.generator is not None:
             kwargs["generator"] = list(self.generator)
         now = timestep.flatten()[0] if isinstance(timestep, Tensor) else timestep
         if now == self.scheduler.timesteps[0] and (self.position or not self.announced):

@@ -82,6 +82,15 @@ class RunSettings(BaseModel):
             if name not in optional or value is not None
         }
 
+    def described(self) -> str:
+        """Return what images are drawn with, on one line."""
+        size = "the model's own size" if self.size is None else f"{self.size} pixels"
+        spacing = f" spaced by {self.timesteps}" if self.timesteps else ""
+        return (
+            f"{self.model}: guidance {self.guidance_scale:g}, {self.steps} steps{spacing}, {size}, "
+            f"{self.scheduler}, {self.dtype}"
+        )
+
     def differences(self, other: RunSettings) -> list[str]:
         """Return the names of the settings in which two runs differ, in order."""
         mine, theirs = self.as_dict(), other.as_dict()

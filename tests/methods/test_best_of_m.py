@@ -14,6 +14,7 @@ from eddy_bench.errors import ParameterError
 from eddy_bench.methods.best_of_m import BestOfM, most_distant, unit_distances
 from eddy_bench.methods.registry import build_method
 from eddy_bench.models.base import Cost
+from eddy_bench.models.load import load_model
 from eddy_bench.runs.cost_matching import match_costs
 from eddy_bench.runs.setup import Setup
 from eddy_bench.storage.records import CostMatch
@@ -63,8 +64,9 @@ def test_edge_counts_and_equal_features_are_chosen_from_and_bad_m_is_refused() -
 class Clock:
     """A model that takes a known time per image."""
 
+    name = "fashion"
     has_features = True
-    pipe = None
+    pipe = load_model("fashion", device="cpu").pipe
     prompts_fit = None
 
     def __init__(self) -> None:
