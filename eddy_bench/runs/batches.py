@@ -43,6 +43,7 @@ class GroupResult:
     rows: of the forward passes.
     reason: why it failed.
     apart: why its batch failed, where it was drawn alone then; empty where it was not.
+    notes: of the worker that drew it, for the user. unkept: encodings that it did not keep.
     """
 
     group: Group
@@ -51,6 +52,8 @@ class GroupResult:
     rows: int
     reason: str = ""
     apart: str = ""
+    notes: tuple[str, ...] = ()
+    unkept: int = 0
 
 
 class OutOfMemory(Exception):

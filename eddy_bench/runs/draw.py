@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 
 from eddy_bench.errors import EddyError, ModelError, brief, counted
 from eddy_bench.methods.iid import Iid
+from eddy_bench.models.prompt_cache import MOST_BYTES
 from eddy_bench.runs.batches import (
     Executor,
     GroupResult,
@@ -23,7 +24,7 @@ from eddy_bench.storage.records import Group
 from eddy_bench.storage.run_folder import RunFolder
 
 ALONE = "drawn alone, each in the time of a whole batch, as their batch failed: {}"
-UNKEPT = "of prompts made anew, as no more than {:.3g} GiB of them are kept"
+UNKEPT = f"of prompts made anew, as no more than {MOST_BYTES / 2**30:g} GiB of them are kept"
 
 
 @dataclass
@@ -46,6 +47,18 @@ class DrawSummary:
     def fallback_notes(self) -> list[str]:
         """What was fallen back to, each once with its count."""
         return [f"{counted(count, noun)} {what}" for (noun, what), count in self.fallbacks.items()]
+
+    def note(self, result: GroupResult) -> None:
+        """Count what a group's drawing fell back to; notes of workers that are alike stand once."""
+        if result.apart:
+            self.fallbacks["group", ALONE.format(result.apart)] += 1
+        self.note_unkept(result.unkept)
+        self.warnings += [note for note in result.notes if note not in self.warnings]
+
+    def note_unkept(self, count: int) -> None:
+        """Count encodings of prompts that are made each time."""
+        if count:
+            self.fallbacks["encoding", UNKEPT] += count
 
     def add(self, other: DrawSummary) -> None:
         """Add failures and warnings of groups that are drawn beside, each warning once."""
@@ -99,17 +112,11 @@ def draw_groups(
 
     with GroupWriter(write) as writer:
         for result in running.run(batches, summary.warnings):
-            if result.apart:
-                summary.fallbacks["group", ALONE.format(result.apart)] += 1
+            summary.note(result)
             writer.put(result)
     folder.index.flush()
-    summary.warnings += [*model.notes, *filter(None, [model.row_limit.note])]
-    model.notes.clear()
-    if model.texts is not None and model.texts.unkept:
-        summary.fallbacks["encoding", UNKEPT.format(model.texts.most_bytes / 2**30)] += (
-            model.texts.unkept
-        )
-        model.texts.unkept = 0
+    summary.note_unkept(model.take_unkept())
+    summary.warnings += model.take_notes()
     return summary
 
 

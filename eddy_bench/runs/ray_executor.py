@@ -59,7 +59,10 @@ class Worker:
             results = draw_batch(self.setup, self.methods[batch.groups[0].label], batch)
         except OutOfMemory:
             return None
-        return [replace(done, images=_encoded(done)) for done in results]
+        first, *rest = [replace(done, images=_encoded(done)) for done in results]
+        model = self.setup.model
+        notes, unkept = tuple(model.take_notes()), model.take_unkept()
+        return [replace(first, notes=notes, unkept=unkept), *rest]
 
 
 def _encoded(result: GroupResult) -> tuple[bytes, ...] | None:

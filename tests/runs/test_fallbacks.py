@@ -14,6 +14,8 @@ from eddy_bench.models import base, load
 from eddy_bench.models.load import load_model
 from eddy_bench.models.prompt_cache import remember_prompts
 from eddy_bench.runs.batches import Batch, draw_batch
+from eddy_bench.runs.draw import DrawSummary
+from eddy_bench.runs.ray_executor import Worker
 from eddy_bench.runs.setup import Setup
 from eddy_bench.suites.suite import Suite
 from tests.conftest import Result
@@ -77,6 +79,23 @@ def test_encodings_that_are_not_kept_are_counted(
     monkeypatch.setattr(load, "remember_prompts", _with_little_memory)
     done = cli(*RUN, "--out", tmp_path / "run")
     said = " ".join(done.err.split())
-    assert said.count("encodings of prompts made anew, as no more than 2.79e-06 GiB") == 1
+    assert said.count("encodings of prompts made anew, as no more than 2 GiB") == 1
     quiet = cli(*RUN, "--steps", "3", "--out", tmp_path / "other")
     assert "drawn alone" not in quiet.err
+
+
+def test_what_a_worker_elsewhere_notes_arrives_with_its_groups() -> None:
+    """A Ray worker's model is not the driver's, and its notes were lost with it."""
+    suite = Suite(steps=2, batch_prompts=1, particles=2, device="cpu")
+    worker = Worker(suite.model_dump_json(), 1)
+    worker.setup.model.notes.append("memory: images are decoded one at a time")
+    assert worker.setup.model.texts is not None
+    worker.setup.model.texts.most_bytes = 0
+    (result,) = worker.draw(Batch((replace(make_group(prompt="a dress"), particles=2),), 1)) or []
+    assert result.notes == ("memory: images are decoded one at a time",)
+    assert result.unkept > 0
+    summary = DrawSummary()
+    for _ in range(2):
+        summary.note(result)
+    assert summary.warnings == ["memory: images are decoded one at a time"]
+    assert summary.fallback_notes[0].startswith(f"{2 * result.unkept} encodings of prompts")
