@@ -179,7 +179,7 @@ def benchmark(
         prompts: texts, or what `--prompts` takes.
         out: the run folder.
         settings: keys of a suite, such as `steps`, `guidance_scale`, `particles`, `metrics`; the
-            pipeline's own scheduler unless one is named.
+            pipeline's own steps, guidance scale, size and scheduler unless they are named.
 
     Raises:
         EddyError: as the command line says in one line.

@@ -75,7 +75,12 @@ def test_a_folder_without_scores_is_refused(tmp_path: Path) -> None:
 
 def test_benchmark_draws_what_the_command_draws(tmp_path: Path, cli: Callable[..., Result]) -> None:
     prompts = ["a dress", "an ankle boot"]
-    settings = {"steps": 2, "particles": 2, "metrics": ["vendi[fmnist-clip]"]}
+    settings = {
+        "steps": 2,
+        "particles": 2,
+        "guidance_scale": 4.0,
+        "metrics": ["vendi[fmnist-clip]"],
+    }
     pipe = load_model("fashion", device="cpu").pipe
     ours = eddy_bench.benchmark(pipe, ["iid", "antithetic"], prompts, tmp_path / "ours", **settings)
     again = eddy_bench.benchmark(

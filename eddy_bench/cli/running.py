@@ -102,12 +102,16 @@ def run_setup(
 
 
 def _with_implied(flags: dict[str, Any], source: str | None) -> dict[str, Any]:
-    """Return the flags with what another model implies where no suite was named."""
-    if source is None and "model" in flags:
-        from eddy_bench.models.scoring_defaults import implied_settings
+    """Return the flags with what another model than the suite's brings along."""
+    if "model" not in flags:
+        return flags
+    from eddy_bench.models.scoring_defaults import draws_with_its_own, implied_settings
 
-        return {**implied_settings(str(flags["model"])), **flags}
-    return flags
+    model, suite = str(flags["model"]), load_suite(source, {"methods": ["iid"], "metrics": []})
+    if not draws_with_its_own(model, suite.model):
+        return flags
+    own = implied_settings(model)
+    return {**(own if source is None else {**own, "name": suite.name}), **flags}
 
 
 def check_early(suite: Suite, path: Path, options: RunOptions) -> None:
@@ -248,7 +252,7 @@ def _idle(plan: Plan) -> list[str]:
 
 
 def _print_drawn(summary: DrawSummary, folder: RunFolder, total: int, seconds: float) -> None:
-    for note in summary.warnings[:SHOWN_WARNINGS]:
+    for note in [*summary.fallback_notes, *summary.warnings[:SHOWN_WARNINGS]]:
         say(note, "Warning")
     if (more := len(summary.warnings) - SHOWN_WARNINGS) > 0:
         say(f"{more} more of this kind.", "Warning")
@@ -278,7 +282,8 @@ def _print_plan(setup: Setup, path: Path) -> int:
     lines = [
         f"{counted(len(plan.groups), 'group')} of {plan.suite.particles} into {path}: "
         f"{counted(len(plan.methods), 'method')}, "
-        f"{counted(len(plan.prompts.prompts), 'prompt')}, {counted(plan.suite.seeds, 'seed')}."
+        f"{counted(len(plan.prompts.prompts), 'prompt')}, {counted(plan.suite.seeds, 'seed')}.",
+        f"{plan.settings.described()}.",
     ]
     lines += [
         f"  {method_text(planned.name, planned.parameters)}"

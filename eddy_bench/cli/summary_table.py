@@ -37,6 +37,7 @@ def print_summary(
     """
     out = console()
     table = _table(summary, folder, wanted)
+    write_line(f"{folder.read_run().settings.described()}.")
     print_figures(table)
     for note in _notes(summary, table, out.width):
         write_line(note)

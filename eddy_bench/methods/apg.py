@@ -17,10 +17,11 @@ from eddy_bench.sampling.state import Moment
 class Apg(StartedMethod):
     """c + (w - 1) (D_orthogonal + eta D_parallel) of D = c - u, momentum and a bound on |D| first.
 
-    D <- D + momentum D_before; D <- D min(1, threshold / |D|); the split is along the conditional
-    output c, in what the network predicts (the paper's space was not found). With eta = 1, no
-    momentum and no threshold it is plain guidance, and is left alone. Momentum belongs to solvers
-    of one evaluation a step.
+    D <- D + momentum D_before; D <- D min(1, threshold / |D|); the split is along c. c and u are
+    the denoised estimates x0 of the branches, whatever the network predicts: along its own output,
+    which is mostly noise, next to nothing would be projected away. With eta = 1, no momentum and no
+    threshold it is plain guidance, and is left alone. Momentum belongs to solvers of one evaluation
+    a step.
 
     Args:
         eta: share of the parallel part that is kept; the paper's 0.
@@ -51,16 +52,14 @@ class Apg(StartedMethod):
         return super().acting - ({"combine"} if self.neutral else set())
 
     def combine(self, conditional: Tensor, null: Tensor, scale: float, moment: Moment) -> Tensor:
-        """Return the guided output, (G, N, d)."""
-        along = conditional.double()
-        gap = along - null.double()
+        """Return the guided denoised estimate, (G, N, d)."""
+        gap = conditional - null
         if self.momentum:
             gap = gap + self.momentum * moment.memory.get("apg", torch.zeros_like(gap))
             moment.memory["apg"] = gap
         if self.threshold:
             bound = self.threshold * gap.shape[-1] ** 0.5
             gap = gap * (bound / gap.norm(dim=-1, keepdim=True).clamp_min(1e-12)).clamp(max=1)
-        unit = torch.nn.functional.normalize(along, dim=-1)
+        unit = torch.nn.functional.normalize(conditional, dim=-1)
         parallel = (gap * unit).sum(-1, keepdim=True) * unit
-        guided = along + (scale - 1) * (gap - parallel + self.eta * parallel)
-        return guided.to(conditional)
+        return conditional + (scale - 1) * (gap - parallel + self.eta * parallel)

@@ -109,31 +109,35 @@ class BestOfM(Method):
         Under `fair` those of one of M / N groups that are each as different as possible.
         """
         if not self.fair:
-            return most_distant(features, count)
+            return most_distant(unit_distances(features), count)
         groups = diverse_groups(features, count, generator)
         kept = torch.randint(len(groups), (1,), generator=generator)
         return [int(index) for index in groups[int(kept)]]
 
 
-def most_distant(features: Tensor, count: int, merits: Tensor | None = None) -> list[int]:
-    """Return the subset with the largest sum of distances between unit features, ascending.
+def unit_distances(features: Tensor) -> Tensor:
+    """Return Euclidean distances between unit features, (M, M), of (M, F)."""
+    unit = torch.nn.functional.normalize(features.double(), dim=-1)
+    return torch.cdist(unit, unit)
+
+
+def most_distant(distances: Tensor, count: int, merits: Tensor | None = None) -> list[int]:
+    """Return the subset with the largest sum of distances, ascending.
 
     All subsets are tried when they are at most 20,000; beyond that the subset is grown from the
-    best pair by the point that adds most, which reaches at least half of the best sum (of
-    distances alone).
+    best pair by the point that adds most, which reaches at least half of the best sum of Euclidean
+    distances alone.
 
     Args:
-        features: (M, F).
+        distances: (M, M).
         count: how many to keep, at most M.
         merits: (M,), what each point adds to the sum beside its distances; None for nothing.
 
     """
-    unit = torch.nn.functional.normalize(features.double(), dim=-1)
-    distances = torch.cdist(unit, unit)
     if merits is None:
-        merits = torch.zeros(len(features))
+        merits = torch.zeros(len(distances))
     merits = merits.to(distances)
-    total = len(features)
+    total = len(distances)
     if count >= total:
         return list(range(total))
     if math.comb(total, count) <= EXACT_CHOICES:

@@ -27,10 +27,11 @@ class Cno(StartedMethod):
 
     Found: loss, gamma, tau, window, the stopped gradient. Not found: optimiser, rate and
     iterations. Ours: the gradients of a group, scaled to a root mean square step of rate sqrt(d),
-    which falls linearly to 0 over the iterations; each z keeps its own length, so |z|^2 keeps its
-    law exactly; estimates are of the conditional branch alone, as those of guidance 4 answer with
-    the opposite sign and the loss rises (on the embedded model, at every rate). Packed latents are
-    averaged where their tokens make a square, and points not at all.
+    which falls linearly to 0 over the iterations; it goes across each z, which keeps its own
+    length, so that |z|^2 keeps its law exactly; estimates are of the conditional branch alone, as
+    those of guidance 4 answer with the opposite sign and the loss rises (on the embedded model, at
+    every rate). Packed latents are averaged where their tokens make a square, and points not at
+    all.
 
     Args:
         iterations: extra network evaluations; 0 is off.
@@ -75,6 +76,9 @@ class Cno(StartedMethod):
             losses = contrast(pooled(leaf, self.window), reference, self.temperature)
             (gradient,) = torch.autograd.grad(losses.sum(), leaf)
         old, steep = noise.double().flatten(2), gradient.flatten(2)
+        steep = (
+            steep - (steep * old).sum(-1, keepdim=True) / old.square().sum(-1, keepdim=True) * old
+        )
         size = steep.square().sum(-1).mean(1).sqrt()[:, None, None].clamp_min(1e-30)
         rate = self.rate * (1 - done / self.iterations) * old.shape[-1] ** 0.5
         moved = old - rate * steep / size

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from eddy_bench.methods.forces import kernel_points, pulled_force
 from eddy_bench.methods.guiding_method import GuidingMethod
-from eddy_bench.sampling.feature_maps import Identity
+from eddy_bench.sampling.feature_maps import Identity, UnitVectors
 from eddy_bench.sampling.state import State
 
 
@@ -24,13 +24,13 @@ class DirectedMethod(GuidingMethod):
     """
 
     windows: ClassVar[dict[str, str]] = {"latent": "0..", "denoised": "0..", "features": "0.."}
-    unit: ClassVar[bool] = False  # points are compared on the unit sphere
+    unit: ClassVar[bool] = False  # latents and denoised estimates are compared by direction
 
     def term(self, kernel: str, state: State, amount: float) -> Tensor:
         """Return the score term, (G, N, d)."""
         points, features = kernel_points(kernel, state)
         if self.unit and isinstance(features, Identity):
-            points = torch.nn.functional.normalize(points, dim=-1)
+            features = UnitVectors()
         force = pulled_force(points, features, lambda square: self.weights(square, state))
         force = force.to(state.particles)
         if self.resolved_scale(kernel) == "relative":

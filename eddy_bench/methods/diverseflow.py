@@ -26,8 +26,8 @@ class DiverseFlow(DirectedMethod):
     beyond, never below 0.01. The paper prints the update with a sign that lowers the objective in
     velocities towards the data; here it rises. Its h, its schedule and its quantile were not found
     (third parties: h = 1, length t |v|, 0.95), nor whether the median is of distances or of squared
-    ones (here: squared). Length of a step at strength 1: |sigma g| = t |eps|, t = sigma / (1 +
-    sigma).
+    ones (here: squared). At strength 1 a flow's velocity v = eps - x0 changes by t |v|, t = sigma /
+    (1 + sigma); of other models too, in the coordinates of a flow: |sigma g| = t |v| / (1 + sigma).
 
     Args:
         bandwidth: h.
@@ -65,6 +65,7 @@ class DiverseFlow(DirectedMethod):
         return torch.exp(-excess.clamp_min(0)).clamp_min(LEAST_QUALITY)
 
     def length(self, state: State) -> Tensor:
-        """Return t |eps| / sigma, (G, N, 1)."""
-        length: Tensor = state.flow_time * state.eps.norm(dim=-1, keepdim=True) / state.sigma
+        """Return t |v| / (sigma (1 + sigma)), (G, N, 1)."""
+        speed = (state.eps - state.denoised).norm(dim=-1, keepdim=True)
+        length: Tensor = state.flow_time * speed / (state.sigma * (1 + state.sigma))
         return length

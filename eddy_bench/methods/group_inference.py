@@ -13,7 +13,7 @@ from torch import Tensor
 
 from eddy_bench.errors import ParameterError
 from eddy_bench.methods.base import Count, Method
-from eddy_bench.methods.best_of_m import most_distant
+from eddy_bench.methods.best_of_m import most_distant, unit_distances
 from eddy_bench.methods.forces import kernel_points
 from eddy_bench.sampling.state import State
 
@@ -22,20 +22,19 @@ from eddy_bench.sampling.state import State
 class GroupInference(Method):
     """After each step keep the most different of the candidates that are left, until N are.
 
-    A step leaves max(ceil((1 - prune) size), N) of them: those with the largest sum of pairwise
-    distances between guide-network features of their denoised estimates, plus `quality_weight`
+    A step leaves max(ceil((1 - prune) size), N) of them: those with the largest sum over pairs of
+    1 - cosine between guide-network features of their denoised estimates, plus `quality_weight`
     times the sum of cosines between image and prompt where `quality` names a network. The paper
-    weighs distances by lambda = 1.5 against cosines by 1. The denoiser is run on what is left
-    alone. It compares DINOv2 patch tokens by place (1 - cosine), solves each choice by an integer
-    program, and reads the estimate one noise level off; here it is distances between the guide
-    network's unit features, an exact choice up to 20,000 subsets and a greedy one beyond, and the
-    step's own estimate.
+    weighs pairs by lambda = 1.5 against cosines by 1. The denoiser is run on what is left alone. It
+    compares DINOv2 patch tokens by place, solves each choice by an integer program, and reads the
+    estimate one noise level off; here it is the guide network's features, an exact choice up to
+    20,000 subsets and a greedy one beyond, and the step's own estimate.
 
     Args:
         m: candidates; the paper's 64 on FLUX.1 schnell, 128 on dev.
         prune: share that a step gives up; the paper's 0.9 in 4 steps, 0.5 in 20.
         quality: `open_clip:MODEL/WEIGHTS` that judges image and prompt (the paper's is CLIP
-            ViT-B/32), one that does not score; empty for distances alone.
+            ViT-B/32), one that does not score; empty for pairs alone.
         quality_weight: of the cosines; the paper's is 1 / lambda.
 
     """
@@ -93,7 +92,8 @@ class GroupInference(Method):
         after = torch.zeros_like(active)
         for group, (values, merit) in enumerate(zip(left, merits, strict=True)):
             own = active[group].nonzero()[:, 0]
-            after[group, own[most_distant(values.cpu(), target, merit)]] = True
+            unlikeness = unit_distances(values.cpu()).square() / 2  # 1 - cosine
+            after[group, own[most_distant(unlikeness, target, merit)]] = True
         return after
 
     def merits(self, points: Tensor, state: State) -> Tensor:

@@ -23,7 +23,8 @@ class Rke(DirectedMethod):
     SPARKE guides one image at a time against a bank of finished ones, weighted by the likeness of
     their prompts; within the group of one prompt that weight is 1. The in-batch form is ours.
     Unit vectors of latents or denoised estimates under gamma = 2 0.6^2, features under their median
-    squared distance over log N. Every tenth step moves the latent by strength |x| (0.02 on Stable
+    squared distance over log N. The step lies across a particle, whose length no unit vector sees.
+    Every tenth step moves the latent by strength |x| (0.02 on Stable
     Diffusion 2.1, 0.025 on SDXL in the authors' demo) between the network and the solver's step.
 
     Args:

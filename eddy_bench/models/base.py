@@ -215,6 +215,19 @@ class Model:
             self.earlier = same, EarlierSeeds(draw)
         return self.earlier[1]
 
+    def take_notes(self) -> list[str]:
+        """Return what there is to say of what was drawn so far, once."""
+        notes = [*self.notes, *filter(None, [self.row_limit.note])]
+        self.notes.clear()
+        return notes
+
+    def take_unkept(self) -> int:
+        """Return how many encodings of prompts were not kept since this was asked last."""
+        unkept = self.texts.unkept if self.texts is not None else 0
+        if self.texts is not None:
+            self.texts.unkept = 0
+        return unkept
+
     @property
     def _encoding_seconds(self) -> float:
         return self.texts.seconds if self.texts is not None else 0.0

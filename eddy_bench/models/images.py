@@ -30,6 +30,16 @@ def signed(pixels: Tensor) -> Tensor:
     return channels_first(pixels).float() / 127.5 - 1
 
 
+def enlarged(images: Tensor, side: int) -> Tensor:
+    """Return images (n, c, h, w) with no side below `side`, those of smaller ones enlarged."""
+    height, width = images.shape[-2:]
+    scale = side / min(height, width)
+    if scale <= 1:
+        return images
+    size = [max(side, round(scale * length)) for length in (height, width)]
+    return torch.nn.functional.interpolate(images, size, mode="bilinear", align_corners=False)
+
+
 def channels_first(pixels: Tensor) -> Tensor:
     """Map (n, h, w) or (n, h, w, 3) to (n, c, h, w), laid out in that order."""
     return pixels[:, None] if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2).contiguous()

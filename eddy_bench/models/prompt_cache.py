@@ -50,6 +50,7 @@ class PromptCache:
         by_prompt: the length of an embedding does not depend on the batch.
         most_bytes: kept in main memory; what comes later is encoded each time.
         seconds: spent encoding.
+        unkept: encodings since this was last 0 that did not fit, and are made each time.
 
     """
 
@@ -60,6 +61,7 @@ class PromptCache:
     parts: dict[Key, list[Any]] = field(default_factory=dict)
     layouts: dict[tuple[Setting, Prompts], Layout] = field(default_factory=dict)
     held: int = 0
+    unkept: int = 0
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Return what the pipeline's `encode_prompt` returns."""
@@ -98,9 +100,11 @@ class PromptCache:
     def _keep(self, key: Key, parts: list[Any]) -> None:
         tensors = [value for part in parts for value in _tensors(part)]
         size = sum(value.nbytes for value in tensors)
-        if self.held + size <= self.most_bytes:
-            self.parts[key] = [_moved(part, torch.device("cpu")) for part in parts]
-            self.held += size
+        if self.held + size > self.most_bytes:
+            self.unkept += 1
+            return
+        self.parts[key] = [_moved(part, torch.device("cpu")) for part in parts]
+        self.held += size
 
 
 def remember_prompts(pipe: Any) -> PromptCache | None:
@@ -155,17 +159,20 @@ def _of_prompt(outputs: Any, layout: Layout, k: int) -> list[Any]:
 
 
 def _joined(prompts: Sequence[list[Any]], layout: Layout) -> Any:
-    """Return the outputs for some prompts, on the device that the pipeline asked for."""
+    """Return the outputs for some prompts, on the device that the pipeline asked for.
+
+    What was encoded just now is there, what is remembered is in main memory.
+    """
     outputs: list[Any] = []
     for k, rows in enumerate(layout.rows):
-        parts = [prompt[k] for prompt in prompts]
+        parts = [_moved(prompt[k], layout.device) for prompt in prompts]
         if rows is None:
             joined = parts[0]
         elif isinstance(parts[0], Tensor):
             joined = torch.cat([part.expand(rows, *part.shape[1:]) for part in parts])
         else:
             joined = [value for part in parts for value in part]
-        outputs.append(_moved(joined, layout.device))
+        outputs.append(joined)
     return outputs[0] if layout.single else tuple(outputs)
 
 

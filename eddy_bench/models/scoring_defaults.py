@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from eddy_bench.models.embedded import ASSETS, EMBEDDED
-
-EXACT = "exact:"
+from eddy_bench.models.own_settings import EXACT, named_settings
 
 
 @dataclass(frozen=True)
@@ -75,12 +74,20 @@ def garment_models() -> list[str]:
 
 
 def implied_settings(model: str) -> dict[str, Any]:
-    """Return the settings that a model brings along where no suite was named.
+    """Return the settings that a model brings along in the place of another model's suite.
 
-    Another model than `fashion` keeps its own solver; an exact score has no guidance; a distilled
-    model has its own number of steps.
+    They are those that belong to a model: None is its own (`own_settings`).
     """
-    if model in EMBEDDED:
-        return {"scheduler": "default", **EMBEDDED[model].settings}
-    exact = {"guidance_scale": 1.0} if model.startswith(EXACT) else {}
-    return {"scheduler": "default", **exact}
+    own = dict.fromkeys(("steps", "guidance_scale", "size"))
+    whole = {**own, "scheduler": "default", "timesteps": "default", "negative_prompt": ""}
+    return {**whole, **named_settings(model)}
+
+
+def draws_with_its_own(model: str, suite_model: str) -> bool:
+    """Return whether a model is not the suite's, so that the suite's settings are not for it.
+
+    A folder or a hub id may be a copy of the model that a suite names by hub id or folder; nothing
+    is a copy of an embedded model or an exact task.
+    """
+    kinds = [name in EMBEDDED or name.startswith(EXACT) for name in (model, suite_model)]
+    return model != suite_model and any(kinds)

@@ -13,7 +13,7 @@ from eddy_bench.compare.free_shares import MethodShare, free_shares
 from eddy_bench.compare.front_tables import CAPTION as FRONTS_CAPTION
 from eddy_bench.compare.front_tables import front_header, front_lines
 from eddy_bench.compare.fronts import Fronts
-from eddy_bench.compare.load import SETTINGS, ScoreSet, read_scores
+from eddy_bench.compare.load import ScoreSet, read_scores
 from eddy_bench.compare.paired import Difference, compare
 from eddy_bench.compare.pareto import fronts
 from eddy_bench.compare.tables import HEADER, caption, cells
@@ -29,7 +29,7 @@ from eddy_bench.scoring.metrics import COSTS
 from eddy_bench.scoring.score_table import read_table, unescaped
 from eddy_bench.storage.files import check_writable, write_text
 from eddy_bench.storage.records import method_text
-from eddy_bench.storage.run_files import read_manifest
+from eddy_bench.storage.run_files import read_manifest, read_run
 
 IN_STRIPS = 2  # methods beside the baseline, where none is recommended
 SHOWN_AT_FIRST = 12
@@ -143,9 +143,8 @@ def _texts(
     baseline: str,
     notes: Sequence[str],
 ) -> dict[str, Any]:
-    settings = ", ".join(
-        f"{name.replace('_', ' ')} {scores.frame[name].iloc[0]}" for name in SETTINGS
-    )
+    drawn = dict.fromkeys(read_run(path).settings.described() for path in folders)
+    particles = scores.frame["particles"].iloc[0]
     prompts = scores.frame[scores.frame["prompt_id"] != ""]["prompt_id"].nunique()
     tones = {True: "better", False: "worse", None: ""}
     shown = [item for item in differences if item.prompts or item.difference]
@@ -155,7 +154,7 @@ def _texts(
     ]
     return {
         "title": ", ".join(path.resolve().name for path in folders),
-        "settings": f"{settings}, {prompts} prompts.",
+        "settings": f"{'; '.join(drawn)}; {prompts} prompts, {particles} images of each seed.",
         "baseline": baseline,
         "verdicts": verdicts(differences, scores, shares, baseline),
         "warnings": [

@@ -42,6 +42,8 @@ class GroupResult:
     images: as the pipeline returned them, or as PNG; None where it failed.
     rows: of the forward passes.
     reason: why it failed.
+    apart: why its batch failed, where it was drawn alone then; empty where it was not.
+    notes: of the worker that drew it, for the user. unkept: encodings that it did not keep.
     """
 
     group: Group
@@ -49,6 +51,9 @@ class GroupResult:
     cost: Cost
     rows: int
     reason: str = ""
+    apart: str = ""
+    notes: tuple[str, ...] = ()
+    unkept: int = 0
 
 
 class OutOfMemory(Exception):
@@ -164,8 +169,7 @@ def draw_batch(setup: Setup, method: Method, batch: Batch) -> list[GroupResult]:
             if setup.suite.batch_prompts == "auto" and setup.model.take_less(batch.size):
                 raise OutOfMemory from None
         elif len(batch.groups) > 1:
-            alone = (replace(batch, groups=(group,)) for group in batch.groups)
-            return [result for part in alone for result in draw_batch(setup, method, part)]
+            return _draw_apart(setup, method, batch, _reason(error, batch.size, method))
         reason = _reason(error, batch.size, method)
         return [GroupResult(group, None, Cost(), 0, reason) for group in batch.groups]
     rows = batch.size * batch.groups[0].particles
@@ -173,6 +177,13 @@ def draw_batch(setup: Setup, method: Method, batch: Batch) -> list[GroupResult]:
         GroupResult(group, tuple(images), cost, rows)
         for group, images in zip(batch.groups, groups, strict=False)
     ]
+
+
+def _draw_apart(setup: Setup, method: Method, batch: Batch, why: str) -> list[GroupResult]:
+    """Draw the groups of a batch that failed, each alone in the time of the whole."""
+    alone = (replace(batch, groups=(group,)) for group in batch.groups)
+    results = [result for part in alone for result in draw_batch(setup, method, part)]
+    return [replace(result, apart=why) for result in results]
 
 
 def _draw(setup: Setup, method: Method, batch: Batch) -> tuple[list[list[Any]], Cost]:

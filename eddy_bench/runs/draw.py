@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 
-from eddy_bench.errors import EddyError, ModelError, brief
+from eddy_bench.errors import EddyError, ModelError, brief, counted
 from eddy_bench.methods.iid import Iid
 from eddy_bench.models.cut_prompts import cut_text
+from eddy_bench.models.prompt_cache import MOST_BYTES
 from eddy_bench.runs.batches import (
     Executor,
     GroupResult,
@@ -23,19 +25,47 @@ from eddy_bench.sampling.solver_view import view_of
 from eddy_bench.storage.records import Group
 from eddy_bench.storage.run_folder import RunFolder
 
+ALONE = "drawn alone, each in the time of a whole batch, as their batch failed: {}"
+UNKEPT = f"of prompts made anew, as no more than {MOST_BYTES / 2**30:g} GiB of them are kept"
+
 
 @dataclass
 class DrawSummary:
-    """Hold what drawing did: groups drawn, groups that were there, failures, and warnings."""
+    """Hold what drawing did.
+
+    drawn: groups. kept: groups that were there.
+    failures: groups that could not be drawn, and why.
+    warnings: for the user.
+    fallbacks: how often something slower was done: by a noun for what, and what was done.
+    """
 
     drawn: int = 0
     kept: int = 0
     failures: list[tuple[Group, str]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    fallbacks: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    @property
+    def fallback_notes(self) -> list[str]:
+        """What was fallen back to, each once with its count."""
+        return [f"{counted(count, noun)} {what}" for (noun, what), count in self.fallbacks.items()]
+
+    def note(self, result: GroupResult) -> None:
+        """Count what a group's drawing fell back to; notes of workers that are alike stand once."""
+        if result.apart:
+            self.fallbacks["group", ALONE.format(result.apart)] += 1
+        self.note_unkept(result.unkept)
+        self.warnings += [note for note in result.notes if note not in self.warnings]
+
+    def note_unkept(self, count: int) -> None:
+        """Count encodings of prompts that are made each time."""
+        if count:
+            self.fallbacks["encoding", UNKEPT] += count
 
     def add(self, other: DrawSummary) -> None:
         """Add failures and warnings of groups that are drawn beside, each warning once."""
         self.failures += other.failures
+        self.fallbacks += other.fallbacks
         self.warnings = list(dict.fromkeys([*self.warnings, *other.warnings]))
 
 
@@ -86,10 +116,11 @@ def draw_groups(
 
     with GroupWriter(write) as writer:
         for result in running.run(batches, summary.warnings):
+            summary.note(result)
             writer.put(result)
     folder.index.flush()
-    summary.warnings += [*model.notes, *filter(None, [model.row_limit.note])]
-    model.notes.clear()
+    summary.note_unkept(model.take_unkept())
+    summary.warnings += model.take_notes()
     return summary
 
 
@@ -109,7 +140,7 @@ def _record(
 def _warm_up(setup: Setup, group: Group) -> None:
     """Draw two steps outside the clock: first calls allocate and choose kernels."""
     suite, size = setup.suite, setup.prompts_together
-    steps = max(min(2, suite.steps), view_of(setup.model.pipe.scheduler).fewest_steps)
+    steps = max(min(2, setup.steps), view_of(setup.model.pipe.scheduler).fewest_steps)
     arguments = {**setup.call_arguments(size), "num_inference_steps": steps}
     try:
         setup.model.draw([group.prompt] * size, [0] * size, suite.particles, Iid(), arguments)

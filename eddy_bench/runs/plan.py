@@ -170,13 +170,13 @@ def _plan_method(spec: MethodSpec, setup: Setup) -> PlannedMethod:
             f"Method {spec.name!r} chooses by a guide network, and this model has none. "
             "Leave it out."
         )
-    check_demands(method, spec.name, particles, setup.suite.steps)
+    check_demands(method, spec.name, particles, setup.steps)
     kernel = method.resolved_kernel(model.has_features)
     if method.reads_state or method.previewed is not None:
         check_scheduler(model.pipe.scheduler)
     check_restarts(model.pipe.scheduler, method)
     if method.couples_steps:
-        check_stochastic(model.pipe.scheduler, float(model.call.get("eta", 0.0)), setup.suite.steps)
+        check_stochastic(model.pipe.scheduler, float(model.call.get("eta", 0.0)), setup.steps)
     check_call(model.pipe, method, {**model.call, **setup.call_arguments(1)})
     if method.restarts:
         check_beginning(setup, method)

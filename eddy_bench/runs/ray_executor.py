@@ -59,7 +59,10 @@ class Worker:
             results = draw_batch(self.setup, self.methods[batch.groups[0].label], batch)
         except OutOfMemory:
             return None
-        return [replace(done, images=_encoded(done)) for done in results]
+        first, *rest = [replace(done, images=_encoded(done)) for done in results]
+        model = self.setup.model
+        notes, unkept = tuple(model.take_notes()), model.take_unkept()
+        return [replace(first, notes=notes, unkept=unkept), *rest]
 
 
 def _encoded(result: GroupResult) -> tuple[bytes, ...] | None:
@@ -138,7 +141,7 @@ class RayExecutor:
             notes.append(memory_note(size))
 
     def _weight(self, batch: Batch) -> float:
-        return weight(batch, self.plan.method_of(batch.groups[0]), self.plan.suite.steps)
+        return weight(batch, self.plan.method_of(batch.groups[0]), self.plan.settings.steps)
 
     def _start(self) -> Any:
         return self.remote.remote(self.plan.suite.model_dump_json(), self.cpus)

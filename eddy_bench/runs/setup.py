@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,8 +14,14 @@ from eddy_bench.methods.iid import Iid
 from eddy_bench.models.base import Cost, Model
 from eddy_bench.models.identity import thumbnail
 from eddy_bench.models.load import load_model
+from eddy_bench.models.own_settings import (
+    OwnSettings,
+    call_parameters,
+    own_settings,
+    scale_argument,
+)
 from eddy_bench.sampling.families import family_of
-from eddy_bench.sampling.schedulers import set_scheduler
+from eddy_bench.sampling.schedulers import scheduler_text, set_scheduler
 from eddy_bench.sampling.solver_view import view_of
 from eddy_bench.storage.records import RunSettings
 from eddy_bench.suites.prompts import PromptSet, load_prompts
@@ -68,7 +74,7 @@ class Setup:
         suite, scheduler = self.suite, self.suite.scheduler
         self.model.pipe.scheduler = self.model.scheduler
         self.model.call |= set_scheduler(
-            self.model.pipe, scheduler.name, scheduler.parameters, suite.timesteps, suite.steps
+            self.model.pipe, scheduler.name, scheduler.parameters, suite.timesteps, self.steps
         )
         return self
 
@@ -83,6 +89,31 @@ class Setup:
         self.model.parts["draws"] = thumbnail(draw)
         return self
 
+    @cached_property
+    def own(self) -> OwnSettings:
+        """The model's own settings, which stand where the suite names none."""
+        return own_settings(self.model.name, self.model.pipe)
+
+    @property
+    def steps(self) -> int:
+        """Steps of the solver.
+
+        Raises:
+            ParameterError: neither the suite nor the pipeline has a number of them.
+
+        """
+        steps = self.suite.steps or self.own.steps
+        if steps is None:
+            name = type(self.model.pipe).__name__
+            raise ParameterError(f"{name} has no number of steps of its own. Give --steps.")
+        return steps
+
+    @property
+    def guidance_scale(self) -> float:
+        """Scale of guidance, under whatever name the pipeline has for it."""
+        given = self.suite.guidance_scale
+        return self.own.guidance_scale if given is None else given
+
     @property
     def prompts(self) -> PromptSet:
         """The suite's prompts, cut to its limit."""
@@ -94,18 +125,17 @@ class Setup:
     def settings(self) -> RunSettings:
         """What all groups of a run folder share."""
         suite, model = self.suite, self.model
-        scheduler = f"{type(model.pipe.scheduler).__name__}({suite.scheduler})"
         return RunSettings(
             model=suite.model,
             revision=suite.revision,
             variant=suite.variant,
             weights_fingerprint=model.fingerprint,
-            scheduler=scheduler,
-            steps=suite.steps,
-            guidance_scale=suite.guidance_scale,
+            scheduler=scheduler_text(model.pipe.scheduler, str(suite.scheduler)),
+            steps=self.steps,
+            guidance_scale=self.guidance_scale,
             negative_prompt=suite.negative_prompt,
             particles=suite.particles,
-            size=suite.size,
+            size=suite.size or self.own.size,
             dtype=suite.dtype,
             timesteps=suite.timesteps if suite.timesteps != "default" else None,
             guide=model.guide_name or None,
@@ -146,17 +176,15 @@ class Setup:
 
         """
         suite = self.suite
-        known = inspect.signature(type(self.model.pipe).__call__).parameters
-        arguments: dict[str, Any] = {"num_inference_steps": suite.steps, "output_type": "pil"}
-        if "intermediate_timesteps" in known and suite.steps != 2:
+        known = call_parameters(self.model.pipe)
+        arguments: dict[str, Any] = {"num_inference_steps": self.steps, "output_type": "pil"}
+        if "intermediate_timesteps" in known and self.steps != 2:
             arguments["intermediate_timesteps"] = None  # SANA-Sprint's own is one for 2 steps
         negative = suite.negative_prompt
-        if "true_cfg_scale" in known and known["true_cfg_scale"].default != 1.0:
-            arguments["true_cfg_scale"] = suite.guidance_scale
-            # without a negative prompt these pipelines switch guidance off
-            negative = negative or (" " if suite.guidance_scale > 1 else "")
-        elif "guidance_scale" in known:
-            arguments["guidance_scale"] = suite.guidance_scale
+        if scale := scale_argument(self.model.pipe):
+            arguments[scale] = self.guidance_scale
+        if scale == "true_cfg_scale":  # without a negative prompt they switch guidance off
+            negative = negative or (" " if self.guidance_scale > 1 else "")
         if negative:
             self._check_negative(distilled="true_cfg_scale" in known.keys() - arguments.keys())
             arguments["negative_prompt"] = [negative] * rows
@@ -174,5 +202,5 @@ class Setup:
                 f"{name} has distilled guidance and would ignore a negative prompt. "
                 "Leave --negative-prompt out."
             )
-        if "negative_prompt" not in inspect.signature(type(self.model.pipe).__call__).parameters:
+        if "negative_prompt" not in call_parameters(self.model.pipe):
             raise ParameterError(f"{name} takes no negative prompt. Leave --negative-prompt out.")

@@ -34,6 +34,7 @@ class Family:
         scale: the argument of the pipeline's call that is the scale of guidance.
         scale_offset: what is added to it to give w in null + w (cond - null).
         renormalises: the guided output gets the norm of the conditional one, over its last axis.
+        negated: the pipeline turns the sign of what its network returns.
         packed: the solver holds latents as a sequence of tokens.
         astray_masks: repeating several prompts gives their rows each other's attention masks.
         one_prompt: pads to the longest prompt and attends to the padding, so that prompts must be
@@ -54,6 +55,7 @@ class Family:
     scale: str = "guidance_scale"
     scale_offset: float = 0.0
     renormalises: bool = False
+    negated: bool = False
     packed: bool = False
     astray_masks: bool = False
     one_prompt: bool = False
@@ -142,6 +144,7 @@ FAMILIES = (
         "separate calls",
         (MASKED,),
         renormalises=True,
+        negated=True,
         astray_masks=True,
         blocks=("layers",),
         image_tokens="after text",
@@ -171,6 +174,7 @@ FAMILIES = (
         "null last",
         (("cap_feats", ""),),
         scale_offset=1.0,
+        negated=True,
         blocks=("layers",),
         image_tokens="first",
     ),

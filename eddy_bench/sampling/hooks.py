@@ -227,10 +227,12 @@ class Hooks:
         return None
 
     def combine(self, conditional: Tensor, null: Tensor, scale: float, moment: Moment) -> Tensor:
-        """Return the guided output of the network, in what it predicts.
+        """Return the guided denoised estimate from those of the two branches.
+
+        So it means the same whatever the network predicts.
 
         Args:
-            conditional: (G, N, d). null: the same.
+            conditional: E[x0 | x, prompt], (G, N, d), float64. null: that without the prompt.
             scale: w of this evaluation.
             moment: of the evaluation.
 

@@ -143,20 +143,32 @@ def _guided(
     call: Call, conditional: Tensor, null: Tensor, scale: float, moment: Moment, given: Arguments
 ) -> Tensor:
     """Return the guided output; channels that predict a variance stay the conditional ones."""
-    if not call.method.combines:
-        guided = null + scale * (conditional - null)
-    else:
-        sample = given.sample
-        channels = sample.shape[1] if isinstance(sample, Tensor) else conditional.shape[1]
-        count = call.count(call.rows)
-        parts = [
-            part[:, :channels].reshape(-1, count, part[:, :channels][0].numel())
-            for part in (conditional, null)
-        ]
-        combined = call.method.combine(parts[0], parts[1], scale, moment)
-        guided = conditional.clone()
-        guided[:, :channels] = combined.reshape(guided[:, :channels].shape).to(guided)
+    guided = null + scale * (conditional - null)
+    if call.method.combines:
+        guided = _combined(call, conditional, null, scale, moment, given.sample)
     if call.family.renormalises:
         lengths = (torch.norm(part, dim=-1, keepdim=True) for part in (conditional, guided))
         guided = guided * torch.div(*lengths)
+    return guided
+
+
+def _combined(
+    call: Call, conditional: Tensor, null: Tensor, scale: float, moment: Moment, sample: Any
+) -> Tensor:
+    """Return the output of the denoised estimate that a method makes of the branches'.
+
+    At noise level 0 the estimate is the sample, whatever the output: guidance is the usual one.
+    """
+    space, sign = call.view.at(call.index), -1 if call.family.negated else 1
+    if space.slope == 0:
+        return null + scale * (conditional - null)
+    whole = sample if isinstance(sample, Tensor) else torch.stack(list(sample))
+    x, count = whole[: call.rows].double(), call.count(call.rows)
+    own, other = (
+        space.estimate(x, sign * part[:, : x.shape[1]].double()).reshape(-1, count, x[0].numel())
+        for part in (conditional, null)
+    )
+    change = (call.method.combine(own, other, scale, moment) - own) / (sign * space.slope)
+    guided = conditional.clone()
+    guided[:, : x.shape[1]] += change.reshape(x.shape).to(guided)
     return guided

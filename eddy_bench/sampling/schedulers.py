@@ -6,7 +6,7 @@ import copy
 import inspect
 import warnings
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -38,6 +38,18 @@ def model_kind(scheduler: Any) -> Kind:
         return convention
     flow = getattr(scheduler.config, "prediction_type", "") == "flow_prediction"
     return "flow" if flow or convention == "flow" else "noise"
+
+
+def scheduler_text(scheduler: Any, asked: str) -> str:
+    """Return a scheduler's class, how it was asked for, and the shift of a flow's levels."""
+    config = scheduler.config
+    of_flow = model_kind(scheduler) == "flow"
+    key = "flow_shift" if "flow_shift" in config else "shift"
+    shift = getattr(scheduler, "shift", config.get(key)) if of_flow else None
+    if of_flow and config.get("use_dynamic_shifting"):
+        shift = f"{config.get('base_shift')}..{config.get('max_shift')} by size"
+    end = "" if shift is None else f", shift {shift if isinstance(shift, str) else f'{shift:g}'}"
+    return f"{type(scheduler).__name__}({asked}{end})"
 
 
 def set_scheduler(
@@ -200,14 +212,28 @@ def _split(
         if key in row.call_arguments:
             call[key] = _share(row, key, value)
         elif key in known and key != "self":
-            default = known[key].default
-            kind = str if default in (None, inspect.Parameter.empty) else type(default)
-            config[key] = _typed(row, key, value, kind)
+            config[key] = _typed(row, key, value, _kind(known[key]))
         else:
             keys = [key for key in known if key not in ("self", "args", "kwargs")]
             names = [*row.call_arguments, *keys]
             raise ParameterError(unknown(f"parameter of scheduler {row.name!r}", key, names))
     return call, config
+
+
+def _kind(parameter: inspect.Parameter) -> Any:
+    """Return the type of a configuration key: its default's, or what is written beside None.
+
+    A key that is None by default may be a number, text, or nothing; diffusers writes `bool` beside
+    some of its numbers. What takes a list or a function takes no value here.
+    """
+    if parameter.default is not None:
+        return type(parameter.default)
+    kinds = get_args(parameter.annotation) or (parameter.annotation,)
+    if any(kind in (int, float, bool) for kind in kinds):
+        return float | None
+    if any(kind is str or get_origin(kind) is Literal for kind in kinds):
+        return parameter.annotation
+    return None
 
 
 def _share(row: SchedulerRow, key: str, value: Any) -> Any:
@@ -220,7 +246,8 @@ def _share(row: SchedulerRow, key: str, value: Any) -> Any:
     return share
 
 
-def _typed(row: SchedulerRow, key: str, value: Any, kind: type) -> Any:
+def _typed(row: SchedulerRow, key: str, value: Any, kind: Any) -> Any:
+    value = None if kind is not str and value == "none" else value
     try:
         return TypeAdapter(kind).validate_python(value)
     except ValidationError as error:

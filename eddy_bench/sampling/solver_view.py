@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
@@ -80,6 +80,22 @@ class Coordinates:
             denoised = x - self.sigma_t * output
             eps = x + (1 - self.sigma_t) * output
         return x / self.alpha_t, eps, denoised
+
+    def estimate(self, seen: Tensor, output: Tensor) -> Tensor:
+        """Return the denoised estimate of what the network sees, x whatever the solver holds."""
+        if self.skip is None:
+            return replace(self, scaled=False, unit=1.0).read(seen, output)[2]
+        scale = self.sigma / (1 - self.skip[0]) ** 0.5  # the network sees xb over this
+        return self.read(seen * scale, output)[2]
+
+    @property
+    def slope(self) -> float:
+        """How far the denoised estimate moves by a unit of the output."""
+        if self.skip is not None:
+            return self.skip[1]
+        if self.prediction == "sample":
+            return 1.0
+        return -self.sigma if self.prediction == "epsilon" else -self.sigma_t
 
     def edit(self, output: Tensor, delta: Tensor) -> Tensor:
         """Return the model output with Delta = sigma g put in, in the dtype of `output`."""

@@ -19,6 +19,7 @@ from eddy_bench.scoring.statistics import mean_intervals, positive_mean_p
 
 SIMILARITY = "mss"  # D = 2 (1 - mss) for unit features
 NAME = "free_share"
+ROUNDING = 1e-9  # of a squared distance between float32 features of equal images
 Array = NDArray[np.float64]
 
 
@@ -52,11 +53,11 @@ def free_share(distances: Array, independent: Array, particles: int) -> FreeShar
         particles: N, at least 2.
 
     Returns:
-        NaN where no prompt has both, or i.i.d. samples do not differ.
+        NaN where no prompt has both, or i.i.d. samples do not differ but for rounding.
 
     """
     count, base = len(distances), float(independent.mean()) if len(independent) else 0.0
-    if not base > 0:
+    if not base > ROUNDING:
         nan = float("nan")
         return FreeShare(nan, nan, nan, nan, count)
     ratio = float(distances.mean()) / base

@@ -17,7 +17,25 @@ def unit(features: Features) -> NDArray[np.float64]:
     """Return rows of length 1, in float64; a zero row stays zero."""
     features = np.asarray(features, np.float64)
     length: NDArray[np.float64] = np.linalg.norm(features, axis=-1, keepdims=True)
-    return features / np.maximum(length, 1e-12)
+    return features / np.where(length > 0, length, 1)
+
+
+def directions(features: Features) -> NDArray[np.float64]:
+    """Return rows of length 1, (N, F + 1), in float64, of which equal images have equal ones.
+
+    Features of nothing but zeros, as of black images under `pixels`, have a direction of their own:
+    they are like each other, and like nothing else.
+    """
+    z = unit(features)
+    return np.concatenate([z, ~z.any(-1, keepdims=True)], -1)
+
+
+def squared_distances(z: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return squared distances of rows, (N, N): exactly 0 between equal rows."""
+    square = np.zeros((len(z), len(z)))
+    for k, row in enumerate(z):
+        square[k, k + 1 :] = np.square(z[k + 1 :] - row).sum(-1)
+    return square + square.T
 
 
 def vendi(features: Features, q: float = 1.0) -> float:
@@ -28,23 +46,26 @@ def vendi(features: Features, q: float = 1.0) -> float:
 
     Returns:
         1 (all the same) to N (all orthogonal); higher is more diverse. q = 1 is Shannon's,
-        q = 2 is RKE.
+        q = 2 is RKE. NaN where a feature is not finite.
 
     >>> round(vendi(np.eye(4)), 6)
     4.0
 
     """
-    z = unit(features)
+    z = directions(features)
     return effective_number(z @ z.T, q)
 
 
 def effective_number(kernel: NDArray[np.float64], q: float = 1.0) -> float:
-    """Return the exponential of the Renyi entropy of order q of the eigenvalues of K / N."""
+    """Return the exponential of the Renyi entropy of order q of the eigenvalues of K / N.
+
+    K is 1 on its diagonal; where it is not finite there is none.
+    """
+    if not np.isfinite(kernel).all():
+        return math.nan
     values = np.clip(np.linalg.eigvalsh(kernel / len(kernel)), 0, None)
     values = values[values > 1e-12]
     values = values / values.sum()
-    if not len(values):  # features of nothing but zeros
-        return math.nan
     if q == 1:
         return float(np.exp(-(values * np.log(values)).sum()))
     largest = values.max()  # taken out, so that no power of it vanishes
@@ -55,14 +76,13 @@ def effective_number(kernel: NDArray[np.float64], q: float = 1.0) -> float:
 def mean_similarity(features: Features) -> float:
     """Return the mean cosine similarity over pairs i < j, -1 to 1.
 
-    Lower is more diverse; NaN at N = 1.
+    Lower is more diverse; NaN at N = 1. Exactly 1 where all are the same.
 
     >>> mean_similarity(np.eye(3))
     0.0
     """
-    z = unit(features)
-    i, j = np.triu_indices(len(z), 1)
-    return float((z[i] * z[j]).sum(1).mean()) if len(i) else float("nan")
+    square = squared_distances(directions(features))[np.triu_indices(len(features), 1)]
+    return float(1 - square.mean() / 2) if len(square) else float("nan")
 
 
 def pairwise_distance(features: Features) -> float:
@@ -73,9 +93,8 @@ def pairwise_distance(features: Features) -> float:
     >>> round(pairwise_distance(np.eye(3)) ** 2, 6)
     2.0
     """
-    z = unit(features)
-    i, j = np.triu_indices(len(z), 1)
-    return float(np.linalg.norm(z[i] - z[j], axis=1).mean()) if len(i) else float("nan")
+    square = squared_distances(directions(features))[np.triu_indices(len(features), 1)]
+    return float(np.sqrt(square).mean()) if len(square) else float("nan")
 
 
 def distinct_attributes(predicted: NDArray[np.int64], wanted: Attributes) -> float:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from eddy_bench.errors import brief
 from eddy_bench.scoring.metrics import learn
 from eddy_bench.scoring.score_table import COLUMNS, TEXTS, compact, read_table, unescaped
 from eddy_bench.scoring.summary import column_of
@@ -28,16 +29,18 @@ class EarlierScores:
 
     standing, outdated: rows with the method's `label` and the metric's `column`.
     counts: groups of each method now.
+    lost: why scores.csv was no table of scores; empty where it is one, or is not there.
     """
 
     standing: pd.DataFrame
     outdated: pd.DataFrame
     counts: Mapping[str, int]
+    lost: str = ""
 
     @classmethod
     def read(cls, folder: RunFolder, by_label: ByLabel) -> EarlierScores:
-        """Read scores.csv; a file that is none, or of another version, counts as empty."""
-        rows = _read(folder, by_label)
+        """Read scores.csv; a file that is no table of scores counts as empty, and is told."""
+        rows, lost = _read(folder, by_label)
         digests = read_manifest(folder.path).scored_images or {}
         stands = pd.Series(False, index=rows.index)
         for label, groups in by_label.items():
@@ -52,7 +55,7 @@ class EarlierScores:
             if digests.get(label, digest) == digest:
                 stands |= own if len(scored) == len(current) else own & ~pooled
         counts = {label: len(groups) for label, groups in by_label.items()}
-        return cls(rows[stands], rows[~stands], counts)
+        return cls(rows[stands], rows[~stands], counts, lost)
 
     def without(self, columns: Collection[str]) -> pd.DataFrame:
         """Return the rows that stand, but for some columns."""
@@ -66,6 +69,10 @@ class EarlierScores:
             f"{column} of images that changed since was left out: score it again with --metric"
             for column in sorted(outdated)
         ]
+        if self.lost:
+            notes.append(
+                f"scores.csv could not be read and was replaced, its values are gone: {self.lost}"
+            )
         kept = self.standing[~self.standing["column"].isin(columns)]
         for column, rows in kept[kept["prompt_id"] != ""].groupby("column", sort=False):
             lacking = sum(self.counts.values()) - len(rows)
@@ -91,8 +98,8 @@ def _key(group: FinishedGroup) -> GroupKey:
     return group.group.prompt_id, str(group.group.seed)
 
 
-def _read(folder: RunFolder, by_label: ByLabel) -> pd.DataFrame:
-    """Return the rows of scores.csv of methods that are still there."""
+def _read(folder: RunFolder, by_label: ByLabel) -> tuple[pd.DataFrame, str]:
+    """Return the rows of scores.csv of methods that are still there, and why there are none."""
     empty = pd.DataFrame(columns=[*COLUMNS, "label", "column"])
     numbers = ("seed", "steps", "guidance_scale", "particles")  # kept as they are written
     try:
@@ -104,8 +111,10 @@ def _read(folder: RunFolder, by_label: ByLabel) -> pd.DataFrame:
             na_values={"value": ["", "nan"]},
         )
         rows = unescaped(rows)[COLUMNS].assign(value=rows["value"].astype(float))
-    except (OSError, ValueError, KeyError):
-        return empty
+    except FileNotFoundError:
+        return empty, ""
+    except (OSError, ValueError, KeyError) as error:
+        return empty, brief(error, 120)
     kinds = rows.drop_duplicates(["metric", "signature"])
     higher = kinds["higher_is_better"].astype(str).str.lower() == "true"
     learn(kinds["metric"].astype(str), kinds["signature"].astype(str), higher)
@@ -116,7 +125,8 @@ def _read(folder: RunFolder, by_label: ByLabel) -> pd.DataFrame:
     keys = zip(rows["method"], rows["params"], strict=True)
     rows["label"] = [methods.get(key, "") for key in keys]
     rows = rows[(rows["label"] != "") & (rows["signature"] != "")]
-    return rows.assign(
+    known = rows.assign(
         column=column_of(rows),
         higher_is_better=rows["higher_is_better"].astype(str).str.lower() == "true",
     )
+    return known, ""

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
-from eddy_bench.scoring.diversity import Features, effective_number, unit
+from eddy_bench.scoring.diversity import (
+    Features,
+    directions,
+    effective_number,
+    squared_distances,
+)
 from eddy_bench.scoring.metric import Metric, Parameter
 
 
@@ -16,9 +23,7 @@ def gaussian_vendi(features: Features, h: float = 0.6, q: float = 1.0) -> float:
     >>> round(gaussian_vendi(np.eye(3), h=0.1), 6)
     3.0
     """
-    z = unit(features)
-    square = np.maximum(2 - 2 * z @ z.T, 0)
-    np.fill_diagonal(square, 0)
+    square = squared_distances(directions(features))
     return effective_number(np.exp(-square / (2 * h**2)), q)
 
 
@@ -30,7 +35,9 @@ def log_determinant(features: Features) -> float:
     >>> round(log_determinant(np.eye(3)), 4)  # 3 log 2
     2.0794
     """
-    z = unit(features)
+    z = directions(features)
+    if not np.isfinite(z).all():
+        return math.nan
     return float(np.linalg.slogdet(np.eye(len(z)) + z @ z.T).logabsdet)
 
 

@@ -9,12 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from eddy_bench.models.images import channels_first
+from eddy_bench.models.images import channels_first, enlarged
 from eddy_bench.scoring.forward import Forward, Row
 from eddy_bench.scoring.metric import Judge, Metric, mean_of
 
 SMALLEST_SIDE = 176  # pixels: four halvings leave a window of 11
 PIXELS = 2**21  # of a batch
+WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # of the scales, the finest first
+K1, K2 = 0.01, 0.03
 
 
 def load_ms_ssim(weights: Path | None, device: torch.device) -> Judge:
@@ -28,31 +30,56 @@ def _both(rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
 
 
 def ms_ssim_distance(first: Tensor, second: Tensor) -> Tensor:
-    """Return 1 - MS-SSIM of pairs of images, (n,): 0 when equal, at most 1; torchmetrics' MS-SSIM.
+    """Return 1 - MS-SSIM of pairs of images, (n,): 0 when equal, at most 1.
 
-    Where images are so opposed that it is not defined, it counts as 0.
+    The product over five scales is taken in each colour channel, as the paper takes it of grey
+    images, and the mean is over channels. torchmetrics takes the mean over channels before the
+    product, and its last scale counts reflected borders.
 
     Args:
-        first: (n, h, w, 3), 0 to 255.
+        first: (n, h, w, 3) or (n, h, w), 0 to 255.
         second: the same.
 
     """
-    from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
-
-    likeness = multiscale_structural_similarity_index_measure(
-        _prepared(first), _prepared(second), reduction="none", data_range=1.0
+    one, other = (
+        enlarged(channels_first(pixels).float() / 255, SMALLEST_SIDE) for pixels in (first, second)
     )
-    return 1 - torch.nan_to_num(likeness)  # products of negative terms to fractional powers
+    return 1 - ms_ssim(one.flatten(0, 1), other.flatten(0, 1)).reshape(one.shape[:2]).mean(1)
 
 
-def _prepared(pixels: Tensor) -> Tensor:
-    images = channels_first(pixels).float() / 255
-    smallest = min(images.shape[-2:])
-    if smallest >= SMALLEST_SIDE:
-        return images
-    return torch.nn.functional.interpolate(
-        images, scale_factor=SMALLEST_SIDE / smallest, mode="bilinear", align_corners=False
-    )
+def ms_ssim(one: Tensor, other: Tensor) -> Tensor:
+    """Return prod_k mean(contrast_k structure_k)^w_k, with the luminance at the coarsest scale.
+
+    A negative factor counts as 0.
+
+    Args:
+        one: grey images, (n, h, w), 0 to 1. other: the same.
+
+    """
+    product = torch.ones(len(one), device=one.device)
+    for scale, weight in enumerate(WEIGHTS):
+        alike = _similarities(one, other, luminance=scale + 1 == len(WEIGHTS))
+        product = product * alike.mean((1, 2)).clamp_min(0) ** weight
+        one, other = (torch.nn.functional.avg_pool2d(side, 2) for side in (one, other))
+    return product
+
+
+def _similarities(one: Tensor, other: Tensor, luminance: bool) -> Tensor:
+    """Return contrast times structure, times luminance if it is wanted, at each place."""
+    mean, mean_of_other = _blurred(one), _blurred(other)
+    covariance = _blurred(one * other) - mean * mean_of_other
+    squares = mean.square() + mean_of_other.square()
+    variances = _blurred(one.square() + other.square()) - squares
+    alike = (2 * covariance + K2**2) / (variances + K2**2)
+    return alike * (2 * mean * mean_of_other + K1**2) / (squares + K1**2) if luminance else alike
+
+
+def _blurred(images: Tensor) -> Tensor:
+    """Return means under a Gaussian window of 11 pixels and deviation 1.5, where it fits whole."""
+    window = torch.exp(-(torch.arange(-5, 6, device=images.device).float() ** 2) / (2 * 1.5**2))
+    window = (window / window.sum()).reshape(1, 1, 1, -1)
+    along = torch.nn.functional.conv2d(images[:, None], window)
+    return torch.nn.functional.conv2d(along, window.mT)[:, 0]
 
 
 METRICS = (
@@ -65,7 +92,7 @@ METRICS = (
         "no network",
         function=mean_of,
         load=load_ms_ssim,
-        marks=(("size", f"{SMALLEST_SIDE}+"), "1-ms-ssim"),
+        marks=(("size", f"{SMALLEST_SIDE}+"), ("channels", "mean"), "1-ms-ssim"),
         judges="diversity",
         range=(0.0, 1.0),
     ),

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from eddy_bench.errors import MetricError, brief
 from eddy_bench.models.devices import CPU
-from eddy_bench.models.images import signed
+from eddy_bench.models.images import enlarged, signed
 from eddy_bench.scoring.extractor import file_digest, find_weights
 from eddy_bench.scoring.forward import Forward, Row
 from eddy_bench.scoring.metric import Judge, Metric, mean_of
@@ -94,21 +94,12 @@ def _distances(network: Any, pixels: Tensor, first: Tensor, second: Tensor) -> T
         first, second: (n,), places among the images.
 
     """
-    images = _enlarged(signed(pixels))
+    images = enlarged(signed(pixels), SMALLEST_SIDE)
     total = torch.zeros(len(first), device=images.device)
     for maps, head in zip(network.net(network.scaling_layer(images)), network.lins, strict=True):
         unit = maps / torch.sqrt(1e-8 + maps.square().sum(1, keepdim=True))  # as torchmetrics does
         total += head((unit[first] - unit[second]).square()).mean((1, 2, 3))
     return total
-
-
-def _enlarged(images: Tensor) -> Tensor:
-    smallest = min(images.shape[-2:])
-    if smallest >= SMALLEST_SIDE:
-        return images
-    return torch.nn.functional.interpolate(
-        images, scale_factor=SMALLEST_SIDE / smallest, mode="bilinear", align_corners=False
-    )
 
 
 METRICS = tuple(

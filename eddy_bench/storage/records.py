@@ -84,6 +84,15 @@ class RunSettings(BaseModel):
             if name not in optional or value is not None
         }
 
+    def described(self) -> str:
+        """Return what images are drawn with, on one line."""
+        size = "the model's own size" if self.size is None else f"{self.size} pixels"
+        spacing = f" spaced by {self.timesteps}" if self.timesteps else ""
+        return (
+            f"{self.model}: guidance {self.guidance_scale:g}, {self.steps} steps{spacing}, {size}, "
+            f"{self.scheduler}, {self.dtype}"
+        )
+
     def covered(self) -> dict[str, Any]:
         """Return what every group's key covers; a pipeline object's digest stands for its parts."""
         return {name: value for name, value in self.as_dict().items() if name != "pipeline"}

@@ -28,7 +28,8 @@ class Suite(BaseModel):
     `seeds` is a count; `batch_prompts` prompts share a forward pass; `auto` begins with 8 and
     halves when memory runs out. `methods` may hold grids (`pg:strength=1|2`). Feature kernels see
     through `guide` and `decoder`, `feature_batch` images at once; `auto` is as many as fit. None
-    leaves the pipeline's or the model's own choice.
+    leaves the pipeline's or the model's own choice; of `steps` and `guidance_scale` it
+    is the default of the pipeline's call.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -42,9 +43,9 @@ class Suite(BaseModel):
     limit: Positive | None = None
     particles: Positive = 4
     seeds: Positive = 1
-    steps: Positive = 20
+    steps: Positive | None = None
     scheduler: MethodSpec = MethodSpec(name="default")
-    guidance_scale: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 4.0
+    guidance_scale: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     negative_prompt: Annotated[str, Field(max_length=20_000)] = ""
     size: Annotated[int, Field(ge=8, le=8192)] | None = None
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"

@@ -142,7 +142,7 @@ def figures(run: Path) -> dict[str, list[str]]:
 
 
 def lines_of_table(shown: str) -> list[str]:
-    return shown.partition("Mean over prompts")[0].splitlines()
+    return shown.partition("float32.\n")[2].partition("Mean over prompts")[0].splitlines()
 
 
 def names_of(table: list[str]) -> list[str]:

@@ -11,9 +11,10 @@ import torch
 import yaml
 
 from eddy_bench.errors import ParameterError
-from eddy_bench.methods.best_of_m import BestOfM, most_distant
+from eddy_bench.methods.best_of_m import BestOfM, most_distant, unit_distances
 from eddy_bench.methods.registry import build_method
 from eddy_bench.models.base import Cost
+from eddy_bench.models.load import load_model
 from eddy_bench.runs.cost_matching import match_costs
 from eddy_bench.runs.setup import Setup
 from eddy_bench.storage.records import CostMatch
@@ -30,14 +31,14 @@ def spread(features: torch.Tensor, chosen: tuple[int, ...] | list[int]) -> float
 def test_the_most_distant_subset_is_the_best_of_all() -> None:
     features = torch.randn(9, 5, generator=torch.Generator().manual_seed(0))
     best = max(itertools.combinations(range(9), 4), key=lambda chosen: spread(features, chosen))
-    assert most_distant(features, 4) == list(best)
+    assert most_distant(unit_distances(features), 4) == list(best)
 
 
 def test_greedy_reaches_half_of_the_best_and_more() -> None:
     features = torch.randn(
         40, 5, generator=torch.Generator().manual_seed(0)
     )  # C(40, 6) subsets are too many to try
-    chosen = most_distant(features, 6)
+    chosen = most_distant(unit_distances(features), 6)
     assert len(set(chosen)) == 6
     random = [
         spread(
@@ -50,10 +51,10 @@ def test_greedy_reaches_half_of_the_best_and_more() -> None:
 
 def test_edge_counts_and_equal_features_are_chosen_from_and_bad_m_is_refused() -> None:
     features = torch.eye(3)
-    assert most_distant(features, 3) == [0, 1, 2]
-    assert len(most_distant(features, 1)) == 1
+    assert most_distant(unit_distances(features), 3) == [0, 1, 2]
+    assert len(most_distant(unit_distances(features), 1)) == 1
     same = torch.ones(50, 4)
-    assert len(set(most_distant(same, 8))) == 8
+    assert len(set(most_distant(unit_distances(same), 8))) == 8
     with pytest.raises(ParameterError, match="at least the 4 particles"):
         BestOfM(m=2).drawn(4)
     with pytest.raises(ParameterError, match="Expected m"):
@@ -63,8 +64,9 @@ def test_edge_counts_and_equal_features_are_chosen_from_and_bad_m_is_refused() -
 class Clock:
     """A model that takes a known time per image."""
 
+    name = "fashion"
     has_features = True
-    pipe = None
+    pipe = load_model("fashion", device="cpu").pipe
     prompts_fit = None
 
     def __init__(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from eddy_bench.methods.iid import Iid
 from eddy_bench.models.base import Model
 from eddy_bench.models.load import load_model
 from eddy_bench.runs.setup import Setup
+from eddy_bench.sampling.feature_maps import Identity
 from eddy_bench.sampling.state import State
 from eddy_bench.sampling.steer import steer
 from eddy_bench.suites.suite import Suite
@@ -65,6 +67,21 @@ def test_survivors_are_those_of_the_candidates_alone(fashion: Model) -> None:
     for group in range(2):
         gaps = np.abs(pruned[group][:, None].astype(int) - everyone[group][None]).max((2, 3))
         assert (gaps.min(1) <= 1).all()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_is_left_has_the_largest_sum_of_1_minus_cosine(seed: int) -> None:
+    """As published; the largest sum of distances is another choice in 4 of these 5."""
+    points = torch.randn(2, 7, 4, generator=torch.Generator().manual_seed(seed)).double()
+    at = State(points, points, points, 1.0, step=0, steps=2, features=Identity())  # type: ignore[arg-type]
+    left = GroupInference(m=7, prune=0.4).alive(at, torch.ones(2, 7, dtype=torch.bool), 3)
+    unit = points / points.norm(dim=-1, keepdim=True)
+    for own, kept in zip(unit @ unit.mT, left, strict=True):
+        sums = {
+            subset: sum(1 - float(own[i, j]) for i, j in itertools.combinations(subset, 2))
+            for subset in itertools.combinations(range(7), 5)
+        }
+        assert tuple(kept.nonzero()[:, 0].tolist()) == max(sums, key=sums.__getitem__)
 
 
 class AtTheEnd(GroupInference):

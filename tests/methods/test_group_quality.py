@@ -15,7 +15,7 @@ import torch
 
 from eddy_bench.audit.plan import make_plan
 from eddy_bench.errors import ModelError, ParameterError
-from eddy_bench.methods.best_of_m import most_distant
+from eddy_bench.methods.best_of_m import most_distant, unit_distances
 from eddy_bench.methods.group_inference import GroupInference
 from eddy_bench.models.base import Model
 from eddy_bench.models.load import load_model
@@ -60,15 +60,17 @@ def test_the_subset_has_the_largest_sum_of_distances_and_merits(count: int) -> N
         return float(sum(distances[i, j] for i, j in pairs) + sum(merits[i] for i in subset))
 
     best = max(itertools.combinations(range(7), count), key=total)
-    assert most_distant(features, count, merits) == list(best)
+    assert most_distant(unit_distances(features), count, merits) == list(best)
 
 
 def test_a_large_merit_is_kept_by_the_greedy_choice_too() -> None:
     generator = torch.Generator().manual_seed(1)
     features, merits = torch.randn(60, 3, generator=generator), torch.zeros(60)
     merits[[7, 50]] = 100.0
-    assert {7, 50} <= set(most_distant(features, 6, merits))
-    assert most_distant(features, 6, torch.zeros(60)) == most_distant(features, 6)
+    assert {7, 50} <= set(most_distant(unit_distances(features), 6, merits))
+    assert most_distant(unit_distances(features), 6, torch.zeros(60)) == most_distant(
+        unit_distances(features), 6
+    )
 
 
 def test_no_weight_is_no_term_bit_for_bit(model: Model) -> None:

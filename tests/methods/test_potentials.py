@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -22,9 +23,12 @@ from eddy_bench.methods.potentials import (
     vendi_weights,
     volume_weights,
 )
+from eddy_bench.methods.registry import load_method, method_names
 from eddy_bench.methods.rke import Rke
 from eddy_bench.methods.spell import Spell
 from eddy_bench.methods.vendi_guidance import VendiGuidance
+from eddy_bench.sampling.feature_maps import UnitVectors
+from eddy_bench.sampling.solver_view import Coordinates
 from tests.makers.mixtures import draw, generators
 from tests.methods.test_pg_repulsion import state_at
 
@@ -146,7 +150,7 @@ def test_the_contract_of_guiding_methods(method: GuidingMethod, scale: str) -> N
 @pytest.mark.parametrize("cls", [DiverseFlow, Rke, VendiGuidance, Spell])
 def test_particles_part(cls: type[GuidingMethod], kernel: str) -> None:
     """The guidance of a near pair points apart: signs are what ports get wrong."""
-    at = state()
+    at = replace(state_at(count=2), steps=100, sigma_next=3.0)
     for name in ("particles", "denoised"):
         points = getattr(at, name).clone()
         points[:, 1] = points[:, 0] + 0.1 * draw(2, 1, 6)[:, 0]
@@ -163,10 +167,82 @@ def test_a_step_has_its_stated_length(cls: type[DirectedMethod]) -> None:
     at = state()
     method = cls(kernel="latent", scale="fixed", strength=0.5)
     if isinstance(method, DiverseFlow):
-        expected = 0.5 * at.flow_time * at.eps.norm(dim=-1) / at.sigma
+        speed = (at.eps - at.denoised).norm(
+            dim=-1
+        )  # of a flow, which changes by sigma (1 + sigma) g
+        expected = 0.5 * at.flow_time * speed / (at.sigma * (1 + at.sigma))
     else:  # the step moves xb by this share of |xb|
         expected = 0.5 * at.particles.norm(dim=-1) / (at.sigma * (at.sigma - at.sigma_next))
     assert torch.allclose(of(method, at).norm(dim=-1), expected, rtol=1e-9)
+
+
+def seen_by(method: DirectedMethod, at: State) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """Points of a method's kernel, and the map from them to what its docstring compares."""
+    points = at.particles if method.kernel == "latent" else at.denoised
+    if method.kernel == "features":
+        assert at.features is not None
+        through = at.features.differentiable
+        return points, lambda leaf: through(leaf.flatten(0, 1)).unflatten(0, leaf.shape[:2])
+    if isinstance(method, Rke):
+        return points, lambda leaf: leaf / leaf.norm(dim=-1, keepdim=True)
+    return points, lambda leaf: leaf
+
+
+def stated(method: DirectedMethod, phi: Tensor, at: State) -> Tensor:
+    """The objective of a method's docstring, by its own bandwidth, held constant."""
+    square, count = plain_squares(phi), phi.shape[1]
+    pairs = torch.triu_indices(count, count, 1)
+    median = square.detach()[:, pairs[0], pairs[1]].median(-1).values[:, None, None]
+    one = torch.eye(count).double()
+    if isinstance(method, Rke):
+        gamma = median / math.log(count) if method.kernel == "features" else 2 * 0.6**2
+        return -torch.exp(-square / gamma).square().sum((1, 2)).log()
+    if isinstance(method, VendiGuidance):
+        kernel = torch.exp(-square / (median / math.log(count))) / count
+        return torch.special.entr(torch.linalg.eigvalsh(kernel + 1e-6 * one)).sum(-1)
+    quality = method.quality(at) if isinstance(method, DiverseFlow) else None
+    assert quality is not None, "a new directed method states its objective here"
+    likeness = quality[:, :, None] * quality[:, None] * torch.exp(-square / median) + 1e-6 * one
+    return torch.logdet(likeness) - torch.logdet(likeness + one)
+
+
+DIRECTED = [name for name in method_names() if issubclass(load_method(name), DirectedMethod)]
+
+
+@pytest.mark.parametrize("kernel", ["latent", "denoised", "features"])
+@pytest.mark.parametrize("name", DIRECTED)
+def test_guidance_is_the_gradient_of_the_stated_objective(name: str, kernel: str) -> None:
+    """By the particles themselves: through unit vectors and networks, with d x0 / d xb = 1."""
+    method, at = load_method(name)(kernel=kernel, scale="relative"), state()
+    points, map_ = seen_by(method, at)
+    leaf = points.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(stated(method, map_(leaf), at).sum(), leaf)
+    guidance = method.term(kernel, at, 1.0)
+    assert torch.allclose(guidance, gradient, rtol=1e-3, atol=1e-4 * float(gradient.abs().max()))
+
+
+def test_the_pull_of_a_direction_is_its_derivative() -> None:
+    points, force = (draw(2, 3, 5) for _ in range(2))
+    leaf = points.clone().requires_grad_()
+    (expected,) = torch.autograd.grad((UnitVectors().differentiable(leaf) * force).sum(), leaf)
+    pulled = UnitVectors().pull_groups(points, lambda values: force)
+    assert torch.allclose(pulled, expected, rtol=1e-9)
+    rows = UnitVectors().pull(points.flatten(0, 1), lambda _, index: force.flatten(0, 1)[index])
+    assert torch.allclose(rows, expected.flatten(0, 1), rtol=1e-9)
+    assert (pulled * points).sum(-1).abs().max() < 1e-12
+    assert torch.isfinite(UnitVectors().pull_groups(0 * points, lambda values: 0 * force)).all()
+
+
+@pytest.mark.parametrize("time", [0.05, 0.5, 0.95])
+def test_diverseflow_changes_a_velocity_by_its_share(time: float) -> None:
+    """|dv| = strength t |v| in what a flow model hands to its solver."""
+    at = replace(state_at(sigma=time / (1 - time)), steps=100)
+    guidance = DiverseFlow(kernel="latent", scale="fixed", strength=0.2).guidance(at)
+    assert guidance is not None
+    space = Coordinates(1 - time, time, "flow_prediction")
+    velocity = at.eps - at.denoised
+    change = space.edit(velocity, at.sigma * guidance) - velocity
+    assert torch.allclose(change.norm(dim=-1), 0.2 * time * velocity.norm(dim=-1))
 
 
 def test_rke_acts_every_tenth_step() -> None:

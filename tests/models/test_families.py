@@ -5,8 +5,12 @@ pipeline, decoding is the pipeline's own.
 from __future__ import annotations
 
 import functools
+import inspect
+import re
+from pathlib import Path
 from typing import Any
 
+import diffusers
 import numpy as np
 import pytest
 import torch
@@ -17,6 +21,7 @@ from eddy_bench.methods.base import Method
 from eddy_bench.methods.registry import build_method, method_names
 from eddy_bench.models.decoding import make_decode
 from eddy_bench.runs.setup import Setup
+from eddy_bench.sampling.families import FAMILIES as FAMILY_TABLE
 from eddy_bench.sampling.families import family_of
 from eddy_bench.sampling.noise import particle_generators
 from eddy_bench.sampling.state import State
@@ -225,3 +230,33 @@ def test_a_negative_prompt_reaches_the_network(family: str) -> None:
 def test_a_negative_prompt_is_refused_where_none_is_taken() -> None:
     with pytest.raises(ParameterError, match="takes no negative prompt"):
         Setup(Suite(negative_prompt="blurry"), family_model("flux2")).call_arguments(1)
+
+
+def passes_a_generator(name: str) -> bool:
+    """Whether a pipeline's own code hands `generator` to the steps of its scheduler."""
+    code = inspect.getsource(getattr(diffusers, name).__call__)
+    step = code[code.index("scheduler.step(") :]
+    return "extra_step_kwargs" in step[: step.index("[0]")]
+
+
+def test_documents_name_the_pipelines_whose_steps_get_no_generator() -> None:
+    """There a bare pipeline under a solver that draws noise differs from a run, and from itself."""
+    names = [family.class_name for family in FAMILY_TABLE if family.class_name != "ExactPipeline"]
+    known = [name for name in names if inspect.isfunction(getattr(diffusers, name).__call__)]
+    page = (Path(__file__).parents[2] / "docs" / "models.md").read_text()
+    (named,) = re.findall(r"differs from the bare pipeline\. They are (.+)\.\n", page)
+    expected = sorted(name for name in known if not passes_a_generator(name))
+    assert re.findall(r"`(\w+)`", named) == expected
+
+
+def test_a_step_that_gets_no_generator_is_given_the_particles_own() -> None:
+    model = family_model("sd3")
+    model.pipe.scheduler.register_to_config(stochastic_sampling=True)
+    try:
+        first, again = (latents("sd3", method("iid"), PROMPTS[:1]) for _ in range(2))
+        alone = latents("sd3", method("iid"), PROMPTS[:1], particles=1)
+    finally:
+        model.pipe.scheduler.register_to_config(stochastic_sampling=False)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, latents("sd3", method("iid"), PROMPTS[:1]))
+    assert (alone[0] - first[0]).abs().max() < 1e-3 * first.abs().max()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,19 +13,31 @@ from torch import Tensor
 from eddy_bench.errors import ModelError
 from eddy_bench.methods.base import Method
 from eddy_bench.methods.iid import Iid
+from eddy_bench.methods.registry import METHODS, build_method
 from eddy_bench.models.base import Model
 from eddy_bench.models.load import load_model
 from eddy_bench.runs.setup import Setup
-from eddy_bench.sampling.families import family_of
+from eddy_bench.sampling import network_tap
+from eddy_bench.sampling.families import Family, family_of
 from eddy_bench.sampling.schedulers import set_scheduler
+from eddy_bench.sampling.solver_view import Coordinates, Prediction
 from eddy_bench.sampling.state import Moment, State
 from eddy_bench.sampling.steer import steer
+from eddy_bench.suites.method_spec import MethodSpec
 from eddy_bench.suites.suite import Suite
 from tests.makers.families import FAMILIES, family_model, family_side
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*FluxPosEmbed:FutureWarning")
 STEPS, SCALE = 3, 2.5
 PROMPTS = ("a red dress", "a dark sandal")
+SCALED = ("euler", "euler-ancestral", "heun", "kdpm2", "lms")  # solvers that hold x / alpha_t
+ALIEN = {
+    ("pndm", "sample"),
+    ("pndm", "v_prediction"),
+    ("euler-ancestral", "sample"),
+    ("kdpm2", "sample"),
+}
+PREDICTIONS: tuple[Prediction, ...] = ("epsilon", "sample", "v_prediction", "flow_prediction")
 WITHOUT = ("flux2", "sana-sprint", "lcm")  # distilled: no branches
 
 
@@ -68,6 +81,31 @@ class Noised(Method):
 
     def condition(self, embeds: Tensor, mask: Tensor, moment: Moment) -> Tensor:
         return embeds + moment.noise(embeds)
+
+
+class Denoised(Method):
+    """Keep the conditional branch alone, and what it and the solver's step see of it."""
+
+    def __init__(self) -> None:
+        object.__setattr__(self, "combined", [])
+        object.__setattr__(self, "stepped", [])
+
+    combined: list[Tensor]
+    stepped: list[Tensor]
+
+    def combine(self, conditional: Tensor, null: Tensor, scale: float, moment: Moment) -> Tensor:
+        assert not torch.equal(conditional, null)
+        self.combined.append(conditional)
+        return conditional
+
+    def guidance(self, state: State) -> Tensor | None:
+        self.stepped.append(state.denoised)
+        return None
+
+    def agree(self) -> None:
+        assert len(self.combined) == len(self.stepped) >= STEPS
+        for combined, stepped in zip(self.combined, self.stepped, strict=True):
+            assert (combined - stepped).abs().max() < 1e-4 * stepped.abs().max()
 
 
 def draw(
@@ -127,6 +165,76 @@ def test_another_scale_is_a_run_at_that_scale(family: str) -> None:
     usual, _ = draw(family, Iid(), scale=SCALE - offset)
     by_hand, _ = draw(family, Combined(None), scale=SCALE - offset)
     assert (by_hand - usual).abs().max() < 1e-4 * size
+
+
+@pytest.mark.parametrize("family", [name for name in FAMILIES if name not in WITHOUT])
+def test_branches_are_combined_as_the_solver_s_denoised_estimates(family: str) -> None:
+    """Whatever the sign, scale, shape and parameterisation of what the network sees and returns."""
+    method = Denoised()
+    draw(family, method)
+    method.agree()
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
+@pytest.mark.parametrize("solver", ["ddim", "dpmpp-2m", "unipc", "pndm", *SCALED])
+def test_the_estimates_are_those_of_any_solver(solver: str, prediction: str) -> None:
+    """Some hold x / alpha_t and hand the network x."""
+    model = load_model("exact:class-ring", device="cpu")
+    if (solver, prediction) in ALIEN:
+        pytest.skip("the solver takes no such prediction")
+    set_scheduler(model.pipe, solver, {"prediction_type": prediction})
+    method = Denoised()
+    call = {"num_inference_steps": STEPS, "guidance_scale": SCALE}
+    model.draw(["class 1"], [0], 2, method, call)
+    method.agree()
+
+
+COMBINING = [name for name in METHODS if build_method(MethodSpec.parse(name)).combines]
+
+
+@pytest.mark.parametrize("name", COMBINING)
+def test_a_method_that_combines_branches_edits_x0_alike_whatever_is_predicted(name: str) -> None:
+    method = build_method(MethodSpec.parse(name))
+    xb, own, null = (2 * torch.randn(4, 3, 2, 2, dtype=torch.float64) for _ in range(3))
+    noise_level, edits = 3.0, []
+    for prediction in PREDICTIONS:
+        flow = prediction == "flow_prediction"
+        alpha = 1 / (1 + noise_level) if flow else (1 + noise_level**2) ** -0.5
+        space = Coordinates(alpha, noise_level * alpha, prediction)
+        x = alpha * xb
+        outputs = [predicted(space, x, estimate) for estimate in (own, null)]
+        memory: dict[str, Any] = {}
+        for _ in range(2):  # a second evaluation with the momentum of the first
+            moment = Moment(0, 2, noise_level, 2.0, memory=memory)
+            call = call_at(space, method)
+            guided = network_tap._combined(call, outputs[0], outputs[1], 5.0, moment, x)
+        edits.append(space.read(x, guided)[2] - own)
+    for edit in edits:
+        assert torch.allclose(edit, edits[0], rtol=1e-9, atol=1e-9)
+    assert edits[0].abs().max() > 0.1
+
+
+def predicted(space: Coordinates, x: Tensor, denoised: Tensor) -> Tensor:
+    """What a network of this prediction returns where it estimates x0 so."""
+    eps = (x - space.alpha_t * denoised) / space.sigma_t
+    return {
+        "epsilon": eps,
+        "sample": denoised,
+        "v_prediction": space.alpha_t * eps - space.sigma_t * denoised,
+        "flow_prediction": eps - denoised,
+    }[space.prediction]
+
+
+def call_at(space: Coordinates, method: Method) -> Any:
+    view = SimpleNamespace(at=lambda index: space)
+    return SimpleNamespace(
+        method=method,
+        family=Family("Any"),
+        view=view,
+        index=0,
+        rows=4,
+        count=lambda rows: rows // 2,
+    )
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -149,6 +149,10 @@ def test_the_loss_falls_and_noise_keeps_its_length(fashion: Model, count: int) -
     assert (losses[-1] < losses[0]).all()
     first, last = (noise.flatten(2).square().mean(-1) for _, noise in (kept[0], kept[-1]))
     assert torch.allclose(first, last, rtol=1e-5)
+    step = (kept[1][1] - kept[0][1]).flatten(
+        2
+    )  # across the noise, so that keeping lengths cuts none
+    assert torch.allclose(step.square().mean((1, 2)).sqrt(), torch.tensor(0.05), rtol=3e-3)
     assert (last - 1).abs().max() < 0.2
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import diffusers
@@ -82,6 +83,54 @@ def test_scheduler_parameters_are_set_and_bad_ones_are_refused() -> None:
     for name, parameters, error in wrong:
         with pytest.raises(error):
             set_scheduler(pipe, name, parameters)
+
+
+EMPTY = [
+    (name, key, parameter.annotation)
+    for name, row in SCHEDULERS.items()
+    for key, parameter in inspect.signature(getattr(diffusers, row.class_name)).parameters.items()
+    if parameter.default is None
+]
+
+
+@pytest.mark.parametrize(("name", "key", "annotation"), EMPTY)
+def test_a_key_without_a_default_is_what_its_class_takes(
+    name: str, key: str, annotation: Any
+) -> None:
+    """A number from the command line is a number, and what is none of its kind is refused."""
+    pipe = make_pipeline("flow-euler" if name.startswith("flow") else "ddim")
+    number = any(word in str(annotation) for word in ("float", "bool")) and "list" not in str(
+        annotation
+    )
+    flow = {}
+    if (name, key) == ("unipc", "shift_terminal"):  # of flows alone
+        flow = {"use_flow_sigmas": "true", "prediction_type": "flow_prediction"}
+    text = "Literal" in str(annotation) or "str" in str(annotation)
+    if number:
+        for given, expected in (("0.25", 0.25), ("1", 1.0), ("none", None), (0.25, 0.25)):
+            set_scheduler(pipe, name, {key: given, **flow})
+            value = pipe.scheduler.config[key]
+            assert value == expected
+            assert not isinstance(value, str)
+    elif text:
+        set_scheduler(pipe, name, {key: "none"})
+        set_scheduler(pipe, name, {key: "learned"})
+        assert pipe.scheduler.config[key] == "learned"
+        return
+    for wrong in ("perhaps", *(() if number else ("0.25",))):
+        with pytest.raises(ParameterError, match=f"Parameter {key!r} of scheduler {name!r}"):
+            set_scheduler(pipe, name, {key: wrong})
+
+
+def test_a_number_without_a_default_reaches_the_solver() -> None:
+    pipe = make_pipeline("ddim")
+    set_scheduler(pipe, "euler", {"use_karras_sigmas": "true", "sigma_min": "0.5"})
+    pipe.scheduler.set_timesteps(4)
+    assert float(pipe.scheduler.sigmas[-2]) == pytest.approx(0.5)
+    flow = make_pipeline("flow-euler")
+    set_scheduler(flow, "flow-euler", {"shift_terminal": "0.1"})
+    assert draw(flow).isfinite().all()
+    assert float(flow.scheduler.sigmas[-2]) == pytest.approx(0.1)
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")

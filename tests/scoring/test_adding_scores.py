@@ -106,6 +106,10 @@ def test_a_damaged_score_file_counts_as_empty(cli: Cli, run: Path) -> None:
         done = cli("score", run, "--metric", "mss")
         assert done.code == 0, done.err
         assert "mss" in set(scores(run)["metric"])
+    assert done.err.count("scores.csv could not be read and was replaced") == 1
+    (run / "scores.csv").unlink()
+    again = cli("score", run, "--metric", "vendi")
+    assert (again.code, "could not be read" in again.err) == (0, False), "none is no loss"
 
 
 def test_a_prompt_that_says_skipped_is_not_scored_again(cli: Cli, tmp_path: Path) -> None:

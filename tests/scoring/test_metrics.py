@@ -16,6 +16,7 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 from eddy_bench.errors import MetricError, ParameterError, UnknownName
 from eddy_bench.models.attributes import Attributes
 from eddy_bench.models.images import signed
+from eddy_bench.scoring import fidelity
 from eddy_bench.scoring.diversity import (
     distinct_attributes,
     mean_similarity,
@@ -104,10 +105,32 @@ def test_kernel_distance_sees_a_shift_and_repeats_itself() -> None:
     x, y = features(200, 4, 0), features(200, 4, 1)
     assert abs(kernel_distance(x, y)) < 0.3
     assert kernel_distance(x + 1, y) > 1
-    assert kernel_distance(x, y) == kernel_distance(x, y), "a fixed seed"
-    state = torch.random.get_rng_state()
-    kernel_distance(x, y)
-    assert torch.equal(state, torch.random.get_rng_state()), "no global random state is touched"
+    assert kernel_distance(x, y) == kernel_distance(x, y)
+
+
+@pytest.mark.parametrize(("count", "others"), [(7, 7), (5, 40), (60, 3), (1, 9)])
+def test_kernel_distance_is_the_unbiased_estimate_of_all_pairs(
+    count: int, others: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pair by pair, for sets of any two sizes, in blocks of any size."""
+    x, y = features(count, 4, 0), 1.2 * features(others, 4, 1)
+
+    def mean(one: NDArray[np.float64], other: NDArray[np.float64], same: bool) -> float:
+        values = [
+            (float(a @ b) / 4 + 1) ** 3
+            for i, a in enumerate(one)
+            for j, b in enumerate(other)
+            if not (same and i == j)
+        ]
+        return float(np.mean(values))
+
+    if count == 1:
+        assert math.isnan(kernel_distance(x, y))
+        return
+    expected = mean(x, x, True) + mean(y, y, True) - 2 * mean(x, y, False)
+    assert kernel_distance(x, y) == pytest.approx(expected, rel=1e-9)
+    monkeypatch.setattr(fidelity, "BLOCK", 10)
+    assert kernel_distance(x, y) == pytest.approx(expected, rel=1e-9)
 
 
 def test_precision_sees_images_outside_and_recall_those_left_out() -> None:

@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 
 from eddy_bench.errors import MetricError
 from eddy_bench.models.devices import CPU
+from eddy_bench.models.images import enlarged
 from eddy_bench.scoring import aesthetic, dreamsim, hps, perceptual, pickscore
 from eddy_bench.scoring.clip_iqa import clip_iqa
 from eddy_bench.scoring.diversity import unit, vendi
@@ -29,7 +30,7 @@ from eddy_bench.scoring.extractors import NAMES
 from eddy_bench.scoring.kernel_diversity import gaussian_vendi, log_determinant
 from eddy_bench.scoring.measured import measured, of_metric
 from eddy_bench.scoring.metrics import METRICS
-from eddy_bench.scoring.ms_ssim import ms_ssim_distance
+from eddy_bench.scoring.ms_ssim import SMALLEST_SIDE, ms_ssim_distance
 from tests.conftest import Result
 from tests.makers.open_clip_models import NAME, save_open_clip
 from tests.makers.runs import SHORT
@@ -58,17 +59,59 @@ def save(network: torch.nn.Module, path: Path, safetensors: bool = False, **wrap
 # formulas
 
 
-def test_ms_ssim_is_torchmetrics_own_number() -> None:
-    from torchmetrics.image import MultiScaleStructuralSimilarityIndexMeasure
+def by_definition(first: Any, second: Any) -> float:
+    """MS-SSIM of two grey images, 0 to 255, from its formulas (Wang, Simoncelli & Bovik 2003).
 
-    first, second = (torch.from_numpy(np.array(image))[None] for image in pictures(2, 192))
-    near = (first.float() * 0.9 + second.float() * 0.1).byte()
-    own = MultiScaleStructuralSimilarityIndexMeasure(data_range=1.0)
-    sides = [image.permute(0, 3, 1, 2).float() / 255 for image in (first, near)]
-    assert float(ms_ssim_distance(first, near)) == pytest.approx(1 - float(own(*sides)), abs=1e-6)
-    assert float(ms_ssim_distance(first, first)) == pytest.approx(0, abs=1e-6)
-    small = torch.from_numpy(np.array(pictures(1, 40)[0]))[None]
-    assert 0 <= float(ms_ssim_distance(small, small.flip(1))) <= 2
+    A Gaussian window of 11 pixels and deviation 1.5, where it fits whole; K1 = 0.01, K2 = 0.03.
+    """
+    from scipy.signal import convolve2d
+
+    axis = np.exp(-((np.arange(11) - 5) ** 2) / (2 * 1.5**2))
+    window = np.outer(axis, axis) / axis.sum() ** 2
+
+    def blurred(image: Any) -> Any:
+        return convolve2d(image, window, mode="valid")
+
+    x, y, product = first.astype(float), second.astype(float), 1.0
+    for scale, weight in enumerate((0.0448, 0.2856, 0.3001, 0.2363, 0.1333)):
+        mean, other = blurred(x), blurred(y)
+        variances = blurred(x * x) - mean**2 + blurred(y * y) - other**2
+        structure = (2 * (blurred(x * y) - mean * other) + 58.5225) / (variances + 58.5225)
+        luminance = (2 * mean * other + 6.5025) / (mean**2 + other**2 + 6.5025)
+        factor = (luminance * structure if scale == 4 else structure).mean()
+        product *= max(factor, 0.0) ** weight
+        x, y = (z[: len(z) // 2 * 2, : z.shape[1] // 2 * 2] for z in (x, y))
+        x, y = (z.reshape(len(z) // 2, 2, -1, 2).mean((1, 3)) for z in (x, y))
+    return float(product)
+
+
+@pytest.mark.parametrize("size", [(192, 192), (181, 230)])
+def test_ms_ssim_is_its_definition_in_each_channel(size: tuple[int, int]) -> None:
+    rng = np.random.default_rng(0)
+    first = (rng.random((*size, 3)) * [255, 120, 40]).astype(np.uint8)
+    noise = rng.random((*size, 3)) * [20, 120, 255]
+    second = np.clip(0.7 * first + 0.3 * noise, 0, 255).astype(np.uint8)
+    expected = np.mean([by_definition(first[..., c], second[..., c]) for c in range(3)])
+    sides = [torch.from_numpy(side)[None] for side in (first, second)]
+    assert float(ms_ssim_distance(*sides)) == pytest.approx(1 - float(expected), abs=2e-5)
+    grey = [side[..., 0] for side in sides]
+    assert float(ms_ssim_distance(*grey)) == pytest.approx(
+        1 - by_definition(first[..., 0], second[..., 0]), abs=2e-5
+    )
+
+
+@pytest.mark.parametrize("judged", ["ms-ssim", "lpips"])
+def test_images_of_any_size_are_judged(judged: str) -> None:
+    """None is enlarged to a pixel less than is needed: 69, 138 and 49 were."""
+    least = {"ms-ssim": SMALLEST_SIDE, "lpips": perceptual.SMALLEST_SIDE}[judged]
+    for side in range(1, least + 20):
+        for size in ((side, side), (side, 3 * side)):
+            seen = enlarged(torch.zeros(1, 1, *size), least).shape[-2:]
+            assert min(seen) == max(least, side)
+    for side in (1, 69, 138, 175, 176):
+        pixels = torch.randint(0, 256, (2, side, side + 3, 3), dtype=torch.uint8)
+        distances = ms_ssim_distance(pixels, pixels.flip(0))
+        assert ((distances >= 0) & (distances <= 1)).all()
 
 
 def test_gaussian_vendi_has_its_limits() -> None:
