@@ -352,7 +352,7 @@ def test_another_solver_fits_the_model_or_is_refused_with_what_it_takes(
     if other in takes[name]:
         set_scheduler(pipe, other, {})
         return
-    with pytest.raises(SchedulerError, match="Use one of: .*default"):
+    with pytest.raises(SchedulerError, match=r"Use one of: .*default"):
         set_scheduler(pipe, other, {})
     assert pipe.scheduler is before
 
