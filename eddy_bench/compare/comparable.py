@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from eddy_bench.compare.load import SETTINGS, ScoreSet
+from eddy_bench.compare.load import SETTINGS, ScoreSet, check_directions
 from eddy_bench.errors import CompareError, EddyError
 from eddy_bench.methods.registry import build_method, method_name, parameter_text
 from eddy_bench.scoring.metrics import METRICS
@@ -64,6 +64,7 @@ def check_comparable(
     """
     sides = [scores] if other is None else [scores, other]
     frame = pd.concat([side.frame for side in sides], ignore_index=True)
+    check_directions(frame)
     notes = []
     for name in SETTINGS:
         values = list(dict.fromkeys(map(str, frame[name])))

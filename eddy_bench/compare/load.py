@@ -95,8 +95,31 @@ def read_scores(sources: Sequence[Path]) -> ScoreSet:
         # what several runs hold alike, as iid, stays once
         frames.append(frame[~frame["label"].isin(alike)].assign(source=str(source)))
     frame = pd.concat(frames, ignore_index=True)
+    check_directions(frame)
     _check_once(frame)
     return ScoreSet(frame, tuple(map(str, sources)), pd.concat(copies, ignore_index=True))
+
+
+def check_directions(frame: pd.DataFrame) -> None:
+    """Raise CompareError for a metric whose sources differ in whether higher is better."""
+    higher = frame["higher_is_better"].astype(str).str.lower() == "true"
+    ours = {name: metric for name, metric in METRICS.items() if metric.source != "unknown"}
+    for name in map(str, frame["metric"].unique()):
+        rows = frame.assign(higher=higher)[frame["metric"] == name]
+        said = {
+            bool(value): source
+            for value, source in zip(rows["higher"], rows["source"], strict=True)
+        }
+        if len(said) > 1:
+            raise CompareError(
+                f"Higher is better of {name} in {said[True]}, and lower in {said[False]}: two "
+                "plug-ins have one name. Give one another name and score its run again."
+            )
+        if name in ours and ours[name].higher_is_better not in said:
+            raise CompareError(
+                f"{next(iter(said.values()))} says the opposite of {name} as to whether higher is "
+                "better. Score its run again."
+            )
 
 
 def _check_once(frame: pd.DataFrame) -> None:

@@ -107,11 +107,13 @@ _ASPECTS: dict[str, Aspect] = {"diversity": "diversity", "fidelity": "fidelity"}
 def learn(names: Iterable[str], signatures: Iterable[str], higher: Iterable[bool]) -> None:
     """Let plug-ins' values in a score file be known by what the file says of them.
 
-    Their code is not run: it may not be at hand, or not be trusted.
+    Their code is not run: it may not be at hand, or not be trusted. A file that was read before
+    says nothing of this one.
     """
     for name, signature, direction in zip(names, signatures, higher, strict=True):
         parsed = Signature.parse(signature)
-        if name not in METRICS and parsed.value(SOURCE):
+        own = METRICS[name].source != "unknown" if name in METRICS else False
+        if not own and parsed.value(SOURCE):
             needs: Needs = "real" if parsed.has(POOLED) else "image"
             judges = _ASPECTS.get(parsed.value(JUDGES), "")
             METRICS[name] = Metric(

@@ -83,3 +83,32 @@ def test_a_score_file_s_word_for_it_may_be_anything() -> None:
     assert METRICS["mine.x"].judges == ""
     learn(["mine.y"], ["mine.y|source=1234567890|N=2"], [True])
     assert METRICS["mine.y"].judges == "", "of earlier versions"
+
+
+def turned(run: Path, folder: Path, metric: str) -> Path:
+    """A copy of a run whose file says the opposite of a metric's direction."""
+    other = Path(shutil.copytree(run, folder))
+    frame = pd.read_csv(other / "scores.csv", dtype=str, keep_default_na=False)
+    own = frame["metric"] == metric
+    frame.loc[own, "higher_is_better"] = "False"
+    if metric.startswith("mine"):
+        frame.loc[own, "value"] = [str(float(value) + 1) for value in frame.loc[own, "value"]]
+    frame.to_csv(other / "scores.csv", index=False)
+    return other
+
+
+def test_each_file_has_its_own_direction_or_two_are_refused(
+    run: Path, cli: Cli, tmp_path: Path
+) -> None:
+    """Whatever was read before in this process."""
+    other = turned(run, tmp_path / "other", "mine.spread")
+    for path, higher in ((run, True), (other, False), (run, True)):
+        read_scores([path])
+        assert METRICS["mine.spread"].higher_is_better is higher
+    for flags in ([], ["--against", str(run)]):
+        sources = [other] if flags else [run, other]
+        done = cli("compare", *sources, *flags)
+        assert done.code == 2
+        assert "Higher is better of mine.spread in" in done.err
+    ours = turned(run, tmp_path / "ours", "vendi")
+    assert "says the opposite of vendi" in cli("compare", ours).err
