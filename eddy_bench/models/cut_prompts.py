@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import inspect
-import logging
 from collections.abc import Sequence
 from typing import Any
 
 import torch
+from transformers.utils import logging
 
 NO_LIMIT = 10**6  # tokenizers without a limit name a very large one
 CLIP = 77
@@ -70,11 +70,10 @@ def limit_of(pipe: Any, tokenizer: Any) -> int | None:
 
 
 def _length(tokenizer: Any, text: str) -> int:
-    logger = logging.getLogger("transformers.tokenization_utils_base")
-    level = logger.level
-    logger.setLevel(logging.ERROR)  # it warns of the length that is asked for here
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()  # it warns of the length that is asked for here
     try:
         ids = tokenizer(text=text, truncation=False)["input_ids"]  # a processor has rows of them
         return torch.as_tensor(ids).numel()
     finally:
-        logger.setLevel(level)
+        logging.set_verbosity(level)

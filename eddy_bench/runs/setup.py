@@ -27,7 +27,7 @@ from eddy_bench.storage.records import RunSettings
 from eddy_bench.suites.prompts import PromptSet, load_prompts
 from eddy_bench.suites.suite import Suite
 
-SAMPLE = "a photo of a garment on a plain background"  # drawn to know a pipeline again
+SAMPLE = "a photo"  # drawn to know a pipeline again
 
 
 @dataclass(frozen=True)
