@@ -24,17 +24,18 @@ Transform = Callable[[Tensor], Tensor]  # (rows, *shape) to the same
 
 # What stands in the way of a hook, told where a call never reached it.
 CAUSES = {
-    "initial_noise": "`latents=` was passed, or this pipeline draws its start elsewhere",
-    "initial_field": "`latents=` was passed, or this pipeline draws its start elsewhere",
-    "guidance": "the pipeline does not call its scheduler's `step`",
     "step_noise": "the solver draws its noise elsewhere, or none",
     "restart_noise": "the call ended before the noise level from which it goes back",
     "improved_start": "the pipeline does not ask its scheduler for timesteps",
-    "alive": "the pipeline does not call its scheduler's `step`",
-    "condition": "the network is compiled, or the pipeline evaluates another one",
-    "features_of": "the network is compiled, or the pipeline evaluates another one",
-    "guidance_scale": "the network is compiled, or the pipeline evaluates another one",
-    "combine": "the network is compiled, or the pipeline evaluates another one",
+    **dict.fromkeys(("guidance", "alive"), "the pipeline does not call its scheduler's `step`"),
+    **dict.fromkeys(
+        ("initial_noise", "initial_field"),
+        "`latents=` was passed, or this pipeline draws its start elsewhere",
+    ),
+    **dict.fromkeys(
+        ("condition", "features_of", "guidance_scale", "combine"),
+        "the network is compiled, or the pipeline evaluates another one",
+    ),
 }
 
 

@@ -12,7 +12,7 @@ import torch
 
 from eddy_bench.errors import SchedulerError
 from eddy_bench.sampling.scheduler_table import ROWS
-from eddy_bench.sampling.solver_view import check_stochastic, view_of
+from eddy_bench.sampling.solver_view import check_scheduler, check_stochastic, view_of
 
 NOISE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 FLOW = {"prediction_type": "flow_prediction", "use_flow_sigmas": True}
@@ -174,3 +174,15 @@ def test_noise_is_known_where_it_is_drawn(case: Case) -> None:
 
 def test_every_row_has_a_case() -> None:
     assert {row.class_name for row in ROWS} == {name for name, _, _ in CASES}
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_every_scheduler_of_diffusers_is_a_row_or_refuses_guidance() -> None:
+    known = {row.class_name for row in ROWS}
+    names = [name for name in dir(diffusers) if name.endswith("Scheduler")]
+    assert len(names) > 40
+    for name in set(names) - known:
+        cls = getattr(diffusers, name)
+        scheduler = cls.__new__(cls)  # some need a package that is not here
+        with pytest.raises(SchedulerError, match=f"got {name}"):
+            check_scheduler(scheduler)
