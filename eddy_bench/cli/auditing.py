@@ -38,6 +38,7 @@ from eddy_bench.models.tasks import DEFAULT_TASKS, load_task
 from eddy_bench.scoring.score_table import escaped
 from eddy_bench.storage.files import write_text
 from eddy_bench.suites.method_spec import MethodSpec
+from eddy_bench.suites.plugins import Permission
 
 DIVERGENCE_HEADER = (
     "task",
@@ -57,7 +58,7 @@ def audit_methods(options: dict[str, Any], out: Path) -> int:
         options: arguments of `make_plan`. out: the folder.
 
     """
-    plan = make_plan(**options)
+    plan = make_plan(**options, permission=Permission())
     hush_libraries()
     prepare_folder(out, plan)
     for left_out in plan.left_out:
@@ -144,7 +145,7 @@ def audit_divergence(tasks: Sequence[str], methods: Sequence[str], seed: int, ou
     """
     loaded = [load_task(name) for name in (tasks or DEFAULT_TASKS)]
     guides = (
-        check_guides([build_method(MethodSpec.parse(text)) for text in methods])
+        check_guides([build_method(MethodSpec.parse(text), Permission()) for text in methods])
         if methods
         else default_methods()
     )

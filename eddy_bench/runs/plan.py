@@ -156,7 +156,8 @@ def _groups_of(
 
 def _plan_method(spec: MethodSpec, setup: Setup) -> PlannedMethod:
     """Build a method, or say why it cannot be used on this model."""
-    method, model, particles = build_method(spec), setup.model, setup.suite.particles
+    method = build_method(spec, setup.suite.permission("methods"))
+    model, particles = setup.model, setup.suite.particles
     if method.selects and not model.has_features:
         raise ParameterError(
             f"Method {spec.name!r} chooses by a guide network, and this model has none. "
@@ -184,3 +185,19 @@ def _plan_method(spec: MethodSpec, setup: Setup) -> PlannedMethod:
         resolved=resolved,
         source=source_digest(spec),
     )
+
+
+def idle_methods(plan: Plan) -> list[str]:
+    """Return notes on methods that have nothing to select from, or nothing to remember."""
+    particles = plan.suite.particles
+    alone = [
+        f"{planned.name} sees the earlier seeds of a prompt, and there is one: raise --seeds"
+        for planned in plan.methods
+        if planned.method.remembers and plan.suite.seeds == 1
+    ]
+    return alone + [
+        f"{planned.name} takes {planned.method.dial} = {particles}, all that it draws: "
+        "no other method takes longer than iid"
+        for planned in plan.methods
+        if planned.method.selects and planned.method.drawn(particles) == particles
+    ]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
 
 from eddy_bench.errors import ParameterError, SuiteError, UnknownName, unknown
 from eddy_bench.storage.files import read_yaml
 from eddy_bench.suites.method_spec import MethodSpec, expand, is_file_plugin
+from eddy_bench.suites.plugins import Permission
 
 FOLDER = Path(__file__).parents[1] / "data" / "suites"
 PAPERS = FOLDER / "papers"
@@ -59,6 +61,17 @@ class Suite(BaseModel):
     metrics: list[str] | None = None
     reference: str | None = None
     weights: str | None = None
+    _granted: dict[str, Permission] = PrivateAttr(default_factory=dict)
+
+    def permission(self, key: Literal["methods", "metrics"]) -> Permission | None:
+        """Return the permission to run the Python files that a key names; no file can set it."""
+        return self._granted.get(key)
+
+    def granted(self, permissions: Mapping[str, Permission | None]) -> Self:
+        """Return the suite with permissions for some of its keys."""
+        suite = self.model_copy()
+        suite._granted = {key: given for key, given in permissions.items() if given is not None}
+        return suite
 
     @field_validator("methods", mode="before")
     @classmethod
@@ -122,14 +135,18 @@ def suite_files() -> dict[str, Path]:
 
 
 def load_suite(
-    source: str | None, overrides: dict[str, Any] | None = None, allow_code: bool = False
+    source: str | None,
+    overrides: dict[str, Any] | None = None,
+    typed: Permission | None = None,
+    allow_code: Permission | None = None,
 ) -> Suite:
     """Load a suite by name or from a file, with flags on top.
 
     Args:
         source: a suite's name or a YAML file; None is `fashion`.
         overrides: keys of `Suite` that replace the file's.
-        allow_code: let a suite file name a method in a Python file.
+        typed: to run the Python files that `overrides` name.
+        allow_code: to run those that the suite's file names.
 
     Raises:
         UnknownName: neither a suite nor a file.
@@ -148,15 +165,23 @@ def load_suite(
     except ValidationError as error:
         raise _first_problem(path, error, set(overrides or {})) from None
     given = overrides or {}
-    methods = [] if "methods" in given else [spec.name for spec in suite.methods]
-    metrics = [] if "metrics" in given else suite.metrics or []
-    named = [name for name in (*methods, *metrics) if is_file_plugin(name)]
-    if named and not allow_code:
-        raise SuiteError(
-            f"{path} names the Python file {named[0]!r}, which would be run. "
-            "Add --allow-code if you trust it."
-        )
+    suite = suite.granted(
+        {key: typed if key in given else allow_code for key in ("methods", "metrics")}
+    )
+    _check_files(path, suite)
     return suite
+
+
+def _check_files(path: Path, suite: Suite) -> None:
+    """Say before anything is loaded which Python file would not be run; the loader refuses it."""
+    names = {"methods": [str(spec) for spec in suite.methods], "metrics": suite.metrics or []}
+    for key in ("methods", "metrics"):
+        named = [name for name in names[key] if is_file_plugin(name)]
+        if named and suite.permission(key) is None:
+            raise SuiteError(
+                f"{path} names the Python file {named[0]!r}, which would be run. "
+                "Add --allow-code if you trust it."
+            )
 
 
 def _with_sweep(path: Path, data: dict[str, Any]) -> dict[str, Any]:
