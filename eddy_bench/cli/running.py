@@ -126,6 +126,7 @@ def check_early(suite: Suite, path: Path, options: RunOptions) -> None:
     from eddy_bench.cli.judging import check_folder, check_judge
     from eddy_bench.methods.registry import build_method
     from eddy_bench.runs.cost_matching import unmatched
+    from eddy_bench.runs.plan import check_size
     from eddy_bench.sampling.scheduler_table import SCHEDULERS
     from eddy_bench.scoring.extractors import check_extractor
     from eddy_bench.scoring.metrics import parse_all
@@ -133,7 +134,7 @@ def check_early(suite: Suite, path: Path, options: RunOptions) -> None:
     from eddy_bench.storage.run_folder import refuse_file
     from eddy_bench.suites.prompts import load_prompts
 
-    load_prompts(suite.prompts)
+    check_size(suite, load_prompts(suite.prompts))
     specs = parse_all(suite.metrics or [], suite.permission("metrics"))
     for metric in specs:
         check_extractor(metric.extractor)

@@ -17,8 +17,7 @@ def record_plan(plan: Plan, folder: RunFolder, matched: Sequence[CostMatch] = ()
     """Add a plan, and the costs that were matched for it, to run.yaml and the manifest."""
     suite = plan.suite.model_dump(mode="json")
     before = folder.read_run().suite.methods if folder.has_run else []
-    methods = [str(spec) for spec in plan.suite.methods]
-    suite["methods"] = [*before, *(text for text in methods if text not in before)]
+    suite["methods"] = list(dict.fromkeys([*before, *map(str, plan.suite.methods)]))
     suite["scheduler"] = str(plan.suite.scheduler)
     record = RunRecord(
         suite=SuiteRecord.model_validate(suite),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -66,7 +67,7 @@ class Setup:
         )
         return self
 
-    @property
+    @cached_property
     def prompts(self) -> PromptSet:
         """The suite's prompts, cut to its limit."""
         prompts = self.given or load_prompts(self.suite.prompts)

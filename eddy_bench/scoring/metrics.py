@@ -25,6 +25,7 @@ from eddy_bench.scoring import (
 )
 from eddy_bench.scoring.metric import Aspect, Metric, Needs, Parameter
 from eddy_bench.scoring.signature import GIVEN, JUDGES, POOLED, SOURCE, Signature, number_text
+from eddy_bench.storage.limits import MAX_NAME
 from eddy_bench.suites.plugins import Permission
 
 MODULES = (
@@ -102,6 +103,12 @@ def _check_name(name: str) -> None:
         )
 
 
+def _refuse_long(text: str) -> None:
+    """Raise UnknownName for a text that no metric's name can be, before it is searched."""
+    if len(text) > MAX_NAME:
+        raise UnknownName(f"No metric is called {text[:40]!r}... ({len(text)} characters).")
+
+
 _ASPECTS: dict[str, Aspect] = {"diversity": "diversity", "fidelity": "fidelity"}
 
 
@@ -150,6 +157,7 @@ class MetricSpec:
             MetricError: an extractor where the metric takes none.
 
         """
+        _refuse_long(text)
         match = _SPEC.fullmatch(text.strip())
         metric = metric_of(match[1] if match else text, permission)
         assert match is not None, "a name that is known has the form of one"
@@ -167,6 +175,7 @@ class MetricSpec:
             UnknownName: no such metric.
 
         """
+        _refuse_long(text)
         bare, _, rest = text.partition("[")
         names = [name for name in METRICS if bare == name or bare.startswith(f"{name}-")]
         if not names and "." in bare:  # a plug-in that nothing here was told of

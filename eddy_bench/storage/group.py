@@ -35,6 +35,11 @@ class GroupGrid:
     prompts: list[str]
     seeds: int
 
+    @property
+    def count(self) -> int:
+        """How many groups there are."""
+        return len(self.labels) * len(self.prompts) * max(0, self.seeds)
+
     def paths(self) -> set[str]:
         """Return the groups' folders below the samples."""
         return {

@@ -14,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from eddy_bench.errors import StoreError, brief
 from eddy_bench.storage.files import parse_json, parse_yaml, write_text
 from eddy_bench.storage.group import GroupGrid
+from eddy_bench.storage.limits import MAX_GROUPS, refuse_more
 from eddy_bench.storage.records import Manifest, RunRecord
 
 _GRID = TypeAdapter(GroupGrid)
@@ -85,14 +86,18 @@ def read_planned(folder: Path) -> list[GroupGrid]:
     """
     path = folder / "planned.json"
     try:
-        grids = parse_json(path.read_text(encoding="utf-8"))
-        return [_GRID.validate_python(grid) for grid in grids]
+        entries = parse_json(path.read_text(encoding="utf-8"))
+        grids = [_GRID.validate_python(grid) for grid in entries]
     except FileNotFoundError:
         return []
     except (OSError, ValueError, TypeError) as error:
         raise StoreError(
             f"{path} cannot be read: {brief(error, 100)}. Remove it; the next run writes it."
         ) from None
+    cure = f"Remove {path}; the next run writes it."
+    total = sum(grid.count for grid in grids)
+    refuse_more([total], MAX_GROUPS, f"planned groups in {path}", cure, StoreError)
+    return grids
 
 
 def add_planned(folder: Path, grids: Iterable[GroupGrid]) -> None:

@@ -12,7 +12,8 @@ from typing import Any
 import yaml
 
 from eddy_bench.errors import PromptError, UnknownName, unknown
-from eddy_bench.storage.files import parse_yaml, read_text
+from eddy_bench.storage.files import parse_yaml_lines, read_text
+from eddy_bench.storage.limits import MAX_PROMPTS, refuse_more
 from eddy_bench.suites.prompt_sources import (
     ENDINGS,
     is_hub_source,
@@ -118,6 +119,7 @@ def _from_text(path: Path) -> tuple[Prompt, ...]:
             read_text(path, PromptError, "a prompt file", MAX_BYTES).splitlines(), 1
         )
     ]
+    _refuse_many(path, len(lines))
     return _checked(
         path,
         [
@@ -129,6 +131,7 @@ def _from_text(path: Path) -> tuple[Prompt, ...]:
 
 
 def _from_data(path: Path, entries: list[tuple[int, str]]) -> tuple[Prompt, ...]:
+    _refuse_many(path, len(entries))
     first: dict[str, int] = {}
     for line, text in entries:
         if text := _paired(" ".join(text.split())):
@@ -145,14 +148,14 @@ def _from_data(path: Path, entries: list[tuple[int, str]]) -> tuple[Prompt, ...]
 
 def _from_yaml(path: Path) -> tuple[Prompt, ...]:
     text = read_text(path, PromptError, "a prompt file", MAX_BYTES)
-    data = parse_yaml(path, text, PromptError)
-    node = yaml.compose(text, Loader=yaml.SafeLoader)
+    data, node = parse_yaml_lines(path, text, PromptError)
     if isinstance(data, dict) and set(data) == {"prompts"} and isinstance(node, yaml.MappingNode):
         node, data = node.value[0][1], data["prompts"]
     if data is None:
         data = []
     if not isinstance(data, list):
         raise PromptError(f"{path}: expected a list of prompts, got {type(data).__name__}.")
+    _refuse_many(path, len(data))
     lines = (
         [entry.start_mark.line + 1 for entry in node.value]
         if isinstance(node, yaml.SequenceNode)
@@ -162,6 +165,12 @@ def _from_yaml(path: Path) -> tuple[Prompt, ...]:
         path,
         [(line, _prompt(path, line, entry)) for line, entry in zip(lines, data, strict=False)],
     )
+
+
+def _refuse_many(path: Path, count: int) -> None:
+    """Raise PromptError for more prompts than any run may have."""
+    cure = "Split the file."
+    refuse_more([count], MAX_PROMPTS, f"prompts in {path}", cure, PromptError)
 
 
 def _paired(text: str) -> str:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError,
 
 from eddy_bench.errors import ParameterError, SuiteError, UnknownName, unknown
 from eddy_bench.storage.files import read_yaml
+from eddy_bench.storage.limits import MAX_METHODS, refuse_more
 from eddy_bench.suites.method_spec import MethodSpec, expand, is_file_plugin
 from eddy_bench.suites.plugins import Permission
 
@@ -19,6 +20,7 @@ DEFAULT = "fashion"
 MAX_BYTES = 4 * 2**20
 
 Positive = Annotated[int, Field(ge=1)]
+Part = Annotated[int, Field(ge=1, le=10_000)]  # of one call of a pipeline
 Spacing = Literal["default", "karras", "exponential", "beta", "trailing", "ays"]
 AUTO_PROMPTS = 8
 
@@ -42,20 +44,20 @@ class Suite(BaseModel):
     methods: Annotated[list[MethodSpec], Field(min_length=1)] = [MethodSpec(name="iid")]
     prompts: str = "fashion"
     limit: Positive | None = None
-    particles: Positive = 4
+    particles: Part = 4
     seeds: Positive = 1
-    steps: Positive = 20
+    steps: Part = 20
     scheduler: MethodSpec = MethodSpec(name="default")
     guidance_scale: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 4.0
     negative_prompt: Annotated[str, Field(max_length=20_000)] = ""
     size: Annotated[int, Field(ge=8, le=8192)] | None = None
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     device: str = "auto"
-    batch_prompts: Positive | Literal["auto"] = "auto"
+    batch_prompts: Part | Literal["auto"] = "auto"
     timesteps: Spacing = "default"
     guide: str | None = None
     decoder: str | None = None
-    feature_batch: Positive | Literal["auto"] = "auto"
+    feature_batch: Part | Literal["auto"] = "auto"
     offload: bool = False
     compile: bool = False
     metrics: list[str] | None = None
@@ -99,6 +101,9 @@ def _expanded(entries: list[Any]) -> list[Any]:
     methods: list[Any] = []
     for entry in map(_named, entries):
         methods += expand(entry) if isinstance(entry, MethodSpec) else [entry]
+        refuse_more(
+            [len(methods)], MAX_METHODS, "methods of a suite", "Give fewer values.", ParameterError
+        )
     return methods
 
 
