@@ -18,6 +18,9 @@ import difflib
 import re
 from collections.abc import Iterable
 
+from eddy_bench.shown import shown
+
+SHOWN = 200  # characters of an unknown name
 ROOT_OPTIONS = ("-q", "--quiet", "-v", "--verbose")
 
 
@@ -25,7 +28,7 @@ class EddyError(Exception):
     """Say on one line what was expected, what came, and what to do."""
 
     def __str__(self) -> str:
-        return " ".join(super().__str__().split())
+        return " ".join(shown(super().__str__()).split())
 
 
 class UnknownName(EddyError):
@@ -73,7 +76,7 @@ def unknown(kind: str, name: str, available: Iterable[str]) -> str:
     names = sorted(available)
     near = difflib.get_close_matches(name, names, n=2, cutoff=0.5)
     hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
-    return f"Unknown {kind} {name!r}.{hint} Available: {', '.join(names)}."
+    return f"Unknown {kind} {name[:SHOWN]!r}.{hint} Available: {', '.join(names)}."
 
 
 def counted(count: int, noun: str) -> str:

@@ -23,6 +23,7 @@ from eddy_bench.cli.report import report
 from eddy_bench.cli.run import run
 from eddy_bench.cli.score import score
 from eddy_bench.errors import ParameterError, line_of
+from eddy_bench.shown import shown
 
 app = typer.Typer(
     name="eddy-bench",
@@ -78,7 +79,7 @@ app.command(name="list")(list_)
 
 def fail(message: str) -> NoReturn:
     """Print one line on stderr, exit code 2."""
-    print(f"Error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"Error: {' '.join(shown(message).split())}", file=sys.stderr)
     sys.exit(2)
 
 

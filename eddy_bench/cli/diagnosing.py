@@ -15,6 +15,7 @@ from eddy_bench import __version__
 from eddy_bench.cli.console import console, hush_libraries
 from eddy_bench.cli.diagnosis.examine import examine
 from eddy_bench.cli.diagnosis.finding import Finding, worst
+from eddy_bench.shown import shown_json
 
 COLUMNS = 80
 INDENT = " " * 9
@@ -30,7 +31,7 @@ def print_findings(weights: Path | None, as_json: bool) -> int:
             _print_finding(finding, begins=not findings or findings[-1].section != finding.section)
         findings.append(finding)
     if as_json:
-        print(json.dumps(document(findings), indent=2))
+        print(shown_json(json.dumps(document(findings), indent=2)))
     else:
         _print_line(f"\n{summary(findings)}")
     return 1 if worst(findings) == "problem" else 0
