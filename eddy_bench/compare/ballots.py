@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
 from eddy_bench.compare.paired import is_misspelt
 from eddy_bench.errors import CompareError, unknown
 from eddy_bench.storage.group import FinishedGroup
+from eddy_bench.storage.limits import MAX_PAIRS, refuse_more
 from eddy_bench.storage.run_folder import RunFolder
 
 Place = tuple[str, str, int]  # label, prompt id, seed
@@ -84,6 +85,27 @@ def drawn_groups(folder: Path) -> dict[Place, FinishedGroup]:
     return {
         (group.group.name, group.group.prompt_id, group.group.seed): group
         for group in RunFolder(folder).finished(broken=[])
+    }
+
+
+def voted_items(
+    folder: Path, wanted: Set[tuple[int, str]], baseline: str
+) -> dict[tuple[int, str], Item]:
+    """Return the pairs of a run that are wanted, by the ballot's shuffle and the pair's number.
+
+    Raises:
+        CompareError: as `ballot_items`, or there are too many shuffles to look through.
+
+    """
+    groups = drawn_groups(folder)
+    shuffles = sorted({shuffle for shuffle, _ in wanted})
+    what, cure = "pairs over all shuffles of the votes", "Give fewer files of votes at a time."
+    refuse_more([len(shuffles), len(groups)], MAX_PAIRS, what, cure, CompareError)
+    return {
+        (shuffle, item.id): item
+        for shuffle in shuffles
+        for item in ballot_items(groups, baseline, shuffle)
+        if (shuffle, item.id) in wanted
     }
 
 

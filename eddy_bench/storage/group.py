@@ -14,10 +14,11 @@ from typing import Any
 from PIL import Image
 from pydantic import ValidationError
 
-from eddy_bench.errors import StoreError, why
+from eddy_bench.errors import StoreError, brief, why
 from eddy_bench.storage.files import parse_json
 from eddy_bench.storage.group_index import Entry, GroupIndex
 from eddy_bench.storage.paths import read_many
+from eddy_bench.storage.pictures import open_picture
 from eddy_bench.storage.records import FileInfo, Group, GroupRecord
 
 PNG_LEVEL = 1
@@ -103,15 +104,13 @@ class FinishedGroup:
         """
         contents = self.contents()
         try:
-            images: list[Image.Image] = [Image.open(io.BytesIO(content)) for content in contents]
-            for image in images:
-                image.load()
+            images = [open_picture(io.BytesIO(content), ("PNG",)) for content in contents]
             if len({image.size for image in images}) > 1:
                 raise ValueError("of several sizes")
-        except (OSError, ValueError, SyntaxError) as error:
+        except ValueError as error:
             self._doubt()
             raise StoreError(
-                f"{self.folder} holds no pictures: {type(error).__name__}. "
+                f"{self.folder} holds no pictures: {brief(error).rstrip('.')}. "
                 "Remove it, and run again to redraw it."
             ) from None
         return images

@@ -10,6 +10,7 @@ MAX_VALUES = 1_000_000  # of a YAML file, with its aliases and merged keys writt
 MAX_PROMPTS = 1_000_000
 MAX_METHODS = 1_000  # of a suite, its grids written out
 MAX_GROUPS = 1_000_000  # methods x prompts x seeds
+MAX_PAIRS = 1_000_000  # of images to vote on, over all shuffles
 MAX_NAME = 1_000  # characters of a metric with its parameters
 
 
