@@ -102,6 +102,11 @@ def line_of(error: Exception) -> str | None:
         return str(error)
     if isinstance(error, OSError):
         return f"{error.filename or 'A file'} cannot be used: {why(error)}."
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return (
+            "Memory ran out. Free some, or take less of it: a smaller model, --dtype float16, "
+            "fewer --particles or images, a smaller --size or file."
+        )
     if isinstance(error, UnicodeError):
         return f"Expected UTF-8 text, got bytes that are not: {error}."
     if hasattr(error, "format_message"):  # a usage error of the command line's own

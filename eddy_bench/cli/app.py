@@ -12,7 +12,7 @@ from eddy_bench.cli.audit import audit
 from eddy_bench.cli.check_method import check_method
 from eddy_bench.cli.check_metric import check_metric
 from eddy_bench.cli.compare import compare
-from eddy_bench.cli.console import VERBOSITY
+from eddy_bench.cli.console import VERBOSITY, hush_libraries
 from eddy_bench.cli.doctor import doctor
 from eddy_bench.cli.interrupt import Interruption, interruptible
 from eddy_bench.cli.list import list_
@@ -61,6 +61,7 @@ def _root(
     if quiet and verbose:
         raise ParameterError("Expected -q or -v, got both. Leave one out.")
     VERBOSITY.set(-1 if quiet else int(verbose))
+    hush_libraries()
 
 
 app.command()(run)

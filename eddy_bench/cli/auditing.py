@@ -24,7 +24,7 @@ from eddy_bench.audit.run import NOT_MEASURED, Audited, prepare_folder, run_audi
 from eddy_bench.audit.tables import audit_frame, audit_markdown, caption, header, lines
 from eddy_bench.audit.timing import missing_work, one_thread, time_methods
 from eddy_bench.audit.verdict import REAL_KEPT
-from eddy_bench.cli.console import console, hush_libraries, print_whole, say, write_line
+from eddy_bench.cli.console import console, print_whole, say, write_line
 from eddy_bench.cli.figure_table import (
     Cell,
     Column,
@@ -59,7 +59,6 @@ def audit_methods(options: dict[str, Any], out: Path) -> int:
 
     """
     plan = make_plan(**options, permission=Permission())
-    hush_libraries()
     prepare_folder(out, plan)
     for left_out in plan.left_out:
         say(str(left_out), "Note")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 from rich.table import Table
 
-from eddy_bench.cli.console import console, hush_libraries, write_line
+from eddy_bench.cli.console import console, write_line
 from eddy_bench.cli.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ def check_promises(text: str) -> int:
 
     method = build_method(MethodSpec.parse(text), Permission())
     method.drawn(max(PARTICLES, method.min_particles))  # what a run would refuse is refused here
-    hush_libraries()
     from eddy_bench.audit.conformance import CHECKS, check_contract
 
     with progress_bar("Checking", len(CHECKS)) as advance:
@@ -37,7 +36,6 @@ def check_promises(text: str) -> int:
 
 def check_metric_promises(text: str, weights: str | None) -> int:
     """Check a metric and print a table; returns 1 when a promise is broken."""
-    hush_libraries()
     from eddy_bench.audit.metric_conformance import CHECKS, check_metric
     from eddy_bench.cli.judging import check_folder
     from eddy_bench.scoring.metrics import MetricSpec

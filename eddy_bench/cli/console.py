@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import textwrap
@@ -41,6 +42,9 @@ def hush_libraries() -> None:
         warnings.filterwarnings("ignore")
         os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")  # it is read when diffusers loads
         os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # as here: a line for every retry
+        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+        for name in ("matplotlib", "PIL", "timm", "root"):
+            logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def console(stderr: bool = False, live: bool = False) -> Console:

@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.text import Text
 
 from eddy_bench import __version__
-from eddy_bench.cli.console import console, hush_libraries
+from eddy_bench.cli.console import console
 from eddy_bench.cli.diagnosis.examine import examine
 from eddy_bench.cli.diagnosis.finding import Finding, worst
 from eddy_bench.shown import shown_json
@@ -24,7 +24,6 @@ STYLES = {"ok": "green", "note": "yellow", "problem": "red"}
 
 def print_findings(weights: Path | None, as_json: bool) -> int:
     """Make every check and print what it finds; returns 1 when there is a problem."""
-    hush_libraries()
     findings: list[Finding] = []
     for finding in examine(weights):
         if not as_json:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
-from eddy_bench.cli.console import console, hush_libraries, say, verbose
+from eddy_bench.cli.console import console, say, verbose
 from eddy_bench.cli.progress import progress_bar
 from eddy_bench.cli.tracking import check_trackers, log_summary
 from eddy_bench.errors import ParameterError, UnknownName, counted, unknown
@@ -62,7 +62,6 @@ def run_suite(
     )
     path = options.folder(out or Path("results") / suite.name)
     check_early(suite, path, options)
-    hush_libraries()
     if not (dry_run or options.shard or RunFolder(path).has_run):
         check_metrics(suite)
     return run_setup(_open(suite, flags, options), path, options, dry_run, log)

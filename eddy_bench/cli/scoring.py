@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eddy_bench.cli.console import hush_libraries, say
+from eddy_bench.cli.console import say
 from eddy_bench.cli.progress import growing_bar
 from eddy_bench.cli.summary_table import print_summary
 from eddy_bench.cli.tracking import check_trackers, log_summary
@@ -32,7 +32,6 @@ def score_run(
     log: trackers that the summary is sent to.
     """
     check_trackers(log)
-    hush_libraries()
     from eddy_bench.cli.judging import check_folder
     from eddy_bench.scoring.found_groups import read_groups
     from eddy_bench.scoring.metrics import MetricSpec

@@ -12,6 +12,7 @@ from typing import Any
 
 from eddy_bench.errors import EddyError, ParameterError, UnknownName, brief, unknown
 from eddy_bench.methods.base import Method
+from eddy_bench.storage.names import safe_name
 from eddy_bench.suites.method_spec import MethodSpec, is_file_plugin
 from eddy_bench.suites.plugins import (
     Permission,
@@ -127,18 +128,9 @@ def build_method(spec: MethodSpec, permission: Permission | None = None) -> Meth
 def method_name(spec: MethodSpec) -> str:
     """Return the name in tables and folders; a plug-in never takes a registered one."""
     if not is_file_plugin(spec.name):
-        return _safe(spec.name)
+        return safe_name(spec.name, "method")
     path, _, name = spec.name.rpartition(":")
-    return _safe(f"{Path(path).stem}.{name}" if name.lower() in METHODS else name)
-
-
-def _safe(name: str) -> str:
-    return (
-        "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in name).lstrip(
-            "."
-        )
-        or "method"
-    )
+    return safe_name(f"{Path(path).stem}.{name}" if name.lower() in METHODS else name, "method")
 
 
 def source_digest(spec: MethodSpec) -> str:

@@ -12,7 +12,7 @@ from eddy_bench.runs.plan import REFERENCE
 from eddy_bench.storage.group import FinishedGroup, parse_group
 from eddy_bench.storage.group_index import Entry
 from eddy_bench.storage.lock import locked, unused
-from eddy_bench.storage.paths import Files, expanded
+from eddy_bench.storage.paths import Files, expanded, read_many
 from eddy_bench.storage.records import RunRecord
 from eddy_bench.storage.run_files import (
     add_planned,
@@ -184,7 +184,7 @@ def _copy_group(
                 "Remove one of them."
             )
         return None
-    record = parse_group((group.folder / "group.json").read_bytes(), group.group.path)
+    record = parse_group(read_many([group.folder / "group.json"])[0], group.group.path)
     return store.write_group(
         group.group, group.contents(), group.cost, dict(record.model_extra or {})
     )

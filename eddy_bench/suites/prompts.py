@@ -15,6 +15,7 @@ import yaml
 from eddy_bench.errors import PromptError, UnknownName, unknown
 from eddy_bench.storage.files import parse_yaml_lines, read_text
 from eddy_bench.storage.limits import MAX_PROMPTS, refuse_more
+from eddy_bench.storage.names import is_reserved
 from eddy_bench.suites.prompt_sources import (
     ENDINGS,
     is_hub_source,
@@ -214,6 +215,11 @@ def _prompt(path: Path, line: int, entry: Any) -> Prompt:
         raise PromptError(
             f"{path}, line {line}: expected an id of letters, digits, '.', '_' and '-' "
             f"(at most 80), got {identity[:80]!r}."
+        )
+    if is_reserved(identity):
+        raise PromptError(
+            f"{path}, line {line}: the id {identity!r} cannot be a folder's name on every system. "
+            "Take another one."
         )
     return Prompt(identity, _paired(entry["prompt"]), attributes)
 

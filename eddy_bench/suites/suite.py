@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError,
 from eddy_bench.errors import ParameterError, SuiteError, UnknownName, unknown
 from eddy_bench.storage.files import read_yaml
 from eddy_bench.storage.limits import MAX_METHODS, refuse_more
+from eddy_bench.storage.names import is_reserved
 from eddy_bench.suites.method_spec import MethodSpec, expand, is_file_plugin
 from eddy_bench.suites.plugins import Permission
 
@@ -79,6 +80,13 @@ class Suite(BaseModel):
     @classmethod
     def _methods(cls, value: Any) -> Any:
         return _expanded(value) if isinstance(value, list) else value
+
+    @field_validator("name", mode="after")
+    @classmethod
+    def _name(cls, value: str) -> str:
+        if is_reserved(value):
+            raise ValueError("a name that cannot be a folder's on every system")
+        return value
 
     @field_validator("scheduler", mode="before")
     @classmethod
