@@ -31,6 +31,8 @@ def merge_shards(target: Path, sources: Sequence[Path]) -> int:
     with growing_bar("Merging") as progress:
         merged = merge(target, sources, progress)
     say(f"{target}: {merged.copied} groups copied, {merged.kept} were there.")
+    if merged.unlike:
+        say(f"{merged.unlike}: figures may differ by more than the method.", "Warning")
     for failure in merged.failures[:SHOWN_FAILURES]:
         say(failure, "Failed")
     if merged.missing:

@@ -203,7 +203,8 @@ def _draw(
 
     wanted = options.share(plan, plan.groups)
     missing, notes = find_missing(wanted, folder, options.verify)
-    record_plan(plan, folder, matched)
+    if unlike := record_plan(plan, folder, matched, draws=bool(missing)):
+        say(f"{unlike}: figures may differ by more than the method.", "Warning")
     for note in [*notes, *idle_methods(plan)]:
         say(note, "Note")
     start = time.perf_counter()

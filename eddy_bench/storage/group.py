@@ -141,7 +141,7 @@ def parse_group(text: bytes, path: Path) -> GroupRecord:
         raise ValueError(problem.get(str(field_name), "group.json is not a group's")) from None
     group = record.group
     if (group.label, group.prompt_id, str(group.seed)) != path.parts:
-        raise ValueError("group.json is another group's")
+        raise ValueError(f"group.json is that of {group.path.as_posix()}")
     names = [f"{particle}.png" for particle in range(len(record.files))]
     if not 1 <= group.particles == len(record.files) or list(record.files) != names:
         raise ValueError("files differ from group.json")

@@ -34,11 +34,17 @@ def read_run(folder: Path) -> RunRecord:
     except StoreError as error:
         raise StoreError(f"{error} Take another run folder.") from None
     try:
-        return RunRecord.model_validate(data)
+        record = RunRecord.model_validate(data)
     except ValidationError as error:
         raise StoreError(
             f"{path} is not a run's: {_expected(data, error)}. Take another run folder."
         ) from None
+    if (read_manifest(folder).settings or record.settings.digest) != record.settings.digest:
+        raise StoreError(
+            f"The settings in {path} were changed after its images were drawn with others. "
+            "Put them back, or draw into another folder: --out."
+        )
+    return record
 
 
 def _expected(data: Any, error: ValidationError) -> str:

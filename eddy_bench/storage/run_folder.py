@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -17,6 +16,7 @@ from PIL import Image
 
 from eddy_bench.errors import StoreError, why
 from eddy_bench.storage import run_files
+from eddy_bench.storage.cures import cure_of
 from eddy_bench.storage.files import write_text
 from eddy_bench.storage.group import FinishedGroup, entry_of, parse_group, png_bytes
 from eddy_bench.storage.group_index import GroupIndex
@@ -198,7 +198,7 @@ class RunFolder:
         final = self.samples / group.path
         refuse_link(self.path, final, self.failure_path(group))
         contents = {f"{k}.png": png_bytes(image) for k, image in enumerate(images)}
-        files = {name: _info(content) for name, content in contents.items()}
+        files = {name: FileInfo.of(content) for name, content in contents.items()}
         record = GroupRecord(group=group, cost=dict(cost), files=files, **details)
         text = json.dumps(record.as_dict(), indent=1, ensure_ascii=False).encode()
         try:
@@ -248,7 +248,7 @@ class RunFolder:
             broken: is told what is wrong with the others.
 
         """
-        files, damaged = self.files(), False
+        files, damaged, cure = self.files(), False, None
         names = files.names("*/*/*/group.json")
         for start in range(0, len(names), READ_TOGETHER):
             part = [Path(name).parent for name in names[start : start + READ_TOGETHER]]
@@ -262,7 +262,8 @@ class RunFolder:
                 except StoreError as error:
                     damaged = True
                     if broken is not None:
-                        broken.append(str(error))
+                        cure = cure or cure_of(self.path)
+                        broken.append(f"{error}: {cure(self.samples / path)}")
                     continue
                 if group is not None:
                     yield group
@@ -294,7 +295,3 @@ def check_writable(path: Path, samples: Path) -> None:
             pass
     except OSError as error:
         raise StoreError(f"{path} cannot be written: {why(error)}. Give another --out.") from None
-
-
-def _info(content: bytes) -> FileInfo:
-    return FileInfo(size=len(content), sha256=hashlib.sha256(content).hexdigest())
