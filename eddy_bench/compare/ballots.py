@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,10 +33,10 @@ class Item:
 
 
 def ballot_items(groups: Mapping[Place, FinishedGroup], baseline: str, shuffle: int) -> list[Item]:
-    """Return every pair of a run in the ballot's order, methods by turns.
+    """Return a pair of every prompt and seed of a run in the ballot's order, methods by turns.
 
-    The order and the sides follow from the groups' keys and `shuffle` alone, so that votes are
-    understood from the run they are on, and on no other.
+    Which method, the order and the sides follow from the groups' keys and `shuffle` alone, so that
+    votes are understood from the run they are on, and on no other.
 
     Raises:
         CompareError: the baseline was not drawn, or nothing stands beside it.
@@ -60,17 +61,24 @@ def ballot_items(groups: Mapping[Place, FinishedGroup], baseline: str, shuffle: 
             f"found {labels}. Draw them: eddy-bench run --method {baseline}; or name another "
             "--baseline."
         )
-    return _by_turns(items)
+    return _once_each(items)
 
 
-def _by_turns(items: Iterable[Item]) -> list[Item]:
-    """Return items shuffled, such that any first part has about as many of every method."""
-    ranked: list[tuple[int, str, Item]] = []
-    turns: dict[str, int] = {}
-    for item in sorted(items, key=lambda item: item.id):
-        turns[item.label] = turns.get(item.label, 0) + 1
-        ranked.append((turns[item.label], item.id, item))
-    return [item for _, _, item in sorted(ranked, key=lambda entry: entry[:2])]
+def _once_each(items: Iterable[Item]) -> list[Item]:
+    """Return one pair of every prompt and seed, shuffled, methods by turns.
+
+    So every set of images is seen once: whoever saw one twice would know the baseline's by it. Any
+    first part has about as many pairs of every method.
+    """
+    places: dict[tuple[str, int], list[Item]] = {}
+    for item in items:
+        places.setdefault((item.prompt_id, item.seed), []).append(item)
+    turns, chosen = Counter[str](), []
+    for own in sorted(places.values(), key=lambda own: min(item.id for item in own)):
+        item = min(own, key=lambda item: (turns[item.label], item.id))
+        turns[item.label] += 1
+        chosen.append(item)
+    return chosen
 
 
 def drawn_groups(folder: Path) -> dict[Place, FinishedGroup]:
