@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ from eddy_bench.errors import EddyError, StoreError, brief, why
 from eddy_bench.storage.limits import MAX_VALUES
 from eddy_bench.storage.paths import is_remote, replacing
 
+_HALVES = re.compile(r"\\u[dD][89a-fA-F]")
 
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+
+class _Loader(yaml.SafeLoader):
     """YAML's safe subset, in which a key may stand once and merged keys are counted."""
 
     def __init__(self, text: str) -> None:
@@ -31,6 +34,17 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
         self.merged += len(node.value)
         if self.merged > MAX_VALUES:
             raise ValueError(f"more than {MAX_VALUES} values, merged keys written out")
+
+
+def _nodes(text: str) -> yaml.Node | None:
+    """Return the nodes of a text, by libyaml where it is there: it is ten times as fast.
+
+    It refuses halves of surrogate pairs, which JSON writes.
+    """
+    fast = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    loader = yaml.SafeLoader if _HALVES.search(text) else fast
+    node: yaml.Node | None = yaml.compose(text, Loader=loader)
+    return node
 
 
 def _refuse_repeats(node: yaml.MappingNode) -> None:
@@ -93,9 +107,8 @@ def parse_yaml(path: Path, text: str, error: type[EddyError]) -> Any:
 def parse_yaml_lines(path: Path, text: str, error: type[EddyError]) -> tuple[Any, yaml.Node | None]:
     """Parse text as `parse_yaml` does, and return its nodes too, which know their lines."""
     try:
-        loader = _Loader(text)
-        node = loader.get_single_node()
-        data = None if node is None else loader.construct_document(node)
+        node = _nodes(text)
+        data = None if node is None else _Loader("").construct_document(node)
         if _size(data, {}) > MAX_VALUES:
             raise ValueError(f"more than {MAX_VALUES} values, aliases written out")
         return data, node
