@@ -18,6 +18,9 @@ import difflib
 import re
 from collections.abc import Iterable
 
+from eddy_bench.shown import shown
+
+SHOWN = 200  # characters of an unknown name
 ROOT_OPTIONS = ("-q", "--quiet", "-v", "--verbose")
 
 
@@ -25,7 +28,7 @@ class EddyError(Exception):
     """Say on one line what was expected, what came, and what to do."""
 
     def __str__(self) -> str:
-        return " ".join(super().__str__().split())
+        return " ".join(shown(super().__str__()).split())
 
 
 class UnknownName(EddyError):
@@ -73,7 +76,7 @@ def unknown(kind: str, name: str, available: Iterable[str]) -> str:
     names = sorted(available)
     near = difflib.get_close_matches(name, names, n=2, cutoff=0.5)
     hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
-    return f"Unknown {kind} {name!r}.{hint} Available: {', '.join(names)}."
+    return f"Unknown {kind} {name[:SHOWN]!r}.{hint} Available: {', '.join(names)}."
 
 
 def counted(count: int, noun: str) -> str:
@@ -99,6 +102,11 @@ def line_of(error: Exception) -> str | None:
         return str(error)
     if isinstance(error, OSError):
         return f"{error.filename or 'A file'} cannot be used: {why(error)}."
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return (
+            "Memory ran out. Free some, or take less of it: a smaller model, --dtype float16, "
+            "fewer --particles or images, a smaller --size or file."
+        )
     if isinstance(error, UnicodeDecodeError):
         return f"Expected UTF-8 text, got bytes that are not: {error}."
     if hasattr(error, "format_message"):  # a usage error of the command line's own

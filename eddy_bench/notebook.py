@@ -190,6 +190,7 @@ def benchmark(
     from eddy_bench.models.scoring_defaults import implied_settings
     from eddy_bench.runs.options import RunOptions
     from eddy_bench.runs.setup import Setup
+    from eddy_bench.suites.plugins import Permission
     from eddy_bench.suites.prompts import load_prompts, prompts_of_texts
     from eddy_bench.suites.suite import Suite, load_suite
 
@@ -209,7 +210,7 @@ def benchmark(
     asked = {"model": named, "methods": list(methods), **implied_settings(named), **settings}
     if wrong := sorted(settings.keys() - Suite.model_fields.keys()):
         raise ParameterError(unknown("setting", wrong[0], Suite.model_fields))
-    suite = load_suite(None, {"name": "benchmark", **asked}, allow_code=True)
+    suite = load_suite(None, {"name": "benchmark", **asked}, typed=Permission())
     check_early(suite, path, RunOptions())
     if isinstance(model, str):
         code = run_setup(Setup(suite, Setup.open(suite).model, given), path, RunOptions())

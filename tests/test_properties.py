@@ -23,7 +23,7 @@ from eddy_bench.compare.load import read_scores
 from eddy_bench.compare.tables import markdown_rows
 from eddy_bench.errors import EddyError
 from eddy_bench.methods.registry import build_method, method_label, method_name
-from eddy_bench.scoring.score_table import escape_cell, unescape_cell
+from eddy_bench.shown import cell_text, text_of_cell
 from eddy_bench.storage.group_index import Entry, GroupIndex
 from eddy_bench.storage.records import RunRecord, SuiteRecord
 from eddy_bench.storage.run_files import write_run
@@ -174,12 +174,12 @@ def test_a_score_file_with_any_cell_is_read_or_refused_in_one_line(
 @many
 @given(texts)
 def test_a_cell_is_read_back_and_never_a_formula(text: str) -> None:
-    assert unescape_cell(escape_cell(text)) == text
-    assert not escape_cell(text).startswith(("=", "+", "-", "@", "\t", "\r"))
+    assert text_of_cell(cell_text(text)) == text
+    assert not cell_text(text).startswith(("=", "+", "-", "@", "\t", "\r"))
     clean = text.replace("\0", "").replace("\r", " ")
     path = written("c.csv", "")
     try:
-        pd.DataFrame({"seed": [0, 1], "prompt": [escape_cell(clean), "end"]}).to_csv(
+        pd.DataFrame({"seed": [0, 1], "prompt": [cell_text(clean), "end"]}).to_csv(
             path, index=False
         )
     except (
@@ -187,7 +187,7 @@ def test_a_cell_is_read_back_and_never_a_formula(text: str) -> None:
     ):  # lone surrogates never get this far: prompts are made whole when they are read
         return
     again = pd.read_csv(path, dtype=str, keep_default_na=False)["prompt"].iloc[0]
-    assert unescape_cell(str(again)) == clean
+    assert text_of_cell(str(again)) == clean
     assert markdown_rows(("a",), [(text,)]).count("\n") == 2
 
 

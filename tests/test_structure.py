@@ -16,7 +16,7 @@ import eddy_bench
 
 ROOT = Path(eddy_bench.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
-MAX_ROOMS = 16
+MAX_ROOMS = 17
 MAX_ARROWS = 90
 
 

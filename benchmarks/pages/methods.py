@@ -18,7 +18,7 @@ from eddy_bench.compare.free_shares import free_shares
 from eddy_bench.compare.load import ScoreSet, read_scores
 from eddy_bench.compare.paired import compare
 from eddy_bench.compare.subsampling import Subsampling
-from eddy_bench.methods.registry import load_installed, method_names
+from eddy_bench.methods.registry import load_method, method_names
 from eddy_bench.suites.method_spec import MethodSpec
 
 PAGE = Path(__file__).parents[2] / "docs" / "methods.md"
@@ -55,7 +55,7 @@ def table(run: Path) -> str:
         options = [one for one in found if MethodSpec.of_label(one.label).name == name]
         if not options:
             continue
-        touches = load_installed(name).touches()
+        touches = load_method(name).touches()
         choice = best(options)
         if choice is None:
             lines.append(f"| `{name}` | {touches} | none drawn loses as little | | | |")

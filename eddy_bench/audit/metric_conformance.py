@@ -19,7 +19,6 @@ from eddy_bench.models.scoring_defaults import scoring_defaults
 from eddy_bench.scoring.feature_cache import Scorer
 from eddy_bench.scoring.metric import Metric
 from eddy_bench.scoring.metrics import MetricSpec
-from eddy_bench.scoring.plugins import TORCHMETRICS
 from eddy_bench.scoring.readings import measure
 from eddy_bench.scoring.reference import RealImages, held_out
 from eddy_bench.scoring.text_features import with_texts
@@ -83,15 +82,11 @@ class Trial:
 
 
 def check_metric(
-    text: str, weights: Path | None, advance: Callable[[int, str], None] = lambda count, label: None
+    spec: MetricSpec,
+    weights: Path | None,
+    advance: Callable[[int, str], None] = lambda count, label: None,
 ) -> list[Finding]:
-    """Check every promise of a metric, given as on the command line.
-
-    Raises:
-        EddyError: it cannot be asked for, or its weights cannot be had.
-
-    """
-    spec = MetricSpec.parse(text)
+    """Check every promise of a metric; raises EddyError where its weights cannot be had."""
     defaults = scoring_defaults("fashion")
     own = defaults.extractor if spec.metric.takes_extractor else spec.metric.extractor
     spec = MetricSpec(spec.name, spec.extractor or own, spec.parameters)
@@ -102,7 +97,7 @@ def check_metric(
         scorer = Scorer(run, weights, real, lambda count, label: None, values=OPEN)
         _load(scorer, spec)
         trial = Trial(spec, scorer, _written(run, real))
-        if text.startswith(TORCHMETRICS):
+        if spec.metric.source.startswith("torchmetrics=="):
             trial.of("plain")  # what cannot be made or fed here breaks no promise of ours
         findings = []
         for name, check in CHECKS.items():

@@ -31,6 +31,7 @@ from eddy_bench.models.exact import TIMESTEPS, ExactPipeline
 from eddy_bench.models.tasks import DEFAULT_TASKS, Task, load_task
 from eddy_bench.storage.records import method_text
 from eddy_bench.suites.method_spec import MethodSpec
+from eddy_bench.suites.plugins import Permission
 
 SCHEDULERS = ("ddim", "ddim:eta=1")
 LADDER = (25, 50, 100, 200, 400)
@@ -136,6 +137,7 @@ def make_plan(
     seed: int = 0,
     margin: float = GAIN_MARGIN,
     quick: bool = False,
+    permission: Permission | None = None,
 ) -> AuditPlan:
     """Plan every block of an audit; what is left out has the default.
 
@@ -146,6 +148,7 @@ def make_plan(
         seed: of the noise.
         margin: a gain smaller than this counts as none.
         quick: one task, three step counts, fewer groups.
+        permission: to run the Python files that `methods` name.
 
     Raises:
         EddyError: a name or number that cannot be used, or a method that is defined under none
@@ -154,7 +157,7 @@ def make_plan(
     """
     _check_numbers(particles, groups, margin)
     loaded = [load_task(name) for name in (tasks or (QUICK_TASKS if quick else DEFAULT_TASKS))]
-    candidates = _candidates(methods or _default_methods(loaded))
+    candidates = _candidates(methods or _default_methods(loaded), permission)
     _check_distinct("task", [task.name for task in loaded])
     specs = [MethodSpec.parse(text) for text in (schedulers or SCHEDULERS)]
     _check_distinct("scheduler", [str(spec) for spec in specs])
@@ -210,10 +213,10 @@ def _default_methods(tasks: Sequence[Task]) -> list[str]:
     ]
 
 
-def _candidates(methods: Sequence[str]) -> list[Candidate]:
+def _candidates(methods: Sequence[str], permission: Permission | None) -> list[Candidate]:
     """Build the methods that are compared with iid."""
     specs = [MethodSpec.parse(text) for text in methods]
-    candidates = [_candidate(spec) for spec in specs if spec.name != BASELINE]
+    candidates = [_candidate(spec, permission) for spec in specs if spec.name != BASELINE]
     _check_distinct("method", [candidate.label for candidate in candidates])
     return candidates
 
@@ -231,8 +234,8 @@ def _check_twins(candidates: Sequence[Candidate], task: Task) -> None:
         known[identity] = candidate.label
 
 
-def _candidate(spec: MethodSpec) -> Candidate:
-    method = build_method(spec)
+def _candidate(spec: MethodSpec, permission: Permission | None) -> Candidate:
+    method = build_method(spec, permission)
     if method.selects and method.equal_cost_to() is not None:
         raise ParameterError(
             f"{spec.name} has no seconds to match in an audit. "

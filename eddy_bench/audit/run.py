@@ -23,7 +23,7 @@ from eddy_bench.audit.verdict import Verdict, judge_block
 from eddy_bench.errors import EddyError, ModelError, StoreError, brief
 from eddy_bench.methods.iid import Iid
 from eddy_bench.storage.files import write_text
-from eddy_bench.storage.provenance import environment
+from eddy_bench.storage.provenance import command, environment
 
 MARK = "audit.json"
 FAR = 1e100  # beyond it squares overflow
@@ -84,6 +84,7 @@ def prepare_folder(path: Path, plan: AuditPlan | None = None) -> None:
         "seed": plan.seed,
         "margin": plan.margin,
         **environment(),
+        "command": command(),
     }
     write_text(path / MARK, json.dumps(settings, indent=1) + "\n")
 

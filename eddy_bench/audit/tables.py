@@ -12,6 +12,7 @@ from eddy_bench.audit.measure import Row
 from eddy_bench.audit.plan import AuditPlan
 from eddy_bench.audit.run import Audited
 from eddy_bench.audit.verdict import SHIFT_MARGIN, SPREAD_MARGIN, Verdict
+from eddy_bench.shown import markdown_text
 
 COLUMNS = [
     "task",
@@ -185,7 +186,9 @@ def audit_markdown(plan: AuditPlan, audited: Sequence[Audited]) -> str:
     """Return the same tables in Markdown."""
     parts = []
     for block_result in audited:
-        body = "\n".join("| " + " | ".join(cells) + " |" for cells in lines(block_result))
+        body = "\n".join(
+            "| " + " | ".join(map(markdown_text, cells)) + " |" for cells in lines(block_result)
+        )
         names = header(plan)
         rule = (
             "|"

@@ -13,7 +13,7 @@ from eddy_bench.cli.audit import audit
 from eddy_bench.cli.check_method import check_method
 from eddy_bench.cli.check_metric import check_metric
 from eddy_bench.cli.compare import compare
-from eddy_bench.cli.console import VERBOSITY
+from eddy_bench.cli.console import VERBOSITY, hush_libraries
 from eddy_bench.cli.doctor import doctor
 from eddy_bench.cli.interrupt import Interruption, interruptible
 from eddy_bench.cli.list import list_
@@ -24,6 +24,7 @@ from eddy_bench.cli.report import report
 from eddy_bench.cli.run import run
 from eddy_bench.cli.score import score
 from eddy_bench.errors import ParameterError, line_of
+from eddy_bench.shown import shown
 
 app = typer.Typer(
     name="eddy-bench",
@@ -61,6 +62,7 @@ def _root(
     if quiet and verbose:
         raise ParameterError("Expected -q or -v, got both. Leave one out.")
     VERBOSITY.set(-1 if quiet else int(verbose))
+    hush_libraries()
 
 
 app.command()(run)
@@ -79,7 +81,7 @@ app.command(name="list")(list_)
 
 def fail(message: str) -> NoReturn:
     """Print one line on stderr, exit code 2."""
-    print(f"Error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"Error: {' '.join(shown(message).split())}", file=sys.stderr)
     sys.exit(2)
 
 

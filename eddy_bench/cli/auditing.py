@@ -24,7 +24,7 @@ from eddy_bench.audit.run import NOT_MEASURED, Audited, prepare_folder, run_audi
 from eddy_bench.audit.tables import audit_frame, audit_markdown, caption, header, lines
 from eddy_bench.audit.timing import missing_work, one_thread, time_methods
 from eddy_bench.audit.verdict import REAL_KEPT
-from eddy_bench.cli.console import console, hush_libraries, print_whole, say, write_line
+from eddy_bench.cli.console import console, print_whole, say, write_line
 from eddy_bench.cli.figure_table import (
     Cell,
     Column,
@@ -38,6 +38,7 @@ from eddy_bench.models.tasks import DEFAULT_TASKS, load_task
 from eddy_bench.scoring.score_table import escaped
 from eddy_bench.storage.files import write_text
 from eddy_bench.suites.method_spec import MethodSpec
+from eddy_bench.suites.plugins import Permission
 
 DIVERGENCE_HEADER = (
     "task",
@@ -57,8 +58,7 @@ def audit_methods(options: dict[str, Any], out: Path) -> int:
         options: arguments of `make_plan`. out: the folder.
 
     """
-    plan = make_plan(**options)
-    hush_libraries()
+    plan = make_plan(**options, permission=Permission())
     prepare_folder(out, plan)
     for left_out in plan.left_out:
         say(str(left_out), "Note")
@@ -144,7 +144,7 @@ def audit_divergence(tasks: Sequence[str], methods: Sequence[str], seed: int, ou
     """
     loaded = [load_task(name) for name in (tasks or DEFAULT_TASKS)]
     guides = (
-        check_guides([build_method(MethodSpec.parse(text)) for text in methods])
+        check_guides([build_method(MethodSpec.parse(text), Permission()) for text in methods])
         if methods
         else default_methods()
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 from rich.table import Table
 
-from eddy_bench.cli.console import console, hush_libraries, write_line
+from eddy_bench.cli.console import console, write_line
 from eddy_bench.cli.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -23,10 +23,10 @@ def check_promises(text: str) -> int:
     """Check a method and print a table; returns 1 when a promise is broken."""
     from eddy_bench.methods.registry import build_method
     from eddy_bench.suites.method_spec import MethodSpec
+    from eddy_bench.suites.plugins import Permission
 
-    method = build_method(MethodSpec.parse(text))
+    method = build_method(MethodSpec.parse(text), Permission())
     method.drawn(max(PARTICLES, method.min_particles))  # what a run would refuse is refused here
-    hush_libraries()
     from eddy_bench.audit.conformance import CHECKS, check_contract
 
     with progress_bar("Checking", len(CHECKS)) as advance:
@@ -36,13 +36,15 @@ def check_promises(text: str) -> int:
 
 def check_metric_promises(text: str, weights: str | None) -> int:
     """Check a metric and print a table; returns 1 when a promise is broken."""
-    hush_libraries()
     from eddy_bench.audit.metric_conformance import CHECKS, check_metric
     from eddy_bench.cli.judging import check_folder
+    from eddy_bench.scoring.metrics import MetricSpec
+    from eddy_bench.suites.plugins import Permission
 
     check_folder(weights, "a folder at --weights")
+    spec = MetricSpec.parse(text, Permission())
     with progress_bar("Checking", len(CHECKS)) as advance:
-        findings = check_metric(text, Path(weights) if weights else None, advance)
+        findings = check_metric(spec, Path(weights) if weights else None, advance)
     return _print(text, findings)
 
 

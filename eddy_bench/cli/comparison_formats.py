@@ -10,7 +10,7 @@ from rich.table import Table
 
 from eddy_bench.cli.comparison_matrix import LEGEND, comparison_matrix
 from eddy_bench.cli.comparison_tables import comparison_tables
-from eddy_bench.cli.console import console, print_whole, write_line
+from eddy_bench.cli.console import console, print_whole, write, write_line
 from eddy_bench.cli.figure_table import left_out_note, print_figures
 from eddy_bench.compare.advice import Answer, together
 from eddy_bench.compare.front_tables import (
@@ -26,6 +26,7 @@ from eddy_bench.compare.published import HEADER as PUBLISHED
 from eddy_bench.compare.published import published_table
 from eddy_bench.compare.tables import as_csv, as_json, as_markdown, caption, markdown_rows
 from eddy_bench.errors import ParameterError
+from eddy_bench.shown import markdown_text
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ def _print_markdown(comparison: Comparison) -> None:
     ]
     body = f"{markdown_rows(header, rows)}\n\n{LEGEND.format(baseline=comparison.baseline)}\n"
     published = [(PUBLISHED, comparison.published)] if comparison.published else []
-    print(_as_page(comparison, body.replace("*", r"\*"), published), end="")
+    write(_as_page(comparison, body.replace("*", r"\*"), published))
 
 
 def _print_full_markdown(comparison: Comparison) -> None:
@@ -131,7 +132,7 @@ def _print_full_markdown(comparison: Comparison) -> None:
     if comparison.published:
         tables.append((PUBLISHED, comparison.published))
     body = as_markdown(comparison.differences, comparison.legend)
-    print(_as_page(comparison, body, tables), end="")
+    write(_as_page(comparison, body, tables))
 
 
 def _as_page(
@@ -140,8 +141,10 @@ def _as_page(
     tables: Sequence[tuple[Sequence[str], Sequence[Sequence[str]]]],
 ) -> str:
     """Return answers, a comparison's own table, notes and further tables as Markdown."""
-    notes = "".join(f"\n- {note}" for note in comparison.notes)
-    advice = "".join(f"- {asked}: {said}\n" for asked, said in together(comparison.answers))
+    notes = "".join(f"\n- {markdown_text(note)}" for note in comparison.notes)
+    advice = "".join(
+        f"- {markdown_text(f'{asked}: {said}')}\n" for asked, said in together(comparison.answers)
+    )
     return (
         (f"{advice}\n" if advice else "")
         + body
@@ -152,12 +155,12 @@ def _as_page(
 
 def _print_csv(comparison: Comparison) -> None:
     curves = comparison.fronts
-    print(as_csv([*comparison.differences, *(front_differences(curves) if curves else [])]), end="")
+    write(as_csv([*comparison.differences, *(front_differences(curves) if curves else [])]))
 
 
 def _print_json(comparison: Comparison) -> None:
     curves = front_records(comparison.fronts) if comparison.fronts else []
-    print(as_json(comparison.differences, comparison.notes, curves), end="")
+    write(as_json(comparison.differences, comparison.notes, curves))
 
 
 def fronts_table(curves: Fronts) -> Table:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import textwrap
 import warnings
+from collections.abc import Iterable
 from contextvars import ContextVar
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
+
+from eddy_bench.shown import shown
 
 NATURAL = 10_000  # columns where there is no terminal: tables take the width that they need
 NOTEBOOK = 100  # columns of a notebook's output, which wraps what is wider
@@ -37,6 +42,9 @@ def hush_libraries() -> None:
         warnings.filterwarnings("ignore")
         os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")  # it is read when diffusers loads
         os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # as here: a line for every retry
+        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+        for name in ("matplotlib", "PIL", "timm", "root"):
+            logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def console(stderr: bool = False, live: bool = False) -> Console:
@@ -52,7 +60,7 @@ def console(stderr: bool = False, live: bool = False) -> Console:
     stream = sys.stderr if stderr else sys.stdout
     in_notebook = type(stream).__module__.startswith("ipykernel")
     width = None if stream.isatty() else NOTEBOOK if in_notebook else NATURAL
-    return Console(
+    return _Console(
         file=stream,
         width=width,
         highlight=False,
@@ -60,6 +68,25 @@ def console(stderr: bool = False, live: bool = False) -> Console:
         force_jupyter=False,
         force_terminal=False if live and not stream.isatty() else None,
     )
+
+
+class _Console(Console):
+    """A console on which every character of a text shows; its own controls stay."""
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        """Return segments, those of text without what is hidden."""
+        for segment in super().render(renderable, options):
+            if segment.control:
+                yield segment
+            else:
+                yield Segment(shown(segment.text), segment.style)
+
+
+def write(text: str) -> None:
+    """Print a document on stdout as it is, but for what would not show."""
+    print(shown(text), end="")
 
 
 def say(text: str, kind: str = "") -> None:

@@ -12,9 +12,10 @@ from pathlib import Path
 from rich.text import Text
 
 from eddy_bench import __version__
-from eddy_bench.cli.console import console, hush_libraries
+from eddy_bench.cli.console import console
 from eddy_bench.cli.diagnosis.examine import examine
 from eddy_bench.cli.diagnosis.finding import Finding, worst
+from eddy_bench.shown import shown_json
 
 COLUMNS = 80
 INDENT = " " * 9
@@ -23,14 +24,13 @@ STYLES = {"ok": "green", "note": "yellow", "problem": "red"}
 
 def print_findings(weights: Path | None, as_json: bool) -> int:
     """Make every check and print what it finds; returns 1 when there is a problem."""
-    hush_libraries()
     findings: list[Finding] = []
     for finding in examine(weights):
         if not as_json:
             _print_finding(finding, begins=not findings or findings[-1].section != finding.section)
         findings.append(finding)
     if as_json:
-        print(json.dumps(document(findings), indent=2))
+        print(shown_json(json.dumps(document(findings), indent=2)))
     else:
         _print_line(f"\n{summary(findings)}")
     return 1 if worst(findings) == "problem" else 0

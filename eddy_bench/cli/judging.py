@@ -13,7 +13,7 @@ from eddy_bench.models.scoring_defaults import scoring_defaults
 from eddy_bench.scoring.attribute_values import open_values
 from eddy_bench.scoring.extractors import load_extractor
 from eddy_bench.scoring.metrics import MetricSpec
-from eddy_bench.scoring.score import resolve_specs
+from eddy_bench.scoring.score import ScoringRequest, resolve_specs
 from eddy_bench.suites.method_spec import MethodSpec
 from eddy_bench.suites.prompts import load_prompts
 from eddy_bench.suites.suite import Suite
@@ -21,7 +21,7 @@ from eddy_bench.suites.suite import Suite
 
 def check_judge(spec: MethodSpec, suite: Suite, metrics: Sequence[MetricSpec]) -> None:
     """Build a method; raises ParameterError where what judges for it also scores its images."""
-    judge = build_method(spec).judge
+    judge = build_method(spec, suite.permission("methods")).judge
     defaults = scoring_defaults(suite.model)
     asked = metrics or [MetricSpec.parse(text) for text in defaults.metrics]
     for metric in asked:
@@ -44,7 +44,8 @@ def check_metrics(suite: Suite) -> None:
         return
     weights = Path(suite.weights) if suite.weights else None
     seen = set()
-    for spec in resolve_specs(suite.metrics, scoring_defaults(suite.model), suite.model, True):
+    request = ScoringRequest(suite.metrics, permission=suite.permission("metrics"))
+    for spec in resolve_specs(request, scoring_defaults(suite.model), suite.model, True):
         metric = spec.metric
         if metric.needs == "values":
             open_values(load_prompts(suite.prompts), suite.prompts)

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from eddy_bench.cli.console import console, print_whole
 from eddy_bench.errors import UnknownName, counted, unknown
+from eddy_bench.shown import shown_json
 
 COLUMNS = ("name", "what", "cost", "source")
 TABLE_WIDTH = 100  # columns of a terminal that hold a table
@@ -66,7 +67,7 @@ def print_json(kind: str) -> None:
         if kind == "metrics":
             record |= _metric_record(record["name"])
         records.append(record)
-    print(json.dumps(records, indent=1, ensure_ascii=False))
+    print(shown_json(json.dumps(records, indent=1, ensure_ascii=False)))
 
 
 def _metric_record(name: str) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from eddy_bench.cli.console import hush_libraries, say
+from eddy_bench.cli.console import say
 from eddy_bench.cli.progress import growing_bar
 from eddy_bench.cli.scoring import score_if_needed
 from eddy_bench.storage.lock import locked
@@ -24,7 +24,6 @@ def without_files(metrics: Sequence[str] | None) -> tuple[list[str] | None, list
 
 def merge_shards(target: Path, sources: Sequence[Path]) -> int:
     """Merge shards and score them; returns the exit code: 2 when groups are missing."""
-    hush_libraries()
     from eddy_bench.runs.merge import merge
     from eddy_bench.scoring.score import ScoringRequest
     from eddy_bench.storage.run_folder import RunFolder
@@ -32,6 +31,8 @@ def merge_shards(target: Path, sources: Sequence[Path]) -> int:
     with growing_bar("Merging") as progress:
         merged = merge(target, sources, progress)
     say(f"{target}: {merged.copied} groups copied, {merged.kept} were there.")
+    if merged.unlike:
+        say(f"{merged.unlike}: figures may differ by more than the method.", "Warning")
     for failure in merged.failures[:SHOWN_FAILURES]:
         say(failure, "Failed")
     if merged.missing:

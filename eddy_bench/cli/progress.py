@@ -22,6 +22,7 @@ from rich.progress import (
 from rich.text import Text
 
 from eddy_bench.cli.console import console, quiet
+from eddy_bench.shown import shown
 
 EVERY = 60.0  # seconds between lines where there is no terminal
 WIDE = 100  # columns of a terminal where the bar is long
@@ -117,7 +118,8 @@ def _lines_in_a_pipe(bar: Progress, task: TaskID) -> Iterator[None]:
 
     def report() -> None:
         while not ended.wait(EVERY):
-            print(progress_line(bar.tasks[bar.task_ids.index(task)]), file=stream, flush=True)
+            line = progress_line(bar.tasks[bar.task_ids.index(task)])
+            print(shown(line), file=stream, flush=True)
 
     thread = threading.Thread(target=report, daemon=True)
     thread.start()

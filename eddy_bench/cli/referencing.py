@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eddy_bench.cli.console import hush_libraries, say
+from eddy_bench.cli.console import say
 from eddy_bench.cli.progress import progress_bar
 from eddy_bench.errors import MetricError, StoreError
 
@@ -20,7 +20,6 @@ def save_reference(
     source: str, extractor: str, weights: str | None, out: Path, device: str
 ) -> None:
     """Save the statistics of the images below a folder; a file that is there is never replaced."""
-    hush_libraries()
     from eddy_bench.models.devices import resolve_device
     from eddy_bench.scoring.extractors import check_extractor, load_extractor
     from eddy_bench.scoring.reference import image_paths

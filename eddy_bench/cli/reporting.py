@@ -14,10 +14,12 @@ from eddy_bench.compare.comparable import canonical
 from eddy_bench.errors import counted
 from eddy_bench.report.blind import write_blind
 from eddy_bench.report.page import write_report
+from eddy_bench.storage.links import refuse_links
 
 
 def report_runs(folders: Sequence[Path], out: Path | None, baseline: str, partly: bool) -> None:
     """Write the page and say where it is."""
+    refuse_links(folders[0])
     with growing_bar("Writing") as progress:
         path = write_report(folders, out, baseline, partly, progress)
     console().print(
@@ -27,6 +29,7 @@ def report_runs(folders: Sequence[Path], out: Path | None, baseline: str, partly
 
 def write_ballot(folder: Path, out: Path | None, baseline: str, pairs: int, shuffle: int) -> None:
     """Write the page to vote on, and say where it is and what comes next."""
+    refuse_links(folder)
     with growing_bar("Writing") as progress:
         path, count = write_blind(folder, out, canonical(baseline), pairs, shuffle, progress)
     console().print(escape(f"ballot   {path} ({counted(count, 'pair')})"), soft_wrap=True)

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
-from eddy_bench.cli.console import console, hush_libraries, say, verbose
+from eddy_bench.cli.console import console, say, verbose
 from eddy_bench.cli.progress import progress_bar
 from eddy_bench.cli.tracking import check_trackers, log_summary
 from eddy_bench.errors import ParameterError, UnknownName, counted, unknown
 from eddy_bench.runs.options import RunOptions, open_executor, out_of_shard
 from eddy_bench.storage.lock import locked
+from eddy_bench.suites.plugins import Permission
 from eddy_bench.suites.suite import Suite, load_suite
 
 if TYPE_CHECKING:
@@ -53,10 +54,14 @@ def run_suite(
             "Merge the shares, then: eddy-bench score RUN --log NAME."
         )
     check_trackers(log)
-    suite = load_suite(source, _with_implied(flags, source), allow_code)
+    suite = load_suite(
+        source,
+        _with_implied(flags, source),
+        typed=Permission(),
+        allow_code=Permission() if allow_code else None,
+    )
     path = options.folder(out or Path("results") / suite.name)
     check_early(suite, path, options)
-    hush_libraries()
     if not (dry_run or options.shard or RunFolder(path).has_run):
         check_metrics(suite)
     return run_setup(_open(suite, flags, options), path, options, dry_run, log)
@@ -90,7 +95,12 @@ def run_setup(
             release_memory()
             device = "auto" if options.executor == "ray" else suite.device  # or the workers'
             request = ScoringRequest(
-                suite.metrics, suite.reference, suite.weights, device, check_ownership
+                suite.metrics,
+                suite.reference,
+                suite.weights,
+                device,
+                check_ownership,
+                suite.permission("metrics"),
             )
             score_if_needed(folder, request)
     if summary.drawn or summary.kept:
@@ -119,6 +129,7 @@ def check_early(suite: Suite, path: Path, options: RunOptions) -> None:
     from eddy_bench.cli.judging import check_folder, check_judge
     from eddy_bench.methods.registry import build_method
     from eddy_bench.runs.cost_matching import unmatched
+    from eddy_bench.runs.plan import check_size
     from eddy_bench.sampling.scheduler_table import SCHEDULERS
     from eddy_bench.scoring.extractors import check_extractor
     from eddy_bench.scoring.metrics import parse_all
@@ -126,8 +137,8 @@ def check_early(suite: Suite, path: Path, options: RunOptions) -> None:
     from eddy_bench.storage.run_folder import refuse_file
     from eddy_bench.suites.prompts import load_prompts
 
-    load_prompts(suite.prompts)
-    specs = parse_all(suite.metrics or [])
+    check_size(suite, load_prompts(suite.prompts))
+    specs = parse_all(suite.metrics or [], suite.permission("metrics"))
     for metric in specs:
         check_extractor(metric.extractor)
     if suite.reference and Path(suite.reference).is_file():
@@ -142,7 +153,8 @@ def check_early(suite: Suite, path: Path, options: RunOptions) -> None:
     for spec in suite.methods:
         check_judge(spec, suite, specs)
     if (options.executor == "ray" or options.shard) and (open_specs := unmatched(suite)):
-        name, dial = open_specs[0].name, build_method(open_specs[0]).dial
+        name = open_specs[0].name
+        dial = build_method(open_specs[0], suite.permission("methods")).dial
         raise ParameterError(
             f"{name} measures its {dial} on the machine that draws. "
             f"With --executor ray or --shard give it: {name}:{dial}=16."
@@ -191,11 +203,13 @@ def _draw(
     """Draw what is missing, and say what happened."""
     from eddy_bench.runs.manifest import record_plan
     from eddy_bench.runs.missing import find_missing
+    from eddy_bench.runs.plan import idle_methods
 
     wanted = options.share(plan, plan.groups)
     missing, notes = find_missing(wanted, folder, options.verify)
-    record_plan(plan, folder, matched)
-    for note in [*notes, *_idle(plan)]:
+    if unlike := record_plan(plan, folder, matched, draws=bool(missing)):
+        say(f"{unlike}: figures may differ by more than the method.", "Warning")
+    for note in [*notes, *idle_methods(plan)]:
         say(note, "Note")
     start = time.perf_counter()
     summary = _draw_missing(plan, folder, missing, wanted, options, check_ownership)
@@ -235,22 +249,6 @@ def _draw_missing(
     return summary
 
 
-def _idle(plan: Plan) -> list[str]:
-    """Return notes on methods that have nothing to select from, or nothing to remember."""
-    particles = plan.suite.particles
-    alone = [
-        f"{planned.name} sees the earlier seeds of a prompt, and there is one: raise --seeds"
-        for planned in plan.methods
-        if planned.method.remembers and plan.suite.seeds == 1
-    ]
-    return alone + [
-        f"{planned.name} takes {planned.method.dial} = {particles}, all that it draws: "
-        "no other method takes longer than iid"
-        for planned in plan.methods
-        if planned.method.selects and planned.method.drawn(particles) == particles
-    ]
-
-
 def _print_drawn(summary: DrawSummary, folder: RunFolder, total: int, seconds: float) -> None:
     for note in [*summary.fallback_notes, *summary.warnings[:SHOWN_WARNINGS]]:
         say(note, "Warning")
@@ -276,7 +274,7 @@ def _print_plan(setup: Setup, path: Path) -> int:
     from eddy_bench.runs.plan import make_plan
     from eddy_bench.storage.records import method_text
 
-    waiting = unmatched(setup.suite)
+    waiting, permission = unmatched(setup.suite), setup.suite.permission("methods")
     methods = [spec for spec in setup.suite.methods if spec not in waiting]
     plan = make_plan(replace(setup, suite=setup.suite.model_copy(update={"methods": methods})))
     lines = [
@@ -291,7 +289,8 @@ def _print_plan(setup: Setup, path: Path) -> int:
         for planned in plan.methods
     ]
     lines += [
-        f"  {spec}: {build_method(spec).dial} is measured when the run starts, and kept in run.yaml"
+        f"  {spec}: {build_method(spec, permission).dial} is measured when the run starts, "
+        "and kept in run.yaml"
         for spec in waiting
     ]
     for line in lines:

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eddy_bench.cli.console import hush_libraries, say
+from eddy_bench.cli.console import say
 from eddy_bench.cli.progress import growing_bar
 from eddy_bench.cli.summary_table import print_summary
 from eddy_bench.cli.tracking import check_trackers, log_summary
 from eddy_bench.storage.lock import locked
+from eddy_bench.suites.plugins import Permission
 
 if TYPE_CHECKING:
     from eddy_bench.scoring.found_groups import FoundGroups
@@ -31,7 +32,6 @@ def score_run(
     log: trackers that the summary is sent to.
     """
     check_trackers(log)
-    hush_libraries()
     from eddy_bench.cli.judging import check_folder
     from eddy_bench.scoring.found_groups import read_groups
     from eddy_bench.scoring.metrics import MetricSpec
@@ -39,12 +39,13 @@ def score_run(
     from eddy_bench.storage.run_files import read_manifest, write_manifest
     from eddy_bench.storage.run_folder import RunFolder
 
+    typed = Permission()
     for text in metrics or []:
-        MetricSpec.parse(text)
+        MetricSpec.parse(text, typed)
     check_folder(weights, "a folder at --weights")
     folder = RunFolder.existing(path)
     with locked(folder.path) as check_ownership:
-        request = ScoringRequest(metrics, reference, weights, device, check_ownership)
+        request = ScoringRequest(metrics, reference, weights, device, check_ownership, typed)
         _score(folder, read_groups(folder), request)
         # the next run scores what its suite asks for
         write_manifest(folder.path, read_manifest(folder.path).updated(scored=None))

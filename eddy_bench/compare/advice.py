@@ -11,7 +11,7 @@ from eddy_bench.compare.free_shares import MethodShare
 from eddy_bench.compare.load import ScoreSet
 from eddy_bench.compare.paired import Difference
 from eddy_bench.errors import EddyError
-from eddy_bench.methods.registry import build_method, load_installed
+from eddy_bench.methods.registry import build_method
 from eddy_bench.scoring.metrics import MetricSpec, judging
 from eddy_bench.suites.method_spec import MethodSpec
 
@@ -160,7 +160,6 @@ def keeps_law(label: str) -> bool:
     """Return whether a method promises that samples keep their law; unknown ones promise none."""
     spec = MethodSpec.of_label(label)
     try:
-        load_installed(spec.name)
         return build_method(spec).keeps_law
     except EddyError:  # of another version, or a plug-in that is not installed
         return False

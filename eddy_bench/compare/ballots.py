@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
 from eddy_bench.compare.paired import is_misspelt
 from eddy_bench.errors import CompareError, unknown
 from eddy_bench.storage.group import FinishedGroup
+from eddy_bench.storage.limits import MAX_PAIRS, refuse_more
 from eddy_bench.storage.run_folder import RunFolder
 
 Place = tuple[str, str, int]  # label, prompt id, seed
@@ -31,10 +33,10 @@ class Item:
 
 
 def ballot_items(groups: Mapping[Place, FinishedGroup], baseline: str, shuffle: int) -> list[Item]:
-    """Return every pair of a run in the ballot's order, methods by turns.
+    """Return a pair of every prompt and seed of a run in the ballot's order, methods by turns.
 
-    The order and the sides follow from the groups' keys and `shuffle` alone, so that votes are
-    understood from the run they are on, and on no other.
+    Which method, the order and the sides follow from the groups' keys and `shuffle` alone, so that
+    votes are understood from the run they are on, and on no other.
 
     Raises:
         CompareError: the baseline was not drawn, or nothing stands beside it.
@@ -59,17 +61,24 @@ def ballot_items(groups: Mapping[Place, FinishedGroup], baseline: str, shuffle: 
             f"found {labels}. Draw them: eddy-bench run --method {baseline}; or name another "
             "--baseline."
         )
-    return _by_turns(items)
+    return _once_each(items)
 
 
-def _by_turns(items: Iterable[Item]) -> list[Item]:
-    """Return items shuffled, such that any first part has about as many of every method."""
-    ranked: list[tuple[int, str, Item]] = []
-    turns: dict[str, int] = {}
-    for item in sorted(items, key=lambda item: item.id):
-        turns[item.label] = turns.get(item.label, 0) + 1
-        ranked.append((turns[item.label], item.id, item))
-    return [item for _, _, item in sorted(ranked, key=lambda entry: entry[:2])]
+def _once_each(items: Iterable[Item]) -> list[Item]:
+    """Return one pair of every prompt and seed, shuffled, methods by turns.
+
+    So every set of images is seen once: whoever saw one twice would know the baseline's by it. Any
+    first part has about as many pairs of every method.
+    """
+    places: dict[tuple[str, int], list[Item]] = {}
+    for item in items:
+        places.setdefault((item.prompt_id, item.seed), []).append(item)
+    turns, chosen = Counter[str](), []
+    for own in sorted(places.values(), key=lambda own: min(item.id for item in own)):
+        item = min(own, key=lambda item: (turns[item.label], item.id))
+        turns[item.label] += 1
+        chosen.append(item)
+    return chosen
 
 
 def drawn_groups(folder: Path) -> dict[Place, FinishedGroup]:
@@ -84,6 +93,27 @@ def drawn_groups(folder: Path) -> dict[Place, FinishedGroup]:
     return {
         (group.group.name, group.group.prompt_id, group.group.seed): group
         for group in RunFolder(folder).finished(broken=[])
+    }
+
+
+def voted_items(
+    folder: Path, wanted: Set[tuple[int, str]], baseline: str
+) -> dict[tuple[int, str], Item]:
+    """Return the pairs of a run that are wanted, by the ballot's shuffle and the pair's number.
+
+    Raises:
+        CompareError: as `ballot_items`, or there are too many shuffles to look through.
+
+    """
+    groups = drawn_groups(folder)
+    shuffles = sorted({shuffle for shuffle, _ in wanted})
+    what, cure = "pairs over all shuffles of the votes", "Give fewer files of votes at a time."
+    refuse_more([len(shuffles), len(groups)], MAX_PAIRS, what, cure, CompareError)
+    return {
+        (shuffle, item.id): item
+        for shuffle in shuffles
+        for item in ballot_items(groups, baseline, shuffle)
+        if (shuffle, item.id) in wanted
     }
 
 

@@ -13,7 +13,7 @@ from eddy_bench.scoring.metrics import METRICS
 from eddy_bench.storage.paths import as_path
 from eddy_bench.storage.records import method_text
 from eddy_bench.storage.run_folder import RunFolder
-from eddy_bench.suites.method_spec import MethodSpec
+from eddy_bench.suites.method_spec import MethodSpec, is_file_plugin
 
 SHOWN_LABELS = 8
 
@@ -125,7 +125,11 @@ def canonical(text: str) -> str:
     """
     try:
         spec = MethodSpec.parse(text)
-        parameters = parameter_text(build_method(spec))
+        parameters = (
+            str(spec).removeprefix(spec.name).removeprefix(":")  # a file is not run for its name
+            if is_file_plugin(spec.name)
+            else parameter_text(build_method(spec))
+        )
     except EddyError:
         return method_text(text, "")
     return method_text(method_name(spec), parameters)

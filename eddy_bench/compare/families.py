@@ -8,7 +8,7 @@ from typing import Any
 
 from eddy_bench.errors import EddyError
 from eddy_bench.methods.base import Method
-from eddy_bench.methods.registry import load_installed
+from eddy_bench.methods.registry import load_method
 from eddy_bench.suites.method_spec import MethodSpec
 
 
@@ -45,7 +45,7 @@ def strength_of(label: str) -> float:
     try:
         if dial in spec.parameters:
             return float(spec.parameters[dial])
-        cls = load_installed(spec.name)
+        cls = load_method(spec.name)
     except (ValueError, EddyError):  # of another version, or a plug-in that is not installed
         return float("inf")
     defaults: dict[str, Any] = {field.name: field.default for field in fields(cls)}
@@ -69,6 +69,6 @@ def strength_text(label: str) -> str:
 def _dial(method: str) -> str:
     """Return the parameter that is turned up; of methods that are not known, the usual one."""
     try:
-        return str(load_installed(method).dial)
+        return str(load_method(method).dial)
     except EddyError:
         return Method.dial

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from eddy_bench.scoring.feature_cache import features_folder, file_name, read_features
+from eddy_bench.scoring.feature_cache import features_folder, read_features
 from eddy_bench.scoring.metrics import MetricSpec
 from eddy_bench.scoring.signature import Signature
 from eddy_bench.storage.group import FinishedGroup
+from eddy_bench.storage.names import safe_name
 from eddy_bench.storage.run_folder import RunFolder
 
 SUBSAMPLES = 40
@@ -109,7 +110,7 @@ def _features(
         return None
     known = read_features(path / f"{groups[0].group.label}.npz")
     name = signature.value("ref").rpartition(":")[0]
-    real = read_features(path / f"reference-{file_name(name)}.npz").get("real")
+    real = read_features(path / f"reference-{safe_name(name)}.npz").get("real")
     if real is None or any(group.fingerprint not in known for group in groups):
         return None
     by_prompt: dict[str, list[Features]] = {}

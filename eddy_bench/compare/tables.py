@@ -17,6 +17,7 @@ from eddy_bench.compare.gate import CheckResult
 from eddy_bench.compare.gate_checks import PASS, TOO_FEW, WORDS
 from eddy_bench.compare.paired import Difference
 from eddy_bench.scoring.score_table import escaped
+from eddy_bench.shown import markdown_text, shown, shown_json
 
 HEADER = (
     "metric",
@@ -98,8 +99,7 @@ def markdown_rows(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return lines of a Markdown table; what a cell holds cannot end it."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(
-        "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in line) + " |"
-        for line in lines
+        "| " + " | ".join(markdown_text(cell) for cell in line) + " |" for line in lines
     )
 
 
@@ -122,7 +122,7 @@ def as_json(
         "fronts": list(fronts),
         "notes": list(notes),
     }
-    return json.dumps(_finite(data), indent=1, ensure_ascii=False) + "\n"
+    return shown_json(json.dumps(_finite(data), indent=1, ensure_ascii=False)) + "\n"
 
 
 def _finite(value: Any) -> Any:
@@ -189,25 +189,15 @@ def as_junit(results: Sequence[CheckResult]) -> str:
         case = ElementTree.SubElement(
             suite,
             "testcase",
-            classname=_printable(result.label),
-            name=_printable(f"{result.metric} {result.test}"),
+            classname=shown(result.label),
+            name=shown(f"{result.metric} {result.test}"),
         )
         tag = {1: "failure", 2: "error", 3: "skipped"}.get(result.status)
         if tag:
-            ElementTree.SubElement(case, tag, message=_printable(result.detail))
+            ElementTree.SubElement(case, tag, message=shown(result.detail))
     ElementTree.indent(suite)
     return (
         '<?xml version="1.0" encoding="utf-8"?>\n'
         + ElementTree.tostring(suite, encoding="unicode")
         + "\n"
-    )
-
-
-def _printable(text: str) -> str:
-    """Leave out the characters that XML 1.0 cannot hold."""
-    return "".join(
-        c
-        if c in "\t\n\r" or " " <= c < "\ud800" or "\ue000" <= c < "\ufffe" or c > "\uffff"
-        else "\ufffd"
-        for c in text
     )

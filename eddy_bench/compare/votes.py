@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from eddy_bench.compare.ballots import Item, ballot_items, drawn_groups
+from eddy_bench.compare.ballots import Item, voted_items
 from eddy_bench.compare.load import ScoreSet
 from eddy_bench.compare.paired import Difference
 from eddy_bench.errors import CompareError, counted
@@ -106,11 +106,7 @@ def opinions(folder: Path, votes: Sequence[Vote], baseline: str) -> tuple[list[O
         CompareError: none is, or none answers anything.
 
     """
-    groups = drawn_groups(folder)
-    known: dict[tuple[int, str], Item] = {}
-    for shuffle in {vote.shuffle for vote in votes}:
-        for item in ballot_items(groups, baseline, shuffle):
-            known[shuffle, item.id] = item
+    known = voted_items(folder, {(vote.shuffle, vote.item) for vote in votes}, baseline)
     found, lost = [], 0
     for vote in votes:
         if (vote.shuffle, vote.item) not in known:

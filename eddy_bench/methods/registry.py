@@ -12,8 +12,14 @@ from typing import Any
 
 from eddy_bench.errors import EddyError, ParameterError, UnknownName, brief, unknown
 from eddy_bench.methods.base import Method
+from eddy_bench.storage.names import safe_name
 from eddy_bench.suites.method_spec import MethodSpec, is_file_plugin
-from eddy_bench.suites.plugins import file_digest, load_from_entry_point, load_from_file
+from eddy_bench.suites.plugins import (
+    Permission,
+    file_digest,
+    load_from_entry_point,
+    load_from_file,
+)
 
 METHODS = {
     "iid": "eddy_bench.methods.iid:Iid",
@@ -54,19 +60,20 @@ def method_names() -> list[str]:
     ]
 
 
-def load_method(name: str) -> type[Any]:
+def load_method(name: str, permission: Permission | None = None) -> type[Any]:
     """Return the class of a method.
 
     Args:
         name: a registered name, or `path/to/file.py:Class`.
+        permission: to run a file; None where the name is from a file.
 
     Raises:
         UnknownName: no such method.
-        ParameterError: a plug-in that cannot be imported or is not a method.
+        ParameterError: a plug-in that may not be run, cannot be imported or is not a method.
 
     """
     if is_file_plugin(name):
-        return _checked(load_from_file(name, "--method"), name)
+        return _checked(load_from_file(name, "--method", permission), name)
     if name in METHODS:
         module, _, attribute = METHODS[name].partition(":")
         cls: type[Any] = getattr(importlib.import_module(module), attribute)
@@ -77,19 +84,6 @@ def load_method(name: str) -> type[Any]:
     raise UnknownName(unknown("method", name, method_names()))
 
 
-def load_installed(name: str) -> type[Any]:
-    """Return a method's class as `load_method`, never from a file: names in score files run none.
-
-    Raises:
-        UnknownName: no such method, or a file's.
-        ParameterError: as `load_method`.
-
-    """
-    if is_file_plugin(name):
-        raise UnknownName(f"{name} is a file, which a score file cannot make run.")
-    return load_method(name)
-
-
 def _checked(plugin: Any, name: str) -> type[Any]:
     if not (isinstance(plugin, type) and issubclass(plugin, Method)):
         raise ParameterError(
@@ -98,15 +92,20 @@ def _checked(plugin: Any, name: str) -> type[Any]:
     return plugin
 
 
-def build_method(spec: MethodSpec) -> Method:
+def build_method(spec: MethodSpec, permission: Permission | None = None) -> Method:
     """Build the method that `name:key=value,...` stands for.
+
+    Args:
+        spec: of the method.
+        permission: to run a file; None where the name is from a file.
 
     Raises:
         UnknownName: no such method.
-        ParameterError: no such parameter, a wrong type, or a value out of range.
+        ParameterError: no such parameter, a wrong type, or a value out of range; or as
+            `load_method`.
 
     """
-    cls = load_method(spec.name)
+    cls = load_method(spec.name, permission)
     known = [field.name for field in fields(cls)]
     for key in spec.parameters:
         if key not in known:
@@ -129,18 +128,9 @@ def build_method(spec: MethodSpec) -> Method:
 def method_name(spec: MethodSpec) -> str:
     """Return the name in tables and folders; a plug-in never takes a registered one."""
     if not is_file_plugin(spec.name):
-        return _safe(spec.name)
+        return safe_name(spec.name, "method")
     path, _, name = spec.name.rpartition(":")
-    return _safe(f"{Path(path).stem}.{name}" if name.lower() in METHODS else name)
-
-
-def _safe(name: str) -> str:
-    return (
-        "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in name).lstrip(
-            "."
-        )
-        or "method"
-    )
+    return safe_name(f"{Path(path).stem}.{name}" if name.lower() in METHODS else name, "method")
 
 
 def source_digest(spec: MethodSpec) -> str:

@@ -11,7 +11,7 @@ from eddy_bench.compare.votes import HEADER
 from eddy_bench.errors import CompareError
 from eddy_bench.report.prompts import ALT, TEXT, shortened
 from eddy_bench.report.strips import BUDGET, OVERHEAD, SMALL, make_strip
-from eddy_bench.report.templates import template
+from eddy_bench.report.templates import rendered
 from eddy_bench.scoring.feature_cache import Advance
 from eddy_bench.storage.files import write_text
 from eddy_bench.storage.group import FinishedGroup
@@ -67,7 +67,7 @@ def write_blind(
         "header": ",".join(HEADER),
         "questions": [("different", "Which is more different?"), ("better", "Which is better?")],
     }
-    write_text(target, template("blind.html").render(fields))
+    write_text(target, rendered("blind.html", fields))
     return target, len(pairs)
 
 

@@ -10,6 +10,7 @@ from html import escape
 from typing import Any
 
 from eddy_bench.compare.fronts import Fronts, Point
+from eddy_bench.shown import shown
 
 # Colours that the page's own take the place of, so that a plot follows light and dark.
 INK, SOFT, LINE, GRID, PAPER = "#010101", "#020202", "#030303", "#040404", "#080808"
@@ -187,7 +188,7 @@ def _named(points: Sequence[Point]) -> Point:
 
 def plain(text: str) -> str:
     """Return text that a plot shows as it is, without mathematics."""
-    return text.replace("$", r"\$")
+    return shown(text).replace("$", r"\$")
 
 
 def _for_the_page(text: str, fronts: Fronts, points: Sequence[Point], shape: Shape) -> str:
@@ -207,7 +208,9 @@ def _for_the_page(text: str, fronts: Fronts, points: Sequence[Point], shape: Sha
             f'<g class="point" tabindex="0" role="img" data-method="{escape(point.label)}" '
             f'aria-label="{escape(_figures(point, fronts))}">',
         )
-    return re.sub(r' id="(?!image)([^"]*)"', rf' id="{shape.prefix}-\1"', _linked(text, shape))
+    return re.sub(
+        r' id="(?!image)([^"]*)"', rf' id="{shape.prefix}-\1"', shown(_linked(text, shape))
+    )
 
 
 def _linked(text: str, shape: Shape) -> str:

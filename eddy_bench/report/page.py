@@ -22,7 +22,7 @@ from eddy_bench.report.difference_rows import difference_picture
 from eddy_bench.report.front_plot import colours_of, front_plots
 from eddy_bench.report.plots import pareto_plot
 from eddy_bench.report.prompts import first_prompts, prompt_fields
-from eddy_bench.report.templates import template
+from eddy_bench.report.templates import rendered
 from eddy_bench.report.verdicts import verdicts, warnings
 from eddy_bench.scoring.feature_cache import Advance
 from eddy_bench.scoring.metrics import COSTS
@@ -77,7 +77,7 @@ def write_report(
             for path in folders
         ],
     }
-    write_text(target, template("template.html").render(fields))
+    write_text(target, rendered("template.html", fields))
     return target
 
 

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from eddy_bench.compare.fronts import Attained, Family, Fronts
+from eddy_bench.report.front_plot import plain
+from eddy_bench.shown import shown
 from eddy_bench.storage.files import write_text
 from eddy_bench.storage.paths import replacing
 
@@ -57,12 +59,12 @@ def pareto_plot(fronts: Fronts, folder: Path | None = None) -> str:
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
         if folder is not None:
-            write_text(folder / "pareto.svg", buffer.getvalue())
+            write_text(folder / "pareto.svg", shown(buffer.getvalue()))
             with replacing(folder / "pareto.png") as written:
                 figure.savefig(
                     written, format="png", dpi=140, facecolor="white", metadata={"Software": None}
                 )
-    text = buffer.getvalue()
+    text = shown(buffer.getvalue())
     return text[text.index("<svg") :]
 
 
@@ -130,7 +132,7 @@ def _draw_front(axis: Any, fronts: Fronts, across: str) -> None:
 
 def _plain(text: str) -> str:
     """Return text that a plot shows as it is, without mathematics, and lists in the legend."""
-    return f" {text}" if text.startswith("_") else text.replace("$", r"\$")
+    return f" {text}" if text.startswith("_") else plain(text)
 
 
 def _draw_family(axis: Any, family: Family, across: str, colour: str, marker: str) -> None:

@@ -19,7 +19,11 @@ BASELINE = MethodSpec(name="iid")
 
 def unmatched(suite: Suite) -> list[MethodSpec]:
     """Return every method that is to cost as much as another, and was not measured yet."""
-    return [spec for spec in suite.methods if build_method(spec).equal_cost_to() is not None]
+    return [
+        spec
+        for spec in suite.methods
+        if build_method(spec, suite.permission("methods")).equal_cost_to() is not None
+    ]
 
 
 def match_costs(setup: Setup, earlier: Sequence[CostMatch]) -> tuple[Setup, list[CostMatch]]:
@@ -43,7 +47,8 @@ def match_costs(setup: Setup, earlier: Sequence[CostMatch]) -> tuple[Setup, list
 
 def _with_dial(spec: MethodSpec, setup: Setup, matched: list[CostMatch]) -> MethodSpec:
     """Return a method with its dial set; `matched` is brought up to date."""
-    method, suite = build_method(spec), setup.suite
+    suite = setup.suite
+    method = build_method(spec, suite.permission("methods"))
     equal = method.equal_cost_to() or ""
     match = next((match for match in matched if match.equal == equal), None)
     if match is None:
@@ -70,7 +75,8 @@ def _rivals(suite: Suite) -> list[MethodSpec]:
     return [
         spec
         for spec in suite.methods
-        if spec.name != BASELINE.name and not build_method(spec).selects
+        if spec.name != BASELINE.name
+        and not build_method(spec, suite.permission("methods")).selects
     ]
 
 
@@ -85,7 +91,8 @@ def _measure(setup: Setup, rivals: Sequence[MethodSpec], name: str) -> int:
     def seconds(spec: MethodSpec) -> float:
         size = setup.prompts_together
         try:
-            _, cost = setup.draw([prompt] * size, [0] * size, particles, build_method(spec))
+            method = build_method(spec, setup.suite.permission("methods"))
+            _, cost = setup.draw([prompt] * size, [0] * size, particles, method)
         except EddyError:
             raise
         except Exception as error:

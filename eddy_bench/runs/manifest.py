@@ -6,19 +6,31 @@ from collections.abc import Sequence
 from typing import Any
 
 from eddy_bench.runs.plan import Plan
-from eddy_bench.storage.provenance import environment
-from eddy_bench.storage.records import CostMatch, RunRecord, SuiteRecord
+from eddy_bench.storage.provenance import command, differing, distinct, environment
+from eddy_bench.storage.records import CostMatch, RunRecord, RunSettings, SuiteRecord
 from eddy_bench.storage.run_files import add_planned, read_manifest, write_manifest, write_run
 from eddy_bench.storage.run_folder import RunFolder
 from eddy_bench.suites.prompts import PromptSet
 
 
-def record_plan(plan: Plan, folder: RunFolder, matched: Sequence[CostMatch] = ()) -> None:
-    """Add a plan, and the costs that were matched for it, to run.yaml and the manifest."""
+def record_plan(
+    plan: Plan, folder: RunFolder, matched: Sequence[CostMatch] = (), draws: bool = True
+) -> str:
+    """Add a plan, and the costs that were matched for it, to run.yaml and the manifest.
+
+    Args:
+        plan: of the run.
+        folder: of the run.
+        matched: costs.
+        draws: images, so that this environment is one of theirs.
+
+    Returns:
+        In what the environments of the images differ; empty where they do not.
+
+    """
     suite = plan.suite.model_dump(mode="json")
-    before = folder.read_run().suite.methods if folder.has_run else []
-    methods = [str(spec) for spec in plan.suite.methods]
-    suite["methods"] = [*before, *(text for text in methods if text not in before)]
+    known = folder.read_run().suite.methods if folder.has_run else []
+    suite["methods"] = list(dict.fromkeys([*known, *map(str, plan.suite.methods)]))
     suite["scheduler"] = str(plan.suite.scheduler)
     record = RunRecord(
         suite=SuiteRecord.model_validate(suite),
@@ -28,18 +40,25 @@ def record_plan(plan: Plan, folder: RunFolder, matched: Sequence[CostMatch] = ()
     )
     write_run(folder.path, record)
     add_planned(folder.path, [plan.grid])
-    entries = manifest(plan.settings.weights_fingerprint, plan.prompts)
+    before = read_manifest(folder.path)
+    environments = [*before.environments, *([environment()] if draws else [])]
+    entries = manifest(plan.settings, plan.prompts, environments)
     entries["prompts"]["cut"] = {
         name: {"prompts": cut, "tokens": limit} for name, (cut, limit) in plan.cut_prompts.items()
     }
-    write_manifest(folder.path, read_manifest(folder.path).updated(**entries))
+    write_manifest(folder.path, before.updated(**entries))
+    return differing(entries["environments"]) if draws else ""
 
 
-def manifest(fingerprint: str, prompts: PromptSet) -> dict[str, Any]:
-    """Return versions, hardware, git commit, weights and prompts of a run."""
+def manifest(
+    settings: RunSettings, prompts: PromptSet, environments: Sequence[dict[str, Any]]
+) -> dict[str, Any]:
+    """Return environments, the command, weights, prompts and a hash of the settings of a run."""
     return {
-        **environment(),
-        "weights_fingerprint": fingerprint,
+        "environments": distinct(environments),
+        "command": command(),
+        "settings": settings.digest,
+        "weights_fingerprint": settings.weights_fingerprint,
         "prompts": {
             "name": prompts.name,
             "count": len(prompts.prompts),

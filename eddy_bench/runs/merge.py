@@ -12,7 +12,8 @@ from eddy_bench.runs.plan import REFERENCE
 from eddy_bench.storage.group import FinishedGroup, parse_group
 from eddy_bench.storage.group_index import Entry
 from eddy_bench.storage.lock import locked, unused
-from eddy_bench.storage.paths import Files, expanded
+from eddy_bench.storage.paths import Files, expanded, read_many
+from eddy_bench.storage.provenance import differing, distinct
 from eddy_bench.storage.records import RunRecord
 from eddy_bench.storage.run_files import (
     add_planned,
@@ -33,6 +34,7 @@ class Merged:
     copied, kept: groups that were copied, and that were there.
     planned, missing: groups that were planned, the reference set among them, and that lack.
     failures: paths of recorded failures, where groups are missing.
+    unlike: in what the environments of the images differ; empty where they do not.
     """
 
     copied: int
@@ -40,6 +42,7 @@ class Merged:
     planned: int
     missing: int
     failures: list[str]
+    unlike: str = ""
 
 
 def merge(
@@ -62,16 +65,50 @@ def merge(
         raise StoreError(
             f"{target} is among the folders that are to be merged into it. Leave it out."
         )
+    _check_once(paths)
     runs = [folder.read_run() for folder in folders]
     _check_alike(folders, runs)
-    store = RunFolder.prepare(target, runs[0].settings)
     with ExitStack() as stack:
         for path in paths:
             stack.enter_context(unused(path))
+        drawn = [_drawn(folders), _drawn([folder.reference() for folder in folders])]
+        store = RunFolder.prepare(target, runs[0].settings)
         check_ownership = stack.enter_context(locked(target))
-        _record(store, folders, runs)
-        copied, kept = _copy(store, folders, progress, check_ownership)
-        return _merged(store, folders, copied, kept)
+        unlike = _record(store, folders, runs)
+        parts = list(zip((store, store.reference()), drawn, strict=True))
+        copied, kept = _copy(parts, progress, check_ownership)
+        return replace(_merged(store, folders, copied, kept), unlike=unlike)
+
+
+def _check_once(paths: Sequence[Path]) -> None:
+    """Raise StoreError for a folder that is given twice, under whatever names."""
+    known: dict[Path, Path] = {}
+    for path in paths:
+        if (first := known.setdefault(path.resolve(), path)) is not path:
+            raise StoreError(f"{first} and {path} are one folder. Give each share once.")
+
+
+def _drawn(folders: Sequence[RunFolder]) -> list[FinishedGroup]:
+    """Return the groups of shares; raises StoreError where one is broken, or two differ."""
+    broken: list[str] = []
+    groups = [group for folder in folders for group in folder.finished(broken=broken)]
+    if broken:
+        raise StoreError(
+            f"{broken[0]} ({counted(len(broken), 'broken group')}). Merge when that is done."
+        )
+    known: dict[Path, FinishedGroup] = {}
+    for group in groups:
+        _check_same(known.setdefault(group.group.path, group), group)
+    return groups
+
+
+def _check_same(there: FinishedGroup, group: FinishedGroup) -> None:
+    """Raise StoreError for other images of one group."""
+    if there.group.key != group.group.key or there.files != group.files:
+        raise StoreError(
+            f"{there.folder} and {group.folder} hold different images of one group. "
+            "Remove one of them."
+        )
 
 
 def _check_alike(folders: Sequence[RunFolder], runs: Sequence[RunRecord]) -> None:
@@ -87,8 +124,11 @@ def _check_alike(folders: Sequence[RunFolder], runs: Sequence[RunRecord]) -> Non
             )
 
 
-def _record(store: RunFolder, folders: Sequence[RunFolder], runs: Sequence[RunRecord]) -> None:
-    """Write run.yaml, planned.json and manifest.json of the merged run."""
+def _record(store: RunFolder, folders: Sequence[RunFolder], runs: Sequence[RunRecord]) -> str:
+    """Write run.yaml, planned.json and manifest.json of the merged run.
+
+    Returns in what the environments of its images differ.
+    """
     known = [*([store.read_run()] if store.has_run else []), *runs]
     methods = dict.fromkeys(text for run in known for text in run.suite.methods)
     suite = runs[0].suite.model_copy(update={"methods": list(methods)})
@@ -96,9 +136,11 @@ def _record(store: RunFolder, folders: Sequence[RunFolder], runs: Sequence[RunRe
     write_run(store.path, runs[0].model_copy(update={"suite": suite, "matched": matched}))
     store.clear_partial()
     add_planned(store.path, (grid for folder in folders for grid in read_planned(folder.path)))
-    own, shard = (read_manifest(folder.path) for folder in (store, folders[0]))
-    entries = {**shard.as_dict(), "scored": None, "scored_images": own.scored_images}
-    write_manifest(store.path, own.updated(**entries))
+    own, *shares = (read_manifest(folder.path) for folder in (store, *folders))
+    environments = distinct(one for known in (own, *shares) for one in known.environments)
+    kept = {"scored": None, "scored_images": own.scored_images, "environments": environments}
+    write_manifest(store.path, own.updated(**{**shares[0].as_dict(), **kept}))
+    return differing(environments)
 
 
 def _merged(store: RunFolder, folders: Sequence[RunFolder], copied: int, kept: int) -> Merged:
@@ -120,26 +162,11 @@ def _merged(store: RunFolder, folders: Sequence[RunFolder], copied: int, kept: i
 
 
 def _copy(
-    store: RunFolder,
-    folders: Sequence[RunFolder],
+    parts: Sequence[tuple[RunFolder, Sequence[FinishedGroup]]],
     progress: Callable[[int], Advance],
     check_ownership: Callable[[], None],
 ) -> tuple[int, int]:
     """Copy groups and the reference set; returns how many were copied, and were there."""
-    broken: list[str] = []
-    views: tuple[Callable[[RunFolder], RunFolder], ...] = (lambda run: run, RunFolder.reference)
-    parts = [
-        (
-            view(store),
-            [group for folder in folders for group in view(folder).finished(broken=broken)],
-        )
-        for view in views
-    ]
-    if broken:
-        raise StoreError(
-            f"{broken[0]} ({counted(len(broken), 'broken group')}). "
-            "Run that share again, then merge."
-        )
     total, copied = sum(len(groups) for _, groups in parts), 0
     advance = progress(total)
     for target, groups in parts:
@@ -178,13 +205,9 @@ def _copy_group(
 ) -> FinishedGroup | None:
     """Return what was written; None where the group was there."""
     if there is not None:
-        if there.group.key != group.group.key or there.files != group.files:
-            raise StoreError(
-                f"{there.folder} and {group.folder} hold different images of one group. "
-                "Remove one of them."
-            )
+        _check_same(there, group)
         return None
-    record = parse_group((group.folder / "group.json").read_bytes(), group.group.path)
+    record = parse_group(read_many([group.folder / "group.json"])[0], group.group.path)
     return store.write_group(
         group.group, group.contents(), group.cost, dict(record.model_extra or {})
     )

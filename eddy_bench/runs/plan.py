@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,6 +26,7 @@ from eddy_bench.sampling.branch_checks import check_call
 from eddy_bench.sampling.extra_steps import check_restarts
 from eddy_bench.sampling.solver_view import check_scheduler, check_stochastic
 from eddy_bench.storage.group import GroupGrid, group_key
+from eddy_bench.storage.limits import MAX_GROUPS, refuse_more
 from eddy_bench.storage.records import Group, RunSettings
 from eddy_bench.suites.method_spec import MethodSpec
 from eddy_bench.suites.prompts import PromptSet
@@ -122,10 +124,11 @@ def make_plan(setup: Setup) -> Plan:
 
     """
     prompts, settings = setup.prompts, setup.settings
+    check_size(setup.suite, prompts)
     setup.call_arguments(1)  # what this pipeline cannot take is refused before anything is drawn
     methods = tuple(_plan_method(spec, setup) for spec in setup.suite.methods)
     labels = [planned.label for planned in methods]
-    if doubled := sorted({label for label in labels if labels.count(label) > 1}):
+    if doubled := sorted(label for label, count in Counter(labels).items() if count > 1):
         raise ParameterError(
             f"Method {doubled[0]!r} is asked for twice with the same parameters. Drop one."
         )
@@ -134,6 +137,18 @@ def make_plan(setup: Setup) -> Plan:
         group for planned in methods for group in _groups_of(planned, prompts, setup.suite, shared)
     )
     return Plan(setup, prompts, methods, settings, groups)
+
+
+def check_size(suite: Suite, prompts: PromptSet) -> None:
+    """Raise ParameterError for more groups than a run may have."""
+    count = len(prompts.prompts)
+    refuse_more(
+        [len(suite.methods), min(count, suite.limit or count), suite.seeds],
+        MAX_GROUPS,
+        "groups (methods x prompts x seeds)",
+        "Lower --seeds or --limit, or draw into several folders.",
+        ParameterError,
+    )
 
 
 def _groups_of(
@@ -164,7 +179,8 @@ def _groups_of(
 
 def _plan_method(spec: MethodSpec, setup: Setup) -> PlannedMethod:
     """Build a method, or say why it cannot be used on this model."""
-    method, model, particles = build_method(spec), setup.model, setup.suite.particles
+    method = build_method(spec, setup.suite.permission("methods"))
+    model, particles = setup.model, setup.suite.particles
     if method.selects and not model.has_features:
         raise ParameterError(
             f"Method {spec.name!r} chooses by a guide network, and this model has none. "
@@ -192,3 +208,19 @@ def _plan_method(spec: MethodSpec, setup: Setup) -> PlannedMethod:
         resolved=resolved,
         source=source_digest(spec),
     )
+
+
+def idle_methods(plan: Plan) -> list[str]:
+    """Return notes on methods that have nothing to select from, or nothing to remember."""
+    particles = plan.suite.particles
+    alone = [
+        f"{planned.name} sees the earlier seeds of a prompt, and there is one: raise --seeds"
+        for planned in plan.methods
+        if planned.method.remembers and plan.suite.seeds == 1
+    ]
+    return alone + [
+        f"{planned.name} takes {planned.method.dial} = {particles}, all that it draws: "
+        "no other method takes longer than iid"
+        for planned in plan.methods
+        if planned.method.selects and planned.method.drawn(particles) == particles
+    ]

@@ -19,6 +19,7 @@ from eddy_bench.runs.batches import Batch, GroupResult, OutOfMemory, draw_batch,
 from eddy_bench.runs.plan import REFERENCE, Plan
 from eddy_bench.runs.setup import Setup
 from eddy_bench.storage.group import png_bytes
+from eddy_bench.suites.plugins import Permission
 from eddy_bench.suites.suite import Suite
 
 PATIENCE = 60.0  # seconds until something is said of workers that are not ready
@@ -30,12 +31,13 @@ class Worker:
     """Load the pipeline once in an actor, and draw batches there.
 
     Args:
-        suite: as JSON, so that nothing but data is sent.
+        suite: as JSON, so that nothing but data is sent beside the permission.
         threads: of its arithmetic on CPUs.
+        permission: to run the Python files that the suite's methods name.
 
     """
 
-    def __init__(self, suite: str, threads: int) -> None:
+    def __init__(self, suite: str, threads: int, permission: Permission | None) -> None:
         import warnings
 
         import torch
@@ -46,7 +48,7 @@ class Worker:
         self.setup = Setup.open(Suite.model_validate_json(suite))
         self.methods: dict[str, Method] = {REFERENCE: Iid()}
         for spec in self.setup.suite.methods:
-            method = build_method(spec)
+            method = build_method(spec, permission)
             self.methods[method_label(spec, method)] = method
 
     def ready(self) -> bool:
@@ -144,7 +146,9 @@ class RayExecutor:
         return weight(batch, self.plan.method_of(batch.groups[0]), self.plan.settings.steps)
 
     def _start(self) -> Any:
-        return self.remote.remote(self.plan.suite.model_dump_json(), self.cpus)
+        return self.remote.remote(
+            self.plan.suite.model_dump_json(), self.cpus, self.plan.suite.permission("methods")
+        )
 
     def _after_death(
         self,

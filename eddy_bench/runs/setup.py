@@ -114,7 +114,7 @@ class Setup:
         given = self.suite.guidance_scale
         return self.own.guidance_scale if given is None else given
 
-    @property
+    @cached_property
     def prompts(self) -> PromptSet:
         """The suite's prompts, cut to its limit."""
         prompts = self.given or load_prompts(self.suite.prompts)

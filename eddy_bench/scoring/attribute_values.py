@@ -89,17 +89,19 @@ def _words(prompt: str, attribute: str, listed: Sequence[object]) -> list[str]:
 
     """
     words = [" ".join(str(value).split()) for value in listed]
+    seen: set[str] = set()
     for value, word in zip(listed, words, strict=True):
         if not isinstance(value, str | int | float) or isinstance(value, bool) or not word:
             raise MetricError(
                 f"Expected words as values of {attribute!r} of the prompt {prompt!r}, "
                 f"got {value!r}. Put it in quotes."
             )
-        if words.count(word) > 1:
+        if word in seen:
             raise MetricError(
                 f"Expected different values of {attribute!r} of the prompt {prompt!r}, "
                 f"got {word!r} twice. Leave one out."
             )
+        seen.add(word)
     return words
 
 

@@ -101,12 +101,11 @@ def _key(group: FinishedGroup) -> GroupKey:
 def _read(folder: RunFolder, by_label: ByLabel) -> tuple[pd.DataFrame, str]:
     """Return the rows of scores.csv of methods that are still there, and why there are none."""
     empty = pd.DataFrame(columns=[*COLUMNS, "label", "column"])
-    numbers = ("seed", "steps", "guidance_scale", "particles")  # kept as they are written
+    numbers = ("seed", "steps", "guidance_scale", "particles", "value")  # kept to the last digit
     try:
         rows = read_table(
             folder.path / "scores.csv",
             dtype=dict.fromkeys(TEXTS, "category") | dict.fromkeys(numbers, str),
-            float_precision="round_trip",
             keep_default_na=False,
             na_values={"value": ["", "nan"]},
         )

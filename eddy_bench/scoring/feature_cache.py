@@ -25,6 +25,8 @@ from eddy_bench.scoring.group_rows import GROUPS_TOGETHER, rows_of_groups
 from eddy_bench.scoring.reference import RealImages
 from eddy_bench.scoring.reference_statistics import SavedStatistics
 from eddy_bench.storage.group import FinishedGroup
+from eddy_bench.storage.links import refuse_link
+from eddy_bench.storage.names import safe_name
 from eddy_bench.storage.paths import replacing
 from eddy_bench.storage.run_folder import RunFolder
 
@@ -109,7 +111,7 @@ class Scorer:
         if isinstance(self.real, SavedStatistics):
             return self.real.all_features()
         folder = features_folder(self.folder.path, extractor.name, extractor.digest)
-        path = folder / f"reference-{file_name(self.real.name)}.npz"
+        path = folder / f"reference-{safe_name(self.real.name)}.npz"
         known = read_features(path)
         if "real" not in known:
             known = {"real": extractor.images(self.real.images)}
@@ -145,12 +147,7 @@ class Scorer:
 
 def features_folder(run: Path, extractor: str, digest: str) -> Path:
     """Return where a run keeps features of an extractor with these weights."""
-    return run / "features" / f"{file_name(extractor)}-{file_name(digest)}"
-
-
-def file_name(extractor: str) -> str:
-    """Return a name as that of a file."""
-    return "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in extractor)
+    return run / "features" / f"{safe_name(extractor)}-{safe_name(digest)}"
 
 
 def read_features(path: Path) -> dict[str, Features]:
@@ -184,6 +181,7 @@ def write_features(path: Path, features: dict[str, Features]) -> None:
         "counts": np.array([len(values) for values in features.values()]),
         "rows": np.concatenate(list(features.values())),
     }
+    refuse_link(path.parents[1], path.parent)
     try:
         with replacing(path) as written, written.open("wb") as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]

@@ -45,7 +45,8 @@ def groups_by_label(
     for group in found.groups:
         if group.group.particles != particles:
             broken.append(
-                f"{group.folder} has {group.group.particles} particles, the run {particles}"
+                f"{group.folder} has {group.group.particles} particles, the run "
+                f"{particles}: remove it, and run again"
             )
             continue
         by_label.setdefault(group.group.label, []).append(group)
@@ -62,10 +63,7 @@ def groups_by_label(
 def _notes(by_label: ByLabel, broken: list[str]) -> list[str]:
     notes = []
     if broken:
-        notes.append(
-            f"left out {counted(len(broken), 'broken group')} ({broken[0]}); "
-            "run again to redraw them"
-        )
+        notes.append(f"left out {counted(len(broken), 'broken group')} ({broken[0]})")
     if len({len(groups) for groups in by_label.values()}) > 1:
         counts = ", ".join(f"{own[0].group.name} {len(own)}" for own in by_label.values())
         notes.append(

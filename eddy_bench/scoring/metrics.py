@@ -25,6 +25,8 @@ from eddy_bench.scoring import (
 )
 from eddy_bench.scoring.metric import Aspect, Metric, Needs, Parameter
 from eddy_bench.scoring.signature import GIVEN, JUDGES, POOLED, SOURCE, Signature, number_text
+from eddy_bench.storage.limits import MAX_NAME
+from eddy_bench.suites.plugins import Permission
 
 MODULES = (
     diversity,
@@ -64,7 +66,7 @@ def judging(aspect: Aspect) -> tuple[str, ...]:
 _SPEC = re.compile(r"(.+\.py:\w+|torchmetrics:[\w.]+|[\w.-]+)(?:\[([^\[\]]+)\])?(?::(.*))?")
 
 
-def metric_of(name: str) -> Metric:
+def metric_of(name: str, permission: Permission | None = None) -> Metric:
     """Return the metric that is asked for by a name; one from elsewhere joins `METRICS`.
 
     Raises:
@@ -78,7 +80,7 @@ def metric_of(name: str) -> Metric:
 
     if name in plugin_names():
         _check_name(name)
-    metric = load_metric(name)
+    metric = load_metric(name, permission)
     if metric is None:
         raise UnknownName(unknown("metric", name, {*ASKED_FOR, *plugin_names()}))
     METRICS[metric.name] = metric
@@ -99,6 +101,12 @@ def _check_name(name: str) -> None:
         raise ParameterError(
             f"Expected letters, digits, '_', '-' and '.' in the name of a metric, got {name!r}."
         )
+
+
+def _refuse_long(text: str) -> None:
+    """Raise UnknownName for a text that no metric's name can be, before it is searched."""
+    if len(text) > MAX_NAME:
+        raise UnknownName(f"No metric is called {text[:40]!r}... ({len(text)} characters).")
 
 
 _ASPECTS: dict[str, Aspect] = {"diversity": "diversity", "fidelity": "fidelity"}
@@ -139,10 +147,11 @@ class MetricSpec:
     parameters: tuple[tuple[str, float], ...] = ()
 
     @classmethod
-    def parse(cls, text: str) -> MetricSpec:
+    def parse(cls, text: str, permission: Permission | None = None) -> MetricSpec:
         """Read `vendi`, `vendi[fmnist-clip]` or `vendi[fmnist-clip]:q=2`.
 
-        A plug-in's code is run: `./mine.py:name`, an entry point, `torchmetrics:image.ssim`.
+        A plug-in's code is run: an entry point, `torchmetrics:image.ssim`, and with a permission
+        `./mine.py:name`.
 
         Raises:
             UnknownName: no such metric; cost counters are always there and cannot be asked for.
@@ -150,8 +159,9 @@ class MetricSpec:
             MetricError: an extractor where the metric takes none.
 
         """
+        _refuse_long(text)
         match = _SPEC.fullmatch(text.strip())
-        metric = metric_of(match[1] if match else text)
+        metric = metric_of(match[1] if match else text, permission)
         assert match is not None, "a name that is known has the form of one"
         if match[2] and not metric.takes_extractor:
             raise MetricError(f"Metric {metric.name!r} takes no extractor, got [{match[2]}].")
@@ -167,6 +177,7 @@ class MetricSpec:
             UnknownName: no such metric.
 
         """
+        _refuse_long(text)
         bare, _, rest = text.partition("[")
         names = [name for name in METRICS if bare == name or bare.startswith(f"{name}-")]
         if not names and "." in bare:  # a plug-in that nothing here was told of
@@ -215,7 +226,7 @@ class MetricSpec:
         return {item.name: item.default for item in self.metric.parameters} | dict(self.parameters)
 
 
-def parse_all(texts: Iterable[str]) -> list[MetricSpec]:
+def parse_all(texts: Iterable[str], permission: Permission | None = None) -> list[MetricSpec]:
     """Read metrics as they are asked for together.
 
     Raises:
@@ -224,7 +235,7 @@ def parse_all(texts: Iterable[str]) -> list[MetricSpec]:
     """
     specs, sources = [], dict[str, tuple[str, str]]()
     for text in texts:
-        spec = MetricSpec.parse(text)
+        spec = MetricSpec.parse(text, permission)
         source, first = sources.setdefault(spec.name, (spec.metric.source, text))
         if source != spec.metric.source:
             raise ParameterError(

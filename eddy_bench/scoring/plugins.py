@@ -14,7 +14,12 @@ from eddy_bench.errors import MetricError, ParameterError
 from eddy_bench.scoring.extractor import Extractor
 from eddy_bench.scoring.metric import Judge, Metric, Parameter
 from eddy_bench.suites.method_spec import is_file_plugin
-from eddy_bench.suites.plugins import file_digest, load_from_entry_point, load_from_file
+from eddy_bench.suites.plugins import (
+    Permission,
+    file_digest,
+    load_from_entry_point,
+    load_from_file,
+)
 
 METRIC_GROUP = "eddy_bench.metrics"
 TORCHMETRICS = "torchmetrics:"
@@ -27,23 +32,25 @@ def plugin_names() -> list[str]:
     return sorted({point.name for point in entry_points(group=METRIC_GROUP)})
 
 
-def load_metric(name: str) -> Metric | None:
+def load_metric(name: str, permission: Permission | None = None) -> Metric | None:
     """Return a metric from elsewhere, or None where no package registers the name.
 
     One of a file is called `file.name` in tables, so that it never takes a name of ours.
 
     Args:
         name: `path/to/file.py:name`, `torchmetrics:image.ssim` or that of an entry point.
+        permission: to run a file; None where the name is from a file.
 
     Raises:
         UnknownName: the file or torchmetrics has no such name.
-        ParameterError: it cannot be imported, or is no metric.
+        ParameterError: it may not be run, cannot be imported, or is no metric.
 
     """
     if is_file_plugin(name):
         path, _, attribute = name.rpartition(":")
         called = f"{re.sub(r'[^0-9A-Za-z_]', '_', Path(path).stem)}.{attribute}"
-        return _checked(load_from_file(name, "--metric"), name, called, file_digest(name)[:10])
+        plugin = load_from_file(name, "--metric", permission)
+        return _checked(plugin, name, called, file_digest(name)[:10])
     if name.startswith(TORCHMETRICS):
         from eddy_bench.scoring.torchmetrics_classes import metric_of_class
 

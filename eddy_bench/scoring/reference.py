@@ -14,8 +14,10 @@ from eddy_bench.errors import MetricError, brief
 from eddy_bench.models.scoring_defaults import ScoringDefaults
 from eddy_bench.scoring.extractor import file_digest
 from eddy_bench.scoring.reference_statistics import SavedStatistics, read_statistics
+from eddy_bench.storage.pictures import open_picture
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
+FORMATS = ("PNG", "JPEG", "WEBP")  # whatever a file is called
 
 
 @dataclass(frozen=True)
@@ -80,9 +82,8 @@ def read_image(path: Path) -> Image.Image:
 
     """
     try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except Exception as error:  # each format has its own
+        return open_picture(path, FORMATS).convert("RGB")
+    except ValueError as error:
         raise MetricError(
             f"{path} cannot be read as an image: {brief(error, 120)}. Remove or replace it."
         ) from None

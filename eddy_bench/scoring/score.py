@@ -34,6 +34,7 @@ from eddy_bench.storage.files import write_text
 from eddy_bench.storage.records import RunRecord, RunSettings
 from eddy_bench.storage.run_files import read_manifest, write_manifest
 from eddy_bench.storage.run_folder import RunFolder
+from eddy_bench.suites.plugins import Permission
 
 Progress = Callable[[int], Advance]
 
@@ -48,6 +49,7 @@ class ScoringRequest:
     device: of the networks, `auto` or a torch device; values differ in their last digits.
     check_ownership: is called before anything is written; raises when the folder is another
         process's by now.
+    permission: to run the Python files that `metrics` name; None where a run folder names them.
     """
 
     metrics: Sequence[str] | None = None
@@ -55,6 +57,7 @@ class ScoringRequest:
     weights: str | None = None
     device: str = "auto"
     check_ownership: Callable[[], None] = lambda: None
+    permission: Permission | None = None
 
 
 @dataclass(frozen=True)
@@ -123,7 +126,7 @@ def score_folder(
     by_label, notes = groups_by_label(folder, run, found)
     defaults = scoring_defaults(run.settings.model)
     real = load_reference(request.reference, defaults)
-    specs = resolve_specs(request.metrics, defaults, run.settings.model, real is not None)
+    specs = resolve_specs(request, defaults, run.settings.model, real is not None)
     weights = Path(request.weights) if request.weights else None
     scorer = Scorer(folder, weights, real, _ignore, device)
     scorer.values = _values(specs, run)
@@ -158,7 +161,7 @@ def _ignore(count: int, label: str) -> None:
 
 
 def resolve_specs(
-    texts: Sequence[str] | None, defaults: ScoringDefaults, model: str, has_reference: bool
+    request: ScoringRequest, defaults: ScoringDefaults, model: str, has_reference: bool
 ) -> list[MetricSpec]:
     """Return the metrics that were asked for, or the model's own, with their extractors.
 
@@ -167,9 +170,9 @@ def resolve_specs(
 
     """
     specs = {}
-    for spec in parse_all(texts or defaults.metrics):
+    for spec in parse_all(request.metrics or defaults.metrics, request.permission):
         metric = spec.metric
-        if not texts and metric.needs == "real" and not has_reference:
+        if not request.metrics and metric.needs == "real" and not has_reference:
             continue
         if metric.needs == "attributes" and not defaults.judges_garments:
             raise MetricError(
@@ -187,7 +190,7 @@ def asked_columns(run: RunRecord, request: ScoringRequest) -> list[str]:
     if not request.metrics:
         return []
     model = run.settings.model
-    specs = resolve_specs(request.metrics, scoring_defaults(model), model, has_reference=True)
+    specs = resolve_specs(request, scoring_defaults(model), model, has_reference=True)
     return [spec.column for spec in specs]
 
 
@@ -279,7 +282,7 @@ def scoring_state(run: RunRecord, found: FoundGroups, request: ScoringRequest) -
     )
     folders = (request.reference, request.weights, str(ASSETS))
     listings = [_listing(Path(path)) for path in folders if path]
-    asked = [(text, MetricSpec.parse(text)) for text in request.metrics or ()]
+    asked = [(text, MetricSpec.parse(text, request.permission)) for text in request.metrics or ()]
     metrics = [[text, spec.metric.source] for text, spec in asked]
     values = _values([spec for _, spec in asked], run)
     parts = [groups, metrics, values, request.reference, request.weights, listings, __version__]

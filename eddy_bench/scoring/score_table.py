@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from eddy_bench.errors import StoreError, why
+from eddy_bench.shown import cell_text, text_of_cell
 from eddy_bench.storage.paths import read_many, replacing
 
 COLUMNS = [
@@ -42,41 +43,26 @@ TEXTS = (
     "extractor",
     "signature",
 )
-CELLS = (*TEXTS, "label", "task", "verdict")  # that hold text of a user's, or of a method's
 WRITTEN = ("scores.csv", "scores.parquet", "summary.csv")
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
-
-
-def escape_cell(text: str) -> str:
-    """Return text with an apostrophe before what a spreadsheet would take for a formula.
-
-    >>> escape_cell("=1+1"), escape_cell("a dress"), unescape_cell(escape_cell("'quoted'"))
-    ("'=1+1", 'a dress', "'quoted'")
-    """
-    return f"'{text}" if text.startswith(FORMULA) else text
-
-
-def unescape_cell(text: str) -> str:
-    """Return what `escape_cell` was given."""
-    return text[1:] if text.startswith("'") and text[1:].startswith(FORMULA) else text
 
 
 def escaped(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return a table whose text columns a spreadsheet shows as they are."""
-    return _mapped(frame, escape_cell)
+    """Return a table of which a spreadsheet shows every text as it is, and runs none."""
+    return _mapped(frame, cell_text)
 
 
 def unescaped(frame: pd.DataFrame) -> pd.DataFrame:
     """Return a table as it was before `escaped`."""
-    return _mapped(frame, unescape_cell)
+    return _mapped(frame, text_of_cell)
 
 
-def _mapped(frame: pd.DataFrame, change: Any) -> pd.DataFrame:
-    columns = [name for name in CELLS if name in frame]
+def _mapped(frame: pd.DataFrame, change: Callable[[str], str]) -> pd.DataFrame:
+    """Return a table with every text changed; columns of numbers alone hold none."""
+    names = [name for name in frame if not pd.api.types.is_numeric_dtype(frame[name])]
     return frame.assign(
         **{
-            name: frame[name].map(lambda cell: change(cell) if isinstance(cell, str) else cell)
-            for name in columns
+            str(name): frame[name].map(lambda cell: change(cell) if isinstance(cell, str) else cell)
+            for name in names
         }
     )
 

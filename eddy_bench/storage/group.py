@@ -14,10 +14,11 @@ from typing import Any
 from PIL import Image
 from pydantic import ValidationError
 
-from eddy_bench.errors import StoreError, why
+from eddy_bench.errors import StoreError, brief, why
 from eddy_bench.storage.files import parse_json
 from eddy_bench.storage.group_index import Entry, GroupIndex
 from eddy_bench.storage.paths import read_many
+from eddy_bench.storage.pictures import open_picture
 from eddy_bench.storage.records import FileInfo, Group, GroupRecord
 
 PNG_LEVEL = 1
@@ -34,6 +35,11 @@ class GroupGrid:
     labels: list[str]
     prompts: list[str]
     seeds: int
+
+    @property
+    def count(self) -> int:
+        """How many groups there are."""
+        return len(self.labels) * len(self.prompts) * max(0, self.seeds)
 
     def paths(self) -> set[str]:
         """Return the groups' folders below the samples."""
@@ -98,15 +104,13 @@ class FinishedGroup:
         """
         contents = self.contents()
         try:
-            images: list[Image.Image] = [Image.open(io.BytesIO(content)) for content in contents]
-            for image in images:
-                image.load()
+            images = [open_picture(io.BytesIO(content), ("PNG",)) for content in contents]
             if len({image.size for image in images}) > 1:
                 raise ValueError("of several sizes")
-        except (OSError, ValueError, SyntaxError) as error:
+        except ValueError as error:
             self._doubt()
             raise StoreError(
-                f"{self.folder} holds no pictures: {type(error).__name__}. "
+                f"{self.folder} holds no pictures: {brief(error).rstrip('.')}. "
                 "Remove it, and run again to redraw it."
             ) from None
         return images
@@ -137,7 +141,7 @@ def parse_group(text: bytes, path: Path) -> GroupRecord:
         raise ValueError(problem.get(str(field_name), "group.json is not a group's")) from None
     group = record.group
     if (group.label, group.prompt_id, str(group.seed)) != path.parts:
-        raise ValueError("group.json is another group's")
+        raise ValueError(f"group.json is that of {group.path.as_posix()}")
     names = [f"{particle}.png" for particle in range(len(record.files))]
     if not 1 <= group.particles == len(record.files) or list(record.files) != names:
         raise ValueError("files differ from group.json")

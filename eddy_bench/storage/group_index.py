@@ -13,6 +13,7 @@ from pathlib import Path
 
 from eddy_bench.errors import StoreError, why
 from eddy_bench.storage.files import parse_json, write_text
+from eddy_bench.storage.links import open_own
 from eddy_bench.storage.paths import Files, is_remote, remove_file
 
 WRITTEN_TOGETHER = 10_000  # lines
@@ -105,7 +106,7 @@ class GroupIndex:
 
     def _append(self, lines: list[str]) -> None:
         try:
-            with self.path.open("ab") as file:
+            with open(self.path, "ab", opener=open_own) as file:
                 if file.tell() and not self._ends_a_line():
                     file.write(b"\n")  # what was cut off stays a line of its own
                 file.write("".join(f"{line}\n" for line in lines).encode())
@@ -123,6 +124,8 @@ class GroupIndex:
 
     def _lines(self) -> Iterator[str]:
         """Yield the lines one by one: a large run's index is not held as text."""
+        if not self.path.is_file():  # a pipe or a device has no end
+            return
         with suppress(OSError), self.path.open(encoding="utf-8", errors="replace") as file:
             for line in file:
                 yield line.rstrip("\n")

@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 
 from eddy_bench.errors import StoreError, why
 from eddy_bench.storage.lease import is_alive, leased, refuse_held
+from eddy_bench.storage.links import refuse_link, refuse_links
 from eddy_bench.storage.paths import is_remote
 
 NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS})
@@ -35,6 +36,7 @@ def locked(folder: Path) -> Iterator[Callable[[], None]]:
         with leased(folder) as check_ownership:
             yield check_ownership
         return
+    refuse_links(folder)
     lock = _acquire(folder)
     try:
         note = f"process {os.getpid()} on {socket.gethostname()}\n"
@@ -66,6 +68,7 @@ def unused(folder: Path) -> Iterator[None]:
 
 def _acquire(folder: Path) -> FileLock:
     """Lock a folder's `.lock`; where the file system knows no locks, say so and go on without."""
+    refuse_link(folder, folder / ".lock")
     lock = FileLock(folder / ".lock", thread_local=False, is_singleton=False)
     try:
         lock.acquire(blocking=False)

@@ -193,10 +193,17 @@ def read_many(paths: Sequence[Path]) -> list[bytes]:
 
     """
     if not paths or not is_remote(paths[0]):
-        return [path.read_bytes() for path in paths]
+        return [_read_regular(path) for path in paths]
     remotes: Sequence[Any] = paths
     with _as_os_error(paths[0]):
         return _read_remote(remotes[0].fs, [remote.path for remote in remotes])
+
+
+def _read_regular(path: Path) -> bytes:
+    """Read a file; a pipe or a device, which may have no end, is none."""
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "Not a file", str(path))
+    return path.read_bytes()
 
 
 def _read_remote(fs: Any, names: list[str]) -> list[bytes]:

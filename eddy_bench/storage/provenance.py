@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import subprocess
 import sys
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,7 @@ LIBRARIES = (
 
 
 def environment() -> dict[str, Any]:
-    """Return versions, hardware, git commit and the command."""
+    """Return versions, hardware and git commit."""
     import torch
 
     def installed(name: str) -> str:
@@ -46,8 +48,43 @@ def environment() -> dict[str, Any]:
             "gpus": [torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count())],
         },
         "git_commit": _git_commit(),
-        "command": " ".join(["eddy-bench", *sys.argv[1:]]),
     }
+
+
+def command() -> str:
+    """Return the command that was typed."""
+    return " ".join(["eddy-bench", *sys.argv[1:]])
+
+
+def distinct(environments: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return environments in order, each once."""
+    return list({json.dumps(one, sort_keys=True): one for one in environments}.values())
+
+
+def differing(environments: Sequence[dict[str, Any]]) -> str:
+    """Say in what environments differ; empty where there is one.
+
+    >>> differing([{"libraries": {"torch": "2.6"}}, {"libraries": {"torch": "2.7"}}])
+    'the images were drawn in 2 environments, which differ in libraries.torch (2.6; 2.7)'
+    """
+    flat = [dict(_flat(one)) for one in environments]
+    names = dict.fromkeys(name for one in flat for name in one)
+    values = {name: dict.fromkeys(str(one.get(name)) for one in flat) for name in names}
+    unlike = [f"{name} ({'; '.join(own)})" for name, own in values.items() if len(own) > 1]
+    if not unlike:
+        return ""
+    return (
+        f"the images were drawn in {len(environments)} environments, "
+        f"which differ in {', '.join(unlike)}"
+    )
+
+
+def _flat(values: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{above}{name}.")
+        else:
+            yield f"{above}{name}", value
 
 
 def _git_commit() -> str | None:

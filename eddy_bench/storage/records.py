@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import (
     AfterValidator,
@@ -83,6 +85,12 @@ class RunSettings(BaseModel):
             for name, value in values.items()
             if name not in optional or value is not None
         }
+
+    @property
+    def digest(self) -> str:
+        """A hash of the settings."""
+        text = json.dumps(self.as_dict(), sort_keys=True)
+        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
     def described(self) -> str:
         """Return what images are drawn with, on one line."""
@@ -193,11 +201,15 @@ class Scored(BaseModel):
 class Manifest(BaseModel):
     """Hold manifest.json: versions, hardware, weights, prompts, and what was scored.
 
+    environments: versions and hardware that drew images, each once.
+    settings: a hash of the settings of run.yaml that the images were drawn with.
     scored_images: a hash of each method's images as they were scored, by its label.
     """
 
     model_config = ConfigDict(extra="allow")
 
+    environments: list[dict[str, Any]] = Field(default_factory=list)
+    settings: str | None = None
     scored: Scored | None = None
     scored_images: dict[str, str] | None = None
 
@@ -219,6 +231,11 @@ class FileInfo:
 
     size: StrictInt
     sha256: StrictStr
+
+    @classmethod
+    def of(cls, content: bytes) -> Self:
+        """Return those of a file's content."""
+        return cls(size=len(content), sha256=hashlib.sha256(content).hexdigest())
 
 
 def _encodable(text: str) -> str:

@@ -12,11 +12,13 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from eddy_bench.errors import StoreError, brief
-from eddy_bench.storage.files import parse_json, parse_yaml, write_text
+from eddy_bench.storage.files import parse_json, parse_yaml, read_text, write_text
 from eddy_bench.storage.group import GroupGrid
+from eddy_bench.storage.limits import MAX_GROUPS, refuse_more
 from eddy_bench.storage.records import Manifest, RunRecord
 
 _GRID = TypeAdapter(GroupGrid)
+MAX_BYTES = 2**30  # a million prompts in planned.json are 60 MB
 
 
 def read_run(folder: Path) -> RunRecord:
@@ -28,17 +30,21 @@ def read_run(folder: Path) -> RunRecord:
     """
     path = folder / "run.yaml"
     try:
-        data = parse_yaml(path, path.read_text(encoding="utf-8"), StoreError)
-    except (OSError, UnicodeError) as error:
-        raise StoreError(
-            f"{path} cannot be read: {brief(error)}. Take another run folder."
-        ) from None
+        data = parse_yaml(path, read_text(path, StoreError, "run.yaml", MAX_BYTES), StoreError)
+    except StoreError as error:
+        raise StoreError(f"{error} Take another run folder.") from None
     try:
-        return RunRecord.model_validate(data)
+        record = RunRecord.model_validate(data)
     except ValidationError as error:
         raise StoreError(
             f"{path} is not a run's: {_expected(data, error)}. Take another run folder."
         ) from None
+    if (read_manifest(folder).settings or record.settings.digest) != record.settings.digest:
+        raise StoreError(
+            f"The settings in {path} were changed after its images were drawn with others. "
+            "Put them back, or draw into another folder: --out."
+        )
+    return record
 
 
 def _expected(data: Any, error: ValidationError) -> str:
@@ -64,9 +70,9 @@ def write_run(folder: Path, record: RunRecord) -> None:
 def read_manifest(folder: Path) -> Manifest:
     """Read manifest.json; an empty one where there is none yet, or none that can be read."""
     try:
-        text = (folder / "manifest.json").read_text(encoding="utf-8")
+        text = read_text(folder / "manifest.json", StoreError, "manifest.json", MAX_BYTES)
         return Manifest.model_validate(parse_json(text))
-    except (OSError, ValueError):
+    except (StoreError, ValueError):
         return Manifest()
 
 
@@ -84,15 +90,19 @@ def read_planned(folder: Path) -> list[GroupGrid]:
 
     """
     path = folder / "planned.json"
-    try:
-        grids = parse_json(path.read_text(encoding="utf-8"))
-        return [_GRID.validate_python(grid) for grid in grids]
-    except FileNotFoundError:
+    if not path.exists():
         return []
-    except (OSError, ValueError, TypeError) as error:
+    try:
+        entries = parse_json(read_text(path, StoreError, "planned.json", MAX_BYTES))
+        grids = [_GRID.validate_python(grid) for grid in entries]
+    except (StoreError, ValueError, TypeError) as error:
         raise StoreError(
-            f"{path} cannot be read: {brief(error, 100)}. Remove it; the next run writes it."
+            f"{path} cannot be read: {brief(error, 200)}. Remove it; the next run writes it."
         ) from None
+    cure = f"Remove {path}; the next run writes it."
+    total = sum(grid.count for grid in grids)
+    refuse_more([total], MAX_GROUPS, f"planned groups in {path}", cure, StoreError)
+    return grids
 
 
 def add_planned(folder: Path, grids: Iterable[GroupGrid]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -17,9 +16,11 @@ from PIL import Image
 
 from eddy_bench.errors import StoreError, why
 from eddy_bench.storage import run_files
+from eddy_bench.storage.cures import cure_of
 from eddy_bench.storage.files import write_text
 from eddy_bench.storage.group import FinishedGroup, entry_of, parse_group, png_bytes
 from eddy_bench.storage.group_index import GroupIndex
+from eddy_bench.storage.links import refuse_link
 from eddy_bench.storage.paths import (
     Files,
     files_below,
@@ -143,7 +144,7 @@ class RunFolder:
                 raise StoreError(f"{folder} has no group.json")
             return None
         try:
-            return self._parsed(path, (folder / "group.json").read_bytes(), files)
+            return self._parsed(path, read_many([folder / "group.json"])[0], files)
         except OSError as error:
             raise StoreError(f"{folder} is broken: {why(error)}") from None
 
@@ -163,8 +164,9 @@ class RunFolder:
     def set_aside(self, path: Path) -> Path:
         """Move a broken group out of the samples; returns where to."""
         source = self.samples / path
+        refuse_link(self.path, source)
         target = self.path / "broken" / f"{'-'.join(path.parts)}-{time.time_ns()}"
-        while target.exists():  # a clock that stands still or goes back
+        while target.exists():  # a clock that stands still
             target = target.with_name(f"{target.name}-again")
         if is_remote(source):
             move_remote(source, target)
@@ -190,8 +192,9 @@ class RunFolder:
 
         """
         final = self.samples / group.path
+        refuse_link(self.path, final, self.failure_path(group))
         contents = {f"{k}.png": png_bytes(image) for k, image in enumerate(images)}
-        files = {name: _info(content) for name, content in contents.items()}
+        files = {name: FileInfo.of(content) for name, content in contents.items()}
         record = GroupRecord(group=group, cost=dict(cost), files=files, **details)
         text = json.dumps(record.as_dict(), indent=1, ensure_ascii=False).encode()
         try:
@@ -212,9 +215,8 @@ class RunFolder:
 
     def _write_aside(self, contents: dict[str, bytes], final: Path) -> None:
         """Write a folder beside its place, and move it there; leave nothing where that fails."""
-        staging = self.path / "partial"
-        staging.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(dir=staging))
+        (self.path / "partial").mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(dir=self.path / "partial"))
         try:
             for name, content in contents.items():
                 (folder / name).write_bytes(content)
@@ -231,8 +233,9 @@ class RunFolder:
 
     def write_failure(self, group: Group, reason: str) -> None:
         """Record why a group could not be drawn; the next run tries again."""
-        data = {"group": asdict(group), "error": reason}
-        write_text(self.failure_path(group), json.dumps(data, indent=1, ensure_ascii=False))
+        data, path = {"group": asdict(group), "error": reason}, self.failure_path(group)
+        refuse_link(self.path, path)
+        write_text(path, json.dumps(data, indent=1, ensure_ascii=False))
 
     def finished(self, broken: list[str] | None = None) -> Iterator[FinishedGroup]:
         """Yield all finished groups that are whole, by method, prompt and seed.
@@ -241,7 +244,7 @@ class RunFolder:
             broken: is told what is wrong with the others.
 
         """
-        files, damaged = self.files(), False
+        files, damaged, cure = self.files(), False, None
         names = files.names("*/*/*/group.json")
         for start in range(0, len(names), READ_TOGETHER):
             part = [Path(name).parent for name in names[start : start + READ_TOGETHER]]
@@ -255,7 +258,8 @@ class RunFolder:
                 except StoreError as error:
                     damaged = True
                     if broken is not None:
-                        broken.append(str(error))
+                        cure = cure or cure_of(self.path)
+                        broken.append(f"{error}: {cure(self.samples / path)}")
                     continue
                 if group is not None:
                     yield group
@@ -269,7 +273,8 @@ class RunFolder:
         shutil.rmtree(self.path / "partial", ignore_errors=True)
         for pattern in LEFT_BEHIND:
             for path in self.path.glob(pattern):  # files that were being replaced
-                path.unlink(missing_ok=True)
+                if not path.parent.is_symlink():
+                    path.unlink(missing_ok=True)
 
 
 def refuse_file(path: Path) -> None:
@@ -286,7 +291,3 @@ def check_writable(path: Path, samples: Path) -> None:
             pass
     except OSError as error:
         raise StoreError(f"{path} cannot be written: {why(error)}. Give another --out.") from None
-
-
-def _info(content: bytes) -> FileInfo:
-    return FileInfo(size=len(content), sha256=hashlib.sha256(content).hexdigest())

@@ -10,6 +10,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from eddy_bench.errors import ParameterError
+from eddy_bench.storage.limits import MAX_METHODS, refuse_more
 
 INDENT = "  "  # of the lines on which a long name goes on
 
@@ -124,14 +125,17 @@ def expand(spec: MethodSpec) -> list[MethodSpec]:
     ['pg:strength=1', 'pg:strength=2']
 
     Raises:
-        ParameterError: a grid has an empty value.
+        ParameterError: a grid has an empty value, or too many combinations.
 
     """
     grids = {key: _grid(value) for key, value in spec.parameters.items()}
     if any(part == "" for values in grids.values() for part in values) or not all(grids.values()):
         raise ParameterError(
-            f"Expected values with | between them in {str(spec)!r}, got an empty one."
+            f"Expected values with | between them in {str(spec)[:80]!r}, got an empty one."
         )
+    cure = "Give fewer values, or several suites."
+    sizes = [len(values) for values in grids.values()]
+    refuse_more(sizes, MAX_METHODS, f"methods of {spec.name}'s grid", cure, ParameterError)
     return [
         MethodSpec(name=spec.name, parameters=dict(zip(grids, values, strict=True)))
         for values in itertools.product(*grids.values())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import sys
+from dataclasses import dataclass
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
@@ -12,19 +13,34 @@ from typing import Any
 from eddy_bench.errors import EddyError, ParameterError, UnknownName, brief, unknown
 
 
-def load_from_file(name: str, flag: str) -> Any:
+@dataclass(frozen=True)
+class Permission:
+    """The permission to run the Python files that one source names.
+
+    A person's words make one: `--method`, `--metric`, `--allow-code`, the argument of a check, a
+    call from Python. No file that is read can hold one, so that no file can make another one run.
+    """
+
+
+def load_from_file(name: str, flag: str, permission: Permission | None) -> Any:
     """Run a Python file and return what it calls by a name.
 
     Args:
         name: `path/to/file.py:Name`.
         flag: of the command line, for messages.
+        permission: of the source that names the file; None where a file names it.
 
     Raises:
-        ParameterError: the file is not there or cannot be imported.
+        ParameterError: there is no permission, or the file is not there or cannot be imported.
         UnknownName: it has no such name.
 
     """
     path, _, attribute = name.rpartition(":")
+    if permission is None:
+        raise ParameterError(
+            f"{name!r} is a Python file that another file names, so it is not run. "
+            f"Name it with {flag}, or add --allow-code to `run` if you trust it."
+        )
     file = Path(path)
     if not file.is_file():
         raise ParameterError(f"Expected a Python file in {flag} {name}, but {path} is not there.")

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from eddy_bench.errors import PromptError, UnknownName, unknown
-from eddy_bench.storage.files import parse_yaml, read_text
+from eddy_bench.storage.files import parse_yaml_lines, read_text
+from eddy_bench.storage.limits import MAX_PROMPTS, refuse_more
+from eddy_bench.storage.names import is_reserved
 from eddy_bench.suites.prompt_sources import (
     ENDINGS,
     is_hub_source,
@@ -23,6 +26,7 @@ from eddy_bench.suites.prompt_sources import (
 
 MAX_LENGTH = 20_000
 MAX_BYTES = 64 * 2**20
+LONG = 16  # digits of a hash among names that meet
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 FOLDER = Path(__file__).parents[1] / "data" / "prompts"
 
@@ -111,48 +115,57 @@ def text_id(text: str, length: int = 6) -> str:
     return f"{words}-{digest}" if words else f"prompt-{digest}"
 
 
-def _from_text(path: Path) -> tuple[Prompt, ...]:
-    lines = [
-        (number, line.strip())
-        for number, line in enumerate(
-            read_text(path, PromptError, "a prompt file", MAX_BYTES).splitlines(), 1
-        )
+def text_ids(texts: Iterable[str], taken: Iterable[str] = ()) -> dict[str, str]:
+    """Return a folder name for each of different texts, whatever file they are from.
+
+    Names that meet, among many texts or with one in `taken`, have a longer hash, all of them: a
+    name does not depend on the order.
+    """
+    short = {text: text_id(text) for text in texts}
+    uses = Counter([*short.values(), *(name.lower() for name in taken)])
+    return {text: name if uses[name] == 1 else text_id(text, LONG) for text, name in short.items()}
+
+
+def _named(entries: Iterable[tuple[int, Prompt]]) -> list[tuple[int, Prompt]]:
+    """Return prompts with their lines, those without an id with one that is made of their text."""
+    entries = list(entries)
+    given = [prompt.id for _, prompt in entries if prompt.id]
+    names = text_ids((prompt.text for _, prompt in entries if not prompt.id), given)
+    return [
+        (line, prompt if prompt.id else replace(prompt, id=names[prompt.text]))
+        for line, prompt in entries
     ]
+
+
+def _from_text(path: Path) -> tuple[Prompt, ...]:
+    text = read_text(path, PromptError, "a prompt file", MAX_BYTES)
+    lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1)]
+    _refuse_many(path, len(lines))
     return _checked(
         path,
-        [
-            (number, Prompt(text_id(line), line))
-            for number, line in lines
-            if line and not line.startswith("#")
-        ],
+        [(number, Prompt("", line)) for number, line in lines if line and not line.startswith("#")],
     )
 
 
 def _from_data(path: Path, entries: list[tuple[int, str]]) -> tuple[Prompt, ...]:
+    _refuse_many(path, len(entries))
     first: dict[str, int] = {}
     for line, text in entries:
         if text := _paired(" ".join(text.split())):
             first.setdefault(text, line)
-    taken: set[str] = set()
-    prompts = []
-    for text, line in first.items():
-        # Among many prompts short hashes meet.
-        identity = text_id(text) if text_id(text) not in taken else text_id(text, 16)
-        taken.add(identity)
-        prompts.append((line, Prompt(identity, text)))
-    return _checked(path, prompts)
+    return _checked(path, [(line, Prompt("", text)) for text, line in first.items()])
 
 
 def _from_yaml(path: Path) -> tuple[Prompt, ...]:
     text = read_text(path, PromptError, "a prompt file", MAX_BYTES)
-    data = parse_yaml(path, text, PromptError)
-    node = yaml.compose(text, Loader=yaml.SafeLoader)
+    data, node = parse_yaml_lines(path, text, PromptError)
     if isinstance(data, dict) and set(data) == {"prompts"} and isinstance(node, yaml.MappingNode):
         node, data = node.value[0][1], data["prompts"]
     if data is None:
         data = []
     if not isinstance(data, list):
         raise PromptError(f"{path}: expected a list of prompts, got {type(data).__name__}.")
+    _refuse_many(path, len(data))
     lines = (
         [entry.start_mark.line + 1 for entry in node.value]
         if isinstance(node, yaml.SequenceNode)
@@ -162,6 +175,12 @@ def _from_yaml(path: Path) -> tuple[Prompt, ...]:
         path,
         [(line, _prompt(path, line, entry)) for line, entry in zip(lines, data, strict=False)],
     )
+
+
+def _refuse_many(path: Path, count: int) -> None:
+    """Raise PromptError for more prompts than any run may have."""
+    cure = "Split the file."
+    refuse_more([count], MAX_PROMPTS, f"prompts in {path}", cure, PromptError)
 
 
 def _paired(text: str) -> str:
@@ -174,7 +193,7 @@ def _paired(text: str) -> str:
 
 def _prompt(path: Path, line: int, entry: Any) -> Prompt:
     if isinstance(entry, str):
-        return Prompt(text_id(_paired(entry)), _paired(entry))
+        return Prompt("", _paired(entry))
     if not isinstance(entry, dict) or not isinstance(entry.get("prompt"), str):
         raise PromptError(
             f"{path}, line {line}: expected a text or a mapping with `prompt`, "
@@ -191,11 +210,16 @@ def _prompt(path: Path, line: int, entry: Any) -> Prompt:
         raise PromptError(
             f"{path}, line {line}: expected a mapping in `attributes`, got {attributes!r}."
         )
-    identity = str(entry.get("id", text_id(_paired(entry["prompt"]))))
-    if not _ID.fullmatch(identity):
+    identity = str(entry.get("id", ""))
+    if "id" in entry and not _ID.fullmatch(identity):
         raise PromptError(
             f"{path}, line {line}: expected an id of letters, digits, '.', '_' and '-' "
             f"(at most 80), got {identity[:80]!r}."
+        )
+    if is_reserved(identity):
+        raise PromptError(
+            f"{path}, line {line}: the id {identity!r} cannot be a folder's name on every system. "
+            "Take another one."
         )
     return Prompt(identity, _paired(entry["prompt"]), attributes)
 
@@ -204,6 +228,7 @@ def _checked(path: Path, entries: list[tuple[int, Prompt]]) -> tuple[Prompt, ...
     if not entries:
         raise PromptError(f"{path} holds no prompt. Expected at least one.")
     seen: dict[str, int] = {}
+    entries = _named(entries)
     for line, prompt in entries:
         if not prompt.text.strip():
             raise PromptError(f"{path}, line {line}: the prompt is empty.")

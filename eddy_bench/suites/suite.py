@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
 
 from eddy_bench.errors import ParameterError, SuiteError, UnknownName, unknown
 from eddy_bench.storage.files import read_yaml
+from eddy_bench.storage.limits import MAX_METHODS, refuse_more
+from eddy_bench.storage.names import is_reserved
 from eddy_bench.suites.method_spec import MethodSpec, expand, is_file_plugin
+from eddy_bench.suites.plugins import Permission
 
 FOLDER = Path(__file__).parents[1] / "data" / "suites"
 PAPERS = FOLDER / "papers"
@@ -17,6 +21,7 @@ DEFAULT = "fashion"
 MAX_BYTES = 4 * 2**20
 
 Positive = Annotated[int, Field(ge=1)]
+Part = Annotated[int, Field(ge=1, le=10_000)]  # of one call of a pipeline
 Spacing = Literal["default", "karras", "exponential", "beta", "trailing", "ays"]
 AUTO_PROMPTS = 8
 
@@ -41,30 +46,48 @@ class Suite(BaseModel):
     methods: Annotated[list[MethodSpec], Field(min_length=1)] = [MethodSpec(name="iid")]
     prompts: str = "fashion"
     limit: Positive | None = None
-    particles: Positive = 4
+    particles: Part = 4
     seeds: Positive = 1
-    steps: Positive | None = None
+    steps: Part | None = None
     scheduler: MethodSpec = MethodSpec(name="default")
     guidance_scale: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     negative_prompt: Annotated[str, Field(max_length=20_000)] = ""
     size: Annotated[int, Field(ge=8, le=8192)] | None = None
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     device: str = "auto"
-    batch_prompts: Positive | Literal["auto"] = "auto"
+    batch_prompts: Part | Literal["auto"] = "auto"
     timesteps: Spacing = "default"
     guide: str | None = None
     decoder: str | None = None
-    feature_batch: Positive | Literal["auto"] = "auto"
+    feature_batch: Part | Literal["auto"] = "auto"
     offload: bool = False
     compile: bool = False
     metrics: list[str] | None = None
     reference: str | None = None
     weights: str | None = None
+    _granted: dict[str, Permission] = PrivateAttr(default_factory=dict)
+
+    def permission(self, key: Literal["methods", "metrics"]) -> Permission | None:
+        """Return the permission to run the Python files that a key names; no file can set it."""
+        return self._granted.get(key)
+
+    def granted(self, permissions: Mapping[str, Permission | None]) -> Self:
+        """Return the suite with permissions for some of its keys."""
+        suite = self.model_copy()
+        suite._granted = {key: given for key, given in permissions.items() if given is not None}
+        return suite
 
     @field_validator("methods", mode="before")
     @classmethod
     def _methods(cls, value: Any) -> Any:
         return _expanded(value) if isinstance(value, list) else value
+
+    @field_validator("name", mode="after")
+    @classmethod
+    def _name(cls, value: str) -> str:
+        if is_reserved(value):
+            raise ValueError("a name that cannot be a folder's on every system")
+        return value
 
     @field_validator("scheduler", mode="before")
     @classmethod
@@ -87,6 +110,9 @@ def _expanded(entries: list[Any]) -> list[Any]:
     methods: list[Any] = []
     for entry in map(_named, entries):
         methods += expand(entry) if isinstance(entry, MethodSpec) else [entry]
+        refuse_more(
+            [len(methods)], MAX_METHODS, "methods of a suite", "Give fewer values.", ParameterError
+        )
     return methods
 
 
@@ -123,14 +149,18 @@ def suite_files() -> dict[str, Path]:
 
 
 def load_suite(
-    source: str | None, overrides: dict[str, Any] | None = None, allow_code: bool = False
+    source: str | None,
+    overrides: dict[str, Any] | None = None,
+    typed: Permission | None = None,
+    allow_code: Permission | None = None,
 ) -> Suite:
     """Load a suite by name or from a file, with flags on top.
 
     Args:
         source: a suite's name or a YAML file; None is `fashion`.
         overrides: keys of `Suite` that replace the file's.
-        allow_code: let a suite file name a method in a Python file.
+        typed: to run the Python files that `overrides` name.
+        allow_code: to run those that the suite's file names.
 
     Raises:
         UnknownName: neither a suite nor a file.
@@ -149,15 +179,23 @@ def load_suite(
     except ValidationError as error:
         raise _first_problem(path, error, set(overrides or {})) from None
     given = overrides or {}
-    methods = [] if "methods" in given else [spec.name for spec in suite.methods]
-    metrics = [] if "metrics" in given else suite.metrics or []
-    named = [name for name in (*methods, *metrics) if is_file_plugin(name)]
-    if named and not allow_code:
-        raise SuiteError(
-            f"{path} names the Python file {named[0]!r}, which would be run. "
-            "Add --allow-code if you trust it."
-        )
+    suite = suite.granted(
+        {key: typed if key in given else allow_code for key in ("methods", "metrics")}
+    )
+    _check_files(path, suite)
     return suite
+
+
+def _check_files(path: Path, suite: Suite) -> None:
+    """Say before anything is loaded which Python file would not be run; the loader refuses it."""
+    names = {"methods": [str(spec) for spec in suite.methods], "metrics": suite.metrics or []}
+    for key in ("methods", "metrics"):
+        named = [name for name in names[key] if is_file_plugin(name)]
+        if named and suite.permission(key) is None:
+            raise SuiteError(
+                f"{path} names the Python file {named[0]!r}, which would be run. "
+                "Add --allow-code if you trust it."
+            )
 
 
 def _with_sweep(path: Path, data: dict[str, Any]) -> dict[str, Any]:

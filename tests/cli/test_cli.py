@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from eddy_bench.methods.registry import method_names
-from eddy_bench.scoring.score_table import unescape_cell
+from eddy_bench.shown import text_of_cell
 from tests.conftest import Result
 from tests.makers.pipelines import tiny_folder
 from tests.makers.terminal import shown_in_terminal
@@ -93,7 +93,8 @@ def test_run_draws_scores_and_does_nothing_the_second_time(cli: Cli, tmp_path: P
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*.png")} == stamps
     assert (out / "scores.csv").read_bytes() == scored
     assert {"run.yaml", "manifest.json", "grids"} <= {path.name for path in out.iterdir()}
-    assert json.loads((out / "manifest.json").read_text())["libraries"]["diffusers"]
+    (drawn_in,) = json.loads((out / "manifest.json").read_text())["environments"]
+    assert drawn_in["libraries"]["diffusers"]
 
 
 def test_methods_start_from_the_same_noise(cli: Cli, tmp_path: Path) -> None:
@@ -161,7 +162,7 @@ def test_strange_prompts_are_drawn(cli: Cli, tmp_path: Path) -> None:
     assert done.code == 0, done.err
     cells = set(pd.read_csv(tmp_path / "r/scores.csv")["prompt"].dropna())
     assert cells == {*texts[:-1], "'=1+1"}, "what a spreadsheet would run is text"
-    assert set(map(unescape_cell, cells)) == set(texts)
+    assert set(map(text_of_cell, cells)) == set(texts)
     assert set(pd.read_parquet(tmp_path / "r/scores.parquet")["prompt"]) >= set(texts)
 
 

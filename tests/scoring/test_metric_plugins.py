@@ -17,6 +17,7 @@ from eddy_bench.audit.metric_conformance import CHECKS, check_metric
 from eddy_bench.errors import UnknownName
 from eddy_bench.scoring import plugins
 from eddy_bench.scoring.metrics import METRICS, MetricSpec
+from eddy_bench.suites.plugins import Permission
 from tests.conftest import Result
 from tests.makers.runs import SHORT
 
@@ -191,7 +192,7 @@ HELD = (
 
 @pytest.mark.parametrize("name", HELD)
 def test_our_metrics_keep_their_promises(name: str) -> None:
-    findings = check_metric(name, None)
+    findings = check_metric(MetricSpec.parse(name, Permission()), None)
     promises = {finding.name: finding for finding in findings}
     assert promises.keys() == CHECKS.keys()
     broken = {key for key, finding in promises.items() if finding.holds is False}
@@ -249,7 +250,7 @@ def test_check_metric_finds_what_is_broken_and_nothing_else(tmp_path: Path, decl
     (tmp_path / "bad.py").write_text(
         f"import numpy as np\nfrom eddy_bench import Metric\nbad = Metric('bad', {declared})\n"
     )
-    findings = check_metric(f"{tmp_path}/bad.py:bad", None)
+    findings = check_metric(MetricSpec.parse(f"{tmp_path}/bad.py:bad", Permission()), None)
     assert {f.name for f in findings if f.holds is False} == BROKEN[declared]
 
 
@@ -265,5 +266,7 @@ def test_the_readme_s_metric_keeps_its_promises(tmp_path: Path) -> None:
     code = text.split("## Your own metric")[1].split("```python\n")[1].split("```")[0]
     assert len(code.splitlines()) < 20
     (tmp_path / "mine.py").write_text(code)
-    findings = check_metric(f"{tmp_path}/mine.py:colour:scale=2", None)
+    findings = check_metric(
+        MetricSpec.parse(f"{tmp_path}/mine.py:colour:scale=2", Permission()), None
+    )
     assert [finding.name for finding in findings if finding.holds is False] == []

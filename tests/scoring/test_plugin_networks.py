@@ -14,6 +14,7 @@ import torch
 from eddy_bench.audit.metric_conformance import check_metric
 from eddy_bench.errors import ParameterError
 from eddy_bench.scoring.metrics import MetricSpec
+from eddy_bench.suites.plugins import Permission
 from tests.conftest import Result
 
 pytestmark = pytest.mark.usefixtures("metrics_of_this_test")
@@ -120,7 +121,7 @@ DECLARED = {
 def test_a_record_that_cannot_be_kept_is_refused(tmp_path: Path, declared: str) -> None:
     code = f"m = Metric('m', 'image', True, '', **{{'function': len, **dict({declared})}})\n"
     with pytest.raises(ParameterError, match=re.escape(DECLARED[declared])):
-        MetricSpec.parse(write(tmp_path / "x", code))
+        MetricSpec.parse(write(tmp_path / "x", code), Permission())
 
 
 def test_what_the_page_shows_with_a_network_of_its_own_holds(tmp_path: Path) -> None:
@@ -129,7 +130,7 @@ def test_what_the_page_shows_with_a_network_of_its_own_holds(tmp_path: Path) -> 
     code = "\n".join(line.removeprefix("    ") for line in block.splitlines())
     (tmp_path / "mine.py").write_text(code)
     torch.save(torch.nn.Linear(3, 1).state_dict(), tmp_path / "tone.pt")
-    findings = check_metric(f"{tmp_path}/mine.py:tone", tmp_path)
+    findings = check_metric(MetricSpec.parse(f"{tmp_path}/mine.py:tone", Permission()), tmp_path)
     assert [finding.name for finding in findings if finding.holds is False] == []
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 
 from eddy_bench.models.attributes import CLASSES, Attributes, caption, measure, parse, unknown_words
 from eddy_bench.scoring.extractors import ASSETS
-from eddy_bench.suites.prompts import load_prompts
+from eddy_bench.suites.prompts import load_prompts, prompts_of_texts, text_id
 
 
 def test_shipped_prompt_sets_use_known_words_and_do_not_overlap() -> None:
@@ -90,3 +92,37 @@ def test_stored_attributes_are_the_measured_ones() -> None:
         images, stored = data["images"], data["attributes"].astype(np.int64)
     assert len(images) >= 2000
     assert (measure(images, stored[:, 0]) == stored).all()
+
+
+MANY = [f"a photograph of one and the same thing, with the number {k}" for k in range(20_000)]
+SOURCES: dict[str, Callable[[list[str]], str]] = {
+    "p.txt": "\n".join,
+    "p.csv": lambda texts: "prompt\n" + "\n".join(f'"{text}"' for text in texts),
+    "p.tsv": lambda texts: "prompt\n" + "\n".join(texts),
+    "p.json": json.dumps,
+    "p.jsonl": lambda texts: "\n".join(map(json.dumps, texts)),
+    "p.yaml": json.dumps,
+    "p.yml": lambda texts: json.dumps([{"prompt": text} for text in texts]),
+}
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_ids_of_many_texts_are_different_and_the_same_from_every_source(
+    tmp_path: Path, name: str
+) -> None:
+    """Short hashes meet among 20,000 texts: 12 pairs are expected."""
+    assert len({text_id(text) for text in MANY}) < len(MANY)
+    (tmp_path / name).write_text(SOURCES[name](MANY))
+    found = load_prompts(str(tmp_path / name)).prompts
+    assert [prompt.text for prompt in found] == MANY
+    assert len({prompt.id for prompt in found}) == len(MANY)
+    assert {prompt.text: prompt.id for prompt in found} == {
+        prompt.text: prompt.id for prompt in prompts_of_texts(MANY[::-1]).prompts
+    }
+
+
+def test_an_id_that_is_made_gives_way_to_one_that_is_given(tmp_path: Path) -> None:
+    given = text_id("a hat").upper()
+    (tmp_path / "p.yaml").write_text(json.dumps(["a hat", {"id": given, "prompt": "a coat"}]))
+    ids = [prompt.id for prompt in load_prompts(str(tmp_path / "p.yaml")).prompts]
+    assert ids == [text_id("a hat", 16), given]
