@@ -49,11 +49,6 @@ def test_there_are_few_rooms_and_few_arrows_between_them() -> None:
     assert len(arrows) <= MAX_ARROWS
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_modules_stay_below_300_lines(path: Path) -> None:
-    assert len(path.read_text().splitlines()) <= 300
-
-
 def test_every_public_name_can_be_imported_and_no_other() -> None:
     for name in eddy_bench.__all__:
         assert getattr(eddy_bench, name) is not None

@@ -77,13 +77,12 @@ def test_a_distilled_model_has_a_fingerprint_of_its_own(model: Model) -> None:
 
 
 def test_the_few_step_model_brings_its_settings_along() -> None:
-    assert implied_settings("fashion-4step") == {
-        "name": "fashion-4step",
-        "scheduler": "default",
-        "steps": 4,
-        "guidance_scale": 1.0,
-    }
-    assert implied_settings("fashion") == {"scheduler": "default"}
+    few = {"name": "fashion-4step", "steps": 4, "guidance_scale": 1.0}
+    whole = {"steps": 20, "guidance_scale": 4.0}
+    for name, own in (("fashion-4step", few), ("fashion", whole)):
+        implied = implied_settings(name)
+        assert implied | own == implied
+        assert implied["scheduler"] == "default"
 
 
 ALL = [

@@ -57,7 +57,8 @@ def test_vendi_of_any_order_is_a_number() -> None:
         assert vendi(np.eye(4), q) == pytest.approx(4)
         assert gaussian_vendi(np.eye(4), h=0.001, q=q) == pytest.approx(4)
         assert vendi(np.ones((4, 3)), q) == pytest.approx(1)
-    assert np.isnan(vendi(np.zeros((4, 3)), 2))
+    assert vendi(np.zeros((4, 3)), 2) == 1, "equal images, whatever their features"
+    assert np.isnan(vendi(np.full((4, 3), np.nan), 2))
 
 
 def test_an_edited_plug_in_is_scored_again(cli: Cli, tmp_path: Path) -> None:
