@@ -24,9 +24,9 @@ from torch import Tensor
 from eddy_bench import Method, State
 from eddy_bench.kernels import group_median_bandwidth, squared_distances
 from eddy_bench.methods.coupled import laplacian_root, maxcut_rows
+from eddy_bench.methods.couplings import antithetic, lhs
 from eddy_bench.methods.registry import build_method
 from eddy_bench.models.load import load_model
-from eddy_bench.sampling.couplings import antithetic, lhs
 from eddy_bench.sampling.schedulers import set_scheduler
 from eddy_bench.scoring.ceiling import free_share
 from eddy_bench.scoring.diversity import mean_similarity

@@ -11,13 +11,13 @@ from torch import Tensor
 from eddy_bench.methods.base import Method
 from eddy_bench.models.base import Model
 from eddy_bench.models.load import load_model
-from eddy_bench.sampling.feature_maps import NetworkFeatures
+from eddy_bench.models.network_features import NetworkFeatures
+from eddy_bench.models.row_limit import MOST, RowLimit
 from eddy_bench.sampling.noise import (
     condition_generators,
     particle_generators,
     probe_generator,
 )
-from eddy_bench.sampling.row_limit import MOST, RowLimit
 from eddy_bench.sampling.schedulers import set_scheduler
 from eddy_bench.sampling.state import State
 from eddy_bench.sampling.steer import steer

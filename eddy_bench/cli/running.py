@@ -89,7 +89,7 @@ def run_setup(
         summary = _draw(plan, folder, matched, options, check_ownership)
         if (summary.drawn or summary.kept) and options.shard is None:
             from eddy_bench.cli.scoring import score_if_needed
-            from eddy_bench.sampling.memory import release_memory
+            from eddy_bench.models.memory import release_memory
 
             del setup, plan  # the model makes room for the networks that score
             release_memory()

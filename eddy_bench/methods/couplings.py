@@ -1,15 +1,111 @@
-"""Methods that couple the initial noise, by `eddy_bench.sampling.couplings`, and do no more."""
+"""Couplings of the initial noise, which change the joint law of the particles alone.
+
+Each particle's noise stays exactly standard normal. So every sample keeps the distribution of the
+base sampler, for any model, guidance scale, solver and step count.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
+from eddy_bench.errors import ParameterError
 from eddy_bench.methods.base import Method
-from eddy_bench.sampling.couplings import antithetic, lhs, sobol
+
+EDGE = 2.0**-31  # uniforms are kept this far from 0 and 1: the normal quantile is infinite there
+Init = Literal["iid", "antithetic", "lhs", "sobol"]
+SOBOL_LIMIT = torch.quasirandom.SobolEngine.MAXDIM
+
+
+def normal_quantile(uniform: Tensor) -> Tensor:
+    """Return the inverse of the standard normal distribution function, in float64."""
+    quantile: Tensor = torch.special.ndtri(uniform.double().clamp(EDGE, 1 - EDGE))
+    return quantile
+
+
+def antithetic(noise: Tensor, generator: torch.Generator) -> Tensor:
+    """Return sqrt(N / (N - 1)) (g_i - mean g) (arXiv 2506.06185, 2605.11311).
+
+    Rows correlate by -1 / (N - 1) and sum to zero.
+
+    Args:
+        noise: independent standard normal, (N, d).
+        generator: not used.
+
+    Returns:
+        (N, d); at N = 2 the pair (z, -z), at N = 1 the noise itself.
+
+    """
+    count = len(noise)
+    if count == 1:
+        return noise
+    coupled: Tensor = (count / (count - 1)) ** 0.5 * (noise - noise.mean(0))
+    return coupled
+
+
+def lhs(noise: Tensor, generator: torch.Generator) -> Tensor:
+    """Return a Latin hypercube: z_ik = ppf((perm_k(i) + U_ik) / N).
+
+    U_ik is the distribution function of the given noise.
+
+    Args:
+        noise: independent standard normal, (N, d).
+        generator: draws an independent permutation per coordinate.
+
+    Returns:
+        (N, d); each coordinate has one particle in each of N strata of equal probability.
+
+    """
+    count = len(noise)
+    if count == 1:
+        return noise
+    uniform = torch.special.ndtr(noise.double()).clamp(EDGE, 1 - EDGE)
+    order = torch.rand(noise.shape, generator=generator, dtype=torch.float64).argsort(0)
+    return normal_quantile((order.to(noise.device) + uniform) / count).to(noise.dtype)
+
+
+def sobol(noise: Tensor, generator: torch.Generator) -> Tensor:
+    """Return scrambled Sobol points through the normal quantile, rows in random order.
+
+    The uniforms lie on a 2^-30 grid.
+
+    Args:
+        noise: gives the shape, (N, d).
+        generator: draws the scrambling and the order.
+
+    Raises:
+        ParameterError: d is beyond the engine's dimensions.
+
+    """
+    count, dimension = noise.shape
+    if count == 1:
+        return noise
+    if dimension > SOBOL_LIMIT:
+        raise ParameterError(
+            f"sobol goes up to {SOBOL_LIMIT} dimensions, this model has {dimension}. Use lhs."
+        )
+    seed = int(torch.randint(0, 2**31, (1,), generator=generator))
+    points = torch.quasirandom.SobolEngine(dimension, scramble=True, seed=seed).draw(
+        count, dtype=torch.float64
+    )
+    order = torch.randperm(count, generator=generator)
+    return normal_quantile(points[order]).to(noise)
+
+
+COUPLINGS: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {
+    "antithetic": antithetic,
+    "lhs": lhs,
+    "sobol": sobol,
+}
+
+
+def couple_initial(init: str, noise: Tensor, generator: torch.Generator) -> Tensor:
+    """Apply the coupling of a name; `iid` leaves the noise as it is."""
+    return COUPLINGS[init](noise, generator) if init in COUPLINGS else noise
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from eddy_bench.errors import ParameterError
 from eddy_bench.methods.base import Method, Positive, Strength
+from eddy_bench.methods.couplings import Init
 from eddy_bench.methods.started import Starts
 from eddy_bench.methods.window import parse_window
-from eddy_bench.sampling.couplings import Init
 from eddy_bench.sampling.state import State
 
 Kernel = Literal["auto", "latent", "denoised", "features"]

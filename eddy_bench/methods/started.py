@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from eddy_bench.methods.base import Method
-from eddy_bench.sampling.couplings import Init, couple_initial
+from eddy_bench.methods.couplings import Init, couple_initial
 from eddy_bench.sampling.hooks import Hooks
 
 

@@ -19,12 +19,12 @@ from eddy_bench.models.drawing import DrawnTogether
 from eddy_bench.models.earlier_seeds import EarlierSeeds, common_seed
 from eddy_bench.models.images import image_tensor
 from eddy_bench.models.judge import Judge, load_judge
+from eddy_bench.models.memory import peak_bytes, reset_peak
+from eddy_bench.models.network_features import NetworkFeatures
 from eddy_bench.models.prompt_cache import PromptCache
+from eddy_bench.models.row_limit import RowLimit
 from eddy_bench.sampling.branch_checks import evaluation_of
-from eddy_bench.sampling.feature_maps import NetworkFeatures
-from eddy_bench.sampling.memory import peak_bytes, reset_peak
 from eddy_bench.sampling.replacing import replaced
-from eddy_bench.sampling.row_limit import RowLimit
 
 
 @dataclass

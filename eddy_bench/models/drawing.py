@@ -11,9 +11,9 @@ from torch import Tensor
 
 from eddy_bench.errors import ModelError
 from eddy_bench.methods.base import Method
+from eddy_bench.models.network_features import FeatureCost, NetworkFeatures
 from eddy_bench.sampling.call import MapMaker
 from eddy_bench.sampling.families import family_of
-from eddy_bench.sampling.feature_maps import FeatureCost, NetworkFeatures
 from eddy_bench.sampling.noise import (
     condition_generators,
     particle_generators,

@@ -23,14 +23,14 @@ from eddy_bench.models.embedded import ASSETS, BASE, EMBEDDED, embedded_warning
 from eddy_bench.models.exact import ExactDenoiser, ExactPipeline, exact_scheduler
 from eddy_bench.models.fingerprint import model_fingerprint
 from eddy_bench.models.identity import digest_of, parts_of
+from eddy_bench.models.memory import keep_pages
 from eddy_bench.models.networks import GuideNetwork, load_network, to_gray
 from eddy_bench.models.pipeline_class import check_steerable, named_class, pipeline_class
 from eddy_bench.models.prompt_cache import remember_prompts
+from eddy_bench.models.row_limit import RowLimit
 from eddy_bench.models.saved_by_newer import load_across_versions
 from eddy_bench.models.tasks import load_task
 from eddy_bench.sampling.families import family_of
-from eddy_bench.sampling.memory import keep_pages
-from eddy_bench.sampling.row_limit import RowLimit
 
 EXACT = "exact:"
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from eddy_bench.models.mixture import Mixture
-from eddy_bench.sampling.feature_maps import NetworkFeatures
-from eddy_bench.sampling.row_limit import RowLimit
+from eddy_bench.models.network_features import NetworkFeatures
+from eddy_bench.models.row_limit import RowLimit
 
 HIDDEN, FEATURES = 64, 16
 ROWS = 2**13  # points at once: their hidden values stay near the processor's cache

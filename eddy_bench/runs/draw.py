@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from eddy_bench.errors import EddyError, ModelError, brief, counted
 from eddy_bench.methods.iid import Iid
 from eddy_bench.models.cut_prompts import cut_text
+from eddy_bench.models.memory import out_of_memory
 from eddy_bench.models.prompt_cache import MOST_BYTES
 from eddy_bench.runs.batches import (
     Executor,
@@ -20,7 +21,6 @@ from eddy_bench.runs.batches import (
 from eddy_bench.runs.plan import Plan
 from eddy_bench.runs.setup import Setup
 from eddy_bench.runs.writer import GroupWriter
-from eddy_bench.sampling.memory import out_of_memory
 from eddy_bench.sampling.solver_view import view_of
 from eddy_bench.storage.records import Group
 from eddy_bench.storage.run_folder import RunFolder

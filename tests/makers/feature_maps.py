@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from eddy_bench.sampling.feature_maps import NetworkFeatures
-from eddy_bench.sampling.row_limit import RowLimit
+from eddy_bench.models.network_features import NetworkFeatures
+from eddy_bench.models.row_limit import RowLimit
 
 
 def network_features(dimension: int, outputs: int = 7, seed: int = 3) -> NetworkFeatures:

@@ -13,7 +13,7 @@ from torch import Tensor
 from eddy_bench import Antithetic, Coupled, EddyExact, Iid, Lhs, Method, Sobol, State, steer
 from eddy_bench.errors import ParameterError, SchedulerError
 from eddy_bench.methods.coupled import FLOOR, Rule, laplacian_root, maxcut_root
-from eddy_bench.sampling.couplings import EDGE, antithetic, lhs, normal_quantile, sobol
+from eddy_bench.methods.couplings import EDGE, antithetic, lhs, normal_quantile, sobol
 from tests.makers.solvers import SOLVERS, draw, make_pipeline
 
 GROUPS = 4000

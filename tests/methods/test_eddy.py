@@ -21,7 +21,8 @@ from eddy_bench.kernels import (
     squared_distances,
 )
 from eddy_bench.methods.pairwise import Pairs
-from eddy_bench.sampling.feature_maps import Identity, NetworkFeatures
+from eddy_bench.models.network_features import NetworkFeatures
+from eddy_bench.sampling.feature_maps import Identity
 from tests.makers.feature_maps import network_features
 from tests.makers.mixtures import Mixture, draw, generators
 

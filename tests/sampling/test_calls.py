@@ -20,7 +20,7 @@ from eddy_bench.errors import EddyError, ModelError, ParameterError
 from eddy_bench.methods.base import Method
 from eddy_bench.methods.registry import build_method, method_names
 from eddy_bench.models.base import counted_rows
-from eddy_bench.sampling.feature_maps import NetworkFeatures
+from eddy_bench.models.network_features import NetworkFeatures
 from eddy_bench.sampling.state import State
 from eddy_bench.suites.method_spec import MethodSpec
 from tests.makers.pipelines import tiny_folder

@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from eddy_bench.sampling import memory
-from eddy_bench.sampling.checkpointing import blocks_of, checkpointed
-from eddy_bench.sampling.feature_maps import NetworkFeatures
-from eddy_bench.sampling.memory import free_bytes, out_of_memory, peak_taken
-from eddy_bench.sampling.row_limit import RowLimit
+from eddy_bench.models import memory
+from eddy_bench.models.checkpointing import blocks_of, checkpointed
+from eddy_bench.models.memory import free_bytes, out_of_memory, peak_taken
+from eddy_bench.models.network_features import NetworkFeatures
+from eddy_bench.models.row_limit import RowLimit
 
 
 class Small(torch.nn.Module):
@@ -188,8 +188,8 @@ LIMITED = """
 import resource, sys, psutil, torch
 from diffusers import AutoencoderKL, AutoencoderTiny
 from eddy_bench.models.decoding import make_decode
-from eddy_bench.sampling.feature_maps import NetworkFeatures
-from eddy_bench.sampling.row_limit import RowLimit
+from eddy_bench.models.network_features import NetworkFeatures
+from eddy_bench.models.row_limit import RowLimit
 
 kind, side, feature_batch, limit = sys.argv[1], int(sys.argv[2]), sys.argv[3], float(sys.argv[4])
 torch.manual_seed(0)
