@@ -185,6 +185,4 @@ def _copy_group(
             )
         return None
     record = parse_group((group.folder / "group.json").read_bytes(), group.group.path)
-    return store.write_group(
-        group.group, group.contents(), group.cost, dict(record.model_extra or {})
-    )
+    return store.write_group(group.group, group.contents(), group.cost, record.details)
