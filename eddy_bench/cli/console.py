@@ -6,6 +6,7 @@ import os
 import sys
 import textwrap
 import warnings
+from collections.abc import Iterable
 from contextvars import ContextVar
 
 from rich.console import Console
@@ -73,6 +74,12 @@ def say(text: str, kind: str = "") -> None:
     """
     if not (quiet() and kind in ("", "Note")):
         write_line(f"{kind}: {text}" if kind else text, kind, stderr=True)
+
+
+def say_all(texts: Iterable[str], kind: str) -> None:
+    """Print lines of one kind, as `say`."""
+    for text in texts:
+        say(text, kind)
 
 
 def write_line(text: str, kind: str = "", stderr: bool = False) -> None:

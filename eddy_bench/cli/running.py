@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
-from eddy_bench.cli.console import console, hush_libraries, say, verbose
+from eddy_bench.cli.console import console, hush_libraries, say, say_all, verbose
 from eddy_bench.cli.progress import progress_bar
 from eddy_bench.cli.tracking import check_trackers, log_summary
 from eddy_bench.errors import ParameterError, UnknownName, counted, unknown
@@ -96,6 +96,9 @@ def run_setup(
     if summary.drawn or summary.kept:
         log_summary(folder, log)
     if options.shard is not None:
+        from eddy_bench.cli.scoring import say_bad
+
+        say_bad(folder)
         whole = shlex.quote(str(out_of_shard(path)))
         say(f"Drawn into {path}. When every share is: eddy-bench merge {whole} {whole}-shard-*")
     return 2 if summary.failures else 0
@@ -195,8 +198,7 @@ def _draw(
     wanted = options.share(plan, plan.groups)
     missing, notes = find_missing(wanted, folder, options.verify)
     record_plan(plan, folder, matched)
-    for note in [*notes, *_idle(plan)]:
-        say(note, "Note")
+    say_all([*notes, *_idle(plan)], "Note")
     start = time.perf_counter()
     summary = _draw_missing(plan, folder, missing, wanted, options, check_ownership)
     _print_drawn(summary, folder, len(wanted), time.perf_counter() - start)
@@ -227,8 +229,7 @@ def _draw_missing(
             store = folder.reference()
             groups = options.share(plan, plan.reference_groups())
             lacking, notes = find_missing(groups, store, options.verify)
-            for note in notes:
-                say(note, "Note")
+            say_all(notes, "Note")
             with progress_bar("Drawing for drift", len(lacking)) as advance:
                 keywords["warm_up"] = False
                 summary.add(draw_groups(plan, store, lacking, advance, **keywords))
@@ -252,8 +253,7 @@ def _idle(plan: Plan) -> list[str]:
 
 
 def _print_drawn(summary: DrawSummary, folder: RunFolder, total: int, seconds: float) -> None:
-    for note in [*summary.fallback_notes, *summary.warnings[:SHOWN_WARNINGS]]:
-        say(note, "Warning")
+    say_all([*summary.fallback_notes, *summary.warnings[:SHOWN_WARNINGS]], "Warning")
     if (more := len(summary.warnings) - SHOWN_WARNINGS) > 0:
         say(f"{more} more of this kind.", "Warning")
     if summary.drawn == 0 and not summary.failures:
