@@ -12,7 +12,13 @@ from eddy_bench.cli.console import console, print_whole, say
 from eddy_bench.cli.progress import growing_bar
 from eddy_bench.compare.advice import answers
 from eddy_bench.compare.between import between
-from eddy_bench.compare.comparable import canonical, check_comparable, check_settings, lacking
+from eddy_bench.compare.comparable import (
+    bad_notes,
+    canonical,
+    check_comparable,
+    check_settings,
+    lacking,
+)
 from eddy_bench.compare.free_shares import as_differences, free_shares, why_none
 from eddy_bench.compare.gate import CheckResult, exit_code, read_gate, run_gate
 from eddy_bench.compare.gate_checks import UNUSABLE, WORDS
@@ -70,7 +76,8 @@ def _compare(
     notes += [] if sources else [f"the last run is {chosen[0]}"]
     if against is None:
         baseline = baseline if baseline in scores.labels else canonical(baseline)
-        notes = [*check_comparable(scores, None, partly), *lacking(scores), *notes]
+        checked = check_comparable(scores, None, partly)
+        notes = [*checked, *bad_notes(scores), *lacking(scores), *notes]
         advance = progress(len(scores.columns) + 1)
         differences = compare(scores, baseline, advance)
         if not differences:
@@ -93,7 +100,8 @@ def _compare(
             )
         return Comparison(differences, baseline, notes, curves, published_lines(scores), advice)
     other, _ = with_statistic(read_scores([against]), statistic)
-    notes = [*check_comparable(scores, other, partly), *lacking(scores), *notes]
+    checked = check_comparable(scores, other, partly)
+    notes = [*checked, *bad_notes(scores, other), *lacking(scores), *notes]
     if lonely := [*_only(scores, other, "here"), *_only(other, scores, f"in {against}")]:
         notes.append(f"compared only where both sides have a method: {'; '.join(lonely)}")
     differences = between(scores, other, progress)

@@ -102,6 +102,12 @@ def say(text: str, kind: str = "") -> None:
         write_line(f"{kind}: {text}" if kind else text, kind, stderr=True)
 
 
+def say_all(texts: Iterable[str], kind: str) -> None:
+    """Print lines of one kind, as `say`."""
+    for text in texts:
+        say(text, kind)
+
+
 def write_line(text: str, kind: str = "", stderr: bool = False) -> None:
     """Print a line, wrapped between words in a terminal and never within one."""
     out = console(stderr)

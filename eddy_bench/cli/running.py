@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
-from eddy_bench.cli.console import console, say, verbose
+from eddy_bench.cli.console import console, say, say_all, verbose
 from eddy_bench.cli.progress import progress_bar
 from eddy_bench.cli.tracking import check_trackers, log_summary
 from eddy_bench.errors import ParameterError, UnknownName, counted, unknown
@@ -106,6 +106,9 @@ def run_setup(
     if summary.drawn or summary.kept:
         log_summary(folder, log)
     if options.shard is not None:
+        from eddy_bench.cli.scoring import say_bad
+
+        say_bad(folder)
         whole = shlex.quote(str(out_of_shard(path)))
         say(f"Drawn into {path}. When every share is: eddy-bench merge {whole} {whole}-shard-*")
     return 2 if summary.failures else 0
@@ -209,8 +212,7 @@ def _draw(
     missing, notes = find_missing(wanted, folder, options.verify)
     if unlike := record_plan(plan, folder, matched, draws=bool(missing)):
         say(f"{unlike}: figures may differ by more than the method.", "Warning")
-    for note in [*notes, *idle_methods(plan)]:
-        say(note, "Note")
+    say_all([*notes, *idle_methods(plan)], "Note")
     start = time.perf_counter()
     summary = _draw_missing(plan, folder, missing, wanted, options, check_ownership)
     _print_drawn(summary, folder, len(wanted), time.perf_counter() - start)
@@ -241,8 +243,7 @@ def _draw_missing(
             store = folder.reference()
             groups = options.share(plan, plan.reference_groups())
             lacking, notes = find_missing(groups, store, options.verify)
-            for note in notes:
-                say(note, "Note")
+            say_all(notes, "Note")
             with progress_bar("Drawing for drift", len(lacking)) as advance:
                 keywords["warm_up"] = False
                 summary.add(draw_groups(plan, store, lacking, advance, **keywords))
@@ -250,8 +251,7 @@ def _draw_missing(
 
 
 def _print_drawn(summary: DrawSummary, folder: RunFolder, total: int, seconds: float) -> None:
-    for note in [*summary.fallback_notes, *summary.warnings[:SHOWN_WARNINGS]]:
-        say(note, "Warning")
+    say_all([*summary.fallback_notes, *summary.warnings[:SHOWN_WARNINGS]], "Warning")
     if (more := len(summary.warnings) - SHOWN_WARNINGS) > 0:
         say(f"{more} more of this kind.", "Warning")
     if summary.drawn == 0 and not summary.failures:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eddy_bench.cli.console import say
+from eddy_bench.cli.console import say, say_all
 from eddy_bench.cli.progress import growing_bar
 from eddy_bench.cli.summary_table import print_summary
 from eddy_bench.cli.tracking import check_trackers, log_summary
@@ -46,7 +46,9 @@ def score_run(
     folder = RunFolder.existing(path)
     with locked(folder.path) as check_ownership:
         request = ScoringRequest(metrics, reference, weights, device, check_ownership, typed)
-        _score(folder, read_groups(folder), request)
+        found = read_groups(folder)
+        say_bad(folder, found)
+        _score(folder, found, request)
         # the next run scores what its suite asks for
         write_manifest(folder.path, read_manifest(folder.path).updated(scored=None))
     log_summary(folder, log)
@@ -61,6 +63,7 @@ def score_if_needed(folder: RunFolder, request: ScoringRequest) -> None:
     from eddy_bench.storage.run_files import read_manifest, write_manifest
 
     found = read_groups(folder)
+    say_bad(folder, found)
     state = scoring_state(folder.read_run(), found, request)
     digest = digest_of_scores(folder.path)
     scored = Scored(state=state, files=digest)
@@ -73,6 +76,15 @@ def score_if_needed(folder: RunFolder, request: ScoringRequest) -> None:
     scored = Scored(state=state, files=digest_of_scores(folder.path))
     manifest = read_manifest(folder.path).updated(scored=scored if complete else None)
     write_manifest(folder.path, manifest)
+
+
+def say_bad(folder: RunFolder, found: FoundGroups | None = None) -> None:
+    """Say how many images of all groups of a run are none, whether drawn now or before."""
+    from eddy_bench.scoring.bad_images import bad_note
+    from eddy_bench.scoring.found_groups import read_groups
+
+    groups = (found or read_groups(folder)).groups
+    say_all(bad_note(groups, folder.reference().finished()), "Warning")
 
 
 def _score(folder: RunFolder, found: FoundGroups, request: ScoringRequest) -> bool:

@@ -77,11 +77,12 @@ def _table(summary: pd.DataFrame, folder: RunFolder, wanted: Sequence[str]) -> F
 def _columns(summary: pd.DataFrame, wanted: Sequence[str]) -> list[str]:
     """Return the columns of the table, in order: the usual ones, with those asked for."""
     from eddy_bench.scoring.metrics import COSTS, METRICS, MetricSpec
+    from eddy_bench.scoring.signature import BAD_IMAGES
 
     values = [
         name
         for name in summary.columns[6:]  # after model, method, params, kernel, groups, images
-        if not name.endswith((".low", ".high"))
+        if not name.endswith((".low", ".high")) and name != BAD_IMAGES
     ]
     metrics = {name: MetricSpec.of_column(name).name for name in values}
     usual = [name for name, metric in METRICS.items() if metric.rank is not None]

@@ -9,6 +9,7 @@ import pandas as pd
 from eddy_bench.compare.load import SETTINGS, ScoreSet, check_directions
 from eddy_bench.errors import CompareError, EddyError
 from eddy_bench.methods.registry import build_method, method_name, parameter_text
+from eddy_bench.scoring.bad_images import bad_words
 from eddy_bench.scoring.metrics import METRICS
 from eddy_bench.storage.paths import as_path
 from eddy_bench.storage.records import method_text
@@ -113,6 +114,12 @@ def lacking(scores: ScoreSet) -> list[str]:
                 f"{', '.join(without[:5])}{more}: no value of {column}, which other methods have"
             )
     return notes
+
+
+def bad_notes(scores: ScoreSet, other: ScoreSet | None = None) -> list[str]:
+    """Say how many images are none, by method, on each side."""
+    there = [f"in the other run {note}" for note in bad_words(other.bad_images)] if other else []
+    return [*bad_words(scores.bad_images), *there]
 
 
 def canonical(text: str) -> str:

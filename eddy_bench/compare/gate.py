@@ -17,6 +17,7 @@ from eddy_bench.compare.gate_checks import (
     IID,
     PASS,
     PRECEDENCE,
+    REGRESSION,
     UNUSABLE,
     Check,
     Subsample,
@@ -27,7 +28,8 @@ from eddy_bench.compare.gate_checks import (
     ratio,
 )
 from eddy_bench.compare.load import ScoreSet
-from eddy_bench.errors import CompareError
+from eddy_bench.errors import CompareError, counted
+from eddy_bench.scoring.signature import BAD_IMAGES
 from eddy_bench.storage.files import read_yaml
 from eddy_bench.storage.paths import as_path
 
@@ -39,11 +41,13 @@ class Gate(BaseModel):
 
     checks: what is checked.
     methods: labels such as `pg` or `pg:strength=2`; all of the baseline's by default.
+    bad_images: how many images of a method may be none, in the candidate.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     checks: Annotated[list[Check], Field(min_length=1)]
     methods: Annotated[list[str], Field(min_length=1)] | None = None
+    bad_images: Annotated[int | None, Field(ge=0, strict=True, alias=BAD_IMAGES)] = None
 
 
 @dataclass(frozen=True)
@@ -115,6 +119,7 @@ def run_gate(
             for check in gate.checks
             if check.test != "ceiling" or label != IID
         ]
+        results += _bad_images(gate, label, candidate)
         advance(1, label)
     return results
 
@@ -123,6 +128,20 @@ def exit_code(results: Sequence[CheckResult]) -> int:
     """Return 2 before 1 before 3 before 0."""
     codes = {result.status for result in results}
     return next((code for code in PRECEDENCE if code in codes), PASS)
+
+
+def _bad_images(gate: Gate, label: str, candidate: ScoreSet) -> list[CheckResult]:
+    """Hold a method's bad images against those allowed, 0 where the gate does not say.
+
+    A gate that does not say has no line of methods without any.
+    """
+    count = sum(own for (name, _), own in candidate.bad_images.items() if name == label)
+    if not count and gate.bad_images is None:
+        return []
+    allowed = gate.bad_images or 0
+    detail = f"{counted(count, 'image')} of no use, {allowed} allowed"
+    status = PASS if count <= allowed else REGRESSION
+    return [CheckResult(label, BAD_IMAGES, BAD_IMAGES, status, detail)]
 
 
 def _result(
@@ -139,10 +158,9 @@ def _result(
             return CheckResult(label, check.metric, check.test, UNUSABLE, detail)
         status, detail = ceiling(check.metric, label, candidate)
         return CheckResult(label, check.metric, check.test, status, detail)
-    sides = _with_values([_rows(side, label, check.metric) for side in (candidate, baseline)])
-    iid = []
-    if check.test == "ratio":
-        iid = [_rows(side, IID, check.metric) for side in (candidate, baseline)]
+    both = candidate, baseline
+    sides = _with_values(_good_rows(both, label, check.metric))
+    iid = _good_rows(both, IID, check.metric) if check.test == "ratio" else []
     problem = (
         _missing_values(sides, label, candidate)
         or _unlike(sides, iid)
@@ -214,6 +232,20 @@ def _with_values(sides: list[pd.DataFrame]) -> list[pd.DataFrame]:
     return [
         side[[key not in undefined for key in zip(side["prompt_id"], side["seed"], strict=True)]]
         for side in sides
+    ]
+
+
+def _good_rows(both: Sequence[ScoreSet], label: str, column: str) -> list[pd.DataFrame]:
+    """Return a method's rows on both sides, without groups that hold bad images on either."""
+    sides = [_rows(scores, label, column) for scores in both]
+    held = [side.bad for side in both if side.bad is not None and len(side.bad)]
+    if not held:
+        return sides
+    bad = pd.concat(held)
+    bad = bad[bad["label"] == label]
+    keys = pd.MultiIndex.from_frame(bad[["prompt_id", "seed"]])
+    return [
+        side[~pd.MultiIndex.from_frame(side[["prompt_id", "seed"]]).isin(keys)] for side in sides
     ]
 
 

@@ -10,8 +10,10 @@ import numpy as np
 import pandas as pd
 
 from eddy_bench.errors import CompareError
+from eddy_bench.scoring.bad_images import bad_counts
 from eddy_bench.scoring.metrics import COSTS, METRICS, learn
 from eddy_bench.scoring.score_table import COLUMNS, TEXTS, read_table, unescaped
+from eddy_bench.scoring.signature import BAD_IMAGES
 from eddy_bench.scoring.summary import column_of
 from eddy_bench.storage.records import method_text
 
@@ -26,11 +28,18 @@ class ScoreSet:
         with its order and extractor) and `source` (where a row is from).
     sources: of the rows, in order.
     copies: the costs of methods that several sources hold alike.
+    bad: rows of groups that hold bad images, as `scoring.bad_images` writes them; no metric's.
     """
 
     frame: pd.DataFrame
     sources: tuple[str, ...]
     copies: pd.DataFrame | None = None
+    bad: pd.DataFrame | None = None
+
+    @property
+    def bad_images(self) -> dict[tuple[str, str], int]:
+        """How many images are none, by (method, reason)."""
+        return {} if self.bad is None else bad_counts(self.bad)
 
     def baselines(self, column: str, label: str) -> dict[str, float]:
         """Return the median of a method's cost in each source.
@@ -83,6 +92,7 @@ def read_scores(sources: Sequence[Path]) -> ScoreSet:
     """
     frames: list[pd.DataFrame] = []
     copies: list[pd.DataFrame] = []
+    bad: list[pd.DataFrame] = []
     for source in sources:
         frame = _read(source)
         alike = [
@@ -93,11 +103,15 @@ def read_scores(sources: Sequence[Path]) -> ScoreSet:
         costs = frame["label"].isin(alike) & frame["metric"].isin(COSTS)
         copies.append(frame[costs].assign(source=str(source)))
         # what several runs hold alike, as iid, stays once
-        frames.append(frame[~frame["label"].isin(alike)].assign(source=str(source)))
+        new = ~frame["label"].isin(alike)
+        counts = frame["metric"] == BAD_IMAGES
+        bad.append(frame[new & counts])
+        frames.append(frame[new & ~counts].assign(source=str(source)))
     frame = pd.concat(frames, ignore_index=True)
     check_directions(frame)
     _check_once(frame)
-    return ScoreSet(frame, tuple(map(str, sources)), pd.concat(copies, ignore_index=True))
+    copied, none = (pd.concat(parts, ignore_index=True) for parts in (copies, bad))
+    return ScoreSet(frame, tuple(map(str, sources)), copied, none)
 
 
 def check_directions(frame: pd.DataFrame) -> None:
@@ -205,10 +219,10 @@ def _check_rows(path: Path, frame: pd.DataFrame) -> None:
             f"{path}, line {line}: expected {len(COLUMNS)} fields, the signature is missing; "
             "the file may be cut short. Score the run again."
         )
-    known = frame.drop_duplicates(["metric", "signature"])
+    known = frame[frame["metric"] != BAD_IMAGES].drop_duplicates(["metric", "signature"])
     higher = known["higher_is_better"].astype(str).str.lower() == "true"
     learn(known["metric"].astype(str), known["signature"].astype(str), higher)
-    unknown = set(frame["metric"]) - METRICS.keys()
+    unknown = set(frame["metric"]) - METRICS.keys() - {BAD_IMAGES}
     if unknown:
         raise CompareError(
             f"{path}: unknown metric {sorted(unknown)[0]!r}; it was written by another version."

@@ -115,5 +115,6 @@ def _features(
         return None
     by_prompt: dict[str, list[Features]] = {}
     for group in groups:
-        by_prompt.setdefault(group.group.prompt_id, []).append(known[group.fingerprint])
+        good = [k for k in range(group.group.particles) if k not in group.bad]
+        by_prompt.setdefault(group.group.prompt_id, []).append(known[group.fingerprint][good])
     return {prompt: np.concatenate(parts) for prompt, parts in by_prompt.items()}, real

@@ -170,7 +170,8 @@ class Model:
             arguments: of the pipeline's call.
 
         Returns:
-            A list of `particles` images per prompt, and the cost of an image.
+            A list of `particles` images per prompt, and the cost of an image. What is no image
+            carries the reason (`bad_images.fault`).
 
         Raises:
             EddyError: the method cannot be used here, or its guidance is not finite.
@@ -231,14 +232,6 @@ class Model:
     @property
     def _encoding_seconds(self) -> float:
         return self.texts.seconds if self.texts is not None else 0.0
-
-    def note_blacked(self, output: Any) -> None:
-        """Note how many images of a call the model's safety checker blacked out."""
-        if blacked := sum(map(bool, getattr(output, "nsfw_content_detected", None) or [])):
-            self.notes.append(
-                f"{blacked} images were blacked out by the model's safety checker, "
-                "and are scored so"
-            )
 
     def guide_features(self, images: Sequence[Any]) -> Tensor:
         """Return the guide network's features of finished images, (images, F)."""

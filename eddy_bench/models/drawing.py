@@ -11,6 +11,7 @@ from torch import Tensor
 
 from eddy_bench.errors import ModelError
 from eddy_bench.methods.base import Method
+from eddy_bench.models.bad_images import mark_call, watched_pixels
 from eddy_bench.models.network_features import FeatureCost, NetworkFeatures
 from eddy_bench.sampling.call import MapMaker
 from eddy_bench.sampling.families import family_of
@@ -58,11 +59,16 @@ class DrawnTogether:
         """Draw the particles in these slots of each group, as many in each, under a method."""
         ready = self._ready(slots)
         quality = self._quality(method.judge) if method.judge else None
-        with steer(self.model.pipe, method, quality=quality, **ready.steering) as record:
+        pipe = self.model.pipe
+        with (
+            steer(pipe, method, quality=quality, **ready.steering) as record,
+            watched_pixels(pipe),
+        ):
             output = ready.run()
         self.active, self.finished = record.active, record.finished
-        self.model.note_blacked(output)
-        return list(output.image if hasattr(output, "image") else output.images)  # Kandinsky 5's
+        images = list(output.image if hasattr(output, "image") else output.images)  # Kandinsky 5's
+        mark_call(images, output, record.finished)
+        return images
 
     def chosen_early(self, method: Method, particles: int) -> list[list[int]]:
         """Return the slots that a method keeps of each group after the first steps of all."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from eddy_bench.compare.advice import Answer, answers, summary, unfaithful
-from eddy_bench.compare.comparable import canonical, check_comparable, lacking
+from eddy_bench.compare.comparable import bad_notes, canonical, check_comparable, lacking
 from eddy_bench.compare.free_shares import MethodShare, free_shares
 from eddy_bench.compare.front_tables import CAPTION as FRONTS_CAPTION
 from eddy_bench.compare.front_tables import front_header, front_lines
@@ -159,6 +159,7 @@ def _texts(
         "verdicts": verdicts(differences, scores, shares, baseline),
         "warnings": [
             *notes,
+            *bad_notes(scores),
             *lacking(scores),
             *warnings(differences, scores, _kernels(folders, scores.labels)),
         ],

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from PIL import Image
 
 from eddy_bench.errors import EddyError, brief
 from eddy_bench.methods.base import Method
+from eddy_bench.models.bad_images import fault
 from eddy_bench.models.base import Cost
 from eddy_bench.models.memory import out_of_memory, release_memory
 from eddy_bench.runs.plan import REFERENCE, Plan
 from eddy_bench.runs.setup import Setup
-from eddy_bench.storage.records import Group
+from eddy_bench.storage.records import NOT_FINITE, Fault, Group
+
+NONE_FINITE = (
+    "None of its images is finite. Use --dtype float32 or bfloat16, or another --scheduler."
+)
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,7 @@ class GroupResult:
     reason: why it failed.
     apart: why its batch failed, where it was drawn alone then; empty where it was not.
     notes: of the worker that drew it, for the user. unkept: encodings that it did not keep.
+    bad: images that are none, by their place, and why.
     """
 
     group: Group
@@ -54,6 +60,7 @@ class GroupResult:
     apart: str = ""
     notes: tuple[str, ...] = ()
     unkept: int = 0
+    bad: Mapping[int, Fault] = field(default_factory=dict)
 
 
 class OutOfMemory(Exception):
@@ -174,9 +181,18 @@ def draw_batch(setup: Setup, method: Method, batch: Batch) -> list[GroupResult]:
         return [GroupResult(group, None, Cost(), 0, reason) for group in batch.groups]
     rows = batch.size * batch.groups[0].particles
     return [
-        GroupResult(group, tuple(images), cost, rows)
+        _result(group, images, cost, rows)
         for group, images in zip(batch.groups, groups, strict=False)
     ]
+
+
+def _result(group: Group, images: Sequence[Any], cost: Cost, rows: int) -> GroupResult:
+    """Return a group that was drawn, or its failure where none of its images is finite."""
+    found = {place: fault(image) for place, image in enumerate(images)}
+    bad = {place: reason for place, reason in found.items() if reason is not None}
+    if list(bad.values()).count(NOT_FINITE) == len(images):
+        return GroupResult(group, None, Cost(), 0, NONE_FINITE)
+    return GroupResult(group, tuple(images), cost, rows, bad=bad)
 
 
 def _draw_apart(setup: Setup, method: Method, batch: Batch, why: str) -> list[GroupResult]:

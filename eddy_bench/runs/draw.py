@@ -111,7 +111,7 @@ def draw_groups(
 
     def write(result: GroupResult, images: list[bytes] | None) -> None:
         check_ownership()
-        _record(result, images, folder, summary)
+        _record(result, images, folder, summary, plan.method_of(result.group).judge)
         advance(1, result.group.name)
 
     with GroupWriter(write) as writer:
@@ -125,14 +125,18 @@ def draw_groups(
 
 
 def _record(
-    result: GroupResult, images: list[bytes] | None, folder: RunFolder, summary: DrawSummary
+    result: GroupResult,
+    images: list[bytes] | None,
+    folder: RunFolder,
+    summary: DrawSummary,
+    judge: str,
 ) -> None:
     """Write a group, or why there is none."""
     if images is None:
         folder.write_failure(result.group, result.reason)
         summary.failures.append((result.group, result.reason))
     else:
-        details = {"rows": result.rows}
+        details = {"bad": dict(result.bad), "judge": judge, "rows": result.rows}
         folder.write_group(result.group, images, asdict(result.cost), details)
         summary.drawn += 1
 

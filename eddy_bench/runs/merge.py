@@ -208,6 +208,4 @@ def _copy_group(
         _check_same(there, group)
         return None
     record = parse_group(read_many([group.folder / "group.json"])[0], group.group.path)
-    return store.write_group(
-        group.group, group.contents(), group.cost, dict(record.model_extra or {})
-    )
+    return store.write_group(group.group, group.contents(), group.cost, record.details)

@@ -11,6 +11,7 @@ import pandas as pd
 from eddy_bench.errors import brief
 from eddy_bench.scoring.metrics import learn
 from eddy_bench.scoring.score_table import COLUMNS, TEXTS, compact, read_table, unescaped
+from eddy_bench.scoring.signature import BAD_IMAGES
 from eddy_bench.scoring.summary import column_of
 from eddy_bench.storage.group import FinishedGroup
 from eddy_bench.storage.run_files import read_manifest
@@ -110,6 +111,7 @@ def _read(folder: RunFolder, by_label: ByLabel) -> tuple[pd.DataFrame, str]:
             na_values={"value": ["", "nan"]},
         )
         rows = unescaped(rows)[COLUMNS].assign(value=rows["value"].astype(float))
+        rows = rows[rows["metric"] != BAD_IMAGES]  # counted anew
     except FileNotFoundError:
         return empty, ""
     except (OSError, ValueError, KeyError) as error:

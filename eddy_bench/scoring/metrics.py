@@ -24,7 +24,15 @@ from eddy_bench.scoring import (
     pickscore,
 )
 from eddy_bench.scoring.metric import Aspect, Metric, Needs, Parameter
-from eddy_bench.scoring.signature import GIVEN, JUDGES, POOLED, SOURCE, Signature, number_text
+from eddy_bench.scoring.signature import (
+    BAD_IMAGES,
+    GIVEN,
+    JUDGES,
+    POOLED,
+    SOURCE,
+    Signature,
+    number_text,
+)
 from eddy_bench.storage.limits import MAX_NAME
 from eddy_bench.suites.plugins import Permission
 
@@ -97,6 +105,11 @@ def _check_name(name: str) -> None:
                 f"A package registers the metric {name!r}, which tables would take for {ours!r} of "
                 "eddy-bench. Its package has to register it by another name."
             )
+    if name == BAD_IMAGES:
+        raise ParameterError(
+            f"A package registers the metric {name!r}, under which scores count images that are "
+            "none. Its package has to register it by another name."
+        )
     if not re.fullmatch(r"[\w.-]+", name):
         raise ParameterError(
             f"Expected letters, digits, '_', '-' and '.' in the name of a metric, got {name!r}."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -82,12 +83,16 @@ def _of_group(
     signature: Signature,
     images: tuple[float, ...] = (),
 ) -> Measured:
+    """Return the value of a group; none where an image is bad, and none of that image."""
     mean = mean_of(np.array(images))
     if images and not (np.isnan(value) or np.isclose(mean, value, rtol=1e-4, atol=1e-6)):
         raise MetricError(
             f"Expected the mean of `each` of {spec.name!r} to be what its function gives, "
             f"{value:g}, got {mean:g} of {group.group.name}. Return the mean of `each` there."
         )
+    if group.bad:
+        value = math.nan
+        images = tuple(math.nan if k in group.bad else own for k, own in enumerate(images))
     size: Part = ("N", str(group.group.particles))
     return Measured(group.group, spec.name, spec.extractor, value, signature.adding([size]), images)
 
@@ -187,22 +192,26 @@ def _read_real(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator[M
     distance, count = to_real(scorer, scorer.real, spec, extractor)
     for groups in methods.values():
         stacked = _stack(scorer, extractor, groups)
-        images = stacked.reshape(-1, stacked.shape[-1])
+        good = [k not in group.bad for group in groups for k in range(group.group.particles)]
+        images = stacked.reshape(-1, stacked.shape[-1])[good]
         signature = signature_of(
             spec,
             *spec.metric.marks,
             _seen(extractor),
-            ("n", str(len(images))),
+            ("n", str(len(good))),  # of images drawn: bad ones are counted beside
             ("ref", f"{scorer.real.name}:{count}"),
             *_small(spec, extractor, min(len(images), count), images.shape[1]),
         )
-        yield Measured(groups[0].group, spec.name, extractor.name, distance(images), signature)
+        value = distance(images) if len(images) else math.nan
+        yield Measured(groups[0].group, spec.name, extractor.name, value, signature)
 
 
 def _read_iid(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator[Measured]:
     """Compare each slot of each method with disjoint i.i.d. images of the same prompts."""
     drawn = {
-        (group.group.prompt_id, group.group.seed): group for group in scorer.reference_groups()
+        (group.group.prompt_id, group.group.seed): group
+        for group in scorer.reference_groups()
+        if not group.bad
     }
     if not drawn:
         raise MetricError(
@@ -212,18 +221,21 @@ def _read_iid(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator[Me
     features = scorer.features(extractor.name, list(drawn.values()))
     for label, groups in methods.items():
         keys = [(group.group.prompt_id, group.group.seed) for group in groups]
-        shared = [group for group, key in zip(groups, keys, strict=True) if key in drawn]
-        if len(shared) < 2:
+        both = [(group, key) for group, key in zip(groups, keys, strict=True) if key in drawn]
+        shared = [(group, drawn[key]) for group, key in both if not group.bad]
+        if len(both) < 2:
             raise MetricError(
                 f"Metric {spec.name!r} needs at least 2 groups of {label} that iid has too, "
-                f"got {len(shared)}."
+                f"got {len(both)}."
             )
-        slots = _stack(scorer, extractor, shared)
-        base = np.stack([features[drawn[key].group.key][0] for key in keys if key in drawn])
+        if len(shared) < 2:
+            continue  # the others hold bad images, which are counted beside
+        slots = _stack(scorer, extractor, [group for group, _ in shared])
+        base = np.stack([features[other.group.key][0] for _, other in shared])
         parts = (
             *spec.metric.marks,
             _seen(extractor),
-            ("n", str(len(base))),
+            ("n", str(len(both))),
             ("slots", str(slots.shape[1])),
             *_small(spec, extractor, len(base), base.shape[1]),
         )

@@ -12,8 +12,7 @@ from eddy_bench.scoring.metrics import COSTS, METRICS
 from eddy_bench.scoring.readings import Measured
 from eddy_bench.scoring.signature import CIRCULAR, Signature
 from eddy_bench.storage.group import FinishedGroup
-from eddy_bench.storage.records import Group, RunSettings
-from eddy_bench.suites.method_spec import MethodSpec
+from eddy_bench.storage.records import RunSettings
 
 
 def cost_rows(groups: list[FinishedGroup], settings: RunSettings) -> list[dict[str, Any]]:
@@ -29,8 +28,20 @@ def cost_rows(groups: list[FinishedGroup], settings: RunSettings) -> list[dict[s
 
 def score_row(measured: Measured, settings: RunSettings) -> dict[str, Any]:
     """Return a row of scores.csv; pooled metrics have neither prompt nor seed."""
-    group, metric = measured.group, METRICS[measured.metric]
-    pooled = metric.scope == "pooled"
+    metric = METRICS[measured.metric]
+    row = row_of(measured, settings, metric.higher_is_better)
+    return (
+        row | dict.fromkeys(("prompt_id", "prompt", "seed"), "")
+        if metric.scope == "pooled"
+        else row
+    )
+
+
+def row_of(
+    measured: Measured, settings: RunSettings, higher_is_better: bool = False
+) -> dict[str, Any]:
+    """Return a row of scores.csv for a value of a group."""
+    group = measured.group
     return {
         "model": settings.model,
         "method": group.method,
@@ -39,13 +50,13 @@ def score_row(measured: Measured, settings: RunSettings) -> dict[str, Any]:
         "steps": settings.steps,
         "guidance_scale": settings.guidance_scale,
         "particles": group.particles,
-        "prompt_id": "" if pooled else group.prompt_id,
-        "prompt": "" if pooled else group.prompt,
-        "seed": "" if pooled else group.seed,
-        "metric": metric.name,
+        "prompt_id": group.prompt_id,
+        "prompt": group.prompt,
+        "seed": group.seed,
+        "metric": measured.metric,
         "extractor": measured.extractor,
         "value": measured.value,
-        "higher_is_better": metric.higher_is_better,
+        "higher_is_better": higher_is_better,
         "signature": str(measured.signature),
         "label": group.label,
     }
@@ -61,10 +72,12 @@ def without_infinity(measured: Measured) -> Measured:
     return replace(measured, value=math.nan, images=finite) if broken else measured
 
 
-def marked_circular(measured: Measured, settings: RunSettings) -> Measured:
-    """Mark a value as circular where its extractor is the network that also guided or judged."""
+def marked_circular(measured: Measured, settings: RunSettings, judge: str = "") -> Measured:
+    """Mark a value as circular where its extractor is the network that also guided or judged.
+
+    judge: as the method declared it when its groups were drawn; empty for none.
+    """
     extractor = DINOV2 if measured.extractor == "dinov2" else measured.extractor
-    judge = _judge(measured.group)
     if judge and same_network(extractor, judge):
         return replace(measured, signature=measured.signature.adding([CIRCULAR]))
     guide, _, digest = (settings.guide or "").rpartition("@")
@@ -76,9 +89,3 @@ def marked_circular(measured: Measured, settings: RunSettings) -> Measured:
         return measured
     signature = measured.signature.adding([CIRCULAR])
     return replace(measured, signature=signature)
-
-
-def _judge(group: Group) -> str:
-    """Return the network that judged a group's candidates, or an empty text."""
-    spec = MethodSpec.of_label(group.name)
-    return str(spec.parameters.get("quality", ""))

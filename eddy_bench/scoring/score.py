@@ -6,10 +6,9 @@ import hashlib
 import itertools
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -18,6 +17,7 @@ from eddy_bench.errors import EddyError, MetricError, StoreError
 from eddy_bench.models.devices import resolve_device
 from eddy_bench.models.scoring_defaults import ScoringDefaults, garment_models, scoring_defaults
 from eddy_bench.scoring.attribute_values import Values, values_of_run
+from eddy_bench.scoring.bad_images import bad_rows
 from eddy_bench.scoring.earlier_scores import EarlierScores, images_digests
 from eddy_bench.scoring.extractors import ASSETS
 from eddy_bench.scoring.feature_cache import Advance, Scorer
@@ -30,7 +30,7 @@ from eddy_bench.scoring.rows import cost_rows, marked_circular, score_row, witho
 from eddy_bench.scoring.score_table import by_method, compact, escaped, write_scores
 from eddy_bench.scoring.signature import CIRCULAR
 from eddy_bench.scoring.summary import summarise
-from eddy_bench.storage.files import write_text
+from eddy_bench.storage.files import listing, write_text
 from eddy_bench.storage.records import RunRecord, RunSettings
 from eddy_bench.storage.run_files import read_manifest, write_manifest
 from eddy_bench.storage.run_folder import RunFolder
@@ -138,9 +138,10 @@ def score_folder(
         done.parts.append(kept)
         done.images.append(kept_image_rows(folder.path, kept))
     done.warnings += [*scorer.warnings, *earlier.notes(computed), *notes]
+    bad = compact(bad_rows(by_label, run.settings))
     request.check_ownership()
     labels = list(by_label)
-    write_scores(folder.path, done.parts, labels, done.images)
+    write_scores(folder.path, [*done.parts, bad], labels, done.images)
     summary = summarise(by_method(done.parts, labels), by_label)
     text = escaped(summary).to_csv(index=False, lineterminator="\n")
     write_text(folder.path / "summary.csv", text)
@@ -213,10 +214,11 @@ def _score_all(
 ) -> _Pass:
     """Score every metric; one that fails is skipped with a warning unless it was asked for."""
     done = _Pass([compact(cost_rows(groups, settings)) for groups in by_label.values()])
+    judges = {label: groups[0].judge for label, groups in by_label.items()}
     reasons: dict[str, list[str]] = {}
     for spec in specs:
         try:
-            parts = list(_rows_by_method(measure(scorer, spec, by_label), settings))
+            parts = list(_rows_by_method(measure(scorer, spec, by_label), settings, judges))
         except StoreError:  # an image was changed after it was drawn
             raise
         except EddyError as error:
@@ -251,11 +253,18 @@ def _without_values(spec: MetricSpec, parts: Sequence[_MethodRows]) -> list[str]
     return notes
 
 
-def _rows_by_method(values: Iterable[Measured], settings: RunSettings) -> Iterator[_MethodRows]:
-    """Yield the rows of values that come method by method, one method's in memory at a time."""
-    for _, same in itertools.groupby(values, lambda value: value.group.label):
+def _rows_by_method(
+    values: Iterable[Measured], settings: RunSettings, judges: Mapping[str, str]
+) -> Iterator[_MethodRows]:
+    """Yield the rows of values that come method by method, one method's in memory at a time.
+
+    judges: of images while drawing, by the method's label.
+    """
+    for label, same in itertools.groupby(values, lambda value: value.group.label):
         measured = list(same)
-        own = [marked_circular(without_infinity(value), settings) for value in measured]
+        own = [
+            marked_circular(without_infinity(value), settings, judges[label]) for value in measured
+        ]
         rows = compact([score_row(value, settings) for value in own])
         yield _MethodRows(
             rows,
@@ -275,13 +284,14 @@ def scoring_state(run: RunRecord, found: FoundGroups, request: ScoringRequest) -
     """Return a hash of what scoring depends on; unchanged means that scores.csv is up to date."""
     groups = sorted(
         json.dumps(
-            [group.group.key, {name: asdict(info) for name, info in group.files.items()}],
+            [group.group.key, {name: asdict(info) for name, info in group.files.items()}]
+            + ([dict(group.bad)] if group.bad else []),
             sort_keys=True,
         )
         for group in found.groups
     )
     folders = (request.reference, request.weights, str(ASSETS))
-    listings = [_listing(Path(path)) for path in folders if path]
+    listings = [listing(Path(path)) for path in folders if path]
     asked = [(text, MetricSpec.parse(text, request.permission)) for text in request.metrics or ()]
     metrics = [[text, spec.metric.source] for text, spec in asked]
     values = _values([spec for _, spec in asked], run)
@@ -290,10 +300,3 @@ def scoring_state(run: RunRecord, found: FoundGroups, request: ScoringRequest) -
     for piece in json.JSONEncoder().iterencode(parts):  # a million groups are 400 MB of text
         state.update(piece.encode())
     return state.hexdigest()
-
-
-def _listing(folder: Path) -> list[list[Any]]:
-    """Return names, sizes and times of the files of a folder, or of a file."""
-    paths = sorted(folder.rglob("*")) if folder.is_dir() else [folder]
-    files = [(path, path.stat()) for path in paths if path.is_file()]
-    return [[str(path), status.st_size, status.st_mtime_ns] for path, status in files]

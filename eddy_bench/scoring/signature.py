@@ -11,6 +11,7 @@ SOURCE = "source"  # the digest of a plug-in
 GIVEN = "given"  # parameters of a plug-in that are not its defaults, which nothing else tells
 JUDGES = "judges"  # of a plug-in: diversity or fidelity, where it says so
 POOLED = "pooled"  # of a plug-in: a value per method, not per group
+BAD_IMAGES = "bad-images"  # no metric: how many images of a group are none
 Part = tuple[str, str] | str  # `key=value`, or a word that stands alone
 
 

@@ -7,8 +7,10 @@ from typing import Any
 
 import pandas as pd
 
+from eddy_bench.scoring.bad_images import count_bad
 from eddy_bench.scoring.ceiling import NAME, SIMILARITY, free_share, paired_distances
 from eddy_bench.scoring.metrics import COSTS, METRICS, MetricSpec
+from eddy_bench.scoring.signature import BAD_IMAGES
 from eddy_bench.scoring.statistics import mean_interval
 from eddy_bench.storage.group import FinishedGroup
 
@@ -21,7 +23,7 @@ def summarise(
     """Return one row per (method, params).
 
     It holds means over prompts with 95% intervals, pooled metrics, shares of what is free and mean
-    costs.
+    costs; and bad images, where there are any.
     """
     lines: list[dict[str, Any]] = []
     similarities: dict[str, pd.DataFrame] = {}
@@ -32,7 +34,9 @@ def summarise(
         line |= _free_shares(similarities, label)
     summary = pd.DataFrame(lines)
     costs = [name for name in COSTS if name in summary]
-    return summary[[column for column in summary if column not in costs] + costs]
+    summary = summary[[column for column in summary if column not in costs] + costs]
+    bad = [count_bad(by_label[label]) for label in similarities]
+    return summary.assign(**{BAD_IMAGES: bad}) if any(bad) else summary
 
 
 def _free_shares(similarities: dict[str, pd.DataFrame], label: str) -> dict[str, float]:

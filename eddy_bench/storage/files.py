@@ -190,3 +190,10 @@ def write_text(path: Path, text: str) -> None:
             file.write_text(text, encoding="utf-8")
     except OSError as error:
         raise StoreError(f"{path} cannot be written: {why(error)}.") from None
+
+
+def listing(folder: Path) -> list[list[Any]]:
+    """Return names, sizes and times of the files of a folder, or of a file."""
+    paths = sorted(folder.rglob("*")) if folder.is_dir() else [folder]
+    files = [(path, path.stat()) for path in paths if path.is_file()]
+    return [[str(path), status.st_size, status.st_mtime_ns] for path, status in files]

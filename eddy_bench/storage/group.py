@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from PIL import Image
@@ -19,9 +20,10 @@ from eddy_bench.storage.files import parse_json
 from eddy_bench.storage.group_index import Entry, GroupIndex
 from eddy_bench.storage.paths import read_many
 from eddy_bench.storage.pictures import open_picture
-from eddy_bench.storage.records import FileInfo, Group, GroupRecord
+from eddy_bench.storage.records import Fault, FileInfo, Group, GroupRecord
 
 PNG_LEVEL = 1
+NONE_BAD: Mapping[int, Fault] = MappingProxyType({})  # one for all groups without any
 FORMAT = 1  # of what a group's key covers; changes when the same inputs give other images
 
 
@@ -53,12 +55,17 @@ class GroupGrid:
 
 @dataclass(frozen=True, slots=True)
 class FinishedGroup:
-    """Hold a group on disk: the group, its cost per image, and its files by name."""
+    """Hold a group on disk: the group, its cost per image, its files by name, and as GroupRecord.
+
+    bad: images that are none. judge: of images by their prompt, while drawing.
+    """
 
     group: Group
     folder: Path
     cost: Mapping[str, float] = field(default_factory=dict)
     files: Mapping[str, FileInfo] = field(default_factory=dict)
+    bad: Mapping[int, Fault] = field(default_factory=lambda: NONE_BAD)
+    judge: str = ""
 
     @property
     def fingerprint(self) -> str:
@@ -145,7 +152,15 @@ def parse_group(text: bytes, path: Path) -> GroupRecord:
     names = [f"{particle}.png" for particle in range(len(record.files))]
     if not 1 <= group.particles == len(record.files) or list(record.files) != names:
         raise ValueError("files differ from group.json")
+    if any(place >= group.particles for place in record.bad):
+        raise ValueError("group.json calls images bad that there are not")
     return record
+
+
+def finished_of(record: GroupRecord, folder: Path) -> FinishedGroup:
+    """Return the group of a group.json that stands in a folder."""
+    bad = record.bad or NONE_BAD
+    return FinishedGroup(record.group, folder, record.cost, record.files, bad, record.judge)
 
 
 def group_key(**parts: Any) -> str:

@@ -8,7 +8,7 @@ import re
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -24,6 +24,9 @@ from pydantic import (
 from pydantic.dataclasses import dataclass
 
 LARGEST_COST = 1e300
+Fault = Literal["not finite", "safety checker"]  # why an image is none
+NOT_FINITE: Final = "not finite"
+BLACKED: Final = "safety checker"
 _WHOLE = re.compile(r"(=-?\d+)\.0(?=,|$)")
 
 
@@ -281,14 +284,26 @@ class Group:
 
 
 class GroupRecord(BaseModel):
-    """Hold group.json: the group, its cost per image, its files by name, and details beside."""
+    """Hold group.json: the group, its cost per image, its files by name, and details beside.
+
+    bad: images that are none, by their place, and why. judge: the network that judged images by
+    their prompt while drawing. Both are only written where there are any.
+    """
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
     group: Group
     cost: dict[SharedName, CostValue]
     files: dict[SharedName, FileInfo]
+    bad: dict[Annotated[int, Field(ge=0)], Fault] = Field(default_factory=dict)
+    judge: SharedName = ""
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """What stands beside the group, its cost and its files."""
+        return self.model_dump(exclude={"group", "cost", "files"}, exclude_defaults=True)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the record as group.json holds it."""
-        return {"group": asdict(self.group), **self.model_dump(exclude={"group"})}
+        own = self.model_dump(include={"cost", "files"})
+        return {"group": asdict(self.group), **own, **self.details}

@@ -18,7 +18,13 @@ from eddy_bench.errors import StoreError, why
 from eddy_bench.storage import run_files
 from eddy_bench.storage.cures import cure_of
 from eddy_bench.storage.files import write_text
-from eddy_bench.storage.group import FinishedGroup, entry_of, parse_group, png_bytes
+from eddy_bench.storage.group import (
+    FinishedGroup,
+    entry_of,
+    finished_of,
+    parse_group,
+    png_bytes,
+)
 from eddy_bench.storage.group_index import GroupIndex
 from eddy_bench.storage.links import refuse_link
 from eddy_bench.storage.paths import (
@@ -159,7 +165,7 @@ class RunFolder:
                 raise ValueError("files differ from group.json")
         except ValueError as error:
             raise StoreError(f"{folder} is broken: {error}") from None
-        return FinishedGroup(record.group, folder, record.cost, record.files)
+        return finished_of(record, folder)
 
     def set_aside(self, path: Path) -> Path:
         """Move a broken group out of the samples; returns where to."""
@@ -209,7 +215,7 @@ class RunFolder:
                 f"{final} cannot be written: {why(error)}. "
                 "Finished groups are kept; run again to go on."
             ) from None
-        finished = FinishedGroup(group, final, record.cost, files)
+        finished = finished_of(record, final)
         self.index.add([entry_of(finished, len(text))])
         return finished
 

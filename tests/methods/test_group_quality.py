@@ -151,3 +151,55 @@ def test_what_cannot_judge_is_said_in_one_line(model: Model) -> None:
         steer(model.pipe, GroupInference(m=4, quality=JUDGE), keep=2, **maps),
     ):
         model.pipe("a sandal", num_images_per_prompt=4, num_inference_steps=2)
+
+
+JUDGING = f"""
+from dataclasses import dataclass
+from pathlib import Path
+from eddy_bench.methods.group_inference import GroupInference
+
+@dataclass(frozen=True)
+class Renamed(GroupInference):
+    critic: str = "{JUDGE}"
+    @property
+    def judge(self):
+        return self.critic
+
+@dataclass(frozen=True)
+class Inherited(GroupInference):
+    quality: str = "{JUDGE}"
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "circular"),
+    [
+        (f"group-inference:m=4,quality={JUDGE}", True),
+        (f"group-inference:m=4,quality={JUDGE},quality_weight=0", False),  # judges nothing
+        ("mine.py:Renamed:m=4", True),
+        ("mine.py:Inherited:m=4", True),
+        ("mine.py:Inherited:m=4,quality_weight=0", False),
+    ],
+)
+def test_circularity_follows_the_declared_judge_and_scoring_runs_no_plugin(
+    cli: Cli,
+    tmp_path: Path,
+    weights: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    text: str,
+    circular: bool,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text(JUDGING)
+    small = ("--limit", "1", "--steps", "2", "--particles", "2", "--seeds", "1")
+    run = ("run", *small, "--method", text.replace("mine.py", "./mine.py"), "--metric", "vendi")
+    done = cli(*run, "--weights", weights, "--out", "run")
+    assert done.code == 0, done.err
+    Path("mine.py").write_text("raise SystemExit('code of others')")
+    scored = cli("score", "run", "--weights", weights, "--metric", f"vendi[{JUDGE}]")
+    assert scored.code == 0, scored.err
+    table = pd.read_csv("run/scores.csv")
+    own = table[table["extractor"] == JUDGE]["signature"]
+    assert len(own)
+    assert set(own.str.endswith("circular")) == {circular}
+    assert ("guided" in scored.err) == circular
