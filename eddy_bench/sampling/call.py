@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from eddy_bench.errors import ModelError, ParameterError, SchedulerError
+from eddy_bench.sampling.branch_checks import denoiser
 from eddy_bench.sampling.families import Family, family_of
 from eddy_bench.sampling.feature_maps import FeatureMap
 from eddy_bench.sampling.hooks import Hooks
@@ -68,7 +69,7 @@ class Call:
         view: of the pipeline's scheduler.
         family: of the pipeline.
         prompts: how many.
-        scale: w of the call's guidance.
+        parts: of the pipeline that the method acts on, as the call begins.
         first: index of the solver's step at which the call begins; None before its first.
         coming: index of the coming step where the solver keeps none itself.
         order: indices of the solver's steps as the loop goes through them, where there are more.
@@ -96,7 +97,7 @@ class Call:
     view: SolverView = field(init=False)
     family: Family = field(init=False)
     prompts: int = field(init=False)
-    scale: float = field(init=False)
+    parts: list[Any] = field(init=False)
     readable: bool = field(init=False)
     first: int | None = None
     coming: int | None = None
@@ -121,13 +122,26 @@ class Call:
         self.view, self.family = view_of(self.scheduler), family_of(self.pipe)
         self.readable = can_be_read(self.scheduler)
         self.prompts = prompts_in(self.arguments)
-        self.scale = self.family.weight(self.arguments)
-        self._check_company()
+        self.parts = self._present_parts()
+        if self.particles is not None:
+            self._check_company(self.particles)
 
     @property
     def scheduler(self) -> Any:
         """The pipeline's."""
         return self.pipe.scheduler
+
+    @property
+    def scale(self) -> float:
+        """The scale w of guidance, which callbacks may change where a pipeline keeps it."""
+        name = self.family.scale
+        told = vars(self.pipe).get(f"_{name}", self.arguments.get(name))
+        return self.family.weight({name: told})
+
+    def _present_parts(self) -> list[Any]:
+        method, network = self.method, self.method.changes_network or self.method.edits_features
+        solver = method.reads_state or self.settings.seen is not None
+        return [self.scheduler] * solver + ([denoiser(self.pipe)] if network else [])
 
     # -- particles ------------------------------------------------------------------------------
 
@@ -159,11 +173,12 @@ class Call:
                 f"Expected at least {self.method.min_particles} particles for this method, "
                 f"got {count}."
             )
+        self._check_company(count)
         return count
 
-    def _check_company(self) -> None:
+    def _check_company(self, count: int) -> None:
         """Raise ParameterError for a method of several particles in a call of one each."""
-        method, alone = self.method, self.settings.particles is None and self.each == 1
+        method, alone = self.method, self.settings.particles is None and count == 1
         if alone and method.acting and (method.interacts or method.couples_start):
             images = f"{self.prompts} prompts" if self.prompts > 1 else "its prompt"
             raise ParameterError(
@@ -214,9 +229,25 @@ class Call:
     def _begins_at(self) -> int:
         """Return the index of the first step of a call, as its pipeline says."""
         whole, told = len(self.view.timesteps), self._told_steps
-        partial = ("strength", "denoising_start")
-        late = any(self.arguments.get(name) is not None for name in partial)
-        return whole - told if late and told is not None and told <= whole else 0
+        given = any(
+            self.arguments.get(name) is not None for name in ("strength", "denoising_start")
+        )
+        return whole - told if given and told is not None and told <= whole else 0
+
+    def check_whole(self, index: int = 0) -> None:
+        """Raise ModelError for steps of the method's own in a call that begins later.
+
+        Args:
+            index: of the first step, where it is known.
+
+        """
+        strength, start = (self.arguments.get(name) for name in ("strength", "denoising_start"))
+        late = index or start is not None or (strength is not None and strength < 1)
+        if late and len(self.order) > len(self.view.timesteps):
+            raise ModelError(
+                f"{title(self.method)} takes steps of its own and needs a call that begins at "
+                "pure noise. Leave strength and denoising_start out."
+            )
 
     @property
     def _told_steps(self) -> int | None:
@@ -228,11 +259,7 @@ class Call:
     def _begin(self, index: int) -> None:
         if self.first is None:
             self.first = index
-            if index and self.order and len(self.order) > len(self.view.timesteps):
-                raise ModelError(
-                    f"{title(self.method)} takes steps of its own and needs a call that begins at "
-                    "pure noise. Leave strength and denoising_start out."
-                )
+            self.check_whole(index)
 
     @property
     def steps(self) -> int:
@@ -349,6 +376,13 @@ class Call:
             )
 
     def _check_acted(self) -> None:
+        parts = zip(self.parts, self._present_parts(), strict=True)
+        if any(before is not after for before, after in parts):
+            raise ModelError(
+                f"{title(self.method)} did not act in all of this call of "
+                f"{type(self.pipe).__name__}: its scheduler or its network was exchanged on the "
+                "way. Exchange it between calls."
+            )
         interrupted = getattr(self.pipe, "_interrupt", False)
         expected = set(self.method.acting)
         if self.settings.keep is None or self.particles == self.settings.keep:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from eddy_bench.errors import ParameterError, SchedulerError
-from eddy_bench.sampling.call import Call
+from eddy_bench.sampling.call import ACTIVE, Call
 from eddy_bench.sampling.hooks import Hooks
 from eddy_bench.sampling.noise_tap import by_group
 from eddy_bench.sampling.solver_view import ALPHA_FLOOR
@@ -43,6 +43,7 @@ def lengthen(call: Call) -> None:
     """Hand the pipeline a longer list of timesteps than the scheduler's, which is set."""
     own, count = call.scheduler.timesteps, len(call.view.timesteps)
     call.order, call.place = [0] * starts(call) + _restarted(call, count), 0
+    call.check_whole()
     if len(call.order) > count:
         call.own, call.starting = own, starts(call) > 0
         call.scheduler.timesteps = torch.cat([own[call.order], own[count:]])
@@ -58,6 +59,8 @@ def better_start(call: Call, timestep: Any, output: Tensor, sample: Tensor, plai
     """Do a step at the start."""
     call.place += 1
     call.starting = call.place < starts(call)
+    for other in ACTIVE.get():  # an evaluation without its null branch is over
+        other.held = None
     moved = _started(call, timestep, output, sample)
     return (moved, moved) if plain else SimpleNamespace(prev_sample=moved)
 
@@ -126,7 +129,8 @@ def renoised(call: Call, sample: Tensor, now: int, back: int) -> Tensor:
     )
     if hasattr(call.scheduler, "_step_index"):
         call.scheduler._step_index = back
-    call.coming = back
+    for each in ACTIVE.get():
+        each.coming = back
     noise = spread * noise.to(sample.device, torch.promote_types(sample.dtype, torch.float32))
     moved: Tensor = sample + noise if call.view.scaled else high_alpha * (sample / alpha + noise)
     return moved.to(sample.dtype)

@@ -33,6 +33,7 @@ class Family:
             padding then). A dot leads into a dictionary. Empty where they are not known.
         scale: the argument of the pipeline's call that is the scale of guidance.
         scale_offset: what is added to it to give w in null + w (cond - null).
+        reshaping: arguments of the pipeline's call that change the guided output by its branches.
         renormalises: the guided output gets the norm of the conditional one, over its last axis.
         negated: the pipeline turns the sign of what its network returns.
         packed: the solver holds latents as a sequence of tokens.
@@ -54,6 +55,7 @@ class Family:
     embeddings: tuple[tuple[str, str], ...] = ()
     scale: str = "guidance_scale"
     scale_offset: float = 0.0
+    reshaping: tuple[str, ...] = ()
     renormalises: bool = False
     negated: bool = False
     packed: bool = False
@@ -133,6 +135,7 @@ FAMILIES = (
         "scaled",
         "null first",
         (("encoder_hidden_states", "text_embedding_mask"), T5),
+        reshaping=("guidance_rescale",),
         astray_masks=True,
         blocks=("blocks",),
     ),
@@ -165,15 +168,37 @@ FAMILIES = (
     ),
     Family("SanaPipeline", "scaled", "null first", (MASKED,), astray_masks=True, blocks=BLOCKS),
     Family("SanaSprintPipeline", "scaled", "none", (MASKED,), astray_masks=True, blocks=BLOCKS),
-    Family("StableDiffusion3Pipeline", "shifted", "null first", (TEXT, POOLED), blocks=BLOCKS),
-    Family("StableDiffusionPipeline", "scaled", "null first", (TEXT,), blocks=MIDDLE),
-    Family("StableDiffusionXLPipeline", "by channel", "null first", (TEXT, ADDED), blocks=MIDDLE),
+    Family(
+        "StableDiffusion3Pipeline",
+        "shifted",
+        "null first",
+        (TEXT, POOLED),
+        reshaping=("skip_guidance_layers",),
+        blocks=BLOCKS,
+    ),
+    Family(
+        "StableDiffusionPipeline",
+        "scaled",
+        "null first",
+        (TEXT,),
+        reshaping=("guidance_rescale",),
+        blocks=MIDDLE,
+    ),
+    Family(
+        "StableDiffusionXLPipeline",
+        "by channel",
+        "null first",
+        (TEXT, ADDED),
+        reshaping=("guidance_rescale",),
+        blocks=MIDDLE,
+    ),
     Family(
         "ZImagePipeline",
         "shifted",
         "null last",
         (("cap_feats", ""),),
         scale_offset=1.0,
+        reshaping=("cfg_normalization",),
         negated=True,
         blocks=("layers",),
         image_tokens="first",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -42,27 +42,33 @@ HOOKS = (
 )
 
 
+class _Overridden:
+    """The names of the hooks that a class overrides, or an instance, whenever that was done."""
+
+    def __get__(self, instance: Any, owner: type[Hooks]) -> frozenset[str]:
+        own = getattr(instance, "__dict__", {})
+        return frozenset(
+            name
+            for name in HOOKS
+            if name in own or getattr(owner, name) is not getattr(Hooks, name)
+        )
+
+
 class Hooks:
     """Leave everything as it is.
 
     Attributes:
-        hooks: names of the hooks that a class overrides, made with the class.
+        hooks: names of the hooks that a class or an instance overrides.
         min_particles: fewer are an error.
         interacts: the particles of a group depend on each other.
         selects: more are drawn than are kept.
 
     """
 
-    hooks: ClassVar[frozenset[str]] = frozenset()
+    hooks = _Overridden()
     min_particles: ClassVar[int] = 1
     interacts: ClassVar[bool] = True
     selects: ClassVar[bool] = False
-
-    def __init_subclass__(cls) -> None:
-        super().__init_subclass__()
-        cls.hooks = frozenset(
-            name for name in HOOKS if getattr(cls, name) is not getattr(Hooks, name)
-        )
 
     @property
     def acting(self) -> frozenset[str]:
@@ -119,6 +125,11 @@ class Hooks:
         return False
 
     @property
+    def takes_steps(self) -> bool:
+        """Whether the loop goes through more steps than the solver's own."""
+        return bool(self.extra_starts or self.restarts)
+
+    @property
     def changes_network(self) -> bool:
         """Whether what the network sees or returns is changed."""
         return self.conditions or self.reguides or self.prunes or self.extra_starts > 0
@@ -127,7 +138,7 @@ class Hooks:
     def reads_state(self) -> bool:
         """Whether the solver's state is looked at, which needs a scheduler that is known."""
         start = {"initial_noise", "initial_field"}
-        return bool(self.acting - start or self.extra_starts or self.restarts)
+        return bool(self.acting - start) or self.takes_steps
 
     def guidance(self, state: State) -> Tensor | None:
         """Return the score term g, (G, N, d), for the solver's step; None leaves the step alone."""

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from eddy_bench.errors import ModelError
+from eddy_bench.errors import ModelError, ParameterError
 from eddy_bench.sampling.arguments import (
     Arguments,
     prediction_of,
@@ -24,7 +24,7 @@ from eddy_bench.sampling.arguments import (
     sliced,
     with_prediction,
 )
-from eddy_bench.sampling.call import Call
+from eddy_bench.sampling.call import Call, title
 from eddy_bench.sampling.embeddings import conditioned
 from eddy_bench.sampling.extra_steps import settle
 from eddy_bench.sampling.state import Moment
@@ -143,13 +143,27 @@ def _guided(
     call: Call, conditional: Tensor, null: Tensor, scale: float, moment: Moment, given: Arguments
 ) -> Tensor:
     """Return the guided output; channels that predict a variance stay the conditional ones."""
+    _check_plain(call)
     guided = null + scale * (conditional - null)
     if call.method.combines:
         guided = _combined(call, conditional, null, scale, moment, given.sample)
-    if call.family.renormalises:
+    if call.family.renormalises and call.arguments.get("cfg_normalization", True):
         lengths = (torch.norm(part, dim=-1, keepdim=True) for part in (conditional, guided))
         guided = guided * torch.div(*lengths)
     return guided
+
+
+def _check_plain(call: Call) -> None:
+    """Raise ParameterError where the pipeline changes guidance by an argument of its call.
+
+    It sees the guided output in the place of both branches.
+    """
+    for name in call.family.reshaping:
+        if call.arguments.get(name):
+            raise ParameterError(
+                f"{title(call.method)} changes guidance, and so does {name} of this call, which "
+                f"needs both branches of it. Leave {name} out."
+            )
 
 
 def _combined(

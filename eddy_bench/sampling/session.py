@@ -15,6 +15,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+
+from eddy_bench.errors import ParameterError
 from eddy_bench.sampling.blocks import edited_block
 from eddy_bench.sampling.branch_checks import (
     check_known,
@@ -22,7 +25,7 @@ from eddy_bench.sampling.branch_checks import (
     evaluation_of,
     signature_of,
 )
-from eddy_bench.sampling.call import ACTIVE, Call, Settings
+from eddy_bench.sampling.call import ACTIVE, Call, Settings, title
 from eddy_bench.sampling.extra_steps import check_restarts, lengthen, settle
 from eddy_bench.sampling.hooks import Hooks
 from eddy_bench.sampling.network_tap import evaluate
@@ -68,7 +71,7 @@ class Session:
         others = tuple(other for other in ACTIVE.get() if other.pipe is self.pipe)
         token = ACTIVE.set((*others, present))
         try:
-            with self._acting(present):
+            with self._acting(present), torch.inference_mode(False):  # methods may differentiate
                 result = call()
             present.end()
         finally:
@@ -91,7 +94,7 @@ class Session:
                 stack.enter_context(replaced(owner, name, only_in(call, inner, tap)))
             if method.edits_features:
                 stack.enter_context(edited_block(call, denoiser(self.pipe)))
-            if method.extra_starts or method.restarts:
+            if method.takes_steps:
                 self._lengthen(call, stack)
             inner, signature = scheduler.step, inspect.signature(scheduler.step)
             tap = functools.partial(step, call, inner, signature)
@@ -129,12 +132,13 @@ def watched(session: Session) -> Iterator[None]:
     pipe, own = session.pipe, type(session.pipe)
     if "sessions" not in vars(own):
         pipe.__class__ = _watching(own)
-    type(pipe).sessions.append(session)
     try:
+        _check_company(session, type(pipe).sessions)
+        type(pipe).sessions.append(session)
         yield
     finally:
         watching = type(pipe)
-        watching.sessions.remove(session)
+        watching.sessions[:] = [each for each in watching.sessions if each is not session]
         if not watching.sessions:
             pipe.__class__ = watching.__mro__[1]
 
@@ -151,15 +155,43 @@ def _watching(own: Any) -> Any:
         arguments = dict(bound.arguments)
         arguments |= arguments.pop("kwargs", {}) if "kwargs" in signature.parameters else {}
         run = functools.partial(own.__call__, self, *args, **kwargs)
-        for session in reversed(sessions):  # the last one opened is the nearest to the solver
+        for session in _outermost_first(sessions, self):
             if session.home == here():
                 run = functools.partial(session.run, run, arguments)
             else:
                 session.record.calls_outside += 1
         return run()
 
-    body = {"__call__": call, "__module__": own.__module__, "sessions": sessions}
-    return type(own.__name__, (own,), body)
+    def reduced(self: Any, protocol: Any) -> Any:
+        """Let a copy be of the pipeline's own class."""
+        _, made_of, *rest = own.__reduce_ex__(self, protocol)
+        return own.__new__, (own, *made_of[1:]), *rest
+
+    body = {"__call__": call, "__reduce_ex__": reduced, "sessions": sessions}
+    return type(own.__name__, (own,), {**body, "__module__": own.__module__})
+
+
+def _outermost_first(sessions: list[Session], pipe: Any) -> list[Session]:
+    """Return a pipeline's sessions: the last one opened sees a step, or an evaluation, first.
+
+    One that takes steps of its own comes before the others, which see the solver's alone. A copy of
+    a pipeline, or one of its class, has none.
+    """
+    own = [session for session in sessions if session.pipe is pipe]
+    return sorted(reversed(own), key=lambda session: not session.method.takes_steps)
+
+
+def _check_company(session: Session, others: list[Session]) -> None:
+    """Raise ParameterError where two blocks of a pipeline do what only one can do."""
+    kinds = {"reguides": "change guidance", "takes_steps": "take steps of their own"}
+    for kind, text in kinds.items():
+        for other in others:
+            both = getattr(other.method, kind) and getattr(session.method, kind)
+            if both and other.pipe is session.pipe and other.home == session.home:
+                raise ParameterError(
+                    f"{title(other.method)} and {title(session.method)} both {text}, which one "
+                    "method at a time can do. Close the first block before."
+                )
 
 
 def here() -> tuple[int, Any]:
