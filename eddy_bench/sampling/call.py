@@ -79,6 +79,7 @@ class Call:
         guided: a null branch was seen.
         held: output of the conditional branch of separate calls, until the null branch comes.
         transform: change of the solver's draws while it steps.
+        looks: the state before each step is looked at.
         unit: of the solver's samples.
         last: sample that the last step ended with.
         steps_done: of the solver, in this call.
@@ -99,6 +100,8 @@ class Call:
     prompts: int = field(init=False)
     parts: list[Any] = field(init=False)
     readable: bool = field(init=False)
+    looks: bool = field(init=False)
+    unit: float = field(init=False)
     first: int | None = None
     coming: int | None = None
     order: list[int] = field(default_factory=list)
@@ -108,7 +111,6 @@ class Call:
     guided: bool = False
     held: tuple[int, Tensor] | None = None
     transform: Transform | None = None
-    unit: float = 1.0
     last: Tensor | None = None
     steps_done: int = 0
     active: Tensor | None = None
@@ -121,6 +123,8 @@ class Call:
     def __post_init__(self) -> None:
         self.view, self.family = view_of(self.scheduler), family_of(self.pipe)
         self.readable = can_be_read(self.scheduler)
+        self.looks = self.method.reads_state or self.settings.seen is not None
+        self.unit = self.view.unit
         self.prompts = prompts_in(self.arguments)
         self.parts = self._present_parts()
         if self.particles is not None:
@@ -139,9 +143,8 @@ class Call:
         return self.family.weight({name: told})
 
     def _present_parts(self) -> list[Any]:
-        method, network = self.method, self.method.changes_network or self.method.edits_features
-        solver = method.reads_state or self.settings.seen is not None
-        return [self.scheduler] * solver + ([denoiser(self.pipe)] if network else [])
+        network = self.method.changes_network or self.method.edits_features
+        return [self.scheduler] * self.looks + ([denoiser(self.pipe)] if network else [])
 
     # -- particles ------------------------------------------------------------------------------
 

@@ -40,7 +40,7 @@ def step(
     if lacks_generator and call.settings.generator is not None:
         kwargs["generator"] = list(call.settings.generator)
     index = call.arrive(now)
-    if call.readable:
+    if call.looks:
         bound = signature.bind(output, timestep, sample, *args, **kwargs)
         bound.apply_defaults()
         output = steered(call, index, output, sample, bound.arguments)
@@ -76,16 +76,12 @@ def steered(
     method, eta = call.method, float(given.get("eta") or 0.0)
     if method.couples_steps:
         check_stochastic(call.scheduler, eta, call.steps)
-    if not (method.reads_state or call.settings.seen):
-        call.unit = call.view.unit
-        return output
     if output.shape != sample.shape:
         raise SchedulerError(
             f"Expected a model output of the sample's shape {tuple(sample.shape)}, "
             f"got {tuple(output.shape)} (learned variances are not supported)."
         )
     coordinates = call.view.at(index, eta, churn(call, index, given))
-    call.unit = coordinates.unit
     state = call.state(index, coordinates, sample, output)
     if call.settings.seen is not None:
         call.settings.seen(state)
