@@ -13,7 +13,9 @@ from eddy_bench.audit.hook_checks import (
     GROUPS,
     TOLERANCE,
     Answer,
+    Draw,
     check_permutation,
+    independent,
     noise_hooks,
     normal,
     relative_gap,
@@ -22,7 +24,6 @@ from eddy_bench.audit.hook_checks import (
 from eddy_bench.audit.small_draws import (
     PARTICLES,
     PROMPTS,
-    STEPS,
     draw_samples,
     needs_condition,
     needs_network,
@@ -33,6 +34,7 @@ from eddy_bench.methods.base import Method
 from eddy_bench.methods.iid import Iid
 from eddy_bench.models.load import load_model
 from eddy_bench.sampling.schedulers import set_scheduler
+from eddy_bench.sampling.state import State
 
 SOLVERS = ("ddim", "ddim:eta=1", "dpmpp-2m", "euler", "flow-euler")
 MARGINALS = 1000  # groups of the check of samples
@@ -130,8 +132,8 @@ def _tolerance(method: Method) -> float:
 
 
 def _batch(method: Method) -> Answer:
-    if not method.acting:
-        return None, "not tested: no hook acts"
+    if not (method.acting or method.takes_steps):
+        return None, "no hook acts"
     both = draw_samples(method)
     alone = torch.cat([draw_samples(method, [prompt]) for prompt in PROMPTS])
     gap = relative_gap(alone, both)
@@ -144,27 +146,37 @@ def _start(method: Method) -> Answer:
         return None, "its start is independent"
     if not (method.couples_start or method.keeps_law):
         return None, "it changes each particle's start, as it says"
-    return _standard_normal(torch.stack(draw(normal((GROUPS, PARTICLES, 3), 3))))
+    return _normal_in_groups(method, draw)
 
 
 def _restart_noise(method: Method) -> Answer:
     _, draw = noise_hooks(method)
     if draw is None:
         return None, "it does not restart"
-    return _standard_normal(torch.stack(draw(normal((GROUPS, PARTICLES, 3), 9))))
+    return _normal_in_groups(method, draw)
+
+
+def _normal_in_groups(method: Method, draw: Draw) -> Answer:
+    """Test noise in groups of an even and of an odd number, which couplings tell apart."""
+    counts = {max(count, method.min_particles) for count in (PARTICLES, PARTICLES - 1)}
+    return _worst([_standard_normal(torch.stack(draw(independent(count)))) for count in counts])
+
+
+def _worst(answers: list[Answer]) -> Answer:
+    """Return the first answer that breaks a promise, or the first one."""
+    return next((answer for answer in answers if answer[0] is False), answers[0])
 
 
 def _step_noise(method: Method) -> Answer:
     if not method.couples_steps:
         return None, "its step noise is independent"
-    state = states_of(method)[STEPS // 2]
-    state = replace(
-        state,
-        **{
-            name: getattr(state, name)[:1].expand(GROUPS, -1, -1)
-            for name in ("particles", "score", "denoised")
-        },
-    )
+    return _worst([_step_noise_at(method, state) for state in states_of(method)])
+
+
+def _step_noise_at(method: Method, state: State) -> Answer:
+    names = ("particles", "score", "denoised")
+    many = {name: getattr(state, name)[:1].expand(GROUPS, -1, -1) for name in names}
+    state = replace(state, **many)
     return _standard_normal(method.step_noise(normal(state.particles.shape, 5), state))
 
 
@@ -172,9 +184,10 @@ def _marginal(method: Method) -> Answer:
     """Compare samples of single particles with iid ones of other seeds, whatever hook acts."""
     if not method.keeps_law:
         return None, "it does not claim to be marginal-preserving"
-    if method.selects or not method.acting - {"features_of"}:
-        why = "it chooses among finished images" if method.selects else "it acts on no exact task"
-        return None, f"not tested: {why}" if method.selects or method.acting else "it is iid"
+    if method.selects or method.drawn(PARTICLES) > PARTICLES:
+        return None, "not tested: it chooses among finished images"
+    if not (method.acting - {"features_of"} or method.takes_steps):
+        return None, "not tested: it acts on no exact task" if method.acting else "it is iid"
     from scipy.stats import ks_2samp
 
     prompts, solver, guided = ["a"] * MARGINALS, solver_of(method), needs_condition(method)
@@ -199,13 +212,14 @@ def _marginal(method: Method) -> Answer:
 def _standard_normal(noise: Tensor) -> Answer:
     """Test normality over groups, by particle and coordinate (Kolmogorov-Smirnov).
 
-    Random directions see dependence between coordinates.
+    Random directions, and that of the sum, see dependence between coordinates.
     """
     from scipy.stats import kstest
 
     directions = torch.randn(
         noise.shape[-1], 4, generator=torch.Generator().manual_seed(8), dtype=noise.dtype
     )
+    directions = torch.cat([directions, torch.ones_like(directions[:, :1])], 1)
     values = (
         torch.cat([noise, noise @ (directions / directions.norm(dim=0))], -1)
         .permute(1, 2, 0)

@@ -56,6 +56,8 @@ def _print(text: str, findings: Sequence[Finding]) -> int:
         table.add_row(finding.name, outcome, escape(finding.detail), style=style)
     console().print(table)
     broken = [finding.name for finding in findings if finding.holds is False]
-    kept = f"{text} keeps every promise that applies to it."
+    untested = [each.name for each in findings if each.detail.startswith("not tested")]
+    kept = f"{text} keeps every promise that applies to it"
+    kept += f", but {', '.join(untested)} could not be tested." if untested else "."
     write_line(f"{text}: {', '.join(broken)} broken." if broken else kept)
     return 1 if broken else 0

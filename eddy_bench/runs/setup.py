@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
-from eddy_bench.errors import ParameterError
+from eddy_bench.errors import EddyError, ModelError, ParameterError, brief
 from eddy_bench.methods.base import Method
 from eddy_bench.methods.iid import Iid
 from eddy_bench.models.base import Cost, Model
@@ -79,14 +79,27 @@ class Setup:
         return self
 
     def identified(self) -> Self:
-        """Add to the parts of a pipeline object what it draws in its fewest steps, decoded."""
+        """Add to the parts of a pipeline object what it draws in its fewest steps, decoded.
+
+        Raises:
+            EddyError: it draws nothing as it is.
+
+        """
         steps = view_of(self.model.pipe.scheduler).fewest_steps
         arguments = {**self.call_arguments(1), "num_inference_steps": max(steps, 2)}
 
         def draw() -> Any:
             return self.model.draw([SAMPLE], [0], 1, Iid(), arguments)[0][0][0]
 
-        self.model.parts["draws"] = thumbnail(draw)
+        try:
+            self.model.parts["draws"] = thumbnail(draw)
+        except EddyError:
+            raise
+        except Exception as error:  # of diffusers, which has no errors of its own
+            raise ModelError(
+                f"{type(self.model.pipe).__name__} draws nothing as it is. Call it by itself "
+                f"first. It raised {type(error).__name__}: {brief(error)}"
+            ) from None
         return self
 
     @cached_property

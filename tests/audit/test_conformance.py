@@ -157,6 +157,51 @@ class SharedText(Method):
         return embeds + 0.3 * (len(self.seen) % 5)
 
 
+class Smeared(Method):
+    """Each pixel is normal, and neighbours are alike."""
+
+    exact_law = True
+
+    def initial_field(self, noise: Tensor, generator: torch.Generator) -> Tensor:
+        if noise.ndim < 4:
+            return noise
+        kernel = torch.ones(noise.shape[1], 1, 3, 3, dtype=noise.dtype)
+        smeared, pixels = (
+            torch.nn.functional.conv2d(field, kernel, padding=1, groups=len(kernel))
+            for field in (noise, torch.ones_like(noise))
+        )
+        return smeared / pixels.sqrt()
+
+
+class OddlyLoud(Method):
+    def initial_noise(self, noise: Tensor, generator: torch.Generator) -> Tensor:
+        return noise * (1 + len(noise) % 2)
+
+
+class LoudAtLast(Method):
+    def step_noise(self, noise: Tensor, state: State) -> Tensor:
+        return noise * (2 if state.share > 0.8 else 1)
+
+
+class Restarted(Method):
+    """Claims it with steps of its own and no hook."""
+
+    exact_law, interacts = True, False
+    restarts = ((0.3, 2.0, 8),)  # type: ignore[assignment]
+
+
+class Chooser(Method):
+    """Claims it, chooses, and does not say so."""
+
+    exact_law, interacts = True, False
+
+    def drawn(self, particles: int) -> int:
+        return 3 * particles
+
+    def choose(self, features: Tensor, count: int, generator: torch.Generator) -> list[int]:
+        return list(features.norm(dim=1).argsort()[:count])
+
+
 @pytest.mark.parametrize(
     ("method", "promise"),
     [
@@ -164,6 +209,10 @@ class SharedText(Method):
         (LoudField(), "marginal-preserving"),
         (LoudRestart(), "restart noise is normal"),
         (Pulled(), "marginal-preserving"),
+        (Smeared(), "start noise is normal"),
+        (OddlyLoud(), "start noise is normal"),
+        (LoudAtLast(), "step noise is normal"),
+        (Restarted(), "marginal-preserving"),
         (Numbered(), "permutation"),
         (Paired(), "permutation"),
         (OrderedText(), "permutation"),
@@ -197,6 +246,10 @@ def test_what_was_not_tested_is_not_kept() -> None:
         assert tested[name].holds is None
     for finding in check_contract(build_method(MethodSpec.parse("best-of-m:m=6,fair=true"))):
         assert finding.name != "marginal-preserving" or finding.holds is None
+    assert CHECKS["marginal-preserving"](Chooser()) == (
+        None,
+        "not tested: it chooses among finished images",
+    )
 
 
 def test_check_method_tells_by_its_exit_code_whether_promises_hold(

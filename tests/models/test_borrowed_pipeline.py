@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from eddy_bench import benchmark, steer
-from eddy_bench.errors import StoreError
+from eddy_bench.errors import ModelError, StoreError
 from eddy_bench.methods.registry import build_method
 from eddy_bench.suites.method_spec import MethodSpec
 from tests.makers.families import family_folder
@@ -205,6 +205,15 @@ def test_another_pipeline_in_the_same_folder_is_refused_by_what_changed(
     change(pipe)
     with pytest.raises(StoreError, match=named):
         benchmark(pipe, ["iid", "lhs"], ["a lamp"], tmp_path / "run", **SETTINGS)
+
+
+def test_a_pipeline_that_draws_nothing_is_told_so(tmp_path: Path) -> None:
+    pipe = pipeline()
+    pipe.scheduler = diffusers.FlowMatchEulerDiscreteScheduler()  # which this pipeline cannot use
+    before = state(pipe)
+    with pytest.raises(ModelError, match=r"draws nothing as it is.*init_noise_sigma"):
+        benchmark(pipe, ["iid"], ["a lamp"], tmp_path / "run", **SETTINGS)
+    same(before, state(pipe))
 
 
 def test_offloaded_weights_are_known_by_their_shapes() -> None:
