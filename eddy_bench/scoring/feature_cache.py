@@ -24,6 +24,7 @@ from eddy_bench.scoring.forward import Forward
 from eddy_bench.scoring.group_rows import GROUPS_TOGETHER, rows_of_groups
 from eddy_bench.scoring.reference import RealImages
 from eddy_bench.scoring.reference_statistics import SavedStatistics
+from eddy_bench.storage.arrays import read_arrays
 from eddy_bench.storage.group import FinishedGroup
 from eddy_bench.storage.links import refuse_link
 from eddy_bench.storage.names import safe_name
@@ -153,8 +154,7 @@ def features_folder(run: Path, extractor: str, digest: str) -> Path:
 def read_features(path: Path) -> dict[str, Features]:
     """Read arrays by name; nothing where the file is not there or broken."""
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
-            arrays = _by_name(data)
+        arrays = _by_name(read_arrays(path))
     except Exception:  # a cache: what cannot be read, for any of numpy's reasons, is made again
         return {}
     whole = all(array.ndim == 2 and array.dtype.kind == "f" for array in arrays.values())
@@ -164,9 +164,7 @@ def read_features(path: Path) -> dict[str, Features]:
 
 
 def _by_name(data: Mapping[str, NDArray[Any]]) -> dict[str, Features]:
-    """Return the arrays of a file; older ones hold an array per group, slow to read."""
-    if data.keys() != {"names", "counts", "rows"}:
-        return {name: data[name] for name in data}
+    """Return what `write_features` was given."""
     names, counts, rows = data["names"], data["counts"], data["rows"]
     if int(counts.sum()) != len(rows):
         raise ValueError("rows are missing")

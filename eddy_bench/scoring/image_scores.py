@@ -12,6 +12,7 @@ import pandas as pd
 from eddy_bench.errors import StoreError, brief
 from eddy_bench.scoring.readings import Measured
 from eddy_bench.scoring.score_table import COLUMNS, IMAGE, compact_images
+from eddy_bench.storage.paths import open_file
 
 PREFIX = "image:"  # of the metric, so that who selects one by name finds its groups alone
 GROUP = ["method", "params", "prompt_id", "seed", "metric", "extractor", "signature"]
@@ -49,7 +50,7 @@ def read_image_rows(folder: Path) -> pd.DataFrame:
     path = folder / "scores.parquet"
     empty = pd.DataFrame(columns=[*COLUMNS, IMAGE])
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             if IMAGE not in pq.read_schema(file).names:
                 return empty
             file.seek(0)

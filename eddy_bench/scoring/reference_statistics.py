@@ -6,17 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import is_zipfile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eddy_bench.errors import MetricError, StoreError, brief, why
 from eddy_bench.scoring.extractor import Extractor
+from eddy_bench.storage.arrays import read_arrays
 from eddy_bench.storage.paths import replacing
 
 FEATURES_LIMIT = 32 * 2**20  # bytes; 4,096 images under Inception, 16,384 under CLIP ViT-B/32
-FILE_LIMIT = 2 * 2**30  # bytes, unpacked; the covariance of 8,192 features takes 512 MiB
 TEXTS = ("extractor", "weights", "images")
 KEYS = ("mean", "covariance", "count", *TEXTS)
 
@@ -121,13 +120,8 @@ def read_statistics(path: Path) -> SavedStatistics:
 
     """
     try:
-        if not is_zipfile(path):
-            raise ValueError("it is no file of arrays")
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
-            if sum(part.file_size for part in data.zip.infolist()) > FILE_LIMIT:
-                raise ValueError(f"it unpacks to more than {FILE_LIMIT >> 30} GiB")
-            arrays = {name: data[name] for name in (*KEYS, "features") if name in data}
-            wrong = _wrong(arrays, data.files)
+        arrays = read_arrays(path)
+        wrong = _wrong(arrays)
     except Exception as error:  # numpy has many
         wrong = brief(error, 120)
     if wrong:
@@ -149,10 +143,10 @@ def read_statistics(path: Path) -> SavedStatistics:
     )
 
 
-def _wrong(arrays: Mapping[str, NDArray[Any]], names: list[str]) -> str:
+def _wrong(arrays: Mapping[str, NDArray[Any]]) -> str:
     """Say what is wrong with the arrays of a file; an empty text where nothing is."""
     if missing := [key for key in KEYS if key not in arrays]:
-        return f"it lacks {', '.join(missing)} and holds {', '.join(names[:8]) or 'nothing'}"
+        return f"it lacks {', '.join(missing)} and holds {', '.join([*arrays][:8]) or 'nothing'}"
     for key in TEXTS:
         if arrays[key].dtype.kind != "U" or arrays[key].shape or len(str(arrays[key])) > 500:
             return f"expected a text in {key}"

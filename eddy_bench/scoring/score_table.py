@@ -12,7 +12,7 @@ import pandas as pd
 
 from eddy_bench.errors import StoreError, why
 from eddy_bench.shown import cell_text, text_of_cell
-from eddy_bench.storage.paths import read_many, replacing
+from eddy_bench.storage.paths import open_file, read_many, replacing
 
 COLUMNS = [
     "model",
@@ -69,7 +69,7 @@ def _mapped(frame: pd.DataFrame, change: Callable[[str], str]) -> pd.DataFrame:
 
 def read_table(path: Path, **options: Any) -> pd.DataFrame:
     """Read a CSV file, wherever it is, as `pandas.read_csv` does."""
-    with path.open(encoding="utf-8", newline="") as file:
+    with open_file(path, "r", encoding="utf-8", newline="") as file:
         frame: pd.DataFrame = pd.read_csv(file, **options)
     return frame
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from eddy_bench.errors import EddyError, StoreError, brief, why
-from eddy_bench.storage.limits import MAX_VALUES
-from eddy_bench.storage.paths import is_remote, replacing
+from eddy_bench.storage.limits import MAX_DIGITS, MAX_VALUES
+from eddy_bench.storage.paths import is_remote, open_file, replacing
 
 _HALVES = re.compile(r"\\u[dD][89a-fA-F]")
 
@@ -43,8 +45,30 @@ def _nodes(text: str) -> yaml.Node | None:
     """
     fast = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     loader = yaml.SafeLoader if _HALVES.search(text) else fast
+    if len(text) > 2 * MAX_VALUES:  # a value takes two characters at least
+        _refuse_many(yaml.parse(text, Loader=loader))
     node: yaml.Node | None = yaml.compose(text, Loader=loader)
     return node
+
+
+def _refuse_many(events: Iterable[yaml.Event]) -> None:
+    """Raise ValueError for more values than any file may have, before one of them is made."""
+    values = (event for event in events if isinstance(event, yaml.NodeEvent))
+    if next(itertools.islice(values, MAX_VALUES, None), None) is not None:
+        raise ValueError(f"more than {MAX_VALUES} values")
+
+
+def _number(loader: _Loader, node: yaml.ScalarNode) -> Any:
+    """Read a number; one of base 60 takes time that grows with the square of its digits."""
+    if len(node.value) > MAX_DIGITS:
+        raise yaml.constructor.ConstructorError(
+            None, None, f"a number of more than {MAX_DIGITS} characters", node.start_mark
+        )
+    return yaml.SafeLoader.yaml_constructors[node.tag](loader, node)
+
+
+for _tag in ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float"):
+    _Loader.add_constructor(_tag, _number)
 
 
 def _refuse_repeats(node: yaml.MappingNode) -> None:
@@ -85,8 +109,8 @@ def read_bytes(path: Path, error: type[EddyError], what: str, limit: int) -> byt
         if not path.is_file() and path.exists():
             there = "a folder" if path.is_dir() else "a device or a pipe"
             raise error(f"Expected {what} at {path}, found {there}.")
-        with path.open("rb") as file:
-            content = file.read(limit + 1)
+        with open_file(path) as file:
+            content: bytes = file.read(limit + 1)
     except OSError as problem:
         raise error(f"{path} cannot be read: {why(problem)}.") from None
     if len(content) > limit:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from eddy_bench.errors import EddyError
 
 MAX_VALUES = 1_000_000  # of a YAML file, with its aliases and merged keys written out
+MAX_DIGITS = 300  # of a number in YAML
 MAX_PROMPTS = 1_000_000
 MAX_METHODS = 1_000  # of a suite, its grids written out
 MAX_GROUPS = 1_000_000  # methods x prompts x seeds

@@ -38,5 +38,9 @@ def _refused(path: Path) -> StoreError:
 
 
 def open_own(name: str, flags: int) -> int:
-    """Open a file for `open(opener=)`, never through a symbolic link where the system can tell."""
-    return os.open(name, flags | getattr(os, "O_NOFOLLOW", 0), 0o644)
+    """Open a file for `open(opener=)`: never through a symbolic link, and no pipe that waits.
+
+    Systems that cannot tell them apart follow links.
+    """
+    careful = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    return os.open(name, flags | careful, 0o644)

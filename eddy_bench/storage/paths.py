@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Protocol
+from typing import IO, Any, Literal, Protocol
 
 from eddy_bench.errors import ParameterError, brief, why
 
@@ -193,17 +193,28 @@ def read_many(paths: Sequence[Path]) -> list[bytes]:
 
     """
     if not paths or not is_remote(paths[0]):
-        return [_read_regular(path) for path in paths]
+        return [_read_file(path) for path in paths]
     remotes: Sequence[Any] = paths
     with _as_os_error(paths[0]):
         return _read_remote(remotes[0].fs, [remote.path for remote in remotes])
 
 
-def _read_regular(path: Path) -> bytes:
-    """Read a file; a pipe or a device, which may have no end, is none."""
+def open_file(path: Path, mode: Literal["r", "rb"] = "rb", **options: Any) -> IO[Any]:
+    """Open a file that others may have made; a pipe or a device, which may have no end, is none.
+
+    Raises:
+        OSError: it cannot be opened.
+
+    """
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "Not a file", str(path))
-    return path.read_bytes()
+    return path.open(mode, **options)
+
+
+def _read_file(path: Path) -> bytes:
+    with open_file(path) as file:
+        content: bytes = file.read()
+    return content
 
 
 def _read_remote(fs: Any, names: list[str]) -> list[bytes]:

@@ -40,7 +40,7 @@ def method_text(name: str, parameters: str) -> str:
 
 
 def _bounded(cost: float) -> float:
-    if abs(cost) > LARGEST_COST:
+    if not abs(cost) <= LARGEST_COST:  # nor is NaN
         raise ValueError("expected a number that can be summed")
     return cost
 

@@ -18,6 +18,7 @@ from eddy_bench.storage.limits import MAX_GROUPS, refuse_more
 from eddy_bench.storage.records import Manifest, RunRecord
 
 _GRID = TypeAdapter(GroupGrid)
+PLANNED_CURE = "Remove it; the next run writes it."
 MAX_BYTES = 2**30  # a million prompts in planned.json are 60 MB
 
 
@@ -96,12 +97,10 @@ def read_planned(folder: Path) -> list[GroupGrid]:
         entries = parse_json(read_text(path, StoreError, "planned.json", MAX_BYTES))
         grids = [_GRID.validate_python(grid) for grid in entries]
     except (StoreError, ValueError, TypeError) as error:
-        raise StoreError(
-            f"{path} cannot be read: {brief(error, 200)}. Remove it; the next run writes it."
-        ) from None
-    cure = f"Remove {path}; the next run writes it."
+        problem = brief(error, 200).rstrip(".")
+        raise StoreError(f"{path} cannot be read: {problem}. {PLANNED_CURE}") from None
     total = sum(grid.count for grid in grids)
-    refuse_more([total], MAX_GROUPS, f"planned groups in {path}", cure, StoreError)
+    refuse_more([total], MAX_GROUPS, f"planned groups in {path}", PLANNED_CURE, StoreError)
     return grids
 
 

@@ -7,7 +7,9 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import os
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ import yaml
 from eddy_bench.errors import SuiteError
 from eddy_bench.methods.registry import build_method
 from eddy_bench.scoring.score_table import read_table
+from eddy_bench.storage.arrays import read_arrays
 from eddy_bench.storage.files import parse_yaml
 from eddy_bench.storage.lock import locked
 from eddy_bench.storage.run_folder import RunFolder
@@ -43,6 +46,48 @@ def says(done: Result, code: int = 2) -> str:
     assert "Traceback" not in done.err
     assert code == 0 or done.err.splitlines()[-1].startswith("Error: "), done.err
     return done.err.splitlines()[-1]
+
+
+def replace_by_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def in_time(call: Callable[[], Result]) -> Result:
+    """What a call returns, within half a minute."""
+
+    def stop(signum: int, frame: Any) -> None:
+        raise TimeoutError("it waits")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(30)
+    try:
+        return call()
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_nothing_waits_for_a_pipe_in_a_run_folder(cli: Cli, run: Path) -> None:
+    for path in [path for path in run.rglob("*") if path.is_file() and path.name != "run.yaml"]:
+        if "samples" not in path.parts or (path.parent.name == "0" and path.name == "group.json"):
+            replace_by_pipe(path)
+    for command in (("score",), ("compare",), ("report",)):
+        says(in_time(lambda command=command: cli(*command, run)), 2)
+    assert "Remove it" in says(in_time(lambda: cli(*DRIFT, "--out", run)))
+    (run / "planned.json").unlink()
+    says(in_time(lambda: cli(*DRIFT, "--out", run)), 0)
+    for command in (("score",), ("compare",), ("report",)):
+        assert in_time(lambda command=command: cli(*command, run)).code == 0
+
+
+def test_a_file_of_arrays_takes_no_more_memory_than_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    np.savez(path, rows=np.zeros((1000, 100)))
+    assert read_arrays(path)["rows"].shape == (1000, 100)
+    np.savez_compressed(path, rows=np.zeros((1000, 100)))
+    with pytest.raises(ValueError, match="unpacks to more"):
+        read_arrays(path)
 
 
 @pytest.mark.parametrize("name", ["samples/iid/dress/0/1.png", "reference/reference/dress/0/0.png"])

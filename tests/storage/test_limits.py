@@ -110,6 +110,9 @@ FILES = {
     "deep": "[" * 100_000,
     "deep blocks": "- " * 100_000,
     "one long word": "a" * 4_000_000,
+    "many values": f"[{'1,' * 3_000_000}1]",
+    "a whole number of base 60": f"seeds: 1{':59' * 100_000}",
+    "a number of base 60": f"guidance_scale: 1{':59' * 100_000}.5",
 }
 
 
