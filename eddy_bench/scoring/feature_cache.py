@@ -93,7 +93,8 @@ class Scorer:
         ]
         with closing(rows_of_groups(extractor.forward, extractor.prepare, new)) as rows:
             for count, (group, features) in enumerate(rows, 1):
-                known[group.fingerprint] = extractor.checked(features)
+                known[group.fingerprint] = features = extractor.checked(features)
+                _check_alike(features, next(iter(known.values())), group, name)
                 if count % GROUPS_TOGETHER == 0 or count == len(new):
                     done = (count - 1) % GROUPS_TOGETHER + 1
                     self.advance(done, f"{group.group.name} {name}")
@@ -144,6 +145,16 @@ class Scorer:
             )
             if note not in self.warnings and extractor.truncated(prompt):
                 self.warnings.append(note)
+
+
+def _check_alike(own: Features, others: Features, group: FinishedGroup, name: str) -> None:
+    """Raise MetricError for a group of images of another size than the other groups' are."""
+    if own.shape[1] != others.shape[1]:
+        raise MetricError(
+            f"Expected images of one size under {name}, got {others.shape[1]} features of other "
+            f"groups and {own.shape[1]} in {group.folder}. Take another extractor, or remove it "
+            "and run again to redraw it."
+        )
 
 
 def features_folder(run: Path, extractor: str, digest: str) -> Path:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 from eddy_bench.errors import SuiteError
 from eddy_bench.methods.registry import build_method
@@ -46,6 +47,18 @@ def says(done: Result, code: int = 2) -> str:
     assert "Traceback" not in done.err
     assert code == 0 or done.err.splitlines()[-1].startswith("Error: "), done.err
     return done.err.splitlines()[-1]
+
+
+def test_images_of_another_size_than_the_other_groups_are_one_line(cli: Cli, run: Path) -> None:
+    folder = run / "samples" / "pg" / "dress" / "0"
+    record = json.loads((folder / "group.json").read_text())
+    for name, info in record["files"].items():
+        image = Image.new("L", (64, 64))
+        image.save(folder / name)
+        content = (folder / name).read_bytes()
+        info.update(size=len(content), sha256=hashlib.sha256(content).hexdigest())
+    (folder / "group.json").write_text(json.dumps(record))
+    assert "of one size under pixels" in says(cli("score", run, "--metric", "pdist[pixels]"))
 
 
 def replace_by_pipe(path: Path) -> None:
