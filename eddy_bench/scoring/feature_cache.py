@@ -84,7 +84,7 @@ class Scorer:
         label = groups[0].group.label if groups else "none"
         path = features_folder(self.folder.path, name, extractor.digest) / f"{label}.npz"
         if (name, label) not in self.kept:  # of one method at a time: runs may be large
-            self.kept = {(name, label): read_features(path)}
+            self.kept = {(name, label): self._read(path)}
         known = self.kept[name, label]
         new = [
             group
@@ -102,6 +102,13 @@ class Scorer:
             write_features(path, known)
         return {group.group.key: known[group.fingerprint] for group in groups}
 
+    def _read(self, path: Path) -> dict[str, Features]:
+        """Read kept features; a file that cannot be read is told."""
+        known = read_features(path)
+        if not known and path.exists():
+            self.warnings.append(f"{path} could not be read; its features are computed again")
+        return known
+
     def real_features(self, extractor: Extractor) -> Features:
         """Return features (n, F) of the real images, kept in the run folder or in their file.
 
@@ -114,7 +121,7 @@ class Scorer:
             return self.real.all_features()
         folder = features_folder(self.folder.path, extractor.name, extractor.digest)
         path = folder / f"reference-{safe_name(self.real.name)}.npz"
-        known = read_features(path)
+        known = self._read(path)
         if "real" not in known:
             known = {"real": extractor.images(self.real.images)}
             write_features(path, known)
