@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from eddy_bench.cli.console import say
+from eddy_bench.cli.console import say, say_all
 from eddy_bench.cli.progress import growing_bar
 from eddy_bench.cli.scoring import score_if_needed
 from eddy_bench.storage.lock import locked
@@ -33,6 +33,7 @@ def merge_shards(target: Path, sources: Sequence[Path]) -> int:
     say(f"{target}: {merged.copied} groups copied, {merged.kept} were there.")
     if merged.unlike:
         say(f"{merged.unlike}: figures may differ by more than the method.", "Warning")
+    say_all((f"{text}, copied again" for text in merged.moved), "Warning")
     for failure in merged.failures[:SHOWN_FAILURES]:
         say(failure, "Failed")
     if merged.missing:

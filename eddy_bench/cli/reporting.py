@@ -31,8 +31,12 @@ def write_ballot(folder: Path, out: Path | None, baseline: str, pairs: int, shuf
     """Write the page to vote on, and say where it is and what comes next."""
     refuse_links(folder)
     with growing_bar("Writing") as progress:
-        path, count = write_blind(folder, out, canonical(baseline), pairs, shuffle, progress)
+        path, count, unread = write_blind(
+            folder, out, canonical(baseline), pairs, shuffle, progress
+        )
     console().print(escape(f"ballot   {path} ({counted(count, 'pair')})"), soft_wrap=True)
+    if unread:
+        say(f"left out {counted(unread, 'pair')} with images that cannot be read", "Warning")
     against = "" if canonical(baseline) == "iid" else f" --baseline {shlex.quote(baseline)}"
     run = shlex.quote(str(folder))
     say(f"Then: eddy-bench compare {run}{against} --votes votes.csv")

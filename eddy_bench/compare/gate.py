@@ -31,6 +31,7 @@ from eddy_bench.compare.load import ScoreSet
 from eddy_bench.errors import CompareError, counted
 from eddy_bench.scoring.signature import BAD_IMAGES
 from eddy_bench.storage.files import read_yaml
+from eddy_bench.storage.limits import MAX_CHECKS, MAX_METHODS
 from eddy_bench.storage.paths import as_path
 
 MAX_BYTES = 2**20
@@ -45,8 +46,8 @@ class Gate(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    checks: Annotated[list[Check], Field(min_length=1)]
-    methods: Annotated[list[str], Field(min_length=1)] | None = None
+    checks: Annotated[list[Check], Field(min_length=1, max_length=MAX_CHECKS)]
+    methods: Annotated[list[str], Field(min_length=1, max_length=MAX_METHODS)] | None = None
     bad_images: Annotated[int | None, Field(ge=0, strict=True, alias=BAD_IMAGES)] = None
 
 

@@ -14,7 +14,7 @@ from eddy_bench.errors import ParameterError
 from eddy_bench.sampling.hooks import Hooks
 
 Strength = Annotated[float, Field(allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(ge=1e-100, le=1e100)]  # so that its square is a number too
 Count = Annotated[int, Field(ge=1)]
 TOUCHED = (
     "nothing",

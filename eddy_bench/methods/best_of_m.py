@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from eddy_bench.errors import ParameterError
+from eddy_bench.errors import ModelError, ParameterError
 from eddy_bench.methods.anticlustering import diverse_groups
 from eddy_bench.methods.base import Count, Method
 
@@ -113,6 +113,15 @@ class BestOfM(Method):
         groups = diverse_groups(features, count, generator)
         kept = torch.randint(len(groups), (1,), generator=generator)
         return [int(index) for index in groups[int(kept)]]
+
+
+def check_finite(features: Tensor, method: Method) -> None:
+    """Raise ModelError for features that nothing can be chosen by: all sums with them are NaN."""
+    if not bool(torch.isfinite(features).all()):
+        raise ModelError(
+            f"The guide network's features are not finite, so {method.title()} cannot choose "
+            "by them. Use --dtype float32 or bfloat16, another --scheduler, or a later preview."
+        )
 
 
 def unit_distances(features: Tensor) -> Tensor:

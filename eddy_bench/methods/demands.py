@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from eddy_bench.errors import ParameterError
 from eddy_bench.methods.base import Method
+from eddy_bench.storage.limits import MAX_CANDIDATES, refuse_more
 
 
 def check_demands(method: Method, name: str, particles: int, steps: int | None) -> None:
@@ -21,7 +22,8 @@ def check_demands(method: Method, name: str, particles: int, steps: int | None) 
             f"Method {name!r} needs at least {method.min_particles} particles, "
             f"got {particles}. Set --particles."
         )
-    method.drawn(particles)  # raises where the method cannot draw as many
+    drawn = method.drawn(particles)  # raises where the method cannot draw as many
+    refuse_more([drawn], MAX_CANDIDATES, f"candidates of {name!r}", "Lower m.", ParameterError)
     if steps is not None and (method.previewed or 0) > steps:
         raise ParameterError(
             f"Expected preview of {name!r} to be at most the {steps} steps, "

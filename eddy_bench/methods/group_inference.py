@@ -13,7 +13,7 @@ from torch import Tensor
 
 from eddy_bench.errors import ParameterError
 from eddy_bench.methods.base import Count, Method
-from eddy_bench.methods.best_of_m import most_distant, unit_distances
+from eddy_bench.methods.best_of_m import check_finite, most_distant, unit_distances
 from eddy_bench.methods.forces import kernel_points
 from eddy_bench.sampling.state import State
 
@@ -88,6 +88,7 @@ class GroupInference(Method):
         points, features = kernel_points("features", state)
         kept = active.to(points.device)
         left = features.values(points[kept]).unflatten(0, (len(active), size))
+        check_finite(left, self)
         merits = self.merits(points[kept].unflatten(0, (len(active), size)), state)
         after = torch.zeros_like(active)
         for group, (values, merit) in enumerate(zip(left, merits, strict=True)):

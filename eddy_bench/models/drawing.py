@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
-from eddy_bench.errors import ModelError
 from eddy_bench.methods.base import Method
+from eddy_bench.methods.best_of_m import check_finite
 from eddy_bench.models.bad_images import mark_call, watched_pixels
 from eddy_bench.models.network_features import FeatureCost, NetworkFeatures
 from eddy_bench.sampling.call import MapMaker
@@ -100,11 +99,8 @@ class DrawnTogether:
         self, features: Iterable[Tensor], method: Method, particles: int
     ) -> list[list[int]]:
         parts = list(features)
-        if not all(bool(torch.isfinite(part).all()) for part in parts):
-            raise ModelError(
-                f"The guide network's features are not finite, so {method.title()} cannot choose "
-                "by them. Use --dtype float32 or bfloat16, another --scheduler, or a later preview."
-            )
+        for part in parts:
+            check_finite(part, method)
         return [
             method.choose(part, particles, selection_generator(seed, prompt))
             for part, (prompt, seed) in zip(parts, self.groups, strict=True)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
 from eddy_bench.errors import ModelError
 from eddy_bench.sampling.steer import REFUSED
+from eddy_bench.storage.files import parse_json
+from eddy_bench.storage.paths import read_many
 
 # Words in the names of a call's arguments that speak of another task than text to image
 OTHER_TASKS = ("frame", "video", "audio", "mask_image", "image_embed", "control", "gligen")
@@ -31,7 +32,7 @@ def check_steerable(name: str) -> None:
 def named_class(folder: Path) -> Any:
     """Return what a folder's `model_index.json` calls its class; empty where it cannot be read."""
     try:
-        index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+        index = parse_json(read_many([folder / "model_index.json"])[0])
         return index.get("_class_name", "")
     except (OSError, ValueError, AttributeError):
         return ""

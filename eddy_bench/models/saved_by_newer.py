@@ -8,12 +8,14 @@ leave them at random values without a word.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from safetensors import safe_open
+
+from eddy_bench.storage.files import parse_json
+from eddy_bench.storage.paths import read_many
 
 PREFIX = "text_model."
 
@@ -41,7 +43,7 @@ def fast_tokenizers(folder: Path) -> dict[str, Any]:
     """
     if not folder.exists():
         return {}
-    index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+    index = parse_json(read_many([folder / "model_index.json"])[0])
     return {
         name: reader.from_pretrained(folder / name)
         for name, entry in index.items()

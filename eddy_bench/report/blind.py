@@ -26,8 +26,10 @@ def write_blind(
     count: int,
     shuffle: int,
     progress: Callable[[int], Advance] = lambda total: lambda count, label: None,
-) -> tuple[Path, int]:
-    """Write a ballot on a run's images; returns its path and how many pairs it asks about.
+) -> tuple[Path, int, int]:
+    """Write a ballot on a run's images.
+
+    Returns its path, how many pairs it asks about, and how many could not be read.
 
     Args:
         folder: of the run.
@@ -43,12 +45,13 @@ def write_blind(
     """
     groups = drawn_groups(folder)
     items = ballot_items(groups, baseline, shuffle)[:count]
-    advance, spent = progress(len(items)), 0
+    advance, spent, unread = progress(len(items)), 0, 0
     pairs: list[dict[str, Any]] = []
     for item in items:
         pair = _pair(groups, item, baseline)
         advance(1, item.label)
         if pair is None:
+            unread += 1
             continue
         spent += sum(len(strip["data"]) + OVERHEAD for strip in pair["strips"])
         if spent > BUDGET and pairs:
@@ -68,7 +71,7 @@ def write_blind(
         "questions": [("different", "Which is more different?"), ("better", "Which is better?")],
     }
     write_text(target, rendered("blind.html", fields))
-    return target, len(pairs)
+    return target, len(pairs), unread
 
 
 def _pair(groups: dict[Place, FinishedGroup], item: Item, baseline: str) -> dict[str, Any] | None:

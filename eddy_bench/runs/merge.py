@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from eddy_bench.errors import StoreError, counted
+from eddy_bench.runs.missing import moved_away
 from eddy_bench.runs.plan import REFERENCE
 from eddy_bench.storage.group import FinishedGroup, parse_group
 from eddy_bench.storage.group_index import Entry
@@ -34,6 +35,7 @@ class Merged:
     copied, kept: groups that were copied, and that were there.
     planned, missing: groups that were planned, the reference set among them, and that lack.
     failures: paths of recorded failures, where groups are missing.
+    moved: broken groups of the merged run, each with where it was moved to.
     unlike: in what the environments of the images differ; empty where they do not.
     """
 
@@ -42,6 +44,7 @@ class Merged:
     planned: int
     missing: int
     failures: list[str]
+    moved: list[str]
     unlike: str = ""
 
 
@@ -76,8 +79,10 @@ def merge(
         check_ownership = stack.enter_context(locked(target))
         unlike = _record(store, folders, runs)
         parts = list(zip((store, store.reference()), drawn, strict=True))
-        copied, kept = _copy(parts, progress, check_ownership)
-        return replace(_merged(store, folders, copied, kept), unlike=unlike)
+        moved: list[str] = []
+        copied, kept = _copy(parts, progress, check_ownership, moved)
+        merged = _merged(store, folders, copied, kept)
+        return replace(merged, unlike=unlike, moved=moved)
 
 
 def _check_once(paths: Sequence[Path]) -> None:
@@ -158,15 +163,19 @@ def _merged(store: RunFolder, folders: Sequence[RunFolder], copied: int, kept: i
         for folder in folders
         for path in sorted((folder.path / "failed").glob("*/*/*.json"))
     ]
-    return Merged(copied, kept, planned, missing, failures if missing else [])
+    return Merged(copied, kept, planned, missing, failures if missing else [], [])
 
 
 def _copy(
     parts: Sequence[tuple[RunFolder, Sequence[FinishedGroup]]],
     progress: Callable[[int], Advance],
     check_ownership: Callable[[], None],
+    moved: list[str],
 ) -> tuple[int, int]:
-    """Copy groups and the reference set; returns how many were copied, and were there."""
+    """Copy groups and the reference set; returns how many were copied, and were there.
+
+    `moved` is told which broken ones were in the way.
+    """
     total, copied = sum(len(groups) for _, groups in parts), 0
     advance = progress(total)
     for target, groups in parts:
@@ -176,7 +185,7 @@ def _copy(
             check_ownership()
             path = group.group.path
             entry = known.get(path.as_posix())
-            there = written.get(path) or _there(target, path, files, entry)
+            there = written.get(path) or _there(target, path, files, entry, moved)
             new = _copy_group(target, group, there)
             if new is not None:
                 written[path] = new
@@ -187,15 +196,15 @@ def _copy(
 
 
 def _there(
-    target: RunFolder, path: Path, files: Files, entry: Entry | None
+    target: RunFolder, path: Path, files: Files, entry: Entry | None, moved: list[str]
 ) -> FinishedGroup | None:
     """Return a group of the target, when it is whole; move a broken one aside."""
     try:
         group = target.load(path, files)
         if group is not None and entry is not None and entry.key != group.group.key:
             group.contents()  # it is doubted
-    except StoreError:
-        target.set_aside(path)
+    except StoreError as error:
+        moved.append(moved_away(error, target.set_aside(path)))
         return None
     return group
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from eddy_bench.errors import StoreError
 from eddy_bench.storage.group import FinishedGroup, entry_of
@@ -60,9 +61,7 @@ def _load(
         if finished.group.key == group.key and finished.group != group:
             raise StoreError(f"{finished.folder} is broken: group.json was changed.")
     except StoreError as error:
-        target = folder.set_aside(group.path)
-        problem = str(error).removesuffix(" Run again to redraw it.").rstrip(".")
-        return None, f"{problem}; moved to {target}, drawn again"
+        return None, f"{moved_away(error, folder.set_aside(group.path))}, drawn again"
     return finished, ""
 
 
@@ -75,3 +74,9 @@ def _other_group(finished: FinishedGroup, group: Group, folder: RunFolder) -> St
         f"{finished.folder} was drawn with {difference}. "
         f"Give another --out, or remove {folder.samples / group.label}."
     )
+
+
+def moved_away(error: StoreError, target: Path) -> str:
+    """Say what is wrong with a group, and where it was moved to."""
+    problem = str(error).removesuffix(" Run again to redraw it.").rstrip(".")
+    return f"{problem}; moved to {target}"

@@ -84,7 +84,7 @@ class Scorer:
         label = groups[0].group.label if groups else "none"
         path = features_folder(self.folder.path, name, extractor.digest) / f"{label}.npz"
         if (name, label) not in self.kept:  # of one method at a time: runs may be large
-            self.kept = {(name, label): read_features(path)}
+            self.kept = {(name, label): self._read(path)}
         known = self.kept[name, label]
         new = [
             group
@@ -93,13 +93,21 @@ class Scorer:
         ]
         with closing(rows_of_groups(extractor.forward, extractor.prepare, new)) as rows:
             for count, (group, features) in enumerate(rows, 1):
-                known[group.fingerprint] = extractor.checked(features)
+                known[group.fingerprint] = features = extractor.checked(features)
+                _check_alike(features, next(iter(known.values())), group, name)
                 if count % GROUPS_TOGETHER == 0 or count == len(new):
                     done = (count - 1) % GROUPS_TOGETHER + 1
                     self.advance(done, f"{group.group.name} {name}")
         if new:
             write_features(path, known)
         return {group.group.key: known[group.fingerprint] for group in groups}
+
+    def _read(self, path: Path) -> dict[str, Features]:
+        """Read kept features; a file that cannot be read is told."""
+        known = read_features(path)
+        if not known and path.exists():
+            self.warnings.append(f"{path} could not be read; its features are computed again")
+        return known
 
     def real_features(self, extractor: Extractor) -> Features:
         """Return features (n, F) of the real images, kept in the run folder or in their file.
@@ -113,7 +121,7 @@ class Scorer:
             return self.real.all_features()
         folder = features_folder(self.folder.path, extractor.name, extractor.digest)
         path = folder / f"reference-{safe_name(self.real.name)}.npz"
-        known = read_features(path)
+        known = self._read(path)
         if "real" not in known:
             known = {"real": extractor.images(self.real.images)}
             write_features(path, known)
@@ -144,6 +152,16 @@ class Scorer:
             )
             if note not in self.warnings and extractor.truncated(prompt):
                 self.warnings.append(note)
+
+
+def _check_alike(own: Features, others: Features, group: FinishedGroup, name: str) -> None:
+    """Raise MetricError for a group of images of another size than the other groups' are."""
+    if own.shape[1] != others.shape[1]:
+        raise MetricError(
+            f"Expected images of one size under {name}, got {others.shape[1]} features of other "
+            f"groups and {own.shape[1]} in {group.folder}. Take another extractor, or remove it "
+            "and run again to redraw it."
+        )
 
 
 def features_folder(run: Path, extractor: str, digest: str) -> Path:

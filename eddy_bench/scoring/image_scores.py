@@ -68,18 +68,20 @@ def read_image_rows(folder: Path) -> pd.DataFrame:
     return rows.assign(metric=rows["metric"].str.removeprefix(PREFIX))
 
 
-def kept_image_rows(folder: Path, kept: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of single images of groups whose own rows are kept.
+def kept_image_rows(folder: Path, kept: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Return the rows of single images of groups whose own rows are kept, and what was lost.
 
     Args:
         folder: of the run, before its scores are replaced.
         kept: rows of scores.csv that stand, with the method's `label`.
 
     """
+    lost = []
     try:
         rows = read_image_rows(folder)
-    except StoreError:  # its scores are replaced: what cannot be read is lost already
+    except StoreError as error:
         rows = pd.DataFrame(columns=[*COLUMNS, IMAGE])
+        lost = [f"values of single images of metrics that are kept are gone: {error}"]
     groups = kept[[*GROUP, "label"]].astype(str)
     own = rows.merge(groups, on=GROUP) if len(rows) else rows.assign(label="")
-    return compact_images(own.assign(metric=PREFIX + own["metric"]))
+    return compact_images(own.assign(metric=PREFIX + own["metric"])), lost

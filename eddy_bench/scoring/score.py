@@ -136,7 +136,9 @@ def score_folder(
     computed = [*COSTS, *done.scored]
     if not (kept := earlier.without(computed)).empty:
         done.parts.append(kept)
-        done.images.append(kept_image_rows(folder.path, kept))
+        images, lost = kept_image_rows(folder.path, kept)
+        done.images.append(images)
+        done.warnings += lost
     done.warnings += [*scorer.warnings, *earlier.notes(computed), *notes]
     bad = compact(bad_rows(by_label, run.settings))
     request.check_ownership()

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pandas as pd
 
 from eddy_bench.errors import StoreError, why
 from eddy_bench.shown import cell_text, text_of_cell
+from eddy_bench.storage.limits import MAX_COLUMNS
 from eddy_bench.storage.paths import open_file, read_many, replacing
 
 COLUMNS = [
@@ -68,10 +70,33 @@ def _mapped(frame: pd.DataFrame, change: Callable[[str], str]) -> pd.DataFrame:
 
 
 def read_table(path: Path, **options: Any) -> pd.DataFrame:
-    """Read a CSV file, wherever it is, as `pandas.read_csv` does."""
+    """Read a CSV file, wherever it is, as `pandas.read_csv` does.
+
+    Raises:
+        ValueError: it is no table.
+        OSError: it cannot be read.
+
+    """
     with open_file(path, "r", encoding="utf-8", newline="") as file:
+        _check_shape(file)
+        file.seek(0)
         frame: pd.DataFrame = pd.read_csv(file, **options)
     return frame
+
+
+def _check_shape(file: IO[str]) -> None:
+    """Raise ValueError for a table whose columns pandas would rename, or take for names of rows."""
+    try:
+        rows = csv.reader(file)
+        names, first = next(rows, []), next(rows, [])
+    except csv.Error as error:
+        raise ValueError(str(error)) from None
+    if len(names) > MAX_COLUMNS:
+        raise ValueError(f"it has {len(names):,} columns")
+    if len(set(names)) < len(names):
+        raise ValueError("a column stands twice")
+    if len(first) > len(names):
+        raise ValueError(f"line 2 has {len(first):,} fields, and line 1 has {len(names):,}")
 
 
 def compact(rows: pd.DataFrame | Sequence[Mapping[str, Any]]) -> pd.DataFrame:
@@ -139,9 +164,9 @@ def write_scores(
     try:
         with (
             replacing(folder / "scores.parquet") as parquet,
-            replacing(folder / "scores.csv") as csv,
+            replacing(folder / "scores.csv") as table_file,
             ExitStack() as opened,
-            csv.open("w", encoding="utf-8", newline="") as file,
+            table_file.open("w", encoding="utf-8", newline="") as file,
         ):
             writer = None
             for number, (label, rows) in enumerate(by_method(parts, labels)):

@@ -8,8 +8,11 @@ from eddy_bench.errors import EddyError
 
 MAX_VALUES = 1_000_000  # of a YAML file, with its aliases and merged keys written out
 MAX_DIGITS = 300  # of a number in YAML
+MAX_COLUMNS = 10_000  # of a table
 MAX_PROMPTS = 1_000_000
 MAX_METHODS = 1_000  # of a suite, its grids written out
+MAX_CHECKS = 1_000  # of a gate
+MAX_CANDIDATES = 10_000  # images that a method draws of one prompt
 MAX_GROUPS = 1_000_000  # methods x prompts x seeds
 MAX_PAIRS = 1_000_000  # of images to vote on, over all shuffles
 MAX_NAME = 1_000  # characters of a metric with its parameters

@@ -33,7 +33,8 @@ def refuse_link(root: Path, *paths: Path) -> None:
 def _refused(path: Path) -> StoreError:
     return StoreError(
         f"{path} is a symbolic link, and what is written in a run folder stays in it. "
-        "Put what it stands for in its place, or give another --out."
+        "Put what it stands for in its place, or give another --out. The run folder itself may be "
+        "a link, to another disk say."
     )
 
 

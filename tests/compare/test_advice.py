@@ -14,6 +14,7 @@ from eddy_bench.compare.free_shares import free_shares
 from eddy_bench.compare.load import read_scores
 from eddy_bench.compare.paired import compare
 from eddy_bench.methods.registry import load_method, method_names
+from eddy_bench.scoring.metrics import METRICS
 
 GAINS = {  # diversity, fidelity, seconds
     "iid": (0.0, 0.0, 1.0),
@@ -42,6 +43,7 @@ def scored(tmp_path: Path, gains: dict[str, tuple[float, float, float]]) -> list
                 row = template.iloc[0].to_dict()
                 row |= {"method": name, "params": params, "prompt_id": f"p{prompt}"}
                 row |= {"metric": metric, "value": value, "signature": metric}
+                row |= {"higher_is_better": METRICS[metric].higher_is_better}
                 row |= {"extractor": extractor} if "extractor" in row else {}
                 rows.append(row)
     path = tmp_path / "scores.csv"

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import torch
 
-from eddy_bench.errors import ParameterError
+from eddy_bench.errors import ModelError, ParameterError
 from eddy_bench.methods.best_of_m import BestOfM
 from eddy_bench.methods.group_inference import GroupInference
 from eddy_bench.methods.iid import Iid
@@ -82,6 +82,14 @@ def test_what_is_left_has_the_largest_sum_of_1_minus_cosine(seed: int) -> None:
             for subset in itertools.combinations(range(7), 5)
         }
         assert tuple(kept.nonzero()[:, 0].tolist()) == max(sums, key=sums.__getitem__)
+
+
+def test_nothing_is_pruned_by_features_that_are_not_finite() -> None:
+    points = torch.randn(2, 7, 4, generator=torch.Generator().manual_seed(0))
+    points[1, 3, 2] = torch.nan
+    at = State(points, points, points, 1.0, step=0, steps=2, features=Identity())  # type: ignore[arg-type]
+    with pytest.raises(ModelError, match="features are not finite, so group-inference"):
+        GroupInference(m=7).alive(at, torch.ones(2, 7, dtype=torch.bool), 3)
 
 
 class AtTheEnd(GroupInference):

@@ -152,3 +152,10 @@ def test_sana_sprint_is_the_bare_pipeline_under_iid() -> None:
 def test_sana_sprint_has_no_guidance_to_change(text: str) -> None:
     with pytest.raises(ModelError, match="SanaSprintPipeline has no classifier-free guidance"):
         sprint(text, 2)
+
+
+@pytest.mark.parametrize("content", [b"[" * 100_000, b"\xff\xfe", b"[]", b"null", b""])
+def test_an_index_that_cannot_be_read_is_one_line(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "model_index.json").write_bytes(content)
+    with pytest.raises(ModelError):
+        load_model(str(tmp_path))

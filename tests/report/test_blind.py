@@ -11,6 +11,7 @@ import pytest
 from eddy_bench.compare.ballots import ballot_items, drawn_groups
 from eddy_bench.compare.votes import opinions, read_votes
 from tests.conftest import Browser, Result
+from tests.makers.runs import change_a_byte
 from tests.makers.scored_runs import EFFECTS, EVIL, make_run
 
 
@@ -31,6 +32,16 @@ def test_the_page_names_no_method(cli: Callable[..., Result], run: Path) -> None
     for label in EFFECTS:
         assert label not in words
         assert label.partition(":")[0] + '"' not in text
+
+
+def test_pairs_that_cannot_be_read_are_left_out_and_counted(
+    cli: Callable[..., Result], run: Path
+) -> None:
+    broken = next(group for group in drawn_groups(run).values() if group.group.name == "iid")
+    change_a_byte(broken.folder / "0.png")
+    done = cli("report", run, "--blind")
+    assert "7 pairs" in done.out
+    assert "left out 1 pair with images that cannot be read" in done.err
 
 
 def test_the_next_command_names_the_baseline(cli: Callable[..., Result], run: Path) -> None:

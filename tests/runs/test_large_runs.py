@@ -153,13 +153,6 @@ def test_features_are_three_arrays_however_many_groups(groups: int, tmp_path: Pa
     assert all(np.array_equal(read[name], features[name]) for name in features)
 
 
-def test_features_of_an_older_folder_are_read(tmp_path: Path) -> None:
-    features = {"g1": np.ones((2, 3), np.float32), "g2": np.zeros((2, 3), np.float32)}
-    np.savez(tmp_path / "iid.npz", **features)  # type: ignore[arg-type]
-    read = read_features(tmp_path / "iid.npz")
-    assert all(np.array_equal(read[name], features[name]) for name in features)
-
-
 def test_an_interval_over_many_prompts_resamples_none(monkeypatch: pytest.MonkeyPatch) -> None:
     """Resamples of 50,000 prompts would take gigabytes, and change nothing."""
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 from eddy_bench.errors import SuiteError
 from eddy_bench.methods.registry import build_method
@@ -46,6 +47,44 @@ def says(done: Result, code: int = 2) -> str:
     assert "Traceback" not in done.err
     assert code == 0 or done.err.splitlines()[-1].startswith("Error: "), done.err
     return done.err.splitlines()[-1]
+
+
+def test_images_of_another_size_than_the_other_groups_are_one_line(cli: Cli, run: Path) -> None:
+    folder = run / "samples" / "pg" / "dress" / "0"
+    record = json.loads((folder / "group.json").read_text())
+    for name, info in record["files"].items():
+        image = Image.new("L", (64, 64))
+        image.save(folder / name)
+        content = (folder / name).read_bytes()
+        info.update(size=len(content), sha256=hashlib.sha256(content).hexdigest())
+    (folder / "group.json").write_text(json.dumps(record))
+    assert "of one size under pixels" in says(cli("score", run, "--metric", "pdist[pixels]"))
+
+
+def test_what_is_made_again_or_lost_is_told(cli: Cli, run: Path) -> None:
+    (features,) = run.glob("features/*/iid.npz")
+    features.write_bytes(b"no arrays")
+    (run / "scores.parquet").write_bytes(b"no table")
+    done = cli("score", run, "--metric", "pdist")
+    assert done.code == 0
+    assert f"{features} could not be read; its features are computed again" in done.err
+    assert "values of single images of metrics that are kept are gone" in done.err
+    again = cli("score", run, "--metric", "pdist")
+    assert "could not be read" not in again.err
+    assert "are gone" not in again.err
+
+
+def test_merging_tells_which_broken_group_was_in_the_way(
+    cli: Cli, run: Path, tmp_path: Path
+) -> None:
+    merged = tmp_path / "merged"
+    assert cli("merge", merged, run).code == 0
+    (merged / "samples" / "pg" / "dress" / "0" / "0.png").unlink()
+    done = cli("merge", merged, run)
+    assert done.code == 0
+    assert f"moved to {merged / 'broken'}" in done.err
+    assert "copied again" in done.err
+    assert "copied again" not in cli("merge", merged, run).err
 
 
 def replace_by_pipe(path: Path) -> None:

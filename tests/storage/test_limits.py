@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,16 @@ import yaml
 from eddy_bench.compare.gate import read_gate
 from eddy_bench.compare.load import read_scores
 from eddy_bench.errors import EddyError
+from eddy_bench.methods.demands import check_demands
+from eddy_bench.methods.registry import METHODS, build_method, load_method
 from eddy_bench.models.task_file import read_task_file
+from eddy_bench.scoring.score_table import COLUMNS
 from eddy_bench.storage import limits
 from eddy_bench.storage.files import read_text, read_yaml
 from eddy_bench.storage.group import GroupGrid
 from eddy_bench.storage.run_files import read_planned, read_run
 from eddy_bench.suites import prompts as prompt_files
+from eddy_bench.suites.method_spec import MethodSpec
 from eddy_bench.suites.prompts import load_prompts
 from eddy_bench.suites.suite import load_suite
 from tests.conftest import Result
@@ -163,6 +168,49 @@ def test_names_of_metrics_are_bounded_before_they_are_searched(tmp_path: Path) -
     gate = {"checks": [{"metric": "vendi" + "-e" * 200_000, "test": "equal"}]}
     (tmp_path / "g.yaml").write_text(yaml.safe_dump(gate))
     assert "No metric is called" in swift(lambda: read_gate(tmp_path / "g.yaml"))
+
+
+TABLES = {
+    "many columns": ",".join(f"c{k}" for k in range(200_000)),
+    "one column many times": ",".join("a" * 500_000),
+    "many fields": ",".join(COLUMNS) + "\n" + "," * 3_000_000,
+    "a long field": '"' + "a" * 3_000_000,
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_tables_are_read_in_linear_time(tmp_path: Path, name: str) -> None:
+    (tmp_path / "s.csv").write_text(TABLES[name])
+    assert "is not a scores.csv" in swift(lambda: read_scores([tmp_path / "s.csv"]))
+
+
+def test_checks_of_a_gate_are_counted(tmp_path: Path) -> None:
+    check = "{metric: vendi, test: equal}"
+    (tmp_path / "g.yaml").write_text(f"checks: [{','.join([check] * 1001)}]")
+    assert "at most 1000 items" in swift(lambda: read_gate(tmp_path / "g.yaml"))
+
+
+@pytest.mark.parametrize("text", ["best-of-m:m=10004", "group-inference:m=1000000000"])
+def test_candidates_of_a_method_are_counted(text: str) -> None:
+    method = build_method(MethodSpec.parse(text))
+    said = swift(lambda: check_demands(method, text, 4, 2))
+    assert f"Expected at most 10,000 candidates of '{text}', got" in said
+
+
+def _positive() -> list[str]:
+    return [
+        f"{name}:{field.name}"
+        for name in METHODS
+        for field in fields(load_method(name))
+        if "Positive" in str(field.type)
+    ]
+
+
+@pytest.mark.parametrize("value", ["1e-160", "1e160", "inf", "nan", "0"])
+@pytest.mark.parametrize("parameter", _positive())
+def test_the_square_of_a_positive_parameter_is_a_number(parameter: str, value: str) -> None:
+    spec = MethodSpec.parse(f"{parameter}={value}")
+    assert "Input should be" in swift(lambda: build_method(spec))
 
 
 READERS: dict[str, Callable[[Path], Any]] = {

@@ -97,6 +97,7 @@ def test_no_command_writes_through_a_link_in_a_run_folder(
     assert after == before
     assert done.code == 2
     assert f"{entry} is a symbolic link" in done.err
+    assert "The run folder itself may be a link" in done.err
 
 
 @pytest.mark.parametrize("place", DEEPER)
