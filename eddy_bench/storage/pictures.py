@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import IO
 
@@ -29,5 +30,6 @@ def open_picture(source: Path | IO[bytes], formats: tuple[str, ...]) -> Image.Im
             raise ValueError(f"{image.width} x {image.height} pixels; at most {MAX_PIXELS:,}")
         image.load()
     except Exception as error:  # each format has its own, and memory may end
-        raise ValueError(f"{type(error).__name__}: {brief(error, 120)}") from None
+        text = re.sub(r" <\S+ object at 0x\w+>", "", brief(error, 160))
+        raise ValueError(f"{type(error).__name__}: {text}") from None
     return image
