@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,8 +16,8 @@ from eddy_bench.audit.estimates import Estimate
 from eddy_bench.audit.measure import Measured, Row
 from eddy_bench.audit.plan import AuditPlan, Block
 from eddy_bench.errors import StoreError
-from eddy_bench.storage.files import write_text
-from eddy_bench.storage.paths import replacing
+from eddy_bench.storage.files import parse_json, write_text
+from eddy_bench.storage.paths import open_file, read_many, replacing
 
 PARTS = "parts"
 
@@ -37,7 +38,7 @@ class Parts:
     def kept(self, candidate: Candidate) -> Measured | None:
         """Return what was measured before; None where it was not, or the file is damaged."""
         try:
-            stored = json.loads(self._path(candidate).read_text())
+            stored = self._parsed(candidate)
             from_truth = stored["from_truth"]
             return Measured(
                 np.asarray(stored["gain"], np.float64),
@@ -60,7 +61,7 @@ class Parts:
     def kept_rows(self) -> tuple[Row, ...] | None:
         """Return the lines of iid; None where they were not measured."""
         try:
-            rows = tuple(Row(**row) for row in json.loads(self._path().read_text()))
+            rows = tuple(Row(**row) for row in self._parsed())
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
         return rows or None
@@ -74,7 +75,8 @@ class Parts:
         block = self.block
         shape = (2, block.groups, block.particles, block.task.mixture.dimension)
         try:
-            draws = np.load(self._draws(), allow_pickle=False)
+            with open_file(self._draws()) as file:
+                draws = np.load(file, allow_pickle=False)
         except (OSError, ValueError, EOFError):
             return None
         if draws.shape != shape or draws.dtype != np.float64 or not np.isfinite(draws).all():
@@ -98,6 +100,9 @@ class Parts:
                 np.save(stream, torch.stack(draws).numpy())
         except OSError as error:
             raise StoreError(f"{path} cannot be written: {error}.") from None
+
+    def _parsed(self, candidate: Candidate | None = None) -> Any:
+        return parse_json(read_many([self._path(candidate)])[0])
 
     def _path(self, candidate: Candidate | None = None) -> Path:
         key = self.plan.key(self.block, self.steps, candidate)

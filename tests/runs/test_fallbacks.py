@@ -87,7 +87,7 @@ def test_encodings_that_are_not_kept_are_counted(
 def test_what_a_worker_elsewhere_notes_arrives_with_its_groups() -> None:
     """A Ray worker's model is not the driver's, and its notes were lost with it."""
     suite = Suite(steps=2, batch_prompts=1, particles=2, device="cpu")
-    worker = Worker(suite.model_dump_json(), 1)
+    worker = Worker(suite.model_dump_json(), 1, None)
     worker.setup.model.notes.append("memory: images are decoded one at a time")
     assert worker.setup.model.texts is not None
     worker.setup.model.texts.most_bytes = 0
