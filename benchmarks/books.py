@@ -25,7 +25,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from eddy_bench.scoring.score import ScoringRequest, score_folder, scoring_state
+from eddy_bench.experiment.score import ScoringRequest, score_folder, scoring_state
 from PIL import Image
 
 from eddy_bench.experiment.score import read_groups

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from eddy_bench.compare.load import read_scores
-from eddy_bench.compare.pareto import fronts
+from eddy_bench.results.results import read_results
+from eddy_bench.compare.fronts import fronts
 
 from eddy_bench.compare.comparable import check_comparable
 from eddy_bench.compare.paired import compare
@@ -55,7 +55,7 @@ def main() -> None:
         pd.read_csv(path)
         reading = time.perf_counter() - start
         start = time.perf_counter()
-        scores = read_scores([path])
+        scores = read_results([path])
         check_comparable(scores)
         differences, curves = compare(scores), fronts(scores)
         seconds = time.perf_counter() - start

@@ -86,17 +86,6 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def metrics_of_this_test() -> Iterator[None]:
-    """Metrics that a test adds are gone after it."""
-    from eddy_bench.scoring.metrics import METRICS
-
-    known = dict(METRICS)
-    yield
-    METRICS.clear()
-    METRICS.update(known)
-
-
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """The system's Chromium; where it is to be there, in CI, a test does not pass without."""

@@ -12,7 +12,7 @@ import pytest
 import eddy_bench
 from eddy_bench.errors import EddyError, PromptError, StoreError, UnknownName
 from eddy_bench.models.load import load_model
-from eddy_bench.scoring.score_table import escaped
+from eddy_bench.results.io import escaped
 from tests.conftest import Result
 from tests.makers.scored_runs import EFFECTS, make_run
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from eddy_bench.scoring.classifier import predict_attributes
+from eddy_bench.scoring.extractors import predict_attributes
 from PIL import Image
 from train import load_split, to_model
 

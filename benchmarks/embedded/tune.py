@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from eddy_bench.scoring.classifier import predict_attributes
+from eddy_bench.scoring.extractors import predict_attributes
 from numpy.typing import NDArray
 
 from eddy_bench import EddyExact, EddyHutch, Iid, KernelMethod, Method, ParticleGuidance, Repulsion

@@ -16,9 +16,10 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
-from eddy_bench.compare.direction import direction_words, subsampling_of
-from eddy_bench.compare.free_shares import MethodShare, free_shares
-from eddy_bench.compare.load import ScoreSet, read_scores
+from eddy_bench.results.results import read_results
+from eddy_bench.compare.subsampling import direction_words, subsampling_of
+from eddy_bench.results.headroom import MethodShare, free_shares
+from eddy_bench.results.results import ScoreSet, read_scores
 
 from benchmarks.pages.marked import put
 
@@ -62,7 +63,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     default = ROOT / "results" / "baselines" / "fashion.csv"
     parser.add_argument("scores", nargs="?", type=Path, default=default)
-    scores = read_scores([parser.parse_args().scores])
+    scores = read_results([parser.parse_args().scores])
     shares = sorted(free_shares(scores), key=lambda share: share.free.share)
     draw(shares)
     put(PAGE, BEGIN, END, table(shares, scores))

@@ -11,9 +11,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from eddy_bench.compare.direction import directions, subsampling_of
-from eddy_bench.compare.free_shares import free_shares
-from eddy_bench.compare.load import ScoreSet, read_scores
+from eddy_bench.results.results import read_results
+from eddy_bench.compare.subsampling import directions, subsampling_of
+from eddy_bench.results.headroom import free_shares
+from eddy_bench.results.results import ScoreSet, read_scores
 
 from benchmarks.pages.marked import put
 from eddy_bench.compare.advice import Candidate, candidates
@@ -47,7 +48,7 @@ def where_to(scores: ScoreSet, label: str, subsampling: Subsampling | None) -> s
 
 
 def table(run: Path) -> str:
-    scores = read_scores([run])
+    scores = read_results([run])
     known, subsampling = free_shares(scores), subsampling_of(scores)
     shares = {share.label: share for share in known}
     lines = [f"| {' | '.join(HEADER)} |", f"|{' --- |' * len(HEADER)}"]

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from eddy_bench.scoring.classifier import load_classifier
+from eddy_bench.scoring.extractors import load_classifier
 from PIL import Image
 from safetensors.torch import save_file
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from eddy_bench.scoring.classifier import WEIGHTS, predict_attributes
+from eddy_bench.scoring.extractors import WEIGHTS, predict_attributes
 from PIL import Image, ImageFilter
 from scipy.stats import spearmanr
 

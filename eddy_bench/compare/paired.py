@@ -16,7 +16,6 @@ from eddy_bench.ids import CIRCULAR, SMALL_SAMPLE, MethodId, MetricId
 from eddy_bench.results.headroom import Headroom
 from eddy_bench.results.results import Results
 from eddy_bench.results.statistics import detectable, holm, mean_intervals, zero_mean_p
-from eddy_bench.scoring.metrics import METRICS
 
 LEVEL = 0.05
 # values that only --allow-missing lets stand side by side; no verdict is given on them
@@ -117,8 +116,7 @@ def compare(
     if results.baseline not in results.methods:
         raise no_baseline(results)
     differences: list[Difference] = []
-    order = {name: rank for rank, name in enumerate([*METRICS, *results.metrics])}
-    for column in sorted(results.columns, key=lambda own: order[own.name]):
+    for column in results.in_order(results.columns):
         advance(0, str(column))
         metric, rows = results.metric(column), results.rows(column=column)
         if results.baseline in set(rows["method"]):

@@ -57,13 +57,17 @@ class Results:
 
         Ours come first, in the order of the registry, then plug-ins.
         """
-        order = {name: rank for rank, name in enumerate([*METRICS, *self.metrics])}
         own = [
             column
             for column in columns
             if (metric := self.metric(column)).aspect == aspect and metric.scope == "group"
         ]
-        return sorted(own, key=lambda column: order[column.name])
+        return self.in_order(own)
+
+    def in_order(self, columns: Sequence[MetricId]) -> list[MetricId]:
+        """Return metrics in the order of the registry, plug-ins after ours."""
+        order = list(dict.fromkeys([*METRICS, *self.metrics]))
+        return sorted(columns, key=lambda column: order.index(column.name))
 
     def rows(self, method: MethodId | None = None, column: MetricId | None = None) -> pd.DataFrame:
         """Return the rows of a method, of a metric, or of both."""
@@ -138,8 +142,9 @@ def read_results(sources: Sequence[Path]) -> Results:
         bad.append(bad_rows[~bad_rows["method"].isin(alike)])
         frames.append(frame[~copied])  # what several runs hold alike, as iid, stays once
     joined, copy, none = (pd.concat(parts, ignore_index=True) for parts in (frames, copies, bad))
+    metrics = metrics_of(joined)
     _check_once(joined)
-    return Results(joined, metrics_of(joined), tuple(map(str, sources)), copy, none)
+    return Results(joined, metrics, tuple(map(str, sources)), copy, none)
 
 
 def _are_costs(frame: pd.DataFrame) -> pd.Series:

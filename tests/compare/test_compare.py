@@ -14,9 +14,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from eddy_bench.compare.load import read_scores
 from eddy_bench.compare.paired import Difference, compare, win_rate
-from eddy_bench.scoring.statistics import (
+from eddy_bench.results.results import read_results
+from eddy_bench.results.statistics import (
     detectable,
     holm,
     mean_interval,
@@ -24,7 +24,7 @@ from eddy_bench.scoring.statistics import (
     zero_mean_p,
 )
 from tests.conftest import Result
-from tests.makers.score_files import frame, write
+from tests.makers.score_files import frame, of, write
 from tests.makers.terminal import shown_in_terminal
 
 EFFECTS = {
@@ -40,18 +40,16 @@ def csv(tmp_path: Path) -> Path:
 
 
 def find(result: list[Difference], label: str, metric: str) -> Difference:
-    return next(line for line in result if line.label == label and line.column.startswith(metric))
+    return next(
+        line for line in result if str(line.method) == label and str(line.metric).startswith(metric)
+    )
 
 
 def test_a_difference_of_normal_values_has_nearly_the_figures_of_student_s_t(csv: Path) -> None:
     rows = pd.read_csv(csv, keep_default_na=False)
-    table = (
-        rows[rows["metric"] == "vendi"]
-        .assign(label=lambda part: part["method"] + part["params"])
-        .pivot(index="prompt_id", columns="label", values="value")
-    )
+    table = rows[of(rows, "vendi")].pivot(index="prompt_id", columns="method", values="value")
     gaps = (table["pg"] - table["iid"]).to_numpy()
-    result = find(compare(read_scores([csv])), "pg", "vendi")
+    result = find(compare(read_results([csv])), "pg", "vendi")
     assert result.prompts == 30
     assert result.difference == pytest.approx(gaps.mean())
     assert result.value - result.baseline == pytest.approx(gaps.mean())
@@ -61,9 +59,9 @@ def test_a_difference_of_normal_values_has_nearly_the_figures_of_student_s_t(csv
     assert result.high == pytest.approx(interval.high, abs=0.3 * error)
     assert result.effect == pytest.approx(gaps.mean() / gaps.std(ddof=1))
     assert result.better is True
-    assert find(compare(read_scores([csv])), "pg", "clip").better is False
-    assert find(compare(read_scores([csv])), "pg:strength=2", "vendi").better is None
-    assert find(compare(read_scores([csv])), "pg", "nfe").prompts == 0
+    assert find(compare(read_results([csv])), "pg", "clip").better is False
+    assert find(compare(read_results([csv])), "pg:strength=2", "vendi").better is None
+    assert find(compare(read_results([csv])), "pg", "nfe").prompts == 0
 
 
 def test_chances_of_few_prompts_are_those_of_their_signs_at_least() -> None:
@@ -96,7 +94,7 @@ def test_batched_intervals_agree_with_single_ones() -> None:
 
 
 def test_holm_is_over_the_methods(csv: Path) -> None:
-    result = [line for line in compare(read_scores([csv])) if line.column.startswith("vendi")]
+    result = [line for line in compare(read_results([csv])) if str(line.metric).startswith("vendi")]
     assert [line.p_holm for line in result] == pytest.approx(holm([line.p for line in result]))
 
 
@@ -120,18 +118,16 @@ def test_seeds_are_averaged_within_prompts(tmp_path: Path) -> None:
             [rows, rows.assign(seed="1", value=rows["value"] + 0.2 * (rows["method"] == "pg"))]
         ),
     )
-    result = compare(read_scores([path]))[0]
+    result = compare(read_results([path]))[0]
     assert result.prompts == 30
-    once = compare(read_scores([write(tmp_path / "one.csv", rows)]))[0]
+    once = compare(read_results([write(tmp_path / "one.csv", rows)]))[0]
     assert result.difference == pytest.approx(once.difference + 0.1)
 
 
 def test_prompts_that_a_method_lacks_are_left_out_of_its_difference(tmp_path: Path) -> None:
     rows = frame(EFFECTS)
-    short = rows[
-        ~((rows["method"] == "pg") & (rows["params"] == "") & (rows["prompt_id"] < "p010"))
-    ]
-    result = compare(read_scores([write(tmp_path / "s.csv", short)]))
+    short = rows[~((rows["method"] == "pg") & (rows["prompt_id"] < "p010"))]
+    result = compare(read_results([write(tmp_path / "s.csv", short)]))
     assert find(result, "pg", "vendi").prompts == 20
     assert find(result, "pg:strength=2", "vendi").prompts == 30
 
@@ -146,7 +142,7 @@ def test_every_format_holds_the_differences(
     if form == "csv":
         table = pd.read_csv(StringIO(result.out))
         assert len(table) == 9
-        assert sum(table["column"].str.startswith("hypervolume")) == 2, "the front is in it, too"
+        assert sum(table["metric"].str.startswith("hypervolume")) == 2, "the front is in it, too"
         assert {
             "difference",
             "low",
@@ -196,7 +192,7 @@ def test_against_another_run_each_method_is_compared_with_itself(
         "differences"
     ]
     gains = {
-        line["label"]: line["difference"] for line in result if line["column"].startswith("vendi")
+        line["method"]: line["difference"] for line in result if line["metric"].startswith("vendi")
     }
     assert gains == {label: pytest.approx(0.5) for label in EFFECTS}
 
@@ -269,12 +265,12 @@ def test_what_differs_is_compared_only_when_asked(
     assert refused.code == 2
     assert "steps differs: 20 and 50" in refused.err
     assert "prompts differ" in refused.err
-    result = cli("compare", csv, other, "--partly", "--format", "json")
+    result = cli("compare", csv, other, "--allow-missing", "--format", "json")
     assert result.code == 0
     assert {
-        line["label"]: line["prompts"]
+        line["method"]: line["prompts"]
         for line in json.loads(result.out)["differences"]
-        if line["column"].startswith("vendi")
+        if line["metric"].startswith("vendi")
     }["eddy-exact"] == 20
 
 
@@ -312,13 +308,13 @@ def test_runs_that_share_iid_are_one_comparison(cli: Callable[..., Result], tmp_
     first, other = (
         write(
             tmp_path / f"{k}.csv",
-            rows[rows["method"].eq("iid") | rows["params"].eq(params) & rows["method"].ne("iid")],
+            rows[rows["method"].isin(["iid", method])],
         )
-        for k, params in enumerate(("", "strength=2"))
+        for k, method in enumerate(("pg", "pg:strength=2"))
     )
     result = cli("compare", first, other, "--format", "json")
     assert result.code == 0, result.err
-    assert {part["label"] for part in json.loads(result.out)["differences"]} == {
+    assert {part["method"] for part in json.loads(result.out)["differences"]} == {
         "pg",
         "pg:strength=2",
     }
@@ -350,7 +346,7 @@ def test_against_corrects_over_the_methods(
         for line in json.loads(cli("compare", now, "--against", csv, "--format", "json").out)[
             "differences"
         ]
-        if line["column"].startswith("vendi")
+        if line["metric"].startswith("vendi")
     ]
     assert [line["p_holm"] for line in result] == pytest.approx(
         holm([line["p"] for line in result])
@@ -360,14 +356,14 @@ def test_against_corrects_over_the_methods(
 def test_a_method_that_lacks_values_says_so(cli: Callable[..., Result], tmp_path: Path) -> None:
     rows = frame(EFFECTS)
     rows.loc[
-        (rows["metric"] == "clip") & (rows["method"] == "pg") & (rows["prompt_id"] < "p004"),
+        (of(rows, "clip")) & (rows["method"] == "pg") & (rows["prompt_id"] < "p004"),
         "value",
     ] = float("nan")
     result = json.loads(cli("compare", write(tmp_path / "s.csv", rows), "--format", "json").out)[
         "differences"
     ]
     (line,) = [
-        line for line in result if (line["label"], line["column"]) == ("pg", "clip[fmnist-clip]")
+        line for line in result if (line["method"], line["metric"]) == ("pg", "clip[fmnist-clip]")
     ]
     assert (line["prompts"], line["warning"]) == (26, "4 prompts have one value only")
 
@@ -387,10 +383,10 @@ def test_two_runs_without_a_common_method(cli: Callable[..., Result], tmp_path: 
 
 def test_orders_of_vendi_in_any_notation(tmp_path: Path) -> None:
     rows = frame({"iid": {"vendi": 0.0}})
-    result = read_scores(
-        [write(tmp_path / "s.csv", rows.assign(signature="vendi|q=1e-05|k=cos|features=a@0"))]
+    result = read_results(
+        [write(tmp_path / "s.csv", rows.assign(metric="vendi[fmnist-clip]:q=0.00001"))]
     )
-    assert set(result.frame["column"]) == {"vendi-q1e-05[fmnist-clip]"}
+    assert set(map(str, result.frame["metric"])) == {"vendi[fmnist-clip]:q=1e-05"}
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])
@@ -401,7 +397,7 @@ def test_no_figure_or_method_is_cut_in_a_terminal(
     effects = {"iid": {"vendi": 0.0}, "pg": {"vendi": 0.1}, long: {"vendi": 0.2}}
     csv = write(tmp_path / "s.csv", frame(effects))
     lines = json.loads(cli("compare", csv, "--format", "json").out)["differences"]
-    parts = {part for line in lines for part in re.split(r"(?<=,)", line["label"])}
+    parts = {part for line in lines for part in re.split(r"(?<=,)", line["method"])}
     command = [sys.executable, "-m", "eddy_bench", "compare", str(csv)]
     matrix = shown_in_terminal(width, command)
     assert all(len(line) <= width for line in matrix.splitlines()), matrix
@@ -467,14 +463,14 @@ def test_each_run_s_seconds_are_compared_with_its_own(
         }
     )
     slow.loc[slow["method"] == "iid", "value"] = slow.loc[slow["method"] == "iid", "value"].where(
-        slow["metric"] != "vendi", first.loc[first["method"] == "iid", "value"].to_numpy()
+        ~of(slow, "vendi"), first.loc[first["method"] == "iid", "value"].to_numpy()
     )
     files = [write(tmp_path / f"{name}.csv", rows) for name, rows in (("a", first), ("b", slow))]
     result = json.loads(cli("compare", *files, "--format", "json").out)["differences"]
     ratio = {
-        line["label"]: line["value"] / line["baseline"]
+        line["method"]: line["value"] / line["baseline"]
         for line in result
-        if line["column"] == "seconds_per_image"
+        if line["metric"] == "seconds_per_image"
     }
     assert ratio == pytest.approx({"pg": 2.0, "lhs": 2.0})
 
@@ -485,7 +481,7 @@ def test_no_verdict_where_signatures_differ(cli: Callable[..., Result], tmp_path
         for name in ("0", "1")
     )
     result = json.loads(
-        cli("compare", now, "--against", before, "--partly", "--format", "json").out
+        cli("compare", now, "--against", before, "--allow-missing", "--format", "json").out
     )["differences"]
     assert {line["better"] for line in result} == {None}
     assert all("signatures differ" in line["warning"] for line in result if line["prompts"])
@@ -500,5 +496,5 @@ def test_with_few_prompts_nothing_can_be_shown(cli: Callable[..., Result], tmp_p
 
 def test_a_method_without_a_metric_is_told(cli: Callable[..., Result], tmp_path: Path) -> None:
     rows = frame(EFFECTS)
-    cut = write(tmp_path / "s.csv", rows[~((rows["method"] == "pg") & (rows["metric"] == "clip"))])
+    cut = write(tmp_path / "s.csv", rows[~((rows["method"] == "pg") & (of(rows, "clip")))])
     assert "no value of clip[fmnist-clip], which other methods have" in cli("compare", cut).err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -11,13 +12,11 @@ import pandas as pd
 import pytest
 import yaml
 
-from eddy_bench.compare.gate import Gate, exit_code, run_gate
-from eddy_bench.compare.gate_checks import PASS, REGRESSION, Check, judge_gaps
-from eddy_bench.compare.load import ScoreSet, read_scores
-from eddy_bench.scoring.metrics import METRICS
-from eddy_bench.scoring.statistics import detectable
+from eddy_bench.compare.gate import PASS, REGRESSION, Check, Gate, exit_code, judge_gaps, run_gate
+from eddy_bench.results.results import read_results
+from eddy_bench.results.statistics import detectable
 from tests.conftest import Result
-from tests.makers.score_files import frame, write
+from tests.makers.score_files import frame, of, write
 
 LEVELS = {"vendi": 0.0, "clip": 0.0, "nfe": 0.0, "seconds_per_image": 0.0, "fd": 0.0}
 EFFECTS = {"iid": LEVELS, "pg": {**LEVELS, "seconds_per_image": 0.05}}
@@ -56,7 +55,7 @@ def run(
 
 def shift(metric: str, by: float, method: str = "pg") -> Change:
     return lambda rows: rows.assign(
-        value=rows["value"] + by * ((rows["metric"] == metric) & (rows["method"] == method))
+        value=rows["value"] + by * ((of(rows, metric)) & (rows["method"] == method))
     )
 
 
@@ -79,13 +78,13 @@ def test_no_change_passes(cli: Callable[..., Result], tmp_path: Path) -> None:
         (shift("fd", 20.0), 1, "no test without features"),
         (lambda rows: rows[rows["method"] != "pg"], 2, "eddy-bench run --method pg"),
         (
-            lambda rows: rows[~((rows["metric"] == "vendi") & (rows["prompt_id"] == "p004"))],
+            lambda rows: rows[~((of(rows, "vendi")) & (rows["prompt_id"] == "p004"))],
             2,
             "'p004', seed 0 is not in the candidate",
         ),
         (
             lambda rows: rows.assign(
-                value=rows["value"].mask((rows["metric"] == "clip") & (rows["prompt_id"] == "p001"))
+                value=rows["value"].mask((of(rows, "clip")) & (rows["prompt_id"] == "p001"))
             ),
             2,
             "not a number",
@@ -95,7 +94,7 @@ def test_no_change_passes(cli: Callable[..., Result], tmp_path: Path) -> None:
             2,
             "signatures differ",
         ),
-        (lambda rows: rows[rows["metric"] != "fd"], 2, "has no such value"),
+        (lambda rows: rows[~of(rows, "fd")], 2, "has no such value"),
     ],
     ids=[
         "diversity",
@@ -139,7 +138,7 @@ def test_what_could_not_be_measured_comes_before_a_regression(
     cli: Callable[..., Result], tmp_path: Path
 ) -> None:
     def both(rows):
-        return shift("vendi", -0.3)(rows[~((rows["metric"] == "nfe") & (rows["method"] == "iid"))])
+        return shift("vendi", -0.3)(rows[~((of(rows, "nfe")) & (rows["method"] == "iid"))])
 
     assert run(cli, tmp_path, both).code == 2
 
@@ -191,8 +190,10 @@ def test_options_that_belong_together(cli: Callable[..., Result], tmp_path: Path
     )
     assert "Expected --format" in cli("compare", csv, "--format", "pdf").err
     assert (
-        "--partly means nothing"
-        in cli("compare", csv, "--against", csv, "--gate", tmp_path / "g.yaml", "--partly").err
+        "--allow-missing means nothing"
+        in cli(
+            "compare", csv, "--against", csv, "--gate", tmp_path / "g.yaml", "--allow-missing"
+        ).err
     )
     gated = cli("compare", csv, "--against", csv, "--gate", tmp_path / "g.yaml", "--full")
     assert "--full means nothing to a gate" in gated.err
@@ -203,9 +204,7 @@ def test_options_that_belong_together(cli: Callable[..., Result], tmp_path: Path
 
 def test_small_samples_are_too_little_data(cli: Callable[..., Result], tmp_path: Path) -> None:
     def small(rows):
-        return rows.assign(
-            signature=rows["signature"].mask(rows["metric"] == "fd", "fd|small-sample")
-        )
+        return rows.assign(signature=rows["signature"].mask(of(rows, "fd"), "fd|small-sample"))
 
     (tmp_path / "gate.yaml").write_text(yaml.safe_dump(GATE))
     before, now = (
@@ -272,12 +271,12 @@ def test_the_error_rate_of_the_whole_gate(tmp_path: Path, prompts: int) -> None:
     )
     shared = frame({"pg": {"vendi": 0.0}}, prompts=prompts, scatter=0.0)
     rng, alarms = np.random.default_rng(3), 0
-    scores = read_scores([write(tmp_path / "s.csv", shared)])
+    scores = read_results([write(tmp_path / "s.csv", shared)])
     for _ in range(1000):
         sides = [
-            ScoreSet(
-                scores.frame.assign(value=shared["value"] + rng.normal(0, 0.2, prompts)),
-                scores.sources,
+            replace(
+                scores,
+                frame=scores.frame.assign(value=shared["value"] + rng.normal(0, 0.2, prompts)),
             )
             for _ in range(2)
         ]
@@ -304,14 +303,14 @@ def test_other_settings_are_no_candidate(
     [
         lambda rows: rows[
             ~(
-                (rows["metric"] == "seconds_per_image")
+                (of(rows, "seconds_per_image"))
                 & (rows["method"] == "pg")
                 & (rows["prompt_id"] > "p000")
             )
         ],
         lambda rows: rows.assign(
             value=rows["value"].mask(
-                (rows["metric"] == "seconds_per_image")
+                (of(rows, "seconds_per_image"))
                 & (rows["method"] == "iid")
                 & (rows["prompt_id"] > "p000")
             )
@@ -329,7 +328,7 @@ def test_a_metric_that_is_undefined_for_some_prompts_can_be_gated(
 ) -> None:
     def undefined(rows: pd.DataFrame) -> pd.DataFrame:
         return rows.assign(
-            value=rows["value"].mask((rows["metric"] == "vendi") & (rows["prompt_id"] < "p005"))
+            value=rows["value"].mask((of(rows, "vendi")) & (rows["prompt_id"] < "p005"))
         )
 
     before, now = (
@@ -365,29 +364,23 @@ def test_a_plugin_s_values_are_gated_without_its_code(
     levels = {"iid": {"mss": 0.0, "fd": 0.0}, "pg": {"mss": 0.0, "fd": 0.0}}
 
     def of_plugin(rows: pd.DataFrame) -> pd.DataFrame:
-        called = rows["metric"].map(names)
+        called = rows["metric"].str.partition("[")[0].map(names)
         pooled = np.where(rows["prompt_id"] == "", "|pooled", "")
         return rows.assign(
             metric=called,
-            extractor="",
             higher_is_better=False,
             signature=called + "|source=0123456789" + pooled + "|N=4",
         )
 
-    known = dict(METRICS)
-    try:
-        before = write(tmp_path / "before.csv", of_plugin(frame(levels)))
-        checks = [
-            {"metric": "mine.level", "test": "noninferior", "margin": 0.1},
-            {"metric": "mine.apart", "test": "pooled", "margin": 0.2},
-        ]
-        (tmp_path / "gate.yaml").write_text(yaml.safe_dump({"checks": checks}))
-        for gain, code in ((-0.5, 0), (0.5, 1)):
-            rows = of_plugin(shift("mss", gain)(frame(levels, noise_seed=7)))
-            now = write(tmp_path / "now.csv", rows)
-            done = cli("compare", now, "--against", before, "--gate", tmp_path / "gate.yaml")
-            assert done.code == code, (done.out, done.err)
-        assert cli("compare", before).code == 0
-    finally:
-        for name in METRICS.keys() - known.keys():
-            del METRICS[name]
+    before = write(tmp_path / "before.csv", of_plugin(frame(levels)))
+    checks = [
+        {"metric": "mine.level", "test": "noninferior", "margin": 0.1},
+        {"metric": "mine.apart", "test": "pooled", "margin": 0.2},
+    ]
+    (tmp_path / "gate.yaml").write_text(yaml.safe_dump({"checks": checks}))
+    for gain, code in ((-0.5, 0), (0.5, 1)):
+        rows = of_plugin(shift("mss", gain)(frame(levels, noise_seed=7)))
+        now = write(tmp_path / "now.csv", rows)
+        done = cli("compare", now, "--against", before, "--gate", tmp_path / "gate.yaml")
+        assert done.code == code, (done.out, done.err)
+    assert cli("compare", before).code == 0

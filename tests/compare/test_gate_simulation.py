@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from eddy_bench.compare.gate_checks import PASS, REGRESSION, TOO_FEW, judge_gaps
-from eddy_bench.scoring.statistics import detectable
+from eddy_bench.compare.gate import PASS, REGRESSION, TOO_FEW, judge_gaps
+from eddy_bench.results.statistics import detectable
 
 SCATTER = 0.2
 PROMPTS = 48

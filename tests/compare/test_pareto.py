@@ -7,10 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from eddy_bench.compare.front_tables import front_differences
-from eddy_bench.compare.fronts import Fronts
-from eddy_bench.compare.load import read_scores
-from eddy_bench.compare.pareto import diversity_at_loss, fronts
+from eddy_bench.compare.fronts import Fronts, diversity_at_loss, front_differences, fronts
+from eddy_bench.results.results import read_results
 from tests.makers.score_files import frame, write
 
 GRID = {
@@ -23,7 +21,7 @@ GRID = {
 
 
 def test_families_fronts_and_equal_fidelity(tmp_path: Path) -> None:
-    result = fronts(read_scores([write(tmp_path / "s.csv", frame(GRID, scatter=1e-6))]))
+    result = fronts(read_results([write(tmp_path / "s.csv", frame(GRID, scatter=1e-6))]))
     assert result is not None
     assert [family.name for family in result.families] == ["pg", "pg:kernel=features"]
     pg, features = result.families
@@ -58,7 +56,8 @@ def assert_both_planes(result: Fronts) -> None:
     assert result.front_seconds is not None
     assert result.front_seconds.value.max() == pytest.approx(start.diversity.value + 0.6, abs=1e-4)
     lines = {
-        (line.label, line.column.partition(" ")[0]): line for line in front_differences(result)
+        (str(line.method), str(line.metric).partition(" ")[0]): line
+        for line in front_differences(result)
     }
     assert lines["pg", "vendi[fmnist-clip]"].difference == pytest.approx(
         0.2 + 0.2 * (0.01 * start.fidelity.value - 0.3) / 0.6, abs=1e-4
@@ -67,7 +66,7 @@ def assert_both_planes(result: Fronts) -> None:
 
 def test_bands_are_of_the_difference_to_the_baseline(tmp_path: Path) -> None:
     """Prompts differ by far more than methods do: the bands must not show that."""
-    result = fronts(read_scores([write(tmp_path / "s.csv", frame(GRID, scatter=0.01))]))
+    result = fronts(read_results([write(tmp_path / "s.csv", frame(GRID, scatter=0.01))]))
     assert result is not None
     start, first = result.families[0].points[:2]
     assert start.diversity.high - start.diversity.low < 1e-9
@@ -86,13 +85,13 @@ def test_diversity_at_a_loss_of_fidelity() -> None:
 def test_without_another_method_or_a_fidelity_there_is_no_front(tmp_path: Path) -> None:
     assert (
         fronts(
-            read_scores([write(tmp_path / "a.csv", frame({"iid": {"vendi": 0.0, "clip": 0.0}}))])
+            read_results([write(tmp_path / "a.csv", frame({"iid": {"vendi": 0.0, "clip": 0.0}}))])
         )
         is None
     )
     assert (
         fronts(
-            read_scores(
+            read_results(
                 [write(tmp_path / "b.csv", frame({"iid": {"vendi": 0.0}, "pg": {"vendi": 0.1}}))]
             )
         )
@@ -102,7 +101,7 @@ def test_without_another_method_or_a_fidelity_there_is_no_front(tmp_path: Path) 
 
 def test_lower_is_better_is_turned_round(tmp_path: Path) -> None:
     rows = frame({"iid": {"vendi": 0.0, "clip": 0.0}, "pg": {"vendi": 0.2, "clip": -0.1}})
-    result = fronts(read_scores([write(tmp_path / "s.csv", rows)]))
+    result = fronts(read_results([write(tmp_path / "s.csv", rows)]))
     assert result is not None
     assert np.isnan(result.families[0].points[1].seconds)
 
@@ -123,10 +122,11 @@ def test_a_default_strength_has_its_place(tmp_path: Path) -> None:
             levels,
         ),
     }
-    result = fronts(read_scores([write(tmp_path / "s.csv", frame(grid))]))
+    result = fronts(read_results([write(tmp_path / "s.csv", frame(grid))]))
     assert result is not None
     assert {
-        family.name: [point.label for point in family.points[1:]] for family in result.families
+        family.name: [str(point.method) for point in family.points[1:]]
+        for family in result.families
     } == {
         "pg": ["pg:strength=1", "pg", "pg:strength=6"],
         "pg (negative)": ["pg:strength=-2"],
@@ -137,7 +137,7 @@ def test_a_default_strength_has_its_place(tmp_path: Path) -> None:
 def test_best_of_m_is_a_family_over_m(tmp_path: Path) -> None:
     levels = {"vendi": 0.1, "clip": -0.1}
     grid = {"iid": {"vendi": 0.0, "clip": 0.0}, "best-of-m:m=17": levels, "best-of-m:m=5": levels}
-    result = fronts(read_scores([write(tmp_path / "s.csv", frame(grid))]))
+    result = fronts(read_results([write(tmp_path / "s.csv", frame(grid))]))
     assert result is not None
     assert [
         (family.name, [point.strength for point in family.points]) for family in result.families

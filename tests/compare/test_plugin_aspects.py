@@ -10,14 +10,16 @@ import pandas as pd
 import pytest
 
 from eddy_bench.compare.advice import candidates
-from eddy_bench.compare.load import read_scores
+from eddy_bench.compare.comparison import compare_methods
+from eddy_bench.compare.fronts import fronts
 from eddy_bench.compare.paired import compare
-from eddy_bench.compare.pareto import fronts
+from eddy_bench.ids import MetricId, Signature
 from eddy_bench.report.verdicts import verdicts
-from eddy_bench.scoring.metrics import METRICS, OURS, judging, learn
+from eddy_bench.results.io import metrics_of
+from eddy_bench.results.results import read_results
+from eddy_bench.scoring.metrics import METRICS
 from tests.conftest import Result
-
-pytestmark = pytest.mark.usefixtures("metrics_of_this_test")
+from tests.makers.score_files import of
 
 Cli = Callable[..., Result]
 MINE = """
@@ -30,9 +32,9 @@ def apart(a, b):
 def dark(image):
     return 1 - float(image.mean()) / 255
 
-spread = Metric("s", "pairs", True, "", function=apart, judges="diversity")
-fit = Metric("f", "image", True, "", function=dark, judges="fidelity")
-far = Metric("f", "real", False, "", function=lambda x, y: 0.0, judges="fidelity")
+spread = Metric("s", "pairs", True, "", function=apart, aspect="diversity")
+fit = Metric("f", "image", True, "", function=dark, aspect="fidelity")
+far = Metric("f", "real", False, "", function=lambda x, y: 0.0, aspect="fidelity")
 """
 
 
@@ -46,50 +48,51 @@ def run(cli: Cli, undisturbed: Path, tmp_path: Path) -> Path:
     done = cli("score", folder, *(word for name in names for word in ("--metric", name)))
     assert done.code == 0, done.err
     file.unlink()
-    for name in [name for name in METRICS if name not in OURS]:
-        del METRICS[name]
     return folder
 
 
 def test_plugins_stand_behind_ours(run: Path) -> None:
-    assert "mine.spread" not in judging("diversity")
-    read_scores([run])
-    assert judging("diversity")[0] == "vendi"
-    assert judging("diversity")[-1] == "mine.spread"
-    assert judging("fidelity")[-1] == "mine.fit", "of what is pooled none"
+    results = read_results([run])
+    diversity, fidelity = (
+        [column.name for column in results.of_aspect(aspect, results.columns)]
+        for aspect in ("diversity", "fidelity")
+    )
+    assert diversity[0] == "vendi"
+    assert diversity[-1] == "mine.spread"
+    assert fidelity[-1] == "mine.fit", "of what is pooled none"
+    assert "mine.spread" not in METRICS
 
 
 def test_they_stand_alone_where_nothing_of_ours_was_scored(cli: Cli, run: Path) -> None:
     table = pd.read_csv(run / "scores.csv", keep_default_na=False, dtype=str)
-    costs = table["metric"] == "seconds_per_image"
+    costs = of(table, "seconds_per_image")
     table[table["metric"].str.startswith("mine.") | costs].to_csv(run / "scores.csv", index=False)
-    scores = read_scores([run])
+    scores = read_results([run])
     found = fronts(scores)
     assert found is not None
-    assert (found.diversity, found.fidelity) == ("mine.spread", "mine.fit")
-    differences = compare(scores, "iid")
+    assert (str(found.diversity), str(found.fidelity)) == ("mine.spread", "mine.fit")
+    differences = compare(scores)
     (choice,) = candidates(differences, scores, [])
-    assert choice.gain.column == "mine.spread"
-    assert [loss.column for loss in choice.losses] == ["mine.fit"]
-    ((_, sentence),) = verdicts(differences, scores, [], "iid")
+    assert str(choice.gain.metric) == "mine.spread"
+    assert [str(loss.metric) for loss in choice.losses] == ["mine.fit"]
+    ((_, sentence),) = verdicts(compare_methods(scores))
     assert "mine.spread" in sentence
     assert "mine.fit" in sentence
     assert cli("compare", run).code == 0
 
 
 def test_a_score_file_s_word_for_it_may_be_anything() -> None:
-    signature = "mine.x|source=1234567890|judges=quality|N=2"
-    learn(["mine.x"], [signature], [True])
-    assert METRICS["mine.x"].judges == ""
-    learn(["mine.y"], ["mine.y|source=1234567890|N=2"], [True])
-    assert METRICS["mine.y"].judges == "", "of earlier versions"
+    for text in ("mine.x|source=1234567890|aspect=quality|N=2", "mine.x|source=1234567890|N=2"):
+        row = [MetricId("mine.x"), Signature.parse(text), True]
+        frame = pd.DataFrame([row], columns=["metric", "signature", "higher_is_better"])
+        assert metrics_of(frame)["mine.x"].aspect == ""
 
 
 def turned(run: Path, folder: Path, metric: str) -> Path:
     """A copy of a run whose file says the opposite of a metric's direction."""
     other = Path(shutil.copytree(run, folder))
     frame = pd.read_csv(other / "scores.csv", dtype=str, keep_default_na=False)
-    own = frame["metric"] == metric
+    own = of(frame, metric)
     frame.loc[own, "higher_is_better"] = "False"
     if metric.startswith("mine"):
         frame.loc[own, "value"] = [str(float(value) + 1) for value in frame.loc[own, "value"]]
@@ -103,8 +106,7 @@ def test_each_file_has_its_own_direction_or_two_are_refused(
     """Whatever was read before in this process."""
     other = turned(run, tmp_path / "other", "mine.spread")
     for path, higher in ((run, True), (other, False), (run, True)):
-        read_scores([path])
-        assert METRICS["mine.spread"].higher_is_better is higher
+        assert read_results([path]).metrics["mine.spread"].higher_is_better is higher
     for flags in ([], ["--against", str(run)]):
         sources = [other] if flags else [run, other]
         done = cli("compare", *sources, *flags)

@@ -10,18 +10,21 @@ import pytest
 
 from eddy_bench.compare.paired import Difference
 from eddy_bench.compare.power import prompts_needed
-from eddy_bench.scoring.statistics import detectable, zero_mean_p
+from eddy_bench.ids import MethodId, MetricId
+from eddy_bench.results.statistics import detectable, zero_mean_p
 from tests.conftest import Result
 from tests.makers.scored_runs import make_run
 
+PG = MethodId("pg")
+
 
 def difference(scatter: float, gap: float = 0.2) -> Difference:
-    return Difference("pg", "vendi[x]", True, 40, 2.0, 2.0 + gap, gap, scatter=scatter)
+    return Difference(PG, MetricId("vendi", "x"), True, 40, 2.0, 2.0 + gap, gap, scatter=scatter)
 
 
 def needed(scatter: float, effect: float, comparisons: int = 1) -> float:
-    (line,) = prompts_needed([difference(scatter)], effect, comparisons)
-    return line.prompts
+    ((_, prompts),) = prompts_needed([difference(scatter)], effect, comparisons)
+    return prompts
 
 
 def test_that_many_prompts_show_it_four_times_in_five() -> None:
@@ -43,13 +46,13 @@ def test_more_scatter_smaller_effects_and_more_methods_need_more() -> None:
 
 
 def test_a_method_that_changes_nothing_needs_few() -> None:
-    same = Difference("pg", "align[x]", True, 40, 1.0, 1.0, 0.0, 0.0, 0.0, scatter=0.0)
-    (line,) = prompts_needed([same], 0.05, 1)
-    assert line.prompts <= 8
+    same = Difference(PG, MetricId("align", "x"), True, 40, 1.0, 1.0, 0.0, 0.0, 0.0, scatter=0.0)
+    ((_, prompts),) = prompts_needed([same], 0.05, 1)
+    assert prompts <= 8
 
 
 def test_a_gain_and_a_loss_that_cancel_are_scatter() -> None:
-    assert needed(0.4, 0.05) == prompts_needed([difference(0.4, gap=0.0)], 0.05, 1)[0].prompts
+    assert needed(0.4, 0.05) == prompts_needed([difference(0.4, gap=0.0)], 0.05, 1)[0][1]
 
 
 def test_the_command_prints_a_number_per_method(cli: Callable[..., Result], tmp_path: Path) -> None:

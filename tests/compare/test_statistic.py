@@ -11,16 +11,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from eddy_bench.compare.load import read_scores
 from eddy_bench.compare.statistic import with_statistic
 from eddy_bench.errors import CompareError
+from eddy_bench.results.io import with_texts
+from eddy_bench.results.results import read_results
 from eddy_bench.scoring.metrics import METRICS
 from tests.conftest import Result
-
-pytestmark = pytest.mark.usefixtures("metrics_of_this_test")
+from tests.makers.score_files import of
 
 Cli = Callable[..., Result]
-GROUP = ["method", "params", "prompt_id", "seed"]
+GROUP = ["method", "prompt_id", "seed"]
 PLUGIN = """
 from eddy_bench import Metric
 
@@ -45,17 +45,17 @@ def stored(folder: Path) -> pd.DataFrame:
 
 def images(folder: Path, metric: str = "clip") -> pd.DataFrame:
     rows = stored(folder)
-    return rows[rows["metric"] == f"image:{metric}"].reset_index(drop=True)
+    return rows[rows["metric"].str.partition("[")[0] == f"image:{metric}"].reset_index(drop=True)
 
 
 def groups(folder: Path, metric: str = "clip") -> pd.Series:
     rows = pd.read_csv(folder / "scores.csv", keep_default_na=False, dtype={"seed": str})
-    return rows[rows["metric"] == metric].set_index(GROUP)["value"].astype(float)
+    return rows[of(rows, metric)].set_index(GROUP)["value"].astype(float)
 
 
 def forget_images(folder: Path) -> None:
     rows = stored(folder)
-    rows[rows["image"].isna()].drop(columns="image").to_parquet(folder / "scores.parquet")
+    rows[rows["image"].isna()].to_parquet(folder / "scores.parquet")
 
 
 def test_there_is_a_row_for_each_image_whose_mean_is_the_groups_value(run: Path) -> None:
@@ -74,28 +74,28 @@ def test_rows_of_groups_stand_in_both_files_as_they_did(run: Path) -> None:
     assert "image" not in table
     assert list(own["metric"]) == list(table["metric"])
     assert np.allclose(own["value"], pd.to_numeric(table["value"]), equal_nan=True)
-    assert set(rows[rows["image"].notna()]["metric"]) == {"image:clip"}, "vendi judges no image"
+    assert set(rows[rows["image"].notna()]["metric"]) == {"image:clip[fmnist-clip]"}, (
+        "vendi judges no image"
+    )
 
 
 def test_best_and_worst_are_on_both_sides_of_the_mean(run: Path) -> None:
-    scores = read_scores([run])
-    tables = {
-        name: with_statistic(scores, name)[0].frame.set_index(["label", "prompt_id", "seed"])
-        for name in ("best", "worst")
-    }
-    of = {
-        name: table[table["column"] == f"clip-{name}[fmnist-clip]"]["value"]
+    scores = read_results([run])
+    tables = {name: with_texts(with_statistic(scores, name)[0].frame) for name in ("best", "worst")}
+    keys = ["method", "prompt_id", "seed"]
+    own = {
+        name: table[table["metric"] == f"clip[fmnist-clip]:image={name}"].set_index(keys)["value"]
         for name, table in tables.items()
     }
-    mean = scores.frame[scores.frame["metric"] == "clip"]
-    mean = mean.set_index(["label", "prompt_id", "seed"])["value"]
-    assert (of["worst"] < mean).all()
-    assert (mean < of["best"]).all()
-    assert np.allclose((of["best"] + of["worst"]) / 2, mean), "groups of two"
+    plain = with_texts(scores.frame)
+    mean = plain[of(plain, "clip")].set_index(keys)["value"]
+    assert (own["worst"] < mean).all()
+    assert (mean < own["best"]).all()
+    assert np.allclose((own["best"] + own["worst"]) / 2, mean), "groups of two"
     assert with_statistic(scores, "mean") == (scores, [])
     other = tables["best"]
-    same = other[other["metric"] != "clip"]["value"].to_numpy()
-    before = scores.frame[scores.frame["metric"] != "clip"]["value"].to_numpy()
+    same = other[~of(other, "clip")]["value"].to_numpy()
+    before = plain[~of(plain, "clip")]["value"].to_numpy()
     assert np.array_equal(same, before, equal_nan=True)
 
 
@@ -106,8 +106,9 @@ def test_lower_is_better_turns_best_round(cli: Cli, run: Path, tmp_path: Path) -
     assert done.code == 0, done.err
     name = next(name for name in stored(run)["metric"] if name.startswith("image:mine"))
     rows = images(run, name.removeprefix("image:"))
-    frame = with_statistic(read_scores([run]), "best")[0].frame
-    frame = frame[frame["metric"] == name.removeprefix("image:")].set_index(GROUP)
+    frame = with_texts(with_statistic(read_results([run]), "best")[0].frame)
+    frame = frame[of(frame, name.removeprefix("image:"))]
+    frame = frame.assign(metric=name.removeprefix("image:")).set_index(GROUP)
     lowest = rows.groupby(GROUP)["value"].min()
     assert np.array_equal(frame["value"], lowest.reindex(frame.index))
     assert len(images(run)) == 2 * len(groups(run)), "those of clip are kept"
@@ -118,21 +119,19 @@ def test_compare_takes_the_statistic_by_name(cli: Cli, run: Path, statistic: str
     done = cli("compare", run, "--statistic", statistic, "--format", "json")
     assert done.code == 0, done.err
     assert f"each group's {statistic} image" in done.err
-    column = f"clip-{statistic}[fmnist-clip]"
-    record = next(row for row in json.loads(done.out)["differences"] if row["column"] == column)
+    column = f"clip[fmnist-clip]:image={statistic}"
+    record = next(row for row in json.loads(done.out)["differences"] if row["metric"] == column)
     rows = images(run).groupby(["method", "prompt_id"])["value"]
     best = (rows.max() if statistic == "best" else rows.min()).groupby("method").mean()
     assert record["difference"] == pytest.approx(best["pg"] - best["iid"])
     table = cli("compare", run, "--statistic", statistic)
     assert table.code == 0
-    assert f"clip-{statistic}" in " ".join(table.out.split())
+    assert f"clip:image={statistic}" in " ".join(table.out.split())
 
 
 def test_without_it_or_with_mean_nothing_moves(cli: Cli, run: Path) -> None:
     plain = cli("compare", run, "--format", "csv").out
     assert cli("compare", run, "--format", "csv", "--statistic", "mean").out == plain
-    forget_images(run)
-    assert cli("compare", run, "--format", "csv").out == plain, "runs of earlier versions too"
 
 
 def test_against_takes_it_on_both_sides(cli: Cli, run: Path, tmp_path: Path) -> None:
@@ -140,7 +139,7 @@ def test_against_takes_it_on_both_sides(cli: Cli, run: Path, tmp_path: Path) -> 
     done = cli("compare", run, "--against", other, "--statistic", "best", "--format", "json")
     assert done.code == 0, done.err
     rows = json.loads(done.out)["differences"]
-    own = [row for row in rows if row["column"].startswith("clip-best")]
+    own = [row for row in rows if row["metric"] == "clip[fmnist-clip]:image=best"]
     assert {row["difference"] for row in own} == {0}
 
 
@@ -154,9 +153,7 @@ def test_scoring_something_else_keeps_them(cli: Cli, run: Path) -> None:
     pd.testing.assert_frame_equal(images(run), before)
 
 
-def test_a_run_of_an_earlier_version_is_one_line_and_can_be_scored_again(
-    cli: Cli, run: Path
-) -> None:
+def test_a_run_without_them_is_one_line_and_can_be_scored_again(cli: Cli, run: Path) -> None:
     forget_images(run)
     done = cli("compare", run, "--statistic", "best")
     assert done.code == 2
@@ -186,8 +183,8 @@ def test_a_metric_without_its_images_blocks_no_other(cli: Cli, run: Path, tmp_pa
     rows[~lost].to_parquet(run / "scores.parquet")
     done = cli("compare", run, "--statistic", "best", "--format", "json")
     assert done.code == 0, done.err
-    columns = {row["column"] for row in json.loads(done.out)["differences"]}
-    assert {"clip-best[fmnist-clip]", "mine.red_metric"} <= columns
+    columns = {row["metric"] for row in json.loads(done.out)["differences"]}
+    assert {"clip[fmnist-clip]:image=best", "mine.red_metric"} <= columns
     assert "no values of single images for mine.red_metric" in done.err
     assert "score it again, plug-ins by their file or package." in done.err
 
@@ -248,4 +245,4 @@ def test_there_are_metrics_of_single_images() -> None:
 
 def test_a_run_without_any_says_so(undisturbed: Path) -> None:
     with pytest.raises(CompareError, match="such as clip"):
-        with_statistic(read_scores([undisturbed]), "best")
+        with_statistic(read_results([undisturbed]), "best")

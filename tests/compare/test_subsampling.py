@@ -10,13 +10,15 @@ import pytest
 import yaml
 
 from eddy_bench.compare.subsampling import Subsampling
-from eddy_bench.scoring.feature_cache import read_features, write_features
-from eddy_bench.scoring.frechet import frechet_distance
+from eddy_bench.ids import MethodId, MetricId, Signature
+from eddy_bench.scoring.fidelity import frechet_distance
+from eddy_bench.scoring.scorer import read_features, write_features
 from eddy_bench.storage.run_folder import RunFolder
 from tests.conftest import Result
-from tests.makers.score_files import frame, write
+from tests.makers.score_files import frame, of, write
 from tests.makers.scored_runs import make_run
 
+FD, EXACT = MetricId("fd", "fmnist-clip"), MethodId("eddy-exact")
 SIGNATURE = "fd|features=fmnist-clip@0|n=120|ref=real:400"
 LEVELS = {"iid": {"vendi": 0.0, "fd": 0.0}, "eddy-exact": {"vendi": 0.0, "fd": 0.0}}
 
@@ -39,7 +41,7 @@ def with_features(folder: Path, shift: float, seed: int, prompts: int = 60) -> P
     rows = frame(LEVELS, prompts=prompts)
     write(
         folder / "scores.csv",
-        rows.assign(signature=rows["signature"].mask(rows["metric"] == "fd", SIGNATURE)),
+        rows.assign(signature=rows["signature"].mask(of(rows, "fd"), SIGNATURE)),
     )
     return folder
 
@@ -51,7 +53,7 @@ def test_the_error_is_that_of_repeated_runs(tmp_path: Path) -> None:
             with_features(tmp_path / f"a{k}", 0.5, 2 * k + 1),
             with_features(tmp_path / f"b{k}", 0.5, 2 * k + 2),
         )
-        difference = sides.difference("eddy-exact", "fd[fmnist-clip]", SIGNATURE)
+        difference = sides.difference(EXACT, FD, Signature.parse(SIGNATURE))
         assert difference is not None
         differences.append(difference[0])
         error.append(difference[1])
@@ -64,7 +66,7 @@ def test_the_difference_is_that_of_the_metric(tmp_path: Path) -> None:
         for name, shift, seed in (("a", 1.0, 1), ("b", 0.0, 2))
     ]
     difference = Subsampling(folders[0], folders[1]).difference(
-        "eddy-exact", "fd[fmnist-clip]", SIGNATURE
+        EXACT, FD, Signature.parse(SIGNATURE)
     )
     assert difference is not None
     real = np.random.default_rng(0).normal(size=(400, 3)).astype(np.float32)
@@ -78,18 +80,13 @@ def test_the_difference_is_that_of_the_metric(tmp_path: Path) -> None:
 
 def test_without_features_there_is_no_interval(tmp_path: Path) -> None:
     folder = with_features(tmp_path / "a", 0.0, 1)
-    assert Subsampling(folder, None).difference("eddy-exact", "fd[fmnist-clip]", SIGNATURE) is None
-    assert (
-        Subsampling(folder, folder).difference(
-            "eddy-exact", "fd[inception]", SIGNATURE.replace("fmnist-clip", "inception")
-        )
-        is None
-    )
-    assert (
-        Subsampling(folder, folder).difference("eddy-exact", "drift[fmnist-clip]", SIGNATURE)
-        is None
-    )
-    assert Subsampling(folder, folder).difference("lhs", "fd[fmnist-clip]", SIGNATURE) is None
+    assert Subsampling(folder, None).difference(EXACT, FD, Signature.parse(SIGNATURE)) is None
+    signature = Signature.parse(SIGNATURE)
+    sides = Subsampling(folder, folder)
+    other = Signature.parse(SIGNATURE.replace("fmnist-clip", "inception"))
+    assert sides.difference(EXACT, MetricId("fd", "inception"), other) is None
+    assert sides.difference(EXACT, MetricId("drift", "fmnist-clip"), signature) is None
+    assert sides.difference(MethodId("lhs"), FD, signature) is None
 
 
 @pytest.mark.parametrize(("shift", "code"), [(0.0, 0), (3.0, 1)])

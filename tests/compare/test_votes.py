@@ -11,18 +11,24 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from eddy_bench.compare.ballots import Item, ballot_items, drawn_groups, sides
-from eddy_bench.compare.load import read_scores
-from eddy_bench.compare.votes import (
+from eddy_bench.compare.preference import (
+    Item,
     Opinion,
     Vote,
     agreements,
+    drawn_groups,
     opinions,
     read_votes,
+    sides,
+    study_items,
     win_rates,
 )
 from eddy_bench.errors import CompareError
+from eddy_bench.ids import IID, MethodId
+from eddy_bench.results.io import with_texts
+from eddy_bench.results.results import read_results
 from tests.conftest import Result
+from tests.makers.score_files import of
 from tests.makers.scored_runs import EFFECTS, make_run
 
 HEADER = "item,shuffle,different,better,voter\n"
@@ -44,14 +50,14 @@ def for_the_method(items: list[Item], shuffle: int) -> list[str]:
 
 def test_items_are_shuffled_and_take_methods_by_turns(run: Path) -> None:
     groups = drawn_groups(run)
-    items = ballot_items(groups, "iid", 0)
+    items = study_items(groups, IID, 0)
     assert len(items) == 12
-    assert {item.label for item in items[:3]} == set(EFFECTS) - {"iid"}
+    assert {str(item.method) for item in items[:3]} == set(EFFECTS) - {"iid"}
     assert [item.prompt_id for item in items] != sorted(item.prompt_id for item in items)
     assert 1 <= sum(item.method_left for item in items) <= 11
-    other = ballot_items(groups, "iid", 1)
+    other = study_items(groups, IID, 1)
     assert not {item.id for item in items} & {item.id for item in other}
-    assert ballot_items(groups, "iid", 0) == items
+    assert study_items(groups, IID, 0) == items
 
 
 @pytest.mark.parametrize("baseline", ["iid", "pg:strength=1"])
@@ -62,12 +68,16 @@ def test_each_set_of_images_is_seen_equally_often(
 ) -> None:
     """Where the baseline's was seen once per method, it was known by that."""
     groups = drawn_groups(run)
-    for place in sorted(groups)[:without]:
+    for place in sorted(groups, key=str)[:without]:
         del groups[place]
-    items = ballot_items(groups, baseline, shuffle)
-    seen = Counter((label, *place_of(item)) for item in items for label in sides(item, baseline))
+    items = study_items(groups, MethodId.parse(baseline), shuffle)
+    seen = Counter(
+        (label, *place_of(item))
+        for item in items
+        for label in sides(item, MethodId.parse(baseline))
+    )
     assert set(seen.values()) == {1}
-    methods = Counter(item.label for item in items)
+    methods = Counter(str(item.method) for item in items)
     assert max(methods.values()) - min(methods.values()) <= 1 + without
 
 
@@ -78,11 +88,11 @@ def place_of(item: Item) -> tuple[str, int]:
 def test_votes_are_read_as_wins_of_methods(tmp_path: Path) -> None:
     run = make_run(tmp_path / "many", prompts=36)
     for shuffle in (0, 7):
-        items = ballot_items(drawn_groups(run), "iid", shuffle)
+        items = study_items(drawn_groups(run), IID, shuffle)
         file = tmp_path / f"{shuffle}.csv"
         file.write_text(HEADER + "\n".join(for_the_method(items, shuffle)) + "\n")
-        rates = win_rates(opinions(run, read_votes([file]), "iid")[0])
-        by_question = {line.column: line for line in rates if line.label == "eddy-exact"}
+        rates = win_rates(opinions(run, read_votes([file]), IID)[0])
+        by_question = {str(line.metric): line for line in rates if str(line.method) == "eddy-exact"}
         assert by_question["votes[different]"].value == 1
         assert by_question["votes[different]"].better is True
         assert by_question["votes[better]"].value == 0
@@ -91,7 +101,7 @@ def test_votes_are_read_as_wins_of_methods(tmp_path: Path) -> None:
 
 def test_a_win_rate_is_a_mean_over_prompts_with_an_interval() -> None:
     rng = np.random.default_rng(0)
-    chosen = [Item(str(k), "pg", f"p{k // 2}", k % 2, True) for k in range(80)]
+    chosen = [Item(str(k), MethodId("pg"), f"p{k // 2}", k % 2, True) for k in range(80)]
     values = rng.choice([0.0, 0.5, 1.0], 80)
     (line,) = [
         line
@@ -101,7 +111,7 @@ def test_a_win_rate_is_a_mean_over_prompts_with_an_interval() -> None:
                 for item, value in zip(chosen, values, strict=True)
             ]
         )
-        if line.column == "votes[different]"
+        if str(line.metric) == "votes[different]"
     ]
     assert line.value == pytest.approx(values.mean())
     assert line.prompts == 40
@@ -111,19 +121,20 @@ def test_a_win_rate_is_a_mean_over_prompts_with_an_interval() -> None:
 
 def test_a_metric_that_orders_pairs_as_people_do_agrees(run: Path) -> None:
     """The made-up scores: vendi rises by method, clip falls."""
-    scores = read_scores([run])
-    frame = scores.frame[(scores.frame["metric"] == "vendi") & (scores.frame["seed"] != "")]
-    values = frame.set_index(["label", "prompt_id"])["value"]
-    items = ballot_items(drawn_groups(run), "iid", 0)
+    scores = read_results([run])
+    frame = scores.frame[(of(with_texts(scores.frame), "vendi")) & (scores.frame["seed"] != "")]
+    values = with_texts(frame).set_index(["method", "prompt_id"])["value"]
+    items = study_items(drawn_groups(run), IID, 0)
     gains = [
-        float(values[item.label, item.prompt_id] - values["iid", item.prompt_id]) for item in items
+        float(values[str(item.method), item.prompt_id] - values["iid", item.prompt_id])
+        for item in items
     ]
     middle = float(np.median(gains))
     found = [
         Opinion(item, "different", float(gain > middle))
         for item, gain in zip(items, gains, strict=True)
     ]
-    lines = {(line.label, line.column): line for line in agreements(scores, found, "iid")}
+    lines = {(str(line.method), str(line.metric)): line for line in agreements(scores, found)}
     vendi = next(line for (label, _), line in lines.items() if label.startswith("vendi"))
     clip = next(line for (label, _), line in lines.items() if label.startswith("clip"))
     assert vendi.value > 0.8
@@ -132,20 +143,23 @@ def test_a_metric_that_orders_pairs_as_people_do_agrees(run: Path) -> None:
 
 
 def test_agreement_on_one_prompt_has_no_interval(run: Path) -> None:
-    scores = read_scores([run])
+    scores = read_results([run])
     frame = scores.frame
-    once = frame[(frame["label"] == "iid") & (frame["prompt_id"] != "")]
+    once = frame[(frame["method"] == IID) & (frame["prompt_id"] != "")]
     prompt = str(once["prompt_id"].iloc[0])
     labels = [f"pg:strength={k}" for k in range(1, 10)]
-    more = [once.assign(label=label, value=once["value"] + k**2) for k, label in enumerate(labels)]
-    wider = replace(scores, frame=pd.concat([once, *more], ignore_index=True))
-    found = [
-        Opinion(Item(label, label, prompt, 0, True), "different", float(k > 4))
+    more = [
+        once.assign(method=[MethodId.parse(label)] * len(once), value=once["value"] + k**2)
         for k, label in enumerate(labels)
     ]
-    lines = agreements(wider, found, "iid")
+    wider = replace(scores, frame=pd.concat([once, *more], ignore_index=True))
+    found = [
+        Opinion(Item(label, MethodId.parse(label), prompt, 0, True), "different", float(k > 4))
+        for k, label in enumerate(labels)
+    ]
+    lines = agreements(wider, found)
     assert lines
-    assert all(line.value > 0 or not line.column.startswith("vendi") for line in lines)
+    assert all(line.value > 0 or not str(line.metric).startswith("vendi") for line in lines)
     assert all(np.isnan([line.low, line.high]).all() for line in lines)
 
 
@@ -183,7 +197,7 @@ def test_bad_votes_are_refused_in_one_line(
 
 
 def test_one_vote_is_one(cli: Callable[..., Result], run: Path, tmp_path: Path) -> None:
-    item = ballot_items(drawn_groups(run), "iid", 0)[0]
+    item = study_items(drawn_groups(run), IID, 0)[0]
     file = tmp_path / "votes.csv"
     file.write_text(HEADER + f"{item.id},0,left,left,ann\n")
     assert "Note: 1 vote of 1 voter\n" in cli("compare", run, "--votes", file).err
@@ -209,7 +223,7 @@ def test_missing_votes_and_runs_are_refused(
     file = tmp_path / "votes.csv"
     file.write_text(HEADER + "abc,0,left,left,ann\n")
     assert "run folder" in cli("compare", run / "scores.csv", "--votes", file).err
-    for option in ("--partly", "--full", "--statistic=best", "--against=x", "--gate=x"):
+    for option in ("--allow-missing", "--full", "--statistic=best", "--against=x", "--gate=x"):
         done = cli("compare", run, "--votes", file, option)
         name = option.partition("=")[0]
         assert (done.code, done.out) == (2, "")
@@ -221,7 +235,7 @@ def test_the_command_prints_win_rates_and_agreement(
     cli: Callable[..., Result], run: Path, tmp_path: Path, form: str
 ) -> None:
     file = tmp_path / "votes.csv"
-    items = ballot_items(drawn_groups(run), "iid", 0)
+    items = study_items(drawn_groups(run), IID, 0)
     file.write_text(HEADER + "\n".join(for_the_method(items, 0)) + "\n")
     done = cli("compare", run, "--votes", file, "--format", form)
     assert done.code == 0, done.err
@@ -230,26 +244,29 @@ def test_the_command_prints_win_rates_and_agreement(
 
 
 def test_votes_without_answers_are_refused(run: Path) -> None:
-    item = ballot_items(drawn_groups(run), "iid", 0)[0]
+    item = study_items(drawn_groups(run), IID, 0)[0]
     with pytest.raises(CompareError, match="got none"):
-        opinions(run, [Vote(item.id, 0, "", "", "ann")], "iid")
+        opinions(run, [Vote(item.id, 0, "", "", "ann")], IID)
 
 
 def test_a_baseline_that_was_not_drawn_is_named(run: Path) -> None:
     with pytest.raises(CompareError, match="'lhs'"):
-        ballot_items(drawn_groups(run), "lhs", 0)
+        study_items(drawn_groups(run), MethodId("lhs"), 0)
 
 
 def test_a_win_rates_interval_stays_within_0_and_1_and_keeps_a_width() -> None:
     for values in ([1.0] * 4, [0.0] * 4, [0.0, 0.0, 1.0, 0.0], [0.5]):
         found = [
-            Opinion(Item(str(k), "pg", f"p{k}", 0, True), "different", value)
+            Opinion(Item(str(k), MethodId("pg"), f"p{k}", 0, True), "different", value)
             for k, value in enumerate(values)
         ]
-        (line,) = [line for line in win_rates(found) if line.column == "votes[different]"]
+        (line,) = [line for line in win_rates(found) if str(line.metric) == "votes[different]"]
         assert -0.5 <= line.low <= line.difference <= line.high <= 0.5
         assert line.high - line.low > 0.3
     # Wilson (1927): 8 of 10 is 0.490 to 0.943
-    found = [Opinion(Item(str(k), "pg", f"p{k}", 0, True), "different", k < 8) for k in range(10)]
-    (line,) = [line for line in win_rates(found) if line.column == "votes[different]"]
+    found = [
+        Opinion(Item(str(k), MethodId("pg"), f"p{k}", 0, True), "different", k < 8)
+        for k in range(10)
+    ]
+    (line,) = [line for line in win_rates(found) if str(line.metric) == "votes[different]"]
     assert (line.low + 0.5, line.high + 0.5) == pytest.approx((0.490, 0.943), abs=1e-3)

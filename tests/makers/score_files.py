@@ -45,10 +45,9 @@ def frame(
     }
     lines = []
     for label, by_metric in effects.items():
-        method, _, params = label.partition(":")
         for metric, effect in by_metric.items():
             if METRICS[metric].scope == "pooled":
-                lines.append(_line(method, params, "", metric, 50.0 + effect))
+                lines.append(_line(label, "", metric, 50.0 + effect))
                 continue
             noise = (
                 own.normal(0, scatter, prompts)
@@ -56,18 +55,17 @@ def frame(
                 else np.zeros(prompts)
             )
             lines += [
-                _line(method, params, f"p{k:03}", metric, bases[metric][k] + effect + noise[k])
+                _line(label, f"p{k:03}", metric, bases[metric][k] + effect + noise[k])
                 for k in range(prompts)
             ]
     return pd.DataFrame(lines)
 
 
-def _line(method: str, params: str, prompt: str, metric: str, value: float) -> dict[str, object]:
+def _line(method: str, prompt: str, metric: str, value: float) -> dict[str, object]:
     extractor = EXTRACTORS.get(metric, "")
     return {
         "model": "fashion",
         "method": method,
-        "params": params,
         "scheduler": "DDIMScheduler(default)",
         "steps": 20,
         "guidance_scale": 4.0,
@@ -75,8 +73,7 @@ def _line(method: str, params: str, prompt: str, metric: str, value: float) -> d
         "prompt_id": prompt,
         "prompt": f"a {prompt}" if prompt else "",
         "seed": "0" if prompt else "",
-        "metric": metric,
-        "extractor": extractor,
+        "metric": f"{metric}[{extractor}]" if extractor else metric,
         "value": value,
         "higher_is_better": METRICS[metric].higher_is_better,
         "signature": f"{metric}|features={extractor}@0|N=4",
@@ -88,3 +85,9 @@ def write(path: Path, rows: pd.DataFrame) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     rows.to_csv(path, index=False)
     return path
+
+
+def of(rows: pd.DataFrame, metric: str) -> pd.Series:
+    """Which rows are of a metric, with any extractor."""
+    names: pd.Series = rows["metric"].astype(str).str.partition("[")[0]
+    return names == metric

@@ -12,9 +12,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from eddy_bench.scoring.rows import marked_circular
 from PIL import Image
 
 from eddy_bench.errors import MetricError, ModelError, UnknownName
+from eddy_bench.ids import Signature
 from eddy_bench.methods.registry import build_method
 from eddy_bench.models.backbones import load_backbone, resolve_backbone, same_network
 from eddy_bench.models.load import load_model
@@ -25,9 +27,7 @@ from eddy_bench.runs.missing import find_missing
 from eddy_bench.runs.plan import make_plan
 from eddy_bench.runs.setup import Setup
 from eddy_bench.scoring.extractors import load_extractor
-from eddy_bench.scoring.readings import Measured
-from eddy_bench.scoring.rows import marked_circular
-from eddy_bench.scoring.signature import Signature
+from eddy_bench.scoring.measure import Measured
 from eddy_bench.storage.run_folder import RunFolder
 from eddy_bench.suites.method_spec import MethodSpec
 from eddy_bench.suites.suite import Suite

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from eddy_bench.compare.ballots import ballot_items, drawn_groups
-from eddy_bench.compare.votes import opinions, read_votes
+from eddy_bench.compare.preference import drawn_groups, opinions, read_votes, study_items
+from eddy_bench.ids import IID
 from tests.conftest import Browser, Result
 from tests.makers.runs import change_a_byte
 from tests.makers.scored_runs import EFFECTS, EVIL, make_run
@@ -61,7 +61,7 @@ def test_large_images_stay_under_five_megabytes(cli: Callable[..., Result], tmp_
     ("options", "message"),
     [
         (("--pairs", "3"), "Add --blind"),
-        (("--blind", "--partly"), "one run folder"),
+        (("--blind", "--allow-missing"), "one run folder"),
         (("--blind", "--baseline", "lhs"), "'lhs'"),
         (("--blind", "--baseline", "idd"), "Did you mean 'iid'"),
         (("--blind", "--pairs", "0"), "--pairs"),
@@ -116,14 +116,14 @@ def test_votes_made_in_a_browser_are_read_back(
     page.close()
     assert problems == []
     votes = read_votes([tmp_path / "votes.csv"])
-    items = ballot_items(drawn_groups(run), "iid", 3)
+    items = study_items(drawn_groups(run), IID, 3)
     assert [vote.item for vote in votes] == [item.id for item in items[:2]]
     assert [(vote.different, vote.better) for vote in votes] == [
         ("left", "same"),
         ("right", "left"),
     ]
     assert not votes[0].voter.startswith("=")
-    found, lost = opinions(run, votes, "iid")
+    found, lost = opinions(run, votes, IID)
     assert lost == 0
     assert found[0].value == float(items[0].method_left)
     assert found[2].value == float(not items[1].method_left)

@@ -9,9 +9,8 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 import eddy_bench
-from eddy_bench.cli.comparison_matrix import comparison_matrix
-from eddy_bench.compare.load import read_scores
-from eddy_bench.compare.paired import compare
+from eddy_bench.compare.comparison import compare_runs
+from eddy_bench.compare.tables import matrix_of
 from eddy_bench.report.grids import SIDE_BY_SIDE, WIDEST, draw_bands, draw_table, write_grids
 from eddy_bench.storage.group import FinishedGroup, group_key
 from eddy_bench.storage.run_folder import RunFolder
@@ -43,12 +42,12 @@ def test_methods_are_named_as_in_tables(
     run.grid(methods=run.methods, prompts=["p000", "p001"])
     drawn = [text for _, text in written]
     assert set(run.methods) < set(drawn)
-    matrix = comparison_matrix(compare(read_scores([path]), "iid"), "iid")
+    matrix = matrix_of(compare_runs([path], "iid"))
     assert matrix is not None
     assert set(matrix.names) == set(run.methods) - {"iid"}
-    by_label = by_folder(path)
+    groups = by_method(path)
     written.clear()
-    paths = write_grids(RunFolder(path), by_label)
+    paths = write_grids(RunFolder(path), groups)
     assert paths[-1].name == SIDE_BY_SIDE
     assert [text for _, text in written if text in run.methods].count("pg:strength=1") == 2
 
@@ -106,3 +105,7 @@ def by_folder(path: Path) -> dict[str, list[FinishedGroup]]:
     for group in RunFolder(path).finished():
         groups.setdefault(group.group.label, []).append(group)
     return groups
+
+
+def by_method(path: Path) -> dict[MethodId, list[FinishedGroup]]:
+    return {groups[0].group.id: groups for groups in by_folder(path).values()}

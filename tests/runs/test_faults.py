@@ -22,11 +22,11 @@ from PIL import Image
 
 from eddy_bench.errors import StoreError
 from eddy_bench.models.base import Cost
+from eddy_bench.results.io import read_table
 from eddy_bench.runs.batches import Batch, GroupResult, InProcess, OutOfMemory
 from eddy_bench.runs.merge import merge
 from eddy_bench.runs.missing import find_missing
 from eddy_bench.runs.sharding import parse_shard
-from eddy_bench.scoring.score_table import read_table
 from eddy_bench.storage.group import Group
 from eddy_bench.storage.lock import locked
 from eddy_bench.storage.run_files import read_run, write_run
@@ -57,7 +57,7 @@ def wait_for(reached: Callable[[], bool], process: subprocess.Popen[str]) -> Non
 
 
 SLOW_SCORING = """
-import time, eddy_bench.scoring.score as s
+import time, eddy_bench.experiment.score as s
 inner = s.measure
 def slow(*a):
     for value in inner(*a):

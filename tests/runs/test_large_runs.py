@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from eddy_bench.results.statistics import mean_interval
 from eddy_bench.runs.missing import find_missing
 from eddy_bench.runs.plan import make_plan
 from eddy_bench.runs.setup import Setup
-from eddy_bench.scoring.feature_cache import read_features, write_features
-from eddy_bench.scoring.statistics import mean_interval
+from eddy_bench.scoring.scorer import read_features, write_features
 from eddy_bench.storage import records
 from eddy_bench.storage.group import group_key
 from eddy_bench.storage.group_index import Entry, GroupIndex

@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from eddy_bench.scoring.statistics import mean_intervals, positive_mean_p, zero_mean_p
+from eddy_bench.results.statistics import mean_intervals, positive_mean_p, zero_mean_p
+from tests.makers.score_files import of
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "statistics.md"
@@ -38,7 +39,7 @@ The simulation's own standard error is 0.004 at 0.95.
 
 def _reference() -> Array:
     frame = pd.read_csv(ROOT / "results" / "baselines" / "fashion.csv")
-    frame = frame[frame["metric"] == "vendi"]
+    frame = frame[of(frame, "vendi")]
     frame["label"] = frame["method"] + ":" + frame["params"].fillna("")
     table = frame.pivot_table(index="prompt_id", columns="label", values="value")
     strong = next(label for label in table.columns if label.startswith("pg:"))

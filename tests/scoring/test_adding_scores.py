@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from tests.conftest import Result
+from tests.makers.score_files import of
 
 Cli = Callable[..., Result]
 RUN = ("run", "--limit", "3", "--steps", "2", "--particles", "2", "--batch-prompts", "2")
@@ -28,7 +29,7 @@ def run(cli: Cli, tmp_path: Path) -> Path:
 
 
 def of_metric(table: pd.DataFrame, name: str) -> list[tuple[object, ...]]:
-    rows = table[table["metric"] == name]
+    rows = table[of(table, name)]
     return sorted(rows.itertuples(index=False, name=None))
 
 
@@ -65,9 +66,9 @@ def test_another_reference_replaces_the_signature_of_a_pooled_metric(cli: Cli, r
     folder = run / "grids"
     assert cli("score", run, "--metric", "fd", "--reference", folder).code == 0
     rows = scores(run)
-    signatures = set(rows[rows["metric"] == "fd"]["signature"])
+    signatures = set(rows[of(rows, "fd")]["signature"])
     assert all("ref=grids@" in signature for signature in signatures)
-    assert len(rows[rows["metric"] == "fd"]) == 2, "one per method"
+    assert len(rows[of(rows, "fd")]) == 2, "one per method"
 
 
 def test_images_that_changed_take_their_old_values_along(cli: Cli, run: Path) -> None:
@@ -79,7 +80,7 @@ def test_images_that_changed_take_their_old_values_along(cli: Cli, run: Path) ->
     other = cli(*RUN, *METHODS, "--metric", "vendi", "--seeds", "2", "--out", run)
     assert other.code == 0, other.err
     rows = scores(run)
-    kept = rows[rows["metric"] == "mss"]
+    kept = rows[of(rows, "mss")]
     assert set(kept["seed"]) == {"0"}, "the new groups have none, the old ones stay"
     assert "mss[fmnist-clip] is kept from before and 6 groups have none" in other.err
 
@@ -96,7 +97,7 @@ def test_a_value_of_images_that_were_replaced_is_left_out(cli: Cli, run: Path) -
     done = cli("score", run, "--metric", "vendi")
     assert done.code == 0
     rows = scores(run)
-    assert set(rows[rows["metric"] == "mss"]["method"]) == {"iid"}
+    assert set(rows[of(rows, "mss")]["method"]) == {"iid"}
     assert "mss[fmnist-clip] of images that changed since was left out" in done.err
 
 

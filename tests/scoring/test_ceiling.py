@@ -13,12 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from eddy_bench.compare.direction import Direction
-from eddy_bench.compare.free_shares import free_shares, why_none
-from eddy_bench.compare.load import read_scores
-from eddy_bench.scoring.ceiling import free_share
+from eddy_bench.compare.subsampling import Direction
+from eddy_bench.results.headroom import headroom, headrooms, why_no_headroom
+from eddy_bench.results.results import read_results
 from tests.conftest import Result
-from tests.makers.score_files import frame, write
+from tests.makers.score_files import frame, of, write
 
 Array = NDArray[np.float64]
 
@@ -70,7 +69,7 @@ def test_groups_whose_mean_is_fixed_are_at_the_ceiling() -> None:
     unit = rng.normal(size=(500, 1, 3))
     unit /= np.linalg.norm(unit, axis=2, keepdims=True)
     pairs = np.concatenate([unit, -unit], 1)
-    free = free_share(mean_distance(pairs), np.full(500, 2.0), 2)
+    free = headroom(mean_distance(pairs), np.full(500, 2.0), 2)
     assert (free.share, free.prompts) == (pytest.approx(1.0), 500)
 
 
@@ -93,7 +92,7 @@ def test_samples_that_kept_their_distribution_are_rarely_said_to_have_moved(prom
     """At most 5% (and 3 standard errors of 1,000 sets) at the ceiling, where it is hardest."""
     rng, alarms, sets = np.random.default_rng(prompts), 0, 1000
     for _ in range(sets):
-        alarms += free_share(*at_the_ceiling(rng, prompts, 4), 4).p < 0.05
+        alarms += headroom(*at_the_ceiling(rng, prompts, 4), 4).p < 0.05
     assert alarms <= sets * 0.05 + 3 * (sets * 0.05 * 0.95) ** 0.5
 
 
@@ -101,14 +100,14 @@ def test_samples_that_kept_their_distribution_are_rarely_said_to_have_moved(prom
 def test_the_estimate_s_bias_is_small_and_falls_with_prompts(prompts: int, bias: float) -> None:
     """The mean over 2,000 sets of a coupling whose share is 1."""
     rng = np.random.default_rng(1)
-    shares = [free_share(*at_the_ceiling(rng, prompts, 4), 4).share for _ in range(2000)]
+    shares = [headroom(*at_the_ceiling(rng, prompts, 4), 4).share for _ in range(2000)]
     assert abs(np.mean(shares) - 1) < bias
 
 
 def test_samples_that_moved_are_found() -> None:
     rng = np.random.default_rng(0)
     independent = rng.uniform(0.2, 0.4, 48)
-    free = free_share(independent * 2.2 + rng.normal(0, 0.05, 48), independent, 4)
+    free = headroom(independent * 2.2 + rng.normal(0, 0.05, 48), independent, 4)
     assert free.p < 0.001
     assert free.low > 1
 
@@ -128,12 +127,12 @@ def rows() -> pd.DataFrame:
 def test_seeds_are_paired_and_missing_values_left_out(rows: pd.DataFrame, tmp_path: Path) -> None:
     """A second seed without values of a method changes nothing of it, and all of the others."""
     second = rows.assign(seed="1")
-    lost = (second["method"] == "pg") & (second["metric"] == "mss")
+    lost = (second["method"] == "pg") & (of(second, "mss"))
     second.loc[lost, "value"] = np.nan
-    moved = (second["method"] == "antithetic") & (second["metric"] == "mss")
+    moved = (second["method"] == "antithetic") & (of(second, "mss"))
     second.loc[moved, "value"] -= 0.02
     alone, both = (
-        {share.label: share.free for share in free_shares(read_scores([path]))}
+        {str(share.method): share.free for share in headrooms(read_results([path]))}
         for path in (
             write(tmp_path / "alone.csv", rows),
             write(tmp_path / "both.csv", pd.concat([rows, second])),
@@ -148,15 +147,15 @@ def test_without_iid_or_similarities_the_reason_is_said(
     rows: pd.DataFrame, tmp_path: Path, cli: Callable[..., Result]
 ) -> None:
     lone = write(tmp_path / "lone.csv", rows[rows["method"] != "iid"])
-    assert "iid is not in the run" in why_none(read_scores([lone]))
-    assert free_shares(read_scores([lone])) == []
+    assert "iid is not in the run" in why_no_headroom(read_results([lone]))
+    assert headrooms(read_results([lone])) == []
     done = cli("compare", lone, "--baseline", "antithetic")
     assert done.code == 0
     assert "iid is not in the run" in done.err
     single = write(tmp_path / "single.csv", rows.assign(particles=1))
-    assert "two images or more" in why_none(read_scores([single]))
+    assert "two images or more" in why_no_headroom(read_results([single]))
     bare = write(tmp_path / "bare.csv", rows[rows["metric"] != "mss"])
-    assert "needs the metric mss" in why_none(read_scores([bare]))
+    assert "needs the metric mss" in why_no_headroom(read_results([bare]))
 
 
 def test_compare_shows_shares_in_every_format(
@@ -166,7 +165,7 @@ def test_compare_shows_shares_in_every_format(
     for form in ("table", "markdown", "csv", "json"):
         done = cli("compare", csv, "--format", form, "--full")
         assert done.code == 0, done.err
-        assert "free_share[fmnist-clip]" in done.out
+        assert "headroom[fmnist-clip]" in done.out
         assert "samples moved" in done.out
         assert "nan%" not in done.out
 
@@ -177,14 +176,14 @@ def test_a_share_has_its_one_sided_test_and_is_never_called_better(
     """It is of what iid leaves free, also where another method is the baseline."""
     csv = write(tmp_path / "s.csv", rows)
     lines = json.loads(cli("compare", csv, "--format", "json").out)["differences"]
-    shares = {line["label"]: line for line in lines if line["column"].startswith("free_share")}
+    shares = {line["label"]: line for line in lines if line["column"].startswith("headroom")}
     assert shares["pg"]["p"] <= shares["pg"]["p_holm"] < 0.05 < shares["antithetic"]["p"]
     assert [line["better"] for line in shares.values()] == [None] * len(shares)
     table = cli("compare", csv, "--baseline", "antithetic", "--full").out
-    assert "free_share[fmnist-clip] ↑   iid 0" in table
+    assert "headroom[fmnist-clip] ↑   iid 0" in table
 
 
-GATE = "checks:\n- {metric: 'free_share[fmnist-clip]', test: ceiling}\nmethods: [antithetic]\n"
+GATE = "checks:\n- {metric: 'headroom[fmnist-clip]', test: ceiling}\nmethods: [antithetic]\n"
 
 
 def test_a_gate_fails_where_samples_are_shown_to_have_moved(
@@ -205,9 +204,9 @@ def test_a_gate_fails_where_samples_are_shown_to_have_moved(
     gate.write_text(GATE)
     done = cli("compare", lone, "--against", csv, "--gate", gate)
     assert (done.code, "iid is not in the run" in " ".join(done.out.split())) == (2, True)
-    gate.write_text(GATE.replace("free_share", "vendi"))
+    gate.write_text(GATE.replace("headroom", "vendi"))
     wrong = cli("compare", csv, "--against", csv, "--gate", gate)
-    assert (wrong.code, "goes with free_share" in wrong.err) == (2, True)
+    assert (wrong.code, "goes with headroom" in wrong.err) == (2, True)
 
 
 @pytest.mark.parametrize(

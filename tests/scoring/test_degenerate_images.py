@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 
 from eddy_bench.models.attributes import parse
-from eddy_bench.scoring.ceiling import free_share
+from eddy_bench.results.headroom import headroom
 from eddy_bench.scoring.metrics import METRICS
-from eddy_bench.scoring.ms_ssim import ms_ssim_distance
+from eddy_bench.scoring.perceptual import ms_ssim_distance
 
 Array = NDArray[np.float64]
 COUNT = 6
@@ -77,7 +77,7 @@ def test_every_other_diversity_metric_is_at_its_least_too() -> None:
 def test_black_groups_use_nothing_of_what_is_free() -> None:
     black, own = (2 * (1 - METRICS["mss"](EQUAL[kind])) for kind in ("black", "alike"))
     assert black == own == 0
-    share = free_share(np.full(9, black), np.full(9, 0.5), COUNT)
+    share = headroom(np.full(9, black), np.full(9, 0.5), COUNT)
     assert share.share == pytest.approx(1 - COUNT)
     rounded = np.full(9, 1e-13)  # i.i.d. images that are equal up to rounding
-    assert math.isnan(free_share(np.full(9, 0.5), rounded, COUNT).share)
+    assert math.isnan(headroom(np.full(9, 0.5), rounded, COUNT).share)

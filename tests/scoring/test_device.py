@@ -11,11 +11,10 @@ import pytest
 import torch
 from PIL import Image
 
-from eddy_bench.scoring.classifier import load_classifier
-from eddy_bench.scoring.extractors import INCEPTION, load_extractor
-from eddy_bench.scoring.feature_cache import read_features
+from eddy_bench.results.io import read_table
+from eddy_bench.scoring.extractors import INCEPTION, load_classifier, load_extractor
 from eddy_bench.scoring.perceptual import load_lpips
-from eddy_bench.scoring.score_table import read_table
+from eddy_bench.scoring.scorer import read_features
 from tests.conftest import Result
 from tests.makers.networks import save_random_alexnet, save_random_inception, save_random_timm
 

@@ -22,13 +22,10 @@ from PIL import Image
 from eddy_bench.errors import MetricError, StoreError
 from eddy_bench.models.devices import CPU
 from eddy_bench.models.images import pixel_array, rgb_array
-from eddy_bench.scoring.ahead import ahead
-from eddy_bench.scoring.classifier import load_classifier
-from eddy_bench.scoring.extractors import load_extractor
-from eddy_bench.scoring.feature_cache import Scorer
-from eddy_bench.scoring.forward import Forward, whole_float32
-from eddy_bench.scoring.group_rows import GROUPS_TOGETHER, rows_of_groups
+from eddy_bench.scoring.extractors import load_classifier, load_extractor
+from eddy_bench.scoring.forward import Forward, ahead, whole_float32
 from eddy_bench.scoring.perceptual import load_lpips
+from eddy_bench.scoring.scorer import GROUPS_TOGETHER, Scorer, rows_of_groups
 from eddy_bench.storage.group import FinishedGroup
 from tests.conftest import Result
 from tests.makers.groups import COST, make_folder, make_group

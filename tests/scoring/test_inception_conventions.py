@@ -27,6 +27,7 @@ from eddy_bench.scoring.inception import (
 )
 from tests.conftest import Result
 from tests.makers.networks import save_random_inception
+from tests.makers.score_files import of
 
 FIDS = ("fid", "fid-clean", "fid-torch-fidelity")
 
@@ -159,7 +160,7 @@ def test_the_three_distances_of_the_same_images_differ(
     )
     assert again.code == 0, again.err
     rows = pd.read_csv(run / "scores.csv", keep_default_na=False)
-    rows = rows[(rows["metric"] == "fid-clean") & (rows["method"] == "iid")]
+    rows = rows[(of(rows, "fid-clean")) & (rows["method"] == "iid")]
     assert float(rows["value"].iloc[0]) == pytest.approx(values["fid-clean"], rel=1e-4)
     wrong = cli("score", run, "--metric", "fid", "--weights", weights, "--reference", stats)
     assert wrong.code == 2

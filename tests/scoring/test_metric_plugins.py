@@ -21,8 +21,6 @@ from eddy_bench.suites.plugins import Permission
 from tests.conftest import Result
 from tests.makers.runs import SHORT
 
-pytestmark = pytest.mark.usefixtures("metrics_of_this_test")
-
 Cli = Callable[..., Result]
 MINE = """
 import numpy as np
@@ -165,7 +163,7 @@ def test_packages_register_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     monkeypatch.setattr(plugins, "entry_points", lambda group: [point])
     spec = MetricSpec.parse("their-level")
-    assert (spec.column, spec.metric.higher_is_better) == ("their-level", False)
+    assert (str(spec.metric), spec.metric.higher_is_better) == ("their-level", False)
     assert spec.metric.source
     with pytest.raises(UnknownName, match="Did you mean 'their-level'"):
         MetricSpec.parse("their-levl")

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eddy_bench.errors import EddyError, MetricError, ParameterError, UnknownName
+from eddy_bench.ids import Part, Signature, number_text
+from eddy_bench.results.summary import column_of
 from eddy_bench.scoring.metric import Metric, Parameter
 from eddy_bench.scoring.metrics import ASKED_FOR, COSTS, METRICS, MetricSpec
-from eddy_bench.scoring.signature import Part, Signature, number_text
-from eddy_bench.scoring.summary import column_of
 
 EXTRACTORS = st.sampled_from(["", "fmnist-clip", "timm:vit_tiny_patch16_224@64", "open_clip:A-B/c"])
 WORDS = st.text(st.characters(exclude_characters="=", codec="utf-8"), min_size=1)
@@ -38,7 +38,7 @@ def specs(draw: st.DrawFn) -> MetricSpec:
 @given(specs())
 def test_a_metric_reads_back_from_its_text_and_from_its_column(spec: MetricSpec) -> None:
     assert MetricSpec.parse(str(spec)) == spec
-    assert MetricSpec.of_column(spec.column) == spec
+    assert MetricSpec.of_column(str(spec.metric)) == spec
 
 
 @given(specs())

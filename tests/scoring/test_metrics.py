@@ -26,12 +26,13 @@ from eddy_bench.scoring.diversity import (
 )
 from eddy_bench.scoring.extractors import INCEPTION, load_extractor
 from eddy_bench.scoring.fidelity import (
+    Given,
     align,
     clip_score,
+    frechet_distance,
     kernel_distance,
     precision_recall,
 )
-from eddy_bench.scoring.frechet import Given, frechet_distance
 from eddy_bench.scoring.metrics import METRICS, MetricSpec
 from eddy_bench.scoring.perceptual import ALEXNET, load_lpips
 
@@ -162,7 +163,7 @@ def test_a_metric_is_parsed_from_its_text_and_bad_texts_are_refused() -> None:
         "fmnist-clip",
         {"q": 2.0},
     )
-    assert request.column == "vendi-q2[fmnist-clip]"
+    assert str(request.metric) == "vendi-q2[fmnist-clip]"
     for text, error in [
         ("vendo", UnknownName),
         ("nfe", UnknownName),

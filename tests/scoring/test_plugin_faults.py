@@ -17,8 +17,6 @@ from eddy_bench.scoring.metrics import METRICS, MetricSpec
 from eddy_bench.suites.plugins import load_from_entry_point
 from tests.conftest import Result
 
-pytestmark = pytest.mark.usefixtures("metrics_of_this_test")
-
 Cli = Callable[..., Result]
 HEAD = "import sys\nimport numpy as np\nfrom eddy_bench import Metric, Parameter\n"
 
@@ -115,7 +113,7 @@ def register(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
 
 
 THEIRS = Metric("anything", "image", False, "", function=lambda image: float(image.max()))
-LIKE_OURS = ("nfe", "free_share", "drift_floor", "vendi-q2", "vendi-rbf-h0.5-q2", "clip-best")
+LIKE_OURS = ("nfe", "headroom", "drift_floor", "vendi-q2", "vendi-rbf-h0.5-q2", "clip-best")
 
 
 @pytest.mark.parametrize("name", LIKE_OURS)

@@ -16,8 +16,7 @@ from eddy_bench.errors import ParameterError
 from eddy_bench.scoring.metrics import MetricSpec
 from eddy_bench.suites.plugins import Permission
 from tests.conftest import Result
-
-pytestmark = pytest.mark.usefixtures("metrics_of_this_test")
+from tests.makers.score_files import of
 
 Cli = Callable[..., Result]
 HEAD = """
@@ -51,7 +50,7 @@ def write(folder: Path, code: str, name: str = "mine") -> str:
 
 def values(run: Path, metric: str) -> list[float]:
     scores = pd.read_csv(run / "scores.csv")
-    return [float(value) for value in scores[scores["metric"] == metric]["value"]]
+    return [float(value) for value in scores[of(scores, metric)]["value"]]
 
 
 def seeing(name: str, factor: float) -> str:

@@ -24,16 +24,16 @@ from eddy_bench.errors import MetricError
 from eddy_bench.models.devices import CPU
 from eddy_bench.models.images import enlarged
 from eddy_bench.scoring import aesthetic, dreamsim, hps, perceptual, pickscore
-from eddy_bench.scoring.clip_iqa import clip_iqa
-from eddy_bench.scoring.diversity import unit, vendi
+from eddy_bench.scoring.cost import measured, of_metric
+from eddy_bench.scoring.diversity import gaussian_vendi, log_determinant, unit, vendi
 from eddy_bench.scoring.extractors import NAMES
-from eddy_bench.scoring.kernel_diversity import gaussian_vendi, log_determinant
-from eddy_bench.scoring.measured import measured, of_metric
 from eddy_bench.scoring.metrics import METRICS
-from eddy_bench.scoring.ms_ssim import SMALLEST_SIDE, ms_ssim_distance
+from eddy_bench.scoring.perceptual import SMALLEST_SIDE, ms_ssim_distance
+from eddy_bench.scoring.preference import clip_iqa
 from tests.conftest import Result
 from tests.makers.open_clip_models import NAME, save_open_clip
 from tests.makers.runs import SHORT
+from tests.makers.score_files import of
 
 Cli = Callable[..., Result]
 PROMPTS = ["a dark dress", "a sandal"]
@@ -452,7 +452,7 @@ def test_they_are_columns_of_a_run(
     assert math.isfinite(summary["aesthetic[laion-linear]"])
     assert math.isfinite(summary["pickscore[pickscore-v1]"])
     table = pd.read_csv(run / "scores.csv", keep_default_na=False)
-    own = table[table["metric"] == "aesthetic"]["signature"]
+    own = table[of(table, "aesthetic")]["signature"]
     assert own.str.contains("features=laion-linear@").all()
 
 

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from eddy_bench.scoring import reference_statistics
-from eddy_bench.scoring.frechet import frechet_distance, frechet_to_moments
+from eddy_bench.scoring.fidelity import frechet_distance, frechet_to_moments
 from tests.conftest import Result
 
 Cli = Callable[..., Result]

@@ -13,14 +13,12 @@ import yaml
 
 from eddy_bench.errors import MetricError
 from eddy_bench.scoring import perceptual
-from eddy_bench.scoring.diversity import vendi
+from eddy_bench.scoring.diversity import gaussian_vendi, vendi
 from eddy_bench.scoring.inception import INCEPTION
-from eddy_bench.scoring.kernel_diversity import gaussian_vendi
 from eddy_bench.scoring.metrics import METRICS
 from tests.conftest import Result
 from tests.makers.runs import SHORT
-
-pytestmark = pytest.mark.usefixtures("metrics_of_this_test")
+from tests.makers.score_files import of
 
 Cli = Callable[..., Result]
 RUN = SHORT[:-4]  # without metric and method
@@ -91,7 +89,7 @@ def test_values_of_other_lists_are_not_compared(cli: Cli, tmp_path: Path) -> Non
         assert done.code == 0, done.err
         assert "Nothing to score" not in done.err
         table = pd.read_csv(tmp_path / "run/scores.csv")
-        signatures += table[table["metric"] == "values-seen"]["signature"].unique().tolist()
+        signatures += table[of(table, "values-seen")]["signature"].unique().tolist()
     assert len(set(signatures)) == 2
 
 

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from eddy_bench.audit.estimates import Estimate, frequency_chi2, group_mean, groups_needed
-from eddy_bench.scoring.statistics import holm
+from eddy_bench.results.statistics import holm
 
 VALUES = np.random.default_rng(0).normal(0.3, 1.0, 40)
 

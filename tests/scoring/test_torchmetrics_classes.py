@@ -17,8 +17,6 @@ from eddy_bench.scoring.fidelity import kernel_distance
 from eddy_bench.scoring.metrics import MetricSpec
 from tests.conftest import Result
 
-pytestmark = pytest.mark.usefixtures("metrics_of_this_test")
-
 Cli = Callable[..., Result]
 
 
@@ -35,7 +33,7 @@ def test_classes_of_torchmetrics_give_their_own_numbers() -> None:
     ssim = MetricSpec.parse("torchmetrics:image.ssim.StructuralSimilarityIndexMeasure:sigma=3")
     expected = StructuralSimilarityIndexMeasure(data_range=1.0, sigma=3.0)(*pair)
     assert ssim.metric(first, second, **ssim.values) == pytest.approx(float(expected))
-    assert ssim.column == "torchmetrics.StructuralSimilarityIndexMeasure-sigma3"
+    assert str(ssim.metric) == "torchmetrics.StructuralSimilarityIndexMeasure-sigma3"
     plain = MetricSpec.parse("torchmetrics:image.ssim.StructuralSimilarityIndexMeasure")
     assert ssim.metric(first, second, **plain.values) != pytest.approx(float(expected))
     assert ssim.metric.higher_is_better is False, "alike images are less diverse"

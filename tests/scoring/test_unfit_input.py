@@ -14,11 +14,10 @@ from PIL import Image
 from eddy_bench.errors import MetricError, ParameterError
 from eddy_bench.models.devices import CPU
 from eddy_bench.scoring import feature_cache
-from eddy_bench.scoring.extractor import Extractor
+from eddy_bench.scoring.diversity import gaussian_vendi
+from eddy_bench.scoring.extractor import Extractor, read_state
 from eddy_bench.scoring.forward import Forward
-from eddy_bench.scoring.kernel_diversity import gaussian_vendi
 from eddy_bench.scoring.metrics import MetricSpec
-from eddy_bench.scoring.weights import read_state
 from tests.conftest import Result
 
 Cli = Callable[..., Result]

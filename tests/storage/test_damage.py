@@ -21,7 +21,7 @@ from PIL import Image
 
 from eddy_bench.errors import SuiteError
 from eddy_bench.methods.registry import build_method
-from eddy_bench.scoring.score_table import read_table
+from eddy_bench.results.io import read_table
 from eddy_bench.storage.arrays import read_arrays
 from eddy_bench.storage.files import parse_yaml
 from eddy_bench.storage.lock import locked
