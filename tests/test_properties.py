@@ -19,9 +19,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from eddy_bench.compare.gate import read_gate
-from eddy_bench.compare.tables import markdown_rows
 from eddy_bench.errors import EddyError
 from eddy_bench.methods.registry import build_method, method_label, method_name
+from eddy_bench.render.table import Table
 from eddy_bench.results.results import read_results
 from eddy_bench.shown import cell_text, text_of_cell
 from eddy_bench.storage.group_index import Entry, GroupIndex
@@ -157,7 +157,7 @@ def test_any_gate_is_read_or_refused_in_one_line(data: dict[str, Any]) -> None:
 @given(
     st.integers(0, 15),
     st.sampled_from(
-        ["method", "params", "prompt_id", "prompt", "seed", "value", "signature", "metric", "steps"]
+        ["method", "prompt_id", "prompt", "seed", "value", "signature", "metric", "steps"]
     ),
     texts,
 )
@@ -188,7 +188,7 @@ def test_a_cell_is_read_back_and_never_a_formula(text: str) -> None:
         return
     again = pd.read_csv(path, dtype=str, keep_default_na=False)["prompt"].iloc[0]
     assert text_of_cell(str(again)) == clean
-    assert markdown_rows(("a",), [(text,)]).count("\n") == 2
+    assert Table("", [text], []).markdown().count("\n") == 2
 
 
 @many

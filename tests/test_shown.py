@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eddy_bench.errors import EddyError, UnknownName, unknown
-from eddy_bench.results.io import escaped, unescaped
+from eddy_bench.results.io import escaped, read_table
 from eddy_bench.shown import FORMULA, HIDDEN, markdown_text, shown, shown_json
 from tests.conftest import Result
 from tests.makers.runs import SHORT
@@ -56,7 +56,9 @@ def test_markdown_has_neither_tags_nor_links_nor_ends_of_cells(text: str) -> Non
 def test_a_spreadsheet_runs_no_text_of_any_column(cells: list[str], name: str) -> None:
     table = pd.DataFrame({name: cells})
     assert not any(cell.startswith(tuple(set(FORMULA) - {"'"})) for cell in escaped(table)[name])
-    assert list(unescaped(escaped(table))[name]) == cells
+    path = Path(tempfile.mkdtemp()) / "t.csv"
+    escaped(table).to_csv(path, index=False)
+    assert list(read_table(path, dtype=str, keep_default_na=False)[name]) == cells
 
 
 def test_an_unknown_name_is_cut() -> None:
@@ -69,10 +71,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = make_run(tmp_path_factory.mktemp("scored") / "run")
     path = folder / "scores.csv"
     table = pd.read_csv(path, keep_default_na=False)
-    table["params"] = table["params"].where(table["params"] != "strength=2", f"strength=2{EVIL}")
+    table["method"] = table["method"].replace("pg:strength=2", f"pg:strength=2{EVIL}")
     table["prompt"] = table["prompt"] + EVIL
     theirs = table[table["metric"] == "vendi"].assign(
-        metric="=cmd()\x9b31m\u202e<img src=x>", signature="theirs|source=0|judges=diversity"
+        metric="=cmd()\x9b31m\u202e<img src=x>", signature="theirs|source=0|aspect=diversity"
     )
     pd.concat([table, theirs]).to_csv(path, index=False)
     return folder
@@ -100,7 +102,7 @@ def test_a_comparison_shows_what_it_was_given(
         cells = [cell for row in csv.reader(io.StringIO(done.out)) for cell in row]
         assert not any(cell.startswith(("=", "@")) for cell in cells)
     if form == "json":
-        assert any("\u202e" in item["label"] for item in json.loads(done.out)["differences"])
+        assert any("\u202e" in item["method"] for item in json.loads(done.out)["differences"])
 
 
 def test_a_gates_summary_holds_no_markup(cli: Cli, run: Path, tmp_path: Path) -> None:

@@ -144,7 +144,7 @@ def test_what_cannot_judge_is_said_in_one_line(model: Model) -> None:
     with pytest.raises(ParameterError, match="an audit draws points"):
         make_plan(["ring8"], [f"group-inference:quality={JUDGE}"])
     with pytest.raises(ModelError, match="cannot be had"):
-        replace(model, judges={}, weights=None).judge(JUDGE)
+        replace(model, aspect={}, weights=None).judge(JUDGE)
     maps: dict[str, Any] = {"features": lambda shape: model.feature_map(shape)}
     with (
         pytest.raises(ParameterError, match="Nothing judges the quality"),

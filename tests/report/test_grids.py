@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 import eddy_bench
 from eddy_bench.compare.comparison import compare_runs
 from eddy_bench.compare.tables import matrix_of
+from eddy_bench.ids import MethodId
 from eddy_bench.report.grids import SIDE_BY_SIDE, WIDEST, draw_bands, draw_table, write_grids
 from eddy_bench.storage.group import FinishedGroup, group_key
 from eddy_bench.storage.run_folder import RunFolder

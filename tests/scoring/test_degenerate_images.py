@@ -17,7 +17,7 @@ from eddy_bench.scoring.perceptual import ms_ssim_distance
 Array = NDArray[np.float64]
 COUNT = 6
 RNG = np.random.default_rng(0)
-DIVERSITY = [name for name, metric in METRICS.items() if metric.judges == "diversity"]
+DIVERSITY = [name for name, metric in METRICS.items() if metric.aspect == "diversity"]
 ON_FEATURES = [name for name in DIVERSITY if METRICS[name].needs == "features"]
 EQUAL = {
     "black": np.zeros((COUNT, 5)),

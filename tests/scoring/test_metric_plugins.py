@@ -216,7 +216,7 @@ def test_what_breaks_a_promise_is_told(cli: Cli, tmp_path: Path, promise: str) -
     (tmp_path / "bad.py").write_text(
         "import numpy as np\nfrom eddy_bench import Metric\n"
         f"bad = Metric('bad', 'image', True, '', function={BREAKS[promise]}, "
-        "judges='fidelity', range=(0, 1))\n"
+        "aspect='fidelity', range=(0, 1))\n"
     )
     done = cli("check-metric", f"{tmp_path}/bad.py:bad")
     assert done.code == 1
@@ -226,7 +226,7 @@ def test_what_breaks_a_promise_is_told(cli: Cli, tmp_path: Path, promise: str) -
 BROKEN = {
     "'features', True, '', function=lambda f: float(f[0, 0])": {"permutation of images"},
     "'features', True, '', function=lambda f: float(f[0, 0] + f[-1, 0])": {"permutation of images"},
-    "'real', False, '', function=lambda f, real: float(f[0, 0] + f[-1, 0]), judges='diversity'": {
+    "'real', False, '', function=lambda f, real: float(f[0, 0] + f[-1, 0]), aspect='diversity'": {
         "permutation of images",
         "permutation of groups",
     },

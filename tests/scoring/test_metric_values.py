@@ -1,18 +1,16 @@
-"""MetricSpec and Signature read back what they wrote, and every metric keeps its promises."""
+"""Metrics and signatures read back what they wrote, and every metric keeps its promises."""
 
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from eddy_bench.errors import EddyError, MetricError, ParameterError, UnknownName
-from eddy_bench.ids import Part, Signature, number_text
-from eddy_bench.results.summary import column_of
+from eddy_bench.ids import MetricId, Part, Signature
 from eddy_bench.scoring.metric import Metric, Parameter
-from eddy_bench.scoring.metrics import ASKED_FOR, COSTS, METRICS, MetricSpec
+from eddy_bench.scoring.metrics import COSTS, METRICS, REQUESTABLE, MetricSpec
 
 EXTRACTORS = st.sampled_from(["", "fmnist-clip", "timm:vit_tiny_patch16_224@64", "open_clip:A-B/c"])
 WORDS = st.text(st.characters(exclude_characters="=", codec="utf-8"), min_size=1)
@@ -28,24 +26,17 @@ def _between(item: Parameter) -> st.SearchStrategy[float]:
 @st.composite
 def specs(draw: st.DrawFn) -> MetricSpec:
     """A metric with an extractor and parameters that it takes."""
-    metric = METRICS[draw(st.sampled_from(ASKED_FOR))]
+    metric = METRICS[draw(st.sampled_from(REQUESTABLE))]
     extractor = draw(EXTRACTORS) if metric.takes_extractor else ""
     values = [(item, draw(_between(item))) for item in metric.parameters if draw(st.booleans())]
     changed = tuple((item.name, value) for item, value in values if value != item.default)
-    return MetricSpec(metric.name, extractor, changed)
+    return MetricSpec(metric, extractor, changed)
 
 
 @given(specs())
-def test_a_metric_reads_back_from_its_text_and_from_its_column(spec: MetricSpec) -> None:
-    assert MetricSpec.parse(str(spec)) == spec
-    assert MetricSpec.of_column(str(spec.metric)) == spec
-
-
-@given(specs())
-def test_a_row_s_signature_names_its_column(spec: MetricSpec) -> None:
-    parts: list[Part] = [(key, number_text(value)) for key, value in spec.values.items()]
-    signature = str(Signature(spec.name, (*parts, *spec.metric.marks, ("N", "4"))))
-    assert MetricSpec.of_row(spec.name, spec.extractor, signature) == spec
+def test_a_metric_reads_back_from_its_text(spec: MetricSpec) -> None:
+    assert MetricSpec.parse(str(spec.id)) == spec
+    assert MetricId.parse(str(spec.id)) == spec.id
 
 
 PARTS = st.lists(st.one_of(WORDS, st.tuples(WORDS, st.text())), max_size=5)
@@ -64,7 +55,7 @@ def test_any_text_is_a_signature_or_a_metric_or_one_error(text: str) -> None:
         spec = MetricSpec.parse(text)
     except EddyError:
         return
-    assert spec.name in ASKED_FOR
+    assert spec.name in REQUESTABLE
 
 
 @pytest.mark.parametrize(
@@ -89,11 +80,11 @@ def test_a_text_that_is_no_metric_is_refused_with_its_mistake(
 
 @pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
 def test_every_metric_carries_what_scoring_needs(metric: Metric) -> None:
-    """One registration: a function unless it is counted or follows from scores, weights where it
+    """One registration: a function of groups or of images unless it is counted or follows from scores, weights where it
     judges images.
     """
     assert metric.summary
-    assert (metric.function is None) == (metric.needs in ("cost", "scores"))
+    assert (metric.function is metric.each is None) == (metric.needs in ("cost", "scores"))
     assert (metric.load is not None) == (metric.needs == "pairs")
     assert (metric.name in COSTS) == (metric.scope == "cost")
     assert not (metric.takes_extractor and metric.extractor)
@@ -105,16 +96,3 @@ def test_metrics_of_real_images_are_zero_or_one_for_the_same_set() -> None:
         assert METRICS[name](real, real) == pytest.approx(0, abs=1e-4)
     for name in ("precision", "recall", "coverage"):
         assert METRICS[name](real, real) == 1
-
-
-def test_columns_of_score_rows_hold_order_and_extractor() -> None:
-    rows = pd.DataFrame(
-        [
-            ("vendi", "x", "vendi|q=1|k=cos|features=x@0|N=4"),
-            ("vendi", "x", "vendi|q=2|k=cos|features=x@0|N=4"),
-            ("nfe", "", "nfe|N=4"),
-            ("a-metric-of-tomorrow", "x", "anything"),
-        ],
-        columns=["metric", "extractor", "signature"],
-    )
-    assert list(column_of(rows)) == ["vendi[x]", "vendi-q2[x]", "nfe", "a-metric-of-tomorrow[x]"]

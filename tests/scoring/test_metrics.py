@@ -163,7 +163,7 @@ def test_a_metric_is_parsed_from_its_text_and_bad_texts_are_refused() -> None:
         "fmnist-clip",
         {"q": 2.0},
     )
-    assert str(request.metric) == "vendi-q2[fmnist-clip]"
+    assert str(request.id) == "vendi[fmnist-clip]:q=2"
     for text, error in [
         ("vendo", UnknownName),
         ("nfe", UnknownName),

@@ -23,13 +23,13 @@ from safetensors.torch import load_file, save_file
 from eddy_bench.errors import MetricError
 from eddy_bench.models.devices import CPU
 from eddy_bench.models.images import enlarged
-from eddy_bench.scoring import aesthetic, dreamsim, hps, perceptual, pickscore
-from eddy_bench.scoring.cost import measured, of_metric
+from eddy_bench.scoring import dreamsim, perceptual, preference
+from eddy_bench.scoring.cost import cost_of_metric, metric_costs
 from eddy_bench.scoring.diversity import gaussian_vendi, log_determinant, unit, vendi
 from eddy_bench.scoring.extractors import NAMES
 from eddy_bench.scoring.metrics import METRICS
 from eddy_bench.scoring.perceptual import SMALLEST_SIDE, ms_ssim_distance
-from eddy_bench.scoring.preference import clip_iqa
+from eddy_bench.scoring.preference import LINEAR, clip_iqa
 from tests.conftest import Result
 from tests.makers.open_clip_models import NAME, save_open_clip
 from tests.makers.runs import SHORT
@@ -139,7 +139,7 @@ def test_clip_iqa_is_a_softmax_of_two_cosines() -> None:
     images, words = features(), features(2, seed=1)
     logits = 100 * unit(images) @ unit(words).T
     expected = torch.softmax(torch.from_numpy(logits), -1)[:, 0].mean()
-    assert clip_iqa(images, words) == pytest.approx(float(expected))
+    assert clip_iqa(images, words).mean() == pytest.approx(float(expected))
 
 
 def test_values_that_prompts_list_are_counted(cli: Cli, tmp_path: Path) -> None:
@@ -197,19 +197,19 @@ def _copy(net: torch.nn.Module, trained: torch.nn.Module) -> None:
 @pytest.fixture
 def tower(tmp_path: Path) -> str:
     """A CLIP as wide as ViT-L/14's features, of next to no layers, beside the heads."""
-    return save_open_clip(tmp_path, width=aesthetic.WIDTH)
+    return save_open_clip(tmp_path, width=preference.WIDTH)
 
 
 @pytest.mark.parametrize("safetensors", [False, True])
-@pytest.mark.parametrize("file", [aesthetic.LINEAR, aesthetic.MLP])
+@pytest.mark.parametrize("file", [preference.LINEAR, preference.MLP])
 def test_aesthetic_is_a_head_on_unit_features(
     tmp_path: Path, tower: str, file: str, safetensors: bool
 ) -> None:
     torch.manual_seed(1)
-    head = aesthetic.linear_head() if file == aesthetic.LINEAR else aesthetic.mlp_head()
+    head = preference.aesthetic_head(file)
     path = tmp_path / (f"{Path(file).stem}.safetensors" if safetensors else file)
     save(head, path, safetensors)
-    judge = aesthetic.load_aesthetic(file, tmp_path, CPU, tower)
+    judge = preference.load_aesthetic(file, tmp_path, CPU, tower)
     ratings = judge.images(pictures())
     assert ratings.shape == (3, 1)
     model, _, transform = open_clip.create_model_and_transforms(
@@ -219,11 +219,14 @@ def test_aesthetic_is_a_head_on_unit_features(
         plain = model.eval().encode_image(torch.stack([transform(image) for image in pictures()]))
         expected = head(plain / plain.norm(dim=-1, keepdim=True))
     assert np.allclose(ratings, expected.numpy(), atol=1e-4)
-    assert aesthetic.mean_rating(ratings) == pytest.approx(float(ratings.mean()))
+    assert METRICS["aesthetic"](ratings) == pytest.approx(float(ratings.mean()))
 
 
 def test_the_mlp_has_the_published_shape() -> None:
-    shapes = {name: tuple(v.shape) for name, v in aesthetic.mlp_head().state_dict().items()}
+    shapes = {
+        name: tuple(v.shape)
+        for name, v in preference.aesthetic_head(preference.MLP).state_dict().items()
+    }
     assert [name for name in shapes if name.endswith("weight")] == [
         f"{k}.weight" for k in (0, 2, 4, 6, 7)
     ]
@@ -235,21 +238,21 @@ def test_the_mlp_has_the_published_shape() -> None:
 def test_hps_is_the_cosine_of_both_towers(tmp_path: Path, safetensors: bool) -> None:
     save_open_clip(tmp_path)
     model, _, transform = open_clip.create_model_and_transforms(NAME)
-    name = f"{Path(hps.FILE).stem}.safetensors" if safetensors else hps.FILE
+    name = f"{Path(preference.HPS_FILE).stem}.safetensors" if safetensors else preference.HPS_FILE
     save(model, tmp_path / name, safetensors, wrapped=True)
-    judge = hps.load_hps(tmp_path, CPU, NAME)
+    judge = preference.load_hps(tmp_path, CPU, NAME)
     assert judge.texts is not None
     images, text = judge.images(pictures()), judge.texts(PROMPTS)[0]
     with torch.inference_mode():
         tokens = open_clip.get_tokenizer(NAME)(PROMPTS[:1])
         batch = torch.stack([transform(image) for image in pictures()])
         seen, read, _ = model.eval()(batch, tokens)
-    assert hps.mean_cosine(images, text) == pytest.approx(float((seen @ read.T).mean()), abs=1e-5)
+    assert METRICS["hps"](images, text) == pytest.approx(float((seen @ read.T).mean()), abs=1e-5)
 
 
 def test_pickscore_is_transformers_own_logit(tmp_path: Path) -> None:
-    processor, model = _save_pickscore(tmp_path / pickscore.FOLDER)
-    judge = pickscore.load_pickscore(tmp_path, CPU)
+    processor, model = _save_pickscore(tmp_path / preference.PICKSCORE_FOLDER)
+    judge = preference.load_pickscore(tmp_path, CPU)
     assert judge.texts is not None
     assert judge.truncated is not None
     images, texts = judge.images(pictures()), judge.texts(PROMPTS)
@@ -260,7 +263,7 @@ def test_pickscore_is_transformers_own_logit(tmp_path: Path) -> None:
         logits = model(**inputs).logits_per_image
     for number, text in enumerate(texts):
         expected = float(logits[:, number].mean())
-        assert pickscore.pickscore(images, text) == pytest.approx(expected, rel=1e-3, abs=1e-3)
+        assert METRICS["pickscore"](images, text) == pytest.approx(expected, rel=1e-3, abs=1e-3)
     assert judge.truncated(" ".join(["dress"] * 30))
     assert not judge.truncated("dress")
 
@@ -439,9 +442,9 @@ def test_dreamsim_has_the_published_shape() -> None:
 def test_they_are_columns_of_a_run(
     cli: Cli, tmp_path: Path, tower: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    save(aesthetic.linear_head(), tmp_path / aesthetic.LINEAR)
-    _save_pickscore(tmp_path / pickscore.FOLDER)
-    small = partial(aesthetic.load_aesthetic, aesthetic.LINEAR, tower=tower)
+    save(preference.aesthetic_head(LINEAR), tmp_path / preference.LINEAR)
+    _save_pickscore(tmp_path / preference.PICKSCORE_FOLDER)
+    small = partial(preference.load_aesthetic, preference.LINEAR, tower=tower)
     metric = METRICS["aesthetic"]
     monkeypatch.setitem(METRICS, "aesthetic", replace(metric, sees=small))
     run = tmp_path / "run"
@@ -459,10 +462,10 @@ def test_they_are_columns_of_a_run(
 @pytest.mark.parametrize(
     ("name", "file"),
     [
-        ("aesthetic", aesthetic.LINEAR),
-        ("aesthetic-mlp", aesthetic.MLP),
-        ("hps", hps.FILE),
-        ("pickscore", pickscore.FOLDER),
+        ("aesthetic", preference.LINEAR),
+        ("aesthetic-mlp", preference.MLP),
+        ("hps", preference.HPS_FILE),
+        ("pickscore", preference.PICKSCORE_FOLDER),
         ("lpips-vgg", perceptual.BACKBONES["vgg"]),
     ],
 )
@@ -478,15 +481,15 @@ def test_weights_that_are_missing_are_named_in_one_line(
 
 @pytest.mark.parametrize("content", [b"no weights", b""])
 def test_files_that_are_no_weights_are_told(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / aesthetic.LINEAR).write_bytes(content)
+    (tmp_path / preference.LINEAR).write_bytes(content)
     with pytest.raises(MetricError, match="cannot be read as weights"):
-        aesthetic.load_aesthetic(aesthetic.LINEAR, tmp_path, CPU)
+        preference.load_aesthetic(preference.LINEAR, tmp_path, CPU)
 
 
 def test_weights_of_another_shape_are_told(tmp_path: Path) -> None:
-    save(torch.nn.Linear(3, 1), tmp_path / aesthetic.LINEAR)
+    save(torch.nn.Linear(3, 1), tmp_path / preference.LINEAR)
     with pytest.raises(MetricError, match="are of another network"):
-        aesthetic.load_aesthetic(aesthetic.LINEAR, tmp_path, CPU)
+        preference.load_aesthetic(preference.LINEAR, tmp_path, CPU)
 
 
 def test_every_metric_says_what_its_weights_are() -> None:
@@ -497,16 +500,16 @@ def test_every_metric_says_what_its_weights_are() -> None:
         assert metric.range[0] < metric.range[1]
 
 
-def test_what_every_metric_takes_was_measured() -> None:
+def test_what_every_metric_takes_was_metric_costs() -> None:
     for name, metric in METRICS.items():
         if metric.scope != "cost" and metric.needs != "scores":
-            taken = of_metric(name, metric.extractor)
+            taken = cost_of_metric(name, metric.extractor)
             assert taken is not None, name
             assert taken.seconds > 0
             by_network = metric.load is not None or metric.sees is not None
             assert (taken.memory_mb is not None) >= by_network, name
     named = [f"[{name}]" for name in NAMES if "MODEL" not in name]
-    assert [name for name in named if name not in measured()] == []
+    assert [name for name in named if name not in metric_costs()] == []
 
 
 def test_every_metric_stands_in_the_docs() -> None:

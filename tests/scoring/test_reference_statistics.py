@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from eddy_bench.scoring import reference_statistics
+from eddy_bench.scoring import reference
 from eddy_bench.scoring.fidelity import frechet_distance, frechet_to_moments
 from tests.conftest import Result
 
@@ -105,7 +105,7 @@ def test_the_digest_is_of_pixels_in_order_and_not_of_files(
 def test_without_features_a_file_gives_fd_alone(
     cli: Cli, run: Path, real: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reference_statistics, "FEATURES_LIMIT", 0)
+    monkeypatch.setattr(reference, "FEATURES_LIMIT", 0)
     out = tmp_path / "small.npz"
     done = cli("reference", real, "--extractor", "fmnist-clip", "--out", out)
     assert done.code == 0

@@ -13,7 +13,7 @@ from PIL import Image
 
 from eddy_bench.errors import MetricError, ParameterError
 from eddy_bench.models.devices import CPU
-from eddy_bench.scoring import feature_cache
+from eddy_bench.scoring import scorer
 from eddy_bench.scoring.diversity import gaussian_vendi
 from eddy_bench.scoring.extractor import Extractor, read_state
 from eddy_bench.scoring.forward import Forward
@@ -71,7 +71,7 @@ def test_features_that_are_not_finite_are_one_line(
         lambda image: np.asarray(image.convert("L")),
         Forward("pixels", lambda pixels: pixels.flatten(1).float() * torch.nan, CPU),
     )
-    monkeypatch.setattr(feature_cache, "load_extractor", lambda *given: broken)
+    monkeypatch.setattr(scorer, "load_extractor", lambda *given: broken)
     for name in ("vendi", "pdist", "fd"):
         done = cli("score", run, "--metric", f"{name}[pixels]")
         one_line(done, "The features of pixels are not finite. Check --weights.")
