@@ -36,8 +36,7 @@ from eddy_bench.scoring.found_groups import read_groups
 from eddy_bench.scoring.score import ScoringRequest, score_folder, scoring_state
 from eddy_bench.storage.group import FinishedGroup, png_bytes
 from eddy_bench.storage.records import FileInfo, Group, GroupRecord, RunRecord, SuiteRecord
-from eddy_bench.storage.run_files import write_run
-from eddy_bench.storage.run_folder import RunFolder
+from eddy_bench.storage.run_folder import RunFolder, write_run
 from eddy_bench.suites.suite import Suite
 
 METRICS = ("vendi[pixels]", "pdist[pixels]", "mss[pixels]")

@@ -28,7 +28,6 @@ class Run:
 
     Attributes:
         path: of the folder.
-
     """
 
     path: Path
@@ -62,7 +61,6 @@ class Run:
         Raises:
             UnknownName: there is no such method or prompt.
             StoreError: the group was not drawn, or its images were changed.
-
         """
         return self._group(method, prompt_id, seed).images()
 
@@ -74,7 +72,6 @@ class Run:
 
         Raises:
             CompareError: the baseline is not there.
-
         """
         baseline = baseline if baseline in self.methods else canonical(baseline)
         differences: list[Difference] = compare(self._scores, baseline)
@@ -97,7 +94,6 @@ class Run:
         Raises:
             UnknownName: there is no such method or prompt.
             StoreError: a group was not drawn, or its images were changed.
-
         """
         if isinstance(methods, str) or isinstance(prompts, str):
             raise ParameterError("Expected lists of methods and prompts, got a text.")
@@ -142,7 +138,6 @@ def load_run(path: str | Path) -> Run:
     Raises:
         ParameterError: it is no path.
         StoreError: it holds no scores.
-
     """
     if not isinstance(path, (str, Path)):
         raise ParameterError(f"Expected the path of a run's folder, got {path!r}.")
@@ -183,7 +178,6 @@ def benchmark(
 
     Raises:
         EddyError: as the command line says in one line.
-
     """
     from eddy_bench.cli.running import check_early, run_setup
     from eddy_bench.models.load import borrowed, wrap_pipeline

@@ -24,10 +24,9 @@ from eddy_bench.compare.tables import markdown_rows
 from eddy_bench.errors import EddyError
 from eddy_bench.methods.registry import build_method, method_label, method_name
 from eddy_bench.shown import cell_text, text_of_cell
-from eddy_bench.storage.group_index import Entry, GroupIndex
+from eddy_bench.storage.group import Entry, GroupIndex
 from eddy_bench.storage.records import RunRecord, SuiteRecord
-from eddy_bench.storage.run_files import write_run
-from eddy_bench.storage.run_folder import RunFolder
+from eddy_bench.storage.run_folder import RunFolder, write_run
 from eddy_bench.suites.method_spec import MethodSpec
 from eddy_bench.suites.prompts import load_prompts
 from eddy_bench.suites.suite import Suite, load_suite

@@ -55,7 +55,6 @@ def console(stderr: bool = False, live: bool = False) -> Console:
     Args:
         stderr: print there.
         live: for what is drawn over and over, which FORCE_COLOR does not turn on out of a terminal.
-
     """
     stream = sys.stderr if stderr else sys.stdout
     in_notebook = type(stream).__module__.startswith("ipykernel")
@@ -96,7 +95,6 @@ def say(text: str, kind: str = "") -> None:
         text: of any characters.
         kind: a word before it: `Note`, `Warning`, `Failed` or `Missing`. With -q notes and plain
             lines are left out.
-
     """
     if not (quiet() and kind in ("", "Note")):
         write_line(f"{kind}: {text}" if kind else text, kind, stderr=True)

@@ -78,7 +78,6 @@ def lines_of(finding: Finding, width: int) -> Iterator[str]:
     Args:
         finding: of any length.
         width: in columns; what has no blank in it, such as a path, is never cut.
-
     """
     yield from _wrapped(f"{finding.verdict:<9}{finding.name}: {finding.detail}", width, INDENT)
     if finding.cure:

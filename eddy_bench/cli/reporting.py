@@ -14,7 +14,7 @@ from eddy_bench.compare.comparable import canonical
 from eddy_bench.errors import counted
 from eddy_bench.report.blind import write_blind
 from eddy_bench.report.page import write_report
-from eddy_bench.storage.links import refuse_links
+from eddy_bench.storage.paths import refuse_links
 
 
 def report_runs(folders: Sequence[Path], out: Path | None, baseline: str, partly: bool) -> None:

@@ -36,8 +36,7 @@ def score_run(
     from eddy_bench.scoring.found_groups import read_groups
     from eddy_bench.scoring.metrics import MetricSpec
     from eddy_bench.scoring.score import ScoringRequest
-    from eddy_bench.storage.run_files import read_manifest, write_manifest
-    from eddy_bench.storage.run_folder import RunFolder
+    from eddy_bench.storage.run_folder import RunFolder, read_manifest, write_manifest
 
     typed = Permission()
     for text in metrics or []:
@@ -60,7 +59,7 @@ def score_if_needed(folder: RunFolder, request: ScoringRequest) -> None:
     from eddy_bench.scoring.score import asked_columns, scoring_state
     from eddy_bench.scoring.score_table import digest_of_scores, read_table, unescaped
     from eddy_bench.storage.records import Scored
-    from eddy_bench.storage.run_files import read_manifest, write_manifest
+    from eddy_bench.storage.run_folder import read_manifest, write_manifest
 
     found = read_groups(folder)
     say_bad(folder, found)

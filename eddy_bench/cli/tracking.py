@@ -25,7 +25,6 @@ def check_trackers(names: Sequence[str]) -> None:
     Raises:
         UnknownName: there is no such tracker.
         ParameterError: its client is not installed.
-
     """
     for name in names:
         if name not in TRACKERS:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from eddy_bench.compare.paired import is_misspelt
 from eddy_bench.errors import CompareError, unknown
+from eddy_bench.storage.files import MAX_PAIRS, refuse_more
 from eddy_bench.storage.group import FinishedGroup
-from eddy_bench.storage.limits import MAX_PAIRS, refuse_more
 from eddy_bench.storage.run_folder import RunFolder
 
 Place = tuple[str, str, int]  # label, prompt id, seed

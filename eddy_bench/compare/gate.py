@@ -30,8 +30,7 @@ from eddy_bench.compare.gate_checks import (
 from eddy_bench.compare.load import ScoreSet
 from eddy_bench.errors import CompareError, counted
 from eddy_bench.scoring.signature import BAD_IMAGES
-from eddy_bench.storage.files import read_yaml
-from eddy_bench.storage.limits import MAX_CHECKS, MAX_METHODS
+from eddy_bench.storage.files import MAX_CHECKS, MAX_METHODS, read_yaml
 from eddy_bench.storage.paths import as_path
 
 MAX_BYTES = 2**20

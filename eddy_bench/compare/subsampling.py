@@ -14,7 +14,7 @@ from eddy_bench.scoring.feature_cache import features_folder, read_features
 from eddy_bench.scoring.metrics import MetricSpec
 from eddy_bench.scoring.signature import Signature
 from eddy_bench.storage.group import FinishedGroup
-from eddy_bench.storage.names import safe_name
+from eddy_bench.storage.paths import safe_name
 from eddy_bench.storage.run_folder import RunFolder
 
 SUBSAMPLES = 40

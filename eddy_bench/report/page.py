@@ -29,7 +29,7 @@ from eddy_bench.scoring.metrics import COSTS
 from eddy_bench.scoring.score_table import read_table, unescaped
 from eddy_bench.storage.files import check_writable, write_text
 from eddy_bench.storage.records import method_text
-from eddy_bench.storage.run_files import read_manifest, read_run
+from eddy_bench.storage.run_folder import read_manifest, read_run
 
 IN_STRIPS = 2  # methods beside the baseline, where none is recommended
 SHOWN_AT_FIRST = 12

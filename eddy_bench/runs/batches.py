@@ -165,7 +165,6 @@ def draw_batch(setup: Setup, method: Method, batch: Batch) -> list[GroupResult]:
 
     Raises:
         OutOfMemory: memory ran out, and the suite lets the model take less.
-
     """
     try:
         groups, cost = _draw(setup, method, batch)

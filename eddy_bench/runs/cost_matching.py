@@ -36,7 +36,6 @@ def match_costs(setup: Setup, earlier: Sequence[CostMatch]) -> tuple[Setup, list
 
     Returns:
         The setup with every dial set, and all measurements.
-
     """
     matched = list(earlier)
     settled = {str(spec): _with_dial(spec, setup, matched) for spec in unmatched(setup.suite)}

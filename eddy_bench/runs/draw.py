@@ -93,7 +93,6 @@ def draw_groups(
         check_ownership: is called before each write, on the thread that writes; raises when the
             folder is another process's by now.
         warm_up: draw two steps outside the clock first, in this process.
-
     """
     model, summary = plan.setup.model, DrawSummary()
     for text in dict.fromkeys(group.prompt for group in groups):

@@ -8,8 +8,13 @@ from typing import Any
 from eddy_bench.runs.plan import Plan
 from eddy_bench.storage.provenance import command, differing, distinct, environment
 from eddy_bench.storage.records import CostMatch, RunRecord, RunSettings, SuiteRecord
-from eddy_bench.storage.run_files import add_planned, read_manifest, write_manifest, write_run
-from eddy_bench.storage.run_folder import RunFolder
+from eddy_bench.storage.run_folder import (
+    RunFolder,
+    add_planned,
+    read_manifest,
+    write_manifest,
+    write_run,
+)
 from eddy_bench.suites.prompts import PromptSet
 
 
@@ -26,7 +31,6 @@ def record_plan(
 
     Returns:
         In what the environments of the images differ; empty where they do not.
-
     """
     suite = plan.suite.model_dump(mode="json")
     known = folder.read_run().suite.methods if folder.has_run else []

@@ -10,20 +10,19 @@ from pathlib import Path
 from eddy_bench.errors import StoreError, counted
 from eddy_bench.runs.missing import moved_away
 from eddy_bench.runs.plan import REFERENCE
-from eddy_bench.storage.group import FinishedGroup, parse_group
-from eddy_bench.storage.group_index import Entry
+from eddy_bench.storage.group import Entry, FinishedGroup, parse_group
 from eddy_bench.storage.lock import locked, unused
 from eddy_bench.storage.paths import Files, expanded, read_many
 from eddy_bench.storage.provenance import differing, distinct
 from eddy_bench.storage.records import RunRecord
-from eddy_bench.storage.run_files import (
+from eddy_bench.storage.run_folder import (
+    RunFolder,
     add_planned,
     read_manifest,
     read_planned,
     write_manifest,
     write_run,
 )
-from eddy_bench.storage.run_folder import RunFolder
 
 Advance = Callable[[int, str], None]
 
@@ -58,7 +57,6 @@ def merge(
     Raises:
         StoreError: a source is no run folder, is still drawn into, or holds other settings or
             prompts, or a group is there with other images.
-
     """
     paths = [path for pattern in sources for path in expanded(pattern)]
     if not paths:

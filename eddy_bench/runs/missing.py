@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from eddy_bench.errors import StoreError
-from eddy_bench.storage.group import FinishedGroup, entry_of
-from eddy_bench.storage.group_index import Entry
+from eddy_bench.storage.group import Entry, FinishedGroup, entry_of
 from eddy_bench.storage.paths import Files, is_remote
 from eddy_bench.storage.records import Group
 from eddy_bench.storage.run_folder import RunFolder
@@ -26,7 +25,6 @@ def find_missing(
 
     Raises:
         StoreError: a finished group holds another prompt or other parameters under the same name.
-
     """
     missing, notes, learnt = [], [], []
     known, files = folder.index.read(), folder.files()

@@ -52,7 +52,6 @@ class RunOptions:
 
         Raises:
             ParameterError: there is nothing beside the run's folder.
-
         """
         if self.shard is None:
             return path

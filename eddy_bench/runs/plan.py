@@ -25,8 +25,8 @@ from eddy_bench.runs.setup import Setup
 from eddy_bench.sampling.branch_checks import check_call
 from eddy_bench.sampling.extra_steps import check_restarts
 from eddy_bench.sampling.solver_view import check_scheduler, check_stochastic
+from eddy_bench.storage.files import MAX_GROUPS, refuse_more
 from eddy_bench.storage.group import GroupGrid, group_key
-from eddy_bench.storage.limits import MAX_GROUPS, refuse_more
 from eddy_bench.storage.records import Group, RunSettings
 from eddy_bench.suites.method_spec import MethodSpec
 from eddy_bench.suites.prompts import PromptSet
@@ -121,7 +121,6 @@ def make_plan(setup: Setup) -> Plan:
 
     Raises:
         EddyError: a method that cannot be built or used on this model, or two that are the same.
-
     """
     prompts, settings = setup.prompts, setup.settings
     check_size(setup.suite, prompts)

@@ -34,7 +34,6 @@ class Worker:
         suite: as JSON, so that nothing but data is sent beside the permission.
         threads: of its arithmetic on CPUs.
         permission: to run the Python files that the suite's methods name.
-
     """
 
     def __init__(self, suite: str, threads: int, permission: Permission | None) -> None:
@@ -206,7 +205,6 @@ def ray_executor(
     Raises:
         ParameterError: the package is missing, the cluster cannot be joined, or has no room for
             one worker.
-
     """
     try:
         import ray

@@ -18,7 +18,6 @@ def check_beginning(setup: Setup, method: Method) -> None:
 
     Raises:
         EddyError: the method does not fit the levels of this model, solver and number of steps.
-
     """
 
     def stop(*inputs: Any) -> None:

@@ -47,7 +47,6 @@ class Setup:
 
         Raises:
             EddyError: the model cannot be loaded, or cannot take the scheduler.
-
         """
         model = load_model(
             suite.model,
@@ -69,7 +68,6 @@ class Setup:
 
         Raises:
             EddyError: the pipeline cannot take it.
-
         """
         suite, scheduler = self.suite, self.suite.scheduler
         self.model.pipe.scheduler = self.model.scheduler
@@ -83,7 +81,6 @@ class Setup:
 
         Raises:
             EddyError: it draws nothing as it is.
-
         """
         steps = view_of(self.model.pipe.scheduler).fewest_steps
         arguments = {**self.call_arguments(1), "num_inference_steps": max(steps, 2)}
@@ -113,7 +110,6 @@ class Setup:
 
         Raises:
             ParameterError: neither the suite nor the pipeline has a number of them.
-
         """
         steps = self.suite.steps or self.own.steps
         if steps is None:
@@ -186,7 +182,6 @@ class Setup:
 
         Raises:
             ParameterError: a negative prompt for a pipeline that takes none.
-
         """
         suite = self.suite
         known = call_parameters(self.model.pipe)

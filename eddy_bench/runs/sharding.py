@@ -33,7 +33,6 @@ def parse_shard(text: str) -> Shard:
 
     Raises:
         ParameterError: not two numbers with 1 <= i <= n.
-
     """
     first, slash, count = text.partition("/")
     numbers = all(part.isdecimal() and len(part) <= 5 for part in (first, count))

@@ -30,7 +30,6 @@ class GroupWriter:
 
     Raises:
         EddyError: what `write` raised, at the next `put` or at the end of the block.
-
     """
 
     def __init__(self, write: Write) -> None:

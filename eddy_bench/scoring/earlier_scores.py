@@ -14,8 +14,7 @@ from eddy_bench.scoring.score_table import COLUMNS, TEXTS, compact, read_table, 
 from eddy_bench.scoring.signature import BAD_IMAGES
 from eddy_bench.scoring.summary import column_of
 from eddy_bench.storage.group import FinishedGroup
-from eddy_bench.storage.run_files import read_manifest
-from eddy_bench.storage.run_folder import RunFolder
+from eddy_bench.storage.run_folder import RunFolder, read_manifest
 
 ByLabel = Mapping[str, Sequence[FinishedGroup]]
 GroupKey = tuple[str, str]  # prompt id and seed

@@ -24,11 +24,9 @@ from eddy_bench.scoring.forward import Forward
 from eddy_bench.scoring.group_rows import GROUPS_TOGETHER, rows_of_groups
 from eddy_bench.scoring.reference import RealImages
 from eddy_bench.scoring.reference_statistics import SavedStatistics
-from eddy_bench.storage.arrays import read_arrays
+from eddy_bench.storage.files import read_arrays
 from eddy_bench.storage.group import FinishedGroup
-from eddy_bench.storage.links import refuse_link
-from eddy_bench.storage.names import safe_name
-from eddy_bench.storage.paths import replacing
+from eddy_bench.storage.paths import refuse_link, replacing, safe_name
 from eddy_bench.storage.run_folder import RunFolder
 
 Advance = Callable[[int, str], None]

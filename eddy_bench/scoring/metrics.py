@@ -33,7 +33,7 @@ from eddy_bench.scoring.signature import (
     Signature,
     number_text,
 )
-from eddy_bench.storage.limits import MAX_NAME
+from eddy_bench.storage.files import MAX_NAME
 from eddy_bench.suites.plugins import Permission
 
 MODULES = (

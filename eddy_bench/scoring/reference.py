@@ -14,7 +14,7 @@ from eddy_bench.errors import MetricError, brief
 from eddy_bench.models.scoring_defaults import ScoringDefaults
 from eddy_bench.scoring.extractor import file_digest
 from eddy_bench.scoring.reference_statistics import SavedStatistics, read_statistics
-from eddy_bench.storage.pictures import open_picture
+from eddy_bench.storage.files import open_picture
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
 FORMATS = ("PNG", "JPEG", "WEBP")  # whatever a file is called

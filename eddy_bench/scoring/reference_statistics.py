@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from eddy_bench.errors import MetricError, StoreError, brief, why
 from eddy_bench.scoring.extractor import Extractor
-from eddy_bench.storage.arrays import read_arrays
+from eddy_bench.storage.files import read_arrays
 from eddy_bench.storage.paths import replacing
 
 FEATURES_LIMIT = 32 * 2**20  # bytes; 4,096 images under Inception, 16,384 under CLIP ViT-B/32

@@ -32,8 +32,7 @@ from eddy_bench.scoring.signature import CIRCULAR
 from eddy_bench.scoring.summary import summarise
 from eddy_bench.storage.files import listing, write_text
 from eddy_bench.storage.records import RunRecord, RunSettings
-from eddy_bench.storage.run_files import read_manifest, write_manifest
-from eddy_bench.storage.run_folder import RunFolder
+from eddy_bench.storage.run_folder import RunFolder, read_manifest, write_manifest
 from eddy_bench.suites.plugins import Permission
 
 Progress = Callable[[int], Advance]

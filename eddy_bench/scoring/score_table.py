@@ -13,7 +13,7 @@ import pandas as pd
 
 from eddy_bench.errors import StoreError, why
 from eddy_bench.shown import cell_text, text_of_cell
-from eddy_bench.storage.limits import MAX_COLUMNS
+from eddy_bench.storage.files import MAX_COLUMNS
 from eddy_bench.storage.paths import open_file, read_many, replacing
 
 COLUMNS = [

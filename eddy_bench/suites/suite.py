@@ -9,9 +9,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
 
 from eddy_bench.errors import ParameterError, SuiteError, UnknownName, unknown
-from eddy_bench.storage.files import read_yaml
-from eddy_bench.storage.limits import MAX_METHODS, refuse_more
-from eddy_bench.storage.names import is_reserved
+from eddy_bench.storage.files import MAX_METHODS, read_yaml, refuse_more
+from eddy_bench.storage.paths import is_reserved
 from eddy_bench.suites.method_spec import MethodSpec, expand, is_file_plugin
 from eddy_bench.suites.plugins import Permission
 
@@ -166,7 +165,6 @@ def load_suite(
         UnknownName: neither a suite nor a file.
         SuiteError: a file that is no suite.
         ParameterError: a value out of range.
-
     """
     path = suite_files().get(source or DEFAULT, Path(source or DEFAULT))
     if not path.is_file():

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from eddy_bench.runs import manifest
-from eddy_bench.storage.run_files import read_manifest, write_manifest
+from eddy_bench.storage.run_folder import read_manifest, write_manifest
 from tests.conftest import Result
 from tests.makers.runs import SHORT
 

@@ -29,8 +29,7 @@ from eddy_bench.runs.sharding import parse_shard
 from eddy_bench.scoring.score_table import read_table
 from eddy_bench.storage.group import Group
 from eddy_bench.storage.lock import locked
-from eddy_bench.storage.run_files import read_run, write_run
-from eddy_bench.storage.run_folder import RunFolder
+from eddy_bench.storage.run_folder import RunFolder, read_run, write_run
 from tests.conftest import Result
 from tests.makers.groups import COST, make_folder, make_group, make_images
 from tests.makers.runs import RUN, change_a_byte, image_hashes, scores

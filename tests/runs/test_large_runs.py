@@ -18,8 +18,7 @@ from eddy_bench.runs.setup import Setup
 from eddy_bench.scoring.feature_cache import read_features, write_features
 from eddy_bench.scoring.statistics import mean_interval
 from eddy_bench.storage import records
-from eddy_bench.storage.group import group_key
-from eddy_bench.storage.group_index import Entry, GroupIndex
+from eddy_bench.storage.group import Entry, GroupIndex, group_key
 from eddy_bench.storage.records import Group
 from eddy_bench.storage.run_folder import RunFolder
 from eddy_bench.suites.suite import Suite
@@ -131,7 +130,7 @@ def test_groups_share_their_texts(tmp_path: Path) -> None:
 def test_an_index_is_written_in_few_pieces_and_read_line_by_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("eddy_bench.storage.group_index.WRITTEN_TOGETHER", 4)
+    monkeypatch.setattr("eddy_bench.storage.group.WRITTEN_TOGETHER", 4)
     monkeypatch.setattr(Path, "read_text", lambda *_: pytest.fail("held as one text"))
     index = GroupIndex(tmp_path / "samples.jsonl")
     entries = [Entry(f"iid/p{k}/0", f"k{k}", {"0.png": k}) for k in range(10)]

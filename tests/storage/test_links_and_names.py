@@ -15,10 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eddy_bench.errors import EddyError, StoreError, line_of
-from eddy_bench.storage.group_index import Entry, GroupIndex
-from eddy_bench.storage.names import is_reserved, safe_name
-from eddy_bench.storage.paths import read_many
-from eddy_bench.storage.run_files import read_planned, read_run
+from eddy_bench.storage.group import Entry, GroupIndex
+from eddy_bench.storage.paths import is_reserved, read_many, safe_name
+from eddy_bench.storage.run_folder import read_planned, read_run
 from eddy_bench.suites.prompts import load_prompts, prompt_set_names
 from eddy_bench.suites.suite import load_suite
 from tests.conftest import Result

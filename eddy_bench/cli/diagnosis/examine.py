@@ -19,7 +19,6 @@ def examine(weights: Path | None) -> Iterator[Finding]:
 
     Raises:
         ParameterError: it is no folder.
-
     """
     if weights is not None and not weights.is_dir():
         raise ParameterError(f"Expected a folder at --weights {weights}, found none.")

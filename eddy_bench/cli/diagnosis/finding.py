@@ -21,7 +21,6 @@ class Finding:
         verdict: `ok`; `note`, something optional is not there; `problem`, something needed fails.
         detail: what was found.
         cure: what to do, where there is something to do.
-
     """
 
     section: str

@@ -43,7 +43,6 @@ def answer_of(endpoint: str) -> int:
     Raises:
         OSError: it cannot be reached, or answers with an error.
         ValueError: it is no address.
-
     """
     request = urllib.request.Request(endpoint, method="HEAD")
     with urllib.request.urlopen(request, timeout=SECONDS) as response:
@@ -55,7 +54,6 @@ def within(seconds: float, call: Callable[[], object]) -> object:
 
     Raises:
         TimeoutError: it took longer; it is left alone.
-
     """
     done: queue.Queue[object] = queue.Queue()
 

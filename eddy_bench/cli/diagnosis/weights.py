@@ -42,7 +42,6 @@ class Weights:
         repository: on the hub, with the name of its file.
         before: other names, which are taken first in a folder of `--weights`.
         after: the same, taken where the name is not there.
-
     """
 
     user: str
@@ -113,7 +112,6 @@ def examine_weights(folder: Path | None) -> Iterator[Finding]:
 
     Args:
         folder: of `--weights`, looked into first.
-
     """
     for weights in KNOWN:
         yield _examine(weights, folder)
@@ -175,7 +173,6 @@ def tensors_of(path: Path) -> int:
 
     Raises:
         Exception: it is damaged; what kind depends on where.
-
     """
     if path.suffix == ".safetensors":
         from safetensors import safe_open
