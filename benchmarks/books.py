@@ -27,10 +27,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from eddy_bench.experiment.draw import find_missing
+from eddy_bench.experiment.plan import Plan, make_plan
+from eddy_bench.experiment.setup import Setup
 from eddy_bench.models.base import Cost
-from eddy_bench.runs.missing import find_missing
-from eddy_bench.runs.plan import Plan, make_plan
-from eddy_bench.runs.setup import Setup
 from eddy_bench.scoring.feature_cache import features_folder, write_features
 from eddy_bench.scoring.found_groups import read_groups
 from eddy_bench.scoring.score import ScoringRequest, score_folder, scoring_state

@@ -13,9 +13,9 @@ import argparse
 from pathlib import Path
 
 import pandas as pd
-
 from eddy_bench.cli.running import run_suite
-from eddy_bench.runs.options import RunOptions
+
+from eddy_bench.experiment.options import RunOptions
 from eddy_bench.scoring.statistics import mean_interval
 from eddy_bench.storage.files import write_text
 

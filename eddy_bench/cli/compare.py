@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from eddy_bench.cli.arguments import PATH, Sources
-from eddy_bench.cli.completion import one_of
+from eddy_bench.cli.arguments import PATH, Sources, one_of
 from eddy_bench.errors import ParameterError
 
 

@@ -363,6 +363,10 @@ class RunFolder:
         """Return where a group's failure is recorded."""
         return self.path / "failed" / group.path.with_suffix(".json")
 
+    def failures(self) -> list[Path]:
+        """Return the records of groups that could not be drawn."""
+        return sorted((self.path / "failed").glob("*/*/*.json"))
+
     def write_failure(self, group: Group, reason: str) -> None:
         """Record why a group could not be drawn; the next run tries again."""
         data, path = {"group": asdict(group), "error": reason}, self.failure_path(group)

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from eddy_bench.cli.judging import check_judge
+from eddy_bench.experiment.checks import check_judge
 from eddy_bench.methods.demands import check_demands
 from eddy_bench.methods.registry import build_method
 from eddy_bench.models.backbones import resolve_backbone

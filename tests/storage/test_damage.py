@@ -507,7 +507,7 @@ def test_a_prompt_that_iid_cannot_draw_costs_its_own_groups_only(
     """It costs its own group, in the samples and in the reference set; everything else is scored,
     drift included.
     """
-    from eddy_bench.runs import batches
+    from eddy_bench.experiment import batches
 
     inner = batches._draw
 

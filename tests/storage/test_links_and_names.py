@@ -193,7 +193,7 @@ def test_memory_that_ends_is_one_line(cli: Cli, monkeypatch: pytest.MonkeyPatch)
 LEAKING = """
 import logging, sys, warnings
 from eddy_bench.cli.app import main
-import eddy_bench.cli.listing as listing
+import eddy_bench.cli.list as listing
 before = listing.print_list
 def loud(kind):
     warnings.warn("a library's word")

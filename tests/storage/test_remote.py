@@ -18,7 +18,7 @@ import fsspec
 import pytest
 
 from eddy_bench.errors import ParameterError, StoreError
-from eddy_bench.runs.missing import find_missing
+from eddy_bench.experiment.draw import find_missing
 from eddy_bench.storage.lock import BEAT, EXPIRY, Lease, _space, leased, locked
 from eddy_bench.storage.paths import as_path, files_below, is_remote
 from eddy_bench.storage.records import RunRecord, SuiteRecord
