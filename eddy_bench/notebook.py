@@ -247,8 +247,7 @@ def benchmark(
     path, options = Path(out), RunOptions()
     check_early(suite, path, options)
     if isinstance(model, str):
-        setup = Setup(suite, Setup.open(suite).model, given)
-        drawn = run(setup, path, options, _Printed())
+        drawn = run(Setup(suite, Setup.open(suite).model, given), path, options, _Printed())
     else:
         with borrowed(model):
             setup = Setup(suite, wrap_pipeline(model), given).with_scheduler().identified()

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from eddy_bench.experiment.batches import Batch, draw_batch
-from eddy_bench.experiment.draw import DrawSummary
 from eddy_bench.experiment.ray_executor import Worker
 from eddy_bench.experiment.setup import Setup
 from eddy_bench.methods.iid import Iid
@@ -94,8 +93,3 @@ def test_what_a_worker_elsewhere_notes_arrives_with_its_groups() -> None:
     (result,) = worker.draw(Batch((replace(make_group(prompt="a dress"), particles=2),), 1)) or []
     assert result.notes == ("memory: images are decoded one at a time",)
     assert result.unkept > 0
-    summary = DrawSummary()
-    for _ in range(2):
-        summary.note(result)
-    assert summary.warnings == ["memory: images are decoded one at a time"]
-    assert summary.fallback_notes[0].startswith(f"{2 * result.unkept} encodings of prompts")

@@ -23,6 +23,7 @@ from PIL import Image
 from eddy_bench.errors import StoreError
 from eddy_bench.experiment.batches import Batch, GroupResult, InProcess, OutOfMemory
 from eddy_bench.experiment.draw import find_missing
+from eddy_bench.experiment.events import Kind, Listener
 from eddy_bench.experiment.merge import merge
 from eddy_bench.experiment.options import parse_shard
 from eddy_bench.models.base import Cost
@@ -434,23 +435,35 @@ def test_a_cut_off_or_lost_index_is_read_from_the_groups(tmp_path: Path) -> None
     assert find_missing(groups, folder, False) == ([], [])
 
 
+class Heard(Listener):
+    """Everything that was told."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def tell(self, text: str, kind: Kind = "") -> None:
+        self.lines.append(text)
+
+
 def test_merging_copies_whole_groups_once_and_refuses_what_differs(tmp_path: Path) -> None:
     whole = [*finished_run(tmp_path / "a", 3), *finished_run(tmp_path / "b", 2, 3)]
-    assert merge(tmp_path / "all", [tmp_path / "a", tmp_path / "b"]).copied == 5
-    again = merge(tmp_path / "all", [tmp_path / "a", tmp_path / "b"])
-    assert (again.copied, again.kept) == (0, 5)
+    heard = Heard()
+    for _ in range(2):
+        assert merge(tmp_path / "all", [tmp_path / "a", tmp_path / "b"], heard) == 0
+    assert "5 groups copied, 0 were there" in heard.lines[0]
+    assert "0 groups copied, 5 were there" in heard.lines[1]
     folder = RunFolder(tmp_path / "all")
     assert find_missing(whole, folder, True) == ([], [])
     (tmp_path / "a/samples/iid/p0/0/0.png").write_bytes(b"x")
     with pytest.raises(StoreError, match="broken"):
-        merge(tmp_path / "other", [tmp_path / "a", tmp_path / "b"])
+        merge(tmp_path / "other", [tmp_path / "a", tmp_path / "b"], heard)
     record = read_run(tmp_path / "b")
     settings = record.settings.model_copy(update={"steps": 3})
     write_run(tmp_path / "b", record.model_copy(update={"settings": settings}))
     with pytest.raises(StoreError, match="another steps"):
-        merge(tmp_path / "third", [tmp_path / "all", tmp_path / "b"])
+        merge(tmp_path / "third", [tmp_path / "all", tmp_path / "b"], heard)
     with pytest.raises(StoreError, match="among the folders"):
-        merge(tmp_path / "all", [tmp_path / "all"])
+        merge(tmp_path / "all", [tmp_path / "all"], heard)
 
 
 def test_shards_hold_every_group_once() -> None:
