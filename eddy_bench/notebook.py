@@ -188,7 +188,7 @@ class _Printed(Listener):
         if "iid" not in run.methods:
             return
         differences = run.compare()
-        better = differences[differences["better"]]
+        better = differences[differences["better"].eq(True)]  # None is neither
         for column, rows in better.groupby("column", sort=False):
             names = ", ".join(rows["label"])
             print(shown(f"{column}: {names} shown to be better than iid, paired over prompts."))

@@ -141,11 +141,11 @@ def test_a_device_that_draws_other_images_than_the_cpu_is_a_problem(
 def test_a_check_that_breaks_is_a_line_and_the_others_are_made(
     cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail() -> list[str]:
+    def fail(*arguments: Any, **options: Any) -> None:
         raise OSError("the driver is gone")
 
-    monkeypatch.setattr(doctor, "device_names", fail)
-    monkeypatch.setattr("eddy_bench.models.load.load_model", lambda *args, **kwargs: fail())
+    monkeypatch.setattr(doctor, "_memory", fail)
+    monkeypatch.setattr("eddy_bench.models.load.load_model", fail)
     found = findings(cli, code=1)
     assert "the driver is gone" in found["devices", "devices"]["detail"]
     assert "the driver is gone" in found["drawing", "cpu"]["detail"]

@@ -152,12 +152,12 @@ def test_another_kind_of_machine_changes_last_digits_only(
 
 
 STUBBORN = """
-import contextlib, os, time, eddy_bench.cli.running as c
+import contextlib, os, time, eddy_bench.experiment.experiment as c
 inner = c.locked
 @contextlib.contextmanager
-def stubborn(folder):
+def stubborn(folder, tell):
     try:
-        with inner(folder) as check:
+        with inner(folder, tell) as check:
             yield check
     finally:
         open(os.environ["STUCK"], "w").close(); time.sleep(120)
