@@ -29,11 +29,15 @@ from PIL import Image
 
 from eddy_bench.experiment.draw import find_missing
 from eddy_bench.experiment.plan import Plan, make_plan
+from eddy_bench.experiment.score import (
+    ScoringRequest,
+    read_groups,
+    score_folder,
+    scoring_state,
+)
 from eddy_bench.experiment.setup import Setup
 from eddy_bench.models.base import Cost
-from eddy_bench.scoring.feature_cache import features_folder, write_features
-from eddy_bench.scoring.found_groups import read_groups
-from eddy_bench.scoring.score import ScoringRequest, score_folder, scoring_state
+from eddy_bench.scoring.scorer import features_folder, write_features
 from eddy_bench.storage.group import FinishedGroup, png_bytes
 from eddy_bench.storage.records import FileInfo, Group, GroupRecord, RunRecord, SuiteRecord
 from eddy_bench.storage.run_folder import RunFolder, write_run

@@ -17,7 +17,7 @@ import pandas as pd
 from eddy_bench.cli.terminal import Terminal
 from eddy_bench.experiment.experiment import open_suite, run
 from eddy_bench.experiment.options import RunOptions
-from eddy_bench.scoring.statistics import mean_interval
+from eddy_bench.results.statistics import mean_interval
 from eddy_bench.storage.files import write_text
 from eddy_bench.suites.suite import load_suite
 

@@ -16,7 +16,7 @@ from eddy_bench.audit.energy_distance import (
 from eddy_bench.audit.estimates import Estimate, frequency_chi2, group_mean
 from eddy_bench.audit.groups import Groups, Values, free_share
 from eddy_bench.models.tasks import Task
-from eddy_bench.scoring.statistics import holm
+from eddy_bench.results.statistics import holm
 
 
 @dataclass(frozen=True)

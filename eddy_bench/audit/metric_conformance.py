@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,11 @@ from eddy_bench.audit.conformance import Finding
 from eddy_bench.errors import EddyError, MetricError, brief
 from eddy_bench.models.attributes import CLASSES
 from eddy_bench.models.scoring_defaults import scoring_defaults
-from eddy_bench.scoring.feature_cache import Scorer
+from eddy_bench.scoring.measure import measure, with_texts
 from eddy_bench.scoring.metric import Metric
 from eddy_bench.scoring.metrics import MetricSpec
-from eddy_bench.scoring.readings import measure
 from eddy_bench.scoring.reference import RealImages, held_out
-from eddy_bench.scoring.text_features import with_texts
+from eddy_bench.scoring.scorer import Scorer
 from eddy_bench.storage.group import FinishedGroup, png_bytes
 from eddy_bench.storage.records import Group, RunSettings
 from eddy_bench.storage.run_folder import RunFolder
@@ -72,11 +71,10 @@ class Trial:
 
     def measured(self, groups: Sequence[FinishedGroup]) -> list[float]:
         """Return the values of groups, in their order, or one of all."""
-        label = groups[0].group.label
         found = [
             value
-            for value in measure(self.scorer, self.spec, {label: groups})
-            if value.metric == self.spec.name
+            for value in measure(self.scorer, self.spec, {groups[0].group.id: groups})
+            if value.id.name == self.spec.name
         ]
         return [value.value for value in found]
 
@@ -89,7 +87,7 @@ def check_metric(
     """Check every promise of a metric; raises EddyError where its weights cannot be had."""
     defaults = scoring_defaults("fashion")
     own = defaults.extractor if spec.metric.takes_extractor else spec.metric.extractor
-    spec = MetricSpec(spec.name, spec.extractor or own, spec.parameters)
+    spec = replace(spec, extractor=spec.extractor or own)
     real = held_out(defaults)
     assert real is not None, "the embedded model has held-out images"
     with tempfile.TemporaryDirectory() as folder:
@@ -258,7 +256,7 @@ def _blank(trial: Trial) -> Answer:
 
 def _judged(metric: Metric) -> str:
     """Return what a metric is tried on; one to real images that says nothing, on fidelity."""
-    return metric.judges or ("fidelity" if metric.needs == "real" else "")
+    return metric.aspect or ("fidelity" if metric.needs == "real" else "")
 
 
 def _no_gain_from(label: str, aspect: str) -> Callable[[Trial], Answer]:

@@ -35,7 +35,7 @@ from eddy_bench.cli.figure_table import (
 from eddy_bench.cli.progress import about, progress_bar
 from eddy_bench.methods.registry import build_method, changed_parameters
 from eddy_bench.models.tasks import DEFAULT_TASKS, load_task
-from eddy_bench.scoring.score_table import escaped
+from eddy_bench.results.io import escaped
 from eddy_bench.storage.files import write_text
 from eddy_bench.suites.method_spec import MethodSpec
 from eddy_bench.suites.plugins import Permission

@@ -426,13 +426,11 @@ class Weights:
 def known_weights() -> list[Weights]:
     """Return every set of weights; sizes as published, or 4 bytes a parameter."""
     from eddy_bench.models.backbones import ALIASES
-    from eddy_bench.scoring.aesthetic import LINEAR, MLP
     from eddy_bench.scoring.dreamsim import ADAPTERS, CLIP_FILES, DINO_FILE, LORA
     from eddy_bench.scoring.dreamsim import NAME as DREAMSIM
-    from eddy_bench.scoring.hps import FILE as HPS
     from eddy_bench.scoring.inception import INCEPTION
     from eddy_bench.scoring.perceptual import ALEXNET, BACKBONES
-    from eddy_bench.scoring.pickscore import FOLDER, HUB_ID
+    from eddy_bench.scoring.preference import HPS_FILE, LINEAR, MLP, PICKSCORE, PICKSCORE_FOLDER
 
     def safe(user: str, name: str, megabytes: int) -> Weights:
         return Weights(user, "torch", name, megabytes, before=(f"{Path(name).stem}.safetensors",))
@@ -455,7 +453,7 @@ def known_weights() -> list[Weights]:
         Weights("fid, [inception]", "torch", INCEPTION, 96),
         safe("aesthetic", LINEAR, 0),
         safe("aesthetic-mlp", MLP, 4),
-        safe("hps", HPS, 1972),
+        safe("hps", HPS_FILE, 1972),
         *(Weights("dreamsim", "folder", f"{DREAMSIM}/{name}", 345) for name in CLIP_FILES),
         Weights("dreamsim", "folder", adapters[0], 7, after=adapters[1:]),
         Weights("dreamsim", "torch", f"{DREAMSIM}/{DINO_FILE}", 343, after=dino),
@@ -473,7 +471,9 @@ def known_weights() -> list[Weights]:
             1711,
             "vit_large_patch14_clip_224.openai",
         ),
-        Weights("pickscore", "hub", f"{FOLDER}/model", 3945, (HUB_ID, "model.safetensors")),
+        Weights(
+            "pickscore", "hub", f"{PICKSCORE_FOLDER}/model", 3945, (PICKSCORE, "model.safetensors")
+        ),
         timm("--guide auto, --guide dinov2", "dinov2", 88),
         timm("--guide dino", "dino", 87),
         timm("[dinov2]", "vit_large_patch14_dinov2.lvd142m", 1217),

@@ -25,8 +25,7 @@ def merge(
     Exit code 2 when groups are missing.
     """
     from eddy_bench.experiment.merge import merge as merge_shares
-    from eddy_bench.experiment.scores import score_if_needed
-    from eddy_bench.scoring.score import ScoringRequest
+    from eddy_bench.experiment.score import ScoringRequest, score_if_needed
     from eddy_bench.storage.lock import locked
     from eddy_bench.storage.run_folder import RunFolder
     from eddy_bench.suites.method_spec import is_file_plugin

@@ -37,9 +37,8 @@ def score(
     """Score a run folder again without drawing."""
     terminal, typed = Terminal(log or ()), Permission()
     from eddy_bench.experiment.checks import check_folder
-    from eddy_bench.experiment.scores import score_again
+    from eddy_bench.experiment.score import ScoringRequest, score_again
     from eddy_bench.scoring.metrics import parse_all
-    from eddy_bench.scoring.score import ScoringRequest
     from eddy_bench.storage.lock import locked
     from eddy_bench.storage.run_folder import RunFolder
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eddy_bench.cli.console import say, verbose
 from eddy_bench.cli.progress import progress_bar
 from eddy_bench.cli.tracking import check_trackers, log_summary
-from eddy_bench.experiment.events import Advance, Kind, Listener, Scored
+from eddy_bench.experiment.events import Advance, Kind, Listener
 
 if TYPE_CHECKING:
+    from eddy_bench.experiment.score import Scored
+    from eddy_bench.ids import MetricId
     from eddy_bench.storage.run_folder import RunFolder
 
 
@@ -37,11 +40,13 @@ class Terminal(Listener):
         elif verbose():
             say(text)
 
-    def scored(self, scored: Scored) -> None:
+    def scored(
+        self, folder: RunFolder, scored: Scored, grids: Sequence[Path], requested: list[MetricId]
+    ) -> None:
         """Print the table, and where the files are."""
         from eddy_bench.cli.summary_table import print_summary
 
-        print_summary(scored.summary, scored.folder, scored.grids, scored.wanted)
+        print_summary(folder, scored, grids, requested)
 
     def finished(self, folder: RunFolder) -> None:
         """Send the summary to the trackers."""

@@ -9,6 +9,7 @@ from eddy_bench.errors import MetricError, ParameterError, UnknownName, unknown
 from eddy_bench.experiment.cost_matching import unmatched
 from eddy_bench.experiment.options import RunOptions
 from eddy_bench.experiment.plan import check_size
+from eddy_bench.experiment.score import ScoringRequest, resolve_specs
 from eddy_bench.methods.registry import build_method
 from eddy_bench.models.backbones import same_network
 from eddy_bench.models.devices import CPU
@@ -17,8 +18,7 @@ from eddy_bench.sampling.scheduler_table import SCHEDULERS
 from eddy_bench.scoring.attribute_values import open_values
 from eddy_bench.scoring.extractors import check_extractor, load_extractor
 from eddy_bench.scoring.metrics import MetricSpec, parse_all
-from eddy_bench.scoring.reference_statistics import read_statistics
-from eddy_bench.scoring.score import ScoringRequest, resolve_specs
+from eddy_bench.scoring.reference import read_statistics
 from eddy_bench.storage.run_folder import refuse_file
 from eddy_bench.suites.prompts import load_prompts
 from eddy_bench.suites.suite import Suite

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Literal
 from eddy_bench.errors import counted
 
 if TYPE_CHECKING:
-    import pandas as pd
-
+    from eddy_bench.experiment.score import Scored
+    from eddy_bench.ids import MetricId
     from eddy_bench.storage.records import Group
     from eddy_bench.storage.run_folder import RunFolder
 
@@ -71,20 +71,6 @@ class Drawn:
             yield f"{more} more; all are in {folder / 'failed'}.", "Failed"
 
 
-@dataclass(frozen=True)
-class Scored:
-    """What scoring gave.
-
-    summary: one row per method. grids: pictures that were drawn; none where nothing was to score.
-    wanted: columns of metrics that were requested by name.
-    """
-
-    folder: RunFolder
-    summary: pd.DataFrame
-    grids: Sequence[Path]
-    wanted: Sequence[str]
-
-
 class Listener:
     """Somebody who is told; a subclass shows what it wants to, and the rest is silent."""
 
@@ -100,8 +86,17 @@ class Listener:
         for text, kind in drawn.lines(folder):
             self.tell(text, kind)
 
-    def scored(self, scored: Scored) -> None:
-        """Scoring is done, or scores.csv was up to date."""
+    def scored(
+        self, folder: RunFolder, scored: Scored, grids: Sequence[Path], requested: list[MetricId]
+    ) -> None:
+        """Scoring is done, or scores.csv was up to date.
+
+        Args:
+            folder: of the run.
+            scored: what scoring gave.
+            grids: pictures that were drawn; none where nothing was to score.
+            requested: metrics that were requested by name.
+        """
 
     def finished(self, folder: RunFolder) -> None:
         """Nothing is left to do in a run folder, which is free for others."""

@@ -22,10 +22,9 @@ from eddy_bench.experiment.events import Drawn, Listener
 from eddy_bench.experiment.manifest import record_plan
 from eddy_bench.experiment.options import RunOptions, open_executor, out_of_shard
 from eddy_bench.experiment.plan import Plan, idle_methods, make_plan
-from eddy_bench.experiment.scores import score_if_needed, tell_bad
+from eddy_bench.experiment.score import ScoringRequest, score_if_needed, tell_bad
 from eddy_bench.experiment.setup import Setup, on_hub
 from eddy_bench.models.memory import release_memory
-from eddy_bench.scoring.score import ScoringRequest
 from eddy_bench.storage.lock import locked
 from eddy_bench.storage.records import CostMatch
 from eddy_bench.storage.run_folder import RunFolder
