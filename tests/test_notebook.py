@@ -12,7 +12,7 @@ import pytest
 import eddy_bench
 from eddy_bench.errors import EddyError, PromptError, StoreError, UnknownName
 from eddy_bench.models.load import load_model
-from eddy_bench.scoring.score_table import escaped
+from eddy_bench.results.io import escaped
 from tests.conftest import Result
 from tests.makers.scored_runs import EFFECTS, make_run
 
@@ -24,11 +24,11 @@ def run(tmp_path: Path) -> eddy_bench.Run:
 
 def test_a_loaded_run_has_its_scores_images_and_differences(run: eddy_bench.Run) -> None:
     assert set(run.methods) == set(EFFECTS)
-    assert {"label", "column", "value", "prompt_id"} <= set(run.scores.columns)
+    assert {"method", "metric", "value", "prompt_id"} <= set(run.scores.columns)
     assert len(run.images("pg:strength=1", "p002")) == 2
     differences = run.compare()
     line = differences[
-        (differences["label"] == "pg:strength=2") & differences["column"].str.startswith("vendi")
+        (differences["method"] == "pg:strength=2") & differences["metric"].str.startswith("vendi")
     ]
     assert line["better"].tolist() == [True]
     assert line["low"].iloc[0] > 0

@@ -19,10 +19,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from eddy_bench.compare.gate import read_gate
-from eddy_bench.compare.load import read_scores
-from eddy_bench.compare.tables import markdown_rows
 from eddy_bench.errors import EddyError
 from eddy_bench.methods.registry import build_method, method_label, method_name
+from eddy_bench.render.table import Table
+from eddy_bench.results.results import read_results
 from eddy_bench.shown import cell_text, text_of_cell
 from eddy_bench.storage.group import Entry, GroupIndex
 from eddy_bench.storage.records import RunRecord, SuiteRecord
@@ -83,7 +83,7 @@ def test_any_suite_is_read_or_refused_in_one_line(data: dict[str, Any]) -> None:
 def test_any_bytes_are_read_or_refused_in_one_line(content: bytes) -> None:
     works_or_says(lambda: load_suite(str(written("suite.yaml", content))))
     works_or_says(lambda: read_gate(written("gate.yaml", content)))
-    works_or_says(lambda: read_scores([written("scores.csv", content)]))
+    works_or_says(lambda: read_results([written("scores.csv", content)]))
     for name in ("p.yaml", "p.txt", "p.json", "p.jsonl", "p.csv", "p.tsv"):
         works_or_says(lambda name=name: load_prompts(str(written(name, content))))
 
@@ -167,7 +167,7 @@ def test_a_score_file_with_any_cell_is_read_or_refused_in_one_line(
     rows.loc[row, column] = cell
     path = written("scores.csv", "")
     rows.to_csv(path, index=False)
-    works_or_says(lambda: read_scores([path]))
+    works_or_says(lambda: read_results([path]))
 
 
 @many
@@ -187,7 +187,7 @@ def test_a_cell_is_read_back_and_never_a_formula(text: str) -> None:
         return
     again = pd.read_csv(path, dtype=str, keep_default_na=False)["prompt"].iloc[0]
     assert text_of_cell(str(again)) == clean
-    assert markdown_rows(("a",), [(text,)]).count("\n") == 2
+    assert Table("", [text], ()).markdown().rstrip("\n").count("\n") == 2
 
 
 @many

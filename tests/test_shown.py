@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eddy_bench.errors import EddyError, UnknownName, unknown
-from eddy_bench.scoring.score_table import escaped, unescaped
+from eddy_bench.results.io import escaped, unescaped
 from eddy_bench.shown import FORMULA, HIDDEN, markdown_text, shown, shown_json
 from tests.conftest import Result
 from tests.makers.runs import SHORT

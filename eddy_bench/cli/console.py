@@ -9,15 +9,17 @@ import textwrap
 import warnings
 from collections.abc import Iterable
 from contextvars import ContextVar
+from typing import TYPE_CHECKING
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from eddy_bench.render.table import Table as Figures
-from eddy_bench.render.table import left_out_note
 from eddy_bench.shown import shown
+
+if TYPE_CHECKING:
+    from eddy_bench.render.table import Table as Figures
 
 NATURAL = 10_000  # columns where there is no terminal: tables take the width that they need
 NOTEBOOK = 100  # columns of a notebook's output, which wraps what is wider
@@ -125,6 +127,8 @@ def print_table(table: Figures, elsewhere: str = "") -> None:
 
     elsewhere: where the columns are that do not fit.
     """
+    from eddy_bench.render.table import left_out_note
+
     out = console()
     for line in table.lines(out.width):
         line.overflow = "ignore"

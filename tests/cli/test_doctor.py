@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from eddy_bench.cli import doctor
 from eddy_bench.cli.doctor import Finding
-from eddy_bench.scoring import aesthetic, dreamsim, hps, pickscore
+from eddy_bench.scoring import dreamsim, preference
 from eddy_bench.scoring.inception import INCEPTION
 from eddy_bench.scoring.perceptual import ALEXNET
 from tests.conftest import Result
@@ -207,11 +207,11 @@ def test_weights_in_the_folder_are_found(cli: Cli, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("user", "name"),
     [
-        ("aesthetic", aesthetic.LINEAR),
-        ("aesthetic", f"{Path(aesthetic.LINEAR).stem}.safetensors"),
-        ("aesthetic-mlp", aesthetic.MLP),
-        ("hps", hps.FILE),
-        ("pickscore", f"{pickscore.FOLDER}/model.safetensors"),
+        ("aesthetic", preference.LINEAR),
+        ("aesthetic", f"{Path(preference.LINEAR).stem}.safetensors"),
+        ("aesthetic-mlp", preference.MLP),
+        ("hps", preference.HPS_FILE),
+        ("pickscore", f"{preference.PICKSCORE_FOLDER}/model.safetensors"),
         *(("dreamsim", f"dreamsim/{name}") for name in (dreamsim.DINO_FILE, *dreamsim.CLIP_FILES)),
         *(("dreamsim", f"dreamsim/{dreamsim.LORA}/{name}") for name in dreamsim.ADAPTERS),
     ],

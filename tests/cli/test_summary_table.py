@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from eddy_bench.results.io import COLUMNS
 from eddy_bench.scoring.metrics import METRICS
-from eddy_bench.scoring.score_table import COLUMNS
 from eddy_bench.storage.records import method_text
 from eddy_bench.suites.method_spec import MethodSpec
 from tests.makers.groups import make_folder
@@ -63,8 +63,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def scored(path: Path, prompts: int, methods: tuple[tuple[str, str], ...]) -> Path:
-    from eddy_bench.scoring.score_table import compact
-    from eddy_bench.scoring.summary import summarise
+    from eddy_bench.results.io import compact
+    from eddy_bench.results.summary import summarise
     from eddy_bench.storage.group import FinishedGroup
     from tests.makers.groups import make_group
 

@@ -27,7 +27,7 @@ from eddy_bench.experiment.events import Kind, Listener
 from eddy_bench.experiment.merge import merge
 from eddy_bench.experiment.options import parse_shard
 from eddy_bench.models.base import Cost
-from eddy_bench.scoring.score_table import read_table
+from eddy_bench.results.io import read_table
 from eddy_bench.storage.group import Group
 from eddy_bench.storage.lock import locked
 from eddy_bench.storage.run_folder import RunFolder, read_run, write_run

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from eddy_bench.cli.comparison_matrix import comparison_matrix
+from eddy_bench.compare.load import read_scores
 from PIL import Image, ImageDraw, ImageFont
 
 import eddy_bench
-from eddy_bench.cli.comparison_matrix import comparison_matrix
-from eddy_bench.compare.load import read_scores
 from eddy_bench.compare.paired import compare
 from eddy_bench.experiment.grids import SIDE_BY_SIDE, WIDEST, draw_bands, draw_table, write_grids
 from eddy_bench.storage.group import FinishedGroup, group_key

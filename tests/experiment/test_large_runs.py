@@ -15,8 +15,8 @@ import pytest
 from eddy_bench.experiment.draw import find_missing
 from eddy_bench.experiment.plan import make_plan
 from eddy_bench.experiment.setup import Setup
-from eddy_bench.scoring.feature_cache import read_features, write_features
-from eddy_bench.scoring.statistics import mean_interval
+from eddy_bench.results.statistics import mean_interval
+from eddy_bench.scoring.scorer import read_features, write_features
 from eddy_bench.storage import records
 from eddy_bench.storage.group import Entry, GroupIndex, group_key
 from eddy_bench.storage.records import Group
@@ -158,6 +158,6 @@ def test_an_interval_over_many_prompts_resamples_none(monkeypatch: pytest.Monkey
     def refuse(count: int) -> None:
         raise AssertionError(f"resampled {count} prompts")
 
-    monkeypatch.setattr("eddy_bench.scoring.statistics._resampled_shares", refuse)
+    monkeypatch.setattr("eddy_bench.results.statistics._resampled_shares", refuse)
     mean, low, high = mean_interval(np.random.default_rng(0).normal(1, 1, 50_000))
     assert low < mean < high

@@ -20,8 +20,10 @@ import yaml
 from PIL import Image
 
 from eddy_bench.errors import SuiteError
+from eddy_bench.experiment.events import Listener
+from eddy_bench.experiment.score import ScoringRequest, score_again
 from eddy_bench.methods.registry import build_method
-from eddy_bench.scoring.score_table import read_table
+from eddy_bench.results.io import read_table
 from eddy_bench.storage.files import parse_yaml, read_arrays
 from eddy_bench.storage.lock import locked
 from eddy_bench.storage.run_folder import RunFolder
@@ -275,16 +277,14 @@ def test_scores_that_were_half_replaced_are_not_up_to_date(
     def killed(*arguments: Any) -> Any:
         raise Killed
 
-    monkeypatch.setattr("eddy_bench.scoring.score.summarise", killed)
-    from eddy_bench.cli.scoring import score_run
-
+    monkeypatch.setattr("eddy_bench.experiment.score.summarise", killed)
     with pytest.raises(Killed):
-        score_run(run, ["pdist"], None, None)
-    assert ",pdist," in (run / "scores.csv").read_text()
+        score_again(RunFolder(run), ScoringRequest(["pdist"]), Listener())
+    assert ",pdist[" in (run / "scores.csv").read_text()
     monkeypatch.undo()
     says(cli(*RUN, "--out", run), 0)
     rows = scores(run).splitlines()
-    assert [row for row in rows if ",pdist," not in row] == scores(undisturbed).splitlines()
+    assert [row for row in rows if ",pdist[" not in row] == scores(undisturbed).splitlines()
     assert "pdist[fmnist-clip]" in (run / "summary.csv").read_text(), "both files belong together"
 
 

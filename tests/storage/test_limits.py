@@ -14,12 +14,12 @@ import pytest
 import yaml
 
 from eddy_bench.compare.gate import read_gate
-from eddy_bench.compare.load import read_scores
 from eddy_bench.errors import EddyError
 from eddy_bench.methods.demands import check_demands
 from eddy_bench.methods.registry import METHODS, build_method, load_method
 from eddy_bench.models.task_file import read_task_file
-from eddy_bench.scoring.score_table import COLUMNS
+from eddy_bench.results.io import COLUMNS
+from eddy_bench.results.results import read_results
 from eddy_bench.storage import files as limits
 from eddy_bench.storage.files import read_text, read_yaml
 from eddy_bench.storage.group import GroupGrid
@@ -181,7 +181,7 @@ TABLES = {
 @pytest.mark.parametrize("name", TABLES)
 def test_tables_are_read_in_linear_time(tmp_path: Path, name: str) -> None:
     (tmp_path / "s.csv").write_text(TABLES[name])
-    assert "is not a scores.csv" in swift(lambda: read_scores([tmp_path / "s.csv"]))
+    assert "is not a scores.csv" in swift(lambda: read_results([tmp_path / "s.csv"]))
 
 
 def test_checks_of_a_gate_are_counted(tmp_path: Path) -> None:
@@ -219,7 +219,7 @@ READERS: dict[str, Callable[[Path], Any]] = {
     "gate": read_gate,
     "task": read_task_file,
     "prompts": lambda path: load_prompts(str(path)),
-    "scores": lambda path: read_scores([path]),
+    "scores": lambda path: read_results([path]),
 }
 
 

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from eddy_bench.compare.votes import HEADER
+from eddy_bench.compare.preference import HEADER
 from eddy_bench.storage.files import open_picture
 from eddy_bench.storage.group import FinishedGroup
 from eddy_bench.storage.run_folder import RunFolder
