@@ -1,1 +1,1 @@
-"""The experiment as a library: plan, draw what is missing, score; `experiment.run` tells it all."""
+"""The experiment as a library; `experiment.experiment` tells in one file what `run` does."""

@@ -53,7 +53,7 @@ def test_run_draws_scores_and_does_nothing_the_second_time(cli: Cli, tmp_path: P
     scores = pd.read_csv(out / "scores.csv")
     metrics = {"vendi[fmnist-clip]", "clip[fmnist-clip]", "seconds_per_image", "nfe"}
     assert metrics | {"feature_forwards"} <= set(scores["metric"])
-    assert set(scores["method"]) == {"iid", "pg", "eddy-exact"}
+    assert set(scores["method"]) == {"iid", "pg", "eddy-exact:strength=5"}
     assert np.isfinite(scores["value"]).all()
     assert set(scores.columns) == {
         *(

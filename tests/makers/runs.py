@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from eddy_bench.scoring.score_table import read_table
+from eddy_bench.results.io import read_table
 
 RUN = tuple(
     [
