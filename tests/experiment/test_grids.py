@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from eddy_bench.cli.comparison_matrix import comparison_matrix
-from eddy_bench.compare.load import read_scores
 from PIL import Image, ImageDraw, ImageFont
 
 import eddy_bench
-from eddy_bench.compare.paired import compare
+from eddy_bench.compare.comparison import compare_methods
+from eddy_bench.compare.tables import matrix_of
 from eddy_bench.experiment.grids import SIDE_BY_SIDE, WIDEST, draw_bands, draw_table, write_grids
+from eddy_bench.results.results import read_results
 from eddy_bench.storage.group import FinishedGroup, group_key
 from eddy_bench.storage.run_folder import RunFolder
 from tests.makers.groups import COST, make_folder, make_group
@@ -43,7 +43,7 @@ def test_methods_are_named_as_in_tables(
     run.grid(methods=run.methods, prompts=["p000", "p001"])
     drawn = [text for _, text in written]
     assert set(run.methods) < set(drawn)
-    matrix = comparison_matrix(compare(read_scores([path]), "iid"), "iid")
+    matrix = matrix_of(compare_methods(read_results([path])))
     assert matrix is not None
     assert set(matrix.names) == set(run.methods) - {"iid"}
     by_label = by_folder(path)
