@@ -24,7 +24,6 @@ from tests.makers.runs import SHORT
 from tests.makers.scored_runs import make_run
 
 Cli = Callable[..., Result]
-pytestmark = pytest.mark.usefixtures("metrics_of_this_test")
 CONTROLS = "\x1b[2J\x1b]0;title\x07\x9b31m\u202eabc\u2066\ufffe"
 MARKUP = "<img src=x onerror=alert(1)> [a](http://x) ![b](http://y) `"
 EVIL = f"{CONTROLS}{MARKUP}"
