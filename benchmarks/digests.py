@@ -22,11 +22,11 @@ from torch import Tensor
 
 from eddy_bench import steer
 from eddy_bench.audit.small_draws import draw_samples
+from eddy_bench.experiment.setup import Setup
 from eddy_bench.methods.base import Method
 from eddy_bench.methods.registry import build_method, method_names
 from eddy_bench.models.base import Model
 from eddy_bench.models.load import load_model
-from eddy_bench.runs.setup import Setup
 from eddy_bench.sampling.noise import probe_generator
 from eddy_bench.sampling.schedulers import set_scheduler
 from eddy_bench.suites.method_spec import MethodSpec

@@ -23,11 +23,11 @@ import numpy as np
 import torch
 from PIL import Image
 
+from eddy_bench.experiment.draw import draw_groups
+from eddy_bench.experiment.manifest import record_plan
+from eddy_bench.experiment.plan import make_plan
+from eddy_bench.experiment.setup import Setup
 from eddy_bench.models.base import Model
-from eddy_bench.runs.draw import draw_groups
-from eddy_bench.runs.manifest import record_plan
-from eddy_bench.runs.plan import make_plan
-from eddy_bench.runs.setup import Setup
 from eddy_bench.sampling.noise import particle_generators
 from eddy_bench.storage.group import PNG_LEVEL
 from eddy_bench.storage.run_folder import RunFolder

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,21 +19,21 @@ from eddy_bench.compare.comparison import compare_methods
 from eddy_bench.compare.preference import Place, drawn_groups
 from eddy_bench.compare.tables import record_of
 from eddy_bench.errors import ParameterError, StoreError, UnknownName, unknown
+from eddy_bench.experiment.events import Advance, Kind, Listener
+from eddy_bench.experiment.grids import draw_bands
 from eddy_bench.ids import MethodId
-from eddy_bench.report.grids import draw_bands
 from eddy_bench.results.io import read_table, with_texts
 from eddy_bench.results.results import Results, read_results
+from eddy_bench.shown import shown
 from eddy_bench.storage.group import FinishedGroup
+from eddy_bench.storage.run_folder import RunFolder
+
+EVERY = 60.0  # seconds between lines of progress
 
 
 @dataclass(frozen=True)
 class Run:
-    """A scored run folder.
-
-    Attributes:
-        path: of the folder.
-
-    """
+    """A scored run folder."""
 
     path: Path
 
@@ -63,7 +66,6 @@ class Run:
         Raises:
             UnknownName: there is no such method or prompt.
             StoreError: the group was not drawn, or its images were changed.
-
         """
         return self._group(method, prompt_id, seed).images()
 
@@ -75,7 +77,6 @@ class Run:
 
         Raises:
             CompareError: the baseline is not there.
-
         """
         comparison = compare_methods(with_baseline(self._results, baseline))
         return pd.DataFrame([record_of(own) for own in comparison.differences])
@@ -96,7 +97,6 @@ class Run:
         Raises:
             UnknownName: there is no such method or prompt.
             StoreError: a group was not drawn, or its images were changed.
-
         """
         if isinstance(methods, str) or isinstance(prompts, str):
             raise ParameterError("Expected lists of methods and prompts, got a text.")
@@ -142,7 +142,6 @@ def load_run(path: str | Path) -> Run:
     Raises:
         ParameterError: it is no path.
         StoreError: it holds no scores.
-
     """
     if not isinstance(path, (str, Path)):
         raise ParameterError(f"Expected the path of a run's folder, got {path!r}.")
@@ -161,6 +160,42 @@ def _unscored(folder: Path, name: str) -> StoreError:
     )
 
 
+class _Printed(Listener):
+    """An experiment's events as printed lines, which a notebook and a script both show."""
+
+    def tell(self, text: str, kind: Kind = "") -> None:
+        """Print a line on stderr."""
+        if kind != "Detail":
+            print(shown(f"{kind}: {text}" if kind else text), file=sys.stderr)
+
+    @contextmanager
+    def began(self, title: str, total: float) -> Iterator[Advance]:
+        """Print how far a stage is, once a minute."""
+        done, said = 0.0, time.monotonic()
+
+        def advance(count: float, label: str) -> None:
+            nonlocal done, said
+            done += count
+            if time.monotonic() - said >= EVERY:
+                said = time.monotonic()
+                self.tell(f"{title} {label}: {done:g} of {total:g}")
+
+        yield advance
+
+    def finished(self, folder: RunFolder) -> None:
+        """Print what the methods gain, by the metrics that show it."""
+        run = Run(folder.path)
+        if "iid" not in run.methods:
+            return
+        differences = run.compare()
+        better = differences[differences["better"].eq(True)]  # None is neither
+        for metric, rows in better.groupby("metric", sort=False):
+            names = ", ".join(rows["method"])
+            print(shown(f"{metric}: {names} significantly better than iid, paired over prompts."))
+        if better.empty and len(run.methods) > 1:
+            print("Nothing is significantly better than iid, paired over prompts.")
+
+
 def benchmark(
     model: Any,
     methods: Sequence[str],
@@ -170,8 +205,7 @@ def benchmark(
 ) -> Run:
     """Draw prompts with several methods from the same noise, score, and return the run.
 
-    It does what `eddy-bench run` does, resumption included, and prints as it does. A pipeline is
-    left as it was found.
+    It does what `eddy-bench run` does, resumption included. A pipeline is left as it was found.
 
     Args:
         model: a loaded diffusers pipeline, or what `--model` takes.
@@ -183,13 +217,13 @@ def benchmark(
 
     Raises:
         EddyError: as the command line says in one line.
-
     """
-    from eddy_bench.cli.running import check_early, run_setup
+    from eddy_bench.experiment.checks import check_early
+    from eddy_bench.experiment.experiment import run
+    from eddy_bench.experiment.options import RunOptions
+    from eddy_bench.experiment.setup import Setup
     from eddy_bench.models.load import borrowed, wrap_pipeline
     from eddy_bench.models.scoring_defaults import implied_settings
-    from eddy_bench.runs.options import RunOptions
-    from eddy_bench.runs.setup import Setup
     from eddy_bench.suites.plugins import Permission
     from eddy_bench.suites.prompts import load_prompts, prompts_of_texts
     from eddy_bench.suites.suite import Suite, load_suite
@@ -206,18 +240,18 @@ def benchmark(
         )
     named = model if isinstance(model, str) else type(model).__name__
     given = load_prompts(prompts) if isinstance(prompts, str) else prompts_of_texts(prompts)
-    path = Path(out)
-    asked = {"model": named, "methods": list(methods), **implied_settings(named), **settings}
     if wrong := sorted(settings.keys() - Suite.model_fields.keys()):
         raise ParameterError(unknown("setting", wrong[0], Suite.model_fields))
+    asked = {"model": named, "methods": list(methods), **implied_settings(named), **settings}
     suite = load_suite(None, {"name": "benchmark", **asked}, typed=Permission())
-    check_early(suite, path, RunOptions())
+    path, options = Path(out), RunOptions()
+    check_early(suite, path, options)
     if isinstance(model, str):
-        code = run_setup(Setup(suite, Setup.open(suite).model, given), path, RunOptions())
+        drawn = run(Setup(suite, Setup.open(suite).model, given), path, options, _Printed())
     else:
         with borrowed(model):
             setup = Setup(suite, wrap_pipeline(model), given).with_scheduler().identified()
-            code = run_setup(setup, path, RunOptions())
-    if code:
+            drawn = run(setup, path, options, _Printed())
+    if drawn.failures:
         raise StoreError(f"Some groups could not be drawn: {path}/failed holds why.")
     return load_run(path)

@@ -24,7 +24,6 @@ def shown(text: str) -> str:
 
     >>> shown("a\x1b[2Jb\u202ec\nd").encode("ascii", "replace")
     b'a?[2Jb?c\nd'
-
     """
     return HIDDEN.sub(MARK, text.replace("\t", " "))
 

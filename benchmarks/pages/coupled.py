@@ -14,10 +14,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from eddy_bench.cli.running import run_suite
+from eddy_bench.cli.terminal import Terminal
+from eddy_bench.experiment.experiment import open_suite, run
+from eddy_bench.experiment.options import RunOptions
 from eddy_bench.results.statistics import mean_interval
-from eddy_bench.runs.options import RunOptions
 from eddy_bench.storage.files import write_text
+from eddy_bench.suites.suite import load_suite
 
 DOCS = Path(__file__).parents[2] / "docs"
 METHODS = ["iid", "coupled", "coupled:kernel=features"]
@@ -45,7 +47,8 @@ def main() -> None:
             "guidance_scale": scale,
             "seeds": options.seeds,
         }
-        if run_suite(None, flags, folder, False, False, RunOptions()):
+        suite, how, terminal = load_suite(None, flags), RunOptions(), Terminal()
+        if run(open_suite(suite, folder, how, terminal), folder, how, terminal).failures:
             raise SystemExit(2)
         parts.append(table(folder, scale, options.seeds))
     heading = (

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from eddy_bench.cli.completion import names_of
+from eddy_bench.cli.arguments import names_of
 from eddy_bench.errors import ParameterError
 
 

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from eddy_bench.cli.arguments import PATH, Sources
-from eddy_bench.cli.completion import one_of
+from eddy_bench.cli.arguments import PATH, Sources, one_of
 from eddy_bench.errors import ParameterError, counted
 
 if TYPE_CHECKING:

@@ -9,15 +9,17 @@ import textwrap
 import warnings
 from collections.abc import Iterable
 from contextvars import ContextVar
+from typing import TYPE_CHECKING
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from eddy_bench.render.table import Table as Figures
-from eddy_bench.render.table import left_out_note
 from eddy_bench.shown import shown
+
+if TYPE_CHECKING:
+    from eddy_bench.render.table import Table as Figures
 
 NATURAL = 10_000  # columns where there is no terminal: tables take the width that they need
 NOTEBOOK = 100  # columns of a notebook's output, which wraps what is wider
@@ -57,7 +59,6 @@ def console(stderr: bool = False, live: bool = False) -> Console:
     Args:
         stderr: print there.
         live: for what is drawn over and over, which FORCE_COLOR does not turn on out of a terminal.
-
     """
     stream = sys.stderr if stderr else sys.stdout
     in_notebook = type(stream).__module__.startswith("ipykernel")
@@ -98,7 +99,6 @@ def say(text: str, kind: str = "") -> None:
         text: of any characters.
         kind: a word before it: `Note`, `Warning`, `Failed` or `Missing`. With -q notes and plain
             lines are left out.
-
     """
     if not (quiet() and kind in ("", "Note")):
         write_line(f"{kind}: {text}" if kind else text, kind, stderr=True)
@@ -127,6 +127,8 @@ def print_table(table: Figures, elsewhere: str = "") -> None:
 
     elsewhere: where the columns are that do not fit.
     """
+    from eddy_bench.render.table import left_out_note
+
     out = console()
     for line in table.lines(out.width):
         line.overflow = "ignore"

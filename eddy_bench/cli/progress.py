@@ -79,7 +79,6 @@ def progress_bar(
         total: amount of work.
         percent: show percentages, not counts.
         passing: leave nothing of the bar behind.
-
     """
     shown = console(stderr=True, live=True)
     bar_width = BARS[shown.width >= WIDE]

@@ -60,7 +60,7 @@ def report(
     """
     from eddy_bench.cli.progress import growing_bar
     from eddy_bench.results.results import last_run
-    from eddy_bench.storage.links import refuse_links
+    from eddy_bench.storage.paths import refuse_links
 
     folders = folders or [last_run()]
     if not blind and (pairs is not None or shuffle is not None):

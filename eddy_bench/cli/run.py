@@ -1,14 +1,29 @@
-"""Options of `eddy-bench run`."""
+"""`eddy-bench run`: its options are the fields of a suite, and how the suite is carried out."""
 
 from __future__ import annotations
 
+import inspect
+import typing
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from types import NoneType
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from eddy_bench.cli.arguments import PATH, Log
-from eddy_bench.cli.completion import names_of, one_of
+from eddy_bench.cli.arguments import LOG, PATH, names_of, one_of
+from eddy_bench.cli.console import console
+from eddy_bench.cli.terminal import Terminal
+from eddy_bench.errors import ParameterError, counted
+from eddy_bench.experiment.options import RunOptions, parse_shard
+from eddy_bench.suites.plugins import Permission
+from eddy_bench.suites.suite import EXECUTION, SCORING, Flag, Suite, load_suite
+
+if TYPE_CHECKING:
+    from eddy_bench.experiment.setup import Setup
+
+WHERE = "Where"
 
 
 def run(
@@ -20,117 +35,6 @@ def run(
             autocompletion=names_of("suites"),
         ),
     ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            help="'fashion' (embedded), a folder saved by diffusers, or a hub id.",
-            autocompletion=names_of("models"),
-        ),
-    ] = None,
-    revision: Annotated[str | None, typer.Option(help="Revision of a hub id.")] = None,
-    variant: Annotated[
-        str | None, typer.Option(help="Weight variant of a hub id, e.g. fp16; '' for none.")
-    ] = None,
-    method: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="name:key=value,... or FILE.py:Name:key=value,...; replaces the suite's. "
-            "Repeatable.",
-            autocompletion=names_of("methods"),
-        ),
-    ] = None,
-    prompts: Annotated[
-        str | None,
-        typer.Option(
-            help="A set's name; a YAML, text, JSON, CSV or TSV file (FILE:COLUMN); "
-            "or a hub data set owner/name[:split[:column]].",
-            autocompletion=names_of("prompts"),
-        ),
-    ] = None,
-    limit: Annotated[int | None, typer.Option(help="Only the first prompts.")] = None,
-    particles: Annotated[int | None, typer.Option(help="Images per prompt and seed, N.")] = None,
-    seeds: Annotated[int | None, typer.Option(help="How many seeds per prompt.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Solver steps.")] = None,
-    scheduler: Annotated[
-        str | None,
-        typer.Option(
-            help="name:key=value,... such as ddim, ddim:eta=1, dpmpp-2m.",
-            autocompletion=names_of("schedulers"),
-        ),
-    ] = None,
-    guidance_scale: Annotated[
-        float | None, typer.Option(help="Classifier-free guidance as in diffusers; 1 is none.")
-    ] = None,
-    negative_prompt: Annotated[str | None, typer.Option(help="For every prompt.")] = None,
-    size: Annotated[int | None, typer.Option(help="Image side in pixels.")] = None,
-    dtype: Annotated[
-        str | None,
-        typer.Option(
-            help="float32, float16 or bfloat16.",
-            autocompletion=one_of("float32", "float16", "bfloat16"),
-        ),
-    ] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = None,
-    batch_prompts: Annotated[
-        str | None,
-        typer.Option(
-            help="Prompts that share a forward pass; auto halves them when memory runs out."
-        ),
-    ] = None,
-    timesteps: Annotated[
-        str | None,
-        typer.Option(
-            help="Their spacing: default, karras, exponential, beta, trailing or ays.",
-            autocompletion=one_of("default", "karras", "exponential", "beta", "trailing", "ays"),
-        ),
-    ] = None,
-    guide: Annotated[
-        str | None,
-        typer.Option(
-            help="Backbone of feature kernels: auto (DINOv2), dino, timm:MODEL[@SIZE], "
-            "open_clip:MODEL/WEIGHTS."
-        ),
-    ] = None,
-    decoder: Annotated[
-        str | None,
-        typer.Option(help="An AutoencoderTiny that decodes for the guide: a folder or hub id."),
-    ] = None,
-    feature_batch: Annotated[
-        str | None,
-        typer.Option(
-            help="Images that go through decoder and guide at once; auto is as many as fit."
-        ),
-    ] = None,
-    offload: Annotated[
-        bool,
-        typer.Option("--offload", help="Keep only the part at work on the GPU, decode in slices."),
-    ] = False,
-    compile_denoiser: Annotated[
-        bool,
-        typer.Option(
-            "--compile", help="Compile the denoiser; the first batch takes longer, others less."
-        ),
-    ] = False,
-    metric: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="name[extractor]:key=value or FILE.py:name; replaces the model's own. Repeatable.",
-            autocompletion=names_of("metrics"),
-        ),
-    ] = None,
-    reference: Annotated[
-        str | None,
-        typer.Option(
-            help="A folder of real images for fd, fid, kid, precision, recall; or a file of "
-            "eddy-bench reference."
-        ),
-    ] = None,
-    weights: Annotated[
-        str | None,
-        typer.Option(
-            help="A folder with weights, of metrics or the guide, that cannot be downloaded."
-        ),
-    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -138,24 +42,32 @@ def run(
             help="The run folder itself, or an address such as s3://bucket/run. "
             "[default: results/SUITE]",
             show_default=False,
+            rich_help_panel=WHERE,
         ),
     ] = None,
-    log: Log = None,
-    allow_code: Annotated[
-        bool, typer.Option("--allow-code", help="Let a suite file name methods in Python files.")
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Load the model, say what would be drawn, and stop.")
-    ] = False,
+    log: Annotated[list[str] | None, typer.Option(help=LOG, rich_help_panel=SCORING)] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            help="Draw share i/n only, into OUT-shard-i-of-n; "
+            "eddy-bench merge puts shares together.",
+            rich_help_panel=WHERE,
+        ),
+    ] = None,
     executor: Annotated[
         str,
-        typer.Option(help="local, or ray (extra: ray).", autocompletion=one_of("local", "ray")),
+        typer.Option(
+            help="local, or ray (extra: ray).",
+            autocompletion=one_of("local", "ray"),
+            rich_help_panel=EXECUTION,
+        ),
     ] = "local",
     address: Annotated[
         str | None,
         typer.Option(
             help="A Ray cluster to join, HOST:PORT or auto. [default: start one here]",
             show_default=False,
+            rich_help_panel=EXECUTION,
         ),
     ] = None,
     workers: Annotated[
@@ -164,72 +76,170 @@ def run(
             min=1,
             help="Ray workers. [default: one per GPU, or per --cpus-per-worker]",
             show_default=False,
+            rich_help_panel=EXECUTION,
         ),
     ] = None,
-    cpus_per_worker: Annotated[int, typer.Option(min=1, help="CPUs of a Ray worker.")] = 1,
-    shard: Annotated[
-        str | None,
-        typer.Option(
-            help="Draw share i/n only, into OUT-shard-i-of-n; "
-            "eddy-bench merge puts shares together."
-        ),
-    ] = None,
+    cpus_per_worker: Annotated[
+        int, typer.Option(min=1, help="CPUs of a Ray worker.", rich_help_panel=EXECUTION)
+    ] = 1,
     verify: Annotated[
         bool,
-        typer.Option("--verify", help="Hash every finished image before drawing what is missing."),
+        typer.Option(
+            "--verify",
+            help="Hash every finished image before drawing what is missing.",
+            rich_help_panel=EXECUTION,
+        ),
     ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Load the model, say what would be drawn, and stop.",
+            rich_help_panel=EXECUTION,
+        ),
+    ] = False,
+    allow_code: Annotated[
+        bool,
+        typer.Option(
+            "--allow-code",
+            help="Let a suite file name methods in Python files.",
+            rich_help_panel=EXECUTION,
+        ),
+    ] = False,
+    **given: Any,
 ) -> None:
     """Draw the images of a suite, score them, print a table.
 
     What is finished already is kept: the same command goes on where it stopped.
     """
-    flags = {
-        "model": model,
-        "revision": revision,
-        "variant": variant,
-        "methods": method,
-        "prompts": prompts,
-        "limit": limit,
-        "particles": particles,
-        "seeds": seeds,
-        "steps": steps,
-        "scheduler": scheduler,
-        "guidance_scale": guidance_scale,
-        "negative_prompt": negative_prompt,
-        "size": size,
-        "dtype": dtype,
-        "device": device,
-        "batch_prompts": batch_prompts,
-        "metrics": metric,
-        "reference": reference,
-        "weights": weights,
-        "timesteps": timesteps,
-        "guide": guide,
-        "decoder": decoder,
-        "feature_batch": feature_batch,
-        "offload": offload or None,
-        "compile": compile_denoiser or None,
-    }
-    from eddy_bench.cli.running import run_suite
-    from eddy_bench.runs.options import RunOptions
-    from eddy_bench.runs.sharding import parse_shard
+    part = None if shard is None else parse_shard(shard)
+    options = RunOptions(executor, address, workers, cpus_per_worker, part, verify, dry_run)
+    options.check()
+    # an absent option is None, or False where it is a switch
+    flags = {key: value for key, value in given.items() if value is not None and value is not False}
+    raise typer.Exit(_run(suite, flags, out, allow_code, options, log or []))
 
-    options = RunOptions(
-        executor,
-        address,
-        workers,
-        cpus_per_worker,
-        None if shard is None else parse_shard(shard),
-        verify,
-    )
-    raise typer.Exit(
-        run_suite(
-            suite,
-            {key: value for key, value in flags.items() if value is not None},
-            out,
-            allow_code,
-            dry_run,
-            options,
-            log or [],
+
+def _suite_options() -> Iterator[inspect.Parameter]:
+    """Yield the fields of a suite as options of the command."""
+    for name, field in Suite.model_fields.items():
+        for flag in (item for item in field.metadata if isinstance(item, Flag)):
+            types = set(_types(field.annotation)) - {NoneType}
+            choices = [value for value in _types(field.annotation) if isinstance(value, str)]
+            words = f" One of {', '.join(choices)}." if len(choices) > 1 else ""
+            simple = next((kind for kind in (bool, int, float) if types == {kind}), str)
+            taken: Any = list[str] if list in types else simple
+            option = typer.Option(
+                f"--{(flag.option or name).replace('_', '-')}",
+                help=flag.help + words,
+                autocompletion=names_of(flag.listed) if flag.listed else one_of(*choices),
+                show_default=False,
+                rich_help_panel=flag.group,
+            )
+            yield inspect.Parameter(
+                name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=False if taken is bool else None,
+                annotation=Annotated[taken if taken is bool else taken | None, option],
+            )
+
+
+def _types(annotation: Any) -> Iterator[Any]:
+    """Yield the types that an annotation is made of, and the values of a literal."""
+    origin, parts = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is list:
+        yield list
+    elif origin is Literal:
+        yield from parts
+    elif parts:
+        for part in parts[:1] if origin is Annotated else parts:
+            yield from _types(part)
+    else:
+        yield annotation
+
+
+_OWN = inspect.signature(run, eval_str=True)
+_FIXED = [each for each in _OWN.parameters.values() if each.kind is not each.VAR_KEYWORD]
+_FIXED = [each.replace(kind=each.KEYWORD_ONLY) for each in _FIXED]
+# typer reads options from here: the suite first, its fields, then how it is carried out
+run.__signature__ = _OWN.replace(  # type: ignore[attr-defined]
+    parameters=[_FIXED[0], *_suite_options(), *_FIXED[1:]]
+)
+
+
+def _run(
+    source: str | None,
+    flags: dict[str, Any],
+    out: Path | None,
+    allow_code: bool,
+    options: RunOptions,
+    log: Sequence[str],
+) -> int:
+    """Run a suite; returns the exit code: 2 when a group could not be drawn."""
+    if log and options.shard is not None:
+        raise ParameterError(
+            "--log sends scores, and a share is not scored. "
+            "Merge the shares, then: eddy-bench score RUN --log NAME."
         )
+    listener = Terminal(log)
+    suite = load_suite(
+        source,
+        _with_implied(flags, source),
+        typed=Permission(),
+        allow_code=Permission() if allow_code else None,
     )
+    from eddy_bench.experiment.experiment import open_suite
+    from eddy_bench.experiment.experiment import run as run_experiment
+
+    path = options.folder(out or Path("results") / suite.name)
+    own_methods = "methods" not in flags  # what a user asks for stays an error
+    # the model is not held here: it makes room for the networks that score
+    if options.dry_run:
+        setup = open_suite(suite, path, options, listener, own_methods)
+        for line in _described(setup, path):
+            console().print(line, soft_wrap=True, markup=False)
+        return 0
+    drawn = run_experiment(
+        open_suite(suite, path, options, listener, own_methods), path, options, listener
+    )
+    return 2 if drawn.failures else 0
+
+
+def _with_implied(flags: dict[str, Any], source: str | None) -> dict[str, Any]:
+    """Return the flags with what another model than the suite's brings along."""
+    if "model" not in flags:
+        return flags
+    from eddy_bench.models.scoring_defaults import draws_with_its_own, implied_settings
+
+    model, suite = str(flags["model"]), load_suite(source, {"methods": ["iid"], "metrics": []})
+    if not draws_with_its_own(model, suite.model):
+        return flags
+    own = implied_settings(model)
+    return {**(own if source is None else {**own, "name": suite.name}), **flags}
+
+
+def _described(setup: Setup, path: Path) -> list[str]:
+    """Return what would be drawn, in lines."""
+    from eddy_bench.experiment.cost_matching import unmatched
+    from eddy_bench.experiment.experiment import earlier_matches
+    from eddy_bench.experiment.plan import make_plan
+    from eddy_bench.methods.registry import build_method
+    from eddy_bench.storage.records import method_text
+
+    earlier_matches(setup, path)  # refuses a folder with other settings
+    waiting, permission = unmatched(setup.suite), setup.suite.permission("methods")
+    methods = [spec for spec in setup.suite.methods if spec not in waiting]
+    plan = make_plan(replace(setup, suite=setup.suite.model_copy(update={"methods": methods})))
+    lines = [
+        f"{counted(len(plan.groups), 'group')} of {plan.suite.particles} into {path}: "
+        f"{counted(len(plan.methods), 'method')}, "
+        f"{counted(len(plan.prompts.prompts), 'prompt')}, {counted(plan.suite.seeds, 'seed')}.",
+        f"{plan.settings.described()}.",
+    ]
+    for planned in plan.methods:
+        kernel = f" (kernel {planned.kernel})" if planned.kernel else ""
+        lines.append(f"  {method_text(planned.name, planned.parameters)}{kernel}")
+    for spec in waiting:
+        dial = build_method(spec, permission).dial
+        lines.append(f"  {spec}: {dial} is measured when the run starts, and kept in run.yaml")
+    return lines

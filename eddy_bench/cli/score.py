@@ -1,4 +1,4 @@
-"""Options of `eddy-bench score`."""
+"""`eddy-bench score`: score a run folder again without drawing."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from eddy_bench.cli.arguments import Log
-from eddy_bench.cli.completion import names_of
+from eddy_bench.cli.arguments import LOG, Device, Weights, names_of
+from eddy_bench.cli.terminal import Terminal
 from eddy_bench.storage.paths import reachable
+from eddy_bench.suites.plugins import Permission
 
 
 def score(
@@ -29,15 +30,22 @@ def score(
             "eddy-bench reference."
         ),
     ] = None,
-    weights: Annotated[
-        str | None, typer.Option(help="A folder with weights of metrics that cannot be downloaded.")
-    ] = None,
-    device: Annotated[
-        str, typer.Option(help="Of the scoring networks: auto, cpu, cuda, cuda:1, mps.")
-    ] = "auto",
-    log: Log = None,
+    weights: Weights = None,
+    device: Device = "auto",
+    log: Annotated[list[str] | None, typer.Option(help=LOG)] = None,
 ) -> None:
     """Score a run folder again without drawing."""
-    from eddy_bench.cli.scoring import score_run
+    terminal, typed = Terminal(log or ()), Permission()
+    from eddy_bench.experiment.checks import check_folder
+    from eddy_bench.experiment.score import ScoringRequest, score_again
+    from eddy_bench.scoring.metrics import parse_all
+    from eddy_bench.storage.lock import locked
+    from eddy_bench.storage.run_folder import RunFolder
 
-    score_run(folder, metric, reference, weights, device, log or [])
+    parse_all(metric or [], typed)
+    check_folder(weights, "a folder at --weights")
+    run = RunFolder.existing(folder)
+    with locked(run.path, terminal.tell) as check_ownership:
+        request = ScoringRequest(metric, reference, weights, device, check_ownership, typed)
+        score_again(run, request, terminal)
+    terminal.finished(run)

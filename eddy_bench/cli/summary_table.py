@@ -43,7 +43,7 @@ def print_summary(
 
 def _shown_grids(folder: RunFolder, grids: Sequence[Path]) -> list[str]:
     """Return where the picture of all methods is, or the only one, and where the others are."""
-    from eddy_bench.report.grids import SIDE_BY_SIDE
+    from eddy_bench.experiment.grids import SIDE_BY_SIDE
 
     found = list(grids) or sorted((folder.path / "grids").glob("*.png"))
     if verbose():

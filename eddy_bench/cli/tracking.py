@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from eddy_bench.storage.run_folder import RunFolder
 
 PROJECT = "eddy-bench"
-TEXTS = ("model", "method", "params", "kernel", "groups", "images")  # of summary.csv: no figures
+TEXTS = ("model", "method", "kernel", "groups", "images")  # of summary.csv: no figures
 
 
 def check_trackers(names: Sequence[str]) -> None:
@@ -25,7 +25,6 @@ def check_trackers(names: Sequence[str]) -> None:
     Raises:
         UnknownName: there is no such tracker.
         ParameterError: its client is not installed.
-
     """
     for name in names:
         if name not in TRACKERS:

@@ -21,8 +21,7 @@ from eddy_bench.results.headroom import headrooms, why_no_headroom
 from eddy_bench.results.results import Results
 from eddy_bench.results.statistics import detectable, mean_intervals
 from eddy_bench.scoring.metrics import BAD_IMAGES, METRICS, role_of
-from eddy_bench.storage.files import read_yaml
-from eddy_bench.storage.limits import MAX_CHECKS, MAX_METHODS
+from eddy_bench.storage.files import MAX_CHECKS, MAX_METHODS, read_yaml
 from eddy_bench.storage.paths import as_path
 
 MAX_BYTES = 2**20

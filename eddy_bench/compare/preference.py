@@ -21,9 +21,8 @@ from eddy_bench.errors import CompareError, counted
 from eddy_bench.ids import MethodId, MetricId
 from eddy_bench.results.results import Results
 from eddy_bench.results.statistics import holm, zero_mean_p
-from eddy_bench.storage.files import read_text
+from eddy_bench.storage.files import MAX_PAIRS, read_text, refuse_more
 from eddy_bench.storage.group import FinishedGroup
-from eddy_bench.storage.limits import MAX_PAIRS, refuse_more
 from eddy_bench.storage.run_folder import RunFolder
 
 Place = tuple[MethodId, str, int]  # method, prompt id, seed

@@ -15,8 +15,7 @@ from eddy_bench.results.results import Results
 from eddy_bench.scoring.metrics import METRICS
 from eddy_bench.scoring.scorer import features_folder, read_features
 from eddy_bench.storage.group import FinishedGroup
-from eddy_bench.storage.names import safe_name
-from eddy_bench.storage.paths import as_path
+from eddy_bench.storage.paths import as_path, safe_name
 from eddy_bench.storage.run_folder import RunFolder
 
 SUBSAMPLES = 40

@@ -1,1 +1,1 @@
-"""An experiment: plan, draw, score."""
+"""The experiment as a library; `experiment.experiment` tells in one file what `run` does."""

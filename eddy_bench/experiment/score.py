@@ -9,6 +9,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ import pandas as pd
 
 from eddy_bench import __version__
 from eddy_bench.errors import CompareError, EddyError, MetricError, StoreError, counted
+from eddy_bench.experiment.events import Listener
+from eddy_bench.experiment.grids import write_grids
 from eddy_bench.ids import CIRCULAR, IID, MethodId, MetricId, Signature
 from eddy_bench.models.backbones import same_network
 from eddy_bench.models.devices import resolve_device
@@ -27,13 +30,14 @@ from eddy_bench.results.io import (
     GROUP,
     IMAGE,
     compact,
+    digest_of_scores,
     image_rows,
     read_image_rows,
     read_scores,
     rows_of,
     write_scores,
 )
-from eddy_bench.results.results import Results, read_results, results_of
+from eddy_bench.results.results import Results, bad_images_of, bad_words, read_results, results_of
 from eddy_bench.results.summary import MethodSummary, summarise, write_summary
 from eddy_bench.scoring.attribute_values import Values, values_of_run
 from eddy_bench.scoring.extractors import DINOV2
@@ -42,11 +46,11 @@ from eddy_bench.scoring.metric import Metric
 from eddy_bench.scoring.metrics import BAD_IMAGES, COSTS, METRICS, MetricSpec, parse_all
 from eddy_bench.scoring.reference import load_reference
 from eddy_bench.scoring.scorer import Advance, Scorer
+from eddy_bench.storage import records
 from eddy_bench.storage.files import listing
 from eddy_bench.storage.group import FinishedGroup
 from eddy_bench.storage.records import RunRecord, RunSettings
-from eddy_bench.storage.run_files import read_manifest, write_manifest
-from eddy_bench.storage.run_folder import RunFolder
+from eddy_bench.storage.run_folder import RunFolder, read_manifest, write_manifest
 from eddy_bench.suites.plugins import Permission
 
 Progress = Callable[[int], Advance]
@@ -465,3 +469,51 @@ def scoring_state(run: RunRecord, found: FoundGroups, request: ScoringRequest) -
     for piece in json.JSONEncoder().iterencode(parts):  # a million groups are 400 MB of text
         state.update(piece.encode())
     return state.hexdigest()
+
+
+def score_if_needed(folder: RunFolder, request: ScoringRequest, listener: Listener) -> None:
+    """Score a folder unless its scores are of these very images, metrics and weights."""
+    found = read_groups(folder)
+    state = scoring_state(folder.read_run(), found, request)
+    digest = digest_of_scores(folder.path)
+    if digest and read_manifest(folder.path).scored == records.Scored(state=state, files=digest):
+        tell_bad(folder, listener, found)
+        listener.tell("Nothing to score: scores.csv is up to date.")
+        requested = requested_metrics(folder.read_run(), request)
+        listener.scored(folder, scored_before(folder, found), [], requested)
+        return
+    complete = score(folder, request, listener, found)
+    scored = records.Scored(state=state, files=digest_of_scores(folder.path))
+    manifest = read_manifest(folder.path).updated(scored=scored if complete else None)
+    write_manifest(folder.path, manifest)
+
+
+def score_again(folder: RunFolder, request: ScoringRequest, listener: Listener) -> None:
+    """Score a folder; what is there and was not requested stays."""
+    score(folder, request, listener, read_groups(folder))
+    # the next run scores what its suite asks for
+    write_manifest(folder.path, read_manifest(folder.path).updated(scored=None))
+
+
+def score(
+    folder: RunFolder, request: ScoringRequest, listener: Listener, found: FoundGroups
+) -> bool:
+    """Score and draw the grids; returns whether no metric was skipped."""
+    tell_bad(folder, listener, found)
+    with ExitStack() as stage:
+
+        def progress(total: int) -> Advance:
+            return stage.enter_context(listener.began("Scoring", total))
+
+        scored = score_folder(folder, found, request, progress)
+    grids = write_grids(folder, scored.methods)
+    listener.tell_all(scored.warnings, "Warning")
+    listener.scored(folder, scored, grids, scored.requested if request.metrics else [])
+    return not scored.skipped
+
+
+def tell_bad(folder: RunFolder, listener: Listener, found: FoundGroups | None = None) -> None:
+    """Tell how many images of all groups of a run are bad, whether drawn now or before."""
+    groups = (found or read_groups(folder)).groups
+    words = bad_words(bad_images_of(groups, folder.reference().finished()))
+    listener.tell_all(words, "Warning")

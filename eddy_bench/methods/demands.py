@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from eddy_bench.errors import ParameterError
 from eddy_bench.methods.base import Method
-from eddy_bench.storage.limits import MAX_CANDIDATES, refuse_more
+from eddy_bench.storage.files import MAX_CANDIDATES, refuse_more
 
 
 def check_demands(method: Method, name: str, particles: int, steps: int | None) -> None:

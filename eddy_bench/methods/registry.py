@@ -12,7 +12,7 @@ from typing import Any
 
 from eddy_bench.errors import EddyError, ParameterError, UnknownName, brief, unknown
 from eddy_bench.methods.base import Method
-from eddy_bench.storage.names import safe_name
+from eddy_bench.storage.paths import safe_name
 from eddy_bench.suites.method_spec import MethodSpec, is_file_plugin
 from eddy_bench.suites.plugins import (
     Permission,

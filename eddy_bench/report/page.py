@@ -25,7 +25,7 @@ from eddy_bench.report.verdicts import verdicts, warnings
 from eddy_bench.results.headroom import Headroom
 from eddy_bench.results.results import Results, read_results
 from eddy_bench.storage.files import check_writable, write_text
-from eddy_bench.storage.run_files import read_manifest, read_run
+from eddy_bench.storage.run_folder import read_manifest, read_run
 
 IN_STRIPS = 2  # methods beside the baseline, where none is recommended
 SHOWN_AT_FIRST = 12

@@ -23,7 +23,7 @@ from eddy_bench.scoring.measure import MetricValue
 from eddy_bench.scoring.metric import Aspect, Metric
 from eddy_bench.scoring.metrics import BAD_IMAGES, METRICS
 from eddy_bench.shown import cell_text, text_of_cell
-from eddy_bench.storage.limits import MAX_COLUMNS
+from eddy_bench.storage.files import MAX_COLUMNS
 from eddy_bench.storage.paths import open_file, read_many, replacing
 from eddy_bench.storage.records import RunSettings
 

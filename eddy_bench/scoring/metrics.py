@@ -19,7 +19,7 @@ from eddy_bench.scoring import (
     preference,
 )
 from eddy_bench.scoring.metric import Metric, Parameter
-from eddy_bench.storage.limits import MAX_NAME
+from eddy_bench.storage.files import MAX_NAME
 from eddy_bench.suites.plugins import Permission
 
 MODULES = (diversity, perceptual, fidelity, cost, attribute_values, preference, dreamsim)

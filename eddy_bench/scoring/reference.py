@@ -15,9 +15,8 @@ from PIL import Image
 from eddy_bench.errors import MetricError, StoreError, brief, why
 from eddy_bench.models.scoring_defaults import ScoringDefaults
 from eddy_bench.scoring.extractor import Extractor, file_digest
-from eddy_bench.storage.arrays import read_arrays
+from eddy_bench.storage.files import open_picture, read_arrays
 from eddy_bench.storage.paths import replacing
-from eddy_bench.storage.pictures import open_picture
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
 FORMATS = ("PNG", "JPEG", "WEBP")  # whatever a file is called

@@ -24,11 +24,9 @@ from eddy_bench.scoring.extractor import Extractor
 from eddy_bench.scoring.extractors import load_classifier, load_extractor
 from eddy_bench.scoring.forward import BATCH, Forward, Row, ahead
 from eddy_bench.scoring.reference import RealImages, SavedStatistics
-from eddy_bench.storage.arrays import read_arrays
+from eddy_bench.storage.files import read_arrays
 from eddy_bench.storage.group import FinishedGroup
-from eddy_bench.storage.links import refuse_link
-from eddy_bench.storage.names import safe_name
-from eddy_bench.storage.paths import replacing
+from eddy_bench.storage.paths import refuse_link, replacing, safe_name
 from eddy_bench.storage.run_folder import RunFolder
 
 Advance = Callable[[int, str], None]

@@ -1,11 +1,14 @@
-"""Groups on disk: planned grids, finished groups with their images, and what identifies them."""
+"""A log of finished groups that only grows, so that a run need not read every group again."""
 
 from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import json
-from collections.abc import Mapping
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,23 +19,124 @@ from PIL import Image
 from pydantic import ValidationError
 
 from eddy_bench.errors import StoreError, brief, why
-from eddy_bench.storage.files import parse_json
-from eddy_bench.storage.group_index import Entry, GroupIndex
-from eddy_bench.storage.paths import read_many
-from eddy_bench.storage.pictures import open_picture
+from eddy_bench.storage.files import open_picture, parse_json, write_text
+from eddy_bench.storage.paths import Files, is_remote, open_own, read_many, remove_file
 from eddy_bench.storage.records import Fault, FileInfo, Group, GroupRecord
 
-PNG_LEVEL = 1
+WRITTEN_TOGETHER = 10_000  # lines
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A finished group's line: its folder below the samples, its key, bytes of each file."""
+
+    path: str
+    key: str
+    sizes: Mapping[str, int]
+
+    def is_whole(self, files: Files, particles: int) -> bool:
+        """Return whether the files of a group of so many particles are there in their sizes."""
+        names = {"group.json", *(f"{k}.png" for k in range(particles))}
+        return self.sizes.keys() == names and all(
+            files.size(f"{self.path}/{name}") == size for name, size in self.sizes.items()
+        )
+
+
+@dataclass
+class GroupIndex:
+    """Read and grow `samples.jsonl`: a line per finished group, later lines replacing earlier ones.
+
+    The index is a convenience: what it lacks is read from the groups themselves, a line that was
+    cut off is passed over, and removing the file loses nothing. Remote files cannot grow: there
+    the log is written anew whenever it is a tenth longer, and at `flush`.
+    """
+
+    path: Path
+    waiting: int = 0
+    lines: list[str] | None = None
+
+    def read(self) -> dict[str, Entry]:
+        """Return entries by path."""
+        entries: dict[str, Entry] = {}
+        for line in self._lines():
+            try:
+                data = parse_json(line)
+                entry = Entry(
+                    str(data["place"]),
+                    str(data["key"]),
+                    {sys.intern(name): int(size) for name, size in data["sizes"].items()},
+                )
+            except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
+                continue
+            entries[entry.path] = entry
+        return entries
+
+    def add(self, entries: Iterable[Entry], at_once: bool = False) -> None:
+        """Append entries, each whole line at once.
+
+        Args:
+            entries: of finished groups.
+            at_once: write at once where files cannot grow, too.
+        """
+        lines = (
+            json.dumps({"place": entry.path, "key": entry.key, "sizes": dict(entry.sizes)})
+            for entry in entries
+        )
+        while part := list(itertools.islice(lines, WRITTEN_TOGETHER)):
+            if not is_remote(self.path):
+                self._append(part)
+                continue
+            self.lines = list(self._lines()) if self.lines is None else self.lines
+            self.lines += part
+            self.waiting += len(part)
+            if at_once or self.waiting >= max(100, len(self.lines) // 10):
+                self.flush()
+
+    def _append(self, lines: list[str]) -> None:
+        try:
+            with open(self.path, "ab", opener=open_own) as file:
+                if file.tell():
+                    with self.path.open("rb") as written:
+                        written.seek(-1, os.SEEK_END)
+                        whole = written.read(1) == b"\n"
+                    if not whole:
+                        file.write(b"\n")  # what was cut off stays a line of its own
+                file.write("".join(f"{line}\n" for line in lines).encode())
+        except OSError as error:
+            raise StoreError(
+                f"{self.path} cannot be written: {why(error)}. "
+                "Finished groups are kept; run again to go on."
+            ) from None
+
+    def flush(self) -> None:
+        """Write what a remote log still lacks."""
+        if self.waiting and self.lines is not None:
+            write_text(self.path, "".join(f"{line}\n" for line in self.lines))
+            self.waiting = 0
+
+    def _lines(self) -> Iterator[str]:
+        """Yield the lines one by one: a large run's index is not held as text."""
+        if not self.path.is_file():  # a pipe or a device has no end
+            return
+        with suppress(OSError), self.path.open(encoding="utf-8", errors="replace") as file:
+            for line in file:
+                yield line.rstrip("\n")
+
+    def forget(self) -> None:
+        """Remove the log: the next run reads every group itself."""
+        self.lines, self.waiting = None, 0
+        with suppress(OSError):  # of a folder that cannot be written
+            remove_file(self.path)
+
+
+PNG_LEVEL = 1  # a quarter of the usual level's time, for a fifth more bytes
 NONE_BAD: Mapping[int, Fault] = MappingProxyType({})  # one for all groups without any
 FORMAT = 1  # of what a group's key covers; changes when the same inputs give other images
 
 
 @dataclass(frozen=True)
 class GroupGrid:
-    """Hold the groups that a command set out to draw.
-
-    They are those of each of `labels` with each of `prompts` (ids) and each seed below `seeds`.
-    """
+    """The groups that a command set out to draw: `labels` x `prompts` (ids) x range(`seeds`)."""
 
     labels: list[str]
     prompts: list[str]
@@ -55,10 +159,7 @@ class GroupGrid:
 
 @dataclass(frozen=True, slots=True)
 class FinishedGroup:
-    """Hold a group on disk: the group, its cost per image, its files by name, and as GroupRecord.
-
-    bad: images that are none. judge: of images by their prompt, while drawing.
-    """
+    """A group on disk, with what its GroupRecord holds."""
 
     group: Group
     folder: Path
@@ -79,12 +180,7 @@ class FinishedGroup:
         return hashlib.sha256(hashes.encode()).hexdigest()
 
     def contents(self) -> list[bytes]:
-        """Return the image files in order, checked against their hashes.
-
-        Raises:
-            StoreError: a file is missing or was changed.
-
-        """
+        """Return the image files in order; raises StoreError where one is missing or changed."""
         try:
             contents = read_many([self.folder / name for name in self.files])
         except OSError as error:
@@ -108,12 +204,7 @@ class FinishedGroup:
             index.add([Entry(self.group.path.as_posix(), "", {})], at_once=True)
 
     def images(self) -> list[Image.Image]:
-        """Return the particles in order.
-
-        Raises:
-            StoreError: as of `contents`, or a file is no image.
-
-        """
+        """Return the particles in order; raises StoreError as `contents`, or for no image."""
         contents = self.contents()
         try:
             images = [open_picture(io.BytesIO(content), ("PNG",)) for content in contents]
@@ -136,8 +227,7 @@ def parse_group(text: bytes, path: Path) -> GroupRecord:
         path: the group's folder below the samples, which the group must name itself.
 
     Raises:
-        ValueError: it is no group.json, or one of another path.
-
+        ValueError: it is none of this path.
     """
     data = parse_json(text)
     try:
@@ -175,11 +265,7 @@ def group_key(**parts: Any) -> str:
 
 
 def png_bytes(image: Image.Image | bytes) -> bytes:
-    """Return an image as PNG; bytes are PNG already.
-
-    The first level of compression takes about a quarter of the usual level's time, for a fifth
-    more bytes.
-    """
+    """Return an image as PNG; bytes are PNG already."""
     if isinstance(image, bytes):
         return image
     buffer = io.BytesIO()

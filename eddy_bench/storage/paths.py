@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import glob
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -16,30 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Literal, Protocol
 
-from eddy_bench.errors import ParameterError, brief, why
+from eddy_bench.errors import ParameterError, StoreError, brief, why
 
-OBJECT_STORES = (
-    "s3",
-    "s3a",
-    "gs",
-    "gcs",
-    "az",
-    "abfs",
-    "abfss",
-    "adl",
-    "oss",
-    "hf",
-    "memory",
-)  # without folders of their own
+# without folders of their own
+OBJECT_STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss", "hf", "memory")
 
 
 def as_path(text: str) -> Path:
-    """Read a path, or an address as an object that is used like a path.
-
-    Raises:
-        ParameterError: no file system of that kind, or the package that speaks to it is missing.
-
-    """
+    """Read a path, or an address as an object that is used like a path."""
     if text.startswith("file://"):
         return Path(text.removeprefix("file://"))
     if "://" not in text:
@@ -63,12 +48,7 @@ def as_path(text: str) -> Path:
 
 
 def reachable(text: str) -> Path:
-    """Read a path as `as_path` does, and check that a remote file system answers.
-
-    Raises:
-        ParameterError: as `as_path`, or it does not answer.
-
-    """
+    """Read a path as `as_path` does, and check that a remote file system answers."""
     path: Any = as_path(text)
     if is_remote(path):
         try:
@@ -153,13 +133,8 @@ class RemoteFiles:
     def names(self, pattern: str) -> list[str]:
         """See `Files`."""
         depth = pattern.count("/")
-        return _in_order(
-            [
-                name
-                for name in self.sizes
-                if name.count("/") == depth and PurePosixPath(name).match(pattern)
-            ]
-        )
+        names = [name for name in self.sizes if name.count("/") == depth]
+        return _in_order([name for name in names if PurePosixPath(name).match(pattern)])
 
 
 def _in_order(names: list[str]) -> list[str]:
@@ -167,12 +142,7 @@ def _in_order(names: list[str]) -> list[str]:
 
 
 def files_below(folder: Path) -> Files:
-    """Return the files below a folder; a remote one is listed now.
-
-    Raises:
-        OSError: it cannot be listed.
-
-    """
+    """Return the files below a folder; a remote one is listed now."""
     if not is_remote(folder):
         return LocalFiles(str(folder))
     remote: Any = folder
@@ -186,12 +156,7 @@ def files_below(folder: Path) -> Files:
 
 
 def read_many(paths: Sequence[Path]) -> list[bytes]:
-    """Read files in order; those of a remote folder are fetched together.
-
-    Raises:
-        OSError: one cannot be read.
-
-    """
+    """Read files in order; those of a remote folder are fetched together."""
     if not paths or not is_remote(paths[0]):
         return [_read_file(path) for path in paths]
     remotes: Sequence[Any] = paths
@@ -200,12 +165,7 @@ def read_many(paths: Sequence[Path]) -> list[bytes]:
 
 
 def open_file(path: Path, mode: Literal["r", "rb"] = "rb", **options: Any) -> IO[Any]:
-    """Open a file that others may have made; a pipe or a device, which may have no end, is none.
-
-    Raises:
-        OSError: it cannot be opened.
-
-    """
+    """Open a file that others may have made; a pipe or a device, which may have no end, is none."""
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "Not a file", str(path))
     return path.open(mode, **options)
@@ -227,12 +187,7 @@ def _read_remote(fs: Any, names: list[str]) -> list[bytes]:
 
 
 def write_many(contents: Mapping[Path, bytes]) -> None:
-    """Write files of one remote folder together; on object stores each is whole or absent.
-
-    Raises:
-        OSError: one cannot be written.
-
-    """
+    """Write files of one remote folder together; on object stores each is whole or absent."""
     remotes: Mapping[Any, bytes] = contents
     first = next(iter(remotes))
     with _as_os_error(first):
@@ -242,31 +197,20 @@ def write_many(contents: Mapping[Path, bytes]) -> None:
 
 
 def move_remote(source: Path, target: Path) -> None:
-    """Move a folder within one remote file system.
-
-    Raises:
-        OSError: it cannot be moved.
-
-    """
+    """Move a folder within one remote file system."""
     remote: Any = source
     with _as_os_error(source):
         names = list(remote.fs.find(remote.path))
         start = len(remote.path.rstrip("/")) + 1
         for name, content in zip(names, _read_remote(remote.fs, names), strict=True):
             write_many({target / name[start:]: content})
-        for name in sorted(
-            names, key=lambda name: not name.endswith("/group.json")
-        ):  # without it the rest does not count
+        # group.json first: without it the rest does not count
+        for name in sorted(names, key=lambda name: not name.endswith("/group.json")):
             remote.fs.rm_file(name)
 
 
 def remove_file(path: Path) -> None:
-    """Remove a file where there is one; an address that looks like a pattern is taken literally.
-
-    Raises:
-        OSError: it cannot be removed.
-
-    """
+    """Remove a file where there is one; an address that looks like a pattern is taken literally."""
     if not is_remote(path):
         path.unlink(missing_ok=True)
         return
@@ -279,9 +223,7 @@ def remove_file(path: Path) -> None:
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a local file to write, which replaces `path` in one step once the block has ended well.
 
-    Raises:
-        OSError: the path cannot be written; what was there is kept.
-
+    Where the path cannot be written (OSError), what was there is kept.
     """
     if not is_remote(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -299,3 +241,64 @@ def replacing(path: Path) -> Iterator[Path]:
             os.replace(written, path)
     finally:
         written.unlink(missing_ok=True)
+
+
+_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d|conin\$|conout\$)(\..*)?", re.IGNORECASE)
+
+
+def is_reserved(name: str) -> bool:
+    """Return whether some system takes a name for a device, or drops its last character.
+
+    >>> [name for name in ("CON", "nul.txt", "a.", "a", "console") if is_reserved(name)]
+    ['CON', 'nul.txt', 'a.']
+    """
+    return name.endswith((".", " ")) or _RESERVED.fullmatch(name) is not None
+
+
+def safe_name(text: str, otherwise: str = "name") -> str:
+    """Return a text as the name of a file or folder; `otherwise` where nothing is left of it.
+
+    >>> safe_name("pg (mine)/..", "method"), safe_name("nul", "method"), safe_name("..", "method")
+    ('pg--mine--', 'name-nul', 'method')
+    """
+    letters = (letter if letter.isalnum() or letter in "._-" else "-" for letter in text)
+    name = "".join(letters).strip(".") or otherwise
+    return f"name-{name}" if is_reserved(name) else name
+
+
+def refuse_links(folder: Path) -> None:
+    """Raise StoreError where an entry of a run folder is a symbolic link; the folder may be one."""
+    if is_remote(folder) or not folder.is_dir():
+        return
+    with os.scandir(folder) as entries:
+        linked = sorted(entry.name for entry in entries if entry.is_symlink())
+    if linked:
+        raise _refused(folder / linked[0])
+
+
+def refuse_link(root: Path, *paths: Path) -> None:
+    """Raise StoreError where a path, or a folder between it and its root, is a symbolic link."""
+    if is_remote(root):
+        return
+    for path in paths:
+        steps = path.relative_to(root).parts
+        for count in range(len(steps)):
+            if (part := root.joinpath(*steps[: count + 1])).is_symlink():
+                raise _refused(part)
+
+
+def _refused(path: Path) -> StoreError:
+    return StoreError(
+        f"{path} is a symbolic link, and what is written in a run folder stays in it. "
+        "Put what it stands for in its place, or give another --out. The run folder itself may be "
+        "a link, to another disk say."
+    )
+
+
+def open_own(name: str, flags: int) -> int:
+    """Open a file for `open(opener=)`: never through a symbolic link, and no pipe that waits.
+
+    Systems that cannot tell them apart follow links.
+    """
+    careful = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    return os.open(name, flags | careful, 0o644)

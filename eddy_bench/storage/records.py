@@ -13,7 +13,6 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
     AfterValidator,
-    AliasChoices,
     BaseModel,
     ConfigDict,
     Field,
@@ -53,17 +52,12 @@ def _bounded(cost: float) -> float:
     return cost
 
 
-def _with_commas(text: str) -> str:
-    """Return a method as on the command line; older folders hold `;` between its parameters."""
-    return text.replace(";", ",")
-
-
 class RunSettings(BaseModel):
-    """Hold what all groups of a run folder share; every group's key covers it.
+    """What all groups of a run folder share; every group's key covers it.
 
-    `timesteps`, `guide`, `decoder` and `compiled` are only written where they are not the default.
-    `guide` and `decoder` carry a digest of their weights. `pipeline` has the parts of a pipeline
-    object by name, and what it draws in few steps.
+    Fields that have a default are only written where they differ from it. `guide` and `decoder`
+    carry a digest of their weights. `pipeline` has the parts of a pipeline object by name, and
+    what it draws in few steps.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -86,16 +80,8 @@ class RunSettings(BaseModel):
     pipeline: dict[StrictStr, StrictStr] | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the settings as run.yaml and group keys hold them, without unset options."""
-        optional = {
-            name for name, field in RunSettings.model_fields.items() if field.default is None
-        }
-        values = self.model_dump()
-        return {
-            name: value
-            for name, value in values.items()
-            if name not in optional or value is not None
-        }
+        """Return the settings as run.yaml and group keys hold them."""
+        return self.model_dump(exclude_defaults=True)
 
     @property
     def digest(self) -> str:
@@ -147,7 +133,7 @@ def same_thumbnail(one: str, other: str) -> bool:
 
 
 class SuiteRecord(BaseModel):
-    """Hold the suite of a run; methods and the scheduler are as on the command line."""
+    """The suite of a run; methods and the scheduler are as on the command line."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
@@ -159,58 +145,49 @@ class SuiteRecord(BaseModel):
 
 
 class CostMatch(BaseModel):
-    """Hold one measurement of how many candidates cost as much as other methods.
+    """One measurement of how many candidates, m, cost as much as other methods.
 
-    equal: the method that was asked for, empty for the slowest. methods: those measured.
-    m: the number of candidates.
+    equal: the method to match, empty for the slowest. methods: those measured.
     """
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(frozen=True)
 
-    equal: Annotated[str, AfterValidator(_with_commas)] = ""
+    equal: str = ""
     methods: list[str]
     m: StrictInt
 
 
 class RunRecord(BaseModel):
-    """Hold run.yaml.
+    """What run.yaml holds.
 
     matched: measurements for methods that draw as many candidates as another one's cost pays.
     """
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(frozen=True)
 
     suite: SuiteRecord
     settings: RunSettings
     prompt_digest: str | None = None
-    matched: list[CostMatch] = Field(
-        default_factory=list, validation_alias=AliasChoices("matched", "best_of_m")
-    )
+    matched: list[CostMatch] = []
 
     def as_dict(self) -> dict[str, Any]:
         """Return the record as run.yaml holds it."""
-        data: dict[str, Any] = {
+        return {
             "suite": self.suite.model_dump(exclude_unset=True),
             "settings": self.settings.as_dict(),
+            **self.model_dump(include={"prompt_digest", "matched"}, exclude_defaults=True),
         }
-        if self.prompt_digest is not None:
-            data["prompt_digest"] = self.prompt_digest
-        if self.matched:
-            data["matched"] = [match.model_dump() for match in self.matched]
-        return {**data, **(self.model_extra or {})}
 
 
 class Scored(BaseModel):
-    """Hold what the score files were made from (`from`, a hash) and a hash of the files."""
+    """A hash of what the score files were made from, and one of the files."""
 
-    model_config = ConfigDict(populate_by_name=True)
-
-    state: str = Field(validation_alias=AliasChoices("state", "from"))
+    state: str
     files: str
 
 
 class Manifest(BaseModel):
-    """Hold manifest.json: versions, hardware, weights, prompts, and what was scored.
+    """What manifest.json holds: versions, hardware, weights, prompts, and what was scored.
 
     environments: versions and hardware that drew images, each once.
     settings: a hash of the settings of run.yaml that the images were drawn with.
@@ -226,7 +203,7 @@ class Manifest(BaseModel):
 
     def as_dict(self) -> dict[str, Any]:
         """Return the record as manifest.json holds it."""
-        return self.model_dump(by_alias=True, exclude_unset=True)
+        return self.model_dump(exclude_unset=True)
 
     def updated(self, **values: Any) -> Manifest:
         """Return the manifest with some entries replaced."""
@@ -235,10 +212,7 @@ class Manifest(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class FileInfo:
-    """Hold the bytes and the hash of a file of a group.
-
-    A large run holds millions: no more than these two is kept.
-    """
+    """The bytes and the hash of a file of a group; a large run holds millions of them."""
 
     size: StrictInt
     sha256: StrictStr
@@ -262,7 +236,7 @@ CostValue = Annotated[StrictFloat, AfterValidator(_bounded)]
 
 @dataclass(frozen=True, slots=True, config=ConfigDict(extra="forbid"))
 class Group:
-    """Hold one (method, prompt, seed) with its N particles: the unit of work and statistics.
+    """One (method, prompt, seed) with its N particles: the unit of work and statistics.
 
     label: the method's folder.
     parameters: `key=value,...` that differ from the defaults.
@@ -297,7 +271,7 @@ class Group:
 
 
 class GroupRecord(BaseModel):
-    """Hold group.json: the group, its cost per image, its files by name, and details beside.
+    """What group.json holds: the group, its cost per image, its files by name, and details.
 
     bad: images that are none, by their place, and why. judge: the network that judged images by
     their prompt while drawing. Both are only written where there are any.

@@ -1,4 +1,4 @@
-"""The run folder: groups that are whole or absent, and files that are replaced in one step."""
+"""The small files of a run folder, read as typed records: run.yaml, manifest.json, planned.json."""
 
 from __future__ import annotations
 
@@ -7,38 +7,172 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import yaml
 from PIL import Image
+from pydantic import TypeAdapter, ValidationError
 
-from eddy_bench.errors import StoreError, why
-from eddy_bench.storage import run_files
-from eddy_bench.storage.cures import cure_of
-from eddy_bench.storage.files import write_text
+from eddy_bench.errors import StoreError, brief, why
+from eddy_bench.storage.files import (
+    MAX_GROUPS,
+    parse_json,
+    parse_yaml,
+    read_text,
+    refuse_more,
+    write_text,
+)
 from eddy_bench.storage.group import (
     FinishedGroup,
+    GroupGrid,
+    GroupIndex,
     entry_of,
     finished_of,
     parse_group,
     png_bytes,
 )
-from eddy_bench.storage.group_index import GroupIndex
-from eddy_bench.storage.links import refuse_link
 from eddy_bench.storage.paths import (
     Files,
     files_below,
     is_remote,
     move_remote,
     read_many,
+    refuse_link,
     remove_file,
     write_many,
 )
-from eddy_bench.storage.records import FileInfo, Group, GroupRecord, RunRecord, RunSettings
+from eddy_bench.storage.records import (
+    FileInfo,
+    Group,
+    GroupRecord,
+    Manifest,
+    RunRecord,
+    RunSettings,
+)
 
-OURS = (".lock", ".owner", ".lease", "samples", "partial")  # of a run without a group yet
+_GRID = TypeAdapter(GroupGrid)
+PLANNED_CURE = "Remove it; the next run writes it."
+MAX_BYTES = 2**30  # a million prompts in planned.json are 60 MB
+
+
+def read_run(folder: Path) -> RunRecord:
+    """Read run.yaml.
+
+    Raises:
+        StoreError: it is not there, cannot be read, or is not a run's.
+    """
+    path = folder / "run.yaml"
+    try:
+        data = parse_yaml(path, read_text(path, StoreError, "run.yaml", MAX_BYTES), StoreError)
+    except StoreError as error:
+        raise StoreError(f"{error} Take another run folder.") from None
+    try:
+        record = RunRecord.model_validate(data)
+    except ValidationError as error:
+        raise StoreError(
+            f"{path} is not a run's: {_expected(data, error)}. Take another run folder."
+        ) from None
+    if (read_manifest(folder).settings or record.settings.digest) != record.settings.digest:
+        raise StoreError(
+            f"The settings in {path} were changed after its images were drawn with others. "
+            "Put them back, or draw into another folder: --out."
+        )
+    return record
+
+
+def _expected(data: Any, error: ValidationError) -> str:
+    """Return in words what a run.yaml lacks."""
+    if not isinstance(data, dict) or not all(
+        isinstance(data.get(key), dict) for key in ("settings", "suite")
+    ):
+        return "expected `suite` and `settings`"
+    part, name = ([*map(str, error.errors()[0]["loc"]), ""])[:2]
+    if part == "settings":
+        return f"`{name}` is missing in `settings`, or no single value"
+    if name == "methods":
+        return "expected a list of texts in `methods`"
+    return f"expected texts in `{part}`"
+
+
+def write_run(folder: Path, record: RunRecord) -> None:
+    """Replace run.yaml."""
+    text = yaml.safe_dump(record.as_dict(), sort_keys=False, allow_unicode=True)
+    write_text(folder / "run.yaml", text)
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read manifest.json; an empty one where there is none yet, or none that can be read."""
+    try:
+        text = read_text(folder / "manifest.json", StoreError, "manifest.json", MAX_BYTES)
+        return Manifest.model_validate(parse_json(text))
+    except (StoreError, ValueError):
+        return Manifest()
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Replace manifest.json."""
+    text = json.dumps(manifest.as_dict(), indent=2, ensure_ascii=False) + "\n"
+    write_text(folder / "manifest.json", text)
+
+
+def read_planned(folder: Path) -> list[GroupGrid]:
+    """Read planned.json: what commands set out to draw; nothing where that is not known."""
+    path = folder / "planned.json"
+    if not path.exists():
+        return []
+    try:
+        entries = parse_json(read_text(path, StoreError, "planned.json", MAX_BYTES))
+        grids = [_GRID.validate_python(grid) for grid in entries]
+    except (StoreError, ValueError, TypeError) as error:
+        problem = brief(error, 200).rstrip(".")
+        raise StoreError(f"{path} cannot be read: {problem}. {PLANNED_CURE}") from None
+    total = sum(grid.count for grid in grids)
+    refuse_more([total], MAX_GROUPS, f"planned groups in {path}", PLANNED_CURE, StoreError)
+    return grids
+
+
+def add_planned(folder: Path, grids: Iterable[GroupGrid]) -> None:
+    """Add to planned.json what it does not hold yet."""
+    known = read_planned(folder)
+    planned = list(known)
+    for grid in grids:
+        if grid not in planned:
+            planned.append(grid)
+    if planned != known:
+        text = json.dumps([asdict(grid) for grid in planned], ensure_ascii=False) + "\n"
+        write_text(folder / "planned.json", text)
+
+
+def cure_of(run: Path) -> Callable[[Path], str]:
+    """Return a function from a group's folder to what helps: drawing it again, where that is done.
+
+    The next run draws what commands set out to draw (planned.json), and nothing else.
+    """
+    try:
+        grids = [(set(g.labels), set(g.prompts), g.seeds) for g in read_planned(run)]
+    except StoreError:  # broken: the next run writes it
+        grids = []
+
+    def cure(folder: Path) -> str:
+        store, label, prompt, seed = folder.parts[-4:]
+        drawn = any(
+            (label in labels or store == label == "reference")
+            and prompt in prompts
+            and seed.isdecimal()
+            and int(seed) < seeds
+            for labels, prompts, seeds in grids
+        )
+        if drawn or not grids:
+            return "run again to redraw it"
+        return "no command draws a group there: move it back to its place, or remove it"
+
+    return cure
+
+
+OURS = (".lock", ".lease", "samples", "partial")  # of a run without a group yet
 LEFT_BEHIND = (
     ".run.yaml-*.tmp",
     ".*.json-*.tmp",
@@ -53,8 +187,9 @@ READ_TOGETHER = 256  # small files
 
 def _is_ours(child: Path) -> bool:
     """Return whether a run that ended before its first group left this."""
-    empty = child.name in OURS and not (child.is_dir() and any(child.iterdir()))
-    return empty or (child.is_file() and child.match(LEFT_BEHIND[0]))
+    if child.is_dir():
+        return child.name in OURS and not any(child.iterdir())
+    return child.name in OURS or child.match(LEFT_BEHIND[0])
 
 
 class RunFolder:
@@ -63,7 +198,6 @@ class RunFolder:
     Raises:
         StoreError: a file is in the way, the folder is not a run's, cannot be written, or holds
             a run with other settings.
-
     """
 
     def __init__(self, path: Path, samples: str = "samples") -> None:
@@ -76,12 +210,7 @@ class RunFolder:
         return RunFolder(self.path, "reference")
 
     def files(self) -> Files:
-        """Return the files below the samples; of a remote folder, as they are now.
-
-        Raises:
-            StoreError: they cannot be listed.
-
-        """
+        """Return the files below the samples; of a remote folder, as they are now."""
         try:
             return files_below(self.samples)
         except OSError as error:
@@ -103,7 +232,11 @@ class RunFolder:
         folder = cls(path)
         refuse_file(path)
         if folder.has_run:
-            folder.check_settings(settings)
+            if different := folder.read_run().settings.differences(settings):
+                raise StoreError(
+                    f"{path} holds a run with other settings: {'; '.join(different.values())}. "
+                    f"Give another folder: --out {path}-2."
+                )
         elif path.is_dir() and any(not _is_ours(child) for child in path.iterdir()):
             raise StoreError(
                 f"{path} holds files that are not of a run; they are left alone. "
@@ -111,7 +244,14 @@ class RunFolder:
             )
         if is_remote(path):
             return folder  # that it can be written shows when it is leased
-        check_writable(path, folder.samples)
+        try:
+            folder.samples.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=path):
+                pass
+        except OSError as error:
+            raise StoreError(
+                f"{path} cannot be written: {why(error)}. Give another --out."
+            ) from None
         return folder
 
     @property
@@ -119,18 +259,9 @@ class RunFolder:
         """Whether a run was recorded here."""
         return (self.path / "run.yaml").is_file()
 
-    def check_settings(self, settings: RunSettings) -> None:
-        """Raise StoreError where the folder's run has other settings."""
-        stored = self.read_run().settings
-        if different := stored.differences(settings):
-            raise StoreError(
-                f"{self.path} holds a run with other settings: {'; '.join(different.values())}. "
-                f"Give another folder: --out {self.path}-2."
-            )
-
     def read_run(self) -> RunRecord:
-        """Read run.yaml; raises as `run_files.read_run`."""
-        return run_files.read_run(self.path)
+        """Read run.yaml, as the function of this name."""
+        return read_run(self.path)
 
     def load(self, path: Path, files: Files) -> FinishedGroup | None:
         """Load a finished group whose files are there in their sizes; None where none was finished.
@@ -138,10 +269,6 @@ class RunFolder:
         Args:
             path: the group's folder below the samples.
             files: those below the samples.
-
-        Raises:
-            StoreError: what is there is broken.
-
         """
         folder = self.samples / path
         if files.size(f"{path.as_posix()}/group.json") is None:
@@ -195,7 +322,6 @@ class RunFolder:
 
         Raises:
             StoreError: the disk is full or cannot be written; what was written of it is removed.
-
         """
         final = self.samples / group.path
         refuse_link(self.path, final, self.failure_path(group))
@@ -237,6 +363,10 @@ class RunFolder:
         """Return where a group's failure is recorded."""
         return self.path / "failed" / group.path.with_suffix(".json")
 
+    def failures(self) -> list[Path]:
+        """Return the records of groups that could not be drawn."""
+        return sorted((self.path / "failed").glob("*/*/*.json"))
+
     def write_failure(self, group: Group, reason: str) -> None:
         """Record why a group could not be drawn; the next run tries again."""
         data, path = {"group": asdict(group), "error": reason}, self.failure_path(group)
@@ -248,7 +378,6 @@ class RunFolder:
 
         Args:
             broken: is told what is wrong with the others.
-
         """
         files, damaged, cure = self.files(), False, None
         names = files.names("*/*/*/group.json")
@@ -287,13 +416,3 @@ def refuse_file(path: Path) -> None:
     """Raise StoreError where a file is in a run folder's way."""
     if path.exists() and not path.is_dir():
         raise StoreError(f"Expected a folder at {path}, found a file. Give another --out.")
-
-
-def check_writable(path: Path, samples: Path) -> None:
-    """Make a folder with its samples; raises StoreError where it cannot be written."""
-    try:
-        samples.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path):
-            pass
-    except OSError as error:
-        raise StoreError(f"{path} cannot be written: {why(error)}. Give another --out.") from None

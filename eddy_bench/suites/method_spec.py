@@ -10,7 +10,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from eddy_bench.errors import ParameterError
-from eddy_bench.storage.limits import MAX_METHODS, refuse_more
+from eddy_bench.storage.files import MAX_METHODS, refuse_more
 
 INDENT = "  "  # of the lines on which a long name goes on
 
@@ -36,7 +36,6 @@ class MethodSpec(BaseModel):
 
         Raises:
             ParameterError: the text between two commas is not `key=value`, or a key comes twice.
-
         """
         name, rest = _split_name(text)
         parameters: dict[str, Any] = {}
@@ -105,7 +104,6 @@ def folded(name: str, width: float, measure: Callable[[str], float] = len) -> li
 
     >>> folded("pg:strength=2,kernel=features", 20)
     ['pg:strength=2,', '  kernel=features']
-
     """
     lines = [""]
     for part in name_parts(name):
@@ -126,7 +124,6 @@ def expand(spec: MethodSpec) -> list[MethodSpec]:
 
     Raises:
         ParameterError: a grid has an empty value, or too many combinations.
-
     """
     grids = {key: _grid(value) for key, value in spec.parameters.items()}
     if any(part == "" for values in grids.values() for part in values) or not all(grids.values()):

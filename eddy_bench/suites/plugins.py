@@ -33,7 +33,6 @@ def load_from_file(name: str, flag: str, permission: Permission | None) -> Any:
     Raises:
         ParameterError: there is no permission, or the file is not there or cannot be imported.
         UnknownName: it has no such name.
-
     """
     path, _, attribute = name.rpartition(":")
     if permission is None:
@@ -68,7 +67,6 @@ def load_from_entry_point(point: EntryPoint) -> Any:
 
     Raises:
         ParameterError: it cannot be imported.
-
     """
     try:
         return point.load()

@@ -48,7 +48,6 @@ def texts_of_file(path: Path, column: str) -> list[tuple[int, str]]:
 
     Raises:
         PromptError: it cannot be read or parsed, or has no column with texts.
-
     """
     text = read_text(path, PromptError, "a prompt file", MAX_BYTES)
     if path.suffix.lower() in (".csv", ".tsv"):
@@ -141,7 +140,6 @@ def texts_of_hub(source: str) -> list[tuple[int, str]]:
     Raises:
         PromptError: the package `datasets` is missing, the data set cannot be loaded, or it has no
             text column.
-
     """
     match = _HUB.fullmatch(source)
     assert match is not None

@@ -13,9 +13,8 @@ from typing import Any
 import yaml
 
 from eddy_bench.errors import PromptError, UnknownName, unknown
-from eddy_bench.storage.files import parse_yaml_lines, read_text
-from eddy_bench.storage.limits import MAX_PROMPTS, refuse_more
-from eddy_bench.storage.names import is_reserved
+from eddy_bench.storage.files import MAX_PROMPTS, parse_yaml_lines, read_text, refuse_more
+from eddy_bench.storage.paths import is_reserved
 from eddy_bench.suites.prompt_sources import (
     ENDINGS,
     is_hub_source,
@@ -69,7 +68,6 @@ def load_prompts(source: str) -> PromptSet:
     Raises:
         UnknownName: neither a set nor a file.
         PromptError: an empty or malformed file, with its line.
-
     """
     if source in prompt_set_names():
         return PromptSet(source, _from_yaml(FOLDER / f"{source}.yaml"))
@@ -92,7 +90,6 @@ def prompts_of_texts(texts: Sequence[str]) -> PromptSet:
 
     Raises:
         PromptError: there are none, or one is empty or no text.
-
     """
     for number, text in enumerate(texts, 1):
         if not isinstance(text, str):

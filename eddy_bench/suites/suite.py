@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
 
 from eddy_bench.errors import ParameterError, SuiteError, UnknownName, unknown
-from eddy_bench.storage.files import read_yaml
-from eddy_bench.storage.limits import MAX_METHODS, refuse_more
-from eddy_bench.storage.names import is_reserved
+from eddy_bench.storage.files import MAX_METHODS, read_yaml, refuse_more
+from eddy_bench.storage.paths import is_reserved
 from eddy_bench.suites.method_spec import MethodSpec, expand, is_file_plugin
 from eddy_bench.suites.plugins import Permission
 
@@ -24,47 +24,138 @@ Positive = Annotated[int, Field(ge=1)]
 Part = Annotated[int, Field(ge=1, le=10_000)]  # of one call of a pipeline
 Spacing = Literal["default", "karras", "exponential", "beta", "trailing", "ays"]
 AUTO_PROMPTS = 8
+DRAW, MODEL, GUIDE, SCORING = "What to draw", "Model", "Guide network", "Scoring"
+EXECUTION = "Execution"
+
+
+@dataclass(frozen=True)
+class Flag:
+    """A field as an option of `run`.
+
+    group: heading of the help under which it stands.
+    listed: what `eddy-bench list` offers as values, if anything.
+    option: its name where that is not the field's.
+    """
+
+    help: str
+    group: str
+    listed: str = ""
+    option: str = ""
 
 
 class Suite(BaseModel):
-    """A resolved run.
+    """A resolved run; every field but the name is an option of `run` (see `Flag`).
 
-    `guidance_scale` has diffusers' meaning (1 is none); `size` is the image's side in pixels;
-    `seeds` is a count; `batch_prompts` prompts share a forward pass; `auto` begins with 8 and
-    halves when memory runs out. `methods` may hold grids (`pg:strength=1|2`). Feature kernels see
-    through `guide` and `decoder`, `feature_batch` images at once; `auto` is as many as fit. None
-    leaves the pipeline's or the model's own choice; of `steps` and `guidance_scale` it
-    is the default of the pipeline's call.
+    `guidance_scale` has diffusers' meaning (1 is none). `methods` may hold grids
+    (`pg:strength=1|2`). None leaves the pipeline's or the model's own choice; of `steps` and
+    `guidance_scale` it is the default of the pipeline's call.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")] = DEFAULT
-    model: Annotated[str, Field(min_length=1)] = "fashion"
-    revision: str | None = None
-    variant: str | None = None
-    methods: Annotated[list[MethodSpec], Field(min_length=1)] = [MethodSpec(name="iid")]
-    prompts: str = "fashion"
-    limit: Positive | None = None
-    particles: Part = 4
-    seeds: Positive = 1
-    steps: Part | None = None
-    scheduler: MethodSpec = MethodSpec(name="default")
-    guidance_scale: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
-    negative_prompt: Annotated[str, Field(max_length=20_000)] = ""
-    size: Annotated[int, Field(ge=8, le=8192)] | None = None
-    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
-    device: str = "auto"
-    batch_prompts: Part | Literal["auto"] = "auto"
-    timesteps: Spacing = "default"
-    guide: str | None = None
-    decoder: str | None = None
-    feature_batch: Part | Literal["auto"] = "auto"
-    offload: bool = False
-    compile: bool = False
-    metrics: list[str] | None = None
-    reference: str | None = None
-    weights: str | None = None
+    methods: Annotated[
+        list[MethodSpec],
+        Field(min_length=1),
+        Flag(
+            "name:key=value,... or FILE.py:Name:key=value,...; replaces the suite's. Repeatable.",
+            DRAW,
+            "methods",
+            "method",
+        ),
+    ] = [MethodSpec(name="iid")]
+    prompts: Annotated[
+        str,
+        Flag(
+            "A set's name; a YAML, text, JSON, CSV or TSV file (FILE:COLUMN); "
+            "or a hub data set owner/name[:split[:column]].",
+            DRAW,
+            "prompts",
+        ),
+    ] = "fashion"
+    limit: Annotated[Positive | None, Flag("Only the first prompts.", DRAW)] = None
+    particles: Annotated[Part, Flag("Images per prompt and seed, N.", DRAW)] = 4
+    seeds: Annotated[Positive, Flag("How many seeds per prompt.", DRAW)] = 1
+    steps: Annotated[Part | None, Flag("Solver steps.", DRAW)] = None
+    scheduler: Annotated[
+        MethodSpec,
+        Flag("name:key=value,... such as ddim, ddim:eta=1, dpmpp-2m.", DRAW, "schedulers"),
+    ] = MethodSpec(name="default")
+    timesteps: Annotated[Spacing, Flag("Spacing of the timesteps.", DRAW)] = "default"
+    guidance_scale: Annotated[
+        Annotated[float, Field(ge=0, allow_inf_nan=False)] | None,
+        Flag("Classifier-free guidance as in diffusers; 1 is none.", DRAW),
+    ] = None
+    negative_prompt: Annotated[
+        str, Field(max_length=20_000), Flag("The negative prompt of every prompt.", DRAW)
+    ] = ""
+    size: Annotated[
+        Annotated[int, Field(ge=8, le=8192)] | None, Flag("Image side in pixels.", DRAW)
+    ] = None
+    model: Annotated[
+        str,
+        Field(min_length=1),
+        Flag("'fashion' (embedded), a folder saved by diffusers, or a hub id.", MODEL, "models"),
+    ] = "fashion"
+    revision: Annotated[str | None, Flag("Revision of a hub id.", MODEL)] = None
+    variant: Annotated[
+        str | None, Flag("Weight variant of a hub id, e.g. fp16; '' for none.", MODEL)
+    ] = None
+    dtype: Annotated[
+        Literal["float32", "float16", "bfloat16"], Flag("Precision of the model.", MODEL)
+    ] = "float32"
+    offload: Annotated[
+        bool, Flag("Keep only the part at work on the GPU, decode in slices.", MODEL)
+    ] = False
+    compile: Annotated[
+        bool, Flag("Compile the denoiser; the first batch takes longer, others less.", MODEL)
+    ] = False
+    guide: Annotated[
+        str | None,
+        Flag(
+            "Backbone of feature kernels: auto (DINOv2), dino, timm:MODEL[@SIZE], "
+            "open_clip:MODEL/WEIGHTS.",
+            GUIDE,
+        ),
+    ] = None
+    decoder: Annotated[
+        str | None,
+        Flag("An AutoencoderTiny that decodes for the guide: a folder or hub id.", GUIDE),
+    ] = None
+    feature_batch: Annotated[
+        Part | Literal["auto"],
+        Flag("Images that go through decoder and guide at once; auto is as many as fit.", GUIDE),
+    ] = "auto"
+    metrics: Annotated[
+        list[str] | None,
+        Flag(
+            "name[extractor]:key=value or FILE.py:name; replaces the model's own. Repeatable.",
+            SCORING,
+            "metrics",
+            "metric",
+        ),
+    ] = None
+    reference: Annotated[
+        str | None,
+        Flag(
+            "A folder of real images for fd, fid, kid, precision, recall; or a file of "
+            "eddy-bench reference.",
+            SCORING,
+        ),
+    ] = None
+    weights: Annotated[
+        str | None,
+        Flag("A folder with weights, of metrics or the guide, that cannot be downloaded.", SCORING),
+    ] = None
+    device: Annotated[str, Flag("auto, cpu, cuda, cuda:1, mps.", EXECUTION)] = "auto"
+    batch_prompts: Annotated[
+        Part | Literal["auto"],
+        Flag(
+            f"Prompts that share a forward pass; auto begins with {AUTO_PROMPTS} and halves them "
+            "when memory runs out.",
+            EXECUTION,
+        ),
+    ] = "auto"
     _granted: dict[str, Permission] = PrivateAttr(default_factory=dict)
 
     def permission(self, key: Literal["methods", "metrics"]) -> Permission | None:
@@ -166,7 +257,6 @@ def load_suite(
         UnknownName: neither a suite nor a file.
         SuiteError: a file that is no suite.
         ParameterError: a value out of range.
-
     """
     path = suite_files().get(source or DEFAULT, Path(source or DEFAULT))
     if not path.is_file():

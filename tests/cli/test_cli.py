@@ -51,16 +51,14 @@ def test_run_draws_scores_and_does_nothing_the_second_time(cli: Cli, tmp_path: P
     assert first.code == 0, first.err
     assert "vendi" in first.out
     scores = pd.read_csv(out / "scores.csv")
-    assert {"vendi", "clip", "seconds_per_image", "nfe", "feature_forwards"} <= set(
-        scores["metric"]
-    )
-    assert set(scores["method"]) == {"iid", "pg", "eddy-exact"}
+    metrics = {"vendi[fmnist-clip]", "clip[fmnist-clip]", "seconds_per_image", "nfe"}
+    assert metrics | {"feature_forwards"} <= set(scores["metric"])
+    assert set(scores["method"]) == {"iid", "pg", "eddy-exact:strength=5"}
     assert np.isfinite(scores["value"]).all()
     assert set(scores.columns) == {
         *(
             "model",
             "method",
-            "params",
             "scheduler",
             "steps",
             "guidance_scale",
@@ -70,7 +68,7 @@ def test_run_draws_scores_and_does_nothing_the_second_time(cli: Cli, tmp_path: P
             "seed",
             "metric",
         ),
-        *("extractor", "value", "higher_is_better", "signature"),
+        *("value", "higher_is_better", "signature"),
     }
     summary = pd.read_csv(out / "summary.csv")
     assert {
@@ -379,7 +377,8 @@ def test_a_plugin_runs_where_it_is_allowed_and_its_mistakes_are_named(
         *quick(tmp_path / "r", "--method", "iid", "--method", f"{tmp_path}/mine.py:Push:strength=3")
     )
     assert done.code == 0, done.err
-    assert set(pd.read_csv(tmp_path / "r/scores.csv")["params"].dropna()) == {"strength=3.0"}
+    methods = set(pd.read_csv(tmp_path / "r/scores.csv")["method"])
+    assert [name.partition("Push")[2] for name in sorted(methods)] == [":strength=3", ""]
     assert (
         "at least 2 particles"
         in cli(

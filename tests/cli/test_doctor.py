@@ -14,9 +14,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from eddy_bench.cli.diagnosis import devices, drawing, hub, versions, weights
-from eddy_bench.cli.diagnosis.finding import Finding
-from eddy_bench.scoring import aesthetic, dreamsim, hps, pickscore
+from eddy_bench.cli import doctor
+from eddy_bench.cli.doctor import Finding
+from eddy_bench.scoring import dreamsim, preference
 from eddy_bench.scoring.inception import INCEPTION
 from eddy_bench.scoring.perceptual import ALEXNET
 from tests.conftest import Result
@@ -30,9 +30,9 @@ HERE_ALONE = ("eddy_bench", "versions", "devices", "hub", "weights", "drawing")
 def _here_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No network, no caches of this machine, and a drawing that takes no time."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(weights, "torch_cache", lambda: tmp_path / "torch-cache")
-    monkeypatch.setattr(weights, "_in_hub_cache", lambda asked: None)
-    monkeypatch.setattr(drawing, "STEPS", 2)
+    monkeypatch.setattr(doctor, "torch_cache", lambda: tmp_path / "torch-cache")
+    monkeypatch.setattr(doctor, "_in_hub_cache", lambda asked: None)
+    monkeypatch.setattr(doctor, "STEPS", 2)
 
 
 def findings(cli: Cli, *arguments: str | Path, code: int = 0) -> dict[tuple[str, str], Any]:
@@ -55,9 +55,9 @@ def test_what_is_needed_works_here_and_every_line_fits_80_columns(cli: Cli) -> N
 
 def test_json_and_text_say_the_same(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        drawing, "_drawn_on_cpu", lambda: (None, Finding("drawing", "cpu", "ok", ""))
+        doctor, "_drawn_on_cpu", lambda: (None, Finding("drawing", "cpu", "ok", ""))
     )
-    monkeypatch.setattr(devices, "_memory", lambda device: "some memory")
+    monkeypatch.setattr(doctor, "_memory", lambda device: "some memory")
     text, document = cli("doctor").out, json.loads(cli("doctor", "--json").out)
     assert document["verdict"] == "note"
     words = " ".join(text.split())
@@ -73,7 +73,7 @@ def test_a_missing_or_old_library_is_a_problem_with_its_cure(
     cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        versions,
+        doctor,
         "requires",
         lambda name: ["torch>=99", "not_there>=2", "absent>=1; extra == 'offload'"],
     )
@@ -91,8 +91,8 @@ def test_a_library_that_cannot_be_imported_is_a_problem(
     def fail(name: str) -> None:
         raise RuntimeError("operator torchvision::nms does not exist")
 
-    monkeypatch.setattr(versions.importlib, "import_module", fail)
-    found = list(versions._needed([versions.Requirement("torchvision")]))
+    monkeypatch.setattr(doctor.importlib, "import_module", fail)
+    found = [doctor.examine_library("torchvision", doctor.Requirement("torchvision"))]
     assert [(finding.name, finding.verdict) for finding in found] == [("torchvision", "problem")]
     assert "nms does not exist" in found[0].detail
 
@@ -101,12 +101,12 @@ def test_a_library_that_cannot_be_imported_is_a_problem(
 def test_a_precision_that_fails_is_told_and_only_float32_is_needed(
     cli: Cli, monkeypatch: pytest.MonkeyPatch, dtype: str, code: int
 ) -> None:
-    def fail(device: torch.device, asked: torch.dtype) -> float:
-        if asked is devices.DTYPES[dtype]:
+    def fail(device: str, asked: str) -> float:
+        if asked == dtype:
             raise RuntimeError("no kernel image is available for execution on the device")
         return 0.0
 
-    monkeypatch.setattr(devices, "relative_error", fail)
+    monkeypatch.setattr(doctor, "relative_error", fail)
     found = findings(cli, code=code)["devices", f"cpu {dtype}"]
     assert found["verdict"] == ("problem" if code else "note")
     assert "no kernel image" in found["detail"]
@@ -117,8 +117,8 @@ def test_a_device_that_computes_wrong_numbers_is_a_problem(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for wrong in (0.5, float("nan")):
-        monkeypatch.setattr(devices, "relative_error", lambda device, dtype, error=wrong: error)
-        finding = devices.examine_dtype("cuda:0", "float32")
+        monkeypatch.setattr(doctor, "relative_error", lambda device, dtype, error=wrong: error)
+        finding = doctor.examine_dtype("cuda:0", "float32")
         assert finding.verdict == "problem"
         assert "--device cpu" in finding.cure
 
@@ -129,8 +129,8 @@ def test_a_device_that_draws_other_images_than_the_cpu_is_a_problem(
     rng = np.random.default_rng(0)
     images = rng.integers(0, 250, (2, 8, 8, 3)).astype(np.int16)
     others = {"cpu": images, "cuda:0": images + 2, "cuda:1": images + 3}
-    monkeypatch.setattr(drawing, "device_names", lambda: [*others, "mps"])
-    monkeypatch.setattr(drawing, "drawn_on", lambda name: others[name])
+    monkeypatch.setattr(doctor, "device_names", lambda: [*others, "mps"])
+    monkeypatch.setattr(doctor, "drawn_on", lambda name: others[name])
     found = findings(cli, code=1)
     verdicts = {name: f["verdict"] for (part, name), f in found.items() if part == "drawing"}
     assert verdicts == {"cpu": "ok", "cuda:0": "ok", "cuda:1": "problem", "mps": "problem"}
@@ -141,11 +141,11 @@ def test_a_device_that_draws_other_images_than_the_cpu_is_a_problem(
 def test_a_check_that_breaks_is_a_line_and_the_others_are_made(
     cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail() -> list[str]:
+    def fail(*arguments: Any, **options: Any) -> None:
         raise OSError("the driver is gone")
 
-    monkeypatch.setattr(devices, "device_names", fail)
-    monkeypatch.setattr(drawing, "load_model", lambda *args, **kwargs: fail())
+    monkeypatch.setattr(doctor, "_memory", fail)
+    monkeypatch.setattr("eddy_bench.models.load.load_model", fail)
     found = findings(cli, code=1)
     assert "the driver is gone" in found["devices", "devices"]["detail"]
     assert "the driver is gone" in found["drawing", "cpu"]["detail"]
@@ -160,8 +160,8 @@ def test_a_hub_that_does_not_answer_is_a_note(
         raise error
 
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(hub, "answer_of", fail)
-    found = next(iter(hub.examine_hub()))
+    monkeypatch.setattr(doctor, "answer_of", fail)
+    found = next(iter(doctor.examine_hub()))
     assert (found.verdict, str(error) in found.detail) == ("note", True)
     assert "--model FOLDER" in found.cure
 
@@ -171,11 +171,11 @@ def test_a_hub_that_is_silent_is_not_waited_for(monkeypatch: pytest.MonkeyPatch)
 
     silent = threading.Event()
     with pytest.raises(TimeoutError, match="no answer within"):
-        hub.within(0.05, silent.wait)
+        doctor.within(0.05, silent.wait)
     silent.set()
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(hub, "answer_of", lambda endpoint: 200)
-    assert next(iter(hub.examine_hub())).verdict == "ok"
+    monkeypatch.setattr(doctor, "answer_of", lambda endpoint: 200)
+    assert next(iter(doctor.examine_hub())).verdict == "ok"
 
 
 def test_missing_weights_are_named_with_size_and_place(cli: Cli, tmp_path: Path) -> None:
@@ -207,11 +207,11 @@ def test_weights_in_the_folder_are_found(cli: Cli, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("user", "name"),
     [
-        ("aesthetic", aesthetic.LINEAR),
-        ("aesthetic", f"{Path(aesthetic.LINEAR).stem}.safetensors"),
-        ("aesthetic-mlp", aesthetic.MLP),
-        ("hps", hps.FILE),
-        ("pickscore", f"{pickscore.FOLDER}/model.safetensors"),
+        ("aesthetic", preference.LINEAR),
+        ("aesthetic", f"{Path(preference.LINEAR).stem}.safetensors"),
+        ("aesthetic-mlp", preference.MLP),
+        ("hps", preference.HPS_FILE),
+        ("pickscore", f"{preference.PICKSCORE_FOLDER}/model.safetensors"),
         *(("dreamsim", f"dreamsim/{name}") for name in (dreamsim.DINO_FILE, *dreamsim.CLIP_FILES)),
         *(("dreamsim", f"dreamsim/{dreamsim.LORA}/{name}") for name in dreamsim.ADAPTERS),
     ],
@@ -219,13 +219,13 @@ def test_weights_in_the_folder_are_found(cli: Cli, tmp_path: Path) -> None:
 def test_weights_of_metrics_are_found_where_their_loaders_look(
     tmp_path: Path, user: str, name: str
 ) -> None:
-    before = [finding for finding in weights.examine_weights(tmp_path) if finding.name == user]
+    before = [finding for finding in doctor.examine_weights(tmp_path) if finding.name == user]
     assert {finding.verdict for finding in before} == {"note"}
     path = tmp_path / name
     path.parent.mkdir(parents=True, exist_ok=True)
     state = {"x": torch.zeros(3)}
     save_file(state, path) if name.endswith("safetensors") else torch.save(state, path)
-    after = [finding for finding in weights.examine_weights(tmp_path) if finding.name == user]
+    after = [finding for finding in doctor.examine_weights(tmp_path) if finding.name == user]
     assert len([finding for finding in after if str(path) in finding.detail]) == 1
 
 
@@ -238,7 +238,7 @@ def test_damaged_weights_are_a_problem_with_the_file_to_remove(
     save_file(state, whole) if name.endswith("safetensors") else torch.save(state, whole)
     for damage in (b"", b"no weights", whole.read_bytes()[:-100]):
         (tmp_path / name).write_bytes(damage)
-        found = [finding for finding in weights.examine_weights(tmp_path) if name in finding.cure]
+        found = [finding for finding in doctor.examine_weights(tmp_path) if name in finding.cure]
         assert [finding.verdict for finding in found] == ["problem"]
         assert str(tmp_path / name) in found[0].detail
     done = cli("doctor", "--weights", tmp_path)

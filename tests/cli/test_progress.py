@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import pkgutil
 import re
 import subprocess
 import sys
@@ -16,6 +18,7 @@ import pytest
 from PIL import Image
 from rich.progress import Progress
 
+import eddy_bench.cli
 from eddy_bench.cli import progress
 from eddy_bench.cli.console import VERBOSITY
 from eddy_bench.cli.progress import Left, Rate
@@ -182,8 +185,11 @@ def bars(monkeypatch: pytest.MonkeyPatch) -> list[list[tuple[float, str]]]:
 
             yield spy
 
-    for module in ("progress", "running", "referencing", "checking", "needing", "auditing"):
-        monkeypatch.setattr(f"eddy_bench.cli.{module}.progress_bar", spied)
+    for found in pkgutil.iter_modules(eddy_bench.cli.__path__, "eddy_bench.cli."):
+        if not found.name.endswith("__main__"):
+            module = importlib.import_module(found.name)
+            if hasattr(module, "progress_bar"):
+                monkeypatch.setattr(module, "progress_bar", spied)
     return told
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from eddy_bench.cli.judging import check_judge
+from eddy_bench.experiment.checks import check_judges
 from eddy_bench.methods.demands import check_demands
 from eddy_bench.methods.registry import build_method
 from eddy_bench.models.backbones import resolve_backbone
@@ -35,9 +35,9 @@ def test_the_set_ups_are_whole(name: str) -> None:
     metrics = [MetricSpec.parse(text) for text in suite.metrics or []]
     for metric in metrics:
         check_extractor(metric.extractor)
+    check_judges(suite, metrics)
     for spec in suite.methods:
         method = build_method(spec)
-        check_judge(spec, suite, metrics)
         check_demands(method, str(spec), suite.particles, suite.steps)
         assert suite.guide or not (method.selects or spec.parameters.get("kernel") == "features")
     assert suite.scheduler.name in (*SCHEDULERS, "default")

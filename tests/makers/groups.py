@@ -10,8 +10,7 @@ from PIL import Image
 
 from eddy_bench.models.base import Cost
 from eddy_bench.storage.records import Group, RunRecord, RunSettings, SuiteRecord
-from eddy_bench.storage.run_files import write_run
-from eddy_bench.storage.run_folder import RunFolder
+from eddy_bench.storage.run_folder import RunFolder, write_run
 
 SETTINGS = RunSettings(
     model="m",

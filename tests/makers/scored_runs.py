@@ -10,7 +10,7 @@ from PIL import Image
 
 from eddy_bench.storage.group import group_key
 from eddy_bench.storage.records import Manifest
-from eddy_bench.storage.run_files import write_manifest
+from eddy_bench.storage.run_folder import write_manifest
 from tests.makers.groups import COST, make_folder, make_group
 from tests.makers.score_files import frame
 

@@ -11,12 +11,12 @@ import torch
 import yaml
 
 from eddy_bench.errors import ParameterError
+from eddy_bench.experiment.cost_matching import match_costs
+from eddy_bench.experiment.setup import Setup
 from eddy_bench.methods.best_of_m import BestOfM, most_distant, unit_distances
 from eddy_bench.methods.registry import build_method
 from eddy_bench.models.base import Cost
 from eddy_bench.models.load import load_model
-from eddy_bench.runs.cost_matching import match_costs
-from eddy_bench.runs.setup import Setup
 from eddy_bench.storage.records import CostMatch
 from eddy_bench.suites.method_spec import MethodSpec, expand
 from eddy_bench.suites.suite import Suite, load_suite

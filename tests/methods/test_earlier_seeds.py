@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from eddy_bench import steer
 from eddy_bench.audit.plan import make_plan
 from eddy_bench.errors import ParameterError
+from eddy_bench.experiment.batches import planned_batches
 from eddy_bench.methods.spell import Spell, fixed_force
 from eddy_bench.models.base import Model
 from eddy_bench.models.load import load_model
-from eddy_bench.runs.batches import planned_batches
 from tests.conftest import Result
 from tests.makers.mixtures import draw
 from tests.makers.runs import RUN, image_hashes
@@ -161,8 +161,8 @@ def test_where_it_cannot_be_it_is_refused_in_one_line(cli: Cli, tmp_path: Path) 
 
 
 def test_methods_take_turns_and_shards_have_their_share_of_each() -> None:
+    from eddy_bench.experiment.batches import method_batches
     from eddy_bench.methods.iid import Iid
-    from eddy_bench.runs.batches import method_batches
     from tests.makers.groups import make_group
 
     class Plan:

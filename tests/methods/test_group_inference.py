@@ -13,12 +13,12 @@ import pytest
 import torch
 
 from eddy_bench.errors import ModelError, ParameterError
+from eddy_bench.experiment.setup import Setup
 from eddy_bench.methods.best_of_m import BestOfM
 from eddy_bench.methods.group_inference import GroupInference
 from eddy_bench.methods.iid import Iid
 from eddy_bench.models.base import Model
 from eddy_bench.models.load import load_model
-from eddy_bench.runs.setup import Setup
 from eddy_bench.sampling.feature_maps import Identity
 from eddy_bench.sampling.state import State
 from eddy_bench.sampling.steer import steer

@@ -12,12 +12,12 @@ import pytest
 import torch
 
 from eddy_bench.errors import ModelError, ParameterError
+from eddy_bench.experiment.batches import Batch, draw_batch
+from eddy_bench.experiment.setup import Setup
 from eddy_bench.methods.best_of_m import BestOfM
 from eddy_bench.methods.iid import Iid
 from eddy_bench.models.base import Model
 from eddy_bench.models.load import load_model
-from eddy_bench.runs.batches import Batch, draw_batch
-from eddy_bench.runs.setup import Setup
 from eddy_bench.sampling.noise import particle_generators
 from eddy_bench.sampling.schedulers import set_scheduler
 from eddy_bench.suites.suite import Suite

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from eddy_bench.errors import ModelError, ParameterError, SchedulerError
+from eddy_bench.experiment.setup import Setup
 from eddy_bench.methods.base import Method
 from eddy_bench.methods.registry import build_method, method_names
 from eddy_bench.models.decoding import make_decode
-from eddy_bench.runs.setup import Setup
 from eddy_bench.sampling.families import FAMILIES as FAMILY_TABLE
 from eddy_bench.sampling.families import family_of
 from eddy_bench.sampling.noise import particle_generators

@@ -13,19 +13,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from eddy_bench.cli.diagnosis.drawing import TOLERANCE
 from numpy.typing import NDArray
 from PIL import Image
 
-from eddy_bench.cli.diagnosis.drawing import TOLERANCE
+from eddy_bench.experiment.draw import draw_groups, find_missing
+from eddy_bench.experiment.manifest import record_plan
+from eddy_bench.experiment.plan import make_plan
+from eddy_bench.experiment.setup import Setup
 from eddy_bench.methods.registry import build_method
 from eddy_bench.models.base import Model
 from eddy_bench.models.load import load_model
 from eddy_bench.models.precision import whole_float32
-from eddy_bench.runs.draw import draw_groups
-from eddy_bench.runs.manifest import record_plan
-from eddy_bench.runs.missing import find_missing
-from eddy_bench.runs.plan import make_plan
-from eddy_bench.runs.setup import Setup
 from eddy_bench.sampling.noise import particle_generators
 from eddy_bench.storage.run_folder import RunFolder
 from eddy_bench.suites.method_spec import MethodSpec

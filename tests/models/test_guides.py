@@ -17,15 +17,14 @@ from PIL import Image
 
 from eddy_bench.errors import MetricError, ModelError, UnknownName
 from eddy_bench.ids import Signature
+from eddy_bench.experiment.draw import draw_groups, find_missing
+from eddy_bench.experiment.manifest import record_plan
+from eddy_bench.experiment.plan import make_plan
+from eddy_bench.experiment.setup import Setup
 from eddy_bench.methods.registry import build_method
 from eddy_bench.models.backbones import load_backbone, resolve_backbone, same_network
 from eddy_bench.models.load import load_model
 from eddy_bench.models.row_limit import RowLimit
-from eddy_bench.runs.draw import draw_groups
-from eddy_bench.runs.manifest import record_plan
-from eddy_bench.runs.missing import find_missing
-from eddy_bench.runs.plan import make_plan
-from eddy_bench.runs.setup import Setup
 from eddy_bench.scoring.extractors import load_extractor
 from eddy_bench.scoring.measure import Measured
 from eddy_bench.storage.run_folder import RunFolder
@@ -431,7 +430,7 @@ def test_a_decoder_is_part_of_a_run(weights: Path) -> None:
 def test_best_of_m_is_measured_in_smaller_batches_when_memory_runs_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from eddy_bench.runs.cost_matching import match_costs
+    from eddy_bench.experiment.cost_matching import match_costs
 
     model = load_model(str(family_folder("sd15")), device="cpu")
     inner = model.draw

@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from eddy_bench.experiment.setup import Setup
 from eddy_bench.methods.base import Method
 from eddy_bench.methods.registry import build_method
 from eddy_bench.models.base import Model
 from eddy_bench.models.load import load_model
-from eddy_bench.runs.setup import Setup
 from eddy_bench.sampling.state import State
 from eddy_bench.suites.method_spec import MethodSpec
 from eddy_bench.suites.suite import Suite

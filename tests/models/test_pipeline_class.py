@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from eddy_bench.errors import ModelError, SchedulerError
+from eddy_bench.experiment.setup import Setup
 from eddy_bench.methods.base import Method
 from eddy_bench.methods.registry import build_method
 from eddy_bench.models.load import load_model
 from eddy_bench.models.pipeline_class import pipeline_class
-from eddy_bench.runs.setup import Setup
 from eddy_bench.suites.method_spec import MethodSpec
 from eddy_bench.suites.suite import Suite
 from tests.conftest import Result

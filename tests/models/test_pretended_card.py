@@ -22,10 +22,10 @@ from pathlib import Path
 from tests.makers import pretend
 pretend.install(budget=2**33)
 from eddy_bench.models.load import load_model
-from eddy_bench.runs.draw import draw_groups
-from eddy_bench.runs.manifest import record_plan
-from eddy_bench.runs.plan import make_plan
-from eddy_bench.runs.setup import Setup
+from eddy_bench.experiment.draw import draw_groups
+from eddy_bench.experiment.manifest import record_plan
+from eddy_bench.experiment.plan import make_plan
+from eddy_bench.experiment.setup import Setup
 from eddy_bench.sampling.branch_checks import denoiser
 from eddy_bench.storage.run_folder import RunFolder
 from eddy_bench.suites.method_spec import MethodSpec

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from eddy_bench.errors import SchedulerError
+from eddy_bench.experiment.setup import Setup
 from eddy_bench.methods.iid import Iid
 from eddy_bench.models.load import load_model
-from eddy_bench.runs.setup import Setup
 from eddy_bench.sampling.noise import particle_generators
 from eddy_bench.sampling.schedulers import set_scheduler
 from eddy_bench.suites.suite import Suite

@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 
 from eddy_bench.errors import EddyError, SchedulerError
+from eddy_bench.experiment.setup import Setup
 from eddy_bench.methods.registry import build_method, method_names
-from eddy_bench.runs.setup import Setup
 from eddy_bench.sampling.scheduler_table import SCHEDULERS
 from eddy_bench.sampling.schedulers import SPACINGS, set_scheduler
 from eddy_bench.suites.method_spec import MethodSpec

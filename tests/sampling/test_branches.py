@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from eddy_bench.errors import ModelError
+from eddy_bench.experiment.setup import Setup
 from eddy_bench.methods.base import Method
 from eddy_bench.methods.iid import Iid
 from eddy_bench.methods.registry import METHODS, build_method
 from eddy_bench.models.base import Model
 from eddy_bench.models.load import load_model
-from eddy_bench.runs.setup import Setup
 from eddy_bench.sampling import network_tap
 from eddy_bench.sampling.families import Family, family_of
 from eddy_bench.sampling.schedulers import set_scheduler

@@ -15,12 +15,12 @@ from torch import Tensor
 
 from eddy_bench import EddyExact, Method, ParticleGuidance, State, steer
 from eddy_bench.errors import ParameterError, SchedulerError
+from eddy_bench.experiment.setup import Setup
 from eddy_bench.methods.coupled import Coupled
 from eddy_bench.methods.registry import build_method
 from eddy_bench.models.exact import ExactDenoiser
 from eddy_bench.models.load import load_model
 from eddy_bench.models.mixture import Mixture
-from eddy_bench.runs.setup import Setup
 from eddy_bench.sampling.schedulers import set_scheduler
 from eddy_bench.sampling.solver_view import check_stochastic, view_of
 from eddy_bench.sampling.state import Moment

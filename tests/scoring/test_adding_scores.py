@@ -87,7 +87,7 @@ def test_images_that_changed_take_their_old_values_along(cli: Cli, run: Path) ->
 
 def test_a_value_of_images_that_were_replaced_is_left_out(cli: Cli, run: Path) -> None:
     """The group is drawn by another version of a plug-in's file, say: other images, same place."""
-    from eddy_bench.storage.run_files import read_manifest, write_manifest
+    from eddy_bench.storage.run_folder import read_manifest, write_manifest
 
     assert cli("score", run, "--metric", "mss").code == 0
     digests = read_manifest(run).scored_images

@@ -20,10 +20,11 @@ import yaml
 from PIL import Image
 
 from eddy_bench.errors import SuiteError
+from eddy_bench.experiment.events import Listener
+from eddy_bench.experiment.score import ScoringRequest, score_again
 from eddy_bench.methods.registry import build_method
 from eddy_bench.results.io import read_table
-from eddy_bench.storage.arrays import read_arrays
-from eddy_bench.storage.files import parse_yaml
+from eddy_bench.storage.files import parse_yaml, read_arrays
 from eddy_bench.storage.lock import locked
 from eddy_bench.storage.run_folder import RunFolder
 from eddy_bench.suites.method_spec import MethodSpec
@@ -276,16 +277,14 @@ def test_scores_that_were_half_replaced_are_not_up_to_date(
     def killed(*arguments: Any) -> Any:
         raise Killed
 
-    monkeypatch.setattr("eddy_bench.scoring.score.summarise", killed)
-    from eddy_bench.cli.scoring import score_run
-
+    monkeypatch.setattr("eddy_bench.experiment.score.summarise", killed)
     with pytest.raises(Killed):
-        score_run(run, ["pdist"], None, None)
-    assert ",pdist," in (run / "scores.csv").read_text()
+        score_again(RunFolder(run), ScoringRequest(["pdist"]), Listener())
+    assert ",pdist[" in (run / "scores.csv").read_text()
     monkeypatch.undo()
     says(cli(*RUN, "--out", run), 0)
     rows = scores(run).splitlines()
-    assert [row for row in rows if ",pdist," not in row] == scores(undisturbed).splitlines()
+    assert [row for row in rows if ",pdist[" not in row] == scores(undisturbed).splitlines()
     assert "pdist[fmnist-clip]" in (run / "summary.csv").read_text(), "both files belong together"
 
 
@@ -491,14 +490,15 @@ def test_yaml_that_grows_or_holds_itself_is_refused() -> None:
 
 
 def test_a_file_system_without_locks_refuses_nobody_and_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def flock(*arguments: Any) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr("fcntl.flock", flock)
-    with locked(tmp_path), locked(tmp_path):
-        assert capsys.readouterr().err.count("has no locks") == 2
+    told: list[str] = []
+    with locked(tmp_path, told.append), locked(tmp_path, told.append):
+        assert sum("has no locks" in line for line in told) == 2
 
 
 def test_a_prompt_that_iid_cannot_draw_costs_its_own_groups_only(
@@ -507,7 +507,7 @@ def test_a_prompt_that_iid_cannot_draw_costs_its_own_groups_only(
     """It costs its own group, in the samples and in the reference set; everything else is scored,
     drift included.
     """
-    from eddy_bench.runs import batches
+    from eddy_bench.experiment import batches
 
     inner = batches._draw
 

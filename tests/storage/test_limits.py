@@ -20,10 +20,10 @@ from eddy_bench.methods.registry import METHODS, build_method, load_method
 from eddy_bench.models.task_file import read_task_file
 from eddy_bench.results.io import COLUMNS
 from eddy_bench.results.results import read_results
-from eddy_bench.storage import limits
+from eddy_bench.storage import files as limits
 from eddy_bench.storage.files import read_text, read_yaml
 from eddy_bench.storage.group import GroupGrid
-from eddy_bench.storage.run_files import read_planned, read_run
+from eddy_bench.storage.run_folder import read_planned, read_run
 from eddy_bench.suites import prompts as prompt_files
 from eddy_bench.suites.method_spec import MethodSpec
 from eddy_bench.suites.prompts import load_prompts

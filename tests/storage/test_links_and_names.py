@@ -15,10 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eddy_bench.errors import EddyError, StoreError, line_of
-from eddy_bench.storage.group_index import Entry, GroupIndex
-from eddy_bench.storage.names import is_reserved, safe_name
-from eddy_bench.storage.paths import read_many
-from eddy_bench.storage.run_files import read_planned, read_run
+from eddy_bench.storage.group import Entry, GroupIndex
+from eddy_bench.storage.paths import is_reserved, read_many, safe_name
+from eddy_bench.storage.run_folder import read_planned, read_run
 from eddy_bench.suites.prompts import load_prompts, prompt_set_names
 from eddy_bench.suites.suite import load_suite
 from tests.conftest import Result
@@ -194,7 +193,7 @@ def test_memory_that_ends_is_one_line(cli: Cli, monkeypatch: pytest.MonkeyPatch)
 LEAKING = """
 import logging, sys, warnings
 from eddy_bench.cli.app import main
-import eddy_bench.cli.listing as listing
+import eddy_bench.cli.list as listing
 before = listing.print_list
 def loud(kind):
     warnings.warn("a library's word")

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from eddy_bench.compare.preference import HEADER
+from eddy_bench.storage.files import open_picture
 from eddy_bench.storage.group import FinishedGroup
-from eddy_bench.storage.pictures import open_picture
 from eddy_bench.storage.run_folder import RunFolder
 from tests.conftest import Result
 from tests.makers.runs import SHORT

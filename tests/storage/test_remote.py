@@ -18,13 +18,11 @@ import fsspec
 import pytest
 
 from eddy_bench.errors import ParameterError, StoreError
-from eddy_bench.runs.missing import find_missing
-from eddy_bench.storage.lease import BEAT, EXPIRY, Lease, _space, leased
-from eddy_bench.storage.lock import locked
+from eddy_bench.experiment.draw import find_missing
+from eddy_bench.storage.lock import BEAT, EXPIRY, Lease, _space, leased, locked
 from eddy_bench.storage.paths import as_path, files_below, is_remote
 from eddy_bench.storage.records import RunRecord, SuiteRecord
-from eddy_bench.storage.run_files import write_run
-from eddy_bench.storage.run_folder import RunFolder
+from eddy_bench.storage.run_folder import RunFolder, write_run
 from tests.conftest import Result
 from tests.makers.groups import COST, SETTINGS, make_group, make_images
 from tests.makers.runs import RUN, SHORT, change_a_byte, image_hashes, scores
@@ -40,7 +38,7 @@ def memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     system = fsspec.filesystem("memory")
     system.store.clear()
     system.pseudo_dirs[:] = [""]
-    monkeypatch.setattr("eddy_bench.storage.lease.SETTLE", 0.0)
+    monkeypatch.setattr("eddy_bench.storage.lock.SETTLE", 0.0)
     yield system
     system.store.clear()
 
@@ -201,7 +199,7 @@ def test_a_live_owner_is_named(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(StoreError, match="in use by process 77 on elsewhere"):
         Lease(note).take(wait)
     assert sum(waited) <= BEAT + EXPIRY / 4
-    monkeypatch.setattr("eddy_bench.storage.lease.Lease.take.__defaults__", (wait,))
+    monkeypatch.setattr("eddy_bench.storage.lock.Lease.take.__defaults__", (wait, print))
     done = cli(*RUN, "--out", ADDRESS)
     assert (done.code, "in use by process 77 on elsewhere" in done.err) == (2, True), done.err
 
@@ -245,7 +243,7 @@ def until_it_raises(check: Callable[[], None]) -> None:
 def test_a_second_owner_is_refused_and_one_that_slept_loses_its_lease(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("eddy_bench.storage.lease.BEAT", 0.01)
+    monkeypatch.setattr("eddy_bench.storage.lock.BEAT", 0.01)
     note = as_path(ADDRESS) / ".lease"
     with pytest.raises(StoreError, match="in use by process 77"):
         Lease(note).take(lambda seconds: note.write_text(other()))
@@ -267,7 +265,7 @@ class NoCredentials(Exception):
 
 
 def test_a_renewal_that_fails_once_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("eddy_bench.storage.lease.BEAT", 0.01)
+    monkeypatch.setattr("eddy_bench.storage.lock.BEAT", 0.01)
     calls = []
     inner = Lease.renew
 
@@ -305,8 +303,8 @@ def test_a_lease_that_cannot_be_renewed_runs_out(monkeypatch: pytest.MonkeyPatch
     def renew(lease: Lease) -> None:
         raise NoCredentials("the token is old")
 
-    monkeypatch.setattr("eddy_bench.storage.lease.BEAT", 0.01)
-    monkeypatch.setattr("eddy_bench.storage.lease.EXPIRY", 0.05)
+    monkeypatch.setattr("eddy_bench.storage.lock.BEAT", 0.01)
+    monkeypatch.setattr("eddy_bench.storage.lock.EXPIRY", 0.05)
     monkeypatch.setattr(Lease, "renew", renew)
     with (
         leased(as_path(ADDRESS)) as check_ownership,

@@ -1,1 +1,0 @@
-"""What works here: versions, devices, the hub, weights, a short draw; a verdict on each."""

@@ -1,0 +1,98 @@
+"""What is refused before a model is loaded, and before hours of drawing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from eddy_bench.errors import MetricError, ParameterError, UnknownName, unknown
+from eddy_bench.experiment.cost_matching import unmatched
+from eddy_bench.experiment.options import RunOptions
+from eddy_bench.experiment.plan import check_size
+from eddy_bench.experiment.score import ScoringRequest, resolve_specs
+from eddy_bench.methods.registry import build_method
+from eddy_bench.models.backbones import same_network
+from eddy_bench.models.devices import CPU
+from eddy_bench.models.scoring_defaults import scoring_defaults
+from eddy_bench.sampling.scheduler_table import SCHEDULERS
+from eddy_bench.scoring.attribute_values import open_values
+from eddy_bench.scoring.extractors import check_extractor, load_extractor
+from eddy_bench.scoring.metrics import MetricSpec, parse_all
+from eddy_bench.scoring.reference import read_statistics
+from eddy_bench.storage.run_folder import refuse_file
+from eddy_bench.suites.prompts import load_prompts
+from eddy_bench.suites.suite import Suite
+
+
+def check_early(suite: Suite, path: Path, options: RunOptions) -> None:
+    """Raise EddyError for what can be refused before a model is loaded."""
+    check_size(suite, load_prompts(suite.prompts))
+    specs = parse_all(suite.metrics or [], suite.permission("metrics"))
+    for metric in specs:
+        check_extractor(metric.extractor)
+    if suite.reference and Path(suite.reference).is_file():
+        read_statistics(Path(suite.reference))
+    else:
+        check_folder(suite.reference, "a folder with images at --reference")
+    check_folder(suite.weights, "a folder at --weights")
+    refuse_file(path)
+    scheduler = suite.scheduler.name
+    if scheduler != "default" and scheduler not in SCHEDULERS:
+        raise UnknownName(unknown("scheduler", scheduler, [*SCHEDULERS, "default"]))
+    check_judges(suite, specs)
+    if (options.executor == "ray" or options.shard) and (open_specs := unmatched(suite)):
+        name = open_specs[0].name
+        dial = build_method(open_specs[0], suite.permission("methods")).dial
+        raise ParameterError(
+            f"{name} measures its {dial} on the machine that draws. "
+            f"With --executor ray or --shard give it: {name}:{dial}=16."
+        )
+
+
+def check_judges(suite: Suite, metrics: Sequence[MetricSpec]) -> None:
+    """Build the methods; raises ParameterError where a network that judges for one also scores."""
+    defaults = scoring_defaults(suite.model)
+    metrics = metrics or [MetricSpec.parse(text) for text in defaults.metrics]
+    for spec in suite.methods:
+        judge = build_method(spec, suite.permission("methods")).judge
+        for metric in metrics:
+            own = defaults.extractor if metric.metric.takes_extractor else ""
+            extractor = metric.extractor or own
+            if judge and extractor and same_network(judge, extractor):
+                raise ParameterError(
+                    f"Expected quality of {spec.name} by a network that does not score, got "
+                    f"{judge}, with which {metric.name} is computed. Take another one, or another "
+                    "--metric."
+                )
+
+
+def check_metrics(suite: Suite) -> None:
+    """Load once the networks of metrics that were requested by name.
+
+    What is missing is told before hours of drawing, not after them.
+    """
+    if not suite.metrics:
+        return
+    weights = Path(suite.weights) if suite.weights else None
+    seen = set()
+    request = ScoringRequest(suite.metrics, permission=suite.permission("metrics"))
+    for spec in resolve_specs(request, scoring_defaults(suite.model), suite.model, True):
+        metric = spec.metric
+        if metric.needs == "values":
+            open_values(load_prompts(suite.prompts), suite.prompts)
+        load = metric.sees or metric.load
+        source = spec.name if load else spec.extractor
+        if source in seen or not source or metric.needs == "attributes":
+            continue  # loaded already, or ships with the package
+        seen.add(source)
+        if load:
+            load(weights, CPU)
+        else:
+            load_extractor(source, weights)
+
+
+def check_folder(source: str | None, expected: str) -> None:
+    """Raise MetricError for what should be a folder and is none."""
+    if source and not Path(source).is_dir():
+        there = "a file" if Path(source).exists() else "nothing"
+        raise MetricError(f"Expected {expected} {source}, found {there}.")
