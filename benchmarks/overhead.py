@@ -38,11 +38,10 @@ from eddy_bench import (
     State,
 )
 from eddy_bench.kernels import group_median_bandwidth, rbf, squared_distances
-from eddy_bench.methods.pairwise import Pairs
+from eddy_bench.methods.eddy import Pairs
 from eddy_bench.models.base import Model
 from eddy_bench.models.load import load_model
-from eddy_bench.models.network_features import NetworkFeatures
-from eddy_bench.models.row_limit import RowLimit
+from eddy_bench.models.network_features import NetworkFeatures, RowLimit
 from eddy_bench.runs.draw import draw_groups
 from eddy_bench.runs.manifest import record_plan
 from eddy_bench.runs.missing import find_missing

@@ -186,8 +186,8 @@ def benchmark(
 
     """
     from eddy_bench.cli.running import check_early, run_setup
+    from eddy_bench.models.defaults import implied_settings
     from eddy_bench.models.load import borrowed, wrap_pipeline
-    from eddy_bench.models.scoring_defaults import implied_settings
     from eddy_bench.runs.options import RunOptions
     from eddy_bench.runs.setup import Setup
     from eddy_bench.suites.plugins import Permission

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from eddy_bench.cli.app import main
 from eddy_bench.errors import EddyError, ParameterError
 from eddy_bench.methods.registry import build_method
-from eddy_bench.models.task_file import read_task_file
+from eddy_bench.models.tasks import read_task_file
 from eddy_bench.runs.cost_matching import _rivals, unmatched
 from eddy_bench.scoring.metrics import parse_all
 from eddy_bench.suites.method_spec import MethodSpec

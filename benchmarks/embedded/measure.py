@@ -19,8 +19,8 @@ from train import load_split, to_model
 
 from eddy_bench import Iid
 from eddy_bench.models.attributes import Attributes, caption, parse
+from eddy_bench.models.embedded import AttributeClassifier, load_network
 from eddy_bench.models.load import load_model
-from eddy_bench.models.networks import AttributeClassifier, load_network
 from eddy_bench.sampling.schedulers import set_scheduler
 from eddy_bench.scoring.classifier import predict_attributes
 from eddy_bench.scoring.diversity import pairwise_distance, vendi

@@ -36,7 +36,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from eddy_bench.models.attributes import Attributes, caption, measure, vocabulary
-from eddy_bench.models.networks import AttributeClassifier, GuideNetwork, save_network
+from eddy_bench.models.embedded import AttributeClassifier, GuideNetwork, save_network
 
 ASSETS = Path(__file__).parents[2] / "eddy_bench" / "assets"
 SEED = 20261122

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from eddy_bench import EddyExact, EddyHutch, Iid, KernelMethod, Method, ParticleGuidance, Repulsion
 from eddy_bench.models.attributes import parse
+from eddy_bench.models.embedded import AttributeClassifier, load_network
 from eddy_bench.models.load import load_model
-from eddy_bench.models.networks import AttributeClassifier, load_network
 from eddy_bench.sampling.schedulers import set_scheduler
 from eddy_bench.scoring.classifier import predict_attributes
 from eddy_bench.scoring.diversity import pairwise_distance, vendi

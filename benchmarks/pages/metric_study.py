@@ -24,10 +24,10 @@ from scipy.stats import spearmanr
 from benchmarks.pages.marked import put
 from eddy_bench import Iid
 from eddy_bench.models.attributes import Attributes, caption
+from eddy_bench.models.defaults import scoring_defaults
 from eddy_bench.models.devices import CPU
+from eddy_bench.models.embedded import AttributeClassifier, load_network
 from eddy_bench.models.load import load_model
-from eddy_bench.models.networks import AttributeClassifier, load_network
-from eddy_bench.models.scoring_defaults import scoring_defaults
 from eddy_bench.models.tasks import load_task
 from eddy_bench.sampling.schedulers import set_scheduler
 from eddy_bench.scoring.attribute_values import values_seen

@@ -12,7 +12,7 @@ from torch import Tensor
 from eddy_bench.errors import ParameterError
 from eddy_bench.methods.base import Method
 from eddy_bench.methods.eddy import Eddy, EddyExact, EddyFd, EddyHutch
-from eddy_bench.methods.kernel_method import KernelMethod
+from eddy_bench.methods.guided import KernelMethod
 from eddy_bench.models.tasks import Task
 from eddy_bench.sampling.noise import stream_seed
 from eddy_bench.sampling.state import State

@@ -12,8 +12,7 @@ from eddy_bench.audit.plan import Block
 from eddy_bench.methods.base import Method
 from eddy_bench.sampling.hooks import Hooks
 from eddy_bench.sampling.noise import stream_seed
-from eddy_bench.sampling.preview import Preview
-from eddy_bench.sampling.steer import steer
+from eddy_bench.sampling.steer import Preview, steer
 
 CHUNK_NUMBERS = (
     2**17

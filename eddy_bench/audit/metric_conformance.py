@@ -15,7 +15,7 @@ from PIL import Image, ImageFilter
 from eddy_bench.audit.conformance import Finding
 from eddy_bench.errors import EddyError, MetricError, brief
 from eddy_bench.models.attributes import CLASSES
-from eddy_bench.models.scoring_defaults import scoring_defaults
+from eddy_bench.models.defaults import scoring_defaults
 from eddy_bench.scoring.feature_cache import Scorer
 from eddy_bench.scoring.metric import Metric
 from eddy_bench.scoring.metrics import MetricSpec

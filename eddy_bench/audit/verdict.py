@@ -9,8 +9,7 @@ import numpy as np
 
 from eddy_bench.audit.energy_distance import shift_of
 from eddy_bench.audit.estimates import Estimate, group_mean, groups_needed
-from eddy_bench.audit.groups import Values
-from eddy_bench.audit.measure import Measured
+from eddy_bench.audit.measure import Measured, Values
 from eddy_bench.scoring.statistics import holm
 
 LEVEL = 0.05

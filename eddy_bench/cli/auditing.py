@@ -20,9 +20,16 @@ from eddy_bench.audit.divergence import (
     measure_divergence,
 )
 from eddy_bench.audit.plan import AuditPlan, make_plan
-from eddy_bench.audit.run import NOT_MEASURED, Audited, prepare_folder, run_audit
+from eddy_bench.audit.run import (
+    NOT_MEASURED,
+    Audited,
+    missing_work,
+    one_thread,
+    prepare_folder,
+    run_audit,
+    time_methods,
+)
 from eddy_bench.audit.tables import audit_frame, audit_markdown, caption, header, lines
-from eddy_bench.audit.timing import missing_work, one_thread, time_methods
 from eddy_bench.audit.verdict import REAL_KEPT
 from eddy_bench.cli.console import console, print_whole, say, write_line
 from eddy_bench.cli.figure_table import (

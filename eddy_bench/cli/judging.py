@@ -8,8 +8,8 @@ from pathlib import Path
 from eddy_bench.errors import MetricError, ParameterError
 from eddy_bench.methods.registry import build_method
 from eddy_bench.models.backbones import same_network
+from eddy_bench.models.defaults import scoring_defaults
 from eddy_bench.models.devices import CPU
-from eddy_bench.models.scoring_defaults import scoring_defaults
 from eddy_bench.scoring.attribute_values import open_values
 from eddy_bench.scoring.extractors import load_extractor
 from eddy_bench.scoring.metrics import MetricSpec

@@ -89,7 +89,7 @@ def run_setup(
         summary = _draw(plan, folder, matched, options, check_ownership)
         if (summary.drawn or summary.kept) and options.shard is None:
             from eddy_bench.cli.scoring import score_if_needed
-            from eddy_bench.models.memory import release_memory
+            from eddy_bench.models.devices import release_memory
 
             del setup, plan  # the model makes room for the networks that score
             release_memory()
@@ -118,7 +118,7 @@ def _with_implied(flags: dict[str, Any], source: str | None) -> dict[str, Any]:
     """Return the flags with what another model than the suite's brings along."""
     if "model" not in flags:
         return flags
-    from eddy_bench.models.scoring_defaults import draws_with_its_own, implied_settings
+    from eddy_bench.models.defaults import draws_with_its_own, implied_settings
 
     model, suite = str(flags["model"]), load_suite(source, {"methods": ["iid"], "metrics": []})
     if not draws_with_its_own(model, suite.model):

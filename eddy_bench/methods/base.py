@@ -12,6 +12,7 @@ from torch import Tensor
 
 from eddy_bench.errors import ParameterError
 from eddy_bench.sampling.hooks import Hooks
+from eddy_bench.storage.limits import MAX_CANDIDATES, refuse_more
 
 Strength = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(ge=1e-100, le=1e100)]  # so that its square is a number too
@@ -151,3 +152,27 @@ class Method(Hooks):
         The generator is the group's own, apart from every particle's.
         """
         return list(range(count))
+
+
+def check_demands(method: Method, name: str, particles: int, steps: int | None) -> None:
+    """Raise ParameterError for a method that cannot draw so many particles in so few steps.
+
+    Args:
+        method: to check.
+        name: as errors call it.
+        particles: N.
+        steps: of the solver; None where they are not known.
+
+    """
+    if particles < method.min_particles:
+        raise ParameterError(
+            f"Method {name!r} needs at least {method.min_particles} particles, "
+            f"got {particles}. Set --particles."
+        )
+    drawn = method.drawn(particles)  # raises where the method cannot draw as many
+    refuse_more([drawn], MAX_CANDIDATES, f"candidates of {name!r}", "Lower m.", ParameterError)
+    if steps is not None and (method.previewed or 0) > steps:
+        raise ParameterError(
+            f"Expected preview of {name!r} to be at most the {steps} steps, "
+            f"got {method.previewed}. Lower it, or raise --steps."
+        )

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from eddy_bench.errors import ParameterError
-from eddy_bench.methods.started import StartedMethod
+from eddy_bench.methods.couplings import StartedMethod
 from eddy_bench.sampling.state import Moment
 
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]

@@ -13,8 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 from eddy_bench.kernels import group_median_bandwidth, squared_distances
-from eddy_bench.methods.forces import kernel_points
-from eddy_bench.methods.kernel_method import KernelMethod
+from eddy_bench.methods.guided import KernelMethod, kernel_points
 from eddy_bench.sampling.state import State
 
 FLOOR = 1e-6  # lambda: added to each degree, so that an isolated particle has independent noise

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from eddy_bench.errors import ParameterError
 from eddy_bench.methods.base import Method
+from eddy_bench.sampling.hooks import Hooks
 
 EDGE = 2.0**-31  # uniforms are kept this far from 0 and 1: the normal quantile is infinite there
 Init = Literal["iid", "antithetic", "lhs", "sobol"]
@@ -150,3 +151,30 @@ class Sobol(Method):
     def initial_noise(self, noise: Tensor, generator: torch.Generator) -> Tensor:
         """Return coupled noise, (N, d)."""
         return sobol(noise, generator)
+
+
+class Starts(Hooks):
+    """Start from the noise that the field `init` names."""
+
+    init: Init
+
+    @property
+    def acting(self) -> frozenset[str]:
+        """The hooks that change something: under `init=iid` the start is left alone."""
+        return super().acting - ({"initial_noise"} if self.init == "iid" else set())
+
+    def initial_noise(self, noise: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the starting noise under `init`, (N, d)."""
+        return couple_initial(self.init, noise, generator)
+
+
+@dataclass(frozen=True)
+class StartedMethod(Starts, Method):
+    """A method with a choice of the initial noise.
+
+    Args:
+        init: coupling of the initial noise: `iid`, `antithetic`, `lhs` or `sobol`.
+
+    """
+
+    init: Init = "iid"

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from eddy_bench.kernels import lower_median
 from eddy_bench.methods.base import Positive
-from eddy_bench.methods.directed import DirectedMethod
+from eddy_bench.methods.guided import DirectedMethod
 from eddy_bench.methods.potentials import determinant_weights
 from eddy_bench.sampling.state import State
 

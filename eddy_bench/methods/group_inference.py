@@ -14,7 +14,7 @@ from torch import Tensor
 from eddy_bench.errors import ParameterError
 from eddy_bench.methods.base import Count, Method
 from eddy_bench.methods.best_of_m import check_finite, most_distant, unit_distances
-from eddy_bench.methods.forces import kernel_points
+from eddy_bench.methods.guided import kernel_points
 from eddy_bench.sampling.state import State
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from eddy_bench.methods.started import StartedMethod
-from eddy_bench.methods.window import parse_window
+from eddy_bench.methods.couplings import StartedMethod
+from eddy_bench.methods.guided import parse_window
 from eddy_bench.sampling.state import Moment
 
 

@@ -9,10 +9,8 @@ from typing import ClassVar
 from torch import Tensor
 
 from eddy_bench.methods.base import Positive
-from eddy_bench.methods.forces import kernel_points, pulled_force
-from eddy_bench.methods.guiding_method import GuidingMethod
+from eddy_bench.methods.guided import GuidingMethod, kernel_points, parse_window, pulled_force
 from eddy_bench.methods.potentials import volume_weights
-from eddy_bench.methods.window import parse_window
 from eddy_bench.sampling.state import State
 
 

@@ -11,8 +11,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from eddy_bench.kernels import force_weights, row_median_bandwidth
-from eddy_bench.methods.forces import kernel_points, pulled_force
-from eddy_bench.methods.guiding_method import GuidingMethod
+from eddy_bench.methods.guided import GuidingMethod, kernel_points, pulled_force
 from eddy_bench.sampling.state import State
 
 

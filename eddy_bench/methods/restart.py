@@ -11,8 +11,7 @@ from torch import Tensor
 
 from eddy_bench.errors import ParameterError
 from eddy_bench.methods.base import Positive
-from eddy_bench.methods.couplings import Init, couple_initial
-from eddy_bench.methods.started import StartedMethod
+from eddy_bench.methods.couplings import Init, StartedMethod, couple_initial
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from eddy_bench.kernels import group_median_bandwidth
 from eddy_bench.methods.base import Count
-from eddy_bench.methods.directed import DirectedMethod
+from eddy_bench.methods.guided import DirectedMethod
 from eddy_bench.methods.potentials import rke_weights
 from eddy_bench.sampling.state import State
 

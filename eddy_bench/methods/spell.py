@@ -10,8 +10,7 @@ from torch import Tensor
 from eddy_bench.errors import ParameterError
 from eddy_bench.kernels import squared_distances, weighted_differences
 from eddy_bench.methods.base import Positive
-from eddy_bench.methods.forces import kernel_points, pulled_force
-from eddy_bench.methods.guiding_method import GuidingMethod
+from eddy_bench.methods.guided import GuidingMethod, kernel_points, pulled_force
 from eddy_bench.methods.potentials import shield_weights
 from eddy_bench.sampling.state import State
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from eddy_bench.methods.base import Positive
-from eddy_bench.methods.started import StartedMethod
+from eddy_bench.methods.couplings import StartedMethod
 from eddy_bench.sampling.state import State
 
 

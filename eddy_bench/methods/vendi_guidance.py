@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from eddy_bench.kernels import group_median_bandwidth
-from eddy_bench.methods.directed import DirectedMethod
+from eddy_bench.methods.guided import DirectedMethod
 from eddy_bench.methods.potentials import vendi_weights
 from eddy_bench.sampling.state import State
 

@@ -15,8 +15,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
 from eddy_bench.errors import ModelError
-from eddy_bench.models.conditional import Classes
-from eddy_bench.models.mixture import Mixture
+from eddy_bench.models.mixture import Classes, Mixture
 from eddy_bench.sampling.solver_view import SolverView, view_of
 
 TIMESTEPS = 8000

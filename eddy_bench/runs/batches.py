@@ -12,9 +12,9 @@ from PIL import Image
 
 from eddy_bench.errors import EddyError, brief
 from eddy_bench.methods.base import Method
-from eddy_bench.models.bad_images import fault
 from eddy_bench.models.base import Cost
-from eddy_bench.models.memory import out_of_memory, release_memory
+from eddy_bench.models.devices import out_of_memory, release_memory
+from eddy_bench.models.images import fault
 from eddy_bench.runs.plan import REFERENCE, Plan
 from eddy_bench.runs.setup import Setup
 from eddy_bench.storage.records import NOT_FINITE, Fault, Group

@@ -8,9 +8,8 @@ from dataclasses import asdict, dataclass, field
 
 from eddy_bench.errors import EddyError, ModelError, brief, counted
 from eddy_bench.methods.iid import Iid
-from eddy_bench.models.cut_prompts import cut_text
-from eddy_bench.models.memory import out_of_memory
-from eddy_bench.models.prompt_cache import MOST_BYTES
+from eddy_bench.models.devices import out_of_memory
+from eddy_bench.models.prompts import MOST_BYTES, cut_text
 from eddy_bench.runs.batches import (
     Executor,
     GroupResult,

@@ -6,7 +6,7 @@ from typing import Any
 
 from eddy_bench.methods.base import Method
 from eddy_bench.runs.setup import Setup
-from eddy_bench.sampling.branch_checks import denoiser
+from eddy_bench.sampling.families import denoiser
 
 
 class _Begun(Exception):

@@ -1,4 +1,4 @@
-"""One call of a pipeline: where it stands, what it draws, and what the method keeps of it."""
+"""What a `steer` block tells of its calls."""
 
 from __future__ import annotations
 
@@ -11,14 +11,41 @@ import torch
 from torch import Tensor
 
 from eddy_bench.errors import ModelError, ParameterError, SchedulerError
-from eddy_bench.sampling.branch_checks import denoiser
-from eddy_bench.sampling.families import Family, family_of
+from eddy_bench.sampling.families import Family, denoiser, family_of
 from eddy_bench.sampling.feature_maps import FeatureMap
 from eddy_bench.sampling.hooks import Hooks
 from eddy_bench.sampling.noise import condition_generators, probe_generator
-from eddy_bench.sampling.record import Steering, check_earlier
 from eddy_bench.sampling.solver_view import Coordinates, SolverView, can_be_read, view_of
 from eddy_bench.sampling.state import Moment, State
+
+
+@dataclass
+class Steering:
+    """A record of a `steer` block.
+
+    Attributes:
+        steps: of the solver.
+        active: particles that were not given up in the last call, (G, N), bool; None: all.
+        finished: latents at the end of the last call, (G, N, d); None where it did not return.
+        calls_outside: calls from other threads and tasks, which were bare.
+
+    """
+
+    steps: int = 0
+    active: Tensor | None = None
+    finished: Tensor | None = None
+    calls_outside: int = 0
+
+
+def check_earlier(earlier: Tensor, particles: Tensor) -> None:
+    """Raise ParameterError for earlier latents of other groups than the particles (G, N, d)."""
+    groups, _, dimension = particles.shape
+    if earlier.ndim != 3 or (earlier.shape[0], earlier.shape[2]) != (groups, dimension):
+        raise ParameterError(
+            f"Expected earlier of shape ({groups}, M, {dimension}), got {tuple(earlier.shape)}. "
+            "Give `finished` of the records of earlier calls."
+        )
+
 
 MapMaker = Callable[[tuple[int, ...]], FeatureMap]
 Transform = Callable[[Tensor], Tensor]  # (rows, *shape) to the same

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from eddy_bench.models.embedded import AttributeClassifier, load_network, to_gray
 from eddy_bench.models.images import pixel_array, signed
-from eddy_bench.models.networks import AttributeClassifier, load_network, to_gray
 from eddy_bench.scoring.extractors import ASSETS
 from eddy_bench.scoring.forward import Forward
 

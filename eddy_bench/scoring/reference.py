@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from eddy_bench.errors import MetricError, brief
-from eddy_bench.models.scoring_defaults import ScoringDefaults
+from eddy_bench.models.defaults import ScoringDefaults
 from eddy_bench.scoring.extractor import file_digest
 from eddy_bench.scoring.reference_statistics import SavedStatistics, read_statistics
 from eddy_bench.storage.pictures import open_picture

@@ -14,8 +14,8 @@ import pandas as pd
 
 from eddy_bench import __version__
 from eddy_bench.errors import EddyError, MetricError, StoreError
+from eddy_bench.models.defaults import ScoringDefaults, garment_models, scoring_defaults
 from eddy_bench.models.devices import resolve_device
-from eddy_bench.models.scoring_defaults import ScoringDefaults, garment_models, scoring_defaults
 from eddy_bench.scoring.attribute_values import Values, values_of_run
 from eddy_bench.scoring.bad_images import bad_rows
 from eddy_bench.scoring.earlier_scores import EarlierScores, images_digests

@@ -16,15 +16,20 @@ import pytest
 import torch
 from PIL import Image
 
-from eddy_bench.audit import timing
+from eddy_bench.audit import run
 from eddy_bench.audit.divergence import check_guides, default_methods, measure_divergence
 from eddy_bench.audit.draw import draw_groups, draw_truth
-from eddy_bench.audit.groups import Groups, group_distance, group_vendi, modes_covered
-from eddy_bench.audit.measure import Baseline
+from eddy_bench.audit.measure import Baseline, Groups, group_distance, group_vendi, modes_covered
 from eddy_bench.audit.plan import AuditPlan, make_plan, parse_ladder
-from eddy_bench.audit.run import prepare_folder, run_audit
+from eddy_bench.audit.run import (
+    Cost,
+    missing_work,
+    one_thread,
+    prepare_folder,
+    run_audit,
+    time_methods,
+)
 from eddy_bench.audit.tables import COLUMNS
-from eddy_bench.audit.timing import Cost, missing_work, one_thread, time_methods
 from eddy_bench.errors import EddyError, ParameterError
 from eddy_bench.methods.iid import Iid
 from eddy_bench.methods.registry import build_method
@@ -475,8 +480,8 @@ def test_the_time_is_said_beforehand_and_nothing_where_nothing_is_missing(
 def test_what_is_slow_once_is_not_taken_for_the_cost(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first draw loads libraries, and on a busy machine any may wait."""
     clock = iter([0.0, 9.0, 20.0, 20.5])
-    monkeypatch.setattr(timing.time, "perf_counter", lambda: next(clock))
-    assert timing.least_seconds(lambda: None) == 0.5
+    monkeypatch.setattr(run.time, "perf_counter", lambda: next(clock))
+    assert run.least_seconds(lambda: None) == 0.5
 
 
 def test_a_method_that_the_trial_s_steps_do_not_reach_counts_its_candidates(

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from eddy_bench.audit.parts import Parts
+from eddy_bench.audit.run import Parts
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ from eddy_bench import (
 )
 from eddy_bench.errors import ParameterError
 from eddy_bench.kernels import lower_median, row_median_bandwidth, squared_distances
+from eddy_bench.methods.guided import parse_window
 from eddy_bench.methods.registry import METHODS, load_method, method_names
-from eddy_bench.methods.window import parse_window
 from tests.makers.feature_maps import network_features
 from tests.makers.mixtures import Mixture, draw, generators
 

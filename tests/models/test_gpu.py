@@ -19,8 +19,8 @@ from PIL import Image
 from eddy_bench.cli.diagnosis.drawing import TOLERANCE
 from eddy_bench.methods.registry import build_method
 from eddy_bench.models.base import Model
+from eddy_bench.models.devices import whole_float32
 from eddy_bench.models.load import load_model
-from eddy_bench.models.precision import whole_float32
 from eddy_bench.runs.draw import draw_groups
 from eddy_bench.runs.manifest import record_plan
 from eddy_bench.runs.missing import find_missing

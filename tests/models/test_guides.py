@@ -18,7 +18,7 @@ from eddy_bench.errors import MetricError, ModelError, UnknownName
 from eddy_bench.methods.registry import build_method
 from eddy_bench.models.backbones import load_backbone, resolve_backbone, same_network
 from eddy_bench.models.load import load_model
-from eddy_bench.models.row_limit import RowLimit
+from eddy_bench.models.network_features import RowLimit
 from eddy_bench.runs.draw import draw_groups
 from eddy_bench.runs.manifest import record_plan
 from eddy_bench.runs.missing import find_missing

@@ -12,7 +12,7 @@ import pytest
 from eddy_bench.methods.iid import Iid
 from eddy_bench.models import base, load
 from eddy_bench.models.load import load_model
-from eddy_bench.models.prompt_cache import remember_prompts
+from eddy_bench.models.prompts import remember_prompts
 from eddy_bench.runs.batches import Batch, draw_batch
 from eddy_bench.runs.draw import DrawSummary
 from eddy_bench.runs.ray_executor import Worker

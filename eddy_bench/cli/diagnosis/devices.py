@@ -9,8 +9,8 @@ from torch import Tensor
 
 from eddy_bench.cli.diagnosis.finding import Finding
 from eddy_bench.errors import brief
+from eddy_bench.models.devices import free_bytes
 from eddy_bench.models.load import DTYPES
-from eddy_bench.models.memory import free_bytes
 
 SECTION = "devices"
 # Relative error of a product and a convolution against float64; CUDA's float32 may be TF32.

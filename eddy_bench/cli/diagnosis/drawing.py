@@ -13,8 +13,8 @@ from eddy_bench.cli.diagnosis.devices import device_names
 from eddy_bench.cli.diagnosis.finding import Finding
 from eddy_bench.errors import brief
 from eddy_bench.methods.iid import Iid
+from eddy_bench.models.devices import whole_float32
 from eddy_bench.models.load import load_model
-from eddy_bench.models.precision import whole_float32
 
 SECTION = "drawing"
 MODEL, PROMPT, PARTICLES, STEPS = "fashion", "a photo of a dress", 4, 5
