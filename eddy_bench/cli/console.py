@@ -15,6 +15,8 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from eddy_bench.render.table import Table as Figures
+from eddy_bench.render.table import left_out_note
 from eddy_bench.shown import shown
 
 NATURAL = 10_000  # columns where there is no terminal: tables take the width that they need
@@ -118,6 +120,21 @@ def write_line(text: str, kind: str = "", stderr: bool = False) -> None:
         if kind and number == 0:
             line.stylize(STYLES[kind], 0, len(kind) + 1)
         out.print(line, soft_wrap=True)
+
+
+def print_table(table: Figures, elsewhere: str = "") -> None:
+    """Print a table as wide as the terminal, how to read it, and what has no room.
+
+    elsewhere: where the columns are that do not fit.
+    """
+    out = console()
+    for line in table.lines(out.width):
+        line.overflow = "ignore"
+        out.print(line, soft_wrap=True)
+    if table.caption:
+        write_line(table.caption)
+    if elsewhere and (note := left_out_note([table], out.width, elsewhere)):
+        write_line(note)
 
 
 def print_whole(table: Table) -> None:
