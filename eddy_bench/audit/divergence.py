@@ -12,7 +12,7 @@ from torch import Tensor
 from eddy_bench.errors import ParameterError
 from eddy_bench.methods.base import Method
 from eddy_bench.methods.eddy import Eddy, EddyExact, EddyFd, EddyHutch
-from eddy_bench.methods.guided import KernelMethod
+from eddy_bench.methods.guided import GuidingMethod
 from eddy_bench.models.tasks import Task
 from eddy_bench.sampling.noise import stream_seed
 from eddy_bench.sampling.state import State
@@ -27,7 +27,7 @@ FREE = 1e-6  # relative residual below which a field is divergence-free up to ro
 
 @dataclass(frozen=True)
 class Divergence:
-    """Hold residuals of a method on a task at one noise level, relative to the size of the terms.
+    """Residuals of a method on a task at one noise level, relative to the size of the terms.
 
     residual: root mean square of div(p g) / p over points and probe draws.
     mean_residual: of its mean over probe draws.
@@ -67,7 +67,7 @@ def default_methods() -> list[Eddy]:
     ]
 
 
-def check_guides(methods: Sequence[Method]) -> list[KernelMethod]:
+def check_guides(methods: Sequence[Method]) -> list[GuidingMethod]:
     """Return the methods, with their kernel on latents and no window.
 
     Raises:
@@ -76,7 +76,7 @@ def check_guides(methods: Sequence[Method]) -> list[KernelMethod]:
     """
     guides = []
     for method in methods:
-        if not (isinstance(method, KernelMethod) and method.guides):
+        if not (isinstance(method, GuidingMethod)):
             raise ParameterError(
                 f"Method {method.title()!r} adds no drift, so there is no divergence to measure. "
                 "Use one that guides, such as eddy-exact or pg."
@@ -86,17 +86,11 @@ def check_guides(methods: Sequence[Method]) -> list[KernelMethod]:
 
 
 def measure_divergence(
-    task: Task, method: KernelMethod, params: str, level: float, seed: int = 0
+    task: Task, method: GuidingMethod, params: str, level: float, seed: int = 0
 ) -> Divergence:
-    """Return the residual of one method on one task.
+    """Return the residual of one method, shown with `params`, on a task.
 
-    Args:
-        task: whose density is known.
-        method: that guides.
-        params: as shown.
-        level: noise, in standard deviations of the task.
-        seed: of the points and the probes.
-
+    level: of the noise, in standard deviations of the task. seed: of the points and the probes.
     """
     random = (
         "probes" in method.parameters()
@@ -125,7 +119,7 @@ def measure_divergence(
 
 
 def _residuals(
-    task: Task, method: KernelMethod, level: float, seed: int, draws: int
+    task: Task, method: GuidingMethod, level: float, seed: int, draws: int
 ) -> tuple[Tensor, float]:
     """Return div(p g) / p at the first particle of each group for each draw of the probes.
 

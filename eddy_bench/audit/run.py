@@ -305,13 +305,14 @@ def _measured(candidate: Candidate, base: Baseline, steps: int, draw: Draw) -> M
     """Draw and measure a method; one that cannot be drawn has its reason as text."""
     try:
         particles = draw(candidate.method, "main", candidate.label)
-        if _finite(particles):
-            return base.measure(particles)
-        problem = f"the samples are not finite at {steps} steps. Lower the strength."
     except EddyError as error:
         problem = str(error)
     except Exception as error:  # a plug-in may raise anything; the rest of the audit goes on
         problem = f"{type(error).__name__}: {brief(error)}"
+    else:
+        if _finite(particles):
+            return base.measure(particles)
+        problem = f"the samples are not finite at {steps} steps. Lower the strength."
     return Measured(np.empty(0), NOTHING, NOTHING, 1.0, (), problem)
 
 
