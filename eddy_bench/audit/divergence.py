@@ -72,7 +72,6 @@ def check_guides(methods: Sequence[Method]) -> list[GuidingMethod]:
 
     Raises:
         ParameterError: one of them does not guide.
-
     """
     guides = []
     for method in methods:

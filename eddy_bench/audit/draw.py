@@ -38,7 +38,6 @@ def draw_groups(
         block: task, scheduler and N.
         stream: `main` for what is paired, another name for a disjoint set.
         advance: called with group-steps done.
-
     """
     task, particles = block.task, block.particles
     pipe, call = open_pipeline(task, block.scheduler)

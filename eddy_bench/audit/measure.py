@@ -85,7 +85,6 @@ def free_share(square: Values, independent: Values, particles: int) -> tuple[Est
     Args:
         square, independent: D of the method's groups and of the iid ones that they pair with, (G,).
         particles: N.
-
     """
     ratio, base = float(square.mean() / independent.mean()), float(independent.mean())
     linear = group_mean((particles - 1) * (square - ratio * independent) / base)

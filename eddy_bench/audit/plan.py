@@ -139,7 +139,6 @@ def parse_ladder(text: str) -> tuple[int, ...]:
 
     Raises:
         ParameterError: not whole numbers, out of range, or twice the same.
-
     """
     try:
         counts = sorted(int(part) for part in text.split(","))
@@ -180,7 +179,6 @@ def make_plan(
     Raises:
         EddyError: a name or number that cannot be used, or a requested method that is defined in
             no block.
-
     """
     _check_numbers(particles, groups, margin)
     loaded = [load_task(name) for name in (tasks or (QUICK_TASKS if quick else DEFAULT_TASKS))]

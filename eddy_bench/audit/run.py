@@ -132,7 +132,6 @@ def prepare_folder(path: Path, plan: AuditPlan | None = None) -> None:
 
     Raises:
         StoreError: it holds other things, or cannot be written.
-
     """
     if path.exists() and not path.is_dir():
         raise StoreError(f"Expected a folder at {path}, found a file. Give another --out.")
@@ -223,7 +222,6 @@ def run_audit(
         path: a prepared folder.
         advance: called with the work done, as `missing_work` counts it, and what is at work.
         costs: of the methods; the cheapest are drawn first.
-
     """
     audited, costs = [], costs or {}
     for block in plan.blocks:

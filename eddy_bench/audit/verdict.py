@@ -78,7 +78,6 @@ def limit_gain(steps: Sequence[int], gains: Sequence[Values]) -> Estimate | None
 
     Args:
         steps: ascending. gains: per group at each of them, (G,).
-
     """
     if len(steps) < 2:
         return None
@@ -99,7 +98,6 @@ def judge_block(
         steps: ascending.
         ladders: of each method, one measurement per step count.
         margin: a smaller gain counts as none.
-
     """
     gains = [tuple(gain_estimate(measured.gain) for measured in ladder) for ladder in ladders]
     limits = [limit_gain(steps, [measured.gain for measured in ladder]) for ladder in ladders]

@@ -50,13 +50,11 @@ class Method(Hooks):
             each one alone, which is another law and no coupling, at N = 1 too.
         exact_law: every sample provably keeps the distribution that the model gives it, at any
             number of steps; `keeps_law` says so of a method with its parameters.
-        guides: the method adds a drift.
         audited: an audit draws it without being asked to.
         selects: the method draws more than it keeps, and needs a guide network.
 
     Raises:
         ParameterError: a field has the wrong type or is out of range.
-
     """
 
     name: ClassVar[str] = ""
@@ -65,7 +63,6 @@ class Method(Hooks):
     cost: ClassVar[str] = "none"
     exact_law: ClassVar[bool] = False
     audited: ClassVar[bool] = True
-    guides: ClassVar[bool] = False
     dial: ClassVar[str] = "strength"
 
     def __post_init__(self) -> None:
@@ -116,7 +113,6 @@ class Method(Hooks):
 
         Raises:
             ParameterError: features were asked for where the model has none.
-
         """
         return ""
 
@@ -162,7 +158,6 @@ def check_demands(method: Method, name: str, particles: int, steps: int | None) 
         name: as errors call it.
         particles: N.
         steps: of the solver; None where they are not known.
-
     """
     if particles < method.min_particles:
         raise ParameterError(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -33,7 +32,6 @@ class BestOfM(Method):
         preview: choose on the denoised estimates of all M after so many steps, then draw the
             chosen ones from their beginning: preview M + T N network evaluations in T steps. None
             chooses on finished images. Under `fair` the law is kept at every preview.
-
     """
 
     m: Count | None = None
@@ -41,17 +39,15 @@ class BestOfM(Method):
     fair: bool = False
     preview: Count | None = None
 
-    name: ClassVar[str] = "best-of-m"
-    summary: ClassVar[str] = (
+    name = "best-of-m"
+    summary = (
         "draws M i.i.d. images, keeps the N most different by the guide network; "
         "selection moves the marginal, fair=true keeps it"
     )
-    citation: ClassVar[str] = "max-sum dispersion (Ravi et al. 1994); fair: Papenberg & Klau 2021"
-    cost: ClassVar[str] = (
-        "M / N times iid, with preview=k of T steps 1 + k M / (T N); M feature forwards"
-    )
-    selects: ClassVar[bool] = True
-    dial: ClassVar[str] = "m"
+    citation = "max-sum dispersion (Ravi et al. 1994); fair: Papenberg & Klau 2021"
+    cost = "M / N times iid, with preview=k of T steps 1 + k M / (T N); M feature forwards"
+    selects = True
+    dial = "m"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -84,7 +80,6 @@ class BestOfM(Method):
 
         Raises:
             ParameterError: M is not set, or fewer than N.
-
         """
         if self.m is None:
             raise ParameterError(
@@ -140,7 +135,6 @@ def most_distant(distances: Tensor, count: int, merits: Tensor | None = None) ->
         distances: (M, M).
         count: how many to keep, at most M.
         merits: (M,), what each point adds to the sum beside its distances; None for nothing.
-
     """
     if merits is None:
         merits = torch.zeros(len(distances))
@@ -163,7 +157,6 @@ def _grown(distances: Tensor, count: int, merits: Tensor) -> list[int]:
         distances: (M, M).
         count: of the subset.
         merits: (M,).
-
     """
     pairs = distances + merits[:, None] + merits
     pairs.fill_diagonal_(-torch.inf)
@@ -196,7 +189,6 @@ def diverse_groups(features: Tensor, size: int, generator: torch.Generator) -> T
 
     Returns:
         Indices, (M / size, size), ascending in each group.
-
     """
     unit = torch.nn.functional.normalize(features.double(), dim=-1)
     distances = torch.cdist(unit, unit).square()

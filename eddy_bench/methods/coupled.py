@@ -6,7 +6,7 @@ No particle's law changes.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
@@ -34,7 +34,6 @@ def laplacian_root(log_similarity: Tensor, strength: float) -> Tensor:
 
     Returns:
         S, (G, N, N), float64.
-
     """
     logs = log_similarity.double()
     count = logs.shape[-1]
@@ -67,7 +66,6 @@ def maxcut_rows(log_similarity: Tensor) -> Tensor:
 
     Returns:
         V, (G, N, N), float64.
-
     """
     count = log_similarity.shape[-1]
     alone = torch.eye(count, dtype=torch.bool, device=log_similarity.device)
@@ -104,23 +102,21 @@ class Coupled(KernelMethod):
         strength: a in [0, 1]; 0 is independent noise.
         rule: `laplacian` of the similarity, or `maxcut`, which opposes noise as much as unit rows
             can, also between particles that nothing resembles; it suits separate modes.
-
     """
 
     strength: Annotated[float, Field(ge=0, le=1)] = 1.0
     rule: Rule = "laplacian"
 
-    name: ClassVar[str] = "coupled"
-    summary: ClassVar[str] = (
+    name = "coupled"
+    summary = (
         "step noise that repels similar particles; each sample keeps its law exactly; "
         "stochastic solvers only"
     )
-    citation: ClassVar[str] = "normalised graph Laplacian (Chung 1997); see its docstring"
-    exact_law: ClassVar[bool] = True
-    cost: ClassVar[str] = "one N x N eigendecomposition per step; features: N forward"
-    preferred_kernel: ClassVar[str] = "denoised"
-    windows: ClassVar[dict[str, str]] = {"latent": "0..", "denoised": "0..", "features": "0.."}
-    guides: ClassVar[bool] = False
+    citation = "normalised graph Laplacian (Chung 1997); see its docstring"
+    exact_law = True
+    cost = "one N x N eigendecomposition per step; features: N forward"
+    preferred_kernel = "denoised"
+    windows = {"latent": "0..", "denoised": "0..", "features": "0.."}
 
     def step_noise(self, noise: Tensor, state: State) -> Tensor:
         """Turn independent noise (G, N, d) into coupled noise of the same shape."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -39,7 +39,6 @@ def antithetic(noise: Tensor, generator: torch.Generator) -> Tensor:
 
     Returns:
         (N, d); at N = 2 the pair (z, -z), at N = 1 the noise itself.
-
     """
     count = len(noise)
     if count == 1:
@@ -59,7 +58,6 @@ def lhs(noise: Tensor, generator: torch.Generator) -> Tensor:
 
     Returns:
         (N, d); each coordinate has one particle in each of N strata of equal probability.
-
     """
     count = len(noise)
     if count == 1:
@@ -80,7 +78,6 @@ def sobol(noise: Tensor, generator: torch.Generator) -> Tensor:
 
     Raises:
         ParameterError: d is beyond the engine's dimensions.
-
     """
     count, dimension = noise.shape
     if count == 1:
@@ -113,10 +110,10 @@ def couple_initial(init: str, noise: Tensor, generator: torch.Generator) -> Tens
 class Antithetic(Method):
     """Initial noise that sums to zero over the particles; see `antithetic`."""
 
-    name: ClassVar[str] = "antithetic"
-    summary: ClassVar[str] = "initial noise that sums to zero; each sample keeps its law exactly"
-    citation: ClassVar[str] = "arXiv 2506.06185, 2605.11311"
-    exact_law: ClassVar[bool] = True
+    name = "antithetic"
+    summary = "initial noise that sums to zero; each sample keeps its law exactly"
+    citation = "arXiv 2506.06185, 2605.11311"
+    exact_law = True
 
     def initial_noise(self, noise: Tensor, generator: torch.Generator) -> Tensor:
         """Return coupled noise, (N, d)."""
@@ -127,10 +124,10 @@ class Antithetic(Method):
 class Lhs(Method):
     """Latin hypercube initial noise; see `lhs`."""
 
-    name: ClassVar[str] = "lhs"
-    summary: ClassVar[str] = "Latin hypercube initial noise; each sample keeps its law exactly"
-    citation: ClassVar[str] = "McKay et al. 1979"
-    exact_law: ClassVar[bool] = True
+    name = "lhs"
+    summary = "Latin hypercube initial noise; each sample keeps its law exactly"
+    citation = "McKay et al. 1979"
+    exact_law = True
 
     def initial_noise(self, noise: Tensor, generator: torch.Generator) -> Tensor:
         """Return coupled noise, (N, d)."""
@@ -141,12 +138,10 @@ class Lhs(Method):
 class Sobol(Method):
     """Scrambled Sobol initial noise; see `sobol`."""
 
-    name: ClassVar[str] = "sobol"
-    summary: ClassVar[str] = (
-        "scrambled Sobol initial noise; each sample keeps its law up to a 2^-30 grid"
-    )
-    citation: ClassVar[str] = "Owen 1998"
-    exact_law: ClassVar[bool] = True
+    name = "sobol"
+    summary = "scrambled Sobol initial noise; each sample keeps its law up to a 2^-30 grid"
+    citation = "Owen 1998"
+    exact_law = True
 
     def initial_noise(self, noise: Tensor, generator: torch.Generator) -> Tensor:
         """Return coupled noise, (N, d)."""
@@ -174,7 +169,6 @@ class StartedMethod(Starts, Method):
 
     Args:
         init: coupling of the initial noise: `iid`, `antithetic`, `lhs` or `sobol`.
-
     """
 
     init: Init = "iid"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -45,21 +45,20 @@ class Eddy(GuidingMethod):
             as in the authors' demo.
         div_sign: `derived`, or `published` (Eqs. 9-10 of version 1 print the opposite sign of the
             divergence term).
-
     """
 
     v_source: Literal["others", "self"] = "others"
     div_sign: Literal["derived", "published"] = "derived"
 
-    citation: ClassVar[str] = "arXiv 2605.06553"
-    windows: ClassVar[dict[str, str]] = {
+    citation = "arXiv 2605.06553"
+    windows = {
         "latent": "0..",
         "denoised": "0%..20%",
         "features": "0%..20%",
     }
     # From benchmarks/embedded/tuning.csv and tuning_scale.csv.
-    strengths: ClassVar[dict[str, float]] = {"latent": 20.0, "denoised": 0.1, "features": 0.1}
-    shares: ClassVar[dict[str, float]] = {"denoised": 0.2, "features": 0.3}
+    strengths = {"latent": 20.0, "denoised": 0.1, "features": 0.1}
+    shares = {"denoised": 0.2, "features": 0.3}
 
     def acts(self, kernel: str, state: State) -> bool:
         """Return whether it acts: at alpha_t = 0 every denoised estimate is the data's mean."""
@@ -97,7 +96,7 @@ class Eddy(GuidingMethod):
         count, dimension = state.particles.shape[1:]
         return self.gamma(state, (noise_bandwidth(dimension, count) * state.sigma) ** 2)
 
-    closed_form: ClassVar[bool] = False
+    closed_form = False
 
     @property
     def _sign(self) -> float:
@@ -110,7 +109,6 @@ class Eddy(GuidingMethod):
             pairs: the kernel between all pairs.
             state: of the particles.
             scale: of the points, a number or (G, 1, 1).
-
         """
         raise NotImplementedError
 
@@ -123,12 +121,10 @@ class EddyExact(Eddy):
     `bandwidth` sets h; the others take automatic differentiation (d <= 4096).
     """
 
-    name: ClassVar[str] = "eddy-exact"
-    summary: ClassVar[str] = (
-        "EDDY with exact derivatives; keeps each sample's law in the limit of fine steps"
-    )
-    cost: ClassVar[str] = "latent: O(N^2 d); features: d Hessian columns per pair, d <= 4096"
-    closed_form: ClassVar[bool] = True
+    name = "eddy-exact"
+    summary = "EDDY with exact derivatives; keeps each sample's law in the limit of fine steps"
+    cost = "latent: O(N^2 d); features: d Hessian columns per pair, d <= 4096"
+    closed_form = True
 
     def field(self, pairs: Pairs, state: State, scale: float | Tensor) -> Tensor:
         """Return psi by automatic differentiation."""
@@ -191,18 +187,15 @@ class EddyFd(Eddy):
             single coordinates move 4 times as far.
         max_coordinates: the Laplacian sums over all coordinates when d is at most this, else over a
             random subset of this size, rescaled so that it stays unbiased.
-
     """
 
     difference_step: Positive = 0.05
     max_coordinates: Count = 256
 
-    name: ClassVar[str] = "eddy-fd"
-    summary: ClassVar[str] = "EDDY by finite differences over coordinates"
-    cost: ClassVar[str] = (
-        "features: 2 min(d, max_coordinates) N forward, N (2 N - 1) backward per step"
-    )
-    preferred_kernel: ClassVar[str] = "features"
+    name = "eddy-fd"
+    summary = "EDDY by finite differences over coordinates"
+    cost = "features: 2 min(d, max_coordinates) N forward, N (2 N - 1) backward per step"
+    preferred_kernel = "features"
 
     def field(self, pairs: Pairs, state: State, scale: float | Tensor) -> Tensor:
         """Return psi by differences."""
@@ -231,16 +224,15 @@ class EddyHutch(Eddy):
     Args:
         probes: m; the paper uses 25. On the embedded model 5 gain as much.
         difference_step: relative to the scale of the latents (root mean square per coordinate).
-
     """
 
     probes: Count = 5
     difference_step: Positive = 0.05
 
-    name: ClassVar[str] = "eddy-hutch"
-    summary: ClassVar[str] = "EDDY with Hutchinson's Laplacian, forward passes only"
-    cost: ClassVar[str] = "features: 2 m N forward, N (2 N - 1) backward per step"
-    preferred_kernel: ClassVar[str] = "features"
+    name = "eddy-hutch"
+    summary = "EDDY with Hutchinson's Laplacian, forward passes only"
+    cost = "features: 2 m N forward, N (2 N - 1) backward per step"
+    preferred_kernel = "features"
 
     def field(self, pairs: Pairs, state: State, scale: float | Tensor) -> Tensor:
         """Return psi from probes."""
@@ -274,7 +266,6 @@ class Pairs:
         score: (G, N, d).
         velocity: (G, N, d).
         own_velocity: A_ij is made with v_i, not v_j.
-
     """
 
     points: Tensor
@@ -293,7 +284,6 @@ class Pairs:
             laplacian: lap k_ij, (G, N, N).
             step: size of the differences, in the units of the points; a number or (G, 1, 1).
             sign: of the divergence term.
-
         """
         divergence = self.on_velocity(laplacian.to(self.velocity.dtype)) - self.hessian_part(step)
         return (self.antisymmetric_part(step) + sign * divergence) / (self.points.shape[1] - 1)
@@ -316,7 +306,6 @@ class Pairs:
             directions: (P, G, d), the same for all particles of a group so that their order does
                 not matter.
             step: e, in the units of the points; a number or (G, 1, 1).
-
         """
         shifted = (
             self._plain_shifted_kernels

@@ -32,7 +32,6 @@ class Window:
         low: lower end of an interval of the noise level sigma, or of the share of steps done.
         high: upper end of the same.
         share: the interval is one of the share of steps done, in [0, 1].
-
     """
 
     low: float
@@ -105,7 +104,6 @@ class KernelMethod(Starts, Method):
         init: coupling of the initial noise: `iid`, `antithetic`, `lhs` or `sobol`.
         window: where it acts, `a..b` in the noise level sigma or `a%..b%` in share of steps; `auto`
             is the method's own choice.
-
     """
 
     strength: Strength | None = None
@@ -114,7 +112,6 @@ class KernelMethod(Starts, Method):
     window: str = "auto"
     init: Init = "iid"
 
-    guides: ClassVar[bool] = True
     preferred_kernel: ClassVar[str] = "latent"
     windows: ClassVar[dict[str, str]] = {}
     strengths: ClassVar[dict[str, float]] = {"latent": 1.0, "denoised": 1.0, "features": 1.0}
@@ -165,7 +162,6 @@ def shares_of_output(guidance: Tensor, state: State) -> Tensor:
     Args:
         guidance: the score term g, (G, N, d).
         state: of the same particles.
-
     """
     output = state.eps.norm(dim=-1, keepdim=True).clamp_min(torch.finfo(state.eps.dtype).tiny)
     shares: Tensor = state.sigma * guidance.norm(dim=-1, keepdim=True) / output
@@ -190,7 +186,6 @@ def relative_guidance(
 
     Returns:
         The rescaled score term, (G, N, d).
-
     """
     shares = shares_of_output(guidance, state)
     mean = shares.square().mean(1, keepdim=True).sqrt()
@@ -219,7 +214,6 @@ def pulled_force(
         points: (G, N, d).
         features: the map phi.
         weights: from squared feature distances to w, both (G, N, N).
-
     """
     return features.pull_groups(
         points,
@@ -243,7 +237,6 @@ class GuidingMethod(KernelMethod):
             for the kernels in `shares`.
         cap: the largest share of the output that the term of a single particle makes under a
             relative scale; None is twice the strength.
-
     """
 
     scale: Scale = "auto"
@@ -275,7 +268,6 @@ class GuidingMethod(KernelMethod):
         Raises:
             ParameterError: a strength beyond 1 that would silently be a share of the output, or a
                 cap where there are no shares.
-
         """
         if self.resolved_scale(kernel) == "fixed":
             if self.cap is not None:

@@ -59,7 +59,6 @@ def measure(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> NDArray[np.
 
     Returns:
         (n, 3): class, tone level, shape level.
-
     """
     mask = images > FOREGROUND
     area = mask.sum((1, 2)).clip(1)

@@ -39,7 +39,6 @@ class Backbone:
         mean: of its inputs' channels, for images in [0, 1].
         std: of the same.
         interpolation: bicubic or bilinear.
-
     """
 
     name: str
@@ -82,7 +81,6 @@ def resolve_backbone(name: str) -> str:
 
     Raises:
         UnknownName: neither an alias nor one of these kinds.
-
     """
     name = name.partition(" of ")[0]  # of a plug-in's metric
     full = ALIASES.get(name, name)
@@ -119,7 +117,6 @@ def load_backbone(name: str, weights: Path | None, device: torch.device) -> Back
     Raises:
         UnknownName: no such model.
         ModelError: its weights cannot be had.
-
     """
     full = resolve_backbone(name)
     with warnings.catch_warnings():
@@ -262,7 +259,6 @@ class Judge:
     Args:
         backbone: the image tower, on images in [-1, 1].
         texts: prompts to (n, F).
-
     """
 
     backbone: Backbone
@@ -287,7 +283,6 @@ def load_judge(name: str, weights: Path | None, device: torch.device) -> Judge:
     Raises:
         UnknownName: no such model.
         ModelError: its weights cannot be had.
-
     """
     import open_clip
 

@@ -46,7 +46,6 @@ class Cost:
         feature_backwards: of the method.
         peak_memory_mb: MiB of the GPU, or of the process, while the batch was drawn; not divided
             by the images.
-
     """
 
     seconds_per_image: float = 0.0
@@ -83,7 +82,6 @@ class Model:
         judges: of images by their prompt, by name, each loaded once.
         parts: of a pipeline object, by name, as `identity.parts_of` tells them.
         scheduler: the pipeline's own, whatever is put into its place.
-
     """
 
     name: str
@@ -121,7 +119,6 @@ class Model:
         Args:
             shape: of a particle as the solver holds it.
             size: height and width of the images, which packed latents need.
-
         """
         assert self.guide is not None
         if self.decoder is None:
@@ -182,7 +179,6 @@ class Model:
 
         Raises:
             EddyError: the method cannot be used here, or its guidance is not finite.
-
         """
         drawn = method.drawn(particles)
         groups = list(zip(prompts, seeds, strict=True))
@@ -300,7 +296,6 @@ class DrawnTogether:
         active: particles that a method left in the last call; None: all.
         earlier: finished latents of the prompts' earlier groups, for a method that remembers them.
         finished: latents at the end of the last call, (G, N, d); None before.
-
     """
 
     model: Model
@@ -461,7 +456,6 @@ class EarlierSeeds:
 
     Args:
         draw: what draws groups, one per prompt, all of the same seed.
-
     """
 
     draw: Draw
@@ -498,7 +492,6 @@ def common_seed(seeds: Sequence[int], method: str) -> int:
 
     Raises:
         ParameterError: there are several.
-
     """
     if len(set(seeds)) > 1:
         raise ParameterError(

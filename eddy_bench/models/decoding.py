@@ -28,7 +28,6 @@ def make_decode(pipe: Any, network: torch.nn.Module, size: tuple[int, int] | Non
 
     Raises:
         ModelError: how this pipeline decodes is not known.
-
     """
     family = family_of(pipe)
     if family.decoding == "unknown":
@@ -112,7 +111,6 @@ def load_decoder(source: str) -> torch.nn.Module:
 
     Raises:
         ModelError: it is not there or no tiny autoencoder.
-
     """
     from diffusers import AutoencoderTiny
 

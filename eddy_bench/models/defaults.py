@@ -21,7 +21,6 @@ class OwnSettings:
         steps: of the solver; None where the pipeline's call has no number of them.
         guidance_scale: under whatever name the pipeline has for it; 1 where it has none.
         size: side of its images in pixels; None where it draws none, or none that are square.
-
     """
 
     steps: int | None
@@ -42,7 +41,6 @@ def own_settings(model: str, pipe: Any) -> OwnSettings:
     Args:
         model: as it was asked for.
         pipe: its pipeline.
-
     """
     defaults = {name: value.default for name, value in call_parameters(pipe).items()}
     named = named_settings(model)
@@ -135,7 +133,6 @@ def scoring_defaults(model: str) -> ScoringDefaults:
 
     Args:
         model: as asked for: `fashion`, `exact:TASK`, a folder or a hub id.
-
     """
     return _ROWS.get(model, _POINTS if model.startswith(EXACT) else _PHOTOGRAPHS)
 

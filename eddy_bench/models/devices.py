@@ -21,7 +21,6 @@ def resolve_device(name: str) -> torch.device:
 
     Raises:
         ParameterError: no such device here.
-
     """
     if name == "auto":
         name = (
@@ -86,7 +85,6 @@ def keep_pages(trim: int = TRIM, mmap: int = MMAP) -> None:
     Args:
         trim: bytes that may be kept at the top of the heap.
         mmap: bytes from which an allocation is mapped on its own.
-
     """
     with suppress(OSError, AttributeError, TypeError):  # another C library
         library = ctypes.CDLL(None)

@@ -46,7 +46,6 @@ class ExactDenoiser(torch.nn.Module):
         mixture: of every prompt, or a function from a prompt to its mixture (the same object for
             the same mixture).
         classes: what a condition means; None where there is none.
-
     """
 
     def __init__(
@@ -117,7 +116,6 @@ class ExactPipeline(DiffusionPipeline):  # type: ignore[misc]
         denoiser: the exact one.
         scheduler: any that `steer` knows, noise-predicting or flow.
         picture: from samples (rows, d) to a list of pictures, for `output_type="pil"`.
-
     """
 
     # The denoiser predicts whatever a scheduler asks for, so every solver fits.
@@ -153,7 +151,6 @@ class ExactPipeline(DiffusionPipeline):  # type: ignore[misc]
         Raises:
             ModelError: a guidance scale other than 1 where there is no condition, or an argument
                 that means nothing here.
-
         """
         classes = self.denoiser.classes
         _check_arguments(guidance_scale if classes is None else 1, unused)

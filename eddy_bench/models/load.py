@@ -78,7 +78,6 @@ def load_model(
         UnknownName: no such model.
         ModelError: it cannot be loaded.
         ParameterError: no such device.
-
     """
     target = resolve_device(device)
     if target.type == "cpu":
@@ -124,7 +123,6 @@ def wrap_pipeline(pipe: Any, name: str = "") -> Model:
 
     Raises:
         ModelError: it is not a text-to-image pipeline that can be steered.
-
     """
     check_steerable(type(pipe).__name__)
     pipe.set_progress_bar_config(disable=True)
@@ -257,7 +255,6 @@ def _exact_model(name: str, sees_features: bool, compiled: bool) -> Model:
         name: `exact:` and the name of a task or its YAML file.
         sees_features: a guide network or a decoder was asked for, which is an error.
         compiled: a compiled denoiser was asked for, which is one too.
-
     """
     if sees_features:
         raise ModelError(
@@ -336,7 +333,6 @@ def load_across_versions(load: Callable[..., Any], folder: Path, variant: str | 
         load: from components that it shall not load, as None, to the pipeline.
         folder: of the pipeline; that of a hub id does not exist.
         variant: of the weights.
-
     """
     fast = fast_tokenizers(folder)
     pipe = load(**dict.fromkeys(fast))

@@ -20,7 +20,6 @@ class Mixture:
         variances: (K,) for isotropic components, or (K, d).
         weights: (K,), positive, summing to 1.
         basis: the eigenvectors Q_k as columns, (K, d, d); None is the coordinate axes.
-
     """
 
     means: Tensor
@@ -46,7 +45,6 @@ class Mixture:
             alpha_t: signal level.
             sigma_t: noise level.
             log_weights: of the components, (..., K), in the place of the mixture's own.
-
         """
         joint = self._log_joint(x, alpha_t, sigma_t)
         if log_weights is not None:
@@ -152,7 +150,6 @@ class Classes:
         mixture: the components; its weights are not used.
         shares: p(k | c), (C, K), positive.
         turn: W, (K, K), orthogonal.
-
     """
 
     mixture: Mixture

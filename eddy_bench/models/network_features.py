@@ -39,7 +39,6 @@ class RowLimit:
         fixed: the user set them, so that nothing is measured and nothing shrinks.
         checkpointed: graphs keep the inputs of blocks only.
         taken: bytes that one row took at its peak, where that was measured.
-
     """
 
     forward: int = MOST
@@ -75,7 +74,6 @@ class RowLimit:
             kind: without or with a graph.
             taken: bytes that one row takes; 0 where nothing tells, which leaves the limit.
             free: bytes.
-
         """
         self.taken[kind] = taken
         if taken <= 0 or taken * self.at_once(kind) <= SHARE * free:
@@ -168,7 +166,6 @@ class NetworkFeatures:
         shape: of one particle.
         limit: rows that go through at once; bounds the memory.
         modules: the networks behind `decode` and `network`, whose blocks can be checkpointed.
-
     """
 
     decode: Callable[[Tensor], Tensor]

@@ -50,7 +50,6 @@ def pipeline_class(name: Any) -> Any:
 
     Raises:
         ModelError: it is no such class.
-
     """
     import diffusers
     from diffusers.pipelines.auto_pipeline import (

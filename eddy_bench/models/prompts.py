@@ -28,7 +28,6 @@ class Layout:
         rows: of one prompt in each output; None where an output is of no prompt (position ids).
         single: one output, not a tuple of them.
         device: of the outputs.
-
     """
 
     rows: tuple[int | None, ...]
@@ -51,7 +50,6 @@ class PromptCache:
         most_bytes: kept in main memory; what comes later is encoded each time.
         seconds: spent encoding.
         unkept: encodings since this was last 0 that did not fit, and are made each time.
-
     """
 
     encode: Callable[..., Any]
@@ -201,7 +199,6 @@ def cut_prompts(pipe: Any, texts: Sequence[str]) -> dict[str, tuple[int, int]]:
 
     Returns:
         (prompts cut, tokens that are left) by the name of the tokenizer, in the pipeline's order.
-
     """
     found = {}
     for name, tokenizer in tokenizers_of(pipe).items():

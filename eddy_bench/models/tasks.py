@@ -40,7 +40,6 @@ class RandomNetwork:
         first: W, (d, 64).
         bias: b, (64,).
         second: V, (64, 16).
-
     """
 
     centre: Tensor
@@ -101,7 +100,6 @@ class TaskFile(BaseModel):
             one matrix for all: K rows of d numbers are diagonals).
         weights: K positive numbers, made to sum to 1; equal when left out.
         features: `random` gives feature kernels a smooth network of random weights in an audit.
-
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -118,7 +116,6 @@ def read_task_file(path: Path) -> tuple[str, Mixture, bool]:
     Raises:
         SuiteError: not YAML, a missing or unknown key, a number out of range, shapes that do not
             fit, or a matrix that is no covariance.
-
     """
     data = read_yaml(path, SuiteError, "a task", MAX_BYTES)
     try:
@@ -237,7 +234,6 @@ class Task:
         classes: what a condition means; `mixture` is then p(x | c) of `prompt`.
         prompt: of an audit.
         guidance_scale: of an audit.
-
     """
 
     name: str
@@ -318,7 +314,6 @@ def load_task(name: str) -> Task:
     Raises:
         UnknownName: neither a task nor a file.
         SuiteError: a file that is no task.
-
     """
     if name in _MAKERS:
         return _MAKERS[name]()

@@ -28,7 +28,6 @@ class Steering:
         active: particles that were not given up in the last call, (G, N), bool; None: all.
         finished: latents at the end of the last call, (G, N, d); None where it did not return.
         calls_outside: calls from other threads and tasks, which were bare.
-
     """
 
     steps: int = 0
@@ -114,7 +113,6 @@ class Call:
         memory: of the method.
         maps: feature maps by the shape of a particle.
         called: hooks that were called.
-
     """
 
     pipe: Any
@@ -235,7 +233,6 @@ class Call:
 
         Raises:
             SchedulerError: the network was told another step before.
-
         """
         own, told = self.view.own_index, self.coming
         if own is None and self.readable:
@@ -269,7 +266,6 @@ class Call:
 
         Args:
             index: of the first step, where it is known.
-
         """
         strength, start = (self.arguments.get(name) for name in ("strength", "denoising_start"))
         late = index or start is not None or (strength is not None and strength < 1)
@@ -386,7 +382,6 @@ class Call:
         Raises:
             SchedulerError: no row of its last sample is finite.
             ModelError: it never reached a hook of the method.
-
         """
         if self.last is not None:
             rows = self.particles or len(self.last)

@@ -48,7 +48,6 @@ class Family:
         image_tokens: where image tokens are in what a block returns beside text, whether as two
             streams or as one sequence. "after text": behind each row's own text, before padding.
         sees_text: whether the network of such a pipeline sees its prompt.
-
     """
 
     class_name: str
@@ -277,7 +276,6 @@ def blocks_of(pipe: Any, family: Family) -> list[torch.nn.Module]:
 
     Raises:
         ModelError: they are not known, or compiled into one with the rest.
-
     """
     if not family.blocks:
         raise ModelError(
@@ -315,7 +313,6 @@ def check_call(pipe: Any, method: Hooks, arguments: dict[str, Any]) -> None:
         pipe: a diffusers pipeline.
         method: that may change conditions, guidance or features.
         arguments: of the call.
-
     """
     family = family_of(pipe)
     if method.edits_features:

@@ -19,7 +19,6 @@ class Block:
         pipeline: name of the pipeline's class.
         index: of the block, in the order of evaluation; of a U-Net the middle one is the only one.
         count: of the network's blocks.
-
     """
 
     pipeline: str
@@ -62,7 +61,6 @@ class Hooks:
         min_particles: fewer are an error.
         interacts: the particles of a group depend on each other.
         selects: more are drawn than are kept.
-
     """
 
     hooks = _Overridden()
@@ -167,7 +165,6 @@ class Hooks:
 
         Returns:
             Of the shape of `noise`; `noise` itself leaves it.
-
         """
         return noise
 
@@ -194,7 +191,6 @@ class Hooks:
 
         Returns:
             (G, N), bool, with as many in each group, and `keep` after the last step.
-
         """
         return active
 
@@ -208,7 +204,6 @@ class Hooks:
             embeds: (N, tokens, width); a pooled embedding is one token.
             mask: (N, tokens), True where a token is no padding.
             moment: of the evaluation; `moment.noise` draws from the particles' own streams.
-
         """
         return embeds
 
@@ -226,7 +221,6 @@ class Hooks:
             block: that they leave.
             tokens: (rows, tokens, width); of a U-Net's middle block the pixels are the tokens.
             moment: of the evaluation.
-
         """
         return tokens
 
@@ -246,6 +240,5 @@ class Hooks:
             conditional: E[x0 | x, prompt], (G, N, d), float64. null: that without the prompt.
             scale: w of this evaluation.
             moment: of the evaluation.
-
         """
         return null + scale * (conditional - null)

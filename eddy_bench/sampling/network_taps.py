@@ -102,7 +102,6 @@ def conditioned(
         chosen: the conditional rows.
         count: particles per group.
         change: of a group.
-
     """
     changed: dict[str, Any] = {}
     for path, mask_name in family.embeddings:
@@ -359,7 +358,6 @@ def edited_tokens(
         evaluation: the network's arguments.
         output: of the block.
         edit: of the image tokens.
-
     """
     if isinstance(output, tuple):  # a stream of text and one of the image
         place = 0 if family.image_tokens == "first" else 1

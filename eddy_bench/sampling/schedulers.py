@@ -74,7 +74,6 @@ def set_scheduler(
         UnknownName: no such scheduler.
         ParameterError: no such parameter.
         SchedulerError: this pipeline cannot take it.
-
     """
     row, cls = _chosen(pipe, name)
     call, config = _split(row, cls, parameters)
@@ -116,7 +115,6 @@ def _check_model(pipe: Any, row: SchedulerRow, spacing: str, free: bool) -> None
 
     Args:
         free: the scheduler fits in any case: the pipeline's own, or one for any prediction.
-
     """
     kind = model_kind(pipe.scheduler)
     if not free and not row.takes(kind):
@@ -277,7 +275,6 @@ def aligned_timesteps(pipe: Any, name: str, steps: int) -> list[int]:
 
     Raises:
         SchedulerError: this solver or pipeline takes no timesteps, or the model has no table.
-
     """
     from diffusers.schedulers import AysSchedules
 

@@ -49,7 +49,6 @@ class Session:
         settings: of the block.
         record: what the block tells of its calls.
         home: thread and task that opened the block; calls from others are bare.
-
     """
 
     pipe: Any

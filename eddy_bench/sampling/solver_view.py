@@ -42,7 +42,6 @@ class Coordinates:
         unit: what `sample` and the model output are multiplied by (SCM's sigma_data).
         skip: the denoised estimate is skip xb + scale times the output, of EDM's preconditioning
             (Karras et al. 2022, arXiv 2206.00364, Eq. 7); None where a prediction is read as it is.
-
     """
 
     alpha_t: float
@@ -232,7 +231,6 @@ class SolverView:
             index: of the step.
             eta: of DDIM and TCD.
             churn: relative rise of sigma before the step (s_churn of Karras et al. 2022).
-
         """
         if churn and self.scaled:
             return self._churned(index, churn)
@@ -466,7 +464,6 @@ def check_stochastic(scheduler: Any, eta: float, steps: int | None = None) -> No
         scheduler: of the pipeline.
         eta: of its call.
         steps: of its call; None where they are not known yet.
-
     """
     view = view_of(scheduler)
     by_eta = view.noise in ("eta", "gamma")

@@ -90,7 +90,6 @@ def steer(
     Example:
         with steer(pipe, EddyHutch(strength=2.0)):
             images = pipe("a red bicycle", num_images_per_prompt=4).images
-
     """
     name = type(pipe).__name__
     if name.startswith(REFUSED):
@@ -126,7 +125,6 @@ class Preview:
         steps: network evaluations of a particle that are looked at.
         stops: end the pipeline's call there.
         state: of the particles at that step; None before.
-
     """
 
     steps: int
@@ -145,7 +143,6 @@ class Preview:
 
         Raises:
             ParameterError: the call had fewer steps.
-
         """
         if self.state is None:
             raise ParameterError(
@@ -166,7 +163,6 @@ def preview(pipe: Any, steps: int, call: Callable[[], object], **steering: Any) 
 
     Raises:
         ParameterError: the call has fewer steps.
-
     """
     watch = Preview(steps)
     with steer(pipe, Hooks(), seen=watch, **steering), suppress(_SeenEnough):
