@@ -31,7 +31,7 @@ FAR = 1e100  # beyond it squares overflow
 NOT_MEASURED = "not measured"
 STREAMS = ("main", "disjoint")  # of seeds
 NOTHING = Estimate(float("nan"), float("nan"), 0)
-TRIAL_STEPS, TRIAL_GROUPS = 10, 64
+TRIAL_STEPS, TRIAL_GROUPS = 5, 64
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError)
 
 Costs = dict[tuple[str, str], float]  # seconds of a group's step, by block title and method label
