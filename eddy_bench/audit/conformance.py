@@ -86,7 +86,7 @@ def check_contract(
 
 def needs_condition(method: Method) -> bool:
     """Return whether a method changes conditions or guidance."""
-    return method.conditions or method.reguides
+    return bool(method.conditions or method.reguides)
 
 
 def small_model(solver: str, guided: bool = False, network: bool = False) -> Model:

@@ -41,10 +41,7 @@ class Method(Hooks):
     """Draw the N particles of a prompt independently, unless a subclass overrides a hook.
 
     Attributes:
-        name: set by the registry for built-in methods.
-        summary: for `list methods`.
-        citation: for `list methods`.
-        cost: for `list methods`.
+        name: as registered. summary, citation, cost: for `list methods`.
         min_particles: fewer are an error.
         interacts: the particles of a group depend on each other; False for a method that acts on
             each one alone, which is another law and no coupling, at N = 1 too.

@@ -310,14 +310,14 @@ class DrawnTogether:
 
     def call(self, method: Method, slots: Sequence[Sequence[int]]) -> list[Any]:
         """Draw the particles in these slots of each group, as many in each, under a method."""
-        ready = self._ready(slots)
+        run, steering = self._ready(slots)
         quality = self._quality(method.judge) if method.judge else None
         pipe = self.model.pipe
         with (
-            steer(pipe, method, quality=quality, **ready.steering) as record,
+            steer(pipe, method, quality=quality, **steering) as record,
             watched_pixels(pipe),
         ):
-            output = ready.run()
+            output = run()
         self.active, self.finished = record.active, record.finished
         images = list(output.image if hasattr(output, "image") else output.images)  # Kandinsky 5's
         mark_call(images, output, record.finished)
@@ -326,8 +326,8 @@ class DrawnTogether:
     def chosen_early(self, method: Method, particles: int) -> list[list[int]]:
         """Return the slots that a method keeps of each group after the first steps of all."""
         assert method.previewed is not None
-        ready = self._ready([list(range(method.drawn(particles)))] * len(self.groups))
-        state = preview(self.model.pipe, method.previewed, ready.run, **ready.steering)
+        run, steering = self._ready([list(range(method.drawn(particles)))] * len(self.groups))
+        state = preview(self.model.pipe, method.previewed, run, **steering)
         assert state.features is not None
         count = state.denoised.shape[1]
         features = state.features.values(state.denoised.flatten(0, 1)).unflatten(0, (-1, count))
@@ -360,8 +360,8 @@ class DrawnTogether:
             for part, (prompt, seed) in zip(parts, self.groups, strict=True)
         ]
 
-    def _ready(self, slots: Sequence[Sequence[int]]) -> _Call:
-        """Make a pipeline's call ready, with generators that are at their beginning."""
+    def _ready(self, slots: Sequence[Sequence[int]]) -> tuple[Callable[[], Any], dict[str, Any]]:
+        """Return a call of the pipeline and what `steer` needs for it; generators begin anew."""
         pipe, model, drawn = self.model.pipe, self.model, len(slots[0])
         generators = [
             generators[slot]
@@ -384,7 +384,7 @@ class DrawnTogether:
         }
         prompts = [prompt for prompt, _ in self.groups]
         call = {**rows_of(pipe, prompts, drawn, self.arguments), "generator": generators}
-        return _Call(lambda: pipe(**call), steering)
+        return lambda: pipe(**call), steering
 
     def _quality(self, name: str) -> Callable[[Tensor], Tensor]:
         """Return the judgement of denoised estimates (G, n, d) by the groups' prompts, (G, n)."""
@@ -412,14 +412,6 @@ class DrawnTogether:
         return make
 
 
-@dataclass(frozen=True)
-class _Call:
-    """Hold a pipeline's call, and the arguments that `steer` needs for it."""
-
-    run: Callable[[], Any]
-    steering: dict[str, Any]
-
-
 def rows_of(
     pipe: Any, prompts: Sequence[str], count: int, arguments: dict[str, Any]
 ) -> dict[str, Any]:
@@ -430,17 +422,13 @@ def rows_of(
     """
     if len(prompts) == 1 or not family_of(pipe).astray_masks:
         return {"prompt": list(prompts), "num_images_per_prompt": count, **arguments}
+    whole: dict[str, Any] = {"prompt": list(prompts), "num_images_per_prompt": 1, **arguments}
     repeated = {
-        name: [text for text in arguments[name] for _ in range(count)]
-        for name in ("negative_prompt",)
-        if name in arguments
+        name: [text for text in whole[name] for _ in range(count)]
+        for name in ("prompt", "negative_prompt")
+        if name in whole
     }
-    return {
-        "prompt": [text for text in prompts for _ in range(count)],
-        "num_images_per_prompt": 1,
-        **arguments,
-        **repeated,
-    }
+    return whole | repeated
 
 
 # (prompts, a seed, what they see of earlier seeds) to finished latents (G, N, d)
@@ -449,7 +437,7 @@ Draw = Callable[[Sequence[str], int, Tensor | None], Tensor]
 
 @dataclass
 class EarlierSeeds:
-    """Hold finished latents by prompt and seed, for as long as the prompt is being drawn.
+    """Finished latents by prompt and seed, for as long as the prompt is being drawn.
 
     They are a cache alone: what is missing is drawn, seed by seed, in a batch of as many prompts,
     so that a group is the same whatever was drawn before it in this process.
@@ -488,11 +476,7 @@ class EarlierSeeds:
 
 
 def common_seed(seeds: Sequence[int], method: str) -> int:
-    """Return the seed of a batch under a method that remembers earlier ones.
-
-    Raises:
-        ParameterError: there are several.
-    """
+    """Return the one seed of a batch under a method that remembers earlier ones."""
     if len(set(seeds)) > 1:
         raise ParameterError(
             f"Expected one seed for all prompts of a batch under {method}, which sees earlier "

@@ -98,7 +98,8 @@ def load_model(
     if guide or decoder:
         _give_decoder(model, decoder, offload)
     _put_on(pipe, target, offload)
-    _freeze(pipe)
+    for part in _networks(pipe):
+        part.requires_grad_(False)
     model.texts = remember_prompts(pipe)
     if compiled:
         compile_denoiser(pipe)
@@ -189,11 +190,6 @@ def _networks(pipe: Any) -> list[torch.nn.Module]:
     return [part for part in pipe.components.values() if isinstance(part, torch.nn.Module)]
 
 
-def _freeze(pipe: Any) -> None:
-    for part in _networks(pipe):
-        part.requires_grad_(False)
-
-
 def _give_decoder(model: Model, source: str | None, offload: bool) -> None:
     """Set what decodes for the guide network; None is the pipeline's own autoencoder."""
     pipe = model.pipe
@@ -276,11 +272,13 @@ def _load_pipeline(
 ) -> Any:
     from diffusers import DiffusionPipeline
     from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
 
     diffusers_logging.set_verbosity_error()
     diffusers_logging.disable_progress_bar()
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
-    _quiet_transformers()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -302,13 +300,6 @@ def _load_pipeline(
         raise ModelError(
             f"Model {source!r} cannot be loaded: {type(error).__name__}: {brief(error, 200)}{hint}"
         ) from None
-
-
-def _quiet_transformers() -> None:
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
 
 
 def compile_denoiser(pipe: Any) -> None:

@@ -79,25 +79,19 @@ class RowLimit:
         if taken <= 0 or taken * self.at_once(kind) <= SHARE * free:
             return
         fits = max(1, int(SHARE * free / taken))
-        self._set(kind, min(self.at_once(kind), 2 ** (fits.bit_length() - 1)))
+        setattr(self, kind, min(self.at_once(kind), 2 ** (fits.bit_length() - 1)))
 
     def shrink(self, kind: Kind) -> bool:
         """Take half the rows, then checkpoint; returns whether there was something left to do."""
         if self.fixed:
             return False
         if self.at_once(kind) > 1:
-            self._set(kind, self.at_once(kind) // 2)
+            setattr(self, kind, self.at_once(kind) // 2)
             return True
         if kind == "backward" and not self.checkpointed:
             self.checkpointed = True
             return True
         return False
-
-    def _set(self, kind: Kind, rows: int) -> None:
-        if kind == "backward":
-            self.backward = rows
-        else:
-            self.forward = rows
 
     @property
     def note(self) -> str:

@@ -182,21 +182,26 @@ def _made(pipe: Any, row: SchedulerRow, cls: Any, config: dict[str, Any]) -> Any
 
 def _spaced(row: SchedulerRow, cls: Any, spacing: str) -> dict[str, Any]:
     """Return the configuration that spaces a solver's timesteps."""
-    import diffusers
-
     key, value = SPACINGS[spacing]
     if key in inspect.signature(cls.__init__).parameters:
         return {key: value}
-    able = [
-        name
-        for name, entry in SCHEDULERS.items()
-        if not entry.few_steps
-        and key in inspect.signature(getattr(diffusers, entry.class_name).__init__).parameters
-    ]
     raise SchedulerError(
         f"Scheduler {row.name!r} cannot space its timesteps by {spacing!r}. "
-        f"These can: {', '.join(able)}."
+        f"These can: {', '.join(_taking(key, '__init__'))}."
     )
+
+
+def _taking(parameter: str, function: str) -> list[str]:
+    """Return the schedulers a function of whose class takes a parameter, few-step ones aside."""
+    import diffusers
+
+    return [
+        name
+        for name, row in SCHEDULERS.items()
+        if not row.few_steps
+        and parameter
+        in inspect.signature(getattr(getattr(diffusers, row.class_name), function)).parameters
+    ]
 
 
 def _split(
@@ -208,7 +213,11 @@ def _split(
     config: dict[str, Any] = {}
     for key, value in parameters.items():
         if key in row.call_arguments:
-            call[key] = _share(row, key, value)
+            call[key] = _typed(row, key, value, row.call_arguments[key])
+            if not 0 <= call[key] <= 1:
+                raise ParameterError(
+                    f"Expected {key} of scheduler {row.name!r} between 0 and 1, got {value}."
+                )
         elif key in known and key != "self":
             config[key] = _typed(row, key, value, _kind(known[key]))
         else:
@@ -232,16 +241,6 @@ def _kind(parameter: inspect.Parameter) -> Any:
     if any(kind is str or get_origin(kind) is Literal for kind in kinds):
         return parameter.annotation
     return None
-
-
-def _share(row: SchedulerRow, key: str, value: Any) -> Any:
-    """Return a call argument, which lies between 0 and 1."""
-    share = _typed(row, key, value, row.call_arguments[key])
-    if not 0 <= share <= 1:
-        raise ParameterError(
-            f"Expected {key} of scheduler {row.name!r} between 0 and 1, got {value}."
-        )
-    return share
 
 
 def _typed(row: SchedulerRow, key: str, value: Any, kind: Any) -> Any:
@@ -278,13 +277,6 @@ def aligned_timesteps(pipe: Any, name: str, steps: int) -> list[int]:
     """
     from diffusers.schedulers import AysSchedules
 
-    _check_table(pipe)
-    _check_takes_timesteps(pipe.scheduler, name)
-    table: list[int] = AysSchedules[TABLES[type(pipe).__name__]]
-    return list(table) if steps == len(table) else _interpolated(pipe.scheduler, table, steps)
-
-
-def _check_table(pipe: Any) -> None:
     if type(pipe).__name__ not in TABLES:
         raise SchedulerError(
             "Align Your Steps has tables for Stable Diffusion 1.5 and SDXL, "
@@ -294,26 +286,17 @@ def _check_table(pipe: Any) -> None:
         raise SchedulerError(
             "Align Your Steps has no table for this model, which predicts v. Leave --timesteps out."
         )
-
-
-def _check_takes_timesteps(scheduler: Any, name: str) -> None:
-    import diffusers
-
-    if "timesteps" in inspect.signature(scheduler.set_timesteps).parameters:
-        return
-    classes = {
-        key: getattr(diffusers, row.class_name)
-        for key, row in SCHEDULERS.items()
-        if row.takes("noise") and not row.few_steps
-    }
-    able = [
-        key
-        for key, cls in classes.items()
-        if "timesteps" in inspect.signature(cls.set_timesteps).parameters
-    ]
-    raise SchedulerError(
-        f"Scheduler {name!r} takes no list of timesteps. These do: {', '.join(able)}."
-    )
+    if "timesteps" not in inspect.signature(pipe.scheduler.set_timesteps).parameters:
+        able = [
+            each
+            for each in _taking("timesteps", "set_timesteps")
+            if SCHEDULERS[each].takes("noise")
+        ]
+        raise SchedulerError(
+            f"Scheduler {name!r} takes no list of timesteps. These do: {', '.join(able)}."
+        )
+    table: list[int] = AysSchedules[TABLES[type(pipe).__name__]]
+    return list(table) if steps == len(table) else _interpolated(pipe.scheduler, table, steps)
 
 
 def _interpolated(scheduler: Any, table: list[int], steps: int) -> list[int]:
