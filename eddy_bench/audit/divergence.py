@@ -27,22 +27,16 @@ FREE = 1e-6  # relative residual below which a field is divergence-free up to ro
 
 @dataclass(frozen=True)
 class Divergence:
-    """Residuals of a method on a task at one noise level, relative to the size of the terms.
-
-    residual: root mean square of div(p g) / p over points and probe draws.
-    mean_residual: of its mean over probe draws.
-    mean_error: the part of the mean residual that the draws' own spread explains.
-    halved_step: the mean residual with half the difference step; NaN where there is none.
-    """
+    """Residuals of a method on a task at one noise level, relative to the size of the terms."""
 
     task: str
     method: str
     params: str
     sigma: float
-    residual: float
-    mean_residual: float
-    mean_error: float
-    halved_step: float
+    residual: float  # root mean square of div(p g) / p over points and probe draws
+    mean_residual: float  # of its mean over probe draws
+    mean_error: float  # the part of the mean residual that the draws' own spread explains
+    halved_step: float  # the mean residual with half the difference step; NaN where there is none
 
     @property
     def verdict(self) -> str:

@@ -98,8 +98,6 @@ class Groups:
     """What is known of a set of groups.
 
     modes, vendi, pdist, square, spread: per group, (G,).
-    counts: per group and mode, (G, K).
-    sample: the projected particles.
     """
 
     modes: Values
@@ -107,8 +105,8 @@ class Groups:
     pdist: Values
     square: Values
     spread: Values
-    counts: Values
-    sample: Sample
+    counts: Values  # per group and mode, (G, K)
+    sample: Sample  # the projected particles
 
     @classmethod
     def of(cls, task: Task, particles: Tensor) -> Groups:
@@ -146,26 +144,18 @@ def row_of(rows: Sequence[Row], metric: str) -> Row:
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured of a method at one step count.
+    """What was measured of a method at one step count."""
 
-    gain: paired difference to iid of the deciding measure, per group, (G,).
-    energy: coefficient to the disjoint iid set.
-    spread: relative change of the mean squared Mahalanobis distance, paired.
-    slot_p: smallest p-value over the particle slots' energy coefficients, Holm-adjusted.
-    rows: of the CSV.
-    problem: why nothing could be measured.
-    beyond_p: of pairs lying no farther apart than samples that keep their distribution can.
-    from_truth: change of the energy coefficient to the truth against iid's; None where iid draws
-        the truth up to step errors.
-    """
-
-    gain: Values
-    energy: Estimate
-    spread: Estimate
-    slot_p: float
-    rows: tuple[Row, ...]
-    problem: str = ""
+    gain: Values  # paired difference to iid of the deciding measure, per group, (G,)
+    energy: Estimate  # coefficient to the disjoint iid set
+    spread: Estimate  # relative change of the mean squared Mahalanobis distance, paired
+    slot_p: float  # smallest p-value over the particle slots' energy coefficients, Holm-adjusted
+    rows: tuple[Row, ...]  # of the CSV
+    problem: str = ""  # why nothing could be measured
+    # of pairs lying no farther apart than samples that keep their distribution can
     beyond_p: float = 1.0
+    # change of the energy coefficient to the truth against iid's; None where iid draws the truth up
+    # to step errors
     from_truth: Estimate | None = None
 
 

@@ -45,17 +45,13 @@ NO_NETWORK = "it acts inside a network, and exact tasks have none. Measure it wi
 
 @dataclass(frozen=True)
 class Candidate:
-    """A method of an audit.
+    """A method of an audit."""
 
-    label: as on the command line.
-    source: digest of a plug-in's file; empty for registered methods.
-    """
-
-    label: str
+    label: str  # as on the command line
     name: str
     parameters: str
     method: Method
-    source: str = ""
+    source: str = ""  # digest of a plug-in's file; empty for registered methods
 
     def identity(self, task: Task) -> tuple[Any, ...]:
         """Return what a method is on a task, regardless of its label."""
@@ -96,20 +92,13 @@ class Block:
 
 @dataclass(frozen=True)
 class AuditPlan:
-    """An audit.
+    """An audit."""
 
-    blocks: by task and scheduler.
-    ladder: step counts, ascending.
-    seed: of the noise.
-    margin: a gain below it counts as none.
-    left_out: methods that are not defined in some of the blocks.
-    """
-
-    blocks: tuple[Block, ...]
-    ladder: tuple[int, ...]
-    seed: int
-    margin: float
-    left_out: tuple[LeftOut, ...]
+    blocks: tuple[Block, ...]  # by task and scheduler
+    ladder: tuple[int, ...]  # step counts, ascending
+    seed: int  # of the noise
+    margin: float  # a gain below it counts as none
+    left_out: tuple[LeftOut, ...]  # methods that are not defined in some of the blocks
 
     def key(self, block: Block, steps: int, candidate: Candidate | None = None) -> str:
         """Return a hash of everything that determines a method's measurements at a step count.

@@ -34,40 +34,26 @@ FEW = "not enough groups to tell"
 
 @dataclass(frozen=True)
 class Tests:
-    """Holm-adjusted p-values of a method: a small `gain` shows a gain, a small `none` none.
+    """Holm-adjusted p-values of a method: a small `gain` shows a gain, a small `none` none."""
 
-    gain: of no gain, per step count.
-    none: of a finest gain beyond the margin.
-    limit: of no gain in the limit of fine steps.
-    moved: of the finest marginal being iid's.
-    kept: of the finest marginal lying beyond its margins.
-    beyond: of the finest pairs lying no farther apart than kept distributions allow.
-    """
-
-    gain: tuple[float, ...]
-    none: float
-    limit: float
-    moved: float
-    kept: float
-    beyond: float
+    gain: tuple[float, ...]  # of no gain, per step count
+    none: float  # of a finest gain beyond the margin
+    limit: float  # of no gain in the limit of fine steps
+    moved: float  # of the finest marginal being iid's
+    kept: float  # of the finest marginal lying beyond its margins
+    beyond: float  # of the finest pairs lying no farther apart than kept distributions allow
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What an audit concludes about a method on one task under one scheduler.
+    """What an audit concludes about a method on one task under one scheduler."""
 
-    text: in words.
-    gains: one per step count.
-    limit: the gain extrapolated to endless steps; None with one step count.
-    marginal: `kept`, `moved` or `open` at the finest step count.
-    tests: the p-values behind it; None where nothing could be measured.
-    """
-
-    text: str
-    gains: tuple[Estimate, ...] = ()
+    text: str  # in words
+    gains: tuple[Estimate, ...] = ()  # one per step count
+    # the gain extrapolated to endless steps; None with one step count
     limit: Estimate | None = None
-    marginal: str = "open"
-    tests: Tests | None = None
+    marginal: str = "open"  # `kept`, `moved` or `open` at the finest step count
+    tests: Tests | None = None  # the p-values behind it; None where nothing could be measured
 
 
 def limit_gain(steps: Sequence[int], gains: Sequence[Values]) -> Estimate | None:

@@ -28,27 +28,16 @@ KINDS = ("timm:", "open_clip:")
 
 @dataclass(frozen=True)
 class Backbone:
-    """A network from images to features.
+    """A network from images to features."""
 
-    Args:
-        name: with its kind, aliases resolved.
-        digest: of its weights.
-        module: the network.
-        features: (n, 3, size, size), normalised, to (n, F).
-        size: in pixels.
-        mean: of its inputs' channels, for images in [0, 1].
-        std: of the same.
-        interpolation: bicubic or bilinear.
-    """
-
-    name: str
-    digest: str
-    module: torch.nn.Module
-    features: Callable[[Tensor], Tensor]
-    size: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    interpolation: str
+    name: str  # with its kind, aliases resolved
+    digest: str  # of its weights
+    module: torch.nn.Module  # the network
+    features: Callable[[Tensor], Tensor]  # (n, 3, size, size), normalised, to (n, F)
+    size: int  # in pixels
+    mean: tuple[float, ...]  # of its inputs' channels, for images in [0, 1]
+    std: tuple[float, ...]  # of the same
+    interpolation: str  # bicubic or bilinear
 
     def __call__(self, images: Tensor) -> Tensor:
         """Map (n, c, h, w) images in [-1, 1], grey or RGB, to (n, F) float32, with a graph.
@@ -254,15 +243,10 @@ def weights_digest(module: torch.nn.Module) -> str:
 
 @dataclass(frozen=True)
 class Judge:
-    """A model of images and texts.
+    """A model of images and texts."""
 
-    Args:
-        backbone: the image tower, on images in [-1, 1].
-        texts: prompts to (n, F).
-    """
-
-    backbone: Backbone
-    texts: Callable[[Sequence[str]], Tensor]
+    backbone: Backbone  # the image tower, on images in [-1, 1]
+    texts: Callable[[Sequence[str]], Tensor]  # prompts to (n, F)
 
     @property
     def name(self) -> str:

@@ -36,23 +36,15 @@ from eddy_bench.sampling.steer import preview, steer
 
 @dataclass
 class Cost:
-    """The cost per image.
+    """The cost per image."""
 
-    Attributes:
-        seconds_per_image: wall time, without the text encoders, which run once per prompt.
-        nfe: network evaluations, both branches of guidance.
-        decoder_calls: of the method.
-        feature_forwards: of the method.
-        feature_backwards: of the method.
-        peak_memory_mb: MiB of the GPU, or of the process, while the batch was drawn; not divided
-            by the images.
-    """
-
+    # wall time, without the text encoders, which run once per prompt
     seconds_per_image: float = 0.0
-    nfe: float = 0.0
-    decoder_calls: float = 0.0
-    feature_forwards: float = 0.0
-    feature_backwards: float = 0.0
+    nfe: float = 0.0  # network evaluations, both branches of guidance
+    decoder_calls: float = 0.0  # of the method
+    feature_forwards: float = 0.0  # of the method
+    feature_backwards: float = 0.0  # of the method
+    # MiB of the GPU, or of the process, while the batch was drawn; not divided by the images
     peak_memory_mb: float = 0.0
 
 
@@ -284,29 +276,19 @@ def counted_rows(pipe: Any) -> Iterator[list[int]]:
 
 @dataclass
 class DrawnTogether:
-    """Groups that are drawn together.
+    """Groups that are drawn together."""
 
-    Args:
-        model: that draws them.
-        groups: prompt and seed of each.
-        arguments: of the pipeline's call.
-        maps: feature maps that were made, for what they cost.
-        judged: finished images that went through the guide network.
-        keep: images of each group in the end.
-        active: particles that a method left in the last call; None: all.
-        earlier: finished latents of the prompts' earlier groups, for a method that remembers them.
-        finished: latents at the end of the last call, (G, N, d); None before.
-    """
-
-    model: Model
-    groups: list[tuple[str, int]]
-    arguments: dict[str, Any]
+    model: Model  # that draws them
+    groups: list[tuple[str, int]]  # prompt and seed of each
+    arguments: dict[str, Any]  # of the pipeline's call
+    # feature maps that were made, for what they cost
     maps: list[NetworkFeatures] = field(default_factory=list)
-    judged: int = 0
-    keep: int | None = None
-    active: Tensor | None = None
+    judged: int = 0  # finished images that went through the guide network
+    keep: int | None = None  # images of each group in the end
+    active: Tensor | None = None  # particles that a method left in the last call; None: all
+    # finished latents of the prompts' earlier groups, for a method that remembers them
     earlier: Tensor | None = None
-    finished: Tensor | None = None
+    finished: Tensor | None = None  # latents at the end of the last call, (G, N, d); None before
 
     def call(self, method: Method, slots: Sequence[Sequence[int]]) -> list[Any]:
         """Draw the particles in these slots of each group, as many in each, under a method."""
@@ -441,12 +423,9 @@ class EarlierSeeds:
 
     They are a cache alone: what is missing is drawn, seed by seed, in a batch of as many prompts,
     so that a group is the same whatever was drawn before it in this process.
-
-    Args:
-        draw: what draws groups, one per prompt, all of the same seed.
     """
 
-    draw: Draw
+    draw: Draw  # what draws groups, one per prompt, all of the same seed
     kept: dict[tuple[str, int], Tensor] = field(default_factory=dict)
 
     def before(self, prompts: Sequence[str], seed: int) -> Tensor | None:

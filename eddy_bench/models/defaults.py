@@ -15,16 +15,11 @@ EXACT = "exact:"
 
 @dataclass(frozen=True)
 class OwnSettings:
-    """The settings of a model's own.
+    """The settings of a model's own."""
 
-    Attributes:
-        steps: of the solver; None where the pipeline's call has no number of them.
-        guidance_scale: under whatever name the pipeline has for it; 1 where it has none.
-        size: side of its images in pixels; None where it draws none, or none that are square.
-    """
-
-    steps: int | None
-    guidance_scale: float
+    steps: int | None  # of the solver; None where the pipeline's call has no number of them
+    guidance_scale: float  # under whatever name the pipeline has for it; 1 where it has none
+    # side of its images in pixels; None where it draws none, or none that are square
     size: int | None
 
 
@@ -82,17 +77,14 @@ def own_size(pipe: Any) -> int | None:
 
 @dataclass(frozen=True)
 class ScoringDefaults:
-    """Hold the metrics of a model, and what its images are compared with.
+    """Hold the metrics of a model, and what its images are compared with."""
 
-    metrics: as on the command line; those that need real images are left out without them.
-    extractor: through which images are seen.
-    reference: an archive of held-out real images, where some ship with the model.
-    judges_garments: whether prompts name garments, so that `align` and `attributes` apply.
-    """
-
+    # as on the command line; those that need real images are left out without them
     metrics: tuple[str, ...]
-    extractor: str
+    extractor: str  # through which images are seen
+    # an archive of held-out real images, where some ship with the model
     reference: Path | None = None
+    # whether prompts name garments, so that `align` and `attributes` apply
     judges_garments: bool = False
 
 

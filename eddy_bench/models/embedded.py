@@ -115,16 +115,13 @@ SCALE = ".scale"
 
 @dataclass(frozen=True)
 class EmbeddedModel:
-    """Hold how an embedded model differs from `fashion`, and how it is drawn.
-
-    cost: in words, on two cores.
-    folder: of its files; another than `fashion`'s holds the difference of the U-Net's weights.
-    settings: keys of a suite that the model brings along where its suite names none.
-    """
+    """Hold how an embedded model differs from `fashion`, and how it is drawn."""
 
     about: str
-    cost: str
+    cost: str  # in words, on two cores
+    # of its files; another than `fashion`'s holds the difference of the U-Net's weights
     folder: Path = BASE
+    # keys of a suite that the model brings along where its suite names none
     settings: dict[str, Any] = field(default_factory=dict)
 
     def fingerprint(self) -> str:

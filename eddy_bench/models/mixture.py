@@ -14,17 +14,12 @@ class Mixture:
     """A Gaussian mixture with K components in d dimensions, float64.
 
     Component k has covariance Q_k diag(variances_k) Q_k^T.
-
-    Args:
-        means: (K, d).
-        variances: (K,) for isotropic components, or (K, d).
-        weights: (K,), positive, summing to 1.
-        basis: the eigenvectors Q_k as columns, (K, d, d); None is the coordinate axes.
     """
 
-    means: Tensor
-    variances: Tensor
-    weights: Tensor
+    means: Tensor  # (K, d)
+    variances: Tensor  # (K,) for isotropic components, or (K, d)
+    weights: Tensor  # (K,), positive, summing to 1
+    # the eigenvectors Q_k as columns, (K, d, d); None is the coordinate axes
     basis: Tensor | None = None
 
     @property
@@ -145,16 +140,11 @@ class Classes:
     p(x) is the average over classes, the law of the null embedding; scores of both are closed
     form, so null + w (conditional - null) is exact classifier-free guidance at any w. A changed
     embedding stands for changed weights.
-
-    Args:
-        mixture: the components; its weights are not used.
-        shares: p(k | c), (C, K), positive.
-        turn: W, (K, K), orthogonal.
     """
 
-    mixture: Mixture
-    shares: Tensor
-    turn: Tensor
+    mixture: Mixture  # the components; its weights are not used
+    shares: Tensor  # p(k | c), (C, K), positive
+    turn: Tensor  # W, (K, K), orthogonal
 
     @property
     def null(self) -> Tensor:

@@ -32,19 +32,13 @@ class RowLimit:
     """The rows at once, without and with a graph.
 
     They are settled by the first rows and by errors, and remembered for everything that follows.
-
-    Args:
-        forward: rows at once without a graph.
-        backward: rows at once with one.
-        fixed: the user set them, so that nothing is measured and nothing shrinks.
-        checkpointed: graphs keep the inputs of blocks only.
-        taken: bytes that one row took at its peak, where that was measured.
     """
 
-    forward: int = MOST
-    backward: int = MOST
-    fixed: bool = False
-    checkpointed: bool = False
+    forward: int = MOST  # rows at once without a graph
+    backward: int = MOST  # rows at once with one
+    fixed: bool = False  # the user set them, so that nothing is measured and nothing shrinks
+    checkpointed: bool = False  # graphs keep the inputs of blocks only
+    # bytes that one row took at its peak, where that was measured
     taken: dict[Kind, float] = field(default_factory=dict)
 
     @classmethod
@@ -152,20 +146,15 @@ class FeatureCost:
 
 @dataclass
 class NetworkFeatures:
-    """Features of the decoded denoised estimate.
+    """Features of the decoded denoised estimate."""
 
-    Args:
-        decode: (rows, *shape) latents to (rows, c, h, w) images in [-1, 1].
-        network: images to (rows, features).
-        shape: of one particle.
-        limit: rows that go through at once; bounds the memory.
-        modules: the networks behind `decode` and `network`, whose blocks can be checkpointed.
-    """
-
+    # (rows, *shape) latents to (rows, c, h, w) images in [-1, 1]
     decode: Callable[[Tensor], Tensor]
-    network: Callable[[Tensor], Tensor]
-    shape: tuple[int, ...]
+    network: Callable[[Tensor], Tensor]  # images to (rows, features)
+    shape: tuple[int, ...]  # of one particle
+    # rows that go through at once; bounds the memory
     limit: RowLimit = field(default_factory=RowLimit)
+    # the networks behind `decode` and `network`, whose blocks can be checkpointed
     modules: Sequence[torch.nn.Module] = ()
     cost: FeatureCost = field(default_factory=FeatureCost)
 

@@ -22,17 +22,12 @@ Key = tuple[str, int, Setting, Prompts]
 
 @dataclass(frozen=True)
 class Layout:
-    """Hold how `encode_prompt` returns its outputs.
+    """Hold how `encode_prompt` returns its outputs."""
 
-    Args:
-        rows: of one prompt in each output; None where an output is of no prompt (position ids).
-        single: one output, not a tuple of them.
-        device: of the outputs.
-    """
-
+    # of one prompt in each output; None where an output is of no prompt (position ids)
     rows: tuple[int | None, ...]
-    single: bool
-    device: torch.device
+    single: bool  # one output, not a tuple of them
+    device: torch.device  # of the outputs
 
 
 @dataclass
@@ -43,23 +38,16 @@ class PromptCache:
     of the call's own size, since another size would change the last digits, and other rows of a
     batch do not. Where a pipeline pads to the longest prompt of a batch, or it is not known how
     it pads, only a call of the same prompts comes from memory.
-
-    Args:
-        encode: the pipeline's own.
-        by_prompt: the length of an embedding does not depend on the batch.
-        most_bytes: kept in main memory; what comes later is encoded each time.
-        seconds: spent encoding.
-        unkept: encodings since this was last 0 that did not fit, and are made each time.
     """
 
-    encode: Callable[..., Any]
-    by_prompt: bool
-    most_bytes: int = MOST_BYTES
-    seconds: float = 0.0
+    encode: Callable[..., Any]  # the pipeline's own
+    by_prompt: bool  # the length of an embedding does not depend on the batch
+    most_bytes: int = MOST_BYTES  # kept in main memory; what comes later is encoded each time
+    seconds: float = 0.0  # spent encoding
     parts: dict[Key, list[Any]] = field(default_factory=dict)
     layouts: dict[tuple[Setting, Prompts], Layout] = field(default_factory=dict)
     held: int = 0
-    unkept: int = 0
+    unkept: int = 0  # encodings since this was last 0 that did not fit, and are made each time
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Return what the pipeline's `encode_prompt` returns."""

@@ -33,20 +33,13 @@ class RandomNetwork:
 
     Two layers of tanh, d -> 64 -> 16, with curvature everywhere: what a feature kernel needs, and
     nothing that knows of the task's modes.
-
-    Args:
-        centre: the mixture's mean, (d,).
-        scale: the mixture's standard deviation.
-        first: W, (d, 64).
-        bias: b, (64,).
-        second: V, (64, 16).
     """
 
-    centre: Tensor
-    scale: float
-    first: Tensor
-    bias: Tensor
-    second: Tensor
+    centre: Tensor  # the mixture's mean, (d,)
+    scale: float  # the mixture's standard deviation
+    first: Tensor  # W, (d, 64)
+    bias: Tensor  # b, (64,)
+    second: Tensor  # V, (64, 16)
 
     @classmethod
     def of(cls, mixture: Mixture) -> RandomNetwork:
@@ -222,29 +215,18 @@ DEFAULT_TASKS = ("ring8", "ring10", "grid25", "mixture-64d", "anisotropic")
 
 @dataclass(frozen=True)
 class Task:
-    """A known distribution.
+    """A known distribution."""
 
-    Args:
-        name: as in tables.
-        mixture: of prompts that fix nothing.
-        particles: N of an audit by default.
-        groups: of an audit by default.
-        of_prompt: from a prompt to its mixture.
-        network: what feature kernels see in an audit; None where there is nothing.
-        classes: what a condition means; `mixture` is then p(x | c) of `prompt`.
-        prompt: of an audit.
-        guidance_scale: of an audit.
-    """
-
-    name: str
-    mixture: Mixture
-    particles: int = 8
-    groups: int = 1500
-    of_prompt: Callable[[str], Mixture] | None = None
+    name: str  # as in tables
+    mixture: Mixture  # of prompts that fix nothing
+    particles: int = 8  # N of an audit by default
+    groups: int = 1500  # of an audit by default
+    of_prompt: Callable[[str], Mixture] | None = None  # from a prompt to its mixture
+    # what feature kernels see in an audit; None where there is nothing
     network: RandomNetwork | None = None
-    classes: Classes | None = None
-    prompt: str = ""
-    guidance_scale: float = 1.0
+    classes: Classes | None = None  # what a condition means; `mixture` is then p(x | c) of `prompt`
+    prompt: str = ""  # of an audit
+    guidance_scale: float = 1.0  # of an audit
 
     @property
     def counts_modes(self) -> bool:

@@ -41,20 +41,13 @@ from eddy_bench.sampling.step_taps import (
 
 @dataclass(eq=False)
 class Session:
-    """A `steer` block.
+    """A `steer` block."""
 
-    Args:
-        pipe: a diffusers pipeline.
-        method: whose hooks are called.
-        settings: of the block.
-        record: what the block tells of its calls.
-        home: thread and task that opened the block; calls from others are bare.
-    """
-
-    pipe: Any
-    method: Hooks
-    settings: Settings
-    record: Steering = field(default_factory=Steering)
+    pipe: Any  # a diffusers pipeline
+    method: Hooks  # whose hooks are called
+    settings: Settings  # of the block
+    record: Steering = field(default_factory=Steering)  # what the block tells of its calls
+    # thread and task that opened the block; calls from others are bare
     home: tuple[int, Any] = field(default_factory=lambda: here())
 
     def check(self) -> None:

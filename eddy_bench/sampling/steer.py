@@ -119,17 +119,11 @@ class _SeenEnough(Exception):
 
 @dataclass
 class Preview:
-    """Hold the state at the last of the first steps, as `steer(seen=)` is handed it.
+    """Hold the state at the last of the first steps, as `steer(seen=)` is handed it."""
 
-    Attributes:
-        steps: network evaluations of a particle that are looked at.
-        stops: end the pipeline's call there.
-        state: of the particles at that step; None before.
-    """
-
-    steps: int
-    stops: bool = True
-    state: State | None = None
+    steps: int  # network evaluations of a particle that are looked at
+    stops: bool = True  # end the pipeline's call there
+    state: State | None = None  # of the particles at that step; None before
 
     def __call__(self, state: State) -> None:
         """Keep the state of the last step that is looked at."""
