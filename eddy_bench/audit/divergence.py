@@ -62,11 +62,7 @@ def default_methods() -> list[Eddy]:
 
 
 def check_guides(methods: Sequence[Method]) -> list[GuidingMethod]:
-    """Return the methods, with their kernel on latents and no window.
-
-    Raises:
-        ParameterError: one of them does not guide.
-    """
+    """Return the methods, with their kernel on latents and no window."""
     guides = []
     for method in methods:
         if not (isinstance(method, GuidingMethod)):

@@ -125,9 +125,6 @@ def parse_ladder(text: str) -> tuple[int, ...]:
 
     >>> parse_ladder("100, 25")
     (25, 100)
-
-    Raises:
-        ParameterError: not whole numbers, out of range, or twice the same.
     """
     try:
         counts = sorted(int(part) for part in text.split(","))

@@ -128,11 +128,7 @@ class Parts:
 
 
 def prepare_folder(path: Path, plan: AuditPlan | None = None) -> None:
-    """Make the folder of an audit and say what it holds; without a plan, of a divergence check.
-
-    Raises:
-        StoreError: it holds other things, or cannot be written.
-    """
+    """Make the folder of an audit and say what it holds; without a plan, of a divergence check."""
     if path.exists() and not path.is_dir():
         raise StoreError(f"Expected a folder at {path}, found a file. Give another --out.")
     if path.is_dir() and any(path.iterdir()) and not (path / MARK).is_file():

@@ -106,11 +106,7 @@ class Method(Hooks):
         return self
 
     def resolved_kernel(self, has_features: bool) -> str:
-        """Return the kernel for a model with or without a guide network, or an empty text.
-
-        Raises:
-            ParameterError: features were asked for where the model has none.
-        """
+        """Return the kernel for a model with or without a guide network, or an empty text."""
         return ""
 
     def drawn(self, particles: int) -> int:

@@ -76,11 +76,7 @@ class BestOfM(Method):
         return math.ceil(images / particles) * particles if self.fair else images
 
     def drawn(self, particles: int) -> int:
-        """Return M.
-
-        Raises:
-            ParameterError: M is not set, or fewer than N.
-        """
+        """Return M."""
         if self.m is None:
             raise ParameterError(
                 "Expected m for best-of-m here: there is no other method to take as long as. "
@@ -151,13 +147,7 @@ def most_distant(distances: Tensor, count: int, merits: Tensor | None = None) ->
 
 
 def _grown(distances: Tensor, count: int, merits: Tensor) -> list[int]:
-    """Return a subset grown greedily from the best pair, ascending.
-
-    Args:
-        distances: (M, M).
-        count: of the subset.
-        merits: (M,).
-    """
+    """Return a subset (ascending) grown greedily from the best pair; merits: (M,)."""
     pairs = distances + merits[:, None] + merits
     pairs.fill_diagonal_(-torch.inf)
     chosen = (

@@ -116,7 +116,6 @@ class Coupled(KernelMethod):
     exact_law = True
     cost = "one N x N eigendecomposition per step; features: N forward"
     preferred_kernel = "denoised"
-    windows = {"latent": "0..", "denoised": "0..", "features": "0.."}
 
     def step_noise(self, noise: Tensor, state: State) -> Tensor:
         """Turn independent noise (G, N, d) into coupled noise of the same shape."""

@@ -75,9 +75,6 @@ def sobol(noise: Tensor, generator: torch.Generator) -> Tensor:
     Args:
         noise: gives the shape, (N, d).
         generator: draws the scrambling and the order.
-
-    Raises:
-        ParameterError: d is beyond the engine's dimensions.
     """
     count, dimension = noise.shape
     if count == 1:

@@ -66,11 +66,7 @@ class GroupInference(Method):
         return self.quality if self.quality_weight else ""
 
     def drawn(self, particles: int) -> int:
-        """Return M.
-
-        Raises:
-            ParameterError: fewer than N.
-        """
+        """Return M."""
         if self.m < particles:
             raise ParameterError(
                 f"Expected m of group-inference to be at least the {particles} particles, "

@@ -113,7 +113,7 @@ class KernelMethod(Starts, Method):
     init: Init = "iid"
 
     preferred_kernel: ClassVar[str] = "latent"
-    windows: ClassVar[dict[str, str]] = {}
+    windows: ClassVar[dict[str, str]] = {"latent": "0..", "denoised": "0..", "features": "0.."}
     strengths: ClassVar[dict[str, float]] = {"latent": 1.0, "denoised": 1.0, "features": 1.0}
 
     def __post_init__(self) -> None:
@@ -159,9 +159,7 @@ class KernelMethod(Starts, Method):
 def shares_of_output(guidance: Tensor, state: State) -> Tensor:
     """Return |sigma g_i| / |eps_i| of each particle, (G, N, 1): guidance over the model's output.
 
-    Args:
-        guidance: the score term g, (G, N, d).
-        state: of the same particles.
+    guidance: the score term g, (G, N, d).
     """
     output = state.eps.norm(dim=-1, keepdim=True).clamp_min(torch.finfo(state.eps.dtype).tiny)
     shares: Tensor = state.sigma * guidance.norm(dim=-1, keepdim=True) / output
@@ -320,7 +318,6 @@ class DirectedMethod(GuidingMethod):
     gradient's direction; under scale=relative the gradients keep their proportions.
     """
 
-    windows: ClassVar[dict[str, str]] = {"latent": "0..", "denoised": "0..", "features": "0.."}
     unit: ClassVar[bool] = False  # latents and denoised estimates are compared by direction
 
     def term(self, kernel: str, state: State, amount: float) -> Tensor:

@@ -41,7 +41,6 @@ class Spell(GuidingMethod):
     citation = "arXiv 2410.06025"
     cost = "denoised: O(N^2 d); features: 1 forward + 1 backward per step"
     preferred_kernel = "denoised"
-    windows = {"latent": "0..", "denoised": "0..", "features": "0.."}
     strengths = {"latent": 1.6, "denoised": 1.6, "features": 1.6}
 
     def __post_init__(self) -> None:

@@ -67,9 +67,6 @@ def resolve_backbone(name: str) -> str:
 
     >>> resolve_backbone("dino")
     'timm:vit_small_patch16_224.dino'
-
-    Raises:
-        UnknownName: neither an alias nor one of these kinds.
     """
     name = name.partition(" of ")[0]  # of a plug-in's metric
     full = ALIASES.get(name, name)
@@ -102,10 +99,6 @@ def load_backbone(name: str, weights: Path | None, device: torch.device) -> Back
         weights: a folder with MODEL.safetensors (timm) or MODEL-WEIGHTS.safetensors (open_clip),
             for weights that cannot be downloaded.
         device: of the network.
-
-    Raises:
-        UnknownName: no such model.
-        ModelError: its weights cannot be had.
     """
     full = resolve_backbone(name)
     with warnings.catch_warnings():
@@ -262,12 +255,7 @@ class Judge:
 
 
 def load_judge(name: str, weights: Path | None, device: torch.device) -> Judge:
-    """Load `open_clip:MODEL/WEIGHTS` with both towers.
-
-    Raises:
-        UnknownName: no such model.
-        ModelError: its weights cannot be had.
-    """
+    """Load `open_clip:MODEL/WEIGHTS` with both towers."""
     import open_clip
 
     backbone = load_backbone(name, weights, device)

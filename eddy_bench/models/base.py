@@ -167,10 +167,7 @@ class Model:
 
         Returns:
             A list of `particles` images per prompt, and the cost of an image. What is no image
-            carries the reason (`bad_images.fault`).
-
-        Raises:
-            EddyError: the method cannot be used here, or its guidance is not finite.
+            carries the reason (`images.fault`).
         """
         drawn = method.drawn(particles)
         groups = list(zip(prompts, seeds, strict=True))

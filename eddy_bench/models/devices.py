@@ -17,11 +17,7 @@ CPU = torch.device("cpu")
 
 
 def resolve_device(name: str) -> torch.device:
-    """Return a torch device; `auto` is CUDA, then MPS, then the CPU.
-
-    Raises:
-        ParameterError: no such device here.
-    """
+    """Return a torch device; `auto` is CUDA, then MPS, then the CPU."""
     if name == "auto":
         name = (
             "cuda"

@@ -121,9 +121,6 @@ def wrap_pipeline(pipe: Any, name: str = "") -> Model:
     Args:
         pipe: a diffusers text-to-image pipeline.
         name: of the model in score files; its class's by default.
-
-    Raises:
-        ModelError: it is not a text-to-image pipeline that can be steered.
     """
     check_steerable(type(pipe).__name__)
     pipe.set_progress_bar_config(disable=True)
@@ -245,13 +242,7 @@ def _put_on(pipe: Any, target: torch.device, offload: bool) -> None:
 
 
 def _exact_model(name: str, sees_features: bool, compiled: bool) -> Model:
-    """Return a distribution whose score is known, computed in float64 on the CPU.
-
-    Args:
-        name: `exact:` and the name of a task or its YAML file.
-        sees_features: a guide network or a decoder was asked for, which is an error.
-        compiled: a compiled denoiser was asked for, which is one too.
-    """
+    """Return a distribution whose score is known, computed in float64 on the CPU."""
     if sees_features:
         raise ModelError(
             f"{name} draws points, which no guide network sees. Leave --guide and --decoder out."

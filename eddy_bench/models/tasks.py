@@ -291,12 +291,7 @@ class Task:
 
 
 def load_task(name: str) -> Task:
-    """Load a task by name, or from a YAML file: name, means, covariances, weights, features.
-
-    Raises:
-        UnknownName: neither a task nor a file.
-        SuiteError: a file that is no task.
-    """
+    """Load a task by name, or from a YAML file: name, means, covariances, weights, features."""
     if name in _MAKERS:
         return _MAKERS[name]()
     if name.startswith("fashion-kde:") and name != "fashion-kde:":

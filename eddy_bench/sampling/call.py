@@ -200,11 +200,7 @@ class Call:
         return self.coming
 
     def arrive(self, timestep: Any) -> int:
-        """Return the index of the coming step, at its timestep.
-
-        Raises:
-            SchedulerError: the network was told another step before.
-        """
+        """Return the index of the coming step, at its timestep."""
         own, told = self.view.own_index, self.coming
         if own is None and self.readable:
             if told is not None and torch.as_tensor(self.view.timesteps[told]) == timestep:

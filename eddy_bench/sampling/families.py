@@ -272,11 +272,7 @@ def check_known(pipe: Any, method: Hooks) -> None:
 
 
 def blocks_of(pipe: Any, family: Family) -> list[torch.nn.Module]:
-    """Return the blocks of a pipeline's network, in the order of evaluation.
-
-    Raises:
-        ModelError: they are not known, or compiled into one with the rest.
-    """
+    """Return the blocks of a pipeline's network, in the order of evaluation."""
     if not family.blocks:
         raise ModelError(
             f"The blocks of {family.class_name}'s network are not known here, so a method that "

@@ -111,11 +111,7 @@ def _chosen(pipe: Any, name: str) -> tuple[SchedulerRow, Any]:
 
 
 def _check_model(pipe: Any, row: SchedulerRow, spacing: str, free: bool) -> None:
-    """Raise SchedulerError where the pipeline's model cannot be solved so.
-
-    Args:
-        free: the scheduler fits in any case: the pipeline's own, or one for any prediction.
-    """
+    """Raise SchedulerError where the pipeline's model cannot be solved so."""
     kind = model_kind(pipe.scheduler)
     if not free and not row.takes(kind):
         able = sorted(name for name, entry in SCHEDULERS.items() if entry.takes(kind))
@@ -271,9 +267,6 @@ def aligned_timesteps(pipe: Any, name: str, steps: int) -> list[int]:
         pipe: a pipeline with its scheduler put in.
         name: of the scheduler, for messages.
         steps: how many.
-
-    Raises:
-        SchedulerError: this solver or pipeline takes no timesteps, or the model has no table.
     """
     from diffusers.schedulers import AysSchedules
 

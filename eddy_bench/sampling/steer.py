@@ -133,11 +133,7 @@ class Preview:
                 raise _SeenEnough
 
     def reached(self) -> State:
-        """Return the state.
-
-        Raises:
-            ParameterError: the call had fewer steps.
-        """
+        """Return the state."""
         if self.state is None:
             raise ParameterError(
                 f"Expected preview of at most as many steps as are drawn, got {self.steps}. "
@@ -154,9 +150,6 @@ def preview(pipe: Any, steps: int, call: Callable[[], object], **steering: Any) 
         steps: network evaluations of a particle; `state.denoised` is the last one's estimate.
         call: of the pipeline.
         steering: further arguments of `steer`.
-
-    Raises:
-        ParameterError: the call has fewer steps.
     """
     watch = Preview(steps)
     with steer(pipe, Hooks(), seen=watch, **steering), suppress(_SeenEnough):
