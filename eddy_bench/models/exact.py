@@ -136,7 +136,7 @@ class ExactPipeline(DiffusionPipeline):  # type: ignore[misc]
         on_step: Callable[[], None] | None = None,
         **unused: Any,
     ) -> ExactOutput:
-        """Draw samples, (prompts x num_images_per_prompt, d), or pictures with output_type `pil`."""
+        """Draw samples, (prompts x num_images_per_prompt, d); pictures with output_type `pil`."""
         classes = self.denoiser.classes
         if unused:
             raise ModelError(
