@@ -12,7 +12,7 @@ from torch import Tensor
 from eddy_bench.errors import ParameterError
 from eddy_bench.methods.base import Method
 from eddy_bench.methods.eddy import Eddy, EddyExact, EddyFd, EddyHutch
-from eddy_bench.methods.guided import GuidingMethod
+from eddy_bench.methods.guided import KernelMethod
 from eddy_bench.models.tasks import Task
 from eddy_bench.sampling.noise import stream_seed
 from eddy_bench.sampling.state import State
@@ -61,11 +61,11 @@ def default_methods() -> list[Eddy]:
     ]
 
 
-def check_guides(methods: Sequence[Method]) -> list[GuidingMethod]:
+def check_guides(methods: Sequence[Method]) -> list[KernelMethod]:
     """Return the methods, with their kernel on latents and no window."""
     guides = []
     for method in methods:
-        if not (isinstance(method, GuidingMethod)):
+        if not (isinstance(method, KernelMethod) and method.acts_by("guidance")):
             raise ParameterError(
                 f"Method {method.title()!r} adds no drift, so there is no divergence to measure. "
                 "Use one that guides, such as eddy-exact or pg."
@@ -75,7 +75,7 @@ def check_guides(methods: Sequence[Method]) -> list[GuidingMethod]:
 
 
 def measure_divergence(
-    task: Task, method: GuidingMethod, params: str, level: float, seed: int = 0
+    task: Task, method: KernelMethod, params: str, level: float, seed: int = 0
 ) -> Divergence:
     """Return the residual of one method, shown with `params`, on a task.
 
@@ -108,7 +108,7 @@ def measure_divergence(
 
 
 def _residuals(
-    task: Task, method: GuidingMethod, level: float, seed: int, draws: int
+    task: Task, method: KernelMethod, level: float, seed: int, draws: int
 ) -> tuple[Tensor, float]:
     """Return div(p g) / p at the first particle of each group for each draw of the probes.
 
