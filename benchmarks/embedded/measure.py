@@ -17,8 +17,9 @@ import torch
 from PIL import Image
 from train import load_split, to_model
 
+from benchmarks.embedded.garments import caption
 from eddy_bench import Iid
-from eddy_bench.models.attributes import Attributes, caption, parse
+from eddy_bench.models.attributes import Attributes, parse
 from eddy_bench.models.embedded import AttributeClassifier, load_network
 from eddy_bench.models.load import load_model
 from eddy_bench.sampling.schedulers import set_scheduler

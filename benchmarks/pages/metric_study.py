@@ -21,9 +21,10 @@ import torch
 from PIL import Image, ImageFilter
 from scipy.stats import spearmanr
 
+from benchmarks.embedded.garments import caption
 from benchmarks.pages.marked import put
 from eddy_bench import Iid
-from eddy_bench.models.attributes import Attributes, caption
+from eddy_bench.models.attributes import Attributes
 from eddy_bench.models.defaults import scoring_defaults
 from eddy_bench.models.devices import CPU
 from eddy_bench.models.embedded import AttributeClassifier, load_network

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from eddy_bench.models.attributes import unknown_words
@@ -73,16 +73,6 @@ class AttributeClassifier(nn.Module):
         """Map (n, 1, 32, 32) in [-1, 1] to logits (n, 10), (n, 3), (n, 2)."""
         garment, tone, shape = self.heads(self.trunk(images)).split([10, 3, 2], 1)
         return garment, tone, shape
-
-
-def save_network(network: nn.Module, path: Path) -> None:
-    """Write the weights in float16 safetensors."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    state = {
-        name: value.half() if value.is_floating_point() else value
-        for name, value in network.state_dict().items()
-    }
-    save_file({name: value.contiguous() for name, value in state.items()}, path)
 
 
 def load_network(network: Network, path: Path) -> Network:
@@ -150,33 +140,17 @@ EMBEDDED = {
 }
 
 
-def save_difference(unet: nn.Module, other: nn.Module, path: Path) -> None:
-    """Write what must be added to the weights of `unet` to get those of `other`.
-
-    Each row of a weight (its first dimension) is kept in 8 bits under a scale of its own: half
-    the size of float16 weights, and an error of at most 1/254 of the row's largest difference.
-    """
-    file: dict[str, Tensor] = {}
-    for name, weight in unet.state_dict().items():
-        change = (other.state_dict()[name].float() - weight.float()).reshape(_rows(weight), -1)
-        scale = change.abs().amax(-1, keepdim=True).clamp(min=1e-12) / 127
-        file[name] = (change / scale).round().to(torch.int8).reshape(weight.shape)
-        file[name + SCALE] = scale.flatten()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(file, path)
-
-
-def _rows(weight: Tensor) -> int:
+def rows_of(weight: Tensor) -> int:
     """Return how many scales a weight has; a vector has one."""
     return len(weight) if weight.ndim > 1 else 1
 
 
 def add_difference(unet: nn.Module, path: Path) -> None:
-    """Add a difference of `save_difference` to weights, in their own precision."""
+    """Add a difference to weights, in their own precision: 8 bits under a scale of each row."""
     file = load_file(path)
     with torch.no_grad():
         for name, weight in unet.state_dict().items():
-            change = file[name].float().reshape(_rows(weight), -1) * file[name + SCALE][:, None]
+            change = file[name].float().reshape(rows_of(weight), -1) * file[name + SCALE][:, None]
             weight.add_(change.reshape(weight.shape))
 
 
