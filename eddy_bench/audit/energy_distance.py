@@ -36,7 +36,7 @@ def directions(dimension: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Sample:
-    """Hold projected particles of G groups, sorted for O(n log n) distances."""
+    """Projected particles of G groups, sorted for O(n log n) distances."""
 
     values: Tensor  # (L, G, N)
     ordered: Tensor  # (L, G N), ascending

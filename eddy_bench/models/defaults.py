@@ -31,12 +31,7 @@ def named_settings(model: str) -> dict[str, Any]:
 
 
 def own_settings(model: str, pipe: Any) -> OwnSettings:
-    """Return the settings of a model's own.
-
-    Args:
-        model: as it was asked for.
-        pipe: its pipeline.
-    """
+    """Return the settings of a model's own; model: its name, as requested."""
     defaults = {name: value.default for name, value in call_parameters(pipe).items()}
     named = named_settings(model)
     steps = named.get("steps", defaults.get("num_inference_steps"))
@@ -77,7 +72,7 @@ def own_size(pipe: Any) -> int | None:
 
 @dataclass(frozen=True)
 class ScoringDefaults:
-    """Hold the metrics of a model, and what its images are compared with."""
+    """The metrics of a model, and what its images are compared with."""
 
     # as on the command line; those that need real images are left out without them
     metrics: tuple[str, ...]

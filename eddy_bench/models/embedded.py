@@ -105,7 +105,7 @@ SCALE = ".scale"
 
 @dataclass(frozen=True)
 class EmbeddedModel:
-    """Hold how an embedded model differs from `fashion`, and how it is drawn."""
+    """How an embedded model differs from `fashion`, and how it is drawn."""
 
     about: str
     cost: str  # in words, on two cores

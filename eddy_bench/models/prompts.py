@@ -22,7 +22,7 @@ Key = tuple[str, int, Setting, Prompts]
 
 @dataclass(frozen=True)
 class Layout:
-    """Hold how `encode_prompt` returns its outputs."""
+    """How `encode_prompt` returns its outputs."""
 
     # of one prompt in each output; None where an output is of no prompt (position ids)
     rows: tuple[int | None, ...]

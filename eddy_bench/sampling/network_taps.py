@@ -31,7 +31,7 @@ NOT_ROWS = ("img_ids", "txt_ids", "image_rotary_emb", "img_shapes")
 
 @dataclass(frozen=True)
 class Arguments:
-    """Hold a call's arguments by name; `given` of them came by position."""
+    """A call's arguments by name; `given` of them came by position."""
 
     values: dict[str, Any]
     given: int

@@ -119,7 +119,7 @@ class _SeenEnough(Exception):
 
 @dataclass
 class Preview:
-    """Hold the state at the last of the first steps, as `steer(seen=)` is handed it."""
+    """The state at the last of the first steps, as `steer(seen=)` is handed it."""
 
     steps: int  # network evaluations of a particle that are looked at
     stops: bool = True  # end the pipeline's call there
