@@ -25,15 +25,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from eddy_bench.scoring.score import ScoringRequest, score_folder, scoring_state
 from PIL import Image
 
+from eddy_bench.experiment.score import read_groups
 from eddy_bench.models.base import Cost
 from eddy_bench.runs.missing import find_missing
 from eddy_bench.runs.plan import Plan, make_plan
 from eddy_bench.runs.setup import Setup
-from eddy_bench.scoring.feature_cache import features_folder, write_features
-from eddy_bench.scoring.found_groups import read_groups
-from eddy_bench.scoring.score import ScoringRequest, score_folder, scoring_state
+from eddy_bench.scoring.scorer import features_folder, write_features
 from eddy_bench.storage.group import FinishedGroup, png_bytes
 from eddy_bench.storage.records import FileInfo, Group, GroupRecord, RunRecord, SuiteRecord
 from eddy_bench.storage.run_files import write_run

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torchmetrics.image.fid import FrechetInceptionDistance
 
-from eddy_bench.scoring.frechet import Given, frechet_distance
+from eddy_bench.scoring.fidelity import Given, frechet_distance
 
 TURNS = 3
 Features = NDArray[np.float64]

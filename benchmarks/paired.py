@@ -8,7 +8,7 @@ import sys
 
 import pandas as pd
 
-from eddy_bench.scoring.statistics import mean_interval
+from eddy_bench.results.statistics import mean_interval
 
 scores = pd.read_csv(sys.argv[1] if len(sys.argv) > 1 else "results/baselines/fashion.csv")
 scores["label"] = scores["method"] + " " + scores["params"].fillna("")

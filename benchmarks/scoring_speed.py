@@ -28,8 +28,8 @@ from safetensors.torch import save_model
 
 from eddy_bench.models.base import Cost
 from eddy_bench.models.devices import resolve_device
-from eddy_bench.scoring.feature_cache import Scorer
 from eddy_bench.scoring.forward import BATCH
+from eddy_bench.scoring.scorer import Scorer
 from eddy_bench.storage.group import FinishedGroup
 from eddy_bench.storage.records import Group, RunSettings
 from eddy_bench.storage.run_folder import RunFolder

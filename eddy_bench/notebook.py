@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,20 +11,21 @@ from typing import Any
 import pandas as pd
 from PIL import Image
 
-from eddy_bench.compare.ballots import drawn_groups
-from eddy_bench.compare.comparable import canonical, check_comparable
-from eddy_bench.compare.free_shares import as_differences, free_shares
-from eddy_bench.compare.load import ScoreSet, read_scores
-from eddy_bench.compare.paired import Difference, compare
+from eddy_bench.compare.comparable import canonical, check_comparable, with_baseline
+from eddy_bench.compare.comparison import compare_methods
+from eddy_bench.compare.preference import Place, drawn_groups
+from eddy_bench.compare.tables import record_of
 from eddy_bench.errors import ParameterError, StoreError, UnknownName, unknown
+from eddy_bench.ids import MethodId
 from eddy_bench.report.grids import draw_bands
-from eddy_bench.scoring.score_table import read_table, unescaped
+from eddy_bench.results.io import read_table, with_texts
+from eddy_bench.results.results import Results, read_results
 from eddy_bench.storage.group import FinishedGroup
 
 
 @dataclass(frozen=True)
 class Run:
-    """Hold a scored run folder.
+    """A scored run folder.
 
     Attributes:
         path: of the folder.
@@ -35,8 +36,8 @@ class Run:
 
     @cached_property
     def scores(self) -> pd.DataFrame:
-        """The scores, a row per method, prompt, seed and metric, with `label` and `column`."""
-        return self._scores.frame.drop(columns="source", errors="ignore")
+        """The scores, a row per method, prompt, seed and metric."""
+        return with_texts(self._results.frame.drop(columns="source"))
 
     @cached_property
     def summary(self) -> pd.DataFrame:
@@ -44,12 +45,12 @@ class Run:
         path = self.path / "summary.csv"
         if not path.is_file():
             raise _unscored(self.path, path.name)
-        return unescaped(read_table(path, keep_default_na=False, na_values=[""]))
+        return read_table(path, keep_default_na=False, na_values=[""])
 
     @property
     def methods(self) -> list[str]:
         """The methods with their parameters, as `compare` names them."""
-        return self._scores.labels
+        return list(map(str, self._results.methods))
 
     def images(self, method: str, prompt_id: str, seed: int = 0) -> list[Image.Image]:
         """Return the N images of a group.
@@ -70,16 +71,14 @@ class Run:
         """Return the differences of every method to a baseline, paired over prompts.
 
         A row per method and metric: `difference`, `low`, `high` (95%), `p_holm`, `better` and the
-        other figures of `Difference`; free shares among them.
+        other figures of `Difference`; headroom among them.
 
         Raises:
             CompareError: the baseline is not there.
 
         """
-        baseline = baseline if baseline in self.methods else canonical(baseline)
-        differences: list[Difference] = compare(self._scores, baseline)
-        differences += as_differences(free_shares(self._scores))
-        return pd.DataFrame([{**asdict(item), "better": item.better} for item in differences])
+        comparison = compare_methods(with_baseline(self._results, baseline))
+        return pd.DataFrame([record_of(own) for own in comparison.differences])
 
     def grid(
         self,
@@ -108,26 +107,27 @@ class Run:
         return draw_bands([[self._group(name, key, seed) for name in chosen] for key in ids])
 
     @cached_property
-    def _scores(self) -> ScoreSet:
-        scores = read_scores([self.path])
-        check_comparable(scores, None, partly=True)
-        return scores
+    def _results(self) -> Results:
+        results = read_results([self.path])
+        check_comparable(results, allow_missing=True)
+        return results
 
     @cached_property
-    def _groups(self) -> dict[tuple[str, str, int], FinishedGroup]:
+    def _groups(self) -> dict[Place, FinishedGroup]:
         return drawn_groups(self.path)
 
     @cached_property
     def _prompt_ids(self) -> list[str]:
         return list(dict.fromkeys(prompt for _, prompt, _ in self._groups))
 
-    def _group(self, method: str, prompt_id: str, seed: int) -> FinishedGroup:
-        labels = list(dict.fromkeys(label for label, _, _ in self._groups))
-        method = method if method in labels else canonical(method)
+    def _group(self, name: str, prompt_id: str, seed: int) -> FinishedGroup:
+        drawn = list(dict.fromkeys(method for method, _, _ in self._groups))
+        method = MethodId.parse(name)
+        method = method if method in drawn else canonical(name)
         if (method, prompt_id, seed) in self._groups:
             return self._groups[method, prompt_id, seed]
-        if method not in labels:
-            raise UnknownName(unknown("method", method, labels))
+        if method not in drawn:
+            raise UnknownName(unknown("method", name, map(str, drawn)))
         if prompt_id not in self._prompt_ids:
             raise UnknownName(unknown("prompt", prompt_id, self._prompt_ids))
         raise StoreError(f"{method} was not drawn for {prompt_id!r} with seed {seed}.")

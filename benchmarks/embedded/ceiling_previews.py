@@ -24,9 +24,9 @@ from torch import Tensor
 from eddy_bench import Iid
 from eddy_bench.methods.best_of_m import diverse_groups
 from eddy_bench.models.load import load_model
+from eddy_bench.results.headroom import headroom
 from eddy_bench.sampling.noise import particle_generators
 from eddy_bench.sampling.schedulers import set_scheduler
-from eddy_bench.scoring.ceiling import free_share
 from eddy_bench.scoring.extractors import load_extractor
 from eddy_bench.suites.prompts import load_prompts
 
@@ -125,8 +125,8 @@ def report(table: pd.DataFrame) -> None:
     """Print the share of every plan; i.i.d. sampling is all pairs of independent candidates."""
     iid = table[table.split == "all"].distance.to_numpy()
     for plan, part in table[table.split != "all"].groupby(["kind", "candidates", "split", "seen"]):
-        free = free_share(part.distance.to_numpy(), iid, KEPT)
-        print(*plan, f"{free.share:.2f} [{free.low:.2f}, {free.high:.2f}]", sep=" | ")
+        value, low, high, _ = headroom(part.distance.to_numpy(), iid, KEPT)
+        print(*plan, f"{value:.2f} [{low:.2f}, {high:.2f}]", sep=" | ")
 
 
 def main() -> None:

@@ -27,11 +27,11 @@ from eddy_bench.methods.coupled import laplacian_root, maxcut_rows
 from eddy_bench.methods.couplings import antithetic, lhs
 from eddy_bench.methods.registry import build_method
 from eddy_bench.models.load import load_model
+from eddy_bench.results.headroom import headroom
+from eddy_bench.results.statistics import mean_interval
 from eddy_bench.sampling.schedulers import set_scheduler
-from eddy_bench.scoring.ceiling import free_share
 from eddy_bench.scoring.diversity import mean_similarity
 from eddy_bench.scoring.extractors import load_extractor
-from eddy_bench.scoring.statistics import mean_interval
 from eddy_bench.suites.method_spec import MethodSpec
 from eddy_bench.suites.prompts import load_prompts
 
@@ -165,10 +165,11 @@ def report(table: pd.DataFrame) -> None:
         for name in wide.columns.drop("iid"):
             own = wide[[name, "iid"]].dropna()
             both, seeds = own.groupby("prompt").mean(), own.index.unique("seed")
-            free = free_share(both[name].to_numpy(), both["iid"].to_numpy(), int(count))
+            values = both[name].to_numpy(), both["iid"].to_numpy()
+            value, low, high, _ = headroom(*values, int(count))
             line = (
-                f"{name:24} seeds {len(seeds)}  share {free.share:.2f} "
-                f"[{free.low:.2f}, {free.high:.2f}]  seconds x{seconds[name] / seconds['iid']:.2f}"
+                f"{name:24} seeds {len(seeds)}  headroom {value:.2f} "
+                f"[{low:.2f}, {high:.2f}]  seconds x{seconds[name] / seconds['iid']:.2f}"
             )
             if best in wide and name != best:
                 rest = wide[[name, best]].dropna().groupby("prompt").mean()

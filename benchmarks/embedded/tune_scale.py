@@ -19,7 +19,7 @@ import pandas as pd
 from benchmarks.embedded.tune import Tuner
 from eddy_bench import Iid
 from eddy_bench.methods.registry import build_method
-from eddy_bench.scoring.statistics import mean_interval
+from eddy_bench.results.statistics import mean_interval
 from eddy_bench.suites.method_spec import MethodSpec
 
 SHARES = (0.2, 0.3, 0.4, 0.5)

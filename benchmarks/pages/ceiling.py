@@ -16,11 +16,11 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
-
-from benchmarks.pages.marked import put
 from eddy_bench.compare.direction import direction_words, subsampling_of
 from eddy_bench.compare.free_shares import MethodShare, free_shares
 from eddy_bench.compare.load import ScoreSet, read_scores
+
+from benchmarks.pages.marked import put
 
 ROOT = Path(__file__).parents[2]
 PAGE, FIGURE = ROOT / "docs" / "ceiling.md", ROOT / "docs" / "ceiling.png"

@@ -15,8 +15,8 @@ from pathlib import Path
 import pandas as pd
 
 from eddy_bench.cli.running import run_suite
+from eddy_bench.results.statistics import mean_interval
 from eddy_bench.runs.options import RunOptions
-from eddy_bench.scoring.statistics import mean_interval
 from eddy_bench.storage.files import write_text
 
 DOCS = Path(__file__).parents[2] / "docs"

@@ -11,11 +11,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from benchmarks.pages.marked import put
-from eddy_bench.compare.advice import Candidate, candidates
 from eddy_bench.compare.direction import directions, subsampling_of
 from eddy_bench.compare.free_shares import free_shares
 from eddy_bench.compare.load import ScoreSet, read_scores
+
+from benchmarks.pages.marked import put
+from eddy_bench.compare.advice import Candidate, candidates
 from eddy_bench.compare.paired import compare
 from eddy_bench.compare.subsampling import Subsampling
 from eddy_bench.methods.registry import load_method, method_names

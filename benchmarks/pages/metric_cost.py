@@ -27,15 +27,15 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
+from eddy_bench.scoring.classifier import load_classifier
 from PIL import Image
 from safetensors.torch import save_file
 
 from benchmarks.pages.marked import put
 from eddy_bench.models.devices import CPU
 from eddy_bench.scoring import aesthetic, dreamsim, hps, inception, perceptual, pickscore
-from eddy_bench.scoring.classifier import load_classifier
+from eddy_bench.scoring.cost import FILE
 from eddy_bench.scoring.extractors import ASSETS, load_extractor
-from eddy_bench.scoring.measured import FILE
 from eddy_bench.scoring.metrics import METRICS
 from eddy_bench.storage.files import write_text
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from eddy_bench.scoring.classifier import WEIGHTS, predict_attributes
 from PIL import Image, ImageFilter
 from scipy.stats import spearmanr
 
@@ -32,7 +33,6 @@ from eddy_bench.models.load import load_model
 from eddy_bench.models.tasks import load_task
 from eddy_bench.sampling.schedulers import set_scheduler
 from eddy_bench.scoring.attribute_values import values_seen
-from eddy_bench.scoring.classifier import WEIGHTS, predict_attributes
 from eddy_bench.scoring.diversity import distinct_attributes
 from eddy_bench.scoring.extractor import Extractor
 from eddy_bench.scoring.extractors import load_extractor

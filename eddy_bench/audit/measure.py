@@ -20,7 +20,7 @@ from eddy_bench.audit.energy_distance import (
 from eddy_bench.audit.estimates import Estimate, frequency_chi2, group_mean
 from eddy_bench.kernels import squared_distances
 from eddy_bench.models.tasks import Task
-from eddy_bench.scoring.statistics import holm
+from eddy_bench.results.statistics import holm
 
 Values = NDArray[np.float64]
 LEVELS = {"modes_covered": "modes", "vendi": "vendi", "pdist": "pdist"}  # fields of Groups

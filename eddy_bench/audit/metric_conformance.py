@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,10 @@ from eddy_bench.audit.conformance import Answer, Finding, run_checks
 from eddy_bench.errors import EddyError, MetricError, brief
 from eddy_bench.models.attributes import CLASSES
 from eddy_bench.models.defaults import scoring_defaults
-from eddy_bench.scoring.feature_cache import Scorer
+from eddy_bench.scoring.measure import measure, with_texts
 from eddy_bench.scoring.metrics import MetricSpec
-from eddy_bench.scoring.readings import measure
 from eddy_bench.scoring.reference import RealImages, held_out
-from eddy_bench.scoring.text_features import with_texts
+from eddy_bench.scoring.scorer import Scorer
 from eddy_bench.storage.group import FinishedGroup, png_bytes
 from eddy_bench.storage.records import Group, RunSettings
 from eddy_bench.storage.run_folder import RunFolder
@@ -66,8 +65,8 @@ class Trial:
 
     def measured(self, groups: Sequence[FinishedGroup]) -> list[float]:
         """Return the values of groups, in their order, or one of all."""
-        found = measure(self.scorer, self.spec, {groups[0].group.label: groups})
-        return [value.value for value in found if value.metric == self.spec.name]
+        found = measure(self.scorer, self.spec, {groups[0].group.id: groups})
+        return [value.value for value in found if value.id.name == self.spec.name]
 
 
 def check_metric(
@@ -78,7 +77,7 @@ def check_metric(
     """Check every promise of a metric; raises EddyError where its weights cannot be had."""
     defaults = scoring_defaults("fashion")
     own = defaults.extractor if spec.metric.takes_extractor else spec.metric.extractor
-    spec = MetricSpec(spec.name, spec.extractor or own, spec.parameters)
+    spec = replace(spec, extractor=spec.extractor or own)
     real = held_out(defaults)
     assert real is not None, "the embedded model has held-out images"
     with tempfile.TemporaryDirectory() as folder:
@@ -236,7 +235,7 @@ def _no_gain_from(label: str, aspect: str) -> Callable[[Trial], Answer]:
 
     def check(trial: Trial) -> Answer:
         metric = trial.spec.metric
-        if (metric.judges or ("fidelity" if metric.needs == "real" else "")) != aspect:
+        if (metric.aspect or ("fidelity" if metric.needs == "real" else "")) != aspect:
             return None, f"it does not say that it judges {aspect}"
         before, after = (float(np.mean(trial.of(name))) for name in ("plain", label))
         gain = (after - before) * (1 if metric.higher_is_better else -1)

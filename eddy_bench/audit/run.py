@@ -31,7 +31,7 @@ FAR = 1e100  # beyond it squares overflow
 NOT_MEASURED = "not measured"
 STREAMS = ("main", "disjoint")  # of seeds
 NOTHING = Estimate(float("nan"), float("nan"), 0)
-TRIAL_STEPS, TRIAL_GROUPS = 5, 64
+SHORT, LONG, TRIAL_GROUPS = 5, 10, 400  # steps of the two draws of a trial, and groups
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError)
 
 Costs = dict[tuple[str, str], float]  # seconds of a group's step, by block title and method label
@@ -188,13 +188,17 @@ def time_methods(plan: AuditPlan, folder: Path) -> Costs:
 
 
 def _trial(block: Block, method: Method) -> float:
-    """Return the seconds of a group's step; the first of two draws loads what is loaded once."""
-    groups, seconds = min(TRIAL_GROUPS, block.groups), []
-    for _ in range(2):
+    """Return the seconds of a group's step, from two draws of different lengths."""
+    groups = min(TRIAL_GROUPS, block.groups)
+
+    def seconds(steps: int) -> float:
         start = time.perf_counter()
-        draw_groups(block, method, TRIAL_STEPS, groups, 0, "trial")
-        seconds.append(time.perf_counter() - start)
-    return min(seconds) / (groups * TRIAL_STEPS)
+        draw_groups(block, method, steps, groups, 0, "trial")
+        return time.perf_counter() - start
+
+    seconds(SHORT)  # loads what is loaded once
+    short, long = seconds(SHORT), seconds(LONG)
+    return max(long - short, 0.2 * long) / (groups * (LONG - SHORT))
 
 
 def missing_work(plan: AuditPlan, folder: Path, costs: Costs | None = None) -> float:

@@ -10,7 +10,7 @@ import numpy as np
 from eddy_bench.audit.energy_distance import shift_of
 from eddy_bench.audit.estimates import Estimate, group_mean, groups_needed
 from eddy_bench.audit.measure import Measured, Values, row_of
-from eddy_bench.scoring.statistics import holm
+from eddy_bench.results.statistics import holm
 
 LEVEL = 0.05
 SHIFT_MARGIN = 0.05  # standard deviations of a normal distribution with the same energy coefficient

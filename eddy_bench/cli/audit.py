@@ -226,7 +226,7 @@ def _divergence_table(measured: Sequence[Divergence]) -> Table:
 
 
 def _write_csv(frame: Any, path: Path, digits: str) -> None:
-    from eddy_bench.scoring.score_table import escaped
+    from eddy_bench.results.io import escaped
     from eddy_bench.storage.files import write_text
 
     text = escaped(frame).to_csv(index=False, lineterminator="\n", float_format=digits)

@@ -1,15 +1,20 @@
-"""Options of `eddy-bench compare`."""
+"""`eddy-bench compare`: differences, votes and gates."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from eddy_bench.cli.arguments import PATH, Sources
 from eddy_bench.cli.completion import one_of
-from eddy_bench.errors import ParameterError
+from eddy_bench.errors import ParameterError, counted
+
+if TYPE_CHECKING:
+    from eddy_bench.compare.comparison import Comparison
+    from eddy_bench.compare.gate import CheckResult
 
 
 def compare(
@@ -71,35 +76,38 @@ def compare(
             "far each metric agrees. Repeatable."
         ),
     ] = None,
-    partly: Annotated[
-        bool, typer.Option("--partly", help="Compare what both sides have where they differ.")
+    allow_missing: Annotated[
+        bool,
+        typer.Option("--allow-missing", help="Compare what both sides have where they differ."),
     ] = False,
 ) -> None:
     """Say which method is better, by how much and how surely: paired over prompts.
 
     Or gate a run against a recorded one.
     """
-    from eddy_bench.cli.comparing import compare_runs, run_gate_files
-
+    given = {
+        "--gate": gate,
+        "--against": against,
+        "--junit": junit,
+        "--summary": summary,
+        "--full": full,
+        "--statistic": statistic,
+        "--allow-missing": allow_missing,
+        "--baseline": baseline,
+        "--format": form,
+    }
     if votes:
-        others = {
-            "--gate": gate,
-            "--against": against,
-            "--junit": junit,
-            "--summary": summary,
-            "--full": full,
-            "--statistic": statistic,
-            "--partly": partly,
-        }
-        if given := [name for name, value in others.items() if value]:
+        own = ("--baseline", "--format")
+        _refuse(given, own, "to --votes, which takes a run, --baseline and --format")
+        _compare_votes(sources or [], baseline or "iid", form or "table", votes)
+    elif gate is not None:
+        _refuse(given, ("--gate", "--against", "--junit", "--summary"), "to a gate")
+        if against is None:
             raise ParameterError(
-                f"{given[0]} means nothing to --votes, which takes a run, --baseline and --format. "
-                "Leave it out."
+                "--gate needs a baseline to compare with. Add --against RUN or --against FILE.csv."
             )
-        from eddy_bench.cli.voting import compare_votes
-
-        raise typer.Exit(compare_votes(sources or [], baseline or "iid", form or "table", votes))
-    if gate is None:
+        raise typer.Exit(_run_gate(sources or [], against, gate, junit, summary))
+    else:
         if junit or summary:
             raise ParameterError("--junit and --summary are of a gate. Add --gate FILE.")
         if against and baseline:
@@ -107,28 +115,146 @@ def compare(
                 "With --against each method is compared with itself, "
                 "so --baseline means nothing there. Leave one out."
             )
-        raise typer.Exit(
-            compare_runs(
-                sources or [],
-                baseline or "iid",
-                form or "table",
-                against,
-                partly,
-                full,
-                statistic or "mean",
-            )
+        _compare(
+            sources or [],
+            baseline or "iid",
+            form or "table",
+            full,
+            against,
+            allow_missing,
+            statistic,
         )
-    meaningless = {
-        "--baseline": baseline,
-        "--format": form,
-        "--full": full,
-        "--partly": partly,
-        "--statistic": statistic,
-    }
-    if given := [name for name, value in meaningless.items() if value]:
-        raise ParameterError(f"{given[0]} means nothing to a gate. Leave it out.")
-    if against is None:
-        raise ParameterError(
-            "--gate needs a baseline to compare with. Add --against RUN or --against FILE.csv."
+
+
+def _refuse(given: dict[str, Any], own: Sequence[str], to: str) -> None:
+    """Raise ParameterError for an option that means nothing here."""
+    if others := [name for name, value in given.items() if value and name not in own]:
+        raise ParameterError(f"{others[0]} means nothing {to}. Leave it out.")
+
+
+def _compare(
+    sources: Sequence[Path],
+    baseline: str,
+    form: str,
+    full: bool,
+    against: Path | None,
+    allow_missing: bool,
+    statistic: str | None,
+) -> None:
+    """Print the differences to a baseline method, or to the same methods of another run."""
+    from eddy_bench.cli.progress import growing_bar
+    from eddy_bench.compare.comparison import compare_runs
+    from eddy_bench.compare.statistic import check_statistic
+    from eddy_bench.compare.tables import check_format
+
+    check_format(form)
+    check_statistic(statistic or "mean")
+    with growing_bar("Comparing", passing=True) as progress:
+        comparison = compare_runs(
+            sources, baseline, against, allow_missing, statistic or "mean", progress
         )
-    raise typer.Exit(run_gate_files(sources or [], against, gate, junit, summary))
+    _print(comparison, form, full)
+
+
+def _print(comparison: Comparison, form: str, full: bool) -> None:
+    from eddy_bench.cli.console import print_table, say_all, write, write_line
+    from eddy_bench.compare.advice import together
+    from eddy_bench.compare.tables import document_of, tables_of
+
+    say_all(comparison.notes, "Note")
+    if form != "table":
+        write(document_of(comparison, form, full))
+        return
+    if not full:
+        for question, answer in together(comparison.answers):
+            write_line(f"{question}: {answer}")
+    for table in tables_of(comparison, full):
+        print_table(table, "--format csv" if full else "--full")
+
+
+def _compare_votes(
+    sources: Sequence[Path], baseline: str, form: str, votes: Sequence[Path]
+) -> None:
+    """Print how often each method wins people's votes, and how far each metric agrees."""
+    from eddy_bench.compare.comparable import with_baseline
+    from eddy_bench.compare.comparison import Comparison
+    from eddy_bench.compare.preference import (
+        FEW,
+        LEGEND,
+        agreements,
+        opinions,
+        read_votes,
+        win_rates,
+    )
+    from eddy_bench.compare.tables import check_format
+    from eddy_bench.results.results import last_run, read_results
+
+    check_format(form)
+    given = read_votes(votes)
+    folders = list(sources) or [last_run()]
+    if len(folders) > 1:
+        raise ParameterError("--votes takes one run folder: votes are on its images.")
+    results = with_baseline(read_results(folders), baseline)
+    found, lost = opinions(folders[0], given, results.baseline)
+    voters = len({vote.voter for vote in given})
+    notes = [f"{counted(len(given), 'vote')} of {counted(voters, 'voter')}"]
+    notes += [f"left out {counted(lost, 'vote')} on no pair of {folders[0]}"] if lost else []
+    agreeing = agreements(results, found)
+    if not agreeing:
+        notes.append(
+            f"how far metrics agree is not said: that takes {FEW} pairs with an answer, "
+            "not all of them the same"
+        )
+    lines = [*win_rates(found), *agreeing]
+    _print(Comparison(results, "a tie", lines, notes, legend=LEGEND), form, full=True)
+
+
+def _run_gate(
+    sources: Sequence[Path], against: Path, gate: Path, junit: Path | None, summary: Path | None
+) -> int:
+    """Check a candidate against a baseline; returns the gate's exit code.
+
+    Files are written for bad input, too.
+    """
+    from eddy_bench.cli.console import print_table, write_line
+    from eddy_bench.compare.gate import UNUSABLE, WORDS, CheckResult, exit_code
+    from eddy_bench.compare.tables import as_junit, gate_markdown, gate_table
+    from eddy_bench.errors import EddyError
+    from eddy_bench.storage.files import write_text
+
+    def write(outcomes: Sequence[CheckResult]) -> int:
+        code = exit_code(outcomes)
+        if junit:
+            write_text(junit, as_junit(outcomes))
+        if summary:
+            write_text(summary, gate_markdown(outcomes, code))
+        return code
+
+    try:
+        outcomes = _gate_outcomes(sources, against, gate)
+    except EddyError as error:
+        write([CheckResult("gate", "input", "read", UNUSABLE, str(error))])
+        raise
+    code = write(outcomes)
+    print_table(gate_table(outcomes))
+    statuses = [own.status for own in outcomes]
+    counts = ", ".join(f"{statuses.count(status)} {word}" for status, word in WORDS.items())
+    write_line(f"{WORDS[code].capitalize()}: {counts}.")
+    return code
+
+
+def _gate_outcomes(sources: Sequence[Path], against: Path, gate: Path) -> list[CheckResult]:
+    from eddy_bench.cli.progress import growing_bar
+    from eddy_bench.compare.comparable import check_settings
+    from eddy_bench.compare.gate import read_gate, run_gate
+    from eddy_bench.compare.subsampling import Subsampling
+    from eddy_bench.results.results import last_run, read_results
+
+    rules = read_gate(gate)
+    candidates = list(sources) or [last_run()]
+    candidate, baseline = read_results(candidates), read_results([against])
+    check_settings(candidate, baseline)
+    alone = candidates[0] if len(candidates) == 1 else None
+    folders = [path if path and path.is_dir() else None for path in (alone, against)]
+    with growing_bar("Checking", passing=True) as progress:
+        return run_gate(rules, candidate, baseline, Subsampling(*folders).difference, progress)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from eddy_bench.errors import MetricError, ParameterError
+from eddy_bench.experiment.score import ScoringRequest, resolve_specs
 from eddy_bench.methods.registry import build_method
 from eddy_bench.models.backbones import same_network
 from eddy_bench.models.defaults import scoring_defaults
@@ -13,7 +14,6 @@ from eddy_bench.models.devices import CPU
 from eddy_bench.scoring.attribute_values import open_values
 from eddy_bench.scoring.extractors import load_extractor
 from eddy_bench.scoring.metrics import MetricSpec
-from eddy_bench.scoring.score import ScoringRequest, resolve_specs
 from eddy_bench.suites.method_spec import MethodSpec
 from eddy_bench.suites.prompts import load_prompts
 from eddy_bench.suites.suite import Suite

@@ -72,11 +72,11 @@ def print_json(kind: str) -> None:
 
 def _metric_record(name: str) -> dict[str, Any]:
     """Return what else is known of a metric, or of an extractor in brackets."""
-    from eddy_bench.scoring.measured import of_metric
+    from eddy_bench.scoring.cost import cost_of_metric
     from eddy_bench.scoring.metrics import METRICS
 
     metric = METRICS.get(name)
-    taken = of_metric(name, metric.extractor if metric else "")
+    taken = cost_of_metric(name, metric.extractor if metric else "")
     record: dict[str, Any] = asdict(taken) if taken else {}
     if metric is not None:
         low, high = (None if math.isinf(bound) else bound for bound in metric.range)
@@ -157,9 +157,9 @@ def _list_tasks() -> list[tuple[str, ...]]:
 
 
 def _list_metrics() -> list[tuple[str, ...]]:
+    from eddy_bench.scoring.cost import cost_of_metric
     from eddy_bench.scoring.extractors import NAMES
-    from eddy_bench.scoring.measured import of_metric
-    from eddy_bench.scoring.metrics import METRICS, OURS
+    from eddy_bench.scoring.metrics import METRICS
     from eddy_bench.scoring.plugins import METRIC_GROUP, plugin_names
 
     installed = plugin_names()
@@ -169,17 +169,17 @@ def _list_metrics() -> list[tuple[str, ...]]:
             f"{m.summary} ({'higher' if m.higher_is_better else 'lower'} is better)"
             + ("; a package's metric of this name is ignored" if m.name in installed else ""),
             "; ".join(
-                filter(None, (m.cost, m.download, str(of_metric(m.name, m.extractor) or "")))
+                filter(None, (m.cost, m.download, str(cost_of_metric(m.name, m.extractor) or "")))
             ),
             "; ".join(filter(None, (m.citation, m.licence))),
         )
-        for m in map(METRICS.__getitem__, OURS)
+        for m in METRICS.values()
     ]
     extractors = [
-        (f"[{name}]", text, str(of_metric(f"[{name}]") or ""), "extractor")
+        (f"[{name}]", text, str(cost_of_metric(f"[{name}]") or ""), "extractor")
         for name, text in NAMES.items()
     ]
-    installed = [name for name in installed if name not in OURS]
+    installed = [name for name in installed if name not in METRICS]
     lines += [(name, "of an installed package", "", METRIC_GROUP) for name in installed]
     return [*lines, *extractors]
 

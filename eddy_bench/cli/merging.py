@@ -24,8 +24,8 @@ def without_files(metrics: Sequence[str] | None) -> tuple[list[str] | None, list
 
 def merge_shards(target: Path, sources: Sequence[Path]) -> int:
     """Merge shards and score them; returns the exit code: 2 when groups are missing."""
+    from eddy_bench.experiment.score import ScoringRequest
     from eddy_bench.runs.merge import merge
-    from eddy_bench.scoring.score import ScoringRequest
     from eddy_bench.storage.run_folder import RunFolder
 
     with growing_bar("Merging") as progress:

@@ -13,7 +13,7 @@ from eddy_bench.errors import MetricError, StoreError
 
 if TYPE_CHECKING:
     from eddy_bench.scoring.extractor import Extractor
-    from eddy_bench.scoring.reference_statistics import SavedStatistics
+    from eddy_bench.scoring.reference import SavedStatistics
 
 
 def save_reference(
@@ -22,8 +22,7 @@ def save_reference(
     """Save the statistics of the images below a folder; a file that is there is never replaced."""
     from eddy_bench.models.devices import resolve_device
     from eddy_bench.scoring.extractors import check_extractor, load_extractor
-    from eddy_bench.scoring.reference import image_paths
-    from eddy_bench.scoring.reference_statistics import write_statistics
+    from eddy_bench.scoring.reference import image_paths, write_statistics
 
     check_extractor(extractor)
     if out.exists():
@@ -47,10 +46,8 @@ def _statistics(
     source: str, paths: list[Path], extractor: Extractor, advance: Callable[[float, str], None]
 ) -> SavedStatistics:
     """Return the statistics of images, read in threads ahead of the network."""
-    from eddy_bench.scoring.ahead import ahead
-    from eddy_bench.scoring.forward import BATCH, Row
-    from eddy_bench.scoring.reference import image_digest, name_of, read_image
-    from eddy_bench.scoring.reference_statistics import SavedStatistics
+    from eddy_bench.scoring.forward import BATCH, Row, ahead
+    from eddy_bench.scoring.reference import SavedStatistics, image_digest, name_of, read_image
 
     digests: list[bytes] = []
 

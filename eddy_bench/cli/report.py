@@ -1,14 +1,17 @@
-"""Options of `eddy-bench report`."""
+"""`eddy-bench report`."""
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from eddy_bench.cli.arguments import PATH
-from eddy_bench.errors import ParameterError
+from eddy_bench.cli.console import say, write_line
+from eddy_bench.errors import ParameterError, counted
 from eddy_bench.storage.paths import reachable
 
 
@@ -32,8 +35,8 @@ def report(
             help="The method that the others are compared with, with its parameters if any."
         ),
     ] = "iid",
-    partly: Annotated[
-        bool, typer.Option("--partly", help="Compare what all runs have where they differ.")
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="Compare what all runs have where they differ.")
     ] = False,
     blind: Annotated[
         bool,
@@ -55,15 +58,38 @@ def report(
 
     Or, with --blind, a page on which people vote.
     """
-    from eddy_bench.cli.reporting import report_runs, write_ballot
-    from eddy_bench.compare.load import last_run
+    from eddy_bench.cli.progress import growing_bar
+    from eddy_bench.results.results import last_run
+    from eddy_bench.storage.links import refuse_links
 
     folders = folders or [last_run()]
-    if not blind:
-        if pairs is not None or shuffle is not None:
-            raise ParameterError("--pairs and --shuffle are of a page to vote on. Add --blind.")
-        report_runs(folders, out, baseline, partly)
-        return
-    if len(folders) > 1 or partly:
-        raise ParameterError("--blind takes one run folder, without --partly.")
-    write_ballot(folders[0], out, baseline, pairs or 60, shuffle or 0)
+    if not blind and (pairs is not None or shuffle is not None):
+        raise ParameterError("--pairs and --shuffle are of a page to vote on. Add --blind.")
+    if blind and (len(folders) > 1 or allow_missing):
+        raise ParameterError("--blind takes one run folder, without --allow-missing.")
+    refuse_links(folders[0])
+    with growing_bar("Writing") as progress:
+        if not blind:
+            from eddy_bench.report.page import write_report
+
+            path = write_report(folders, out, baseline, allow_missing, progress)
+        else:
+            from eddy_bench.compare.comparable import canonical
+            from eddy_bench.report.blind import write_blind
+
+            own = canonical(baseline)
+            path, *counts = write_blind(folders[0], out, own, pairs or 60, shuffle or 0, progress)
+    if blind:
+        _say_votes(path, counts, folders[0], baseline)
+    else:
+        write_line(f"report   {path} ({(path.stat().st_size or 0) / 1e6:.1f} MB)")
+
+
+def _say_votes(path: Path, counts: Sequence[int], folder: Path, baseline: str) -> None:
+    """Say where the page to vote on is, and what comes next."""
+    write_line(f"blind    {path} ({counted(counts[0], 'pair')})")
+    if counts[1]:
+        say(f"left out {counted(counts[1], 'pair')} with images that cannot be read", "Warning")
+    option = "" if baseline == "iid" else f" --baseline {shlex.quote(baseline)}"
+    run = shlex.quote(str(folder))
+    say(f"Then: eddy-bench compare {run}{option} --votes votes.csv")

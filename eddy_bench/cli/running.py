@@ -71,9 +71,9 @@ def run_setup(
     setup: Setup, path: Path, options: RunOptions, dry_run: bool = False, log: Sequence[str] = ()
 ) -> int:
     """Draw what is missing of a suite whose model is loaded, and score; returns the exit code."""
+    from eddy_bench.experiment.score import ScoringRequest
     from eddy_bench.runs.cost_matching import match_costs
     from eddy_bench.runs.plan import make_plan
-    from eddy_bench.scoring.score import ScoringRequest
     from eddy_bench.storage.run_folder import RunFolder
 
     suite = setup.suite
@@ -136,7 +136,7 @@ def check_early(suite: Suite, path: Path, options: RunOptions) -> None:
     from eddy_bench.sampling.scheduler_table import SCHEDULERS
     from eddy_bench.scoring.extractors import check_extractor
     from eddy_bench.scoring.metrics import parse_all
-    from eddy_bench.scoring.reference_statistics import read_statistics
+    from eddy_bench.scoring.reference import read_statistics
     from eddy_bench.storage.run_folder import refuse_file
     from eddy_bench.suites.prompts import load_prompts
 

@@ -14,8 +14,7 @@ from eddy_bench.storage.lock import locked
 from eddy_bench.suites.plugins import Permission
 
 if TYPE_CHECKING:
-    from eddy_bench.scoring.found_groups import FoundGroups
-    from eddy_bench.scoring.score import ScoringRequest
+    from eddy_bench.experiment.score import FoundGroups, ScoringRequest
     from eddy_bench.storage.run_folder import RunFolder
 
 
@@ -33,9 +32,8 @@ def score_run(
     """
     check_trackers(log)
     from eddy_bench.cli.judging import check_folder
-    from eddy_bench.scoring.found_groups import read_groups
+    from eddy_bench.experiment.score import ScoringRequest, read_groups
     from eddy_bench.scoring.metrics import MetricSpec
-    from eddy_bench.scoring.score import ScoringRequest
     from eddy_bench.storage.run_files import read_manifest, write_manifest
     from eddy_bench.storage.run_folder import RunFolder
 
@@ -56,9 +54,13 @@ def score_run(
 
 def score_if_needed(folder: RunFolder, request: ScoringRequest) -> None:
     """Score a folder unless its scores are of these very images, metrics and weights."""
-    from eddy_bench.scoring.found_groups import read_groups
-    from eddy_bench.scoring.score import asked_columns, scoring_state
-    from eddy_bench.scoring.score_table import digest_of_scores, read_table, unescaped
+    from eddy_bench.experiment.score import (
+        read_groups,
+        requested_metrics,
+        scored_before,
+        scoring_state,
+    )
+    from eddy_bench.results.io import digest_of_scores
     from eddy_bench.storage.records import Scored
     from eddy_bench.storage.run_files import read_manifest, write_manifest
 
@@ -66,11 +68,10 @@ def score_if_needed(folder: RunFolder, request: ScoringRequest) -> None:
     say_bad(folder, found)
     state = scoring_state(folder.read_run(), found, request)
     digest = digest_of_scores(folder.path)
-    scored = Scored(state=state, files=digest)
-    if digest and read_manifest(folder.path).scored == scored:
+    if digest and read_manifest(folder.path).scored == Scored(state=state, files=digest):
         say("Nothing to score: scores.csv is up to date.")
-        summary = unescaped(read_table(folder.path / "summary.csv"))
-        print_summary(summary, folder, [], asked_columns(folder.read_run(), request))
+        requested = requested_metrics(folder.read_run(), request)
+        print_summary(folder, scored_before(folder, found), [], requested)
         return
     complete = _score(folder, found, request)
     scored = Scored(state=state, files=digest_of_scores(folder.path))
@@ -79,23 +80,22 @@ def score_if_needed(folder: RunFolder, request: ScoringRequest) -> None:
 
 
 def say_bad(folder: RunFolder, found: FoundGroups | None = None) -> None:
-    """Say how many images of all groups of a run are none, whether drawn now or before."""
-    from eddy_bench.scoring.bad_images import bad_note
-    from eddy_bench.scoring.found_groups import read_groups
+    """Say how many images of all groups of a run are bad, whether drawn now or before."""
+    from eddy_bench.experiment.score import read_groups
+    from eddy_bench.results.results import bad_images_of, bad_words
 
     groups = (found or read_groups(folder)).groups
-    say_all(bad_note(groups, folder.reference().finished()), "Warning")
+    say_all(bad_words(bad_images_of(groups, folder.reference().finished())), "Warning")
 
 
 def _score(folder: RunFolder, found: FoundGroups, request: ScoringRequest) -> bool:
     """Score, draw the grids, print the table; returns whether no metric was skipped."""
+    from eddy_bench.experiment.score import score_folder
     from eddy_bench.report.grids import write_grids
-    from eddy_bench.scoring.score import score_folder
 
     with growing_bar("Scoring") as progress:
-        result = score_folder(folder, found, request, progress)
-    grids = write_grids(folder, result.groups)
-    for note in result.warnings:
-        say(note, "Warning")
-    print_summary(result.summary, folder, grids, result.columns if request.metrics else ())
-    return not result.skipped
+        scored = score_folder(folder, found, request, progress)
+    grids = write_grids(folder, scored.methods)
+    say_all(scored.warnings, "Warning")
+    print_summary(folder, scored, grids, scored.requested if request.metrics else ())
+    return not scored.skipped

@@ -3,48 +3,42 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from eddy_bench.cli.console import console, verbose, write_line
-from eddy_bench.cli.figure_table import Cell, Column, FigureTable, left_out_note, print_figures
-from eddy_bench.errors import CompareError
-from eddy_bench.storage.records import method_text
+from eddy_bench.cli.console import console, print_table, verbose, write_line
+from eddy_bench.render.table import Cell, Column, Table
 
 if TYPE_CHECKING:
-    import pandas as pd
-
+    from eddy_bench.experiment.score import Scored
+    from eddy_bench.ids import MethodId, MetricId
+    from eddy_bench.results.results import Results
+    from eddy_bench.results.summary import MethodSummary
     from eddy_bench.storage.run_folder import RunFolder
 
-BASELINE = "iid"
-WANTED = 4  # rank of what was asked for by name
-SHORT = {"seconds_per_image": "s/image"}
+REQUESTED = 4  # rank of what was requested by name
+FILES = ("scores", "summary")
 
 
 def print_summary(
-    summary: pd.DataFrame, folder: RunFolder, grids: Sequence[Path], wanted: Sequence[str] = ()
+    folder: RunFolder, scored: Scored, grids: Sequence[Path], requested: Collection[MetricId] = ()
 ) -> None:
     """Print the table and where the files are.
 
     Args:
-        summary: one row per method, as summary.csv holds it.
         folder: of the run.
+        scored: what scoring gave.
         grids: that were drawn; none for those that are there.
-        wanted: columns that were asked for by name, shown beside the usual ones.
+        requested: metrics that were requested by name, shown beside the usual ones.
 
     """
-    out = console()
-    table = _table(summary, folder, wanted)
     write_line(f"{folder.read_run().settings.described()}.")
-    print_figures(table)
-    for note in _notes(summary, table, out.width):
-        write_line(note)
-    for label in ("scores", "summary"):
-        out.print(f"{label:9}{folder.path / label}.csv", soft_wrap=True, markup=False)
+    print_table(_table(str(folder.path), scored, requested), "summary.csv")
+    for name in FILES:
+        console().print(f"{name:9}{folder.path / name}.csv", soft_wrap=True, markup=False)
     for text in _shown_grids(folder, grids):
-        out.print(f"{'grids':9}{text}", soft_wrap=True, markup=False)
+        console().print(f"{'grids':9}{text}", soft_wrap=True, markup=False)
 
 
 def _shown_grids(folder: RunFolder, grids: Sequence[Path]) -> list[str]:
@@ -55,136 +49,99 @@ def _shown_grids(folder: RunFolder, grids: Sequence[Path]) -> list[str]:
     if verbose():
         return list(map(str, found))
     shown = [path for path in found if path.name == SIDE_BY_SIDE] or found[:1]
-    others = len(found) - len(shown)
-    beside = ", and one per method beside it" if others else ""
+    beside = ", and one per method beside it" if len(found) > len(shown) else ""
     return [f"{path}{beside}" for path in shown]
 
 
-def _table(summary: pd.DataFrame, folder: RunFolder, wanted: Sequence[str]) -> FigureTable:
-    records = [
-        {str(key): value for key, value in row.items()} for row in summary.to_dict("records")
+def _table(title: str, scored: Scored, requested: Collection[MetricId]) -> Table:
+    results, summaries = scored.results, scored.summaries
+    metrics = _columns(results, summaries, requested)
+    letters = _letters(metrics)
+    better = _better(results)
+    columns = [
+        Column(
+            _heading(metric, results, letters),
+            [_cell(own, metric, results, (own.method, metric) in better) for own in summaries],
+            _rank(metric, results, requested),
+        )
+        for metric in metrics
     ]
-    better = _shown_to_be_better(folder)
-    columns = []
-    names = _columns(summary, wanted)
-    letters = _letters(names)
-    for name in names:
-        cells = [_cell(row, name, (_label(row), name) in better) for row in records]
-        columns.append(Column(_heading(name, letters), _rank(name, wanted), cells))
-    return FigureTable(str(folder.path), [_label(row) for row in records], columns)
+    notes = _notes(scored, metrics, letters, any(cell.tone for c in columns for cell in c.cells))
+    return Table(title, [str(own.method) for own in summaries], columns, caption=" ".join(notes))
 
 
-def _columns(summary: pd.DataFrame, wanted: Sequence[str]) -> list[str]:
-    """Return the columns of the table, in order: the usual ones, with those asked for."""
-    from eddy_bench.scoring.metrics import COSTS, METRICS, MetricSpec
-    from eddy_bench.scoring.signature import BAD_IMAGES
+def _columns(
+    results: Results, summaries: Sequence[MethodSummary], requested: Collection[MetricId]
+) -> list[MetricId]:
+    """Return the columns of the table, in order: the usual ones, with those requested."""
+    from eddy_bench.scoring.metrics import METRICS
 
-    values = [
-        name
-        for name in summary.columns[6:]  # after model, method, params, kernel, groups, images
-        if not name.endswith((".low", ".high")) and name != BAD_IMAGES
-    ]
-    metrics = {name: MetricSpec.of_column(name).name for name in values}
+    there = list(dict.fromkeys(metric for own in summaries for metric in own.values))
     usual = [name for name, metric in METRICS.items() if metric.rank is not None]
-    ordered = [name for metric in usual for name in values if metrics[name] == metric]
-    extra = [name for name in values if name not in ordered and name in wanted]
-    costs = [name for name in ordered if name in COSTS]
-    return [*(name for name in ordered if name not in costs), *extra, *costs]
+    ordered = [metric for name in usual for metric in there if metric.name == name]
+    extra = [metric for metric in there if metric not in ordered and metric in requested]
+    costs = [metric for metric in ordered if results.metric(metric).scope == "cost"]
+    return [*(metric for metric in ordered if metric not in costs), *extra, *costs]
 
 
-def _rank(name: str, wanted: Sequence[str]) -> int:
-    from eddy_bench.scoring.metrics import MetricSpec
-
-    rank = MetricSpec.of_column(name).metric.rank
-    return rank if rank is not None else WANTED if name in wanted else WANTED * WANTED
+def _rank(metric: MetricId, results: Results, requested: Collection[MetricId]) -> int:
+    rank = results.metric(metric).rank
+    return rank if rank is not None else REQUESTED if metric in requested else REQUESTED**2
 
 
-def _letters(names: Sequence[str]) -> dict[str, str]:
-    """Return a letter per extractor, where a metric is seen through several."""
-    from eddy_bench.scoring.metrics import MetricSpec
-
-    specs = [MetricSpec.of_column(name) for name in names]
-    metrics = [spec.name for spec in specs]
-    if all(metrics.count(name) == 1 for name in metrics):
+def _letters(metrics: Sequence[MetricId]) -> dict[str, str]:
+    """Return a letter per extractor, where a metric is computed with several."""
+    names = [metric.name for metric in metrics]
+    if len(set(names)) == len(names):
         return {}
-    extractors = list(dict.fromkeys(spec.extractor for spec in specs if spec.extractor))
+    extractors = list(dict.fromkeys(metric.extractor for metric in metrics if metric.extractor))
     return {name: chr(ord("a") + k) for k, name in enumerate(extractors)}
 
 
-def _heading(name: str, letters: Mapping[str, str]) -> str:
-    from eddy_bench.scoring.metrics import MetricSpec
-
-    spec = MetricSpec.of_column(name)
-    arrow = "↑" if spec.metric.higher_is_better else "↓"
-    bare = SHORT.get(name, replace(spec, extractor="").column)
-    letter = letters.get(spec.extractor, "")
-    return f"{bare}({letter}) {arrow}" if letter else f"{bare} {arrow}"
+def _heading(metric: MetricId, results: Results, letters: Mapping[str, str]) -> str:
+    own = results.metric(metric)
+    letter = f"({letters[metric.extractor]})" if metric.extractor in letters else ""
+    return f"{own.title or metric.bare}{letter} {'↑' if own.higher_is_better else '↓'}"
 
 
-def _text(row: Mapping[str, Any], key: str) -> str:
-    """Return a cell of text; empty ones are read back as NaN."""
-    return row[key] if isinstance(row[key], str) else ""
-
-
-def _label(row: Mapping[str, Any]) -> str:
-    """Return a method as score files, `compare` and the command line name it."""
-    return method_text(str(row["method"]), _text(row, "params"))
-
-
-def _cell(row: Mapping[str, Any], name: str, better: bool) -> Cell:
-    value = row[name]
-    if math.isnan(value):
+def _cell(summary: MethodSummary, metric: MetricId, results: Results, better: bool) -> Cell:
+    own = summary.values.get(metric)
+    if own is None or math.isnan(own.value):
         return Cell("-")
-    digits = (
-        4 if name == "seconds_per_image" else 0 if name == "nfe" else 3 if abs(value) < 10 else 2
-    )
-    low, high = row.get(f"{name}.low", math.nan), row.get(f"{name}.high", math.nan)
-    interval = "" if math.isnan(low) else f"±{(high - low) / 2:.2f}"
-    return Cell(f"{value:.{digits}f}{'*' if better else ''}", interval, better)
+    digits = results.metric(metric).digits
+    digits = digits if digits is not None else 3 if abs(own.value) < 10 else 2
+    interval = "" if math.isnan(own.low) else f"±{(own.high - own.low) / 2:.2f}"
+    mark, tone = ("*", "better") if better else ("", "")
+    return Cell(f"{own.value:.{digits}f}{mark}", interval, tone)
 
 
-def _shown_to_be_better(folder: RunFolder) -> set[tuple[str, str]]:
-    """Return (method, column) pairs that a paired test over prompts shows to beat the baseline."""
-    from eddy_bench.compare.load import read_scores
+def _better(results: Results) -> set[tuple[MethodId, MetricId]]:
+    """Return what is significantly better than the baseline, paired over prompts."""
     from eddy_bench.compare.paired import compare
 
-    try:
-        scores = read_scores([folder.path])
-        differences = compare(scores, BASELINE)
-    except CompareError:  # without the baseline nothing is shown
+    if results.baseline not in results.methods:  # without the baseline nothing is
         return set()
-    return {(item.label, item.column) for item in differences if item.better}
+    return {(own.method, own.metric) for own in compare(results) if own.better}
 
 
-def _notes(summary: pd.DataFrame, table: FigureTable, width: int) -> list[str]:
-    """Return how to read the table, and what it leaves out."""
-    from eddy_bench.scoring.metrics import MetricSpec
-
-    marked = any(cell.marked for column in table.columns for cell in column.cells)
+def _notes(
+    scored: Scored, metrics: Sequence[MetricId], letters: Mapping[str, str], marked: bool
+) -> list[str]:
+    """Return how to read the table."""
+    baseline = scored.results.baseline
     notes = ["Mean over prompts; ± half the width of its 95% interval."]
     if marked:
-        notes[0] += f" * shown to be better than {BASELINE}, paired over prompts."
-    elif len(summary) > 1:
-        notes[0] += f" Nothing is shown to be better than {BASELINE}, paired over prompts."
-    names = [str(name) for name in summary.columns]
-    shown = [name for name in names if "[" in name and not name.endswith((".low", ".high"))]
-    letters = _letters(_columns(summary, shown))
-    extractors = dict.fromkeys(MetricSpec.of_column(name).extractor for name in shown)
-    seen = [f"({letters[name]}) {name}" if name in letters else name for name in extractors]
-    if seen:
-        notes.append(f"Through: {', '.join(seen)}.")
-    notes += filter(None, [_kernels(summary)])
-    return [*notes, *filter(None, [left_out_note([table], width, "summary.csv")])]
-
-
-def _kernels(summary: pd.DataFrame) -> str:
-    """Say which kernels methods took whose names leave it to the model."""
-    rows = summary.to_dict("records")
-    taken: dict[str, list[str]] = {}
-    for row in ({str(key): value for key, value in row.items()} for row in rows):
-        if (kernel := _text(row, "kernel")) and "kernel=" not in _text(row, "params"):
-            taken.setdefault(kernel, []).append(str(row["method"]))
-    if not taken:
-        return ""
-    parts = [f"{kernel} of {', '.join(dict.fromkeys(names))}" for kernel, names in taken.items()]
-    return f"Kernel where none is named: {'; '.join(parts)}."
+        notes.append(f"* significantly better than {baseline}, paired over prompts.")
+    elif len(scored.summaries) > 1:
+        notes.append(f"Nothing is significantly better than {baseline}, paired over prompts.")
+    extractors = dict.fromkeys(metric.extractor for metric in metrics if metric.extractor)
+    computed = [f"({letters[name]}) {name}" if name in letters else name for name in extractors]
+    notes += [f"Computed with {', '.join(computed)}."] if computed else []
+    taken: dict[str, dict[str, None]] = {}
+    for own in scored.summaries:
+        if own.kernel and "kernel" not in own.method.values:
+            taken.setdefault(own.kernel, {})[own.method.name] = None
+    if taken:
+        parts = [f"{kernel} of {', '.join(names)}" for kernel, names in taken.items()]
+        notes.append(f"Kernel where none is named: {'; '.join(parts)}.")
+    return notes

@@ -60,18 +60,16 @@ def log_summary(folder: RunFolder, names: Sequence[str]) -> None:
 
 def _rows(folder: RunFolder) -> list[tuple[str, dict[str, Any], dict[str, float]]]:
     """Return the name, the settings and the figures of each method."""
-    from eddy_bench.scoring.score_table import read_table, unescaped
-    from eddy_bench.storage.records import method_text
+    from eddy_bench.results.io import read_table
 
     table = read_table(folder.path / "summary.csv", keep_default_na=False, na_values=[""])
     shared = folder.read_run().settings.as_dict()
     rows = []
-    for row in unescaped(table).to_dict("records"):
+    for row in table.to_dict("records"):
         texts = {key: "" if row[key] != row[key] else row[key] for key in TEXTS}
         figures = {str(key): float(row[key]) for key in row if key not in TEXTS}
-        name = method_text(texts["method"], texts["params"])
         known = {tracked(key): value for key, value in figures.items() if not math.isnan(value)}
-        rows.append((name, {**shared, **texts}, known))
+        rows.append((texts["method"], {**shared, **texts}, known))
     return rows
 
 

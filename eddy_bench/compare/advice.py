@@ -1,4 +1,4 @@
-"""Say which method to use: where samples must keep their law, for little time, at little loss."""
+"""Say which method to use: marginal-preserving, for little time, at little loss."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from eddy_bench.compare.free_shares import MethodShare
-from eddy_bench.compare.load import ScoreSet
-from eddy_bench.compare.paired import Difference
+from eddy_bench.compare.paired import Difference, medians_by_method
 from eddy_bench.errors import EddyError
+from eddy_bench.ids import MethodId, MetricId
 from eddy_bench.methods.registry import build_method
-from eddy_bench.scoring.metrics import MetricSpec, judging
+from eddy_bench.results.headroom import Headroom
+from eddy_bench.results.results import Results
+from eddy_bench.scoring.metric import Aspect
+from eddy_bench.scoring.metrics import role_of
 from eddy_bench.suites.method_spec import MethodSpec
 
 MORE_TIME = 1.2
 LOSS = 0.01
-COST = "seconds_per_image"
-NONE_SHOWN = "no method here is shown to gain"
+NONE_SIGNIFICANT = "no gain here is significant"
 NONE_GAINS = "no method here gains"
 NONE_FITS = "no method here is known to fit"
 NOT_MEASURED = "fidelity was not scored"
@@ -26,24 +27,24 @@ NOT_MEASURED = "fidelity was not scored"
 
 @dataclass(frozen=True)
 class Candidate:
-    """Hold a method as a choice.
+    """A method as a choice.
 
     gain: in diversity.
     losses: of every fidelity metric per prompt.
     times: seconds per image over the baseline's, medians; NaN where they were not measured.
-    moved: the scores prove that samples have moved.
+    shifted: the scores prove that marginals have shifted.
     """
 
-    label: str
+    method: MethodId
     gain: Difference
     losses: tuple[Difference, ...]
     times: float
-    moved: bool
+    shifted: bool
 
     @property
-    def keeps_law(self) -> bool:
+    def preserves_marginal(self) -> bool:
         """Whether each sample keeps the distribution that the model gives it, as is proved."""
-        return keeps_law(self.label) and not self.moved
+        return preserves_marginal(self.method) and not self.shifted
 
     @property
     def faithful(self) -> bool:
@@ -56,10 +57,10 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Answer:
-    """Hold a question and its answer.
+    """A question and its answer.
 
     brief: the question in three words, for one sentence of all answers.
-    label: the method to use; empty where the baseline stays.
+    method: the one to use; None where the baseline stays.
     sentence: the method and its figures.
     gain: its share of the baseline's diversity.
     why: what speaks for the baseline, where it stays.
@@ -67,7 +68,7 @@ class Answer:
 
     question: str
     brief: str
-    label: str
+    method: MethodId | None
     sentence: str
     gain: float
     why: str = ""
@@ -75,7 +76,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Question:
-    """Hold a question, in three words too, and which methods may answer it."""
+    """A question, in three words too, and which methods may answer it."""
 
     text: str
     brief: str
@@ -85,9 +86,9 @@ class Question:
 
 QUESTIONS = (
     Question(
-        "To keep samples' law",
-        "to keep every sample's law",
-        lambda candidate: candidate.keeps_law,
+        "Marginal-preserving",
+        "marginal-preserving",
+        lambda candidate: candidate.preserves_marginal,
         of_fidelity=False,
     ),
     Question(
@@ -97,32 +98,28 @@ QUESTIONS = (
     ),
     Question(
         "Within 1% less fidelity, any time",
-        "at 1% less fidelity whatever the time",
+        "within 1% less fidelity at any time",
         lambda candidate: candidate.faithful,
     ),
 )
 
 
 def answers(
-    differences: Sequence[Difference],
-    scores: ScoreSet,
-    shares: Sequence[MethodShare],
-    baseline: str,
+    differences: Sequence[Difference], results: Results, headrooms: Sequence[Headroom]
 ) -> list[Answer]:
-    """Answer each question with the method that gains most of those shown to gain.
+    """Answer each question with the method that gains most of those that gain significantly.
 
-    None without differences in diversity. Shown is what `Difference.better` says, corrected over
-    all methods; that the best one was chosen on these prompts makes its gain look larger than it
-    is.
+    None without differences in diversity. Significance is corrected over all methods; that the best
+    one was chosen on these prompts makes its gain look larger than it is.
     """
-    found = candidates(differences, scores, shares, baseline)
+    found = candidates(differences, results, headrooms)
     if not found:
         return []
     measured = any(one.losses for one in found)
     return [
-        _none(question, baseline, NOT_MEASURED)
+        _none(question, results.baseline, NOT_MEASURED)
         if question.of_fidelity and not measured
-        else _best(question, [one for one in found if question.fits(one)], baseline)
+        else _best(question, [one for one in found if question.fits(one)], results.baseline)
         for question in QUESTIONS
     ]
 
@@ -139,122 +136,103 @@ def together(answers: Sequence[Answer]) -> list[tuple[str, str]]:
 def summary(answers: Sequence[Answer]) -> list[tuple[Answer, str]]:
     """Return the first answer of each kind, and when it holds.
 
-    >>> both = [Answer("", "at once", "lhs", "", 0.1), Answer("", "later", "lhs", "", 0.1)]
-    >>> [(answer.label, when) for answer, when in summary(both)]
+    >>> lhs = MethodId("lhs")
+    >>> both = [Answer("", "at once", lhs, "", 0.1), Answer("", "later", lhs, "", 0.1)]
+    >>> [(str(answer.method), when) for answer, when in summary(both)]
     [('lhs', 'at once, and later')]
     """
-    kinds: dict[tuple[str, str], list[Answer]] = {}
+    kinds: dict[tuple[MethodId | None, str], list[Answer]] = {}
     for answer in answers:
-        kinds.setdefault((answer.label, answer.why), []).append(answer)
+        kinds.setdefault((answer.method, answer.why), []).append(answer)
     return [(own[0], ", and ".join(answer.brief for answer in own)) for own in kinds.values()]
 
 
-def unfaithful(differences: Sequence[Difference]) -> set[str]:
+def unfaithful(differences: Sequence[Difference], results: Results) -> set[MethodId]:
     """Return the methods that lose more than 1% of a fidelity metric."""
-    fidelity = judging("fidelity")
-    losses = [item for item in differences if any(_is(item, name) for name in fidelity)]
-    return {loss.label for loss in losses if not _loss(loss) <= LOSS}  # NaN is no small loss
+    losses = of_aspect("fidelity", differences, results)
+    return {loss.method for loss in losses if not _loss(loss) <= LOSS}  # NaN is no small loss
 
 
-def keeps_law(label: str) -> bool:
-    """Return whether a method promises that samples keep their law; unknown ones promise none."""
-    spec = MethodSpec.of_label(label)
+def preserves_marginal(method: MethodId) -> bool:
+    """Return whether a method promises to keep marginals; unknown ones promise nothing."""
     try:
+        spec = MethodSpec(name=method.name, parameters=method.values)
         return build_method(spec).keeps_law
     except EddyError:  # of another version, or a plug-in that is not installed
         return False
 
 
 def candidates(
-    differences: Sequence[Difference],
-    scores: ScoreSet,
-    shares: Sequence[MethodShare],
-    baseline: str = "iid",
+    differences: Sequence[Difference], results: Results, headrooms: Sequence[Headroom]
 ) -> list[Candidate]:
     """Return every method as a choice, by the first diversity metric that was compared."""
-    diversity, fidelity = judging("diversity"), judging("fidelity")
-    gains = _first([item for name in diversity for item in differences if _is(item, name)])
-    moved = {share.label for share in shares if share.moved}
-    times = _times(scores, baseline)
+    gains = of_aspect("diversity", differences, results)
+    losses = of_aspect("fidelity", differences, results)
+    shifted = {own.method for own in headrooms if own.shifted}
+    times = _times(results)
     return [
         Candidate(
-            gain.label,
+            gain.method,
             gain,
-            tuple(
-                item
-                for item in differences
-                if item.label == gain.label and any(_is(item, name) for name in fidelity)
-            ),
-            times.get(gain.label, float("nan")),
-            gain.label in moved,
+            tuple(own for own in losses if own.method == gain.method),
+            times.get(gain.method, float("nan")),
+            gain.method in shifted,
         )
         for gain in gains
+        if gain.metric == gains[0].metric
     ]
 
 
-def _is(difference: Difference, metric: str) -> bool:
-    """Whether a difference is of a metric, compared per prompt."""
-    return bool(difference.prompts) and MetricSpec.of_column(difference.column).name == metric
+def of_aspect(
+    aspect: Aspect, differences: Sequence[Difference], results: Results
+) -> list[Difference]:
+    """Return the differences per prompt in metrics of an aspect, the leading metric's first."""
+    paired = [own for own in differences if own.prompts]
+    columns = results.of_aspect(aspect, list(dict.fromkeys(own.metric for own in paired)))
+    return [own for column in columns for own in paired if own.metric == column]
 
 
-def _first(differences: Sequence[Difference]) -> list[Difference]:
-    """Return the differences of the first column."""
-    return [item for item in differences if item.column == differences[0].column]
-
-
-def _times(scores: ScoreSet, baseline: str) -> dict[str, float]:
+def _times(results: Results) -> dict[MethodId, float]:
     """Return how many times the baseline's seconds each method takes in its own run.
 
     Of medians over groups, which no batch that something else stalled moves.
     """
-    rows = scores.frame[scores.frame["metric"] == COST]
-    medians = {
-        (str(source), str(label)): float(own["value"].median())
-        for (source, label), own in rows.groupby(["source", "label"], sort=False)
-    }
-    usual = {source: value for (source, label), value in medians.items() if label == baseline}
-    first = next(iter(usual.values()), float("nan"))
+    rows = results.rows(column=MetricId(role_of("seconds").name))
+    sources = rows.groupby("source", sort=False)
+    medians = {source: medians_by_method(own) for source, own in sources}
+    usual = [own[results.baseline] for own in medians.values() if results.baseline in own]
+    first = usual[0] if usual else float("nan")
     return {
-        label: value / (usual.get(source, first) or float("nan"))
-        for (source, label), value in medians.items()
+        method: value / (own.get(results.baseline, first) or float("nan"))
+        for own in medians.values()
+        for method, value in own.items()
     }
 
 
 def _loss(difference: Difference) -> float:
     """Return the share of the baseline's value that is lost."""
-    worse = -difference.difference if difference.higher_is_better else difference.difference
-    return worse / abs(difference.baseline) if difference.baseline else 0.0
+    return -difference.gain / abs(difference.baseline) if difference.baseline else 0.0
 
 
-def _best(question: Question, candidates: Sequence[Candidate], baseline: str) -> Answer:
+def _best(question: Question, candidates: Sequence[Candidate], baseline: MethodId) -> Answer:
     """Answer with the method that gains most of those shown to gain."""
     text, brief = question.text, question.brief
-    ordered = sorted(candidates, key=lambda one: _signed(one.gain), reverse=True)
-    shown = [one for one in ordered if one.gain.better]
-    if shown:
-        best = shown[0]
-        sentence = f"{best.label}: {_words(best)}."
-        return Answer(text, brief, best.label, sentence, _share(best.gain))
+    ordered = sorted(candidates, key=lambda one: one.gain.gain, reverse=True)
+    if best := next((one for one in ordered if one.gain.better), None):
+        sentence = f"{best.method}: {_words(best)}."
+        return Answer(text, brief, best.method, sentence, -_loss(best.gain))
     if not ordered:
         return _none(question, baseline, NONE_FITS)
-    if _signed(ordered[0].gain) <= 0:
+    if ordered[0].gain.gain <= 0:
         return _none(question, baseline, NONE_GAINS)
-    sentence = f"none is shown to gain; largest: {ordered[0].label}, {_words(ordered[0])}."
-    return Answer(text, brief, "", sentence, 0.0, NONE_SHOWN)
+    sentence = f"no gain is significant; largest: {ordered[0].method}, {_words(ordered[0])}."
+    return Answer(text, brief, None, sentence, 0.0, NONE_SIGNIFICANT)
 
 
-def _none(question: Question, baseline: str, why: str) -> Answer:
+def _none(question: Question, baseline: MethodId, why: str) -> Answer:
     """Answer that there is nothing to choose from."""
     sentence = f"{why}: stay with {baseline}."
-    return Answer(question.text, question.brief, "", sentence, 0.0, why)
-
-
-def _share(difference: Difference) -> float:
-    return difference.difference / abs(difference.baseline) if difference.baseline else 0.0
-
-
-def _signed(difference: Difference) -> float:
-    return difference.difference if difference.higher_is_better else -difference.difference
+    return Answer(question.text, question.brief, None, sentence, 0.0, why)
 
 
 def _words(candidate: Candidate) -> str:
@@ -270,7 +248,7 @@ def _words(candidate: Candidate) -> str:
 
 def _with_interval(difference: Difference) -> str:
     """Return the change in per cent, or as it is where the baseline is 0, and of what."""
-    name, values = difference.column.partition("[")[0], difference
+    name, values = difference.metric.bare, difference
     write = partial(_percent, baseline=abs(difference.baseline))
     change, low, high = (write(value) for value in (values.difference, values.low, values.high))
     known = math.isfinite(values.low) and math.isfinite(values.high)

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pandas as pd
 
-from eddy_bench.compare.load import SETTINGS, ScoreSet, check_directions
-from eddy_bench.errors import CompareError, EddyError
-from eddy_bench.methods.registry import build_method, method_name, parameter_text
-from eddy_bench.scoring.bad_images import bad_words
-from eddy_bench.scoring.metrics import METRICS
+from eddy_bench.errors import CompareError, EddyError, unknown
+from eddy_bench.ids import MethodId
+from eddy_bench.methods.registry import build_method, method_name, method_names, parameter_text
+from eddy_bench.results.io import SETTINGS, metrics_of
+from eddy_bench.results.results import Results, bad_words
 from eddy_bench.storage.paths import as_path
-from eddy_bench.storage.records import method_text
 from eddy_bench.storage.run_folder import RunFolder
 from eddy_bench.suites.method_spec import MethodSpec, is_file_plugin
 
-SHOWN_LABELS = 8
+LISTED = 8  # methods in a message
 
 
-def check_settings(candidate: ScoreSet, baseline: ScoreSet) -> None:
+def check_settings(candidate: Results, baseline: Results) -> None:
     """Raise CompareError where a candidate was drawn with other settings than its baseline."""
     different = []
     for name in SETTINGS:
-        sides = (map(str, side.frame[name]) for side in (baseline, candidate))
-        values = list(dict.fromkeys(value for side in sides for value in side))
+        values = list(dict.fromkeys(v for side in (baseline, candidate) for v in side.frame[name]))
         if len(values) > 1:
             different.append(f"{name} is {values[0]} in the baseline and {values[1]} now")
     different += _other_settings([*baseline.sources, *candidate.sources])
@@ -48,39 +48,44 @@ def _other_settings(sources: Sequence[str]) -> list[str]:
 
 
 def check_comparable(
-    scores: ScoreSet, other: ScoreSet | None = None, partly: bool = False
+    results: Results, other: Results | None = None, allow_missing: bool = False
 ) -> list[str]:
     """Say what differs between sources that are to be compared.
 
     Args:
-        scores, other: one table, or two sides.
-        partly: compare what both sides have.
+        results, other: one, or two sides.
+        allow_missing: compare what both sides have.
 
     Returns:
-        Notes on what was left out or differs, when `partly`.
+        Notes on what was left out or differs, when `allow_missing`; on bad images and on methods
+        without any value of a metric.
 
     Raises:
-        CompareError: settings, signatures or prompt sets differ and `partly` is not set.
+        CompareError: settings, signatures or prompt sets differ and `allow_missing` is not set.
 
     """
-    sides = [scores] if other is None else [scores, other]
+    sides = [results] if other is None else [results, other]
     frame = pd.concat([side.frame for side in sides], ignore_index=True)
-    check_directions(frame)
+    metrics_of(frame)
     notes = []
     for name in SETTINGS:
-        values = list(dict.fromkeys(map(str, frame[name])))
+        values = list(dict.fromkeys(frame[name]))
         if len(values) > 1:
             notes.append(f"{name} differs: {values[0]} and {values[1]}")
     notes += _other_settings([source for side in sides for source in side.sources])
-    for column, signatures in frame.groupby("column")["signature"].unique().items():
+    for column, rows in frame.groupby("metric", sort=False, observed=True):
+        signatures = list(dict.fromkeys(rows["signature"]))
         if len(signatures) > 1:
             notes.append(f"the signatures of {column} differ: {signatures[0]} and {signatures[1]}")
     notes += _other_prompts(frame)
-    if notes and not partly:
+    if notes and not allow_missing:
         raise CompareError(
-            f"Cannot compare: {'; '.join(notes)}. Add --partly to compare what both have."
+            f"Cannot compare: {'; '.join(notes)}. Add --allow-missing to compare what both have."
         )
-    return notes
+    notes += bad_words(results.bad_images)
+    if other:
+        notes += [f"in the other run {note}" for note in bad_words(other.bad_images)]
+    return [*notes, *_without_values(results)]
 
 
 def _other_prompts(frame: pd.DataFrame) -> list[str]:
@@ -88,7 +93,7 @@ def _other_prompts(frame: pd.DataFrame) -> list[str]:
     rows = frame[frame["prompt_id"] != ""]
     sets = {
         key: frozenset(zip(part["prompt_id"], part["prompt"], part["seed"], strict=True))
-        for key, part in rows.groupby(["source", "label"])
+        for key, part in rows.groupby(["source", "method"], sort=False, observed=True)
     }
     first = next(iter(sets), None)
     second = next((key for key in sets if first and sets[key] != sets[first]), None)
@@ -102,13 +107,13 @@ def _other_prompts(frame: pd.DataFrame) -> list[str]:
     ]
 
 
-def lacking(scores: ScoreSet) -> list[str]:
+def _without_values(results: Results) -> list[str]:
     """Say which methods have no value at all of a metric that others have."""
     notes = []
-    for column, rows in scores.frame.groupby("column", sort=False):
-        with_values = set(rows["label"])
-        without = [label for label in scores.labels if label not in with_values]
-        if without and not METRICS[rows["metric"].iloc[0]].implied:
+    for column in results.columns:
+        there = set(results.rows(column=column)["method"])
+        without = [str(method) for method in results.methods if method not in there]
+        if without and not results.metric(column).implied:
             more = " and more" if len(without) > 5 else ""
             notes.append(
                 f"{', '.join(without[:5])}{more}: no value of {column}, which other methods have"
@@ -116,35 +121,53 @@ def lacking(scores: ScoreSet) -> list[str]:
     return notes
 
 
-def bad_notes(scores: ScoreSet, other: ScoreSet | None = None) -> list[str]:
-    """Say how many images are none, by method, on each side."""
-    there = [f"in the other run {note}" for note in bad_words(other.bad_images)] if other else []
-    return [*bad_words(scores.bad_images), *there]
+def with_baseline(results: Results, text: str) -> Results:
+    """Return results whose methods are compared with the one that a text names."""
+    typed = MethodId.parse(text)
+    return replace(results, baseline=typed if typed in results.methods else canonical(text))
 
 
-def canonical(text: str) -> str:
+def canonical(text: str) -> MethodId:
     """Return a method as score files name it; text that is no method stays what it is.
 
     Its parameters that are not the defaults stand in order.
 
-    >>> canonical("pg:kernel=features,strength=2"), canonical("pg:kernel=auto")
+    >>> str(canonical("pg:kernel=features,strength=2")), str(canonical("pg:kernel=auto"))
     ('pg:strength=2,kernel=features', 'pg')
     """
     try:
         spec = MethodSpec.parse(text)
-        parameters = (
-            str(spec).removeprefix(spec.name).removeprefix(":")  # a file is not run for its name
-            if is_file_plugin(spec.name)
-            else parameter_text(build_method(spec))
-        )
+        if is_file_plugin(spec.name):  # a file is not run for its name
+            return MethodId(method_name(spec), MethodId.parse(str(spec)).parameters)
+        return MethodId(method_name(spec), parameter_text(build_method(spec)))
     except EddyError:
-        return method_text(text, "")
-    return method_text(method_name(spec), parameters)
+        return MethodId.parse(text)
 
 
-def some_of(labels: Sequence[str], wanted: str) -> str:
-    """Return a few labels, those of the same method first."""
-    name = MethodSpec.of_label(wanted).name
-    ordered = sorted(labels, key=lambda label: MethodSpec.of_label(label).name != name)
-    more = len(ordered) - SHOWN_LABELS
-    return ", ".join(ordered[:SHOWN_LABELS]) + (f" and {more} more" if more > 0 else "")
+def some_of(methods: Sequence[MethodId], wanted: MethodId) -> str:
+    """Return a few methods, those of the same name first."""
+    ordered = sorted(methods, key=lambda method: method.name != wanted.name)
+    more = len(ordered) - LISTED
+    return ", ".join(map(str, ordered[:LISTED])) + (f" and {more} more" if more > 0 else "")
+
+
+def misspelt(baseline: MethodId, drawn: Sequence[MethodId]) -> CompareError | None:
+    """Return the error of a baseline that no method is called; None for a method's name."""
+    if is_file_plugin(str(baseline)) or baseline.name in method_names():
+        return None
+    message = unknown("baseline", str(baseline), map(str, drawn))
+    return CompareError(message.replace("Available", "The run holds"))
+
+
+def no_baseline(results: Results) -> CompareError:
+    """Return the error of a baseline that is not there: drawn by nobody, or misspelt."""
+    baseline = results.baseline
+    if error := misspelt(baseline, results.methods):
+        return error
+    folder = next((source for source in results.sources if as_path(source).is_dir()), "")
+    out = shlex.quote(folder) if folder else "RUN"
+    return CompareError(
+        f"The baseline {str(baseline)!r} is not in {', '.join(results.sources)}, which holds "
+        f"{some_of(results.methods, baseline)}. Add it: eddy-bench run "
+        f"--method {shlex.quote(str(baseline))} --out {out}; or name another: --baseline."
+    )

@@ -4,35 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from eddy_bench.compare.paired import Difference
 
 MOST = 10_000_000
 
 
-@dataclass(frozen=True)
-class Needed:
-    """Hold how many prompts show a difference of a size 4 times in 5.
-
-    prompts: needed; infinite where the run cannot say.
-    had: what the run has.
-    size: of the difference, in the metric's unit.
-    scatter: standard deviation of the paired differences over prompts.
-    """
-
-    label: str
-    column: str
-    prompts: float
-    had: int
-    size: float
-    scatter: float
-
-
 def prompts_needed(
     differences: Sequence[Difference], effect: float, comparisons: int, power: float = 0.8
-) -> list[Needed]:
-    """Return the prompts that each method needs on each metric.
+) -> list[tuple[Difference, float]]:
+    """Return how many prompts show a difference on each metric; infinite where none would.
 
     Args:
         differences: of a run, paired over prompts.
@@ -42,16 +23,9 @@ def prompts_needed(
 
     """
     return [
-        Needed(
-            item.label,
-            item.column,
-            _prompts(item.scatter, abs(effect * item.baseline), comparisons, power),
-            item.prompts,
-            abs(effect * item.baseline),
-            item.scatter,
-        )
-        for item in differences
-        if item.prompts > 1 and item.baseline
+        (own, _prompts(own.scatter, abs(effect * own.baseline), comparisons, power))
+        for own in differences
+        if own.prompts > 1 and own.baseline
     ]
 
 

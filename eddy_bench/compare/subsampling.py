@@ -1,4 +1,4 @@
-"""Intervals of pooled metrics: how a difference of runs scatters over random halves of prompts."""
+"""Pooled metrics: how a difference scatters over halves of prompts, and where samples went."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from eddy_bench.scoring.feature_cache import features_folder, read_features
-from eddy_bench.scoring.metrics import MetricSpec
-from eddy_bench.scoring.signature import Signature
+from eddy_bench.ids import IID, MethodId, MetricId, Signature
+from eddy_bench.results.results import Results
+from eddy_bench.scoring.metrics import METRICS
+from eddy_bench.scoring.scorer import features_folder, read_features
 from eddy_bench.storage.group import FinishedGroup
 from eddy_bench.storage.names import safe_name
+from eddy_bench.storage.paths import as_path
 from eddy_bench.storage.run_folder import RunFolder
 
 SUBSAMPLES = 40
@@ -30,47 +32,44 @@ class Subsampling:
     baseline: Path | None
 
     @cached_property
-    def _candidates(self) -> dict[str, list[FinishedGroup]]:
+    def _candidates(self) -> dict[MethodId, list[FinishedGroup]]:
         return _groups(self.candidate)
 
     @cached_property
-    def _baselines(self) -> dict[str, list[FinishedGroup]]:
+    def _baselines(self) -> dict[MethodId, list[FinishedGroup]]:
         return self._candidates if self.baseline == self.candidate else _groups(self.baseline)
 
-    def difference(self, label: str, column: str, signature: str) -> tuple[float, float] | None:
+    def difference(
+        self,
+        method: MethodId,
+        column: MetricId,
+        signature: Signature,
+        other: MethodId | None = None,
+    ) -> tuple[float, float] | None:
         """Return the difference of a pooled metric, candidate less baseline, and its error.
 
         None where features are missing. Halves are drawn without replacement, as duplicates would
         bias a Frechet distance; the scatter of a difference over random halves is the standard
         error of the whole. Both sides are computed on the same half, from the features that the
         signature names.
+
+        Args:
+            method: of the candidate.
+            column: of the metric.
+            signature: of its value.
+            other: of the baseline; None is the same.
+
         """
-        return self._difference((label, label), column, signature)
-
-    def between(
-        self, label: str, other: str, column: str, signature: str
-    ) -> tuple[float, float] | None:
-        """Return the same of one method of the candidate less another one of the baseline."""
-        return self._difference((label, other), column, signature)
-
-    def _difference(
-        self, labels: tuple[str, str], column: str, signature: str
-    ) -> tuple[float, float] | None:
-        metric = MetricSpec.of_column(column).metric
-        if metric.needs != "real" or metric.function is None:  # a plug-in's code is not at hand
+        metric = METRICS.get(column.name)  # a plug-in's code is not at hand
+        if metric is None or metric.needs != "real":
             return None
         if self.candidate is None or self.baseline is None:
             return None
-        sides = [
-            _features(folder, groups.get(label, []), Signature.parse(signature))
-            for folder, groups, label in (
-                (self.candidate, self._candidates, labels[0]),
-                (self.baseline, self._baselines, labels[1]),
-            )
-        ]
-        if sides[0] is None or sides[1] is None:
+        one = _features(self.candidate, self._candidates.get(method, []), signature)
+        two = _features(self.baseline, self._baselines.get(other or method, []), signature)
+        if one is None or two is None:
             return None
-        (candidate, real), (baseline, _) = sides[0], sides[1]
+        (candidate, real), (baseline, _) = one, two
         prompts = sorted(candidate)
         if len(prompts) < FEWEST_PROMPTS or candidate.keys() != baseline.keys():
             return None
@@ -90,11 +89,11 @@ class Subsampling:
         return gap(prompts), float(np.std(gaps, ddof=1))
 
 
-def _groups(folder: Path | None) -> dict[str, list[FinishedGroup]]:
+def _groups(folder: Path | None) -> dict[MethodId, list[FinishedGroup]]:
     """Return the finished groups of a run folder by method."""
-    groups: dict[str, list[FinishedGroup]] = {}
+    groups: dict[MethodId, list[FinishedGroup]] = {}
     for group in RunFolder(folder).finished() if folder is not None else ():
-        groups.setdefault(group.group.name, []).append(group)
+        groups.setdefault(group.group.id, []).append(group)
     return groups
 
 
@@ -118,3 +117,80 @@ def _features(
         good = [k for k in range(group.group.particles) if k not in group.bad]
         by_prompt.setdefault(group.group.prompt_id, []).append(known[group.fingerprint][good])
     return {prompt: np.concatenate(parts) for prompt, parts in by_prompt.items()}, real
+
+
+@dataclass(frozen=True)
+class Direction:
+    """A distance to the real images, of a method and of i.i.d. sampling.
+
+    gain: closer to the real images, in the metric's unit.
+    error: its standard error by subsampling prompts; None where features are not at hand.
+    """
+
+    column: MetricId
+    independent: float
+    value: float
+    gain: float
+    error: float | None
+
+    @property
+    def closer(self) -> bool | None:
+        """True for closer, False for farther, None where neither is significant."""
+        if self.error is None or not abs(self.gain) > 1.96 * self.error:
+            return None
+        return self.gain > 0
+
+    @property
+    def text(self) -> str:
+        """The figures: `fd[fmnist-clip] 62 -> 48`."""
+        untested = "" if self.error is not None else ", untested without features"
+        return f"{self.column} {self.independent:.3g} -> {self.value:.3g}{untested}"
+
+
+def directions(
+    results: Results, method: MethodId, subsampling: Subsampling | None
+) -> list[Direction]:
+    """Return what each metric of real images says of a method against i.i.d. sampling.
+
+    Args:
+        results: of one run or several.
+        method: one of them.
+        subsampling: `subsampling_of` the results, one for all methods.
+
+    """
+    answers = []
+    for column in results.columns:
+        if (metric := results.metric(column)).role != "reference-distance":
+            continue
+        own, iid = (results.rows(name, column) for name in (method, IID))
+        if own.empty or iid.empty:
+            continue
+        value, independent = float(own["value"].iloc[0]), float(iid["value"].iloc[0])
+        signature, sampled = own["signature"].iloc[0], None
+        if subsampling is not None:
+            sampled = subsampling.difference(method, column, signature, IID)
+        gain = value - independent if metric.higher_is_better else independent - value
+        error = None if sampled is None else sampled[1]
+        answers.append(Direction(column, independent, value, gain, error))
+    return answers
+
+
+def subsampling_of(results: Results) -> Subsampling | None:
+    """Return what compares methods of one run folder by its features; None for anything else."""
+    folder = as_path(results.sources[0])
+    return Subsampling(folder, folder) if len(results.sources) == 1 and folder.is_dir() else None
+
+
+def direction_words(results: Results, method: MethodId, subsampling: Subsampling | None) -> str:
+    """Say where a method's samples went; empty without a metric of real images."""
+    answers = directions(results, method, subsampling)
+    if not answers:
+        return ""
+    if all(answer.error is None for answer in answers):
+        return answers[0].text
+    for closer, words in ((True, "closer to the real images"), (False, "farther from them")):
+        shown = [answer for answer in answers if answer.closer is closer]
+        against = [answer for answer in answers if answer.closer is (not closer)]
+        if shown and not against:
+            return f"{words} ({'; '.join(answer.text for answer in shown)})"
+    return f"neither closer to the real images nor farther is significant ({answers[0].text})"

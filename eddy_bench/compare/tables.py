@@ -1,67 +1,243 @@
-"""Comparisons and gates as tables, Markdown, CSV, JSON and JUnit XML."""
+"""Comparisons and gates as tables, as documents in every format, and as JUnit XML."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 from xml.etree import ElementTree
 
-import pandas as pd
-from rich.markup import escape
-from rich.table import Table
-
-from eddy_bench.compare.gate import CheckResult
-from eddy_bench.compare.gate_checks import PASS, TOO_FEW, WORDS
+from eddy_bench.compare.advice import together
+from eddy_bench.compare.comparison import Comparison
+from eddy_bench.compare.fronts import Fronts, Range, front_differences
+from eddy_bench.compare.gate import PASS, TOO_FEW, WORDS, CheckResult
 from eddy_bench.compare.paired import Difference
-from eddy_bench.scoring.score_table import escaped
-from eddy_bench.shown import markdown_text, shown, shown_json
+from eddy_bench.compare.published import CAPTION as PUBLISHED_CAPTION
+from eddy_bench.compare.published import HEADER as PUBLISHED
+from eddy_bench.errors import ParameterError
+from eddy_bench.ids import IID, MetricId
+from eddy_bench.render.records import as_csv, as_json
+from eddy_bench.render.table import Cell, Column, Table
+from eddy_bench.results.results import Results
+from eddy_bench.shown import markdown_text, shown
 
-HEADER = (
-    "metric",
-    "method",
-    "prompts",
-    "baseline",
-    "difference",
-    "95% interval",
-    "effect",
-    "p",
-    "wins",
-    "detectable",
-    "note",
+TONES = {True: "better", False: "worse", None: ""}
+MATRIX_LEGEND = (
+    "Difference to {against} with its 95% interval over prompts; * significant, after Holm's "
+    "correction over the methods. headroom: of what marginal-preserving methods can gain, * the "
+    "marginals shifted. Costs and pooled metrics: times the baseline's. Everything else: --full."
 )
+FRONTS_CAPTION = (
+    "Diversity at 1% loss is interpolated between neighbouring strengths. Hypervolumes: over the "
+    "worst point of all, of diversity times fidelity, and of diversity times doublings of speed; "
+    "seconds have no interval of their own, so close ones are not told apart."
+)
+# titles of a full table with the rank of each; what pooled metrics and costs have comes first
+FULL = {
+    "difference": 0,
+    "95% interval": 1,
+    "p": 2,
+    "wins": 3,
+    "effect": 4,
+    "detectable": 5,
+    "prompts": 6,
+}
+GATE_STYLES = {PASS: "", TOO_FEW: "note"}
 
 
-def cells(difference: Difference) -> tuple[str, ...]:
-    """Return a line of the table."""
-    arrow = "↑" if difference.higher_is_better else "↓"
-    shown = {True: "better", False: "worse", None: ""}[difference.better]
-    note = ", ".join(part for part in (shown, difference.warning) if part)
-    figures = (_share(difference), "", "", "", "")
-    if difference.prompts:
-        figures = (
-            f"{_signed(difference.low)} to {_signed(difference.high)}",
-            number_text(difference.effect, 2),
-            number_text(difference.p_holm, 2),
-            "-" if math.isnan(difference.wins) else f"{difference.wins:.0%}",
-            number_text(difference.detectable, 2),
-        )
-    return (
-        f"{difference.column} {arrow}",
-        difference.label,
-        str(difference.prompts or ""),
-        number_text(difference.baseline),
-        _signed(difference.difference),
-        *figures,
-        note,
+def check_format(form: str) -> None:
+    """Raise ParameterError for what is no format."""
+    if form not in ("table", "markdown", "csv", "json"):
+        raise ParameterError(f"Expected --format table, markdown, csv or json, got {form!r}.")
+
+
+def tables_of(comparison: Comparison, full: bool = False) -> list[Table]:
+    """Return one table of all methods, or with `full` one per metric, and those that follow it."""
+    matrix = None if full else matrix_of(comparison)
+    tables = full_tables(comparison) if matrix is None else [matrix]
+    if matrix is None and comparison.swept:
+        tables.append(fronts_table(comparison.swept))
+    if comparison.published:
+        names, *cells = zip(*comparison.published, strict=True)
+        columns = [
+            Column(title, [*map(Cell, own)]) for title, own in zip(PUBLISHED, cells, strict=True)
+        ]
+        tables.append(Table("", names, columns, caption=PUBLISHED_CAPTION))
+    return tables
+
+
+def document_of(comparison: Comparison, form: str, full: bool = False) -> str:
+    """Return a comparison as Markdown, CSV or JSON."""
+    curves = comparison.swept
+    if form == "csv":
+        own = [*comparison.differences, *(front_differences(curves) if curves else [])]
+        return as_csv([record_of(difference) for difference in own])
+    if form == "json":
+        document = {
+            "differences": [record_of(difference) for difference in comparison.differences],
+            "fronts": front_records(curves) if curves else [],
+            "notes": comparison.notes,
+        }
+        return as_json(document)
+    answers = [f"{question}: {answer}" for question, answer in together(comparison.answers)]
+    parts = [*_bullets(answers)]
+    for table in tables_of(comparison, full):
+        parts += [f"**{markdown_text(table.title)}**"] if full and table.title else []
+        parts += [table.markdown().replace("*", r"\*"), table.caption.replace("*", r"\*")]
+    return "\n\n".join(filter(None, [*parts, *_bullets(comparison.notes)])) + "\n"
+
+
+def _bullets(texts: Sequence[str]) -> list[str]:
+    return ["\n".join(f"- {markdown_text(text)}" for text in texts)] if texts else []
+
+
+def record_of(difference: Difference) -> dict[str, Any]:
+    """Return a difference in numbers; the record holds everything but `judged`."""
+    ids = {"method": str(difference.method), "metric": str(difference.metric)}
+    record = {**asdict(difference), **ids, "better": difference.better}
+    del record["judged"]
+    return record
+
+
+def matrix_of(comparison: Comparison) -> Table | None:
+    """Return a row per method, a column per metric; None where no column belongs there."""
+    differences, results = comparison.differences, comparison.results
+    methods = list(dict.fromkeys(own.method for own in differences))
+    by_place = {(own.method, own.metric): own for own in differences}
+    columns = ordered_columns(differences, results)
+    if not columns:
+        return None
+    return Table(
+        f"differences to {comparison.against}",
+        [*map(str, methods)],
+        [
+            Column(
+                _heading(column, columns, results),
+                [_cell(by_place.get((method, column)), results) for method in methods],
+                rank,
+            )
+            for rank, column in enumerate(columns)
+        ],
+        caption=MATRIX_LEGEND.format(against=comparison.against),
     )
 
 
-def _share(difference: Difference) -> str:
+def ordered_columns(differences: Sequence[Difference], results: Results) -> list[MetricId]:
+    """Return metrics by their importance: the first of each kind, then the rest of it."""
+    told = [own.metric for own in differences if own.prompts or own.difference]
+    columns = list(dict.fromkeys(told))
+    roles = {column: results.metric(column).role for column in columns}
+    diversity, fidelity = (results.of_aspect(own, columns) for own in ("diversity", "fidelity"))
+
+    def of_role(role: str) -> list[MetricId]:
+        return [column for column in columns if roles[column] == role]
+
+    first = [*diversity[:1], *fidelity[:1], *of_role("seconds"), *of_role("headroom")[:1]]
+    rest = [*fidelity[1:], *diversity[1:], *of_role("reference-distance"), *of_role("nfe")]
+    return list(dict.fromkeys([*first, *rest]))
+
+
+def _heading(column: MetricId, columns: Sequence[MetricId], results: Results) -> str:
+    metric = results.metric(column)
+    if metric.scope == "cost":
+        return "seconds" if metric.role == "seconds" else column.name
+    alone = sum(own.bare == column.bare for own in columns) == 1
+    name = column.bare if alone else str(column)
+    return name if metric.role == "headroom" else f"{name} {_arrow(metric.higher_is_better)}"
+
+
+def _arrow(higher_is_better: bool) -> str:
+    return "↑" if higher_is_better else "↓"
+
+
+def _cell(difference: Difference | None, results: Results) -> Cell:
+    if difference is None or math.isnan(difference.difference):
+        return Cell("-")
+    if not difference.prompts:
+        return Cell("-" if math.isnan(difference.ratio) else f"x{difference.ratio:.3g}")
+    headroom = results.metric(difference.metric).role == "headroom"
+    shifted = headroom and bool(difference.warning)
+    significant = shifted or difference.better is not None
+    figure = number_text(difference.difference, 2) if headroom else signed(difference.difference)
+    low, high = _short(difference.low), _short(difference.high)
+    return Cell(
+        figure + ("*" if significant else ""),
+        "" if math.isnan(difference.low) else f" [{low}, {high}]",
+        "worse" if shifted else TONES[difference.better],
+    )
+
+
+def _short(bound: float) -> str:
+    """Return a signed bound of an interval, one digit below 0.01, no zero before the point.
+
+    >>> _short(0.0319), _short(-1.204), _short(0.0087)
+    ('+.032', '-1.2', '+.009')
+    """
+    text = f"{bound:+.2g}" if abs(bound) >= 0.01 else f"{bound:+.1g}"
+    return text.replace("+0.", "+.").replace("-0.", "-.")
+
+
+def full_tables(comparison: Comparison) -> list[Table]:
+    """Return a table per metric; a counter that is the same everywhere is left out."""
+    shown = [own for own in comparison.differences if own.prompts or own.difference]
+    columns = dict.fromkeys(own.metric for own in shown)
+    tables = [
+        _metric_table([own for own in shown if own.metric == column], comparison)
+        for column in columns
+    ]
+    legend = comparison.legend or _full_legend(comparison)
+    return [*tables[:-1], replace(tables[-1], caption=legend)] if tables else []
+
+
+def _metric_table(differences: Sequence[Difference], comparison: Comparison) -> Table:
+    first = differences[0]
+    levels = sorted({number_text(own.baseline) for own in differences})
+    level = levels[0] if len(levels) == 1 else "each on its own prompts or run"
+    against = comparison.against if first.judged else str(IID)  # headroom is what iid leaves
+    if tested := any(own.prompts for own in differences):
+        rows = [full_cells(own) for own in differences]
+        titles = list(FULL)
+    else:
+        rows = [(signed(own.difference), times(own)) for own in differences]
+        titles = ["difference", "times"]
+    columns = [
+        Column(title, [Cell(row[k]) for row in rows], FULL[title] if tested else k)
+        for k, title in enumerate(titles)
+    ]
+    return Table(
+        f"{first.metric} {_arrow(first.higher_is_better)}   {against} {level}",
+        [str(own.method) for own in differences],
+        columns,
+        remarks=[remark(own) for own in differences],
+        tones=[TONES[own.better] for own in differences],
+    )
+
+
+def full_cells(own: Difference) -> tuple[str, ...]:
+    """Return the cells of a difference under the titles of `FULL`."""
+    if not own.prompts:
+        return (signed(own.difference), times(own), "", "", "", "", "")
+    return (
+        signed(own.difference),
+        f"{signed(own.low)} to {signed(own.high)}",
+        number_text(own.p_holm, 2),
+        "-" if math.isnan(own.wins) else f"{own.wins:.0%}",
+        number_text(own.effect, 2),
+        number_text(own.detectable, 2),
+        str(own.prompts),
+    )
+
+
+def remark(own: Difference) -> str:
+    """Say whether a difference is significant, and what speaks against reading much into it."""
+    verdict = {True: "better", False: "worse", None: ""}[own.better]
+    return ", ".join(filter(None, (verdict, own.warning)))
+
+
+def times(own: Difference) -> str:
     """Return how many times the baseline a metric without an interval is."""
-    return f"x{difference.value / difference.baseline:.3g}" if difference.baseline else ""
+    return "" if math.isnan(own.ratio) else f"x{own.ratio:.3g}"
 
 
 def number_text(value: float, digits: int = 4) -> str:
@@ -69,135 +245,121 @@ def number_text(value: float, digits: int = 4) -> str:
     return "-" if math.isnan(value) else f"{value:.{digits}g}"
 
 
-def _signed(value: float) -> str:
+def signed(value: float) -> str:
+    """Return a signed number as tables show it; a dash where there is none."""
     return "-" if math.isnan(value) else f"{value:+.3g}"
 
 
-def caption(differences: Sequence[Difference], baseline: str) -> str:
-    """Say how to read the table."""
-    prompts = sorted({difference.prompts for difference in differences if difference.prompts})
+def _full_legend(comparison: Comparison) -> str:
+    """Say how to read the full tables."""
+    prompts = sorted({own.prompts for own in comparison.differences if own.prompts})
     count = " to ".join(map(str, dict.fromkeys([*prompts[:1], *prompts[-1:]]))) or "no"
     return (
-        f"Difference to {baseline}, paired over {count} prompt{'' if count == '1' else 's'}, "
-        "bootstrap interval. Effect: mean over standard deviation of the differences. p: by the "
-        "same bootstrap, Holm over the methods; of free_share one-sided, that samples kept their "
-        "distribution. Wins: share of prompts on which the method is better. "
-        "Detectable: the smallest difference that is shown 4 times in 5, the methods sharing 5%; "
-        "inf: none, with so few prompts. Better, worse: p below 0.05 and an interval without 0. "
-        "Pooled metrics and costs: how many times the baseline; equal ones are left out of the "
-        "table."
+        f"Difference to {comparison.against}, paired over {count} "
+        f"prompt{'' if count == '1' else 's'}, bootstrap interval. Effect: mean over standard "
+        "deviation of the differences. p: by the same bootstrap, Holm over the methods; of "
+        "headroom one-sided, that marginals were kept. Wins: share of prompts on which the method "
+        "is better. Detectable: the smallest difference that is significant 4 times in 5, the "
+        "methods sharing 5%; inf: none, with so few prompts. Better, worse: p below 0.05 and an "
+        "interval without 0. Pooled metrics and costs: how many times the baseline; equal ones are "
+        "left out of the table."
     )
 
 
-def as_markdown(differences: Sequence[Difference], legend: str) -> str:
-    """Return a Markdown table with its legend."""
-    rows = [cells(difference) for difference in differences]
-    return f"{markdown_rows(HEADER, rows)}\n\n{legend}\n"
-
-
-def markdown_rows(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return lines of a Markdown table; what a cell holds cannot end it."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(
-        "| " + " | ".join(markdown_text(cell) for cell in line) + " |" for line in lines
-    )
-
-
-def as_csv(differences: Sequence[Difference]) -> str:
-    """Return a line per method and metric."""
-    text: str = escaped(pd.DataFrame([_record(difference) for difference in differences])).to_csv(
-        index=False, lineterminator="\n"
-    )
-    return text
-
-
-def as_json(
-    differences: Sequence[Difference],
-    notes: Sequence[str] = (),
-    fronts: Sequence[dict[Any, Any]] = (),
-) -> str:
-    """Return objects under `differences` and `fronts`; numbers that are not there are null."""
-    data = {
-        "differences": [_record(difference) for difference in differences],
-        "fronts": list(fronts),
-        "notes": list(notes),
-    }
-    return shown_json(json.dumps(_finite(data), indent=1, ensure_ascii=False)) + "\n"
-
-
-def _finite(value: Any) -> Any:
-    """Return the same with null for numbers that JSON does not have."""
-    if isinstance(value, dict):
-        return {key: _finite(part) for key, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _record(difference: Difference) -> dict[str, Any]:
-    return {**asdict(difference), "better": difference.better}
-
-
-def _gate_cells(result: CheckResult) -> tuple[str, ...]:
-    return result.label, result.metric, result.test, WORDS[result.status], result.detail
-
-
-def gate_table(results: Sequence[CheckResult]) -> Table:
-    """Return a gate's results for the terminal."""
-    table = Table("method", "metric", "test", "outcome", "figures")
-    for result in results:
-        style = {PASS: None, TOO_FEW: "yellow"}.get(result.status, "red")
-        table.add_row(
-            *map(escape, _gate_cells(result)),
-            style=style,
+def fronts_table(curves: Fronts) -> Table:
+    """Return methods over their strengths, then the baseline."""
+    start = curves.families[0].points[0]
+    names = [*(family.name for family in curves.families), str(curves.baseline)]
+    figures = [("at_fidelity", f"{curves.diversity} at no more than 1% loss of {curves.fidelity}")]
+    figures += [("hypervolume", "hypervolume"), ("hypervolume_seconds", "hypervolume, seconds")]
+    columns = [
+        Column(
+            "strengths", [*(Cell(str(len(own.points) - 1)) for own in curves.families), Cell("0")]
         )
-    return table
+    ]
+    for name, title in figures:
+        own = [Cell(_range_text(getattr(family, name))) for family in curves.families]
+        last = f"{start.diversity.value:.3g}" if name == "at_fidelity" else "-"
+        columns.append(Column(title, [*own, Cell(last)]))
+    for name, title in (("front", "on the front"), ("front_seconds", "on the front, seconds")):
+        on = [
+            ", ".join(
+                own.strength or str(own.method) for own in family.points[1:] if getattr(own, name)
+            )
+            for family in curves.families
+        ]
+        on.append(str(curves.baseline) if getattr(start, name) else "")
+        columns.append(Column(title, [Cell(text or "-") for text in on]))
+    return Table("", names, columns, caption=FRONTS_CAPTION)
 
 
-def gate_markdown(results: Sequence[CheckResult], code: int) -> str:
+def _range_text(interval: Range) -> str:
+    """Return `1.55 [1.5, 1.59]`; a dash where it could not be measured."""
+    if not math.isfinite(interval.value):
+        return "-"
+    return f"{interval.value:.3g} [{interval.low:.3g}, {interval.high:.3g}]"
+
+
+def front_records(curves: Fronts) -> list[dict[str, Any]]:
+    """Return each family in numbers, with its points."""
+    names = ("at_fidelity", "hypervolume", "hypervolume_seconds")
+    return [
+        {
+            "family": family.name,
+            "strengths": len(family.points) - 1,
+            **{name: asdict(getattr(family, name)) for name in names},
+            "points": [{**asdict(own), "method": str(own.method)} for own in family.points],
+        }
+        for family in curves.families
+    ]
+
+
+def gate_table(outcomes: Sequence[CheckResult]) -> Table:
+    """Return a gate's outcomes."""
+    names = [own.method for own in outcomes]
+    cells = [(own.metric, own.test, WORDS[own.status], own.detail) for own in outcomes]
+    columns = [
+        Column(title, [Cell(row[k]) for row in cells])
+        for k, title in enumerate(("metric", "test", "outcome", "figures"))
+    ]
+    tones = [GATE_STYLES.get(own.status, "worse") for own in outcomes]
+    return Table("", names, columns, tones=tones)
+
+
+def gate_markdown(outcomes: Sequence[CheckResult], code: int) -> str:
     """Return Markdown: the verdict, what did not pass, and the rest folded away."""
-    header = ("method", "metric", "test", "outcome", "figures")
-    lines = {result: _gate_cells(result) for result in results}
-    failed = [line for result, line in lines.items() if result.status != PASS]
-    passed = [line for result, line in lines.items() if result.status == PASS]
-    parts = [f"**eddy-bench gate: {WORDS[code]}** ({len(passed)} of {len(results)} checks pass)"]
+    failed = [own for own in outcomes if own.status != PASS]
+    passed = [own for own in outcomes if own.status == PASS]
+    parts = [f"**eddy-bench gate: {WORDS[code]}** ({len(passed)} of {len(outcomes)} checks pass)"]
     if failed:
-        parts.append(markdown_rows(header, failed))
+        parts.append(gate_table(failed).markdown())
     if passed:
         parts.append(
             f"<details><summary>{len(passed)} checks that pass</summary>\n\n"
-            f"{markdown_rows(header, passed)}\n\n</details>"
+            f"{gate_table(passed).markdown()}\n\n</details>"
         )
     return "\n\n".join(parts) + "\n"
 
 
-def as_junit(results: Sequence[CheckResult]) -> str:
+def as_junit(outcomes: Sequence[CheckResult]) -> str:
     """Return JUnit XML.
 
     A regression is a failure, what could not be measured an error, too little data skipped.
     """
-    counts = {code: sum(result.status == code for result in results) for code in WORDS}
+    counts = {code: sum(own.status == code for own in outcomes) for code in WORDS}
     suite = ElementTree.Element(
         "testsuite",
         name="eddy-bench gate",
-        tests=str(len(results)),
+        tests=str(len(outcomes)),
         failures=str(counts[1]),
         errors=str(counts[2]),
         skipped=str(counts[3]),
     )
-    for result in results:
-        case = ElementTree.SubElement(
-            suite,
-            "testcase",
-            classname=shown(result.label),
-            name=shown(f"{result.metric} {result.test}"),
-        )
-        tag = {1: "failure", 2: "error", 3: "skipped"}.get(result.status)
-        if tag:
-            ElementTree.SubElement(case, tag, message=shown(result.detail))
+    for own in outcomes:
+        name = shown(f"{own.metric} {own.test}")
+        case = ElementTree.SubElement(suite, "testcase", classname=shown(own.method), name=name)
+        if tag := {1: "failure", 2: "error", 3: "skipped"}.get(own.status):
+            ElementTree.SubElement(case, tag, message=shown(own.detail))
     ElementTree.indent(suite)
-    return (
-        '<?xml version="1.0" encoding="utf-8"?>\n'
-        + ElementTree.tostring(suite, encoding="unicode")
-        + "\n"
-    )
+    text = ElementTree.tostring(suite, encoding="unicode")
+    return f'<?xml version="1.0" encoding="utf-8"?>\n{text}\n'

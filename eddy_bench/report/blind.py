@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from eddy_bench.compare.ballots import Item, Place, ballot_items, drawn_groups, sides
-from eddy_bench.compare.votes import HEADER
+from eddy_bench.compare.paired import Progress, quiet
+from eddy_bench.compare.preference import HEADER, Item, Place, drawn_groups, sides, study_items
 from eddy_bench.errors import CompareError
+from eddy_bench.ids import MethodId
 from eddy_bench.report.prompts import ALT, TEXT, shortened
 from eddy_bench.report.strips import BUDGET, OVERHEAD, SMALL, make_strip
 from eddy_bench.report.templates import rendered
-from eddy_bench.scoring.feature_cache import Advance
 from eddy_bench.storage.files import write_text
 from eddy_bench.storage.group import FinishedGroup
 
@@ -22,12 +21,12 @@ NAME = "blind.html"
 def write_blind(
     folder: Path,
     out: Path | None,
-    baseline: str,
+    baseline: MethodId,
     count: int,
     shuffle: int,
-    progress: Callable[[int], Advance] = lambda total: lambda count, label: None,
+    progress: Progress = quiet,
 ) -> tuple[Path, int, int]:
-    """Write a ballot on a run's images.
+    """Write the preference study of a run's images.
 
     Returns its path, how many pairs it asks about, and how many could not be read.
 
@@ -44,12 +43,12 @@ def write_blind(
 
     """
     groups = drawn_groups(folder)
-    items = ballot_items(groups, baseline, shuffle)[:count]
+    items = study_items(groups, baseline, shuffle)[:count]
     advance, spent, unread = progress(len(items)), 0, 0
     pairs: list[dict[str, Any]] = []
     for item in items:
         pair = _pair(groups, item, baseline)
-        advance(1, item.label)
+        advance(1, str(item.method))
         if pair is None:
             unread += 1
             continue
@@ -74,9 +73,11 @@ def write_blind(
     return target, len(pairs), unread
 
 
-def _pair(groups: dict[Place, FinishedGroup], item: Item, baseline: str) -> dict[str, Any] | None:
+def _pair(
+    groups: dict[Place, FinishedGroup], item: Item, baseline: MethodId
+) -> dict[str, Any] | None:
     """Return both sides' images; None where some cannot be read."""
-    own = [groups[label, item.prompt_id, item.seed] for label in sides(item, baseline)]
+    own = [groups[method, item.prompt_id, item.seed] for method in sides(item, baseline)]
     strips = [make_strip(group, "") for group in own]
     if None in strips:
         return None

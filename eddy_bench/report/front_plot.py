@@ -22,7 +22,7 @@ STYLE = {"svg.hashsalt": "eddy-bench", "svg.fonttype": "none", "font.size": 9}
 
 @dataclass(frozen=True)
 class Shape:
-    """Hold a size of the picture: for wide screens, and for narrow ones.
+    """A size of the picture: for wide screens, and for narrow ones.
 
     prefix: of the identifiers of its points.
     inches: width and height.
@@ -69,14 +69,14 @@ def _plot(fronts: Fronts, answered: Sequence[str], hollow: Collection[str], shap
             path = [(point.fidelity.value, point.diversity.value) for point in family.points]
             axis.plot(*zip(*path, strict=True), color=LINE, linewidth=0.8, zorder=1)
         for number, point in enumerate(points):
-            colour = _colour(point.label, fronts.baseline, answered)
+            colour = _colour(str(point.method), str(fronts.baseline), answered)
             strong = colour != SOFT
             axis.plot(
                 [point.fidelity.value],
                 [point.diversity.value],
                 "o",
                 color=colour,
-                markerfacecolor=PAPER if point.label in hollow else colour,
+                markerfacecolor=PAPER if str(point.method) in hollow else colour,
                 markersize=8 if strong else 5,
                 zorder=4 if strong else 2,
                 gid=f"{shape.prefix}-{number}",
@@ -93,10 +93,10 @@ def _points(fronts: Fronts) -> list[Point]:
     return [start, *(point for family in fronts.families for point in family.points[1:])]
 
 
-def _colour(label: str, baseline: str, answered: Sequence[str]) -> str:
-    if label == baseline:
+def _colour(name: str, baseline: str, answered: Sequence[str]) -> str:
+    if name == baseline:
         return INK
-    return ANSWERED[list(answered).index(label)] if label in answered else SOFT
+    return ANSWERED[list(answered).index(name)] if name in answered else SOFT
 
 
 def _dress(axis: Any, fronts: Fronts) -> None:
@@ -109,8 +109,8 @@ def _dress(axis: Any, fronts: Fronts) -> None:
         linewidth=1,
         zorder=0,
     )
-    axis.set_xlabel(f"{plain(fronts.fidelity)}", color=SOFT)
-    axis.set_ylabel(f"{plain(fronts.diversity)}", color=SOFT)
+    axis.set_xlabel(f"{plain(str(fronts.fidelity))}", color=SOFT)
+    axis.set_ylabel(f"{plain(str(fronts.diversity))}", color=SOFT)
     axis.grid(color=GRID, linewidth=0.6)
     axis.set_axisbelow(True)
     axis.tick_params(colors=SOFT, length=0)
@@ -123,17 +123,17 @@ def _name_points(
     figure: Any, axis: Any, fronts: Fronts, answered: Sequence[str], shape: Shape
 ) -> None:
     """Write the names of the answers and the baseline, and those of others where there is room."""
-    points = {point.label: point for point in _points(fronts)}
-    chosen = dict.fromkeys([fronts.baseline, *answered])
+    points = {str(point.method): point for point in _points(fronts)}
+    chosen = dict.fromkeys([str(fronts.baseline), *answered])
     others = [_named(family.points[1:]) for family in fronts.families]
     others = sorted(
-        (point for point in others if point.label not in chosen),
+        (point for point in others if str(point.method) not in chosen),
         key=lambda point: (not point.front, -point.diversity.value),
     )[: shape.named]
     taken = [(point.fidelity.value, point.diversity.value) for point in points.values()]
-    colours = [_colour(label, fronts.baseline, answered) for label in chosen if label in points]
+    colours = [_colour(name, str(fronts.baseline), answered) for name in chosen if name in points]
     figure.canvas.draw()
-    first = [points[label] for label in chosen if label in points]
+    first = [points[name] for name in chosen if name in points]
     texts = _write(axis, first, colours, taken, draw_all=True, max_distance=0.3)
     taken += [place for text in texts for place in _covered(figure, axis, text)]
     _write(axis, others, [SOFT] * len(others), taken, draw_all=False, max_distance=0.07)
@@ -155,7 +155,7 @@ def _write(
         axis,
         [point.fidelity.value for point in points],
         [point.diversity.value for point in points],
-        [plain(point.label) for point in points],
+        [plain(str(point.method)) for point in points],
         x_scatter=[x for x, _ in taken],
         y_scatter=[y for _, y in taken],
         textsize=8.5,
@@ -198,14 +198,14 @@ def _for_the_page(text: str, fronts: Fronts, points: Sequence[Point], shape: Sha
     text = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1", text)
     for colour, name in VARIABLES.items():
         text = text.replace(colour, f"var({name})")
-    title = f"{escape(fronts.diversity)} against {escape(fronts.fidelity)}, a point per method"
+    title = escape(f"{fronts.diversity} against {fronts.fidelity}, a point per method")
     text = text.replace(
         "<svg ", f'<svg class="{shape.prefix}" role="group" aria-label="{title}" ', 1
     )
     for number, point in enumerate(points):
         text = text.replace(
             f'<g id="{shape.prefix}-{number}">',
-            f'<g class="point" tabindex="0" role="img" data-method="{escape(point.label)}" '
+            f'<g class="point" tabindex="0" role="img" data-method="{escape(str(point.method))}" '
             f'aria-label="{escape(_figures(point, fronts))}">',
         )
     return re.sub(
@@ -221,11 +221,11 @@ def _linked(text: str, shape: Shape) -> str:
 
 def _figures(point: Point, fronts: Fronts) -> str:
     return (
-        f"{point.label}: {fronts.diversity} {point.diversity.value:.3g}, "
+        f"{point.method!s}: {fronts.diversity} {point.diversity.value:.3g}, "
         f"{fronts.fidelity} {point.fidelity.value:.4g}"
     )
 
 
 def colours_of(answered: Sequence[str]) -> Mapping[str, str]:
     """Return the page's colour of each answered method, that of the first question it answers."""
-    return {label: f"--answer-{answered.index(label) + 1}" for label in answered if label}
+    return {name: f"--answer-{answered.index(name) + 1}" for name in answered if name}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from PIL import Image, ImageDraw, ImageFont
 
 from eddy_bench.errors import StoreError, why
+from eddy_bench.scoring.measure import Methods
 from eddy_bench.storage.group import FinishedGroup
 from eddy_bench.storage.paths import replacing
 from eddy_bench.storage.run_folder import RunFolder
@@ -26,22 +26,22 @@ Item = TypeVar("Item")
 INK, PAPER = (32, 32, 36), (250, 250, 252)
 
 
-def write_grids(folder: RunFolder, by_label: Mapping[str, Sequence[FinishedGroup]]) -> list[Path]:
+def write_grids(folder: RunFolder, methods: Methods) -> list[Path]:
     """Write `grids/METHOD.png` for each method and `grids/side-by-side.png`.
 
     Prompts are rows, particles of the first seed are columns; many methods stand in bands.
 
     Args:
         folder: of the run.
-        by_label: its groups by the method's label, in the table's order.
+        methods: its groups by their method, in the table's order.
 
     Returns:
         The paths written.
 
     """
     first = {
-        label: {group.group.prompt_id: group for group in groups if group.group.seed == 0}
-        for label, groups in by_label.items()
+        groups[0].group.label: {own.group.prompt_id: own for own in groups if own.group.seed == 0}
+        for groups in methods.values()
     }
     paths = []
     for label, groups in first.items():

@@ -86,12 +86,12 @@ def _draw(axis: Any, fronts: Fronts, across: str) -> None:
         "o",
         color="#000000",
         markersize=8,
-        label=_plain(fronts.baseline),
+        label=_plain(str(fronts.baseline)),
         markeredgecolor="white",
         zorder=5,
     )
-    axis.set_ylabel(_plain(fronts.diversity))
-    axis.set_xlabel(_plain(fronts.fidelity) if across == "fidelity" else "seconds per image")
+    axis.set_ylabel(_plain(str(fronts.diversity)))
+    axis.set_xlabel(_plain(str(fronts.fidelity)) if across == "fidelity" else "seconds per image")
     axis.grid(alpha=0.25)
     axis.spines[["top", "right"]].set_visible(False)
     if across == "fidelity":

@@ -24,13 +24,13 @@ SMALL = 64  # pictures up to this size are shown with hard pixels
 
 @dataclass(frozen=True)
 class Strip:
-    """Hold the images of one group in a row.
+    """The images of one group in a row.
 
     data: an address of the kind `data:`.
     value: of the metric shown beside it.
     """
 
-    label: str
+    name: str
     data: str
     width: int
     height: int
@@ -39,7 +39,7 @@ class Strip:
 
 
 def groups_of(folders: Sequence[Path], seed: int = 0) -> dict[tuple[str, str], FinishedGroup]:
-    """Return the finished groups of one seed by (label, prompt id)."""
+    """Return the finished groups of one seed by (method, prompt id)."""
     groups = {}
     for path in folders:
         for group in RunFolder(path).finished(broken=[]):
@@ -48,7 +48,7 @@ def groups_of(folders: Sequence[Path], seed: int = 0) -> dict[tuple[str, str], F
     return groups
 
 
-def make_strip(group: FinishedGroup, label: str, value: str = "") -> Strip | None:
+def make_strip(group: FinishedGroup, name: str, value: str = "") -> Strip | None:
     """Return a row of the group's images; None where they cannot be read."""
     try:
         images = group.images()[:SHOWN]
@@ -80,7 +80,7 @@ def make_strip(group: FinishedGroup, label: str, value: str = "") -> Strip | Non
     )
     kind = "png" if small else "webp"
     return Strip(
-        label,
+        name,
         f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}",
         width,
         height,

@@ -3,163 +3,130 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import pandas as pd
 
-from eddy_bench.compare.direction import direction_words, subsampling_of
-from eddy_bench.compare.free_shares import MethodShare
-from eddy_bench.compare.load import ScoreSet
+from eddy_bench.compare.advice import of_aspect
+from eddy_bench.compare.comparison import Comparison
 from eddy_bench.compare.paired import Difference
-from eddy_bench.scoring.metrics import MetricSpec, judging
-from eddy_bench.scoring.signature import CIRCULAR, SMALL_SAMPLE, Signature
+from eddy_bench.compare.subsampling import direction_words, subsampling_of
+from eddy_bench.ids import CIRCULAR, SMALL_SAMPLE, MethodId, MetricId
+from eddy_bench.results.results import Results
+from eddy_bench.storage.run_folder import RunFolder
 
 FEW = 6  # names of methods in a sentence
 
 
-def verdicts(
-    differences: Sequence[Difference],
-    scores: ScoreSet,
-    shares: Sequence[MethodShare],
-    baseline: str,
-) -> list[tuple[str, str]]:
+def verdicts(comparison: Comparison) -> list[tuple[str, str]]:
     """Return (method, sentence) for every method but the baseline."""
-    labels = list(dict.fromkeys(difference.label for difference in differences))
-    ceiling = _ceiling(scores, shares)
+    differences = comparison.differences
+    further = _headroom_words(comparison)
     return [
         (
-            label,
-            _sentence(
-                [difference for difference in differences if difference.label == label],
-                scores,
-                label,
-                baseline,
-            )
-            + ceiling.get(label, ""),
+            str(method),
+            _sentence([own for own in differences if own.method == method], comparison, method)
+            + further.get(method, ""),
         )
-        for label in labels
+        for method in dict.fromkeys(own.method for own in differences)
     ]
 
 
-def _ceiling(scores: ScoreSet, shares: Sequence[MethodShare]) -> dict[str, str]:
-    """Say of each method how much of what is free it gains, and where moved samples went."""
-    sentences: dict[str, str] = {}
-    subsampling = subsampling_of(scores)
-    for share in shares:
-        words = share.words
-        if words and share.moved:
-            words = ", ".join(
-                filter(None, [words, direction_words(scores, share.label, subsampling)])
-            )
-        if words and share.label not in sentences:
-            sentences[share.label] = f" Gains {words}."
+def _headroom_words(comparison: Comparison) -> dict[MethodId, str]:
+    """Say of each method how much headroom it uses, and where shifted samples went."""
+    sentences: dict[MethodId, str] = {}
+    results, subsampling = comparison.results, subsampling_of(comparison.results)
+    for own in comparison.headrooms:
+        if not own.words or own.method in sentences:
+            continue
+        words = [own.words]
+        words += [direction_words(results, own.method, subsampling)] if own.shifted else []
+        sentences[own.method] = f" {', '.join(filter(None, words))}."
     return sentences
 
 
-def _of_metrics(mine: Sequence[Difference], names: Sequence[str]) -> list[Difference]:
-    """Return the differences of some metrics that were compared per prompt, metric by metric."""
-    return [
-        difference
-        for name in names
-        for difference in mine
-        if MetricSpec.of_column(difference.column).name == name and difference.prompts
-    ]
-
-
-def _sentence(mine: Sequence[Difference], scores: ScoreSet, label: str, baseline: str) -> str:
-    parts = []
-    for difference in _of_metrics(mine, judging("diversity"))[:1]:
+def _sentence(mine: Sequence[Difference], comparison: Comparison, method: MethodId) -> str:
+    results, parts = comparison.results, []
+    for own in of_aspect("diversity", mine, results)[:1]:
         words = {
             True: "More diverse than",
             False: "Less diverse than",
-            None: "No shown difference in diversity to",
-        }[difference.better]
+            None: "No significant difference in diversity to",
+        }[own.better]
         parts.append(
-            f"{words} {baseline}: {figures(difference)}, better on {difference.wins:.0%} of prompts"
+            f"{words} {results.baseline}: {figures(own)}, better on {own.wins:.0%} of prompts"
         )
-    faithful = {
-        better: [item for item in _of_metrics(mine, judging("fidelity")) if item.better is better]
-        for better in (True, False, None)
-    }
-    parts += [f"more faithful: {figures(difference)}" for difference in faithful[True]]
-    if faithful[False]:
-        parts.append("less faithful: " + "; ".join(map(figures, faithful[False])))
-    if faithful[None]:
-        parts.append(
-            "no difference in fidelity shown, nor excluded: "
-            + "; ".join(map(figures, faithful[None]))
-        )
-    parts += [f"drift {text}" for text in _drift(scores, label)]
-    seconds = next(
-        (
-            difference
-            for difference in mine
-            if difference.column == "seconds_per_image" and difference.baseline > 0
-        ),
-        None,
-    )
-    if seconds is not None:
-        parts.append(f"{seconds.value / seconds.baseline:.2f} times the seconds")
+    fidelity = of_aspect("fidelity", mine, results)
+    parts += [f"more faithful: {figures(own)}" for own in fidelity if own.better]
+    for better, words in (
+        (False, "less faithful"),
+        (None, "no significant difference in fidelity, nor is one excluded"),
+    ):
+        if some := [figures(own) for own in fidelity if own.better is better]:
+            parts.append(f"{words}: {'; '.join(some)}")
+    parts += _drift(results, method)
+    parts += [
+        f"{own.ratio:.2f} times the seconds"
+        for own in mine
+        if results.metric(own.metric).role == "seconds" and own.baseline > 0
+    ]
     return ". ".join(part[0].upper() + part[1:] for part in parts) + "."
 
 
-def figures(difference: Difference) -> str:
-    """Return `vendi +0.09 [0.03, 0.14]`."""
-    interval = f"[{difference.low:+.3g}, {difference.high:+.3g}]"
-    return f"{difference.column} {difference.difference:+.3g} {interval}"
+def figures(own: Difference) -> str:
+    """Return `vendi[fmnist-clip] +0.09 [+0.03, +0.14]`."""
+    return f"{own.metric} {own.difference:+.3g} [{own.low:+.3g}, {own.high:+.3g}]"
 
 
-def _drift(scores: ScoreSet, label: str) -> list[str]:
-    frame = scores.frame
-    own = frame[(frame["metric"] == "drift") & (frame["label"] == label)]["value"]
-    floor = frame[frame["metric"] == "drift_floor"]["value"]
-    texts = frame[frame["metric"] == "drift"]["signature"].unique()
-    small = any(Signature.parse(text).has(SMALL_SAMPLE) for text in texts)
+def _drift(results: Results, method: MethodId) -> list[str]:
+    """Say how far a method's single images are from i.i.d. ones, in the floor's units."""
+
+    def of_role(role: str) -> MetricId | None:
+        own = [column for column in results.columns if results.metric(column).role == role]
+        return own[0] if own else None
+
+    drift, floor = of_role("hold-out"), of_role("hold-out floor")
+    if drift is None or floor is None:
+        return []
+    values = results.rows(method, drift)["value"], results.rows(column=floor)["value"]
+    if not len(values[0]) or not len(values[1]) or not values[1].iloc[0] > 0:
+        return []
+    small = any(own.has(SMALL_SAMPLE) for own in set(results.rows(column=drift)["signature"]))
     care = " (a small sample: a ratio near 1 says little)" if small else ""
-    return (
-        [f"{own.iloc[0] / floor.iloc[0]:.2f} times its floor{care}"]
-        if len(own) and len(floor) and floor.iloc[0] > 0
-        else []
-    )
+    return [f"drift {values[0].iloc[0] / values[1].iloc[0]:.2f} times its floor{care}"]
 
 
-def warnings(
-    differences: Sequence[Difference], scores: ScoreSet, kernels: dict[str, str]
-) -> list[str]:
+def warnings(comparison: Comparison, folders: Sequence[Path]) -> list[str]:
     """Name metrics and methods that need care."""
-    notes = []
-    small = sorted(
-        {difference.column for difference in differences if SMALL_SAMPLE in difference.warning}
-    )
-    if small:
+    differences, notes = comparison.differences, []
+    marked = {
+        mark: sorted({str(own.metric) for own in differences if mark in own.warning})
+        for mark in (SMALL_SAMPLE, CIRCULAR)
+    }
+    if small := marked[SMALL_SAMPLE]:
         notes.append(
             f"Small samples: {', '.join(small)} are biased upwards at this number of images: "
             "read them as ratios between methods of this run at most."
         )
-    circular = sorted(
-        {difference.column for difference in differences if CIRCULAR in difference.warning}
-    )
-    if circular:
+    if circular := marked[CIRCULAR]:
         notes.append(
-            f"Circular: {', '.join(circular)} are seen through a network that also guided."
+            f"Circular: {', '.join(circular)} are computed with a network that also guided."
         )
-    used = {kernel for kernel in kernels.values() if kernel}
-    if len(used) > 1:
-        shown = "; ".join(
-            f"{kernel}: {_few(sorted(key for key, own in kernels.items() if own == kernel))}"
-            for kernel in sorted(used)
-        )
+    kernels = _kernels(comparison.results, folders)
+    if len(kernels) > 1:
+        shown = "; ".join(f"{kernel}: {_few(names)}" for kernel, names in sorted(kernels.items()))
         notes.append(
             f"The methods use different kernels ({shown}): compare methods only within one kernel."
         )
-    few = sorted({difference.prompts for difference in differences if 0 < difference.prompts < 20})
+    few = sorted({own.prompts for own in differences if 0 < own.prompts < 20})
     if few:
         notes.append(
             f"Only {few[0]} prompt{'' if few[0] == 1 else 's'}: "
-            "large differences alone can be shown, or none."
+            "only large differences can be significant, or none."
         )
-    missing = pd.isna(scores.frame["value"]).groupby(scores.frame["column"]).sum()
-    lost = [f"{column} ({int(count)})" for column, count in missing.items() if count]
-    if lost:
+    frame = comparison.results.frame
+    missing = frame[pd.isna(frame["value"])].groupby("metric", sort=False, observed=True).size()
+    if lost := [f"{metric} ({count})" for metric, count in missing.items()]:
         notes.append(
             "Groups for which a metric has no value, as where a prompt leaves nothing to judge: "
             f"{', '.join(lost)}."
@@ -167,6 +134,16 @@ def warnings(
     return notes
 
 
-def _few(labels: Sequence[str]) -> str:
+def _kernels(results: Results, folders: Sequence[Path]) -> dict[str, list[str]]:
+    """Return the methods that are compared, by their kernel."""
+    kernels: dict[str, dict[str, None]] = {}
+    for path in folders:
+        for group in RunFolder(path).finished(broken=[]):
+            if group.group.kernel and group.group.id in results.methods:
+                kernels.setdefault(group.group.kernel, {})[group.group.name] = None
+    return {kernel: sorted(names) for kernel, names in kernels.items()}
+
+
+def _few(names: Sequence[str]) -> str:
     """Return names, or how many there are where they would fill lines."""
-    return ", ".join(labels) if len(labels) <= FEW else f"{len(labels)} methods"
+    return ", ".join(names) if len(names) <= FEW else f"{len(names)} methods"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -119,7 +120,7 @@ METRICS = (
         "how many of the values that the prompt set lists an attribute are seen in a group",
         function=values_seen,
         marks=(("text", "PROMPT, VALUE"),),
-        judges="diversity",
-        range=(1.0, float("inf")),
+        aspect="diversity",
+        range=(1.0, math.inf),
     ),
 )

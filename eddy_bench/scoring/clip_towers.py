@@ -17,9 +17,8 @@ from torch import Tensor
 from eddy_bench.errors import MetricError, ModelError, UnknownName, brief, unknown
 from eddy_bench.models.backbones import check_quickgelu
 from eddy_bench.models.images import channels_first
-from eddy_bench.scoring.extractor import FLOAT, Extractor, file_digest
+from eddy_bench.scoring.extractor import FLOAT, Extractor, file_digest, load_into
 from eddy_bench.scoring.forward import Forward
-from eddy_bench.scoring.weights import load_into
 
 
 def clip_of_folder(name: str, folder: Path, device: torch.device) -> Extractor:

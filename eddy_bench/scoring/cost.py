@@ -1,25 +1,83 @@
-"""Costs of drawing, counted per image in every group.json."""
+"""What drawing costs, counted per image in every group.json; what scoring was measured to take."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
-from eddy_bench.scoring.metric import Metric
+import yaml
+
+from eddy_bench.scoring.metric import Metric, Role
+
+FILE = Path(__file__).parents[1] / "data" / "metric_costs.yaml"
 
 
-def _counter(name: str, summary: str, **more: Any) -> Metric:
-    return Metric(name, "cost", False, summary, cost="none", **more)
+def _counter(
+    name: str,
+    summary: str,
+    role: Role = "",
+    rank: int | None = None,
+    title: str = "",
+    digits: int = 0,
+) -> Metric:
+    return Metric(
+        name,
+        "cost",
+        False,
+        summary,
+        cost="none",
+        role=role,
+        rank=rank,
+        title=title,
+        digits=digits,
+        takes_highest=role == "memory",
+    )
 
 
 METRICS = (
     _counter(
-        "seconds_per_image", "solver seconds per image, guidance and decoding included", rank=3
+        "seconds_per_image",
+        "solver seconds per image, guidance and decoding included",
+        "seconds",
+        3,
+        "s/image",
+        4,
     ),
-    _counter("nfe", "network evaluations per image, both branches of guidance counted", rank=9),
+    _counter("nfe", "network evaluations per image, both branches of guidance counted", "nfe", 9),
     _counter("decoder_calls", "decoder rows per image inside the method"),
     _counter("feature_forwards", "guide-network rows per image, forward"),
     _counter("feature_backwards", "guide-network rows per image, backward"),
-    _counter(
-        "peak_memory_mb", "peak memory of the process or GPU in a batch, MiB", takes_highest=True
-    ),
+    _counter("peak_memory_mb", "peak memory of the process or GPU in a batch, MiB", "memory"),
 )
+
+
+@dataclass(frozen=True)
+class MetricCost:
+    """What a metric or an extractor takes on two CPU cores, with 512-pixel images.
+
+    seconds: per 1,000 images.
+    memory_mb: beyond what the process takes without it, 10^6 bytes; None for functions of features,
+        which take next to none.
+    """
+
+    seconds: float
+    memory_mb: float | None = None
+
+    def __str__(self) -> str:
+        memory = f"{self.memory_mb / 1000:g} GB, " if self.memory_mb is not None else ""
+        return f"{memory}{self.seconds:g} s per 1,000 images"
+
+
+@cache
+def metric_costs() -> dict[str, MetricCost]:
+    """Return what was measured (`python benchmarks/pages/metric_cost.py`), by the name of a metric,
+    or of an extractor in brackets.
+    """
+    return {name: MetricCost(**row) for name, row in yaml.safe_load(FILE.read_text()).items()}
+
+
+def cost_of_metric(name: str, extractor: str = "") -> MetricCost | None:
+    """Return what a metric takes: its own, or its only extractor's."""
+    found = metric_costs()
+    return found.get(name) or found.get(f"[{extractor}]")

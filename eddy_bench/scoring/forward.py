@@ -1,12 +1,15 @@
-"""Rows through a network on a device, in batches that fit."""
+"""Rows through a network on a device, in batches that fit; threads prepare them ahead."""
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby, islice
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -18,6 +21,9 @@ from eddy_bench.models.devices import out_of_memory, release_memory, whole_float
 
 Row = tuple[NDArray[Any], ...]  # arrays of one shape: an image, a pair of images, tokens
 BATCH = 64
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+MOST_THREADS = 8
 
 
 def first_of_each(rows: Sequence[Row]) -> tuple[Tensor, ...]:
@@ -99,3 +105,41 @@ class Forward:
             results = results.float() if results.is_floating_point() else results
             array: NDArray[Any] = results.cpu().numpy()
         return array
+
+
+@contextmanager
+def ahead(
+    function: Callable[[Item], Result], items: Iterable[Item], limit: int
+) -> Iterator[Iterator[Result]]:
+    """Yield the results of a function in the order of its items; threads work ahead.
+
+    What the function raises is raised where its result would have come. When the block is left,
+    by an error or Ctrl-C too, what was not begun is dropped and no thread remains.
+
+    Args:
+        function: safe to call in several threads.
+        items: taken in this thread.
+        limit: results that may wait, which bounds memory.
+
+    """
+    threads = min(MOST_THREADS, os.cpu_count() or 1)
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="ahead")
+    try:
+        yield _in_order(pool, function, items, limit)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _in_order(
+    pool: ThreadPoolExecutor,
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    limit: int,
+) -> Iterator[Result]:
+    begun: deque[Future[Result]] = deque()
+    for item in items:
+        begun.append(pool.submit(function, item))
+        if len(begun) > limit:
+            yield begun.popleft().result()
+    while begun:
+        yield begun.popleft().result()

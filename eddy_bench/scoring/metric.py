@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from eddy_bench.errors import MetricError
+from eddy_bench.ids import Part
 from eddy_bench.models.images import rgb_array
 from eddy_bench.scoring.extractor import Extractor
 from eddy_bench.scoring.forward import Row
-from eddy_bench.scoring.signature import Part
 
 Scope = Literal["group", "pooled", "cost"]
 Needs = Literal[
@@ -34,6 +34,20 @@ Needs = Literal[
     "cost",
 ]
 Aspect = Literal["diversity", "fidelity", ""]
+# seconds, network evaluations and memory among the costs; distances to the real images, and how
+# many of them are reached; the distance to the hold-out and its floor; similarity of pairs, from
+# which headroom follows
+Role = Literal[
+    "seconds",
+    "nfe",
+    "memory",
+    "reference-distance",
+    "hold-out",
+    "hold-out floor",
+    "similarity",
+    "headroom",
+    "",
+]
 _SEEN = ("features", "text", "values", "real", "iid")  # through any extractor
 _SCOPES: dict[str, Scope] = {"real": "pooled", "iid": "pooled", "scores": "pooled", "cost": "cost"}
 
@@ -54,7 +68,7 @@ def read_only(argument: Any) -> Any:
 
 @dataclass(frozen=True)
 class Judge:
-    """Hold what gives each image, image with its prompt, or pair of images a number.
+    """What gives each image, image with its prompt, or pair of images a number.
 
     values: rows of prepared images, with a read prompt behind, to a number each, in order.
     digest: of the weights.
@@ -70,7 +84,7 @@ class Judge:
 
 @dataclass(frozen=True)
 class Parameter:
-    """Hold a number that a metric takes as `:name=value`, between `above` and `below`.
+    """A number that a metric takes as `:name=value`, between `above` and `below`.
 
     whole: a number with a fraction is refused.
     """
@@ -84,10 +98,10 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Metric:
-    """Register a metric: everything that scoring, tables, comparisons and gates know of it.
+    """A metric: everything that scoring, tables, comparisons and gates know of it.
 
     name: as in `scores.csv`.
-    needs: what `function` is called with, whose arrays a plug-in can read and not write:
+    needs: what `function` or `each` is called with, whose arrays a plug-in can read and not write:
         `features`: (N, F) of one group, and the parameters by name;
         `text`: features (N, F) of one group and (F,) of its prompt, or (T, F) of `texts`;
         `values`: features (N, F) of one group, and (V, F) of the texts of each open attribute's
@@ -106,8 +120,7 @@ class Metric:
     summary, citation, cost: for `list metrics`.
     function: returns a float; NaN where the metric is not defined. A group's value is the mean
         where it is called with single images or pairs.
-    each: a group's single images to their values (N,), from what `function` is given; the group's
-        value is their mean. Where single images are judged nothing else is needed.
+    each: a group's single images to their values (N,), whose mean is the group's value.
     moments: of `real`: the same from features (n, F) of a method's images, and the mean (F,) and
         covariance (F, F) of those of real ones, which saved statistics hold.
     load: from a folder of weights, or None, and a device to what judges images or pairs of them.
@@ -117,11 +130,13 @@ class Metric:
     parameters: that can be given.
     marks: parts of the signature that name the convention followed.
     flags_small_sample: fewer images than features flag the value and keep it out of verdicts.
-    implied: computed beside another metric, never asked for.
-    judges: `diversity` or `fidelity`, which verdicts and fronts weigh: the first that is there, a
+    implied: computed beside another metric, never requested.
+    aspect: `diversity` or `fidelity`, which verdicts and fronts weigh: the first that is there, a
         plug-in's after ours. Only of groups; of what needs `real`, `check-metric` alone asks.
+    role: what the metric is for comparisons, beside its aspect; see `Role`.
     rank: place among the columns of the usual table, the lowest are kept where it is narrow;
-        None is shown where it was asked for.
+        None is shown where it was requested.
+    title, digits: of its column there, where they are not the name and the usual ones.
     takes_highest: a method's value is its groups' highest, not their mean.
     texts: in the place of the prompt, the same for all images.
     range: the least and the largest value.
@@ -145,8 +160,11 @@ class Metric:
     marks: tuple[Part, ...] = ()
     flags_small_sample: bool = False
     implied: bool = False
-    judges: Aspect = ""
+    aspect: Aspect = ""
+    role: Role = ""
     rank: int | None = None
+    title: str = ""
+    digits: int | None = None
     takes_highest: bool = False
     texts: tuple[str, ...] = ()
     range: tuple[float, float] = (-math.inf, math.inf)
@@ -190,7 +208,8 @@ class Metric:
 
     def __call__(self, *arguments: Any, **parameters: float) -> float:
         """Return the value of what the metric needs."""
-        assert self.function is not None, f"{self.name} is counted, not computed"
+        if self.function is None:
+            return mean_of(np.array(self.of_images(*arguments, **parameters)))
         if not self.source:
             return self.function(*arguments, **parameters)
         # others' code may write to what other metrics are given too, and return anything

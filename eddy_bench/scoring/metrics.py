@@ -1,88 +1,53 @@
-"""Metrics by name, and how one is asked for."""
+"""Metrics by name, and how one is requested."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from eddy_bench.errors import MetricError, ParameterError, UnknownName, unknown
+from eddy_bench.ids import ASPECT, POOLED, SOURCE, MetricId, Part, Signature, number_text
 from eddy_bench.scoring import (
-    aesthetic,
     attribute_values,
-    clip_iqa,
-    cmmd,
     cost,
     diversity,
     dreamsim,
     fidelity,
-    hps,
-    kernel_diversity,
-    ms_ssim,
     perceptual,
-    pickscore,
+    preference,
 )
-from eddy_bench.scoring.metric import Aspect, Metric, Needs, Parameter
-from eddy_bench.scoring.signature import (
-    BAD_IMAGES,
-    GIVEN,
-    JUDGES,
-    POOLED,
-    SOURCE,
-    Signature,
-    number_text,
-)
+from eddy_bench.scoring.metric import Metric, Parameter
 from eddy_bench.storage.limits import MAX_NAME
 from eddy_bench.suites.plugins import Permission
 
-MODULES = (
-    diversity,
-    perceptual,
-    fidelity,
-    cmmd,
-    cost,
-    ms_ssim,
-    kernel_diversity,
-    attribute_values,
-    clip_iqa,
-    aesthetic,
-    pickscore,
-    hps,
-    dreamsim,
+MODULES = (diversity, perceptual, fidelity, cost, attribute_values, preference, dreamsim)
+METRICS: Mapping[str, Metric] = MappingProxyType(
+    {metric.name: metric for module in MODULES for metric in module.METRICS}
 )
-# Ours by name; plug-ins join when they are asked for, or when a score file tells of them.
-METRICS: dict[str, Metric] = {
-    metric.name: metric for module in MODULES for metric in module.METRICS
-}
-OURS = tuple(METRICS)
 COSTS = tuple(name for name, metric in METRICS.items() if metric.scope == "cost")
-ASKED_FOR = tuple(
+REQUESTABLE = tuple(
     name for name, metric in METRICS.items() if metric.scope != "cost" and not metric.implied
 )
-
-
-def judging(aspect: Aspect) -> tuple[str, ...]:
-    """Return what judges the diversity or the fidelity of groups: ours first, then plug-ins."""
-    return tuple(
-        name
-        for name, metric in METRICS.items()
-        if metric.judges == aspect and metric.scope == "group"
-    )
-
-
+BAD_IMAGES = "bad-images"  # no metric: how many images of a group are none
 _SPEC = re.compile(r"(.+\.py:\w+|torchmetrics:[\w.]+|[\w.-]+)(?:\[([^\[\]]+)\])?(?::(.*))?")
 
 
+def role_of(role: str) -> Metric:
+    """Return our metric of a role that one metric alone has."""
+    return next(metric for metric in METRICS.values() if metric.role == role)
+
+
 def metric_of(name: str, permission: Permission | None = None) -> Metric:
-    """Return the metric that is asked for by a name; one from elsewhere joins `METRICS`.
+    """Return the metric of a name.
 
     Raises:
         UnknownName: no such metric.
         ParameterError: a plug-in that cannot be loaded, or whose name reads as one of ours.
 
     """
-    if name in ASKED_FOR:
+    if name in REQUESTABLE:
         return METRICS[name]
     from eddy_bench.scoring.plugins import load_metric, plugin_names
 
@@ -90,25 +55,16 @@ def metric_of(name: str, permission: Permission | None = None) -> Metric:
         _check_name(name)
     metric = load_metric(name, permission)
     if metric is None:
-        raise UnknownName(unknown("metric", name, {*ASKED_FOR, *plugin_names()}))
-    METRICS[metric.name] = metric
+        raise UnknownName(unknown("metric", name, {*REQUESTABLE, *plugin_names()}))
     return metric
 
 
 def _check_name(name: str) -> None:
     """Raise ParameterError where a package's name would be taken for one of ours, or for none."""
-    for ours in OURS:
-        keys = "|".join(item.name for item in METRICS[ours].parameters) or "(?!)"
-        heading = rf"{re.escape(ours)}(-({keys})[\d.e+-]*\d)*(-best|-worst)?"
-        if re.fullmatch(heading, name):
-            raise ParameterError(
-                f"A package registers the metric {name!r}, which tables would take for {ours!r} of "
-                "eddy-bench. Its package has to register it by another name."
-            )
-    if name == BAD_IMAGES:
+    if name in METRICS or name == BAD_IMAGES:
         raise ParameterError(
-            f"A package registers the metric {name!r}, under which scores count images that are "
-            "none. Its package has to register it by another name."
+            f"A package registers the metric {name!r}, which eddy-bench has itself. "
+            "Its package has to register it by another name."
         )
     if not re.fullmatch(r"[\w.-]+", name):
         raise ParameterError(
@@ -116,46 +72,18 @@ def _check_name(name: str) -> None:
         )
 
 
-def _refuse_long(text: str) -> None:
-    """Raise UnknownName for a text that no metric's name can be, before it is searched."""
-    if len(text) > MAX_NAME:
-        raise UnknownName(f"No metric is called {text[:40]!r}... ({len(text)} characters).")
-
-
-_ASPECTS: dict[str, Aspect] = {"diversity": "diversity", "fidelity": "fidelity"}
-
-
-def learn(names: Iterable[str], signatures: Iterable[str], higher: Iterable[bool]) -> None:
-    """Let plug-ins' values in a score file be known by what the file says of them.
-
-    Their code is not run: it may not be at hand, or not be trusted. A file that was read before
-    says nothing of this one.
-    """
-    for name, signature, direction in zip(names, signatures, higher, strict=True):
-        parsed = Signature.parse(signature)
-        own = METRICS[name].source != "unknown" if name in METRICS else False
-        if not own and parsed.value(SOURCE):
-            needs: Needs = "real" if parsed.has(POOLED) else "image"
-            judges = _ASPECTS.get(parsed.value(JUDGES), "")
-            METRICS[name] = Metric(
-                name, needs, direction, "a plug-in's", judges=judges, source="unknown"
-            )
-
-
 @dataclass(frozen=True)
 class MetricSpec:
-    """Hold a metric as it is asked for: `name[extractor]:key=value,...`.
+    """A metric as it is requested: `name[extractor]:key=value,...`.
 
-    name: of a metric.
     extractor: empty for the model's own, or where the metric takes none.
     parameters: those that are not the defaults, in the metric's order.
 
-    >>> spec = MetricSpec.parse("vendi[fmnist-clip]:q=2")
-    >>> str(spec), spec.column
-    ('vendi[fmnist-clip]:q=2', 'vendi-q2[fmnist-clip]')
+    >>> str(MetricSpec.parse("vendi[fmnist-clip]:q=2").id)
+    'vendi[fmnist-clip]:q=2'
     """
 
-    name: str
+    metric: Metric
     extractor: str = ""
     parameters: tuple[tuple[str, float], ...] = ()
 
@@ -167,12 +95,13 @@ class MetricSpec:
         `./mine.py:name`.
 
         Raises:
-            UnknownName: no such metric; cost counters are always there and cannot be asked for.
+            UnknownName: no such metric; cost counters are always there and cannot be requested.
             ParameterError: a parameter that the metric does not have, or a value out of range.
             MetricError: an extractor where the metric takes none.
 
         """
-        _refuse_long(text)
+        if len(text) > MAX_NAME:
+            raise UnknownName(f"No metric is called {text[:40]!r}... ({len(text)} characters).")
         match = _SPEC.fullmatch(text.strip())
         metric = metric_of(match[1] if match else text, permission)
         assert match is not None, "a name that is known has the form of one"
@@ -180,67 +109,44 @@ class MetricSpec:
             raise MetricError(f"Metric {metric.name!r} takes no extractor, got [{match[2]}].")
         given = [part.partition("=") for part in filter(None, (match[3] or "").split(","))]
         values = {key: _number(metric, key, value) for key, _, value in given}
-        return cls(metric.name, match[2] or "", _changed(metric, values))
-
-    @classmethod
-    def of_column(cls, text: str) -> MetricSpec:
-        """Read a heading of summary.csv, such as `vendi-q2[fmnist-clip]`.
-
-        Raises:
-            UnknownName: no such metric.
-
-        """
-        _refuse_long(text)
-        bare, _, rest = text.partition("[")
-        names = [name for name in METRICS if bare == name or bare.startswith(f"{name}-")]
-        if not names and "." in bare:  # a plug-in that nothing here was told of
-            return cls(bare.partition("-")[0], rest.removesuffix("]"))
-        if not names:
-            raise UnknownName(unknown("metric", bare, METRICS))
-        name = max(names, key=len)
-        pairs = re.findall(r"-([A-Za-z_]+)([\d.e+-]*\d)", bare[len(name) :])
-        return cls(name, rest.removesuffix("]"), tuple((key, float(value)) for key, value in pairs))
-
-    @classmethod
-    def of_row(cls, name: str, extractor: str, signature: str) -> MetricSpec:
-        """Read what a row of scores.csv is a value of; the name may be unknown."""
-        parsed = Signature.parse(signature)
-        if parsed.value(SOURCE):
-            return cls(name, extractor, _numbers(parsed.value(GIVEN)))
-        declared = METRICS[name].parameters if name in METRICS else ()
-        if not declared:
-            return cls(name, extractor)
-        values = {
-            parameter.name: float(text)
-            for parameter in declared
-            if (text := parsed.value(parameter.name))
-        }
-        return cls(name, extractor, _changed(METRICS[name], values))
-
-    def __str__(self) -> str:
-        parameters = ",".join(f"{key}={number_text(value)}" for key, value in self.parameters)
-        extractor = f"[{self.extractor}]" if self.extractor else ""
-        return f"{self.name}{extractor}" + (f":{parameters}" if parameters else "")
+        changed = [
+            (item.name, values[item.name])
+            for item in metric.parameters
+            if values.get(item.name, item.default) != item.default
+        ]
+        return cls(metric, match[2] or "", tuple(changed))
 
     @property
-    def metric(self) -> Metric:
-        """The metric's record."""
-        return METRICS.get(self.name) or Metric(self.name, "image", True, "a plug-in's")
+    def name(self) -> str:
+        """The metric's name."""
+        return self.metric.name
 
     @property
-    def column(self) -> str:
-        """The heading in `summary.csv`."""
-        extra = "".join(f"-{key}{number_text(value)}" for key, value in self.parameters)
-        return f"{self.name}{extra}" + (f"[{self.extractor}]" if self.extractor else "")
+    def id(self) -> MetricId:
+        """What its values are called in tables."""
+        return MetricId(self.name, self.extractor, self.parameters)
 
     @property
     def values(self) -> dict[str, float]:
         """Every parameter's value, defaults included."""
         return {item.name: item.default for item in self.metric.parameters} | dict(self.parameters)
 
+    def signature(self, *parts: Part) -> Signature:
+        """Return the signature of its values: its parameters, its plug-in, its marks, `parts`.
+
+        Of a plug-in it tells what comparisons need: its code may not be at hand then.
+        """
+        metric = self.metric
+        own: list[Part] = [(key, number_text(value)) for key, value in self.values.items()]
+        if metric.source:
+            own += [(SOURCE, metric.source)]
+            own += [(ASPECT, metric.aspect)] if metric.aspect else []
+            own += [POOLED] if metric.scope == "pooled" else []
+        return Signature(self.name, (*own, *metric.marks, *parts))
+
 
 def parse_all(texts: Iterable[str], permission: Permission | None = None) -> list[MetricSpec]:
-    """Read metrics as they are asked for together.
+    """Read metrics that are requested together.
 
     Raises:
         EddyError: as `MetricSpec.parse`; or two plug-ins have one name in tables.
@@ -257,23 +163,6 @@ def parse_all(texts: Iterable[str], permission: Permission | None = None) -> lis
             )
         specs.append(spec)
     return specs
-
-
-def _changed(metric: Metric, values: dict[str, float]) -> tuple[tuple[str, float], ...]:
-    return tuple(
-        (item.name, values[item.name])
-        for item in metric.parameters
-        if item.name in values and values[item.name] != item.default
-    )
-
-
-def _numbers(text: str) -> tuple[tuple[str, float], ...]:
-    """Read `key=value,...`, which a file may hold damaged: what is no number is passed over."""
-    pairs = []
-    for key, _, value in (part.partition("=") for part in text.split(",")):
-        with suppress(ValueError):
-            pairs.append((key, float(value)))
-    return tuple(pairs)
 
 
 def _number(metric: Metric, key: str, text: str) -> float:

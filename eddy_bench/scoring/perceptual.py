@@ -1,4 +1,4 @@
-"""LPIPS: a learned perceptual distance of two images (arXiv 1801.03924)."""
+"""Distances of two images: LPIPS (arXiv 1801.03924), and 1 - MS-SSIM without a network."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from eddy_bench.errors import MetricError, brief
 from eddy_bench.models.devices import CPU
-from eddy_bench.models.images import enlarged, signed
+from eddy_bench.models.images import channels_first, enlarged, signed
 from eddy_bench.scoring.extractor import file_digest, find_weights
 from eddy_bench.scoring.forward import Forward, Row
 from eddy_bench.scoring.metric import Judge, Metric, mean_of
@@ -29,6 +29,9 @@ BACKBONES = {  # torchvision's files
 }
 _LAYER = r"net\.slice(?:s\.)?\d+\.(.+)"  # of torchmetrics' backbones
 SMALLEST_SIDE = 64  # pixels; AlexNet's strides need as many
+MS_SSIM_SIDE = 176  # pixels: four halvings leave a window of 11
+SCALES = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # of the scales, the finest first
+K1, K2 = 0.01, 0.03
 PIXELS = 2**21  # of a batch of pairs: 64 of up to 181 pixels a side, 8 of 512, about 1 GiB
 
 
@@ -102,27 +105,105 @@ def _distances(network: Any, pixels: Tensor, first: Tensor, second: Tensor) -> T
     return total
 
 
-METRICS = tuple(
+def load_ms_ssim(weights: Path | None, device: torch.device) -> Judge:
+    """Return what judges pairs of images; those with a side below 176 pixels are enlarged."""
+    return Judge(Forward("ms-ssim", ms_ssim_distance, device, _both, pixels=PIXELS), "")
+
+
+def _both(rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
+    first, second = (torch.from_numpy(np.stack([row[side] for row in rows])) for side in (0, 1))
+    return first, second
+
+
+def ms_ssim_distance(first: Tensor, second: Tensor) -> Tensor:
+    """Return 1 - MS-SSIM of pairs of images, (n,): 0 when equal, at most 1.
+
+    The product over five scales is taken in each colour channel, as the paper takes it of grey
+    images, and the mean is over channels. torchmetrics takes the mean over channels before the
+    product, and its last scale counts reflected borders.
+
+    Args:
+        first: (n, h, w, 3) or (n, h, w), 0 to 255.
+        second: the same.
+
+    """
+    one, other = (
+        enlarged(channels_first(pixels).float() / 255, MS_SSIM_SIDE) for pixels in (first, second)
+    )
+    return 1 - ms_ssim(one.flatten(0, 1), other.flatten(0, 1)).reshape(one.shape[:2]).mean(1)
+
+
+def ms_ssim(one: Tensor, other: Tensor) -> Tensor:
+    """Return prod_k mean(contrast_k structure_k)^w_k, with the luminance at the coarsest scale.
+
+    A negative factor counts as 0.
+
+    Args:
+        one: grey images, (n, h, w), 0 to 1. other: the same.
+
+    """
+    product = torch.ones(len(one), device=one.device)
+    for scale, weight in enumerate(SCALES):
+        alike = _similarities(one, other, luminance=scale + 1 == len(SCALES))
+        product = product * alike.mean((1, 2)).clamp_min(0) ** weight
+        one, other = (torch.nn.functional.avg_pool2d(side, 2) for side in (one, other))
+    return product
+
+
+def _similarities(one: Tensor, other: Tensor, luminance: bool) -> Tensor:
+    """Return contrast times structure, times luminance if it is wanted, at each place."""
+    mean, mean_of_other = _blurred(one), _blurred(other)
+    covariance = _blurred(one * other) - mean * mean_of_other
+    squares = mean.square() + mean_of_other.square()
+    variances = _blurred(one.square() + other.square()) - squares
+    alike = (2 * covariance + K2**2) / (variances + K2**2)
+    return alike * (2 * mean * mean_of_other + K1**2) / (squares + K1**2) if luminance else alike
+
+
+def _blurred(images: Tensor) -> Tensor:
+    """Return means under a Gaussian window of 11 pixels and deviation 1.5, where it fits whole."""
+    window = torch.exp(-(torch.arange(-5, 6, device=images.device).float() ** 2) / (2 * 1.5**2))
+    window = (window / window.sum()).reshape(1, 1, 1, -1)
+    along = torch.nn.functional.conv2d(images[:, None], window)
+    return torch.nn.functional.conv2d(along, window.mT)[:, 0]
+
+
+METRICS = (
+    *(
+        Metric(
+            "lpips" if net == "alex" else f"lpips-{net}",
+            "pairs",
+            True,
+            "mean learned perceptual distance over pairs of a group" + more,
+            "arXiv 1801.03924",
+            f"{network} per pair",
+            function=mean_of,
+            load=partial(lpips_judge, net),
+            extractor=net,
+            marks=(("size", f"{SMALLEST_SIDE}+"),),
+            aspect="diversity",
+            rank=8 if net == "alex" else None,
+            range=(0.0, math.inf),
+            licence="BSD-3-Clause (torchvision); BSD-2-Clause (LPIPS)",
+            download=size,
+        )
+        for net, network, more, size in (
+            ("alex", "AlexNet", "", "244 MB"),
+            ("vgg", "VGG-16", ", VGG-16", "553 MB"),
+            ("squeeze", "SqueezeNet", ", SqueezeNet", "5 MB"),
+        )
+    ),
     Metric(
-        "lpips" if net == "alex" else f"lpips-{net}",
+        "ms-ssim",
         "pairs",
         True,
-        "mean learned perceptual distance over pairs of a group" + more,
-        "arXiv 1801.03924",
-        f"{network} per pair",
+        "1 - MS-SSIM, mean over pairs of a group: 0 for equal images",
+        "Wang et al. 2003",
+        "no network",
         function=mean_of,
-        load=partial(lpips_judge, net),
-        extractor=net,
-        marks=(("size", f"{SMALLEST_SIDE}+"),),
-        judges="diversity",
-        rank=8 if net == "alex" else None,
-        range=(0.0, math.inf),
-        licence="BSD-3-Clause (torchvision); BSD-2-Clause (LPIPS)",
-        download=size,
-    )
-    for net, network, more, size in (
-        ("alex", "AlexNet", "", "244 MB"),
-        ("vgg", "VGG-16", ", VGG-16", "553 MB"),
-        ("squeeze", "SqueezeNet", ", SqueezeNet", "5 MB"),
-    )
+        load=load_ms_ssim,
+        marks=(("size", f"{MS_SSIM_SIDE}+"), ("channels", "mean"), "1-ms-ssim"),
+        aspect="diversity",
+        range=(0.0, 1.0),
+    ),
 )

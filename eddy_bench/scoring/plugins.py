@@ -70,8 +70,11 @@ def _checked(plugin: Any, name: str, called: str, source: str) -> Metric:
     """
     if not isinstance(plugin, Metric):
         raise ParameterError(f"Expected {name} to be an eddy_bench.Metric, got {plugin!r}.")
-    if plugin.function is None:
-        raise ParameterError(f"Expected a function in {name}, got none. Metric(..., function=).")
+    if (plugin.function is None) == (plugin.each is None):
+        raise ParameterError(
+            f"Expected a function of a group or `each` of its single images in {name}, got "
+            f"{'neither' if plugin.each is None else 'both'}. Metric(..., function=)."
+        )
     if plugin.needs not in NEEDS:
         raise ParameterError(
             f"Expected {name} to need {', '.join(NEEDS[:-1])} or {NEEDS[-1]}, got {plugin.needs!r}."
@@ -81,9 +84,9 @@ def _checked(plugin: Any, name: str, called: str, source: str) -> Metric:
             f"Expected higher_is_better of {name} to be True or False, "
             f"got {plugin.higher_is_better!r}."
         )
-    if plugin.judges not in ("diversity", "fidelity", ""):
+    if plugin.aspect not in ("diversity", "fidelity", ""):
         raise ParameterError(
-            f"Expected judges of {name} to be 'diversity', 'fidelity' or '', got {plugin.judges!r}."
+            f"Expected aspect of {name} to be 'diversity', 'fidelity' or '', got {plugin.aspect!r}."
         )
     if plugin.each is not None and plugin.needs not in ("features", "text", *_JUDGED):
         raise ParameterError(

@@ -1,23 +1,29 @@
-"""Real images that a method's images are compared with."""
+"""Real images that a method's images are compared with, or saved statistics of their features."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
-from eddy_bench.errors import MetricError, brief
+from eddy_bench.errors import MetricError, StoreError, brief, why
 from eddy_bench.models.defaults import ScoringDefaults
-from eddy_bench.scoring.extractor import file_digest
-from eddy_bench.scoring.reference_statistics import SavedStatistics, read_statistics
+from eddy_bench.scoring.extractor import Extractor, file_digest
+from eddy_bench.storage.arrays import read_arrays
+from eddy_bench.storage.paths import replacing
 from eddy_bench.storage.pictures import open_picture
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
 FORMATS = ("PNG", "JPEG", "WEBP")  # whatever a file is called
+FEATURES_LIMIT = 32 * 2**20  # bytes; 4,096 images under Inception, 16,384 under CLIP ViT-B/32
+TEXTS = ("extractor", "weights", "images")
+KEYS = ("mean", "covariance", "count", *TEXTS)
 
 
 @dataclass(frozen=True)
@@ -98,3 +104,155 @@ def name_of(source: str, digests: Iterable[bytes]) -> str:
     """Return a folder's name with a hash of its images, in order."""
     digest = hashlib.sha256(b"".join(digests)).hexdigest()[:10]
     return f"{Path(source).resolve().name}@{digest}"
+
+
+@dataclass(frozen=True)
+class SavedStatistics:
+    """Hold the mean and the covariance of real images' features.
+
+    source: the file, for messages.
+    name: of the images, with their digest.
+    extractor, weights: that the images were seen through, and the digest of its weights.
+    count: of the images.
+    mean: (F,). covariance: (F, F), with count - 1 in the denominator; both in float64.
+    features: (count, F) in float32, where they were few enough to be kept.
+    """
+
+    source: str
+    name: str
+    extractor: str
+    weights: str
+    count: int
+    mean: NDArray[np.float64]
+    covariance: NDArray[np.float64]
+    features: NDArray[np.float32] | None = None
+
+    @classmethod
+    def of_features(
+        cls, source: str, name: str, extractor: Extractor, features: NDArray[np.float32]
+    ) -> SavedStatistics:
+        """Return the statistics of features, (n, F).
+
+        Raises:
+            MetricError: fewer than 2 images, or features that are not finite.
+
+        """
+        if len(features) < 2:
+            raise MetricError(f"Expected at least 2 images for statistics, got {len(features)}.")
+        exact = extractor.checked(features).astype(np.float64)
+        covariance = np.atleast_2d(np.cov(exact, rowvar=False))
+        kept = features if features.nbytes <= FEATURES_LIMIT else None
+        own = extractor.name, extractor.digest
+        return cls(source, name, *own, len(features), exact.mean(0), covariance, kept)
+
+    def check(self, extractor: Extractor) -> None:
+        """Raise MetricError where a metric sees images through another extractor."""
+        theirs, own = (
+            f"{self.extractor}@{self.weights}",
+            f"{extractor.name}@{extractor.digest}",
+        )
+        if theirs != own:
+            raise MetricError(
+                f"Expected statistics of {own}, got those of {theirs} in {self.source}. "
+                f"Save them: eddy-bench reference DIR --extractor {extractor.name} --out FILE; or "
+                f"score fd[{self.extractor}] with the same weights."
+            )
+
+    def all_features(self) -> NDArray[np.float32]:
+        """Return the features.
+
+        Raises:
+            MetricError: they were too many to be kept.
+
+        """
+        if self.features is None:
+            raise MetricError(
+                f"Expected features of real images, got {self.source}, which holds their mean and "
+                f"covariance alone: {self.count} images are too many to keep. "
+                "Give --reference DIR with the images."
+            )
+        return self.features
+
+
+def write_statistics(path: Path, statistics: SavedStatistics) -> None:
+    """Write a file of statistics in one step.
+
+    Raises:
+        StoreError: it cannot be written.
+
+    """
+    arrays = {
+        "mean": statistics.mean,
+        "covariance": statistics.covariance,
+        "count": np.array(statistics.count),
+        "extractor": np.array(statistics.extractor),
+        "weights": np.array(statistics.weights),
+        "images": np.array(statistics.name),
+    }
+    if statistics.features is not None:
+        arrays["features"] = statistics.features
+    try:
+        with replacing(path) as written, written.open("wb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
+    except OSError as error:
+        raise StoreError(f"{path} cannot be written: {why(error)}.") from None
+
+
+def read_statistics(path: Path) -> SavedStatistics:
+    """Read a file of statistics; nothing in it is run.
+
+    Raises:
+        MetricError: it is none, or damaged.
+
+    """
+    try:
+        arrays = read_arrays(path)
+        wrong = _wrong(arrays)
+    except Exception as error:  # numpy has many
+        wrong = brief(error, 120)
+    if wrong:
+        raise MetricError(
+            f"Expected a folder of images or a file of `eddy-bench reference` at --reference "
+            f"{path}, got one that cannot be used: {wrong.rstrip('.')}. "
+            "Write it again: eddy-bench reference DIR --extractor NAME --out FILE."
+        )
+    extractor, weights, name = (str(arrays[key]) for key in TEXTS)
+    return SavedStatistics(
+        str(path),
+        name,
+        extractor,
+        weights,
+        int(arrays["count"]),
+        arrays["mean"],
+        arrays["covariance"],
+        arrays.get("features"),
+    )
+
+
+def _wrong(arrays: Mapping[str, NDArray[Any]]) -> str:
+    """Say what is wrong with the arrays of a file; an empty text where nothing is."""
+    if missing := [key for key in KEYS if key not in arrays]:
+        return f"it lacks {', '.join(missing)} and holds {', '.join([*arrays][:8]) or 'nothing'}"
+    for key in TEXTS:
+        if arrays[key].dtype.kind != "U" or arrays[key].shape or len(str(arrays[key])) > 500:
+            return f"expected a text in {key}"
+    count, mean, covariance = arrays["count"], arrays["mean"], arrays["covariance"]
+    if count.dtype.kind not in "iu" or count.shape or count < 2:
+        return "expected a whole number of 2 or more in count"
+    if mean.dtype != np.float64 or mean.ndim != 1 or not mean.size or not np.isfinite(mean).all():
+        return "expected finite float64 numbers (F,) in mean"
+    width = len(mean)
+    if covariance.dtype != np.float64 or covariance.shape != (width, width):
+        return f"expected float64 numbers ({width}, {width}) in covariance"
+    if not np.isfinite(covariance).all() or not np.allclose(covariance, covariance.T):
+        return "expected a finite and symmetric covariance"
+    if (np.diag(covariance) < 0).any():
+        return "expected no variance below 0 on the diagonal of covariance"
+    return _wrong_features(arrays["features"], int(count), mean) if "features" in arrays else ""
+
+
+def _wrong_features(features: NDArray[Any], count: int, mean: NDArray[np.float64]) -> str:
+    if features.dtype != np.float32 or features.shape != (count, len(mean)):
+        return f"expected float32 numbers ({count}, {len(mean)}) in features"
+    agree = np.allclose(features.mean(0, dtype=np.float64), mean, rtol=1e-4, atol=1e-4)
+    return "" if agree else "its features are not those of its mean"

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from eddy_bench.errors import MetricError, UnknownName, brief, unknown
-from eddy_bench.scoring.frechet import Given
+from eddy_bench.scoring.fidelity import Given
 from eddy_bench.scoring.metric import Aspect, Metric, Needs, Parameter
 
 # arguments of `update` to what a metric needs
@@ -35,7 +35,7 @@ _NEEDS: dict[tuple[str, ...], Needs] = {
 
 
 # of single images a class may judge anything: total variation falls with blur
-_JUDGES: dict[Needs, Aspect] = {"pairs": "diversity", "image and text": "fidelity"}
+_ASPECTS: dict[Needs, Aspect] = {"pairs": "diversity", "image and text": "fidelity"}
 
 
 def metric_of_class(path: str) -> Metric:
@@ -72,7 +72,7 @@ def metric_of_class(path: str) -> Metric:
         function=_between_sets(cls) if needs == "real" else _of_images(cls),
         parameters=_parameters(cls),
         flags_small_sample=needs == "real" and "subset_size" not in _arguments(cls),  # not KID's
-        judges=_JUDGES.get(needs, ""),
+        aspect=_ASPECTS.get(needs, ""),
         range=_range(cls, needs),
         source=f"torchmetrics=={importlib.import_module('torchmetrics').__version__}",
     )

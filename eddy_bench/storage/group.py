@@ -68,6 +68,11 @@ class FinishedGroup:
     judge: str = ""
 
     @property
+    def place(self) -> tuple[str, int]:
+        """Return the prompt's id and the seed."""
+        return self.group.prompt_id, self.group.seed
+
+    @property
     def fingerprint(self) -> str:
         """Return a hash of the images, under which features of them are kept."""
         hashes = "".join(info.sha256 for info in self.files.values())

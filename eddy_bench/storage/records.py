@@ -7,6 +7,7 @@ import json
 import re
 import sys
 from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -23,6 +24,8 @@ from pydantic import (
 )
 from pydantic.dataclasses import dataclass
 
+from eddy_bench.ids import MethodId
+
 LARGEST_COST = 1e300
 Fault = Literal["not finite", "safety checker"]  # why an image is none
 NOT_FINITE: Final = "not finite"
@@ -37,6 +40,11 @@ def method_text(name: str, parameters: str) -> str:
     ('pg:strength=2,kernel=features', 'iid')
     """
     return _WHOLE.sub(r"\1", f"{name}:{parameters}" if parameters else name)
+
+
+@lru_cache(maxsize=1024)  # a run has few methods and many groups
+def _method_id(name: str, parameters: str) -> MethodId:
+    return MethodId(name, parameters)
 
 
 def _bounded(cost: float) -> float:
@@ -274,8 +282,13 @@ class Group:
 
     @property
     def name(self) -> str:
-        """Return the method as the command line, score files and every table name it."""
-        return method_text(self.method, self.parameters)
+        """The method as the command line, score files and every table name it."""
+        return str(self.id)
+
+    @property
+    def id(self) -> MethodId:
+        """The method with its parameters."""
+        return _method_id(self.method, self.parameters)
 
     @property
     def path(self) -> Path:

@@ -15,13 +15,11 @@ import torch
 from eddy_bench.cli.diagnosis.finding import Finding
 from eddy_bench.errors import brief
 from eddy_bench.models.backbones import ALIASES, local_weights
-from eddy_bench.scoring.aesthetic import LINEAR, MLP
 from eddy_bench.scoring.dreamsim import ADAPTERS, CLIP_FILES, DINO_FILE, LORA
 from eddy_bench.scoring.dreamsim import NAME as DREAMSIM
-from eddy_bench.scoring.hps import FILE as HPS
 from eddy_bench.scoring.inception import INCEPTION
 from eddy_bench.scoring.perceptual import ALEXNET, BACKBONES
-from eddy_bench.scoring.pickscore import FOLDER, HUB_ID
+from eddy_bench.scoring.preference import HPS_FILE, LINEAR, MLP, PICKSCORE, PICKSCORE_FOLDER
 
 SECTION = "weights"
 Source = Literal["torch", "folder", "hub", "package"]
@@ -75,7 +73,7 @@ KNOWN = (
     Weights("fid, [inception]", "torch", INCEPTION, 96),
     Weights("aesthetic", "torch", LINEAR, 0, before=_as_safetensors(LINEAR)),
     Weights("aesthetic-mlp", "torch", MLP, 4, before=_as_safetensors(MLP)),
-    Weights("hps", "torch", HPS, 1972, before=_as_safetensors(HPS)),
+    Weights("hps", "torch", HPS_FILE, 1972, before=_as_safetensors(HPS_FILE)),
     *(Weights("dreamsim", "folder", f"{DREAMSIM}/{name}", 345) for name in CLIP_FILES),
     Weights("dreamsim", "folder", _ADAPTERS[0], 7, after=_ADAPTERS[1:]),
     Weights(
@@ -101,7 +99,9 @@ KNOWN = (
         1711,
         ("timm/vit_large_patch14_clip_224.openai", "open_clip_model.safetensors"),
     ),
-    Weights("pickscore", "hub", f"{FOLDER}/model", 3945, (HUB_ID, "model.safetensors")),
+    Weights(
+        "pickscore", "hub", f"{PICKSCORE_FOLDER}/model", 3945, (PICKSCORE, "model.safetensors")
+    ),
     _on_hub("--guide auto, --guide dinov2", _timm("dinov2"), 88),
     _on_hub("--guide dino", _timm("dino"), 87),
     _on_hub("[dinov2]", "vit_large_patch14_dinov2.lvd142m", 1217),

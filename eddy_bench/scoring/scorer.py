@@ -1,29 +1,29 @@
-"""Features of finished groups under scoring extractors, kept on disk by a hash of their images."""
+"""Images of finished groups through networks; features are kept on disk by a hash of the images."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import combinations, islice
+from math import comb
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 from eddy_bench.errors import MetricError, StoreError, why
 from eddy_bench.models.devices import CPU
 from eddy_bench.models.images import pixel_array
 from eddy_bench.scoring.attribute_values import Values
-from eddy_bench.scoring.classifier import load_classifier
 from eddy_bench.scoring.extractor import Extractor
-from eddy_bench.scoring.extractors import load_extractor
-from eddy_bench.scoring.forward import Forward
-from eddy_bench.scoring.group_rows import GROUPS_TOGETHER, rows_of_groups
-from eddy_bench.scoring.reference import RealImages
-from eddy_bench.scoring.reference_statistics import SavedStatistics
+from eddy_bench.scoring.extractors import load_classifier, load_extractor
+from eddy_bench.scoring.forward import BATCH, Forward, Row, ahead
+from eddy_bench.scoring.reference import RealImages, SavedStatistics
 from eddy_bench.storage.arrays import read_arrays
 from eddy_bench.storage.group import FinishedGroup
 from eddy_bench.storage.links import refuse_link
@@ -34,6 +34,7 @@ from eddy_bench.storage.run_folder import RunFolder
 Advance = Callable[[int, str], None]
 Features = NDArray[np.float32]
 Load = Callable[[Path | None, torch.device], Extractor]
+GROUPS_TOGETHER = 16  # whose images may share a batch
 
 
 @dataclass
@@ -127,7 +128,7 @@ class Scorer:
             write_features(path, known)
         return known["real"]
 
-    def reference_groups(self) -> list[FinishedGroup]:
+    def hold_out(self) -> list[FinishedGroup]:
         """Return the disjoint i.i.d. set for drift, one image a group."""
         return list(self.folder.reference().finished())
 
@@ -203,3 +204,54 @@ def write_features(path: Path, features: dict[str, Features]) -> None:
             np.savez(file, **arrays)  # type: ignore[arg-type]
     except OSError as error:
         raise StoreError(f"{path} cannot be written: {why(error)}.") from None
+
+
+def rows_of_groups(
+    forward: Callable[[Iterable[Row]], Iterator[Any]],
+    prepare: Callable[[Image.Image], NDArray[Any]],
+    groups: Sequence[FinishedGroup],
+    together: int = 1,
+    beside: Callable[[str], Any] | None = None,
+) -> Generator[tuple[FinishedGroup, NDArray[Any]], None, None]:
+    """Yield each group with the network's results of its images, or of its pairs, in order.
+
+    Files are read, checked, decoded and prepared in threads while the network is at work.
+
+    Args:
+        forward: of rows of `together` prepared images.
+        prepare: an image for the network.
+        groups: of equally many images.
+        together: 1 for single images; 2 for pairs i < j.
+        beside: from a prompt to what stands behind its images in each row; None for nothing.
+
+    Yields:
+        (group, (N, ...)), or (group, (N (N - 1) / 2, ...)) for pairs.
+
+    Raises:
+        StoreError: an image is missing or was changed.
+        MetricError: not even one row fits into memory; there are more results than rows, or fewer.
+
+    """
+
+    def prepared(group: FinishedGroup) -> list[NDArray[Any]]:
+        return [prepare(image) for image in group.images()]
+
+    waiting = -(-2 * BATCH // groups[0].group.particles) if groups else 0
+    with ahead(prepared, groups, waiting) as read:
+        for start in range(0, len(groups), GROUPS_TOGETHER):
+            part = groups[start : start + GROUPS_TOGETHER]
+            images = islice(read, len(part))
+            texts = [() if beside is None else (beside(group.group.prompt),) for group in part]
+            results = forward(
+                (*row, *text)
+                for own, text in zip(images, texts, strict=True)
+                for row in combinations(own, together)
+            )
+            for group in part:
+                count = comb(group.group.particles, together)
+                own = list(islice(results, count))
+                if len(own) < count:
+                    raise MetricError(f"Expected {count} results of a group, got {len(own)}.")
+                yield group, np.array(own)
+            if next(iter(results), None) is not None:
+                raise MetricError("Expected one result for each image or pair, got more.")

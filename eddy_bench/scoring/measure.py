@@ -6,46 +6,43 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eddy_bench.errors import EddyError, MetricError, brief
+from eddy_bench.ids import IID, SMALL_SAMPLE, MethodId, MetricId, Part, Signature
 from eddy_bench.models.attributes import parse
 from eddy_bench.scoring.attribute_values import values_digest
-from eddy_bench.scoring.classifier import WEIGHTS
 from eddy_bench.scoring.extractor import Extractor, file_digest
-from eddy_bench.scoring.feature_cache import Scorer
-from eddy_bench.scoring.group_rows import rows_of_groups
-from eddy_bench.scoring.metric import Judge, Needs, mean_of
+from eddy_bench.scoring.extractors import CLASSIFIER
+from eddy_bench.scoring.metric import Judge, Metric, Needs, mean_of, read_only
 from eddy_bench.scoring.metrics import METRICS, MetricSpec
-from eddy_bench.scoring.real_distance import to_real
-from eddy_bench.scoring.signature import SMALL_SAMPLE, Part, Signature
-from eddy_bench.scoring.spec_signature import signature_of
-from eddy_bench.scoring.text_features import texts_of, with_texts
+from eddy_bench.scoring.reference import RealImages, SavedStatistics
+from eddy_bench.scoring.scorer import Scorer, rows_of_groups
 from eddy_bench.storage.group import FinishedGroup
 from eddy_bench.storage.records import Group
 
-Methods = Mapping[str, Sequence[FinishedGroup]]  # groups by the method's label
-BASELINE = "iid"
+Methods = Mapping[MethodId, Sequence[FinishedGroup]]
 
 
 @dataclass(frozen=True)
-class Measured:
-    """Hold a value of a metric: of a group, or of the method that a group belongs to.
+class MetricValue:
+    """A value of a metric: of a group, or of the method that a group belongs to.
 
     images: the values of a group's single images, where they have any.
     """
 
     group: Group
-    metric: str
-    extractor: str
+    id: MetricId
+    metric: Metric
     value: float
     signature: Signature
     images: tuple[float, ...] = ()
 
 
-def measure(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator[Measured]:
+def measure(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator[MetricValue]:
     """Yield the values of a metric, method by method.
 
     Raises:
@@ -56,7 +53,7 @@ def measure(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator[Meas
     return _guarded(spec, values) if spec.metric.source else values
 
 
-def _guarded(spec: MetricSpec, values: Iterator[Measured]) -> Iterator[Measured]:
+def _guarded(spec: MetricSpec, values: Iterator[MetricValue]) -> Iterator[MetricValue]:
     """Yield values of a plug-in, whose code may raise anything."""
     try:
         yield from values
@@ -82,24 +79,18 @@ def _of_group(
     value: float,
     signature: Signature,
     images: tuple[float, ...] = (),
-) -> Measured:
+) -> MetricValue:
     """Return the value of a group; none where an image is bad, and none of that image."""
-    mean = mean_of(np.array(images))
-    if images and not (np.isnan(value) or np.isclose(mean, value, rtol=1e-4, atol=1e-6)):
-        raise MetricError(
-            f"Expected the mean of `each` of {spec.name!r} to be what its function gives, "
-            f"{value:g}, got {mean:g} of {group.group.name}. Return the mean of `each` there."
-        )
     if group.bad:
         value = math.nan
         images = tuple(math.nan if k in group.bad else own for k, own in enumerate(images))
     size: Part = ("N", str(group.group.particles))
-    return Measured(group.group, spec.name, spec.extractor, value, signature.adding([size]), images)
+    return MetricValue(group.group, spec.id, spec.metric, value, signature.adding([size]), images)
 
 
-def _read_features(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator[Measured]:
+def _read_features(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator[MetricValue]:
     extractor = scorer.extractor(spec.extractor, spec.metric.sees)
-    signature = signature_of(spec, *spec.metric.marks, _seen(extractor))
+    signature = spec.signature(_seen(extractor))
     for groups in methods.values():
         features = scorer.features(extractor.name, groups)
         for group in groups:
@@ -109,26 +100,45 @@ def _read_features(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterat
             yield _of_group(spec, group, value, signature, images)
 
 
-def _read_text(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator[Measured]:
-    extractor = with_texts(scorer, spec)
-    signature = signature_of(spec, *spec.metric.marks, _seen(extractor))
+def _read_text(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator[MetricValue]:
+    extractor, metric = with_texts(scorer, spec), spec.metric
+    assert extractor.texts is not None, "checked before"
+    signature = spec.signature(_seen(extractor))
     for groups in methods.values():
         features = scorer.features(extractor.name, groups)
         prompts = list(dict.fromkeys(group.group.prompt for group in groups))
-        texts = texts_of(extractor, spec, prompts)
-        scorer.note_truncated(extractor, [] if spec.metric.texts else prompts)
+        if metric.texts:
+            texts = dict.fromkeys(prompts, extractor.texts(metric.texts))
+        else:
+            texts = dict(zip(prompts, extractor.texts(prompts), strict=True))
+            scorer.note_truncated(extractor, prompts)
         for group in groups:
             own = features[group.group.key], texts[group.group.prompt]
-            value = spec.metric(*own, **spec.values)
-            images = spec.metric.of_images(*own, **spec.values)
+            value = metric(*own, **spec.values)
+            images = metric.of_images(*own, **spec.values)
             yield _of_group(spec, group, value, signature, images)
 
 
-def _read_values(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator[Measured]:
+def with_texts(scorer: Scorer, spec: MetricSpec) -> Extractor:
+    """Return a metric's extractor, which must have a text tower."""
+    extractor = scorer.extractor(spec.extractor, spec.metric.sees)
+    if extractor.texts is None:
+        raise MetricError(
+            f"Metric {spec.name!r} needs an extractor with a text tower, got {extractor.name!r}. "
+            "Use fmnist-clip or open_clip:MODEL/WEIGHTS."
+        )
+    if spec.metric.texts and extractor.name == "fmnist-clip":  # it knows words of garments alone
+        raise MetricError(
+            f"Metric {spec.name!r} asks for words that fmnist-clip was not taught. Name a CLIP of "
+            f"photographs: {spec.name}[open_clip:ViT-B-32-quickgelu/openai]."
+        )
+    return extractor
+
+
+def _read_values(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator[MetricValue]:
     extractor = with_texts(scorer, spec)
     assert extractor.texts is not None, "checked before"
-    listed_digest: Part = ("values", values_digest(scorer.values))
-    signature = signature_of(spec, *spec.metric.marks, listed_digest, _seen(extractor))
+    signature = spec.signature(("values", values_digest(scorer.values)), _seen(extractor))
     for groups in methods.values():
         features = scorer.features(extractor.name, groups)
         for group in groups:
@@ -141,9 +151,8 @@ def _read_values(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator
             yield _of_group(spec, group, value, signature)
 
 
-def _read_attributes(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator[Measured]:
-    digest = file_digest(WEIGHTS)
-    signature = signature_of(spec, *spec.metric.marks, f"classifier@{digest}")
+def _read_attributes(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator[MetricValue]:
+    signature = spec.signature(f"classifier@{file_digest(CLASSIFIER)}")
     for groups in methods.values():
         predicted = scorer.attributes(groups)
         for group in groups:
@@ -151,13 +160,17 @@ def _read_attributes(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iter
             yield _of_group(spec, group, value, signature)
 
 
-def _read_judged(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator[Measured]:
+def _read_judged(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator[MetricValue]:
     """Judge images, images with their prompts, or pairs of images, one after another."""
-    judge = _judge(scorer, spec)
+    metric = spec.metric
+    if metric.load is not None:
+        judge = metric.load(scorer.weights, scorer.device)
+    else:
+        judge = Judge(lambda rows: (metric(*row, **spec.values) for row in rows), "")
     net: list[Part] = [("net", f"{spec.extractor}@{judge.digest}")] if judge.digest else []
-    signature = signature_of(spec, *net, *spec.metric.marks)
-    together = 2 if spec.metric.needs == "pairs" else 1
-    beside = judge.read if spec.metric.needs == "image and text" else None
+    signature = spec.signature(*net)
+    together = 2 if metric.needs == "pairs" else 1
+    beside = judge.read if metric.needs == "image and text" else None
     for groups in methods.values():
         values = rows_of_groups(judge.values, judge.prepare, groups, together, beside)
         with closing(values) as rows:
@@ -167,97 +180,12 @@ def _read_judged(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator
                         f"Expected a number for each image or pair from {spec.name!r}, got arrays "
                         f"of shape {judged.shape[1:]}."
                     )
-                value = spec.metric(judged) if spec.metric.load else mean_of(judged)
+                value = metric(judged) if metric.load else mean_of(judged)
                 scorer.advance(1, f"{group.group.name} {spec.name}")
-                images = spec.metric.of_images(judged)
-                if spec.metric.judges_images and not images:
+                images = metric.of_images(judged)
+                if metric.judges_images and not images:
                     images = tuple(judged.astype(np.float64).tolist())
                 yield _of_group(spec, group, value, signature, images)
-
-
-def _judge(scorer: Scorer, spec: MetricSpec) -> Judge:
-    """Load what judges, or take the metric's function itself."""
-    metric = spec.metric
-    if metric.load is not None:
-        return metric.load(scorer.weights, scorer.device)
-    return Judge(lambda rows: (metric(*row, **spec.values) for row in rows), "")
-
-
-def _read_real(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator[Measured]:
-    if scorer.real is None:
-        raise MetricError(
-            f"Metric {spec.name!r} needs real images to compare with. Give --reference DIR."
-        )
-    extractor = scorer.extractor(spec.extractor, spec.metric.sees)
-    distance, count = to_real(scorer, scorer.real, spec, extractor)
-    for groups in methods.values():
-        stacked = _stack(scorer, extractor, groups)
-        good = [k not in group.bad for group in groups for k in range(group.group.particles)]
-        images = stacked.reshape(-1, stacked.shape[-1])[good]
-        signature = signature_of(
-            spec,
-            *spec.metric.marks,
-            _seen(extractor),
-            ("n", str(len(good))),  # of images drawn: bad ones are counted beside
-            ("ref", f"{scorer.real.name}:{count}"),
-            *_small(spec, extractor, min(len(images), count), images.shape[1]),
-        )
-        value = distance(images) if len(images) else math.nan
-        yield Measured(groups[0].group, spec.name, extractor.name, value, signature)
-
-
-def _read_iid(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator[Measured]:
-    """Compare each slot of each method with disjoint i.i.d. images of the same prompts."""
-    drawn = {
-        (group.group.prompt_id, group.group.seed): group
-        for group in scorer.reference_groups()
-        if not group.bad
-    }
-    if not drawn:
-        raise MetricError(
-            f"Metric {spec.name!r} needs groups of the method iid in the run. Add --method iid."
-        )
-    extractor = scorer.extractor(spec.extractor, spec.metric.sees)
-    features = scorer.features(extractor.name, list(drawn.values()))
-    for label, groups in methods.items():
-        keys = [(group.group.prompt_id, group.group.seed) for group in groups]
-        both = [(group, key) for group, key in zip(groups, keys, strict=True) if key in drawn]
-        shared = [(group, drawn[key]) for group, key in both if not group.bad]
-        if len(both) < 2:
-            raise MetricError(
-                f"Metric {spec.name!r} needs at least 2 groups of {label} that iid has too, "
-                f"got {len(both)}."
-            )
-        if len(shared) < 2:
-            continue  # the others hold bad images, which are counted beside
-        slots = _stack(scorer, extractor, [group for group, _ in shared])
-        base = np.stack([features[other.group.key][0] for _, other in shared])
-        parts = (
-            *spec.metric.marks,
-            _seen(extractor),
-            ("n", str(len(both))),
-            ("slots", str(slots.shape[1])),
-            *_small(spec, extractor, len(base), base.shape[1]),
-        )
-        value = spec.metric(slots, base, **spec.values)
-        yield Measured(
-            groups[0].group, spec.name, extractor.name, value, signature_of(spec, *parts)
-        )
-        if label == BASELINE:
-            for floor in _floors(spec):
-                yield Measured(
-                    groups[0].group, floor.name, extractor.name, value, signature_of(floor, *parts)
-                )
-
-
-def _floors(spec: MetricSpec) -> list[MetricSpec]:
-    """Return the metrics that the baseline's own value goes by beside its name."""
-    floors = [metric for metric in METRICS.values() if metric.implied]
-    return [
-        MetricSpec(metric.name, spec.extractor)
-        for metric in floors
-        if metric.function is spec.metric.function
-    ]
 
 
 def _small(spec: MetricSpec, extractor: Extractor, count: int, width: int) -> list[Part]:
@@ -268,12 +196,108 @@ def _small(spec: MetricSpec, extractor: Extractor, count: int, width: int) -> li
 def _stack(
     scorer: Scorer, extractor: Extractor, groups: Sequence[FinishedGroup]
 ) -> NDArray[np.float32]:
-    """Return the features of all groups, (groups, N, F)."""
+    """Return the features of groups, (G, N, F)."""
     features = scorer.features(extractor.name, groups)
     return np.stack([features[group.group.key] for group in groups])
 
 
-_READERS: dict[Needs, Callable[[Scorer, MetricSpec, Methods], Iterator[Measured]]] = {
+def _read_real(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator[MetricValue]:
+    if scorer.real is None:
+        raise MetricError(
+            f"Metric {spec.name!r} needs real images to compare with. Give --reference DIR."
+        )
+    extractor = scorer.extractor(spec.extractor, spec.metric.sees)
+    distance, count = _to_real(scorer, scorer.real, spec, extractor)
+    for groups in methods.values():
+        stacked = _stack(scorer, extractor, groups)
+        good = [k not in group.bad for group in groups for k in range(group.group.particles)]
+        images = stacked.reshape(-1, stacked.shape[-1])[good]
+        signature = spec.signature(
+            _seen(extractor),
+            ("n", str(len(good))),  # of images drawn: bad ones are counted beside
+            ("ref", f"{scorer.real.name}:{count}"),
+            *_small(spec, extractor, min(len(images), count), images.shape[1]),
+        )
+        value = distance(images) if len(images) else math.nan
+        yield MetricValue(groups[0].group, spec.id, spec.metric, value, signature)
+
+
+def _to_real(
+    scorer: Scorer, real: RealImages | SavedStatistics, spec: MetricSpec, extractor: Extractor
+) -> tuple[Callable[[NDArray[np.float32]], float], int]:
+    """Return what compares features with those of real images, and how many those are."""
+    if isinstance(real, SavedStatistics):
+        real.check(extractor)
+        if spec.metric.moments is not None:
+            moments = real.mean, real.covariance
+            return partial(_compared, spec, extractor, real, moments), real.count
+    reference = scorer.real_features(extractor)
+    return partial(_compared, spec, extractor, real, (reference,)), len(reference)
+
+
+def _compared(
+    spec: MetricSpec,
+    extractor: Extractor,
+    real: RealImages | SavedStatistics,
+    given: Sequence[NDArray[np.floating]],
+    images: NDArray[np.float32],
+) -> float:
+    """Compare features with those of real images (m, F), or with their mean and covariance."""
+    if images.shape[1] != (width := given[0].shape[-1]):
+        raise MetricError(
+            f"Expected {images.shape[1]} features of {extractor.name} for each image of "
+            f"{real.name}, got {width}. Give --reference images of the run's size, or their "
+            "statistics written anew: eddy-bench reference."
+        )
+    if len(given) == 1:
+        return spec.metric(images, *given, **spec.values)
+    assert spec.metric.moments is not None, "chosen for it"
+    return spec.metric.moments(*map(read_only, (images, *given)))
+
+
+def _read_iid(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator[MetricValue]:
+    """Compare each slot of each method with disjoint i.i.d. images of the same prompts."""
+    drawn = {group.place: group for group in scorer.hold_out() if not group.bad}
+    if not drawn:
+        raise MetricError(
+            f"Metric {spec.name!r} needs groups of the method iid in the run. Add --method iid."
+        )
+    extractor = scorer.extractor(spec.extractor, spec.metric.sees)
+    features = scorer.features(extractor.name, list(drawn.values()))
+    for method, groups in methods.items():
+        both = [group for group in groups if group.place in drawn]
+        good = [group for group in both if not group.bad]
+        if len(both) < 2:
+            raise MetricError(
+                f"Metric {spec.name!r} needs at least 2 groups of {method} that iid has too, "
+                f"got {len(both)}."
+            )
+        if len(good) < 2:
+            continue  # the others hold bad images, which are counted beside
+        slots = _stack(scorer, extractor, good)
+        base = np.stack([features[drawn[group.place].group.key][0] for group in good])
+        parts = (
+            _seen(extractor),
+            ("n", str(len(both))),
+            ("slots", str(slots.shape[1])),
+            *_small(spec, extractor, len(base), base.shape[1]),
+        )
+        value = spec.metric(slots, base, **spec.values)
+        for own in [spec, *(_floors(spec) if method == IID else ())]:
+            yield MetricValue(groups[0].group, own.id, own.metric, value, own.signature(*parts))
+
+
+def _floors(spec: MetricSpec) -> list[MetricSpec]:
+    """Return the metrics that the baseline's own value goes by beside its name."""
+    return [
+        MetricSpec(metric, spec.extractor)
+        for metric in METRICS.values()
+        if metric.implied and metric.function is not None
+        if metric.function is spec.metric.function
+    ]
+
+
+_READERS: dict[Needs, Callable[[Scorer, MetricSpec, Methods], Iterator[MetricValue]]] = {
     "features": _read_features,
     "text": _read_text,
     "values": _read_values,

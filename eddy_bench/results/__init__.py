@@ -1,0 +1,1 @@
+"""What was measured: scores with their metrics and methods, statistics, the summary, files."""
