@@ -30,7 +30,7 @@ def row(heading: str, module: Any) -> Any:
     """The value of the line that a recipe adds to the file it names."""
     ((file, code),) = blocks(heading)
     assert (ROOT / file).samefile(module.__file__)
-    return eval(code.strip().removesuffix(","), vars(module))
+    return eval(code, vars(module))
 
 
 def test_a_method_is_one_file_and_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
