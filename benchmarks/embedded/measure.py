@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from eddy_bench.scoring.classifier import predict_attributes
 from PIL import Image
 from train import load_split, to_model
 
@@ -25,7 +24,7 @@ from eddy_bench.models.embedded import AttributeClassifier, load_network
 from eddy_bench.models.load import load_model
 from eddy_bench.sampling.schedulers import set_scheduler
 from eddy_bench.scoring.diversity import pairwise_distance, vendi
-from eddy_bench.scoring.extractors import ASSETS, load_extractor
+from eddy_bench.scoring.extractors import ASSETS, load_extractor, predict_attributes
 from eddy_bench.scoring.fidelity import align, clip_score, frechet_distance
 from eddy_bench.suites.prompts import load_prompts
 

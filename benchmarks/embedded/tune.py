@@ -18,7 +18,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from eddy_bench.scoring.classifier import predict_attributes
 from numpy.typing import NDArray
 
 from eddy_bench import EddyExact, EddyHutch, Iid, KernelMethod, Method, ParticleGuidance, Repulsion
@@ -28,7 +27,7 @@ from eddy_bench.models.load import load_model
 from eddy_bench.results.statistics import mean_interval
 from eddy_bench.sampling.schedulers import set_scheduler
 from eddy_bench.scoring.diversity import pairwise_distance, vendi
-from eddy_bench.scoring.extractors import ASSETS, load_extractor
+from eddy_bench.scoring.extractors import ASSETS, load_extractor, predict_attributes
 from eddy_bench.scoring.fidelity import align, clip_score
 from eddy_bench.suites.prompts import load_prompts
 

@@ -20,8 +20,7 @@ from eddy_bench.models.base import Model
 from eddy_bench.models.defaults import implied_settings
 from eddy_bench.models.embedded import AttributeClassifier, add_difference, load_network
 from eddy_bench.models.load import load_model
-from eddy_bench.scoring.classifier import predict_attributes
-from eddy_bench.scoring.extractors import ASSETS
+from eddy_bench.scoring.extractors import ASSETS, predict_attributes
 from tests.conftest import Result
 
 
