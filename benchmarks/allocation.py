@@ -11,8 +11,8 @@ import time
 import numpy as np
 
 from eddy_bench import Iid
+from eddy_bench.models.devices import keep_pages
 from eddy_bench.models.load import load_model
-from eddy_bench.models.memory import keep_pages
 
 USUAL = {"trim": 128 * 1024, "mmap": 128 * 1024}  # what glibc begins with
 

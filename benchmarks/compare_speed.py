@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from eddy_bench.results.results import read_results
-from eddy_bench.compare.fronts import fronts
 
 from eddy_bench.compare.comparable import check_comparable
+from eddy_bench.compare.fronts import fronts
 from eddy_bench.compare.paired import compare
+from eddy_bench.results.results import read_results
 from eddy_bench.scoring.metrics import METRICS
 
 METHODS, SEEDS = 20, 5

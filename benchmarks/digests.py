@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from eddy_bench import steer
-from eddy_bench.audit.small_draws import draw_samples
+from eddy_bench.audit.conformance import draw_samples
 from eddy_bench.experiment.setup import Setup
 from eddy_bench.methods.base import Method
 from eddy_bench.methods.registry import build_method, method_names

@@ -42,11 +42,10 @@ from eddy_bench.experiment.manifest import record_plan
 from eddy_bench.experiment.plan import make_plan
 from eddy_bench.experiment.setup import Setup
 from eddy_bench.kernels import group_median_bandwidth, rbf, squared_distances
-from eddy_bench.methods.pairwise import Pairs
+from eddy_bench.methods.eddy import Pairs
 from eddy_bench.models.base import Model
 from eddy_bench.models.load import load_model
-from eddy_bench.models.network_features import NetworkFeatures
-from eddy_bench.models.row_limit import RowLimit
+from eddy_bench.models.network_features import NetworkFeatures, RowLimit
 from eddy_bench.sampling.noise import particle_generators
 from eddy_bench.sampling.schedulers import set_scheduler
 from eddy_bench.storage.run_folder import RunFolder

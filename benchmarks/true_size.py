@@ -28,11 +28,10 @@ from eddy_bench.experiment.setup import Setup
 from eddy_bench.methods.base import Method
 from eddy_bench.methods.iid import Iid
 from eddy_bench.methods.registry import build_method
-from eddy_bench.models.base import Model
-from eddy_bench.models.drawing import rows_of
+from eddy_bench.models.base import Model, rows_of
+from eddy_bench.models.devices import peak_bytes, reset_peak
 from eddy_bench.models.load import ASSETS, DTYPES
-from eddy_bench.models.memory import peak_bytes, reset_peak
-from eddy_bench.models.prompt_cache import remember_prompts
+from eddy_bench.models.prompts import remember_prompts
 from eddy_bench.sampling.noise import particle_generators
 from eddy_bench.suites.method_spec import MethodSpec
 from eddy_bench.suites.suite import Suite

@@ -19,7 +19,7 @@ _PUBLIC = {
     "Forward": "eddy_bench.scoring.forward",
     "Iid": "eddy_bench.methods.iid",
     "Judge": "eddy_bench.scoring.metric",
-    "KernelMethod": "eddy_bench.methods.kernel_method",
+    "KernelMethod": "eddy_bench.methods.guided",
     "Lhs": "eddy_bench.methods.couplings",
     "Method": "eddy_bench.methods.base",
     "Metric": "eddy_bench.scoring.metric",

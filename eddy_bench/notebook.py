@@ -222,8 +222,8 @@ def benchmark(
     from eddy_bench.experiment.experiment import run
     from eddy_bench.experiment.options import RunOptions
     from eddy_bench.experiment.setup import Setup
+    from eddy_bench.models.defaults import implied_settings
     from eddy_bench.models.load import borrowed, wrap_pipeline
-    from eddy_bench.models.scoring_defaults import implied_settings
     from eddy_bench.suites.plugins import Permission
     from eddy_bench.suites.prompts import load_prompts, prompts_of_texts
     from eddy_bench.suites.suite import Suite, load_suite

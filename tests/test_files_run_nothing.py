@@ -23,7 +23,7 @@ from eddy_bench.cli.app import main
 from eddy_bench.errors import EddyError, ParameterError
 from eddy_bench.experiment.cost_matching import _rivals, unmatched
 from eddy_bench.methods.registry import build_method
-from eddy_bench.models.task_file import read_task_file
+from eddy_bench.models.tasks import read_task_file
 from eddy_bench.scoring.metrics import parse_all
 from eddy_bench.suites.method_spec import MethodSpec
 from eddy_bench.suites.plugins import load_from_file

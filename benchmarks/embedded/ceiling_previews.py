@@ -22,7 +22,7 @@ from diffusers import DDIMScheduler
 from torch import Tensor
 
 from eddy_bench import Iid
-from eddy_bench.methods.anticlustering import diverse_groups
+from eddy_bench.methods.best_of_m import diverse_groups
 from eddy_bench.models.load import load_model
 from eddy_bench.results.headroom import headroom
 from eddy_bench.sampling.noise import particle_generators

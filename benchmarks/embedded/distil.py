@@ -23,7 +23,8 @@ from diffusers import DDIMScheduler
 from torch import Tensor, nn
 from train import SEED, Captions, load_split
 
-from eddy_bench.models.embedded import DIFFERENCE, EMBEDDED, save_difference
+from benchmarks.embedded.garments import save_difference
+from eddy_bench.models.embedded import DIFFERENCE, EMBEDDED
 from eddy_bench.models.load import load_model
 
 TEACHER_STEPS = 20

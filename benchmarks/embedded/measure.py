@@ -14,17 +14,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from eddy_bench.scoring.extractors import predict_attributes
 from PIL import Image
 from train import load_split, to_model
 
+from benchmarks.embedded.garments import caption
 from eddy_bench import Iid
-from eddy_bench.models.attributes import Attributes, caption, parse
+from eddy_bench.models.attributes import Attributes, parse
+from eddy_bench.models.embedded import AttributeClassifier, load_network
 from eddy_bench.models.load import load_model
-from eddy_bench.models.networks import AttributeClassifier, load_network
 from eddy_bench.sampling.schedulers import set_scheduler
 from eddy_bench.scoring.diversity import pairwise_distance, vendi
-from eddy_bench.scoring.extractors import ASSETS, load_extractor
+from eddy_bench.scoring.extractors import ASSETS, load_extractor, predict_attributes
 from eddy_bench.scoring.fidelity import align, clip_score, frechet_distance
 from eddy_bench.suites.prompts import load_prompts
 

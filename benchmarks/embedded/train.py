@@ -35,8 +35,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from eddy_bench.models.attributes import Attributes, caption, measure, vocabulary
-from eddy_bench.models.networks import AttributeClassifier, GuideNetwork, save_network
+from benchmarks.embedded.garments import caption, measure, save_network
+from eddy_bench.models.attributes import Attributes, vocabulary
+from eddy_bench.models.embedded import AttributeClassifier, GuideNetwork
 
 ASSETS = Path(__file__).parents[2] / "eddy_bench" / "assets"
 SEED = 20261122

@@ -18,17 +18,16 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from eddy_bench.scoring.extractors import predict_attributes
 from numpy.typing import NDArray
 
 from eddy_bench import EddyExact, EddyHutch, Iid, KernelMethod, Method, ParticleGuidance, Repulsion
 from eddy_bench.models.attributes import parse
+from eddy_bench.models.embedded import AttributeClassifier, load_network
 from eddy_bench.models.load import load_model
-from eddy_bench.models.networks import AttributeClassifier, load_network
 from eddy_bench.results.statistics import mean_interval
 from eddy_bench.sampling.schedulers import set_scheduler
 from eddy_bench.scoring.diversity import pairwise_distance, vendi
-from eddy_bench.scoring.extractors import ASSETS, load_extractor
+from eddy_bench.scoring.extractors import ASSETS, load_extractor, predict_attributes
 from eddy_bench.scoring.fidelity import align, clip_score
 from eddy_bench.suites.prompts import load_prompts
 

@@ -14,9 +14,8 @@ from typing import Any
 from benchmarks.pages.marked import put
 from eddy_bench.audit.figure import write_figure
 from eddy_bench.audit.plan import make_plan
-from eddy_bench.audit.run import prepare_folder, run_audit
+from eddy_bench.audit.run import missing_work, prepare_folder, run_audit, time_methods
 from eddy_bench.audit.tables import audit_frame, audit_markdown
-from eddy_bench.audit.timing import missing_work, one_thread, time_methods
 from eddy_bench.cli.progress import progress_bar
 from eddy_bench.storage.files import write_text
 
@@ -80,11 +79,10 @@ def main() -> None:
     for name in parts:
         plan, folder = make_plan(**PARTS[name]), out / name
         prepare_folder(folder, plan)
-        with one_thread():
-            costs = time_methods(plan, folder)
-            work = missing_work(plan, folder, costs)
-            with progress_bar(name, work, percent=True) as advance:
-                audited = run_audit(plan, folder, advance, costs)
+        costs = time_methods(plan, folder)
+        work = missing_work(plan, folder, costs)
+        with progress_bar(name, work, percent=True) as advance:
+            audited = run_audit(plan, folder, advance, costs)
         write_text(
             DOCS / f"audit-{name}.csv",
             audit_frame(plan, audited).to_csv(

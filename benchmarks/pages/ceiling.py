@@ -16,12 +16,11 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
-from eddy_bench.results.results import read_results
-from eddy_bench.compare.subsampling import direction_words, subsampling_of
-from eddy_bench.results.headroom import MethodShare, free_shares
-from eddy_bench.results.results import ScoreSet, read_scores
 
 from benchmarks.pages.marked import put
+from eddy_bench.compare.subsampling import direction_words, subsampling_of
+from eddy_bench.results.headroom import MethodShare, free_shares
+from eddy_bench.results.results import ScoreSet, read_results
 
 ROOT = Path(__file__).parents[2]
 PAGE, FIGURE = ROOT / "docs" / "ceiling.md", ROOT / "docs" / "ceiling.png"

@@ -11,16 +11,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from eddy_bench.results.results import read_results
-from eddy_bench.compare.subsampling import directions, subsampling_of
-from eddy_bench.results.headroom import free_shares
-from eddy_bench.results.results import ScoreSet, read_scores
-
 from benchmarks.pages.marked import put
 from eddy_bench.compare.advice import Candidate, candidates
 from eddy_bench.compare.paired import compare
-from eddy_bench.compare.subsampling import Subsampling
+from eddy_bench.compare.subsampling import Subsampling, directions, subsampling_of
 from eddy_bench.methods.registry import load_method, method_names
+from eddy_bench.results.headroom import free_shares
+from eddy_bench.results.results import ScoreSet, read_results
 from eddy_bench.suites.method_spec import MethodSpec
 
 PAGE = Path(__file__).parents[2] / "docs" / "methods.md"

@@ -27,7 +27,6 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from eddy_bench.scoring.extractors import load_classifier
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -35,7 +34,7 @@ from benchmarks.pages.marked import put
 from eddy_bench.models.devices import CPU
 from eddy_bench.scoring import aesthetic, dreamsim, hps, inception, perceptual, pickscore
 from eddy_bench.scoring.cost import FILE
-from eddy_bench.scoring.extractors import ASSETS, load_extractor
+from eddy_bench.scoring.extractors import ASSETS, load_classifier, load_extractor
 from eddy_bench.scoring.metrics import METRICS
 from eddy_bench.storage.files import write_text
 

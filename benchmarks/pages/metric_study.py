@@ -18,23 +18,23 @@ from typing import Any
 
 import numpy as np
 import torch
-from eddy_bench.scoring.extractors import WEIGHTS, predict_attributes
 from PIL import Image, ImageFilter
 from scipy.stats import spearmanr
 
+from benchmarks.embedded.garments import caption
 from benchmarks.pages.marked import put
 from eddy_bench import Iid
-from eddy_bench.models.attributes import Attributes, caption
+from eddy_bench.models.attributes import Attributes
+from eddy_bench.models.defaults import scoring_defaults
 from eddy_bench.models.devices import CPU
+from eddy_bench.models.embedded import AttributeClassifier, load_network
 from eddy_bench.models.load import load_model
-from eddy_bench.models.networks import AttributeClassifier, load_network
-from eddy_bench.models.scoring_defaults import scoring_defaults
 from eddy_bench.models.tasks import load_task
 from eddy_bench.sampling.schedulers import set_scheduler
 from eddy_bench.scoring.attribute_values import values_seen
 from eddy_bench.scoring.diversity import distinct_attributes
 from eddy_bench.scoring.extractor import Extractor
-from eddy_bench.scoring.extractors import load_extractor
+from eddy_bench.scoring.extractors import WEIGHTS, load_extractor, predict_attributes
 from eddy_bench.scoring.metric import Judge, Metric
 from eddy_bench.scoring.metrics import METRICS
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from eddy_bench.errors import ParameterError
 from eddy_bench.methods.base import Method
 from eddy_bench.methods.eddy import Eddy, EddyExact, EddyFd, EddyHutch
-from eddy_bench.methods.kernel_method import KernelMethod
+from eddy_bench.methods.guided import KernelMethod
 from eddy_bench.models.tasks import Task
 from eddy_bench.sampling.noise import stream_seed
 from eddy_bench.sampling.state import State
@@ -27,22 +27,16 @@ FREE = 1e-6  # relative residual below which a field is divergence-free up to ro
 
 @dataclass(frozen=True)
 class Divergence:
-    """Hold residuals of a method on a task at one noise level, relative to the size of the terms.
-
-    residual: root mean square of div(p g) / p over points and probe draws.
-    mean_residual: of its mean over probe draws.
-    mean_error: the part of the mean residual that the draws' own spread explains.
-    halved_step: the mean residual with half the difference step; NaN where there is none.
-    """
+    """Residuals of a method on a task at one noise level, relative to the size of the terms."""
 
     task: str
     method: str
     params: str
     sigma: float
-    residual: float
-    mean_residual: float
-    mean_error: float
-    halved_step: float
+    residual: float  # root mean square of div(p g) / p over points and probe draws
+    mean_residual: float  # of its mean over probe draws
+    mean_error: float  # the part of the mean residual that the draws' own spread explains
+    halved_step: float  # the mean residual with half the difference step; NaN where there is none
 
     @property
     def verdict(self) -> str:
@@ -68,15 +62,10 @@ def default_methods() -> list[Eddy]:
 
 
 def check_guides(methods: Sequence[Method]) -> list[KernelMethod]:
-    """Return the methods, with their kernel on latents and no window.
-
-    Raises:
-        ParameterError: one of them does not guide.
-
-    """
+    """Return the methods, with their kernel on latents and no window."""
     guides = []
     for method in methods:
-        if not (isinstance(method, KernelMethod) and method.guides):
+        if not (isinstance(method, KernelMethod) and method.acts_by("guidance")):
             raise ParameterError(
                 f"Method {method.title()!r} adds no drift, so there is no divergence to measure. "
                 "Use one that guides, such as eddy-exact or pg."
@@ -88,15 +77,9 @@ def check_guides(methods: Sequence[Method]) -> list[KernelMethod]:
 def measure_divergence(
     task: Task, method: KernelMethod, params: str, level: float, seed: int = 0
 ) -> Divergence:
-    """Return the residual of one method on one task.
+    """Return the residual of one method, shown with `params`, on a task.
 
-    Args:
-        task: whose density is known.
-        method: that guides.
-        params: as shown.
-        level: noise, in standard deviations of the task.
-        seed: of the points and the probes.
-
+    level: of the noise, in standard deviations of the task. seed: of the points and the probes.
     """
     random = (
         "probes" in method.parameters()

@@ -36,20 +36,13 @@ def directions(dimension: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Sample:
-    """Hold projected particles of G groups, sorted for O(n log n) distances.
+    """Projected particles of G groups, sorted for O(n log n) distances."""
 
-    values: (L, G, N).
-    ordered: (L, G N), ascending.
-    order: where each of `ordered` came from.
-    sums: cumulative sums of `ordered`, with a leading 0, (L, G N + 1).
-    within: E|x - x'| of each particle to particles of other groups, (G, N), averaged over the
-        directions.
-    """
-
-    values: Tensor
-    ordered: Tensor
-    order: Tensor
-    sums: Tensor
+    values: Tensor  # (L, G, N)
+    ordered: Tensor  # (L, G N), ascending
+    order: Tensor  # where each of `ordered` came from
+    sums: Tensor  # cumulative sums of `ordered`, with a leading 0, (L, G N + 1)
+    # E|x - x'| of each particle to particles of other groups, (G, N), averaged over the directions
     within: Tensor
 
     @classmethod

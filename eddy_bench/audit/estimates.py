@@ -97,7 +97,6 @@ def frequency_chi2(
 
     Returns:
         (statistic, degrees of freedom, p-value); without any variation (nan, 0, nan).
-
     """
     from scipy.stats import chi2
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from eddy_bench.audit.measure import Row
+from eddy_bench.audit.measure import Row, row_of
 from eddy_bench.audit.plan import AuditPlan
 from eddy_bench.audit.run import Audited
-from eddy_bench.audit.tables import measure_name, value_of
+from eddy_bench.audit.tables import measure_name
 from eddy_bench.audit.verdict import REAL_KEPT, SHIFT_MARGIN, SPREAD_MARGIN
 
 # Okabe and Ito's colours, told apart by colour-blind readers too.
@@ -17,6 +18,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 MARKERS = "osD^vPX*"
 LEGEND_WIDTH = 210  # characters across the figure
 FLOOR = 0.01  # of the axis of distances: what lies below is not told from noise
+MARGIN = {"color": "#000000", "alpha": 0.08, "linewidth": 0}
 
 
 def write_figure(plan: AuditPlan, audited: Sequence[Audited], path: Path) -> None:
@@ -28,15 +30,17 @@ def write_figure(plan: AuditPlan, audited: Sequence[Audited], path: Path) -> Non
     from matplotlib.figure import Figure
 
     styles = _styles(audited)
-    columns = _legend_columns(list(styles))
+    longest = max(map(len, styles), default=0)
+    columns = max(1, min(5, len(styles) + 1, LEGEND_WIDTH // (longest + 10)))
     height = 3.1 * len(audited) + 0.5 + 0.2 * (len(styles) // columns + 1)
     figure = Figure(figsize=(14, height), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(audited), 3, squeeze=False)
-    for (left, middle, right), block_result in zip(axes, audited, strict=True):
-        _draw_gains(left, plan, block_result, styles)
-        _draw_shifts(middle, plan, block_result, styles)
-        _draw_spreads(right, plan, block_result, styles)
+    for (left, middle, right), result in zip(axes, audited, strict=True):
+        panels = Panels(plan, result, styles)
+        panels.draw_gains(left)
+        panels.draw_shifts(middle)
+        panels.draw_spreads(right)
     axes[0][0].annotate(
         "Filled: real gain, marginal kept. Grey: within the margin.",
         (0, 1.12),
@@ -44,54 +48,6 @@ def write_figure(plan: AuditPlan, audited: Sequence[Audited], path: Path) -> Non
         fontsize=9,
         annotation_clip=False,
     )
-    _draw_legend(figure, axes, columns)
-    figure.savefig(path, dpi=120, metadata={"Software": None})
-
-
-def _draw_shifts(
-    axis: Any, plan: AuditPlan, block_result: Audited, styles: dict[str, dict[str, Any]]
-) -> None:
-    _draw_ladder(
-        axis,
-        plan,
-        block_result,
-        styles,
-        "distance to iid's distribution, in std",
-        lambda rows: max(value_of(rows, "shift_to_iid"), FLOOR),
-    )
-    axis.axhspan(FLOOR, SHIFT_MARGIN, color="#000000", alpha=0.08, linewidth=0)
-    axis.plot(
-        plan.ladder,
-        [max(value_of(rung.iid, "shift_to_truth"), FLOOR) for rung in block_result.rungs],
-        color="#888888",
-        linestyle="--",
-        label="iid to the truth",
-    )
-    axis.set_ylim(bottom=FLOOR, top=max(axis.get_ylim()[1], 4 * SHIFT_MARGIN))
-
-
-def _draw_spreads(
-    axis: Any, plan: AuditPlan, block_result: Audited, styles: dict[str, dict[str, Any]]
-) -> None:
-    _draw_ladder(
-        axis,
-        plan,
-        block_result,
-        styles,
-        "spread around the modes, of iid's",
-        lambda rows: 1 + value_of(rows, "spread_change"),
-    )
-    axis.axhspan(1 - SPREAD_MARGIN, 1 + SPREAD_MARGIN, color="#000000", alpha=0.08, linewidth=0)
-    axis.set_ylim(bottom=min(axis.get_ylim()[0], 0.8), top=max(axis.get_ylim()[1], 1.25))
-
-
-def _legend_columns(labels: Sequence[str]) -> int:
-    """Return how many labels fit beside each other, at most 5."""
-    longest = max(map(len, labels), default=0)
-    return max(1, min(5, len(labels) + 1, LEGEND_WIDTH // (longest + 10)))
-
-
-def _draw_legend(figure: Any, axes: Any, columns: int) -> None:
     handles = {
         label: handle
         for row in axes
@@ -106,77 +62,90 @@ def _draw_legend(figure: Any, axes: Any, columns: int) -> None:
         frameon=False,
         fontsize=9,
     )
+    figure.savefig(path, dpi=120, metadata={"Software": None})
 
 
 def _styles(audited: Sequence[Audited]) -> dict[str, dict[str, Any]]:
-    candidates = [item for result in audited for item in result.block.candidates]
-    labels = list(dict.fromkeys(candidate.label for candidate in candidates))
+    """Return how the line of each method is drawn."""
+    labels = dict.fromkeys(each.label for result in audited for each in result.block.candidates)
     return {
         label: {
             "color": COLOURS[k % len(COLOURS)],
             "marker": MARKERS[k % len(MARKERS)],
             "linestyle": ("-", "--", ":")[k // len(COLOURS) % 3],
+            "markersize": 5,
+            "linewidth": 1.2,
         }
         for k, label in enumerate(labels)
     }
 
 
-def _prepare(axis: Any, plan: AuditPlan, title: str) -> None:
-    axis.set_xscale("log")
-    axis.set_xticks(plan.ladder, [str(steps) for steps in plan.ladder])
-    axis.minorticks_off()
-    axis.set_xlabel("solver steps")
-    axis.set_title(title, fontsize=10, loc="left")
-    axis.grid(alpha=0.25)
-    axis.spines[["top", "right"]].set_visible(False)
+@dataclass(frozen=True)
+class Panels:
+    """The panels of a block."""
 
+    plan: AuditPlan
+    audited: Audited
+    styles: dict[str, dict[str, Any]]
 
-def _draw_gains(
-    axis: Any, plan: AuditPlan, block_result: Audited, styles: dict[str, dict[str, Any]]
-) -> None:
-    _prepare(axis, plan, f"{block_result.block.title}: gain in {measure_name(block_result)}")
-    axis.axhspan(-plan.margin, plan.margin, color="#000000", alpha=0.08, linewidth=0)
-    axis.axhline(0, color="#000000", linewidth=0.8)
-    for label, verdict in block_result.verdicts.items():
-        if verdict.gains:
-            values = [gain.value for gain in verdict.gains]
-            reach = [(gain.high - gain.low) / 2 for gain in verdict.gains]
-            full = {
-                "markerfacecolor": styles[label]["color"] if verdict.text == REAL_KEPT else "white"
-            }
-            axis.errorbar(
-                plan.ladder,
-                values,
-                yerr=reach,
-                label=label,
-                markersize=5,
-                linewidth=1.2,
-                capsize=2,
-                **styles[label],
-                **full,
-            )
+    def draw_gains(self, axis: Any) -> None:
+        """Draw gains with their intervals."""
+        self._prepare(axis, f"{self.audited.block.title}: gain in {measure_name(self.audited)}")
+        axis.axhspan(-self.plan.margin, self.plan.margin, **MARGIN)
+        axis.axhline(0, color="#000000", linewidth=0.8)
+        for label, verdict in self.audited.verdicts.items():
+            if verdict.gains:
+                style = self.styles[label]
+                axis.errorbar(
+                    self.plan.ladder,
+                    [gain.value for gain in verdict.gains],
+                    yerr=[(gain.high - gain.low) / 2 for gain in verdict.gains],
+                    label=label,
+                    capsize=2,
+                    **style,
+                    markerfacecolor=style["color"] if verdict.text == REAL_KEPT else "white",
+                )
 
+    def draw_shifts(self, axis: Any) -> None:
+        """Draw distances to iid's distribution, and iid's own to the truth."""
 
-def _draw_ladder(
-    axis: Any,
-    plan: AuditPlan,
-    block_result: Audited,
-    styles: dict[str, dict[str, Any]],
-    title: str,
-    value: Callable[[Sequence[Row]], float],
-) -> None:
-    _prepare(axis, plan, title)
-    axis.set_yscale("log")
-    axis.yaxis.set_major_formatter("{x:g}")
-    axis.yaxis.set_minor_formatter("")
-    for label, verdict in block_result.verdicts.items():
-        if verdict.gains:
-            values = [value(rung.methods[label].rows) for rung in block_result.rungs]
-            axis.plot(
-                plan.ladder,
-                values,
-                markersize=5,
-                linewidth=1.2,
-                markerfacecolor="white",
-                **styles[label],
-            )
+        def shift(rows: Sequence[Row], other: str) -> float:
+            return max(row_of(rows, f"shift_to_{other}").value, FLOOR)
+
+        title = "distance to iid's distribution, in std"
+        self._draw_ladder(axis, title, lambda rows: shift(rows, "iid"))
+        axis.axhspan(FLOOR, SHIFT_MARGIN, **MARGIN)
+        axis.plot(
+            self.plan.ladder,
+            [shift(rung.iid, "truth") for rung in self.audited.rungs],
+            color="#888888",
+            linestyle="--",
+            label="iid to the truth",
+        )
+        axis.set_ylim(bottom=FLOOR, top=max(axis.get_ylim()[1], 4 * SHIFT_MARGIN))
+
+    def draw_spreads(self, axis: Any) -> None:
+        """Draw the spread around the modes, of iid's."""
+        title = "spread around the modes, of iid's"
+        self._draw_ladder(axis, title, lambda rows: 1 + row_of(rows, "spread_change").value)
+        axis.axhspan(1 - SPREAD_MARGIN, 1 + SPREAD_MARGIN, **MARGIN)
+        axis.set_ylim(bottom=min(axis.get_ylim()[0], 0.8), top=max(axis.get_ylim()[1], 1.25))
+
+    def _draw_ladder(self, axis: Any, title: str, value: Callable[[Sequence[Row]], float]) -> None:
+        self._prepare(axis, title)
+        axis.set_yscale("log")
+        axis.yaxis.set_major_formatter("{x:g}")
+        axis.yaxis.set_minor_formatter("")
+        for label, verdict in self.audited.verdicts.items():
+            if verdict.gains:
+                values = [value(rung.methods[label].rows) for rung in self.audited.rungs]
+                axis.plot(self.plan.ladder, values, markerfacecolor="white", **self.styles[label])
+
+    def _prepare(self, axis: Any, title: str) -> None:
+        axis.set_xscale("log")
+        axis.set_xticks(self.plan.ladder, [str(steps) for steps in self.plan.ladder])
+        axis.minorticks_off()
+        axis.set_xlabel("solver steps")
+        axis.set_title(title, fontsize=10, loc="left")
+        axis.grid(alpha=0.25)
+        axis.spines[["top", "right"]].set_visible(False)

@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageFilter
 
-from eddy_bench.audit.conformance import Finding
+from eddy_bench.audit.conformance import Answer, Finding, run_checks
 from eddy_bench.errors import EddyError, MetricError, brief
 from eddy_bench.models.attributes import CLASSES
-from eddy_bench.models.scoring_defaults import scoring_defaults
+from eddy_bench.models.defaults import scoring_defaults
 from eddy_bench.scoring.measure import measure, with_texts
-from eddy_bench.scoring.metric import Metric
 from eddy_bench.scoring.metrics import MetricSpec
 from eddy_bench.scoring.reference import RealImages, held_out
 from eddy_bench.scoring.scorer import Scorer
@@ -51,12 +50,7 @@ SETTINGS = RunSettings(
 
 @dataclass
 class Trial:
-    """Hold a metric, and groups of images that it is tried on.
-
-    scorer: over a run folder of its own.
-    groups: by what was done to their images.
-    values: of the groups in order, or one of all, once they were measured.
-    """
+    """A metric, and groups of images that it is tried on, by what was done to them."""
 
     spec: MetricSpec
     scorer: Scorer
@@ -71,12 +65,8 @@ class Trial:
 
     def measured(self, groups: Sequence[FinishedGroup]) -> list[float]:
         """Return the values of groups, in their order, or one of all."""
-        found = [
-            value
-            for value in measure(self.scorer, self.spec, {groups[0].group.id: groups})
-            if value.id.name == self.spec.name
-        ]
-        return [value.value for value in found]
+        found = measure(self.scorer, self.spec, {groups[0].group.id: groups})
+        return [value.value for value in found if value.id.name == self.spec.name]
 
 
 def check_metric(
@@ -97,18 +87,7 @@ def check_metric(
         trial = Trial(spec, scorer, _written(run, real))
         if spec.metric.source.startswith("torchmetrics=="):
             trial.of("plain")  # what cannot be made or fed here breaks no promise of ours
-        findings = []
-        for name, check in CHECKS.items():
-            advance(0, name)
-            try:
-                finding = check(trial)
-            except EddyError as error:
-                finding = False, str(error)
-            except (Exception, SystemExit) as error:  # a metric may raise anything
-                finding = False, f"{type(error).__name__}: {error}"[:200]
-            findings.append(Finding(name, *finding))
-            advance(1, name)
-    return findings
+        return run_checks(CHECKS, trial, advance)
 
 
 def _load(scorer: Scorer, spec: MetricSpec) -> None:
@@ -189,9 +168,6 @@ def _shuffled(images: Sequence[Any], *seed: int) -> list[Any]:
     return [images[k] for k in np.random.default_rng(seed).permutation(len(images))]
 
 
-Answer = tuple[bool | None, str]
-
-
 def _in_range(trial: Trial) -> Answer:
     low, high = trial.spec.metric.range
     values = [value for label in (*ORDINARY, "duplicates") for value in trial.of(label)]
@@ -204,15 +180,12 @@ def _in_range(trial: Trial) -> Answer:
 
 
 def _numbers(trial: Trial) -> Answer:
-    """Hold that groups of two and more ordinary images have a value."""
-    wrong = {
-        label: next(value for value in trial.of(label) if not math.isfinite(value))
+    wrong = [
+        f"{label} images give {value:g}"
         for label in ORDINARY
-        if not all(map(math.isfinite, trial.of(label)))
-    }
-    if not wrong:
-        return True, f"numbers for {', '.join(ORDINARY)} images"
-    return False, "; ".join(f"{label} images give {value:g}" for label, value in wrong.items())
+        if (value := next((v for v in trial.of(label) if not math.isfinite(v)), None)) is not None
+    ]
+    return not wrong, "; ".join(wrong) or f"numbers for {', '.join(ORDINARY)} images"
 
 
 def _deterministic(trial: Trial) -> Answer:
@@ -254,17 +227,15 @@ def _blank(trial: Trial) -> Answer:
     return not any(map(math.isinf, values)), f"black images give {np.mean(values):.3g}"
 
 
-def _judged(metric: Metric) -> str:
-    """Return what a metric is tried on; one to real images that says nothing, on fidelity."""
-    return metric.aspect or ("fidelity" if metric.needs == "real" else "")
-
-
 def _no_gain_from(label: str, aspect: str) -> Callable[[Trial], Answer]:
-    """Return the check that a degradation does not improve what a metric judges."""
+    """Return the check that a degradation does not improve what a metric judges.
+
+    A metric that compares with real images and says nothing is tried on fidelity.
+    """
 
     def check(trial: Trial) -> Answer:
         metric = trial.spec.metric
-        if _judged(metric) != aspect:
+        if (metric.aspect or ("fidelity" if metric.needs == "real" else "")) != aspect:
             return None, f"it does not say that it judges {aspect}"
         before, after = (float(np.mean(trial.of(name))) for name in ("plain", label))
         gain = (after - before) * (1 if metric.higher_is_better else -1)

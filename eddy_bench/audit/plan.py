@@ -9,16 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from eddy_bench import __version__
-from eddy_bench.audit.candidates import (
-    Candidate,
-    LeftOut,
-    check_drawn,
-    find_left_out,
-    noted,
-    open_pipeline,
-)
-from eddy_bench.errors import ParameterError
-from eddy_bench.methods.demands import check_demands
+from eddy_bench.errors import EddyError, ModelError, ParameterError, SchedulerError
+from eddy_bench.methods.base import Method, check_demands
 from eddy_bench.methods.registry import (
     METHODS,
     build_method,
@@ -27,8 +19,11 @@ from eddy_bench.methods.registry import (
     parameter_text,
     source_digest,
 )
-from eddy_bench.models.exact import TIMESTEPS, ExactPipeline
+from eddy_bench.models.exact import TIMESTEPS, ExactDenoiser, ExactPipeline, exact_scheduler
 from eddy_bench.models.tasks import DEFAULT_TASKS, Task, load_task
+from eddy_bench.sampling.schedulers import set_scheduler
+from eddy_bench.sampling.solver_view import check_stochastic
+from eddy_bench.sampling.step_taps import check_restarts
 from eddy_bench.storage.records import method_text
 from eddy_bench.suites.method_spec import MethodSpec
 from eddy_bench.suites.plugins import Permission
@@ -39,15 +34,49 @@ QUICK_TASKS = ("ring8",)
 QUICK_LADDER = (25, 50, 200)
 QUICK_GROUPS = 1000
 GAIN_MARGIN = 0.1  # modes; of the Vendi score where modes are not counted
-BASELINE = "iid"  # always drawn, whether it is asked for or not
+BASELINE = "iid"  # always drawn
 MAX_PARTICLES = 256
 MAX_GROUPS = 1_000_000
-MEASURES = 2  # changes with what is measured, so that older measurements are not taken
+NO_CONDITION = (
+    "it changes conditions or guidance, and this task has none. Use --task class-ring or class-64d."
+)
+NO_NETWORK = "it acts inside a network, and exact tasks have none. Measure it with `run`."
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A method of an audit."""
+
+    label: str  # as on the command line
+    name: str
+    parameters: str
+    method: Method
+    source: str = ""  # digest of a plug-in's file; empty for registered methods
+
+    def identity(self, task: Task) -> tuple[Any, ...]:
+        """Return what a method is on a task, regardless of its label."""
+        resolved = self.method.resolved(task.network is not None)
+        return self.name, resolved.parameters(), self.source
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A method that is not drawn in some blocks. where: the task or the scheduler it does not fit.
+
+    Its text is a note for the user.
+    """
+
+    label: str
+    where: str
+    reason: EddyError
+
+    def __str__(self) -> str:
+        return f"{self.label} is left out {self.where}: {self.reason}"
 
 
 @dataclass(frozen=True)
 class Block:
-    """Hold what shares one iid baseline: a task under one scheduler, with its methods."""
+    """A task under one scheduler, with the methods that share its iid baseline."""
 
     task: Task
     scheduler: MethodSpec
@@ -60,43 +89,30 @@ class Block:
         """Task, particles and scheduler."""
         return f"{self.task.name}, N = {self.particles}, {self.scheduler}"
 
-    def pipeline(self) -> tuple[ExactPipeline, dict[str, Any]]:
-        """Return the task behind the scheduler, and arguments of the pipeline's call."""
-        return open_pipeline(self.task, self.scheduler)
-
 
 @dataclass(frozen=True)
 class AuditPlan:
-    """Hold an audit.
+    """An audit."""
 
-    blocks: by task and scheduler.
-    ladder: step counts, ascending.
-    seed: of the noise.
-    margin: a gain below it counts as none.
-    left_out: methods that are not defined somewhere.
-    """
-
-    blocks: tuple[Block, ...]
-    ladder: tuple[int, ...]
-    seed: int
-    margin: float
-    left_out: tuple[LeftOut, ...]
+    blocks: tuple[Block, ...]  # by task and scheduler
+    ladder: tuple[int, ...]  # step counts, ascending
+    seed: int  # of the noise
+    margin: float  # a gain below it counts as none
+    left_out: tuple[LeftOut, ...]  # methods that are not defined in some of the blocks
 
     def key(self, block: Block, steps: int, candidate: Candidate | None = None) -> str:
         """Return a hash of everything that determines a method's measurements at a step count.
 
-        Without a method it is that of the block's iid groups. Which other methods are audited
-        beside it does not matter.
+        Without a method it is that of the block's iid groups. The other methods of the audit do
+        not enter it.
         """
-        method = [BASELINE] if candidate is None else list(candidate.identity(block.task))
         parts = [
             __version__,
-            MEASURES,
             block.task.name,
             block.task.digest,
             str(block.scheduler),
             block.particles,
-            method,
+            [BASELINE] if candidate is None else list(candidate.identity(block.task)),
             steps,
             block.groups,
             self.seed,
@@ -109,10 +125,6 @@ def parse_ladder(text: str) -> tuple[int, ...]:
 
     >>> parse_ladder("100, 25")
     (25, 100)
-
-    Raises:
-        ParameterError: not whole numbers, out of range, or twice the same.
-
     """
     try:
         counts = sorted(int(part) for part in text.split(","))
@@ -139,56 +151,79 @@ def make_plan(
     quick: bool = False,
     permission: Permission | None = None,
 ) -> AuditPlan:
-    """Plan every block of an audit; what is left out has the default.
+    """Plan every block of an audit; empty arguments take the defaults.
 
     Args:
         tasks, methods, schedulers: as on the command line; iid may be among the methods.
-        particles, groups: of every task, or each task's own.
+        particles, groups: of every task; None is each task's own.
         steps: the ladder.
         seed: of the noise.
-        margin: a gain smaller than this counts as none.
+        margin: a smaller gain counts as none.
         quick: one task, three step counts, fewer groups.
         permission: to run the Python files that `methods` name.
 
     Raises:
-        EddyError: a name or number that cannot be used, or a method that is defined under none
-            of the schedulers.
-
+        EddyError: a name or number that cannot be used, or a requested method that is defined in
+            no block.
     """
     _check_numbers(particles, groups, margin)
     loaded = [load_task(name) for name in (tasks or (QUICK_TASKS if quick else DEFAULT_TASKS))]
-    candidates = _candidates(methods or _default_methods(loaded), permission)
-    _check_distinct("task", [task.name for task in loaded])
+    asked = [MethodSpec.parse(text) for text in (methods or _default_methods(loaded))]
+    candidates = [_candidate(spec, permission) for spec in asked if spec.name != BASELINE]
     specs = [MethodSpec.parse(text) for text in (schedulers or SCHEDULERS)]
+    _check_distinct("method", [candidate.label for candidate in candidates])
+    _check_distinct("task", [task.name for task in loaded])
     _check_distinct("scheduler", [str(spec) for spec in specs])
+    ladder = parse_ladder(steps) if steps is not None else QUICK_LADDER if quick else LADDER
+    blocks, left_out = [], list[LeftOut]()
     for task in loaded:
         _check_twins(candidates, task)
-    left_out = find_left_out(candidates, loaded, specs)
-    if methods:  # what a user asks for is drawn somewhere
-        check_drawn(candidates, left_out, len(loaded) * len(specs))
-    skipped = {(item.label, item.task, item.scheduler) for item in left_out}
-    count = groups or (QUICK_GROUPS if quick else None)
-    ladder = parse_ladder(steps) if steps is not None else QUICK_LADDER if quick else LADDER
-    blocks = []
-    for task in loaded:
+        count = groups or (QUICK_GROUPS if quick else task.groups)
         for spec in specs:
-            fitting = [
-                candidate
-                for candidate in candidates
-                if (candidate.label, task.name, str(spec)) not in skipped
-            ]
-            size = particles or task.particles
+            unfit = [note for each in candidates if (note := _left_out(each, task, spec))]
+            labels = [note.label for note in unfit]
+            fitting = tuple(each for each in candidates if each.label not in labels)
+            left_out += unfit
             if fitting or not candidates:  # iid alone is audited too
-                for candidate in fitting:
-                    check_demands(candidate.method, candidate.label, size, min(ladder))
-                blocks.append(Block(task, spec, size, count or task.groups, tuple(fitting)))
-    ladder = parse_ladder(steps) if steps is not None else QUICK_LADDER if quick else LADDER
-    notes = noted(left_out, len(loaded) * len(specs))
-    return AuditPlan(tuple(blocks), ladder, seed, margin, notes)
+                blocks.append(Block(task, spec, particles or task.particles, count, fitting))
+    whole = len(loaded) * len(specs)
+    nowhere = [note for note in left_out if [n.label for n in left_out].count(note.label) == whole]
+    if methods and nowhere:
+        raise nowhere[0].reason
+    for block in blocks:
+        for each in block.candidates:
+            check_demands(each.method, each.label, block.particles, min(ladder))
+    notes = {(note.label, note.where): note for note in left_out if note not in nowhere}
+    return AuditPlan(tuple(blocks), ladder, seed, margin, tuple(notes.values()))
+
+
+def open_pipeline(task: Task, scheduler: MethodSpec) -> tuple[ExactPipeline, dict[str, Any]]:
+    """Return a task behind a scheduler, and arguments of the pipeline's call."""
+    pipe = ExactPipeline(ExactDenoiser(task.mixture, task.classes), exact_scheduler())
+    call = set_scheduler(pipe, scheduler.name, scheduler.parameters)
+    if task.classes is not None:
+        call = {**call, "prompt": task.prompt, "guidance_scale": task.guidance_scale}
+    return pipe, call
+
+
+def _left_out(candidate: Candidate, task: Task, spec: MethodSpec) -> LeftOut | None:
+    """Return why a method is not defined on a task under a scheduler; None where it is."""
+    method = candidate.method
+    if method.edits_features:
+        return LeftOut(candidate.label, f"on {task.name}", ModelError(NO_NETWORK))
+    if (method.conditions or method.reguides) and task.classes is None:
+        return LeftOut(candidate.label, f"on {task.name}", ModelError(NO_CONDITION))
+    pipe, call = open_pipeline(task, spec)
+    try:
+        if method.couples_steps:
+            check_stochastic(pipe.scheduler, float(call.get("eta", 0.0)))
+        check_restarts(pipe.scheduler, method)
+    except SchedulerError as error:
+        return LeftOut(candidate.label, f"under {spec}", error)
+    return None
 
 
 def _check_numbers(particles: int | None, groups: int | None, margin: float) -> None:
-    """Raise ParameterError for numbers out of range."""
     if groups is not None and not 2 <= groups <= MAX_GROUPS:
         raise ParameterError(f"Expected --groups from 2 to {MAX_GROUPS}, got {groups}.")
     if particles is not None and not 1 <= particles <= MAX_PARTICLES:
@@ -200,9 +235,8 @@ def _check_numbers(particles: int | None, groups: int | None, margin: float) -> 
 def _default_methods(tasks: Sequence[Task]) -> list[str]:
     """Return every registered method that couples particles; with a condition, the others too.
 
-    Objectives of features are left to be asked for. Selection takes an M, and a method that acts
-    on each particle alone is another law: what there is to ask of it is how near to the truth it
-    comes.
+    A method that acts on each particle alone has another law: what an audit can say of it is how
+    close it comes to the truth. Selection needs an M, so it is drawn on request.
     """
     guided = any(task.classes is not None for task in tasks)
     methods = {name: load_method(name) for name in METHODS}
@@ -211,27 +245,6 @@ def _default_methods(tasks: Sequence[Task]) -> list[str]:
         for name, method in methods.items()
         if method.audited and not method.selects and (method.interacts or guided)
     ]
-
-
-def _candidates(methods: Sequence[str], permission: Permission | None) -> list[Candidate]:
-    """Build the methods that are compared with iid."""
-    specs = [MethodSpec.parse(text) for text in methods]
-    candidates = [_candidate(spec, permission) for spec in specs if spec.name != BASELINE]
-    _check_distinct("method", [candidate.label for candidate in candidates])
-    return candidates
-
-
-def _check_twins(candidates: Sequence[Candidate], task: Task) -> None:
-    """Raise ParameterError for two spellings of a method, or a kernel that a task does not have."""
-    known: dict[str, str] = {}
-    for candidate in candidates:
-        candidate.method.resolved_kernel(task.network is not None)
-        identity = repr(candidate.identity(task))
-        if identity in known:
-            raise ParameterError(
-                f"The methods {known[identity]!r} and {candidate.label!r} are the same. Drop one."
-            )
-        known[identity] = candidate.label
 
 
 def _candidate(spec: MethodSpec, permission: Permission | None) -> Candidate:
@@ -255,7 +268,18 @@ def _candidate(spec: MethodSpec, permission: Permission | None) -> Candidate:
     return Candidate(method_text(name, parameters), name, parameters, method, source_digest(spec))
 
 
+def _check_twins(candidates: Sequence[Candidate], task: Task) -> None:
+    """Raise ParameterError for two spellings of a method, or a kernel that a task does not have."""
+    known: dict[str, str] = {}
+    for candidate in candidates:
+        label = known.setdefault(repr(candidate.identity(task)), candidate.label)
+        if label != candidate.label:
+            raise ParameterError(
+                f"The methods {label!r} and {candidate.label!r} are the same. Drop one."
+            )
+
+
 def _check_distinct(kind: str, names: Sequence[str]) -> None:
     for name in names:
         if names.count(name) > 1:
-            raise ParameterError(f"The {kind} {name!r} is asked for twice. Drop one.")
+            raise ParameterError(f"The {kind} {name!r} is given twice. Drop one.")

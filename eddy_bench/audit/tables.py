@@ -7,28 +7,15 @@ from typing import Any
 
 import pandas as pd
 
-from eddy_bench.audit.estimates import Estimate
-from eddy_bench.audit.measure import Row
-from eddy_bench.audit.plan import AuditPlan
-from eddy_bench.audit.run import Audited
-from eddy_bench.audit.verdict import SHIFT_MARGIN, SPREAD_MARGIN, Verdict
-from eddy_bench.shown import markdown_text
+from eddy_bench.audit.measure import Row, row_of
+from eddy_bench.audit.plan import BASELINE, AuditPlan
+from eddy_bench.audit.run import NOT_MEASURED, Audited
+from eddy_bench.audit.verdict import REAL_KEPT, SHIFT_MARGIN, SPREAD_MARGIN, Verdict
+from eddy_bench.render.table import Cell, Column, Table
 
-COLUMNS = [
-    "task",
-    "method",
-    "params",
-    "scheduler",
-    "steps",
-    "particles",
-    "groups",
-    "metric",
-    "value",
-    "low",
-    "high",
-    "floor",
-    "verdict",
-]
+# Of audit.csv
+BLOCK = ("task", "method", "params", "scheduler", "steps", "particles", "groups")
+COLUMNS = [*BLOCK, "metric", "value", "low", "high", "floor", "verdict"]
 
 
 def audit_frame(plan: AuditPlan, audited: Sequence[Audited]) -> pd.DataFrame:
@@ -36,33 +23,24 @@ def audit_frame(plan: AuditPlan, audited: Sequence[Audited]) -> pd.DataFrame:
 
     The verdict of a method stands on all its lines.
     """
-    return pd.DataFrame(
-        [[record[column] for column in COLUMNS] for record in _records(plan, audited)],
-        columns=COLUMNS,
-    )
+    return pd.DataFrame(list(_records(plan, audited)), columns=COLUMNS)
 
 
 def _records(plan: AuditPlan, audited: Sequence[Audited]) -> Iterator[dict[str, Any]]:
-    for block_result in audited:
-        block = block_result.block
+    for result in audited:
+        block = result.block
         shared = {
             "task": block.task.name,
             "scheduler": str(block.scheduler),
             "particles": block.particles,
             "groups": block.groups,
         }
-        for rung in block_result.rungs:
+        plain = {**shared, "method": BASELINE, "params": "", "verdict": ""}
+        for rung in result.rungs:
             for row in rung.iid:
-                yield {
-                    **shared,
-                    "method": "iid",
-                    "params": "",
-                    "steps": rung.steps,
-                    **vars(row),
-                    "verdict": "",
-                }
+                yield {**plain, "steps": rung.steps, **vars(row)}
         for candidate in block.candidates:
-            verdict = block_result.verdicts[candidate.label]
+            verdict = result.verdicts[candidate.label]
             mine = {
                 **shared,
                 "method": candidate.name,
@@ -71,26 +49,91 @@ def _records(plan: AuditPlan, audited: Sequence[Audited]) -> Iterator[dict[str, 
             }
             if verdict.tests is None:
                 yield {**mine, "steps": plan.ladder[-1], **vars(Row("problem", float("nan")))}
-            for rung_number, rung in enumerate(block_result.rungs):
-                for row in [
-                    *rung.methods[candidate.label].rows,
-                    *_test_rows(verdict, rung_number, len(block_result.rungs)),
-                ]:
+            for number, rung in enumerate(result.rungs):
+                last = number == len(result.rungs) - 1
+                rows = rung.methods[candidate.label].rows
+                for row in (*rows, *_test_rows(verdict, number, last)):
                     yield {**mine, "steps": rung.steps, **vars(row)}
 
 
-def _test_rows(verdict: Verdict, rung_number: int, count: int) -> Iterator[Row]:
-    if verdict.tests is None:
+def _test_rows(verdict: Verdict, number: int, last: bool) -> Iterator[Row]:
+    tests = verdict.tests
+    if tests is None:
         return
-    yield Row("gain_p", verdict.tests.gain[rung_number])
-    if rung_number == count - 1:
+    yield Row("gain_p", tests.gain[number])
+    if last:
         if verdict.limit is not None:
             yield Row("gain_limit", verdict.limit.value, verdict.limit.low, verdict.limit.high)
-        yield Row("gain_limit_p", verdict.tests.limit)
-        yield Row("gain_within_margin_p", verdict.tests.none)
-        yield Row("marginal_moved_p", verdict.tests.moved)
-        yield Row("marginal_kept_p", verdict.tests.kept)
-        yield Row("free_share_above_1_p", verdict.tests.beyond)
+        yield Row("gain_limit_p", tests.limit)
+        yield Row("gain_within_margin_p", tests.none)
+        yield Row("marginal_moved_p", tests.moved)
+        yield Row("marginal_kept_p", tests.kept)
+        yield Row("free_share_above_1_p", tests.beyond)
+
+
+def audit_table(plan: AuditPlan, audited: Audited) -> Table:
+    """Return the table of a block: iid, then a line per method with its verdict."""
+    labels = [candidate.label for candidate in audited.block.candidates]
+    rows = [_iid_cells(audited), *(_cells(audited, label) for label in labels)]
+    steps = len(plan.ladder)
+    titles = [f"gain at {count}" for count in plan.ladder]
+    titles += ["moved by", "from truth", "spread", "free share"]
+    ranks = [*(steps + 3 - k for k in range(steps - 1)), 0, 1, 4, 2, 3]
+    verdicts = ["", *(audited.verdicts[label].text for label in labels)]
+    return Table(
+        audited.block.title,
+        [BASELINE, *labels],
+        [
+            Column(title, list(cells), rank)
+            for title, cells, rank in zip(titles, zip(*rows, strict=True), ranks, strict=True)
+        ],
+        verdicts,
+        list(map(_tone, verdicts)),
+        remarked="verdict",
+        caption=_caption(plan, audited),
+    )
+
+
+def audit_markdown(plan: AuditPlan, audited: Sequence[Audited]) -> str:
+    """Return the same tables in Markdown."""
+    tables = [audit_table(plan, result) for result in audited]
+    return "\n".join(
+        f"### {table.title}\n\n{table.markdown()}\n\n{table.caption}\n" for table in tables
+    )
+
+
+def _iid_cells(audited: Audited) -> list[Cell]:
+    rows = audited.rungs[-1].iid
+    spread = row_of(rows, "spread")
+    shifts = (f"{row_of(rows, f'shift_to_{name}').value:+.3f}" for name in ("iid", "truth"))
+    texts = [*[""] * len(audited.rungs), *shifts, f"x{spread.value / spread.floor:.3g}", ""]
+    return list(map(Cell, texts))
+
+
+def _cells(audited: Audited, label: str) -> list[Cell]:
+    verdict, rows = audited.verdicts[label], audited.rungs[-1].methods[label].rows
+    if verdict.tests is None:
+        return [Cell("-")] * (len(audited.rungs) + 4)
+    share = row_of(rows, "free_share")
+    digits = 2 if abs(share.value) < 100 else 0
+    return [
+        *(Cell(f"{gain.value:+.2f}", f"±{_reach(gain):.2f}") for gain in verdict.gains),
+        *(Cell(f"{row_of(rows, f'shift_to_{name}').value:+.3f}") for name in ("iid", "truth")),
+        Cell(f"x{1 + row_of(rows, 'spread_change').value:.3g}"),
+        Cell("-")  # of single particles
+        if share.value != share.value
+        else Cell(f"{share.value:.{digits}f}", f"±{_reach(share):.{digits}f}"),
+    ]
+
+
+def _reach(interval: Any) -> float:
+    return float(interval.high - interval.low) / 2
+
+
+def _tone(verdict: str) -> str:
+    if verdict == REAL_KEPT:
+        return "better"
+    return "worse" if verdict.startswith((NOT_MEASURED, "loss")) else ""
 
 
 def measure_name(audited: Audited) -> str:
@@ -98,105 +141,19 @@ def measure_name(audited: Audited) -> str:
     return "modes" if audited.block.task.counts_modes else "Vendi"
 
 
-def caption(plan: AuditPlan, audited: Audited) -> str:
+def _caption(plan: AuditPlan, audited: Audited) -> str:
     """Say how to read a table: units, baseline, margins."""
-    baseline = value_of(
-        audited.rungs[-1].iid, "modes_covered" if audited.block.task.counts_modes else "vendi"
-    )
-    floor = next(row for row in audited.rungs[-1].iid if row.metric == "shift_to_iid")
-    finest = plan.ladder[-1]
-    interval = f"[{floor.low:+.3f}, {floor.high:+.3f}]"
+    rows = audited.rungs[-1].iid
+    baseline = row_of(rows, "modes_covered" if audited.block.task.counts_modes else "vendi").value
+    floor = row_of(rows, "shift_to_iid")
     return (
         f"{audited.block.groups:,} groups a cell, seed {plan.seed}. "
         f"Gain in {measure_name(audited)} over iid's {baseline:.2f}, on the same noise, with half "
-        f"its 95% interval; below {plan.margin:g} is none. At {finest} steps: moved by, in "
-        "standard deviations of a shifted normal, from iid's distribution (disjoint seeds; iid's "
-        f"own, the floor: {floor.value:+.3f} {interval}; margin {SHIFT_MARGIN}), and the same from "
-        "the truth; "
+        f"its 95% interval; below {plan.margin:g} is none. At {plan.ladder[-1]} steps: moved by, "
+        "in standard deviations of a shifted normal, from iid's distribution (disjoint seeds; "
+        f"iid's own, the floor: {floor.value:+.3f} [{floor.low:+.3f}, {floor.high:+.3f}]; "
+        f"margin {SHIFT_MARGIN}), and the same from the truth; "
         f"spread around the modes, of iid's (margin {SPREAD_MARGIN:.0%}), in iid's own line of the "
         "truth's; free share: of what samples that keep their distribution can gain in squared "
         "distance, at most 1 for them."
     )
-
-
-def value_of(rows: Sequence[Row], metric: str) -> float:
-    """Return the value of a metric; NaN where it is not."""
-    return next((row.value for row in rows if row.metric == metric), float("nan"))
-
-
-def header(plan: AuditPlan) -> list[str]:
-    """Return the column titles."""
-    return [
-        "method",
-        *(f"gain at {steps}" for steps in plan.ladder),
-        "moved by",
-        "from truth",
-        "spread",
-        "free share",
-        "verdict",
-    ]
-
-
-def lines(audited: Audited) -> Iterator[list[str]]:
-    """Yield the cells of a table: iid, then a line per method."""
-    plain = audited.rungs[-1].iid
-    ratio = value_of(plain, "spread") / next(row.floor for row in plain if row.metric == "spread")
-    yield [
-        "iid",
-        *[""] * len(audited.rungs),
-        f"{value_of(plain, 'shift_to_iid'):+.3f}",
-        f"{value_of(plain, 'shift_to_truth'):+.3f}",
-        f"x{ratio:.3g}",
-        "",
-        "",
-    ]
-    for candidate in audited.block.candidates:
-        verdict = audited.verdicts[candidate.label]
-        rows = audited.rungs[-1].methods[candidate.label].rows
-        if verdict.tests is None:
-            yield [candidate.label, *["-"] * (len(audited.rungs) + 4), verdict.text]
-            continue
-        moved, spread = value_of(rows, "shift_to_iid"), 1 + value_of(rows, "spread_change")
-        yield [
-            candidate.label,
-            *map(gain_text, verdict.gains),
-            f"{moved:+.3f}",
-            f"{value_of(rows, 'shift_to_truth'):+.3f}",
-            f"x{spread:.3g}",
-            share_text(rows),
-            verdict.text,
-        ]
-
-
-def gain_text(gain: Estimate) -> str:
-    """Return a value with half the width of its interval."""
-    return f"{gain.value:+.2f}±{(gain.high - gain.low) / 2:.2f}"
-
-
-def share_text(rows: Sequence[Row]) -> str:
-    """Return the free share with half the width of its interval; a dash for single particles."""
-    share = next(row for row in rows if row.metric == "free_share")
-    if share.value != share.value:
-        return "-"
-    digits = 2 if abs(share.value) < 100 else 0
-    return f"{share.value:.{digits}f}±{(share.high - share.low) / 2:.{digits}f}"
-
-
-def audit_markdown(plan: AuditPlan, audited: Sequence[Audited]) -> str:
-    """Return the same tables in Markdown."""
-    parts = []
-    for block_result in audited:
-        body = "\n".join(
-            "| " + " | ".join(map(markdown_text, cells)) + " |" for cells in lines(block_result)
-        )
-        names = header(plan)
-        rule = (
-            "|"
-            + "|".join("---" if name in ("method", "verdict") else "--:" for name in names)
-            + "|"
-        )
-        parts.append(
-            f"### {block_result.block.title}\n\n| {' | '.join(names)} |\n{rule}\n{body}\n\n"
-            f"{caption(plan, block_result)}\n"
-        )
-    return "\n".join(parts)

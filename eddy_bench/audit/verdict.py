@@ -9,8 +9,7 @@ import numpy as np
 
 from eddy_bench.audit.energy_distance import shift_of
 from eddy_bench.audit.estimates import Estimate, group_mean, groups_needed
-from eddy_bench.audit.groups import Values
-from eddy_bench.audit.measure import Measured
+from eddy_bench.audit.measure import Measured, Values, row_of
 from eddy_bench.results.statistics import holm
 
 LEVEL = 0.05
@@ -35,45 +34,29 @@ FEW = "not enough groups to tell"
 
 @dataclass(frozen=True)
 class Tests:
-    """Hold Holm-adjusted p-values of a method: a small `gain` shows a gain, a small `none` none.
+    """Holm-adjusted p-values of a method: a small `gain` shows a gain, a small `none` none."""
 
-    gain: of no gain, per step count.
-    none: of a finest gain beyond the margin.
-    limit: of no gain in the limit of fine steps.
-    moved: of the finest marginal being iid's.
-    kept: of the finest marginal lying beyond its margins.
-    beyond: of the finest pairs lying no farther apart than kept distributions allow.
-    """
-
-    gain: tuple[float, ...]
-    none: float
-    limit: float
-    moved: float
-    kept: float
-    beyond: float
+    gain: tuple[float, ...]  # of no gain, per step count
+    none: float  # of a finest gain beyond the margin
+    limit: float  # of no gain in the limit of fine steps
+    moved: float  # of the finest marginal being iid's
+    kept: float  # of the finest marginal lying beyond its margins
+    beyond: float  # of the finest pairs lying no farther apart than kept distributions allow
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Hold what an audit concludes about a method on one task under one scheduler.
+    """What an audit concludes about a method on one task under one scheduler."""
 
-    text: in words.
-    gains: one per step count.
-    limit: the gain extrapolated to endless steps; None with one step count.
-    marginal: `kept`, `moved` or `open` at the finest step count.
-    tests: the p-values behind it; None where nothing could be measured.
-    """
-
-    text: str
-    gains: tuple[Estimate, ...] = ()
+    text: str  # in words
+    gains: tuple[Estimate, ...] = ()  # one per step count
+    # the gain extrapolated to endless steps; None with one step count
     limit: Estimate | None = None
-    marginal: str = "open"
-    tests: Tests | None = None
+    marginal: str = "open"  # `kept`, `moved` or `open` at the finest step count
+    tests: Tests | None = None  # the p-values behind it; None where nothing could be measured
 
 
-def limit_gain(
-    steps: Sequence[int], gains: Sequence[np.ndarray[tuple[int], np.dtype[np.float64]]]
-) -> Estimate | None:
+def limit_gain(steps: Sequence[int], gains: Sequence[Values]) -> Estimate | None:
     """Return the gain at 1 / steps = 0; None with one step count.
 
     A straight line through the finest step counts is fitted per group. An artefact of finite steps
@@ -81,7 +64,6 @@ def limit_gain(
 
     Args:
         steps: ascending. gains: per group at each of them, (G,).
-
     """
     if len(steps) < 2:
         return None
@@ -102,7 +84,6 @@ def judge_block(
         steps: ascending.
         ladders: of each method, one measurement per step count.
         margin: a smaller gain counts as none.
-
     """
     gains = [tuple(gain_estimate(measured.gain) for measured in ladder) for ladder in ladders]
     limits = [limit_gain(steps, [measured.gain for measured in ladder]) for ladder in ladders]
@@ -144,9 +125,8 @@ def frequency_p(finest: Measured) -> float:
     """
     from scipy.stats import f
 
-    row = next((row for row in finest.rows if row.metric == "mode_chi2_to_iid"), None)
-    groups = finest.spread.groups
-    if row is None or not row.floor > 0 or 2 * groups - 1 <= row.floor:
+    row, groups = row_of(finest.rows, "mode_chi2_to_iid"), finest.spread.groups
+    if not row.floor > 0 or 2 * groups - 1 <= row.floor:
         return 1.0
     freedom = 2 * groups - 1 - row.floor
     return float(f.sf(row.value * freedom / (row.floor * (2 * groups - 2)), row.floor, freedom))
@@ -190,16 +170,10 @@ def _judge(
     family: int,
 ) -> Verdict:
     finest = gains[-1]
-    without_margin = (
-        min(ladder[-1].slot_p, frequency_p(ladder[-1])) < LEVEL / family
-    )  # shown is moved
-    marginal = (
-        "kept"
-        if tests.kept < LEVEL and not without_margin
-        else "moved"
-        if tests.moved < LEVEL
-        else "open"
-    )
+    marginal = "moved" if tests.moved < LEVEL else "open"
+    # slots and frequencies have no margin within which a shown difference could be kept
+    if tests.kept < LEVEL <= family * min(ladder[-1].slot_p, frequency_p(ladder[-1])):
+        marginal = "kept"
     shown = [p < LEVEL for p in tests.gain]
     needed = ""
     if tests.none < LEVEL:

@@ -1,14 +1,20 @@
-"""Options of `eddy-bench audit`."""
+"""`eddy-bench audit`: tell a real gain from an artefact of finite steps."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from eddy_bench.cli.arguments import names_of
 from eddy_bench.errors import ParameterError
+
+if TYPE_CHECKING:
+    from eddy_bench.audit.divergence import Divergence
+    from eddy_bench.render.table import Table
 
 
 def audit(
@@ -78,24 +84,23 @@ def audit(
     It says too whether each sample keeps its distribution. Methods are compared with iid where the
     score is known exactly, over a ladder of step counts.
     """
-    from eddy_bench.cli.auditing import audit_divergence, audit_methods
-
+    methods, tasks = method or [], task or []
     if divergence:
-        unused = {
+        drawing = {
             "--scheduler": scheduler,
             "--particles": particles,
             "--groups": groups,
             "--steps": steps,
             "--quick": quick,
         }
-        if given := [name for name, value in unused.items() if value]:
+        if given := [name for name, value in drawing.items() if value]:
             raise ParameterError(
                 f"--divergence draws nothing, so {given[0]} means nothing there. Leave it out."
             )
-        raise typer.Exit(audit_divergence(task or [], method or [], seed, out))
+        raise typer.Exit(_audit_divergence(tasks, methods, seed, out))
     options = {
-        "tasks": task or [],
-        "methods": method or [],
+        "tasks": tasks,
+        "methods": methods,
         "schedulers": scheduler or [],
         "particles": particles,
         "groups": groups,
@@ -104,4 +109,133 @@ def audit(
         "margin": margin,
         "quick": quick,
     }
-    raise typer.Exit(audit_methods(options, out))
+    raise typer.Exit(_audit_methods(options, out))
+
+
+def _audit_methods(options: dict[str, Any], out: Path) -> int:
+    """Audit methods; returns the exit code: 2 when one of them could not be measured."""
+    from eddy_bench.audit.figure import write_figure
+    from eddy_bench.audit.plan import make_plan
+    from eddy_bench.audit.run import (
+        NOT_MEASURED,
+        missing_work,
+        prepare_folder,
+        run_audit,
+        time_methods,
+    )
+    from eddy_bench.audit.tables import audit_frame, audit_markdown, audit_table
+    from eddy_bench.cli.console import print_table, say, write_line
+    from eddy_bench.cli.progress import about, progress_bar
+    from eddy_bench.storage.files import write_text
+    from eddy_bench.suites.plugins import Permission
+
+    plan = make_plan(**options, permission=Permission())
+    prepare_folder(out, plan)
+    for left_out in plan.left_out:
+        say(str(left_out), "Note")
+    costs = time_methods(plan, out)
+    seconds = missing_work(plan, out, costs)
+    if costs:
+        say(f"Auditing takes {about(seconds)}, by a short trial of each method.")
+    with progress_bar("Auditing", seconds, percent=True) as advance:
+        audited = run_audit(plan, out, advance, costs)
+    _write_csv(audit_frame(plan, audited), out / "audit.csv", "%.6g")
+    write_text(out / "audit.md", audit_markdown(plan, audited))
+    write_figure(plan, audited, out / "audit.png")
+    for result in audited:
+        print_table(audit_table(plan, result), "audit.csv")
+        write_line("")
+    _print_paths(out, ("audit.csv", "audit.md", "audit.png"))
+    verdicts = [verdict.text for result in audited for verdict in result.verdicts.values()]
+    return 2 if any(text.startswith(NOT_MEASURED) for text in verdicts) else 0
+
+
+def _audit_divergence(tasks: Sequence[str], methods: Sequence[str], seed: int, out: Path) -> int:
+    """Check the divergence of guiding methods, by default every form of EDDY."""
+    import pandas as pd
+
+    from eddy_bench.audit.divergence import (
+        LEVELS,
+        check_guides,
+        default_methods,
+        measure_divergence,
+    )
+    from eddy_bench.audit.run import prepare_folder
+    from eddy_bench.cli.console import print_table
+    from eddy_bench.cli.progress import progress_bar
+    from eddy_bench.methods.registry import build_method, changed_parameters
+    from eddy_bench.models.tasks import DEFAULT_TASKS, load_task
+    from eddy_bench.suites.method_spec import MethodSpec
+    from eddy_bench.suites.plugins import Permission
+
+    loaded = [load_task(name) for name in (tasks or DEFAULT_TASKS)]
+    guides: Any = default_methods()
+    if methods:
+        built = [build_method(MethodSpec.parse(text), Permission()) for text in methods]
+        guides = check_guides(built)
+    prepare_folder(out)
+    measured = []
+    with progress_bar("Differentiating", len(loaded) * len(guides) * len(LEVELS)) as advance:
+        for task in loaded:
+            for method in guides:
+                changed = changed_parameters(method).items()
+                params = [f"{k}={value}" for k, value in changed if k not in ("kernel", "window")]
+                for level in LEVELS:
+                    measured.append(measure_divergence(task, method, ",".join(params), level, seed))
+                    advance(1, f"{task.name}: {method.title()}")
+    frame = pd.DataFrame([{**asdict(item), "verdict": item.verdict} for item in measured])
+    _write_csv(frame, out / "divergence.csv", "%.3g")
+    print_table(_divergence_table(measured))
+    _print_paths(out, ("divergence.csv",))
+    return 0
+
+
+def _divergence_table(measured: Sequence[Divergence]) -> Table:
+    """Return the noise level with the largest mean residual of each task and method."""
+    from eddy_bench.render.table import Cell, Column, Table
+
+    worst: dict[tuple[str, ...], Divergence] = {}
+    for item in measured:
+        key = (item.task, item.method, item.params)
+        if key not in worst or item.mean_residual > worst[key].mean_residual:
+            worst[key] = item
+    cells = {
+        "method": [item.method for item in worst.values()],
+        "options": [item.params or "-" for item in worst.values()],
+        "residual": [f"{item.residual:.1e}" for item in worst.values()],
+        "mean over probes": [
+            f"{item.mean_residual:.1e} ± {item.mean_error:.0e}" if item.mean_error else "-"
+            for item in worst.values()
+        ],
+        "halved step": [
+            "-" if item.halved_step != item.halved_step else f"{item.halved_step:.1e}"
+            for item in worst.values()
+        ],
+        "verdict": [item.verdict for item in worst.values()],
+    }
+    return Table(
+        "div(p g) / p of one particle, relative to the size of its terms",
+        [item.task for item in worst.values()],
+        [Column(title, list(map(Cell, texts))) for title, texts in cells.items()],
+        tones=["worse" if text.startswith("not") else "better" for text in cells["verdict"]],
+        heading="task",
+        caption="Root mean square over points, at the noise level where it is largest. "
+        "Mean: of the mean over probe draws, ± the part that their spread explains. "
+        "Halved: the mean with half the difference step.",
+    )
+
+
+def _write_csv(frame: Any, path: Path, digits: str) -> None:
+    from eddy_bench.results.io import escaped
+    from eddy_bench.storage.files import write_text
+
+    text = escaped(frame).to_csv(index=False, lineterminator="\n", float_format=digits)
+    write_text(path, text)
+
+
+def _print_paths(out: Path, names: Sequence[str]) -> None:
+    from eddy_bench.cli.console import write_line
+
+    for name in names:
+        kind = Path(name).stem if name.endswith(".csv") else Path(name).suffix[1:]
+        write_line(f"{kind:12}{out / name}")

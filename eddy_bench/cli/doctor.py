@@ -287,7 +287,7 @@ def _memory(device: torch.device) -> str:
     import psutil
     import torch
 
-    from eddy_bench.models.memory import free_bytes
+    from eddy_bench.models.devices import free_bytes
 
     if device.type == "mps":
         return "memory shared with the CPU"
@@ -632,8 +632,8 @@ def drawn_on(device: str) -> NDArray[np.int16]:
     import torch
 
     from eddy_bench.methods.iid import Iid
+    from eddy_bench.models.devices import whole_float32
     from eddy_bench.models.load import load_model
-    from eddy_bench.models.precision import whole_float32
 
     model = load_model(MODEL, device=device)
     arguments = {"num_inference_steps": STEPS, "guidance_scale": 4.0}

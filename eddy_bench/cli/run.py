@@ -209,7 +209,7 @@ def _with_implied(flags: dict[str, Any], source: str | None) -> dict[str, Any]:
     """Return the flags with what another model than the suite's brings along."""
     if "model" not in flags:
         return flags
-    from eddy_bench.models.scoring_defaults import draws_with_its_own, implied_settings
+    from eddy_bench.models.defaults import draws_with_its_own, implied_settings
 
     model, suite = str(flags["model"]), load_suite(source, {"methods": ["iid"], "metrics": []})
     if not draws_with_its_own(model, suite.model):

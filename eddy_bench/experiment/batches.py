@@ -14,9 +14,9 @@ from eddy_bench.errors import EddyError, brief
 from eddy_bench.experiment.plan import REFERENCE, Plan
 from eddy_bench.experiment.setup import Setup
 from eddy_bench.methods.base import Method
-from eddy_bench.models.bad_images import fault
 from eddy_bench.models.base import Cost
-from eddy_bench.models.memory import out_of_memory, release_memory
+from eddy_bench.models.devices import out_of_memory, release_memory
+from eddy_bench.models.images import fault
 from eddy_bench.storage.records import NOT_FINITE, Fault, Group
 
 NONE_FINITE = (

@@ -12,8 +12,8 @@ from eddy_bench.experiment.plan import check_size
 from eddy_bench.experiment.score import ScoringRequest, resolve_specs
 from eddy_bench.methods.registry import build_method
 from eddy_bench.models.backbones import same_network
+from eddy_bench.models.defaults import scoring_defaults
 from eddy_bench.models.devices import CPU
-from eddy_bench.models.scoring_defaults import scoring_defaults
 from eddy_bench.sampling.scheduler_table import SCHEDULERS
 from eddy_bench.scoring.attribute_values import open_values
 from eddy_bench.scoring.extractors import check_extractor, load_extractor

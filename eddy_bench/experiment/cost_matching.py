@@ -9,7 +9,7 @@ from dataclasses import replace
 from eddy_bench.errors import EddyError, ModelError, ParameterError, brief
 from eddy_bench.experiment.setup import Setup
 from eddy_bench.methods.registry import build_method
-from eddy_bench.models.memory import out_of_memory, release_memory
+from eddy_bench.models.devices import out_of_memory, release_memory
 from eddy_bench.storage.records import CostMatch
 from eddy_bench.suites.method_spec import MethodSpec
 from eddy_bench.suites.suite import Suite

@@ -24,9 +24,8 @@ from eddy_bench.experiment.events import Advance, Drawn
 from eddy_bench.experiment.plan import Plan
 from eddy_bench.experiment.setup import Setup
 from eddy_bench.methods.iid import Iid
-from eddy_bench.models.cut_prompts import cut_text
-from eddy_bench.models.memory import out_of_memory
-from eddy_bench.models.prompt_cache import MOST_BYTES
+from eddy_bench.models.devices import out_of_memory
+from eddy_bench.models.prompts import MOST_BYTES, cut_text
 from eddy_bench.sampling.solver_view import view_of
 from eddy_bench.storage.group import Entry, FinishedGroup, entry_of, png_bytes
 from eddy_bench.storage.paths import Files, is_remote

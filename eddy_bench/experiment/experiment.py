@@ -24,7 +24,7 @@ from eddy_bench.experiment.options import RunOptions, open_executor, out_of_shar
 from eddy_bench.experiment.plan import Plan, idle_methods, make_plan
 from eddy_bench.experiment.score import ScoringRequest, score_if_needed, tell_bad
 from eddy_bench.experiment.setup import Setup, on_hub
-from eddy_bench.models.memory import release_memory
+from eddy_bench.models.devices import release_memory
 from eddy_bench.storage.lock import locked
 from eddy_bench.storage.records import CostMatch
 from eddy_bench.storage.run_folder import RunFolder

@@ -10,8 +10,7 @@ from typing import Any
 
 from eddy_bench.errors import ParameterError
 from eddy_bench.experiment.setup import Setup
-from eddy_bench.methods.base import Method
-from eddy_bench.methods.demands import check_demands
+from eddy_bench.methods.base import Method, check_demands
 from eddy_bench.methods.iid import Iid
 from eddy_bench.methods.registry import (
     build_method,
@@ -20,10 +19,10 @@ from eddy_bench.methods.registry import (
     parameter_text,
     source_digest,
 )
-from eddy_bench.models.cut_prompts import cut_prompts
-from eddy_bench.sampling.branch_checks import check_call, denoiser
-from eddy_bench.sampling.extra_steps import check_restarts
+from eddy_bench.models.prompts import cut_prompts
+from eddy_bench.sampling.families import check_call, denoiser
 from eddy_bench.sampling.solver_view import check_scheduler, check_stochastic
+from eddy_bench.sampling.step_taps import check_restarts
 from eddy_bench.storage.files import MAX_GROUPS, refuse_more
 from eddy_bench.storage.group import GroupGrid, group_key
 from eddy_bench.storage.records import Group, RunSettings

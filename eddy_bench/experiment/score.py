@@ -22,9 +22,9 @@ from eddy_bench.experiment.events import Listener
 from eddy_bench.experiment.grids import write_grids
 from eddy_bench.ids import CIRCULAR, IID, MethodId, MetricId, Signature
 from eddy_bench.models.backbones import same_network
+from eddy_bench.models.defaults import ScoringDefaults, garment_models, scoring_defaults
 from eddy_bench.models.devices import resolve_device
 from eddy_bench.models.embedded import ASSETS
-from eddy_bench.models.scoring_defaults import ScoringDefaults, garment_models, scoring_defaults
 from eddy_bench.results.headroom import headrooms
 from eddy_bench.results.io import (
     GROUP,

@@ -12,14 +12,14 @@ from eddy_bench.errors import EddyError, ModelError, ParameterError, brief
 from eddy_bench.methods.base import Method
 from eddy_bench.methods.iid import Iid
 from eddy_bench.models.base import Cost, Model
-from eddy_bench.models.identity import thumbnail
-from eddy_bench.models.load import load_model
-from eddy_bench.models.own_settings import (
+from eddy_bench.models.defaults import (
     OwnSettings,
     call_parameters,
     own_settings,
     scale_argument,
 )
+from eddy_bench.models.identity import thumbnail
+from eddy_bench.models.load import load_model
 from eddy_bench.sampling.families import family_of
 from eddy_bench.sampling.schedulers import scheduler_text, set_scheduler
 from eddy_bench.sampling.solver_view import view_of

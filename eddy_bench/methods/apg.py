@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from eddy_bench.methods.started import StartedMethod
+from eddy_bench.methods.couplings import StartedMethod
 from eddy_bench.sampling.state import Moment
 
 
@@ -28,18 +28,17 @@ class Apg(StartedMethod):
         threshold: r, the largest |D| per square root of the dimension; 0 is none. The paper's 15 on
             SDXL's 65,536 numbers is 0.059.
         momentum: beta; the paper's -0.5.
-
     """
 
     eta: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     threshold: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     momentum: Annotated[float, Field(gt=-1, lt=1, allow_inf_nan=False)] = -0.5
 
-    name: ClassVar[str] = "apg"
-    summary: ClassVar[str] = "projected guidance: less saturation at large scales; another law"
-    citation: ClassVar[str] = "arXiv 2410.02416"
-    interacts: ClassVar[bool] = False
-    dial: ClassVar[str] = "eta"
+    name = "apg"
+    summary = "projected guidance: less saturation at large scales; another law"
+    citation = "arXiv 2410.02416"
+    interacts = False
+    dial = "eta"
 
     @property
     def neutral(self) -> bool:

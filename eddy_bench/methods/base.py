@@ -12,6 +12,7 @@ from torch import Tensor
 
 from eddy_bench.errors import ParameterError
 from eddy_bench.sampling.hooks import Hooks
+from eddy_bench.storage.files import MAX_CANDIDATES, refuse_more
 
 Strength = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(ge=1e-100, le=1e100)]  # so that its square is a number too
@@ -40,22 +41,17 @@ class Method(Hooks):
     """Draw the N particles of a prompt independently, unless a subclass overrides a hook.
 
     Attributes:
-        name: set by the registry for built-in methods.
-        summary: for `list methods`.
-        citation: for `list methods`.
-        cost: for `list methods`.
+        name: as registered. summary, citation, cost: for `list methods`.
         min_particles: fewer are an error.
         interacts: the particles of a group depend on each other; False for a method that acts on
             each one alone, which is another law and no coupling, at N = 1 too.
         exact_law: every sample provably keeps the distribution that the model gives it, at any
             number of steps; `keeps_law` says so of a method with its parameters.
-        guides: the method adds a drift.
         audited: an audit draws it without being asked to.
         selects: the method draws more than it keeps, and needs a guide network.
 
     Raises:
         ParameterError: a field has the wrong type or is out of range.
-
     """
 
     name: ClassVar[str] = ""
@@ -64,7 +60,6 @@ class Method(Hooks):
     cost: ClassVar[str] = "none"
     exact_law: ClassVar[bool] = False
     audited: ClassVar[bool] = True
-    guides: ClassVar[bool] = False
     dial: ClassVar[str] = "strength"
 
     def __post_init__(self) -> None:
@@ -111,12 +106,7 @@ class Method(Hooks):
         return self
 
     def resolved_kernel(self, has_features: bool) -> str:
-        """Return the kernel for a model with or without a guide network, or an empty text.
-
-        Raises:
-            ParameterError: features were asked for where the model has none.
-
-        """
+        """Return the kernel for a model with or without a guide network, or an empty text."""
         return ""
 
     def drawn(self, particles: int) -> int:
@@ -151,3 +141,26 @@ class Method(Hooks):
         The generator is the group's own, apart from every particle's.
         """
         return list(range(count))
+
+
+def check_demands(method: Method, name: str, particles: int, steps: int | None) -> None:
+    """Raise ParameterError for a method that cannot draw so many particles in so few steps.
+
+    Args:
+        method: to check.
+        name: as errors call it.
+        particles: N.
+        steps: of the solver; None where they are not known.
+    """
+    if particles < method.min_particles:
+        raise ParameterError(
+            f"Method {name!r} needs at least {method.min_particles} particles, "
+            f"got {particles}. Set --particles."
+        )
+    drawn = method.drawn(particles)  # raises where the method cannot draw as many
+    refuse_more([drawn], MAX_CANDIDATES, f"candidates of {name!r}", "Lower m.", ParameterError)
+    if steps is not None and (method.previewed or 0) > steps:
+        raise ParameterError(
+            f"Expected preview of {name!r} to be at most the {steps} steps, "
+            f"got {method.previewed}. Lower it, or raise --steps."
+        )

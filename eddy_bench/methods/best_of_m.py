@@ -5,13 +5,11 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from eddy_bench.errors import ModelError, ParameterError
-from eddy_bench.methods.anticlustering import diverse_groups
 from eddy_bench.methods.base import Count, Method
 
 EXACT_CHOICES = 20_000  # subsets that are tried one by one
@@ -34,7 +32,6 @@ class BestOfM(Method):
         preview: choose on the denoised estimates of all M after so many steps, then draw the
             chosen ones from their beginning: preview M + T N network evaluations in T steps. None
             chooses on finished images. Under `fair` the law is kept at every preview.
-
     """
 
     m: Count | None = None
@@ -42,17 +39,15 @@ class BestOfM(Method):
     fair: bool = False
     preview: Count | None = None
 
-    name: ClassVar[str] = "best-of-m"
-    summary: ClassVar[str] = (
+    name = "best-of-m"
+    summary = (
         "draws M i.i.d. images, keeps the N most different by the guide network; "
         "selection moves the marginal, fair=true keeps it"
     )
-    citation: ClassVar[str] = "max-sum dispersion (Ravi et al. 1994); fair: Papenberg & Klau 2021"
-    cost: ClassVar[str] = (
-        "M / N times iid, with preview=k of T steps 1 + k M / (T N); M feature forwards"
-    )
-    selects: ClassVar[bool] = True
-    dial: ClassVar[str] = "m"
+    citation = "max-sum dispersion (Ravi et al. 1994); fair: Papenberg & Klau 2021"
+    cost = "M / N times iid, with preview=k of T steps 1 + k M / (T N); M feature forwards"
+    selects = True
+    dial = "m"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -81,12 +76,7 @@ class BestOfM(Method):
         return math.ceil(images / particles) * particles if self.fair else images
 
     def drawn(self, particles: int) -> int:
-        """Return M.
-
-        Raises:
-            ParameterError: M is not set, or fewer than N.
-
-        """
+        """Return M."""
         if self.m is None:
             raise ParameterError(
                 "Expected m for best-of-m here: there is no other method to take as long as. "
@@ -141,7 +131,6 @@ def most_distant(distances: Tensor, count: int, merits: Tensor | None = None) ->
         distances: (M, M).
         count: how many to keep, at most M.
         merits: (M,), what each point adds to the sum beside its distances; None for nothing.
-
     """
     if merits is None:
         merits = torch.zeros(len(distances))
@@ -158,14 +147,7 @@ def most_distant(distances: Tensor, count: int, merits: Tensor | None = None) ->
 
 
 def _grown(distances: Tensor, count: int, merits: Tensor) -> list[int]:
-    """Return a subset grown greedily from the best pair, ascending.
-
-    Args:
-        distances: (M, M).
-        count: of the subset.
-        merits: (M,).
-
-    """
+    """Return a subset (ascending) grown greedily from the best pair; merits: (M,)."""
     pairs = distances + merits[:, None] + merits
     pairs.fill_diagonal_(-torch.inf)
     chosen = (
@@ -178,3 +160,49 @@ def _grown(distances: Tensor, count: int, merits: Tensor) -> list[int]:
         gain[chosen] = -torch.inf
         chosen.append(int(gain.argmax()))
     return sorted(chosen)
+
+
+STARTS = 5  # random ones, of which the best is kept
+LEAST_GAIN = 1e-9  # of the sum of squared distances, below which an exchange is a rounding error
+
+
+def diverse_groups(features: Tensor, size: int, generator: torch.Generator) -> Tensor:
+    """Return a partition into groups of one size with large squared distances within.
+
+    Anticlustering, or maximally diverse grouping (Spaeth 1986; Papenberg & Klau 2021): from random
+    starts, the exchange of two points of different groups that gains most is made until none gains.
+
+    Args:
+        features: (M, F), M a multiple of `size`.
+        size: of a group.
+        generator: of the starts.
+
+    Returns:
+        Indices, (M / size, size), ascending in each group.
+    """
+    unit = torch.nn.functional.normalize(features.double(), dim=-1)
+    distances = torch.cdist(unit, unit).square()
+    best, most = torch.empty(0), -1.0
+    for _ in range(STARTS):
+        order = torch.randperm(len(features), generator=generator)
+        labels = torch.empty_like(order)
+        labels[order] = torch.arange(len(order)) // size
+        value = _exchange(distances.cpu(), labels)
+        if not value <= most:  # also where it is no number
+            best, most = labels, value
+    return best.argsort(stable=True).reshape(-1, size)
+
+
+def _exchange(distances: Tensor, labels: Tensor) -> float:
+    """Exchange points between groups while that gains; returns the sum of distances within."""
+    groups = int(labels.max()) + 1
+    while True:
+        members = torch.nn.functional.one_hot(labels, groups).double()
+        to_group = (distances @ members)[:, labels]  # of i to the group of j
+        own = to_group.diagonal()
+        gains = to_group + to_group.T - 2 * distances - own[:, None] - own[None, :]
+        gains[labels[:, None] == labels[None, :]] = 0.0
+        i, j = divmod(int(gains.argmax()), len(labels))
+        if groups == 1 or not float(gains[i, j]) > LEAST_GAIN:  # a NaN ends it too
+            return float(own.sum()) / 2
+        labels[i], labels[j] = labels[j].clone(), labels[i].clone()

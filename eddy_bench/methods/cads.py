@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 from pydantic import Field
 from torch import Tensor
 
 from eddy_bench.errors import ParameterError
-from eddy_bench.methods.started import StartedMethod
+from eddy_bench.methods.couplings import StartedMethod
 from eddy_bench.sampling.state import Moment
 
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
@@ -31,7 +31,6 @@ class Cads(StartedMethod):
         s: scale of the noise; 0 is off. The paper's 0.25 on Stable Diffusion; 0.05 to 0.1 in its
             ablation; 0.1 was tuned on the embedded model (benchmarks/embedded/tuning_methods.csv).
         psi: how much of the rescaled embedding is mixed in; the paper's 1.
-
     """
 
     tau1: Share = 0.6
@@ -39,11 +38,11 @@ class Cads(StartedMethod):
     s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.1
     psi: Share = 0.5
 
-    name: ClassVar[str] = "cads"
-    summary: ClassVar[str] = "annealed noise on the text embedding; another law of each sample"
-    citation: ClassVar[str] = "arXiv 2310.17347"
-    interacts: ClassVar[bool] = False
-    dial: ClassVar[str] = "tau1"
+    name = "cads"
+    summary = "annealed noise on the text embedding; another law of each sample"
+    citation = "arXiv 2310.17347"
+    interacts = False
+    dial = "tau1"
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import torch
 from pydantic import Field
@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, normalize
 
 from eddy_bench.methods.base import Count, Positive
-from eddy_bench.methods.started import StartedMethod
+from eddy_bench.methods.couplings import StartedMethod
 from eddy_bench.sampling.state import State
 
 
@@ -38,7 +38,6 @@ class Cno(StartedMethod):
         rate: length of the first step over that of the noise.
         temperature: tau.
         window: height and width that latents are averaged to.
-
     """
 
     iterations: Annotated[int, Field(ge=0)] = 5
@@ -46,12 +45,12 @@ class Cno(StartedMethod):
     temperature: Positive = 0.1
     window: Count = 16
 
-    name: ClassVar[str] = "cno"
-    summary: ClassVar[str] = "starting noise optimised until estimates part; moves the law"
-    citation: ClassVar[str] = "arXiv 2510.03813"
-    cost: ClassVar[str] = "network evaluations of its iterations"
-    audited: ClassVar[bool] = False  # exact tasks have no network to see through
-    dial: ClassVar[str] = "iterations"
+    name = "cno"
+    summary = "starting noise optimised until estimates part; moves the law"
+    citation = "arXiv 2510.03813"
+    cost = "network evaluations of its iterations"
+    audited = False  # exact tasks have no network to see through
+    dial = "iterations"
 
     @property
     def acting(self) -> frozenset[str]:

@@ -6,15 +6,14 @@ No particle's law changes.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from eddy_bench.kernels import group_median_bandwidth, squared_distances
-from eddy_bench.methods.forces import kernel_points
-from eddy_bench.methods.kernel_method import KernelMethod
+from eddy_bench.methods.guided import KernelMethod, kernel_points
 from eddy_bench.sampling.state import State
 
 FLOOR = 1e-6  # lambda: added to each degree, so that an isolated particle has independent noise
@@ -35,7 +34,6 @@ def laplacian_root(log_similarity: Tensor, strength: float) -> Tensor:
 
     Returns:
         S, (G, N, N), float64.
-
     """
     logs = log_similarity.double()
     count = logs.shape[-1]
@@ -68,7 +66,6 @@ def maxcut_rows(log_similarity: Tensor) -> Tensor:
 
     Returns:
         V, (G, N, N), float64.
-
     """
     count = log_similarity.shape[-1]
     alone = torch.eye(count, dtype=torch.bool, device=log_similarity.device)
@@ -105,23 +102,20 @@ class Coupled(KernelMethod):
         strength: a in [0, 1]; 0 is independent noise.
         rule: `laplacian` of the similarity, or `maxcut`, which opposes noise as much as unit rows
             can, also between particles that nothing resembles; it suits separate modes.
-
     """
 
     strength: Annotated[float, Field(ge=0, le=1)] = 1.0
     rule: Rule = "laplacian"
 
-    name: ClassVar[str] = "coupled"
-    summary: ClassVar[str] = (
+    name = "coupled"
+    summary = (
         "step noise that repels similar particles; each sample keeps its law exactly; "
         "stochastic solvers only"
     )
-    citation: ClassVar[str] = "normalised graph Laplacian (Chung 1997); see its docstring"
-    exact_law: ClassVar[bool] = True
-    cost: ClassVar[str] = "one N x N eigendecomposition per step; features: N forward"
-    preferred_kernel: ClassVar[str] = "denoised"
-    windows: ClassVar[dict[str, str]] = {"latent": "0..", "denoised": "0..", "features": "0.."}
-    guides: ClassVar[bool] = False
+    citation = "normalised graph Laplacian (Chung 1997); see its docstring"
+    exact_law = True
+    cost = "one N x N eigendecomposition per step; features: N forward"
+    preferred_kernel = "denoised"
 
     def step_noise(self, noise: Tensor, state: State) -> Tensor:
         """Turn independent noise (G, N, d) into coupled noise of the same shape."""

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from eddy_bench.errors import ParameterError
 from eddy_bench.methods.base import Method
+from eddy_bench.sampling.hooks import Hooks
 
 EDGE = 2.0**-31  # uniforms are kept this far from 0 and 1: the normal quantile is infinite there
 Init = Literal["iid", "antithetic", "lhs", "sobol"]
@@ -38,7 +39,6 @@ def antithetic(noise: Tensor, generator: torch.Generator) -> Tensor:
 
     Returns:
         (N, d); at N = 2 the pair (z, -z), at N = 1 the noise itself.
-
     """
     count = len(noise)
     if count == 1:
@@ -58,7 +58,6 @@ def lhs(noise: Tensor, generator: torch.Generator) -> Tensor:
 
     Returns:
         (N, d); each coordinate has one particle in each of N strata of equal probability.
-
     """
     count = len(noise)
     if count == 1:
@@ -76,10 +75,6 @@ def sobol(noise: Tensor, generator: torch.Generator) -> Tensor:
     Args:
         noise: gives the shape, (N, d).
         generator: draws the scrambling and the order.
-
-    Raises:
-        ParameterError: d is beyond the engine's dimensions.
-
     """
     count, dimension = noise.shape
     if count == 1:
@@ -112,10 +107,10 @@ def couple_initial(init: str, noise: Tensor, generator: torch.Generator) -> Tens
 class Antithetic(Method):
     """Initial noise that sums to zero over the particles; see `antithetic`."""
 
-    name: ClassVar[str] = "antithetic"
-    summary: ClassVar[str] = "initial noise that sums to zero; each sample keeps its law exactly"
-    citation: ClassVar[str] = "arXiv 2506.06185, 2605.11311"
-    exact_law: ClassVar[bool] = True
+    name = "antithetic"
+    summary = "initial noise that sums to zero; each sample keeps its law exactly"
+    citation = "arXiv 2506.06185, 2605.11311"
+    exact_law = True
 
     def initial_noise(self, noise: Tensor, generator: torch.Generator) -> Tensor:
         """Return coupled noise, (N, d)."""
@@ -126,10 +121,10 @@ class Antithetic(Method):
 class Lhs(Method):
     """Latin hypercube initial noise; see `lhs`."""
 
-    name: ClassVar[str] = "lhs"
-    summary: ClassVar[str] = "Latin hypercube initial noise; each sample keeps its law exactly"
-    citation: ClassVar[str] = "McKay et al. 1979"
-    exact_law: ClassVar[bool] = True
+    name = "lhs"
+    summary = "Latin hypercube initial noise; each sample keeps its law exactly"
+    citation = "McKay et al. 1979"
+    exact_law = True
 
     def initial_noise(self, noise: Tensor, generator: torch.Generator) -> Tensor:
         """Return coupled noise, (N, d)."""
@@ -140,13 +135,37 @@ class Lhs(Method):
 class Sobol(Method):
     """Scrambled Sobol initial noise; see `sobol`."""
 
-    name: ClassVar[str] = "sobol"
-    summary: ClassVar[str] = (
-        "scrambled Sobol initial noise; each sample keeps its law up to a 2^-30 grid"
-    )
-    citation: ClassVar[str] = "Owen 1998"
-    exact_law: ClassVar[bool] = True
+    name = "sobol"
+    summary = "scrambled Sobol initial noise; each sample keeps its law up to a 2^-30 grid"
+    citation = "Owen 1998"
+    exact_law = True
 
     def initial_noise(self, noise: Tensor, generator: torch.Generator) -> Tensor:
         """Return coupled noise, (N, d)."""
         return sobol(noise, generator)
+
+
+class Starts(Hooks):
+    """Start from the noise that the field `init` names."""
+
+    init: Init
+
+    @property
+    def acting(self) -> frozenset[str]:
+        """The hooks that change something: under `init=iid` the start is left alone."""
+        return super().acting - ({"initial_noise"} if self.init == "iid" else set())
+
+    def initial_noise(self, noise: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the starting noise under `init`, (N, d)."""
+        return couple_initial(self.init, noise, generator)
+
+
+@dataclass(frozen=True)
+class StartedMethod(Starts, Method):
+    """A method with a choice of the initial noise.
+
+    Args:
+        init: coupling of the initial noise: `iid`, `antithetic`, `lhs` or `sobol`.
+    """
+
+    init: Init = "iid"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import torch
 from pydantic import Field
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from eddy_bench.errors import ParameterError
 from eddy_bench.methods.base import Strength
-from eddy_bench.methods.started import StartedMethod
+from eddy_bench.methods.couplings import StartedMethod
 from eddy_bench.sampling.hooks import Block
 from eddy_bench.sampling.state import Moment
 
@@ -39,19 +39,18 @@ class Dave(StartedMethod):
         a: how much of the mean is kept; 1 is off, None the published value.
         tau: share of the steps, from the first, in which it acts; None the published value.
         block: from 0; None the published one.
-
     """
 
     a: Strength | None = None
     tau: Annotated[float, Field(ge=0, le=1)] | None = None
     block: Annotated[int, Field(ge=0)] | None = None
 
-    name: ClassVar[str] = "dave"
-    summary: ClassVar[str] = "a weaker mean of one block's features, early; another law"
-    citation: ClassVar[str] = "arXiv 2606.06813"
-    interacts: ClassVar[bool] = False
-    audited: ClassVar[bool] = False  # exact tasks have no network
-    dial: ClassVar[str] = "a"
+    name = "dave"
+    summary = "a weaker mean of one block's features, early; another law"
+    citation = "arXiv 2606.06813"
+    interacts = False
+    audited = False  # exact tasks have no network
+    dial = "a"
 
     @property
     def acting(self) -> frozenset[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import torch
 from pydantic import Field
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from eddy_bench.kernels import lower_median
 from eddy_bench.methods.base import Positive
-from eddy_bench.methods.directed import DirectedMethod
+from eddy_bench.methods.guided import DirectedMethod
 from eddy_bench.methods.potentials import determinant_weights
 from eddy_bench.sampling.state import State
 
@@ -32,20 +32,19 @@ class DiverseFlow(DirectedMethod):
     Args:
         bandwidth: h.
         percentile: of the chi-squared law of |eps|^2; None for q = 1.
-
     """
 
     bandwidth: Positive | None = 1.0
     percentile: Annotated[float, Field(gt=0, lt=1)] | None = 0.95
 
-    name: ClassVar[str] = "diverseflow"
-    summary: ClassVar[str] = "ascent of a determinantal point process; moves the law"
-    citation: ClassVar[str] = "arXiv 2504.07894"
-    cost: ClassVar[str] = "features: 1 forward + 1 backward per particle and step"
-    preferred_kernel: ClassVar[str] = "features"
-    audited: ClassVar[bool] = False  # of features, which few exact tasks have
-    strengths: ClassVar[dict[str, float]] = {"latent": 0.1, "denoised": 0.1, "features": 0.1}
-    shares: ClassVar[dict[str, float]] = {"denoised": 0.07, "features": 0.05}
+    name = "diverseflow"
+    summary = "ascent of a determinantal point process; moves the law"
+    citation = "arXiv 2504.07894"
+    cost = "features: 1 forward + 1 backward per particle and step"
+    preferred_kernel = "features"
+    audited = False  # of features, which few exact tasks have
+    strengths = {"latent": 0.1, "denoised": 0.1, "features": 0.1}
+    shares = {"denoised": 0.07, "features": 0.05}
 
     def weights(self, square: Tensor, state: State) -> Tensor:
         """Return the weights of the gradient, (G, N, N)."""

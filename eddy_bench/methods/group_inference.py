@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import torch
 from pydantic import Field
@@ -14,7 +14,7 @@ from torch import Tensor
 from eddy_bench.errors import ParameterError
 from eddy_bench.methods.base import Count, Method
 from eddy_bench.methods.best_of_m import check_finite, most_distant, unit_distances
-from eddy_bench.methods.forces import kernel_points
+from eddy_bench.methods.guided import kernel_points
 from eddy_bench.sampling.state import State
 
 
@@ -36,7 +36,6 @@ class GroupInference(Method):
         quality: `open_clip:MODEL/WEIGHTS` that judges image and prompt (the paper's is CLIP
             ViT-B/32), one that does not score; empty for pairs alone.
         quality_weight: of the cosines; the paper's is 1 / lambda.
-
     """
 
     m: Count = 16
@@ -44,14 +43,14 @@ class GroupInference(Method):
     quality: str = ""
     quality_weight: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 2 / 3
 
-    name: ClassVar[str] = "group-inference"
-    summary: ClassVar[str] = "prunes M candidates to the N most different ones; moves the marginal"
-    citation: ClassVar[str] = "arXiv 2508.15773"
-    cost: ClassVar[str] = (
+    name = "group-inference"
+    summary = "prunes M candidates to the N most different ones; moves the marginal"
+    citation = "arXiv 2508.15773"
+    cost = (
         "the candidates left at each step; while pruning a feature forward each, two with quality"
     )
-    selects: ClassVar[bool] = True
-    dial: ClassVar[str] = "m"
+    selects = True
+    dial = "m"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -67,12 +66,7 @@ class GroupInference(Method):
         return self.quality if self.quality_weight else ""
 
     def drawn(self, particles: int) -> int:
-        """Return M.
-
-        Raises:
-            ParameterError: fewer than N.
-
-        """
+        """Return M."""
         if self.m < particles:
             raise ParameterError(
                 f"Expected m of group-inference to be at least the {particles} particles, "

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from eddy_bench.methods.started import StartedMethod
+from eddy_bench.methods.couplings import StartedMethod
 from eddy_bench.sampling.state import Moment
 
 
@@ -27,18 +27,17 @@ class GuidanceSchedule(StartedMethod):
         shape: of the schedule.
         strength: lambda of `cfg++`: 0.6 on Stable Diffusion 1.5, 1 on Lightning models.
         floor: the least w; the paper's 2 for Stable Diffusion 1.5, 4 for SDXL.
-
     """
 
     shape: Literal["constant", "linear", "cosine", "cfg++"] = "linear"
     strength: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.6
     floor: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
 
-    name: ClassVar[str] = "guidance-schedule"
-    summary: ClassVar[str] = "guidance that rises along the path, or CFG++; another law"
-    citation: ClassVar[str] = "arXiv 2404.13040, 2406.08070"
-    interacts: ClassVar[bool] = False
-    dial: ClassVar[str] = "floor"
+    name = "guidance-schedule"
+    summary = "guidance that rises along the path, or CFG++; another law"
+    citation = "arXiv 2404.13040, 2406.08070"
+    interacts = False
+    dial = "floor"
 
     def guidance_scale(self, moment: Moment) -> float | None:
         """Return w of this evaluation."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from eddy_bench.methods.base import Method
 
@@ -12,7 +11,7 @@ from eddy_bench.methods.base import Method
 class Iid(Method):
     """N independent particles: every hook is neutral."""
 
-    name: ClassVar[str] = "iid"
-    citation: ClassVar[str] = "the base sampler"
-    exact_law: ClassVar[bool] = True
-    summary: ClassVar[str] = "independent samples, the baseline"
+    name = "iid"
+    citation = "the base sampler"
+    exact_law = True
+    summary = "independent samples, the baseline"

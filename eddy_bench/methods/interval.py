@@ -6,10 +6,9 @@ Kynkaanniemi et al., NeurIPS 2024, arXiv 2404.07724.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
-from eddy_bench.methods.started import StartedMethod
-from eddy_bench.methods.window import parse_window
+from eddy_bench.methods.couplings import StartedMethod
+from eddy_bench.methods.guided import parse_window
 from eddy_bench.sampling.state import Moment
 
 
@@ -23,17 +22,16 @@ class Interval(StartedMethod):
 
     Args:
         window: where guidance acts, `a..b` for a < sigma <= b, or `a%..b%` in share of steps.
-
     """
 
     window: str = "0.28..5.42"
 
-    name: ClassVar[str] = "interval"
-    summary: ClassVar[str] = "guidance at middle noise levels only; another law of each sample"
-    citation: ClassVar[str] = "arXiv 2404.07724"
-    cost: ClassVar[str] = "less than iid: one branch outside the interval"
-    interacts: ClassVar[bool] = False
-    dial: ClassVar[str] = "window"
+    name = "interval"
+    summary = "guidance at middle noise levels only; another law of each sample"
+    citation = "arXiv 2404.07724"
+    cost = "less than iid: one branch outside the interval"
+    interacts = False
+    dial = "window"
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor
 
 from eddy_bench.methods.base import Positive
-from eddy_bench.methods.forces import kernel_points, pulled_force
-from eddy_bench.methods.guiding_method import GuidingMethod
+from eddy_bench.methods.guided import GuidingMethod, kernel_points, parse_window, pulled_force
 from eddy_bench.methods.potentials import volume_weights
-from eddy_bench.methods.window import parse_window
 from eddy_bench.sampling.state import State
 
 
@@ -37,21 +34,20 @@ class Oscar(GuidingMethod):
         bandwidth: not used.
         tau: of the volume.
         ratio: the longest push over |v| under scale=fixed.
-
     """
 
     tau: Positive = 1.0
     ratio: Positive = 0.3
 
-    name: ClassVar[str] = "oscar"
-    summary: ClassVar[str] = "ascent of the volume of features, across the flow; moves the law"
-    citation: ClassVar[str] = "arXiv 2510.09060"
-    cost: ClassVar[str] = "features: 1 forward + 1 backward per particle and step that acts"
-    preferred_kernel: ClassVar[str] = "features"
-    audited: ClassVar[bool] = False  # of features, which few exact tasks have
-    windows: ClassVar[dict[str, str]] = dict.fromkeys(("latent", "denoised", "features"), "0%..20%")
-    strengths: ClassVar[dict[str, float]] = {"latent": 0.12, "denoised": 0.12, "features": 0.12}
-    shares: ClassVar[dict[str, float]] = {"latent": 0.1, "denoised": 0.15, "features": 0.2}
+    name = "oscar"
+    summary = "ascent of the volume of features, across the flow; moves the law"
+    citation = "arXiv 2510.09060"
+    cost = "features: 1 forward + 1 backward per particle and step that acts"
+    preferred_kernel = "features"
+    audited = False  # of features, which few exact tasks have
+    windows = dict.fromkeys(("latent", "denoised", "features"), "0%..20%")
+    strengths = {"latent": 0.12, "denoised": 0.12, "features": 0.12}
+    shares = {"latent": 0.1, "denoised": 0.15, "features": 0.2}
 
     def gate(self, state: State) -> float:
         """Return sin^2 of the middle of this step in a window of steps; 0 at both of its ends."""

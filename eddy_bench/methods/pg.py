@@ -6,13 +6,11 @@ Corso et al., ICLR 2024, arXiv 2310.13102.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor
 
 from eddy_bench.kernels import force_weights, row_median_bandwidth
-from eddy_bench.methods.forces import kernel_points, pulled_force
-from eddy_bench.methods.guiding_method import GuidingMethod
+from eddy_bench.methods.guided import GuidingMethod, kernel_points, pulled_force
 from eddy_bench.sampling.state import State
 
 
@@ -27,16 +25,14 @@ class ParticleGuidance(GuidingMethod):
     is faded over sigma in [a, 1.25 a], where the authors cut.
     """
 
-    name: ClassVar[str] = "pg"
-    summary: ClassVar[str] = (
-        "particle guidance: gradient of a joint repulsive potential; moves the marginal"
-    )
-    citation: ClassVar[str] = "arXiv 2310.13102"
-    cost: ClassVar[str] = "latent: O(N^2 d); features: 1 forward + 1 backward per particle and step"
-    windows: ClassVar[dict[str, str]] = {"latent": "1..", "denoised": "3..", "features": "3.."}
+    name = "pg"
+    summary = "particle guidance: gradient of a joint repulsive potential; moves the marginal"
+    citation = "arXiv 2310.13102"
+    cost = "latent: O(N^2 d); features: 1 forward + 1 backward per particle and step"
+    windows = {"latent": "1..", "denoised": "3..", "features": "3.."}
     # From benchmarks/embedded/tuning.csv and tuning_scale.csv.
-    strengths: ClassVar[dict[str, float]] = {"latent": 3.0, "denoised": 0.6, "features": 0.6}
-    shares: ClassVar[dict[str, float]] = {"denoised": 0.07, "features": 0.05}
+    strengths = {"latent": 3.0, "denoised": 0.6, "features": 0.6}
+    shares = {"denoised": 0.07, "features": 0.05}
 
     def term(self, kernel: str, state: State, amount: float) -> Tensor:
         """Return the force, (G, N, d)."""

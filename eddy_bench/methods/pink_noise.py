@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import torch
 from pydantic import Field
@@ -23,16 +23,15 @@ class PinkNoise(Method):
 
     Args:
         alpha: 0 is white noise; quality falls beyond the paper's 0.2.
-
     """
 
     alpha: Annotated[float, Field(allow_inf_nan=False)] = 0.2
 
-    name: ClassVar[str] = "pink-noise"
-    summary: ClassVar[str] = "initial noise with more low frequencies; another law of each sample"
-    citation: ClassVar[str] = "arXiv 2601.00090"
-    interacts: ClassVar[bool] = False
-    dial: ClassVar[str] = "alpha"
+    name = "pink-noise"
+    summary = "initial noise with more low frequencies; another law of each sample"
+    citation = "arXiv 2601.00090"
+    interacts = False
+    dial = "alpha"
 
     def initial_field(self, noise: Tensor, generator: torch.Generator) -> Tensor:
         """Return the coloured noise, of the shape of `noise`."""

@@ -48,7 +48,6 @@ def determinant_weights(square: Tensor, scale: Tensor | float, quality: Tensor) 
         square: (G, N, N).
         scale: h over the median squared distance.
         quality: q, (G, N), held constant.
-
     """
     kernel = torch.exp(-scale * square.double())
     likeness = quality[:, :, None] * quality[:, None, :] * kernel

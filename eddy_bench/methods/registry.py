@@ -70,7 +70,6 @@ def load_method(name: str, permission: Permission | None = None) -> type[Any]:
     Raises:
         UnknownName: no such method.
         ParameterError: a plug-in that may not be run, cannot be imported or is not a method.
-
     """
     if is_file_plugin(name):
         return _checked(load_from_file(name, "--method", permission), name)
@@ -103,7 +102,6 @@ def build_method(spec: MethodSpec, permission: Permission | None = None) -> Meth
         UnknownName: no such method.
         ParameterError: no such parameter, a wrong type, or a value out of range; or as
             `load_method`.
-
     """
     cls = load_method(spec.name, permission)
     known = [field.name for field in fields(cls)]

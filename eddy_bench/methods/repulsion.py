@@ -6,13 +6,11 @@ D'Angelo & Fortuin 2021, arXiv 2106.11642.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor
 
 from eddy_bench.kernels import force_weights, rbf, row_median_bandwidth
-from eddy_bench.methods.forces import kernel_points, pulled_force
-from eddy_bench.methods.guiding_method import GuidingMethod
+from eddy_bench.methods.guided import GuidingMethod, kernel_points, pulled_force
 from eddy_bench.sampling.state import State
 
 
@@ -23,14 +21,14 @@ class Repulsion(GuidingMethod):
     Bandwidth and windows are those of particle guidance.
     """
 
-    name: ClassVar[str] = "repulsion"
-    summary: ClassVar[str] = "density-normalised kernel repulsion; moves the marginal"
-    citation: ClassVar[str] = "arXiv 2106.11642"
-    cost: ClassVar[str] = "latent: O(N^2 d); features: 1 forward + 1 backward per particle and step"
-    windows: ClassVar[dict[str, str]] = {"latent": "1..", "denoised": "3..", "features": "3.."}
+    name = "repulsion"
+    summary = "density-normalised kernel repulsion; moves the marginal"
+    citation = "arXiv 2106.11642"
+    cost = "latent: O(N^2 d); features: 1 forward + 1 backward per particle and step"
+    windows = {"latent": "1..", "denoised": "3..", "features": "3.."}
     # From benchmarks/embedded/tuning.csv and tuning_scale.csv.
-    strengths: ClassVar[dict[str, float]] = {"latent": 36.0, "denoised": 1.0, "features": 1.0}
-    shares: ClassVar[dict[str, float]] = {"denoised": 0.07, "features": 0.05}
+    strengths = {"latent": 36.0, "denoised": 1.0, "features": 1.0}
+    shares = {"denoised": 0.07, "features": 0.05}
 
     def term(self, kernel: str, state: State, amount: float) -> Tensor:
         """Return the force, (G, N, d)."""

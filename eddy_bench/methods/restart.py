@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import torch
 from pydantic import Field
@@ -11,8 +11,7 @@ from torch import Tensor
 
 from eddy_bench.errors import ParameterError
 from eddy_bench.methods.base import Positive
-from eddy_bench.methods.couplings import Init, couple_initial
-from eddy_bench.methods.started import StartedMethod
+from eddy_bench.methods.couplings import Init, StartedMethod, couple_initial
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,6 @@ class Restart(StartedMethod):
         high: sigma_max, the noise level to go back to.
         times: K; 0 is off.
         coupling: of the noise of a restart: `iid`, `antithetic`, `lhs` or `sobol`.
-
     """
 
     low: Positive = 0.1
@@ -43,13 +41,13 @@ class Restart(StartedMethod):
     times: Annotated[int, Field(ge=0)] = 2
     coupling: Init = "iid"
 
-    name: ClassVar[str] = "restart"
-    summary: ClassVar[str] = "noise on the way and down again; undoes errors of earlier steps"
-    citation: ClassVar[str] = "arXiv 2306.14878"
-    cost: ClassVar[str] = "network evaluations of the repeated steps"
-    interacts: ClassVar[bool] = False  # but for a coupling
-    audited: ClassVar[bool] = False  # under three solvers alone
-    dial: ClassVar[str] = "times"
+    name = "restart"
+    summary = "noise on the way and down again; undoes errors of earlier steps"
+    citation = "arXiv 2306.14878"
+    cost = "network evaluations of the repeated steps"
+    interacts = False  # but for a coupling
+    audited = False  # under three solvers alone
+    dial = "times"
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor
 
 from eddy_bench.kernels import group_median_bandwidth
 from eddy_bench.methods.base import Count
-from eddy_bench.methods.directed import DirectedMethod
+from eddy_bench.methods.guided import DirectedMethod
 from eddy_bench.methods.potentials import rke_weights
 from eddy_bench.sampling.state import State
 
@@ -30,18 +29,17 @@ class Rke(DirectedMethod):
     Args:
         bandwidth: h, gamma = h^2.
         every: steps from one that acts to the next.
-
     """
 
     every: Count = 10
 
-    name: ClassVar[str] = "rke"
-    summary: ClassVar[str] = "ascent of the Renyi kernel entropy (SPARKE in the batch); moves it"
-    citation: ClassVar[str] = "arXiv 2506.10173"
-    cost: ClassVar[str] = "latent: O(N^2 d); features: 1 forward + 1 backward per step that acts"
-    unit: ClassVar[bool] = True
-    strengths: ClassVar[dict[str, float]] = {"latent": 0.05, "denoised": 0.02, "features": 0.02}
-    shares: ClassVar[dict[str, float]] = {"denoised": 0.07, "features": 0.05}
+    name = "rke"
+    summary = "ascent of the Renyi kernel entropy (SPARKE in the batch); moves it"
+    citation = "arXiv 2506.10173"
+    cost = "latent: O(N^2 d); features: 1 forward + 1 backward per step that acts"
+    unit = True
+    strengths = {"latent": 0.05, "denoised": 0.02, "features": 0.02}
+    shares = {"denoised": 0.07, "features": 0.05}
 
     def acts(self, kernel: str, state: State) -> bool:
         """Return whether this step is one of every `every`."""

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor
 
 from eddy_bench.errors import ParameterError
 from eddy_bench.kernels import squared_distances, weighted_differences
 from eddy_bench.methods.base import Positive
-from eddy_bench.methods.forces import kernel_points, pulled_force
-from eddy_bench.methods.guiding_method import GuidingMethod
+from eddy_bench.methods.guided import GuidingMethod, kernel_points, pulled_force
 from eddy_bench.methods.potentials import shield_weights
 from eddy_bench.sampling.state import State
 
@@ -33,19 +31,17 @@ class Spell(GuidingMethod):
         earlier: keep away from the finished latents of the prompt's earlier seeds too; with
             kernel=denoised. A run draws the seeds of a prompt in order, and draws again what it
             does not have at hand, so that a group depends on its prompt and seeds alone.
-
     """
 
     radius: Positive = 0.3
     earlier: bool = False
 
-    name: ClassVar[str] = "spell"
-    summary: ClassVar[str] = "pushes denoised estimates out of each other's balls; moves the law"
-    citation: ClassVar[str] = "arXiv 2410.06025"
-    cost: ClassVar[str] = "denoised: O(N^2 d); features: 1 forward + 1 backward per step"
-    preferred_kernel: ClassVar[str] = "denoised"
-    windows: ClassVar[dict[str, str]] = {"latent": "0..", "denoised": "0..", "features": "0.."}
-    strengths: ClassVar[dict[str, float]] = {"latent": 1.6, "denoised": 1.6, "features": 1.6}
+    name = "spell"
+    summary = "pushes denoised estimates out of each other's balls; moves the law"
+    citation = "arXiv 2410.06025"
+    cost = "denoised: O(N^2 d); features: 1 forward + 1 backward per step"
+    preferred_kernel = "denoised"
+    strengths = {"latent": 1.6, "denoised": 1.6, "features": 1.6}
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -94,7 +90,6 @@ def fixed_force(points: Tensor, fixed: Tensor, radius: float) -> Tensor:
         points: x, (G, N, d).
         fixed: y, (G, M, d).
         radius: of the balls around y.
-
     """
     fixed, centre = fixed.to(points), points.mean(1, keepdim=True)
     weights = shield_weights(squared_distances(points, fixed), radius).to(points)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor
 
 from eddy_bench.methods.base import Positive
-from eddy_bench.methods.started import StartedMethod
+from eddy_bench.methods.couplings import StartedMethod
 from eddy_bench.sampling.state import State
 
 
@@ -21,18 +20,16 @@ class Tsr(StartedMethod):
     Args:
         k: inverse temperature; below 1 is flatter, 1 is off. The paper's 0.93.
         deviation: of the data, in latent units; the paper's 3.
-
     """
 
     k: Positive = 0.93
     deviation: Positive = 3.0
 
-    name: ClassVar[str] = "tsr"
-    summary: ClassVar[str] = "rescaled scores: a flatter law, particle by particle"
-    citation: ClassVar[str] = "arXiv 2510.01184"
-    interacts: ClassVar[bool] = False
-    guides: ClassVar[bool] = True
-    dial: ClassVar[str] = "k"
+    name = "tsr"
+    summary = "rescaled scores: a flatter law, particle by particle"
+    citation = "arXiv 2510.01184"
+    interacts = False
+    dial = "k"
 
     def guidance(self, state: State) -> Tensor | None:
         """Return (r - 1) s, (G, N, d)."""

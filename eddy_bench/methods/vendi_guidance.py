@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor
 
 from eddy_bench.kernels import group_median_bandwidth
-from eddy_bench.methods.directed import DirectedMethod
+from eddy_bench.methods.guided import DirectedMethod
 from eddy_bench.methods.potentials import vendi_weights
 from eddy_bench.sampling.state import State
 
@@ -23,14 +22,14 @@ class VendiGuidance(DirectedMethod):
     scores nothing by the guide network. Length of a step at strength 1: |x|, as c-VSG's.
     """
 
-    name: ClassVar[str] = "vendi-guidance"
-    summary: ClassVar[str] = "ascent of the group's Vendi score; moves the law"
-    citation: ClassVar[str] = "arXiv 2406.04551"
-    cost: ClassVar[str] = "features: 1 forward + 1 backward per particle and step"
-    preferred_kernel: ClassVar[str] = "features"
-    audited: ClassVar[bool] = False  # of features, which few exact tasks have
-    strengths: ClassVar[dict[str, float]] = {"latent": 0.01, "denoised": 0.01, "features": 0.01}
-    shares: ClassVar[dict[str, float]] = {"denoised": 0.07, "features": 0.05}
+    name = "vendi-guidance"
+    summary = "ascent of the group's Vendi score; moves the law"
+    citation = "arXiv 2406.04551"
+    cost = "features: 1 forward + 1 backward per particle and step"
+    preferred_kernel = "features"
+    audited = False  # of features, which few exact tasks have
+    strengths = {"latent": 0.01, "denoised": 0.01, "features": 0.01}
+    shares = {"denoised": 0.07, "features": 0.05}
 
     def weights(self, square: Tensor, state: State) -> Tensor:
         """Return the weights of the gradient, (G, N, N)."""

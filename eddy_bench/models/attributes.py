@@ -10,9 +10,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 CLASSES: tuple[tuple[str, ...], ...] = (
     ("t-shirt", "tee"),
     ("trousers", "pants"),
@@ -31,9 +28,6 @@ UPRIGHT = ("narrow", "wide")
 SHOE = ("long", "short")
 SHOES = frozenset({5, 7, 9})
 FILLERS = ("a", "photo", "picture", "of", "an", "the")
-FOREGROUND = 25  # 8-bit brightness above which a pixel belongs to the garment
-TONE_EDGES = (140.0, 180.0)  # close to the terciles of the training set
-SHAPE_EDGES = (15.2, 8.9, 17.2, 11.0, 16.2, 6.9, 16.7, 8.0, 19.1, 12.1)  # medians per class, pixels
 
 
 @dataclass(frozen=True)
@@ -48,41 +42,6 @@ class Attributes:
 def shape_words(garment: int) -> tuple[str, str]:
     """Return the two shape words of a class, lower level first."""
     return SHOE if garment in SHOES else UPRIGHT
-
-
-def measure(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Measure the attributes of real images.
-
-    Args:
-        images: (n, 28, 28), 0 to 255.
-        labels: (n,), class indices.
-
-    Returns:
-        (n, 3): class, tone level, shape level.
-
-    """
-    mask = images > FOREGROUND
-    area = mask.sum((1, 2)).clip(1)
-    tone = np.digitize((images * mask).sum((1, 2)) / area, TONE_EDGES)
-    height = mask.any(2).sum(1).clip(1)
-    width = mask.any(1).sum(1).clip(1)
-    extent = area / np.where(np.isin(labels, list(SHOES)), width, height)
-    shape = extent >= np.asarray(SHAPE_EDGES)[labels]
-    return np.stack([labels, tone, shape], 1).astype(np.int64)
-
-
-def caption(attributes: Attributes, rng: np.random.Generator | None = None) -> str:
-    """Return the words of attributes; with `rng`, synonyms and an opening are random."""
-    garment = attributes.garment
-    nouns = ANY_CLASS if garment is None else CLASSES[garment]
-    words = [] if attributes.tone is None else [TONES[attributes.tone]]
-    if attributes.shape is not None and garment is not None:
-        words.append(shape_words(garment)[attributes.shape])
-    words.append(nouns[0] if rng is None else str(rng.choice(nouns)))
-    opening = (
-        "" if rng is None else str(rng.choice(["", "", "a ", "a photo of a ", "picture of a "]))
-    )
-    return opening + " ".join(words)
 
 
 def vocabulary() -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,28 +28,16 @@ KINDS = ("timm:", "open_clip:")
 
 @dataclass(frozen=True)
 class Backbone:
-    """A network from images to features.
+    """A network from images to features."""
 
-    Args:
-        name: with its kind, aliases resolved.
-        digest: of its weights.
-        module: the network.
-        features: (n, 3, size, size), normalised, to (n, F).
-        size: in pixels.
-        mean: of its inputs' channels, for images in [0, 1].
-        std: of the same.
-        interpolation: bicubic or bilinear.
-
-    """
-
-    name: str
-    digest: str
-    module: torch.nn.Module
-    features: Callable[[Tensor], Tensor]
-    size: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    interpolation: str
+    name: str  # with its kind, aliases resolved
+    digest: str  # of its weights
+    module: torch.nn.Module  # the network
+    features: Callable[[Tensor], Tensor]  # (n, 3, size, size), normalised, to (n, F)
+    size: int  # in pixels
+    mean: tuple[float, ...]  # of its inputs' channels, for images in [0, 1]
+    std: tuple[float, ...]  # of the same
+    interpolation: str  # bicubic or bilinear
 
     def __call__(self, images: Tensor) -> Tensor:
         """Map (n, c, h, w) images in [-1, 1], grey or RGB, to (n, F) float32, with a graph.
@@ -79,10 +67,6 @@ def resolve_backbone(name: str) -> str:
 
     >>> resolve_backbone("dino")
     'timm:vit_small_patch16_224.dino'
-
-    Raises:
-        UnknownName: neither an alias nor one of these kinds.
-
     """
     name = name.partition(" of ")[0]  # of a plug-in's metric
     full = ALIASES.get(name, name)
@@ -115,11 +99,6 @@ def load_backbone(name: str, weights: Path | None, device: torch.device) -> Back
         weights: a folder with MODEL.safetensors (timm) or MODEL-WEIGHTS.safetensors (open_clip),
             for weights that cannot be downloaded.
         device: of the network.
-
-    Raises:
-        UnknownName: no such model.
-        ModelError: its weights cannot be had.
-
     """
     full = resolve_backbone(name)
     with warnings.catch_warnings():
@@ -253,3 +232,39 @@ def weights_digest(module: torch.nn.Module) -> str:
         digest.update(key.encode())
         digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()[:10]
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A model of images and texts."""
+
+    backbone: Backbone  # the image tower, on images in [-1, 1]
+    texts: Callable[[Sequence[str]], Tensor]  # prompts to (n, F)
+
+    @property
+    def name(self) -> str:
+        """Its name with the digest of its weights."""
+        return f"{self.backbone.name}@{self.backbone.digest}"
+
+    def cosines(self, features: Tensor, prompts: Sequence[str]) -> Tensor:
+        """Return the cosine of each image with its prompt, (G, n); features: (G, n, F)."""
+        normalise = torch.nn.functional.normalize
+        texts = normalise(self.texts(prompts).to(features), dim=-1)
+        cosines: Tensor = (normalise(features, dim=-1) * texts[:, None]).sum(-1)
+        return cosines
+
+
+def load_judge(name: str, weights: Path | None, device: torch.device) -> Judge:
+    """Load `open_clip:MODEL/WEIGHTS` with both towers."""
+    import open_clip
+
+    backbone = load_backbone(name, weights, device)
+    model, _, _ = name.removeprefix("open_clip:").partition("/")
+    tokenizer = open_clip.get_tokenizer(model)
+
+    def texts(prompts: Sequence[str]) -> Tensor:
+        with torch.inference_mode():
+            features: Tensor = backbone.module.encode_text(tokenizer(list(prompts)).to(device))  # type: ignore[operator]
+        return features.float()
+
+    return Judge(backbone, texts)

@@ -4,49 +4,47 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from eddy_bench.errors import ParameterError
 from eddy_bench.methods.base import Method
+from eddy_bench.methods.best_of_m import check_finite
+from eddy_bench.models.backbones import Judge, load_judge
 from eddy_bench.models.decoding import guide_decoder, make_decode
-from eddy_bench.models.drawing import DrawnTogether
-from eddy_bench.models.earlier_seeds import EarlierSeeds, common_seed
-from eddy_bench.models.images import image_tensor
-from eddy_bench.models.judge import Judge, load_judge
-from eddy_bench.models.memory import peak_bytes, reset_peak
-from eddy_bench.models.network_features import NetworkFeatures
-from eddy_bench.models.prompt_cache import PromptCache
-from eddy_bench.models.row_limit import RowLimit
-from eddy_bench.sampling.branch_checks import evaluation_of
-from eddy_bench.sampling.replacing import replaced
+from eddy_bench.models.devices import peak_bytes, reset_peak
+from eddy_bench.models.images import image_tensor, mark_call, watched_pixels
+from eddy_bench.models.network_features import FeatureCost, NetworkFeatures, RowLimit
+from eddy_bench.models.prompts import PromptCache
+from eddy_bench.sampling.call import MapMaker
+from eddy_bench.sampling.families import evaluation_of, family_of
+from eddy_bench.sampling.noise import (
+    condition_generators,
+    particle_generators,
+    probe_generator,
+    selection_generator,
+)
+from eddy_bench.sampling.session import replaced
+from eddy_bench.sampling.steer import preview, steer
 
 
 @dataclass
 class Cost:
-    """The cost per image.
+    """The cost per image."""
 
-    Attributes:
-        seconds_per_image: wall time, without the text encoders, which run once per prompt.
-        nfe: network evaluations, both branches of guidance.
-        decoder_calls: of the method.
-        feature_forwards: of the method.
-        feature_backwards: of the method.
-        peak_memory_mb: MiB of the GPU, or of the process, while the batch was drawn; not divided
-            by the images.
-
-    """
-
+    # wall time, without the text encoders, which run once per prompt
     seconds_per_image: float = 0.0
-    nfe: float = 0.0
-    decoder_calls: float = 0.0
-    feature_forwards: float = 0.0
-    feature_backwards: float = 0.0
+    nfe: float = 0.0  # network evaluations, both branches of guidance
+    decoder_calls: float = 0.0  # of the method
+    feature_forwards: float = 0.0  # of the method
+    feature_backwards: float = 0.0  # of the method
+    # MiB of the GPU, or of the process, while the batch was drawn; not divided by the images
     peak_memory_mb: float = 0.0
 
 
@@ -76,7 +74,6 @@ class Model:
         judges: of images by their prompt, by name, each loaded once.
         parts: of a pipeline object, by name, as `identity.parts_of` tells them.
         scheduler: the pipeline's own, whatever is put into its place.
-
     """
 
     name: str
@@ -114,7 +111,6 @@ class Model:
         Args:
             shape: of a particle as the solver holds it.
             size: height and width of the images, which packed latents need.
-
         """
         assert self.guide is not None
         if self.decoder is None:
@@ -171,11 +167,7 @@ class Model:
 
         Returns:
             A list of `particles` images per prompt, and the cost of an image. What is no image
-            carries the reason (`bad_images.fault`).
-
-        Raises:
-            EddyError: the method cannot be used here, or its guidance is not finite.
-
+            carries the reason (`images.fault`).
         """
         drawn = method.drawn(particles)
         groups = list(zip(prompts, seeds, strict=True))
@@ -277,3 +269,193 @@ def counted_rows(pipe: Any) -> Iterator[list[int]]:
 
     with replaced(network, name, counted):
         yield rows
+
+
+@dataclass
+class DrawnTogether:
+    """Groups that are drawn together."""
+
+    model: Model  # that draws them
+    groups: list[tuple[str, int]]  # prompt and seed of each
+    arguments: dict[str, Any]  # of the pipeline's call
+    # feature maps that were made, for what they cost
+    maps: list[NetworkFeatures] = field(default_factory=list)
+    judged: int = 0  # finished images that went through the guide network
+    keep: int | None = None  # images of each group in the end
+    active: Tensor | None = None  # particles that a method left in the last call; None: all
+    # finished latents of the prompts' earlier groups, for a method that remembers them
+    earlier: Tensor | None = None
+    finished: Tensor | None = None  # latents at the end of the last call, (G, N, d); None before
+
+    def call(self, method: Method, slots: Sequence[Sequence[int]]) -> list[Any]:
+        """Draw the particles in these slots of each group, as many in each, under a method."""
+        run, steering = self._ready(slots)
+        quality = self._quality(method.judge) if method.judge else None
+        pipe = self.model.pipe
+        with (
+            steer(pipe, method, quality=quality, **steering) as record,
+            watched_pixels(pipe),
+        ):
+            output = run()
+        self.active, self.finished = record.active, record.finished
+        images = list(output.image if hasattr(output, "image") else output.images)  # Kandinsky 5's
+        mark_call(images, output, record.finished)
+        return images
+
+    def chosen_early(self, method: Method, particles: int) -> list[list[int]]:
+        """Return the slots that a method keeps of each group after the first steps of all."""
+        assert method.previewed is not None
+        run, steering = self._ready([list(range(method.drawn(particles)))] * len(self.groups))
+        state = preview(self.model.pipe, method.previewed, run, **steering)
+        assert state.features is not None
+        count = state.denoised.shape[1]
+        features = state.features.values(state.denoised.flatten(0, 1)).unflatten(0, (-1, count))
+        return self._choose(features, method, particles)
+
+    def chosen(self, images: list[Any], method: Method, particles: int) -> list[Any]:
+        """Return the images that a method keeps of each group, by the guide network."""
+        if self.active is not None:
+            active = self.active.flatten().tolist()
+            return [image for image, left in zip(images, active, strict=True) if left]
+        drawn = len(images) // len(self.groups)
+        self.judged = len(images)
+        features = [
+            self.model.guide_features(images[k : k + drawn]) for k in range(0, len(images), drawn)
+        ]
+        return [
+            images[k * drawn + index]
+            for k, chosen in enumerate(self._choose(features, method, particles))
+            for index in chosen
+        ]
+
+    def _choose(
+        self, features: Iterable[Tensor], method: Method, particles: int
+    ) -> list[list[int]]:
+        parts = list(features)
+        for part in parts:
+            check_finite(part, method)
+        return [
+            method.choose(part, particles, selection_generator(seed, prompt))
+            for part, (prompt, seed) in zip(parts, self.groups, strict=True)
+        ]
+
+    def _ready(self, slots: Sequence[Sequence[int]]) -> tuple[Callable[[], Any], dict[str, Any]]:
+        """Return a call of the pipeline and what `steer` needs for it; generators begin anew."""
+        pipe, model, drawn = self.model.pipe, self.model, len(slots[0])
+        generators = [
+            generators[slot]
+            for (prompt, seed), chosen in zip(self.groups, slots, strict=True)
+            for generators in [particle_generators(seed, prompt, max(chosen) + 1)]
+            for slot in chosen
+        ]
+        steering = {
+            "particles": drawn,
+            "features": self._map_maker() if model.has_features else None,
+            "probes": [probe_generator(seed, prompt) for prompt, seed in self.groups],
+            "generator": generators,
+            "keep": self.keep,
+            "earlier": self.earlier,
+            "streams": [
+                stream
+                for (prompt, seed), chosen in zip(self.groups, slots, strict=True)
+                for stream in condition_generators(seed, prompt, chosen)
+            ],
+        }
+        prompts = [prompt for prompt, _ in self.groups]
+        call = {**rows_of(pipe, prompts, drawn, self.arguments), "generator": generators}
+        return lambda: pipe(**call), steering
+
+    def _quality(self, name: str) -> Callable[[Tensor], Tensor]:
+        """Return the judgement of denoised estimates (G, n, d) by the groups' prompts, (G, n)."""
+        judge, prompts = self.model.judge(name), [prompt for prompt, _ in self.groups]
+
+        def quality(points: Tensor) -> Tensor:
+            seen = self.maps[0]  # decodes for the guide network, made before anything is judged
+            judged = replace(seen, network=judge.backbone, modules=(), cost=FeatureCost())
+            self.maps.append(judged)
+            features = judged.values(points.flatten(0, 1)).unflatten(0, points.shape[:2])
+            return judge.cosines(features, prompts)
+
+        return quality
+
+    def _map_maker(self) -> MapMaker:
+        """Return the function from a particle's shape to its feature map, which joins `maps`."""
+        size = None
+        if "height" in self.arguments:
+            size = (self.arguments["height"], self.arguments["width"])
+
+        def make(shape: tuple[int, ...]) -> NetworkFeatures:
+            self.maps.append(self.model.feature_map(shape, size))
+            return self.maps[-1]
+
+        return make
+
+
+def rows_of(
+    pipe: Any, prompts: Sequence[str], count: int, arguments: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the arguments of a pipeline's call for `count` images of each prompt.
+
+    Some pipelines (`Family.astray_masks`) give the rows of several prompts each other's attention
+    masks when they repeat them; for those the prompts are repeated beforehand.
+    """
+    if len(prompts) == 1 or not family_of(pipe).astray_masks:
+        return {"prompt": list(prompts), "num_images_per_prompt": count, **arguments}
+    whole: dict[str, Any] = {"prompt": list(prompts), "num_images_per_prompt": 1, **arguments}
+    repeated = {
+        name: [text for text in whole[name] for _ in range(count)]
+        for name in ("prompt", "negative_prompt")
+        if name in whole
+    }
+    return whole | repeated
+
+
+# (prompts, a seed, what they see of earlier seeds) to finished latents (G, N, d)
+Draw = Callable[[Sequence[str], int, Tensor | None], Tensor]
+
+
+@dataclass
+class EarlierSeeds:
+    """Finished latents by prompt and seed, for as long as the prompt is being drawn.
+
+    They are a cache alone: what is missing is drawn, seed by seed, in a batch of as many prompts,
+    so that a group is the same whatever was drawn before it in this process.
+    """
+
+    draw: Draw  # what draws groups, one per prompt, all of the same seed
+    kept: dict[tuple[str, int], Tensor] = field(default_factory=dict)
+
+    def before(self, prompts: Sequence[str], seed: int) -> Tensor | None:
+        """Return the finished latents of all seeds below this one, (G, seed N, d); None at 0."""
+        self.kept = {key: latents for key, latents in self.kept.items() if key[0] in prompts}
+        for earlier in range(seed):
+            lacking = [
+                prompt for prompt in dict.fromkeys(prompts) if (prompt, earlier) not in self.kept
+            ]
+            if lacking:
+                padded = lacking + [lacking[-1]] * (len(prompts) - len(lacking))
+                seen = self._stacked(padded, earlier)
+                self.keep(padded, earlier, self.draw(padded, earlier, seen))
+        return self._stacked(prompts, seed)
+
+    def keep(self, prompts: Sequence[str], seed: int, finished: Tensor) -> None:
+        """Keep the finished latents (G, N, d) of groups."""
+        for prompt, latents in zip(prompts, finished.float().cpu(), strict=True):
+            self.kept[prompt, seed] = latents
+
+    def _stacked(self, prompts: Sequence[str], seed: int) -> Tensor | None:
+        if not seed:
+            return None
+        return torch.stack(
+            [torch.cat([self.kept[prompt, past] for past in range(seed)]) for prompt in prompts]
+        )
+
+
+def common_seed(seeds: Sequence[int], method: str) -> int:
+    """Return the one seed of a batch under a method that remembers earlier ones."""
+    if len(set(seeds)) > 1:
+        raise ParameterError(
+            f"Expected one seed for all prompts of a batch under {method}, which sees earlier "
+            f"seeds, got {sorted(set(seeds))}. Draw them one after another."
+        )
+    return seeds[0]

@@ -25,10 +25,6 @@ def make_decode(pipe: Any, network: torch.nn.Module, size: tuple[int, int] | Non
         network: its autoencoder, or a small one made for the same latents.
         size: height and width of the images in pixels, which packed latents do not tell; a square
             when left out.
-
-    Raises:
-        ModelError: how this pipeline decodes is not known.
-
     """
     family = family_of(pipe)
     if family.decoding == "unknown":
@@ -108,12 +104,7 @@ def guide_decoder(pipe: Any, apart: bool) -> torch.nn.Module:
 
 
 def load_decoder(source: str) -> torch.nn.Module:
-    """Load an `AutoencoderTiny` from a folder or hub id, in float32.
-
-    Raises:
-        ModelError: it is not there or no tiny autoencoder.
-
-    """
+    """Load an `AutoencoderTiny` from a folder or hub id, in float32."""
     from diffusers import AutoencoderTiny
 
     try:

@@ -1,6 +1,13 @@
-"""Where networks run."""
+"""Where networks run, in which arithmetic, and the memory there."""
 
 from __future__ import annotations
+
+import ctypes
+import gc
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import torch
 
@@ -10,12 +17,7 @@ CPU = torch.device("cpu")
 
 
 def resolve_device(name: str) -> torch.device:
-    """Return a torch device; `auto` is CUDA, then MPS, then the CPU.
-
-    Raises:
-        ParameterError: no such device here.
-
-    """
+    """Return a torch device; `auto` is CUDA, then MPS, then the CPU."""
     if name == "auto":
         name = (
             "cuda"
@@ -30,3 +32,162 @@ def resolve_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise ParameterError(f"Device {name!r} cannot be used here: {brief(error, 120)}") from None
     return device
+
+
+@contextmanager
+def whole_float32(device: torch.device) -> Iterator[None]:
+    """Multiply in float32 inside the block: GPUs round to 10 bits in convolutions by default."""
+    if device.type != "cuda":
+        yield
+        return
+    precision = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(precision)
+
+
+# of mallopt in glibc's malloc.h; the largest threshold that it takes
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+TRIM, MMAP = 2**30, 2**25
+CGROUPS = Path("/sys/fs/cgroup")
+UNLIMITED = 2.0**60
+RAN_OUT = (
+    "can't allocate memory",
+    "out of memory",
+    "not enough memory",
+    "bad_alloc",
+    "could not create a memory object",
+    "could not create a primitive",
+)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Return whether an error says that memory ran out, on a GPU or on the CPU."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    text = str(error).lower()
+    return any(words in text for words in RAN_OUT)
+
+
+def keep_pages(trim: int = TRIM, mmap: int = MMAP) -> None:
+    """Let the allocator of this process keep memory that is freed, where it can be told to.
+
+    Drawing allocates the same tensors at every step. glibc maps large ones anew each time and the
+    kernel clears their pages: a fifth of the time on a CPU (`benchmarks/allocation.py`).
+
+    Args:
+        trim: bytes that may be kept at the top of the heap.
+        mmap: bytes from which an allocation is mapped on its own.
+    """
+    with suppress(OSError, AttributeError, TypeError):  # another C library
+        library = ctypes.CDLL(None)
+        library.mallopt(M_MMAP_THRESHOLD, mmap)
+        library.mallopt(M_TRIM_THRESHOLD, trim)
+
+
+def release_memory() -> None:
+    """Give back what a failed call held, and what `keep_pages` kept."""
+    gc.collect()
+    with suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def free_bytes(device: torch.device) -> float:
+    """Return how many bytes can still be taken on a device; infinite where nothing tells."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return float(free + cached)
+    if device.type != "cpu":
+        return float("inf")
+    import psutil
+
+    available = float(psutil.virtual_memory().available)
+    return max(0.0, min(available, _below_process_limit(), _below_control_group()))
+
+
+def _below_process_limit() -> float:
+    """Return the address space that `ulimit -v` leaves to this process."""
+    import psutil
+
+    if not sys.platform.startswith("linux"):
+        return float("inf")
+    process = psutil.Process()
+    limit, _ = process.rlimit(psutil.RLIMIT_AS)
+    return float("inf") if limit < 0 else float(limit - process.memory_info().vms)
+
+
+def _below_control_group() -> float:
+    """Return what the control group that a container or a batch system set leaves."""
+    with suppress(OSError):
+        for line in Path("/proc/self/cgroup").read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if controllers and "memory" not in controllers.split(","):
+                continue
+            names = (
+                ("memory/{}", "memory.limit_in_bytes", "memory.usage_in_bytes")
+                if controllers
+                else ("{}", "memory.max", "memory.current")
+            )
+            for inside in (path.lstrip("/"), ""):  # a container sees its own group as the root
+                folder = CGROUPS / names[0].format(inside)
+                if (left := _left_of(folder, *names[1:])) is not None:
+                    return left
+    return float("inf")
+
+
+def _left_of(folder: Path, limit: str, usage: str) -> float | None:
+    """Return the bytes left of a control group, cached files not counted; None without a limit."""
+    try:
+        most = float((folder / limit).read_text())
+        used = float((folder / usage).read_text())
+        statistics = dict(
+            line.split() for line in (folder / "memory.stat").read_text().splitlines()
+        )
+    except (OSError, ValueError):
+        return None
+    cached = float(statistics.get("inactive_file", 0))
+    return most - used + cached if most < UNLIMITED else None
+
+
+@contextmanager
+def peak_taken(device: torch.device) -> Iterator[Callable[[], float]]:
+    """Yield a function that returns the bytes taken at the peak since the block began.
+
+    It returns 0 where the system does not tell.
+    """
+    release_memory()
+    before = reset_peak(device)
+    yield lambda: max(0.0, peak_bytes(device) - before)
+
+
+def reset_peak(device: torch.device | None = None) -> float:
+    """Begin to measure the peak anew, where the system can; returns the bytes taken now."""
+    if _on_gpu(device):
+        torch.cuda.reset_peak_memory_stats(device)
+        return float(torch.cuda.memory_allocated(device))
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+    return peak_bytes(device)
+
+
+def peak_bytes(device: torch.device | None = None) -> float:
+    """Return the peak since `reset_peak`: of a GPU's memory, or of this process's.
+
+    Where the system cannot begin anew the process's is that of its whole life.
+    """
+    if _on_gpu(device):
+        return float(torch.cuda.max_memory_allocated(device))
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return float(peak) * (1 if sys.platform == "darwin" else 1024)
+
+
+def _on_gpu(device: torch.device | None) -> bool:
+    return torch.cuda.is_available() if device is None else device.type == "cuda"

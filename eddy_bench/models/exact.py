@@ -15,8 +15,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
 from eddy_bench.errors import ModelError
-from eddy_bench.models.conditional import Classes
-from eddy_bench.models.mixture import Mixture
+from eddy_bench.models.mixture import Classes, Mixture
 from eddy_bench.sampling.solver_view import SolverView, view_of
 
 TIMESTEPS = 8000
@@ -47,7 +46,6 @@ class ExactDenoiser(torch.nn.Module):
         mixture: of every prompt, or a function from a prompt to its mixture (the same object for
             the same mixture).
         classes: what a condition means; None where there is none.
-
     """
 
     def __init__(
@@ -76,25 +74,15 @@ class ExactDenoiser(torch.nn.Module):
             denoised = self.classes.denoise(x, alpha_t, sigma_t, encoder_hidden_states[:, 0])
         else:
             denoised = self._denoise(x, alpha_t, sigma_t, prompts)
-        return (self._prediction(sample, x, denoised, alpha_t, sigma_t, prediction),)
-
-    def _prediction(
-        self,
-        sample: Tensor,
-        x: Tensor,
-        denoised: Tensor,
-        alpha_t: float,
-        sigma_t: float,
-        prediction: str,
-    ) -> Tensor:
         if prediction == "sample":
-            return denoised.to(sample.dtype)
+            return (denoised.to(sample.dtype),)
         eps = (x - alpha_t * denoised) / sigma_t
-        if prediction == "epsilon":
-            return eps.to(sample.dtype)
-        if prediction == "v_prediction":
-            return (alpha_t * eps - sigma_t * denoised).to(sample.dtype)
-        return (eps - denoised).to(sample.dtype)
+        predicted = {
+            "epsilon": eps,
+            "v_prediction": alpha_t * eps - sigma_t * denoised,
+            "flow_prediction": eps - denoised,
+        }
+        return (predicted[prediction].to(sample.dtype),)
 
     def _denoise(self, x: Tensor, alpha_t: float, sigma_t: float, prompts: Sequence[str]) -> Tensor:
         mixtures = [self.of_prompt(prompt) for prompt in prompts]
@@ -118,7 +106,6 @@ class ExactPipeline(DiffusionPipeline):  # type: ignore[misc]
         denoiser: the exact one.
         scheduler: any that `steer` knows, noise-predicting or flow.
         picture: from samples (rows, d) to a list of pictures, for `output_type="pil"`.
-
     """
 
     # The denoiser predicts whatever a scheduler asks for, so every solver fits.
@@ -149,15 +136,17 @@ class ExactPipeline(DiffusionPipeline):  # type: ignore[misc]
         on_step: Callable[[], None] | None = None,
         **unused: Any,
     ) -> ExactOutput:
-        """Draw samples, (prompts x num_images_per_prompt, d), or pictures with output_type `pil`.
-
-        Raises:
-            ModelError: a guidance scale other than 1 where there is no condition, or an argument
-                that means nothing here.
-
-        """
+        """Draw samples, (prompts x num_images_per_prompt, d); pictures with output_type `pil`."""
         classes = self.denoiser.classes
-        _check_arguments(guidance_scale if classes is None else 1, unused)
+        if unused:
+            raise ModelError(
+                f"Exact tasks cannot use {', '.join(unused)}. Leave such settings out."
+            )
+        if guidance_scale != 1 and classes is None:
+            raise ModelError(
+                "Exact tasks have no classifier-free guidance: expected guidance_scale 1, "
+                f"got {guidance_scale:g}."
+            )
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         if latents is None:
             rows = len(prompts) * num_images_per_prompt
@@ -217,9 +206,8 @@ class ExactPipeline(DiffusionPipeline):  # type: ignore[misc]
         if coordinates.skip is not None:  # of EDM's preconditioned network
             output = (output - coordinates.skip[0] * x) / coordinates.skip[1]
         output = output * coordinates.unit
-        stepped: Tensor = self.scheduler.step(output, timestep, sample, **extra, return_dict=False)[
-            0
-        ]
+        step = self.scheduler.step(output, timestep, sample, **extra, return_dict=False)
+        stepped: Tensor = step[0]
         return stepped
 
 
@@ -229,13 +217,3 @@ def _set_steps(scheduler: Any, steps: int) -> None:
         scheduler.set_timesteps(steps, **({} if steps == 2 else {"intermediate_timesteps": None}))
     else:
         scheduler.set_timesteps(steps)
-
-
-def _check_arguments(guidance_scale: float, unused: dict[str, Any]) -> None:
-    if unused:
-        raise ModelError(f"Exact tasks cannot use {', '.join(unused)}. Leave such settings out.")
-    if guidance_scale != 1:
-        raise ModelError(
-            "Exact tasks have no classifier-free guidance: expected guidance_scale 1, "
-            f"got {guidance_scale:g}."
-        )

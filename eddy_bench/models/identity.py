@@ -1,15 +1,51 @@
-"""What a loaded pipeline is, by its parts and by what it draws, so that a changed one is seen."""
+"""What a model is: digests of its files, its weights, its parts and of what it draws."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
+
+
+def model_fingerprint(name: str, folder: Path, revision: str | None) -> str:
+    """Return the digest of a folder, or `name@commit` of a hub id, whose folder does not exist."""
+    return folder_digest(folder) if folder.exists() else f"{name}@{_commit(name, revision)}"
+
+
+def _commit(name: str, revision: str | None) -> str:
+    """Return the commit of a hub id's snapshot in the local cache."""
+    from huggingface_hub import try_to_load_from_cache
+
+    path = try_to_load_from_cache(name, "model_index.json", revision=revision)
+    match = re.search(r"snapshots/([0-9a-f]{40})", str(path))
+    return match[1] if match else "unknown"
+
+
+def folder_digest(folder: Path) -> str:
+    """Return a sha256 over names, sizes and contents.
+
+    Of a file beyond 256 MiB, 256 blocks of 1 MiB are taken, spread evenly.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(file for file in folder.rglob("*") if file.is_file()):
+        size = path.stat().st_size
+        digest.update(f"{path.relative_to(folder).as_posix()}\x1f{size}\x1f".encode())
+        blocks = -(-size // 2**20)
+        with path.open("rb") as file:
+            for block in (
+                range(blocks) if blocks <= 256 else (k * (blocks - 1) // 255 for k in range(256))
+            ):
+                file.seek(block * 2**20)
+                digest.update(file.read(2**20))
+    return digest.hexdigest()[:16]
+
 
 SIDE = 8  # of the thumbnail of what a pipeline draws
 WHOLE = 2**20  # numbers of a tensor that are all read; of larger ones as many, spread evenly

@@ -5,32 +5,38 @@ from __future__ import annotations
 import logging
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 
 from eddy_bench.errors import ModelError, UnknownName, brief, unknown
 from eddy_bench.models.backbones import load_backbone, weights_digest
 from eddy_bench.models.base import Model
-from eddy_bench.models.compiling import compile_denoiser
 from eddy_bench.models.decoding import guide_decoder, load_decoder
-from eddy_bench.models.devices import resolve_device
-from eddy_bench.models.embedded import ASSETS, BASE, EMBEDDED, embedded_warning
+from eddy_bench.models.devices import keep_pages, resolve_device
+from eddy_bench.models.embedded import (
+    ASSETS,
+    BASE,
+    EMBEDDED,
+    GuideNetwork,
+    embedded_warning,
+    load_network,
+    to_gray,
+)
 from eddy_bench.models.exact import ExactDenoiser, ExactPipeline, exact_scheduler
-from eddy_bench.models.fingerprint import model_fingerprint
-from eddy_bench.models.identity import digest_of, parts_of
-from eddy_bench.models.memory import keep_pages
-from eddy_bench.models.networks import GuideNetwork, load_network, to_gray
+from eddy_bench.models.identity import digest_of, model_fingerprint, parts_of
+from eddy_bench.models.network_features import RowLimit
 from eddy_bench.models.pipeline_class import check_steerable, named_class, pipeline_class
-from eddy_bench.models.prompt_cache import remember_prompts
-from eddy_bench.models.row_limit import RowLimit
-from eddy_bench.models.saved_by_newer import load_across_versions
+from eddy_bench.models.prompts import remember_prompts
 from eddy_bench.models.tasks import load_task
-from eddy_bench.sampling.families import family_of
+from eddy_bench.sampling.families import denoiser, family_of
+from eddy_bench.storage.files import parse_json
+from eddy_bench.storage.paths import read_many
 
 EXACT = "exact:"
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -72,7 +78,6 @@ def load_model(
         UnknownName: no such model.
         ModelError: it cannot be loaded.
         ParameterError: no such device.
-
     """
     target = resolve_device(device)
     if target.type == "cpu":
@@ -93,7 +98,8 @@ def load_model(
     if guide or decoder:
         _give_decoder(model, decoder, offload)
     _put_on(pipe, target, offload)
-    _freeze(pipe)
+    for part in _networks(pipe):
+        part.requires_grad_(False)
     model.texts = remember_prompts(pipe)
     if compiled:
         compile_denoiser(pipe)
@@ -115,10 +121,6 @@ def wrap_pipeline(pipe: Any, name: str = "") -> Model:
     Args:
         pipe: a diffusers text-to-image pipeline.
         name: of the model in score files; its class's by default.
-
-    Raises:
-        ModelError: it is not a text-to-image pipeline that can be steered.
-
     """
     check_steerable(type(pipe).__name__)
     pipe.set_progress_bar_config(disable=True)
@@ -185,11 +187,6 @@ def _networks(pipe: Any) -> list[torch.nn.Module]:
     return [part for part in pipe.components.values() if isinstance(part, torch.nn.Module)]
 
 
-def _freeze(pipe: Any) -> None:
-    for part in _networks(pipe):
-        part.requires_grad_(False)
-
-
 def _give_decoder(model: Model, source: str | None, offload: bool) -> None:
     """Set what decodes for the guide network; None is the pipeline's own autoencoder."""
     pipe = model.pipe
@@ -245,14 +242,7 @@ def _put_on(pipe: Any, target: torch.device, offload: bool) -> None:
 
 
 def _exact_model(name: str, sees_features: bool, compiled: bool) -> Model:
-    """Return a distribution whose score is known, computed in float64 on the CPU.
-
-    Args:
-        name: `exact:` and the name of a task or its YAML file.
-        sees_features: a guide network or a decoder was asked for, which is an error.
-        compiled: a compiled denoiser was asked for, which is one too.
-
-    """
+    """Return a distribution whose score is known, computed in float64 on the CPU."""
     if sees_features:
         raise ModelError(
             f"{name} draws points, which no guide network sees. Leave --guide and --decoder out."
@@ -273,11 +263,13 @@ def _load_pipeline(
 ) -> Any:
     from diffusers import DiffusionPipeline
     from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
 
     diffusers_logging.set_verbosity_error()
     diffusers_logging.disable_progress_bar()
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
-    _quiet_transformers()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -301,8 +293,83 @@ def _load_pipeline(
         ) from None
 
 
-def _quiet_transformers() -> None:
-    from transformers.utils import logging as transformers_logging
+def compile_denoiser(pipe: Any) -> None:
+    """Compile the forward pass of the network that a pipeline evaluates at every step.
 
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
+    Its first call of each shape takes from seconds to minutes. The network itself stays in place,
+    so that hooks on it, which count its rows, run outside of what is compiled. Images differ from
+    those of the network as it was in the last digits.
+    """
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+    network = denoiser(pipe)
+    network.forward = torch.compile(network.forward)
+
+
+PREFIX = "text_model."
+
+
+def load_across_versions(load: Callable[..., Any], folder: Path, variant: str | None) -> Any:
+    """Return a pipeline with what the installed transformers leaves out of it.
+
+    Args:
+        load: from components that it shall not load, as None, to the pipeline.
+        folder: of the pipeline; that of a hub id does not exist.
+        variant: of the weights.
+    """
+    fast = fast_tokenizers(folder)
+    pipe = load(**dict.fromkeys(fast))
+    read_unprefixed_weights(pipe, variant)
+    # made anew, since a pipeline takes lengths and the like from its tokenizers
+    return type(pipe).from_pipe(pipe, **fast, torch_dtype=None) if fast else pipe
+
+
+def fast_tokenizers(folder: Path) -> dict[str, Any]:
+    """Return the tokenizers that the classes named by a pipeline's folder cannot read, by name.
+
+    None with transformers 5, for a folder that has the files of both, and for a hub id.
+    """
+    if not folder.exists():
+        return {}
+    index = parse_json(read_many([folder / "model_index.json"])[0])
+    return {
+        name: reader.from_pretrained(folder / name)
+        for name, entry in index.items()
+        if isinstance(entry, list) and entry[0] == "transformers"
+        if (reader := _fast_reader(entry[1], folder / name)) is not None
+    }
+
+
+def _fast_reader(name: str, folder: Path) -> Any:
+    """Return the class that reads `tokenizer.json` where the named one cannot, or None."""
+    import transformers
+
+    fast = getattr(transformers, f"{name}Fast", None)
+    if fast is None or not (folder / "tokenizer.json").is_file():
+        return None
+    if issubclass(getattr(transformers, name), transformers.PreTrainedTokenizerFast):
+        return None
+    own = [file for key, file in fast.vocab_files_names.items() if key != "tokenizer_file"]
+    return None if all((folder / file).is_file() for file in own) else fast
+
+
+def read_unprefixed_weights(pipe: Any, variant: str | None) -> None:
+    """Read the weights of text encoders that were saved without the prefix of their names."""
+    import transformers
+
+    for part in pipe.components.values():
+        if isinstance(part, transformers.PreTrainedModel):
+            names = f"*.{variant}*.safetensors" if variant else "*.safetensors"
+            for file in sorted(Path(part.name_or_path).glob(names)):
+                _read_unprefixed(part, file)
+
+
+def _read_unprefixed(part: Any, file: Path) -> None:
+    own = part.state_dict().keys()
+    with safe_open(file, "pt") as tensors:
+        unread = {
+            name: tensors.get_tensor(key)
+            for key in tensors.keys()  # noqa: SIM118 it is no mapping
+            if key not in own and (name := f"{PREFIX}{key}") in own
+        }
+    if unread:
+        part.load_state_dict(unread, strict=False)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -13,18 +14,12 @@ class Mixture:
     """A Gaussian mixture with K components in d dimensions, float64.
 
     Component k has covariance Q_k diag(variances_k) Q_k^T.
-
-    Args:
-        means: (K, d).
-        variances: (K,) for isotropic components, or (K, d).
-        weights: (K,), positive, summing to 1.
-        basis: the eigenvectors Q_k as columns, (K, d, d); None is the coordinate axes.
-
     """
 
-    means: Tensor
-    variances: Tensor
-    weights: Tensor
+    means: Tensor  # (K, d)
+    variances: Tensor  # (K,) for isotropic components, or (K, d)
+    weights: Tensor  # (K,), positive, summing to 1
+    # the eigenvectors Q_k as columns, (K, d, d); None is the coordinate axes
     basis: Tensor | None = None
 
     @property
@@ -45,7 +40,6 @@ class Mixture:
             alpha_t: signal level.
             sigma_t: noise level.
             log_weights: of the components, (..., K), in the place of the mixture's own.
-
         """
         joint = self._log_joint(x, alpha_t, sigma_t)
         if log_weights is not None:
@@ -137,3 +131,51 @@ def _shares(log_weights: Tensor) -> Tensor:
     """
     weights = torch.exp(log_weights - log_weights.detach().amax(-1, keepdim=True))
     return weights / weights.sum(-1, keepdim=True)
+
+
+@dataclass(frozen=True)
+class Classes:
+    """Classes c that share the components of a mixture, with weights p(k | c) = softmax(W e_c).
+
+    p(x) is the average over classes, the law of the null embedding; scores of both are closed
+    form, so null + w (conditional - null) is exact classifier-free guidance at any w. A changed
+    embedding stands for changed weights.
+    """
+
+    mixture: Mixture  # the components; its weights are not used
+    shares: Tensor  # p(k | c), (C, K), positive
+    turn: Tensor  # W, (K, K), orthogonal
+
+    @property
+    def null(self) -> Tensor:
+        """The embedding of p(x), (K,)."""
+        null: Tensor = self.turn.mT @ self.shares.mean(0).log()
+        return null
+
+    def number(self, prompt: str) -> int:
+        """Return the class that a prompt names by its last number; 0 without one."""
+        found = re.findall(r"\d+", prompt)
+        return int(found[-1]) % len(self.shares) if found else 0
+
+    def embedding(self, prompt: str) -> Tensor:
+        """Return e_c, (K,)."""
+        embedding: Tensor = self.turn.mT @ self.shares[self.number(prompt)].log()
+        return embedding
+
+    def law(self, prompt: str) -> Mixture:
+        """Return p(x | c)."""
+        return replace(self.mixture, weights=self.shares[self.number(prompt)])
+
+    def denoise(self, x: Tensor, alpha_t: float, sigma_t: float, embeds: Tensor) -> Tensor:
+        """Return E[x0 | x, e] for x = alpha_t x0 + sigma_t eps, (rows, d). embeds: (rows, K)."""
+        log_weights = torch.log_softmax(embeds.double() @ self.turn.mT, -1)
+        return self.mixture.denoise(x, alpha_t, sigma_t, log_weights)
+
+
+def orthogonal(size: int, seed: int) -> Tensor:
+    """Return a random orthogonal matrix, (size, size), float64."""
+    generator = torch.Generator().manual_seed(seed)
+    turn: Tensor = torch.linalg.qr(
+        torch.randn(size, size, generator=generator, dtype=torch.float64)
+    )[0]
+    return turn

@@ -1,18 +1,138 @@
-"""Features of decoded denoised estimates, as many rows at once as memory holds."""
+"""How many rows go through decoder and guide network at once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
-from eddy_bench.models.checkpointing import checkpointed
-from eddy_bench.models.memory import free_bytes, out_of_memory, peak_taken, release_memory
-from eddy_bench.models.precision import whole_float32
-from eddy_bench.models.row_limit import Kind, RowLimit
+from eddy_bench.models.devices import (
+    free_bytes,
+    out_of_memory,
+    peak_taken,
+    release_memory,
+    whole_float32,
+)
 from eddy_bench.sampling.feature_maps import Cotangent, GroupForce
+from eddy_bench.sampling.session import replaced
+
+Kind = Literal["forward", "backward"]
+MOST = 64
+SHARE = 0.7  # of the memory that is free
+BACKWARD_SHARE = 6.0  # about how much more a row takes with its graph, decoders of 512 pixels
+
+
+@dataclass
+class RowLimit:
+    """The rows at once, without and with a graph.
+
+    They are settled by the first rows and by errors, and remembered for everything that follows.
+    """
+
+    forward: int = MOST  # rows at once without a graph
+    backward: int = MOST  # rows at once with one
+    fixed: bool = False  # the user set them, so that nothing is measured and nothing shrinks
+    checkpointed: bool = False  # graphs keep the inputs of blocks only
+    # bytes that one row took at its peak, where that was measured
+    taken: dict[Kind, float] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, feature_batch: int | str) -> Self:
+        """Return the limit of `--feature-batch`: a number of rows, or `auto`."""
+        if feature_batch == "auto":
+            return cls()
+        return cls(int(feature_batch), int(feature_batch), fixed=True)
+
+    def at_once(self, kind: Kind) -> int:
+        """Return the rows at once."""
+        return self.backward if kind == "backward" else self.forward
+
+    def wants_measure(self, kind: Kind) -> bool:
+        """Return whether a row is to be measured first."""
+        return not self.fixed and kind not in self.taken
+
+    def foresee(self, free: float) -> None:
+        """Checkpoint at once where a row with a graph is not to be expected to fit."""
+        if self.taken.get("forward", 0.0) * BACKWARD_SHARE > free:
+            self.checkpointed = True
+
+    def settle(self, kind: Kind, taken: float, free: float) -> None:
+        """Take as many rows, a power of two, as fit into the memory that is free.
+
+        Args:
+            kind: without or with a graph.
+            taken: bytes that one row takes; 0 where nothing tells, which leaves the limit.
+            free: bytes.
+        """
+        self.taken[kind] = taken
+        if taken <= 0 or taken * self.at_once(kind) <= SHARE * free:
+            return
+        fits = max(1, int(SHARE * free / taken))
+        setattr(self, kind, min(self.at_once(kind), 2 ** (fits.bit_length() - 1)))
+
+    def shrink(self, kind: Kind) -> bool:
+        """Take half the rows, then checkpoint; returns whether there was something left to do."""
+        if self.fixed:
+            return False
+        if self.at_once(kind) > 1:
+            setattr(self, kind, self.at_once(kind) // 2)
+            return True
+        if kind == "backward" and not self.checkpointed:
+            self.checkpointed = True
+            return True
+        return False
+
+    @property
+    def note(self) -> str:
+        """What was settled, for the user; empty where nothing is less than what was hoped for."""
+        if self.fixed or (min(self.forward, self.backward) == MOST and not self.checkpointed):
+            return ""
+        again = ", which compute their blocks again" if self.checkpointed else ""
+        return (
+            f"memory: decoder and guide network take {self.forward} images at once, "
+            f"{self.backward} with backward passes{again}"
+        )
+
+
+@contextmanager
+def checkpointed(modules: Sequence[torch.nn.Module]) -> Iterator[None]:
+    """Let every block of some networks keep its input alone, in forward and backward passes.
+
+    Blocks are the parts of `Sequential` and `ModuleList` that have parts of their own. A block
+    within a block is checkpointed too: memory is that of the blocks' inputs and of the innermost
+    block, and each level of nesting costs one more forward pass (Chen et al., arXiv 1604.06174).
+    Gradients stay what they are bit for bit.
+    """
+    with ExitStack() as stack:
+        for module in modules:
+            for block in blocks_of(module):
+                stack.enter_context(replaced(block, "forward", _checkpointing(block.forward)))
+        yield
+
+
+def blocks_of(module: torch.nn.Module) -> list[torch.nn.Module]:
+    """Return the blocks of a network, each once."""
+    chains = (torch.nn.Sequential, torch.nn.ModuleList)
+    blocks = (
+        part
+        for chain in module.modules()
+        if isinstance(chain, chains)
+        for part in chain
+        if any(True for _ in part.children()) and not isinstance(part, torch.nn.ModuleList)
+    )
+    return list(dict.fromkeys(blocks))
+
+
+def _checkpointing(forward: Callable[..., Any]) -> Callable[..., Any]:
+    def kept(*args: Any, **kwargs: Any) -> Any:
+        return checkpoint(forward, *args, use_reentrant=False, preserve_rng_state=False, **kwargs)
+
+    return kept
 
 
 @dataclass
@@ -26,21 +146,15 @@ class FeatureCost:
 
 @dataclass
 class NetworkFeatures:
-    """Features of the decoded denoised estimate.
+    """Features of the decoded denoised estimate."""
 
-    Args:
-        decode: (rows, *shape) latents to (rows, c, h, w) images in [-1, 1].
-        network: images to (rows, features).
-        shape: of one particle.
-        limit: rows that go through at once; bounds the memory.
-        modules: the networks behind `decode` and `network`, whose blocks can be checkpointed.
-
-    """
-
+    # (rows, *shape) latents to (rows, c, h, w) images in [-1, 1]
     decode: Callable[[Tensor], Tensor]
-    network: Callable[[Tensor], Tensor]
-    shape: tuple[int, ...]
+    network: Callable[[Tensor], Tensor]  # images to (rows, features)
+    shape: tuple[int, ...]  # of one particle
+    # rows that go through at once; bounds the memory
     limit: RowLimit = field(default_factory=RowLimit)
+    # the networks behind `decode` and `network`, whose blocks can be checkpointed
     modules: Sequence[torch.nn.Module] = ()
     cost: FeatureCost = field(default_factory=FeatureCost)
 

@@ -47,10 +47,6 @@ def pipeline_class(name: Any) -> Any:
 
     Args:
         name: `_class_name` of `model_index.json`.
-
-    Raises:
-        ModelError: it is no such class.
-
     """
     import diffusers
     from diffusers.pipelines.auto_pipeline import (

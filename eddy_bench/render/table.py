@@ -64,7 +64,7 @@ class Table:
     columns: in the order of the table.
     remarks: words on each row, such as verdicts; none, or one per row.
     tones: of each row; none, or one per row.
-    heading: what the names are of.
+    heading: what the names are of. remarked: what the remarks are, in Markdown.
     caption: how to read it.
     sections: rows that begin a new part, by their number; its title, or empty.
     """
@@ -75,6 +75,7 @@ class Table:
     remarks: Sequence[str] = ()
     tones: Sequence[str] = ()
     heading: str = "method"
+    remarked: str = "remark"
     caption: str = ""
     sections: dict[int, str] | None = None
 
@@ -91,7 +92,7 @@ class Table:
 
     def markdown(self) -> str:
         """Return lines of a Markdown table; what a cell holds cannot end it."""
-        remarks = [("remark", self.remarks)] if any(self.remarks) else []
+        remarks = [(self.remarked, self.remarks)] if any(self.remarks) else []
         header = [self.heading, *(column.title for column in self.columns), *dict(remarks)]
         cells = [[cell.whole for cell in column.cells] for column in self.columns]
         rows = zip(self.names, *cells, *dict(remarks).values(), strict=True)

@@ -1,4 +1,4 @@
-"""One call of a pipeline: where it stands, what it draws, and what the method keeps of it."""
+"""What a `steer` block tells of its calls."""
 
 from __future__ import annotations
 
@@ -11,14 +11,35 @@ import torch
 from torch import Tensor
 
 from eddy_bench.errors import ModelError, ParameterError, SchedulerError
-from eddy_bench.sampling.branch_checks import denoiser
-from eddy_bench.sampling.families import Family, family_of
+from eddy_bench.sampling.families import Family, denoiser, family_of
 from eddy_bench.sampling.feature_maps import FeatureMap
 from eddy_bench.sampling.hooks import Hooks
 from eddy_bench.sampling.noise import condition_generators, probe_generator
-from eddy_bench.sampling.record import Steering, check_earlier
 from eddy_bench.sampling.solver_view import Coordinates, SolverView, can_be_read, view_of
 from eddy_bench.sampling.state import Moment, State
+
+
+@dataclass
+class Steering:
+    """A record of a `steer` block."""
+
+    steps: int = 0  # of the solver
+    # particles that were not given up in the last call, (G, N), bool; None: all
+    active: Tensor | None = None
+    # latents at the end of the last call, (G, N, d); None where it did not return
+    finished: Tensor | None = None
+    calls_outside: int = 0  # calls from other threads and tasks, which were bare
+
+
+def check_earlier(earlier: Tensor, particles: Tensor) -> None:
+    """Raise ParameterError for earlier latents of other groups than the particles (G, N, d)."""
+    groups, _, dimension = particles.shape
+    if earlier.ndim != 3 or (earlier.shape[0], earlier.shape[2]) != (groups, dimension):
+        raise ParameterError(
+            f"Expected earlier of shape ({groups}, M, {dimension}), got {tuple(earlier.shape)}. "
+            "Give `finished` of the records of earlier calls."
+        )
+
 
 MapMaker = Callable[[tuple[int, ...]], FeatureMap]
 Transform = Callable[[Tensor], Tensor]  # (rows, *shape) to the same
@@ -58,65 +79,40 @@ class Settings:
 
 @dataclass
 class Call:
-    """All that is true of one call of a pipeline. Nothing of it outlives the call.
+    """All that is true of one call of a pipeline. Nothing of it outlives the call."""
 
-    Args:
-        pipe: that is called.
-        method: whose hooks are called.
-        settings: of the block.
-        arguments: of the call, defaults included.
-        record: of the block.
-        view: of the pipeline's scheduler.
-        family: of the pipeline.
-        prompts: how many.
-        parts: of the pipeline that the method acts on, as the call begins.
-        first: index of the solver's step at which the call begins; None before its first.
-        coming: index of the coming step where the solver keeps none itself.
-        order: indices of the solver's steps as the loop goes through them, where there are more.
-        place: in `order`.
-        own: the scheduler's timesteps while longer ones hide them.
-        starting: a step at the start is due, which sees the conditional branch alone.
-        guided: a null branch was seen.
-        held: output of the conditional branch of separate calls, until the null branch comes.
-        transform: change of the solver's draws while it steps.
-        looks: the state before each step is looked at.
-        unit: of the solver's samples.
-        last: sample that the last step ended with.
-        steps_done: of the solver, in this call.
-        active: particles that are not given up, (G, N), bool; None: all.
-        memory: of the method.
-        maps: feature maps by the shape of a particle.
-        called: hooks that were called.
-
-    """
-
-    pipe: Any
-    method: Hooks
-    settings: Settings
-    arguments: dict[str, Any]
-    record: Steering
-    view: SolverView = field(init=False)
-    family: Family = field(init=False)
-    prompts: int = field(init=False)
+    pipe: Any  # that is called
+    method: Hooks  # whose hooks are called
+    settings: Settings  # of the block
+    arguments: dict[str, Any]  # of the call, defaults included
+    record: Steering  # of the block
+    view: SolverView = field(init=False)  # of the pipeline's scheduler
+    family: Family = field(init=False)  # of the pipeline
+    prompts: int = field(init=False)  # how many
+    # of the pipeline that the method acts on, as the call begins
     parts: list[Any] = field(init=False)
     readable: bool = field(init=False)
-    looks: bool = field(init=False)
-    unit: float = field(init=False)
+    looks: bool = field(init=False)  # the state before each step is looked at
+    unit: float = field(init=False)  # of the solver's samples
+    # index of the solver's step at which the call begins; None before its first
     first: int | None = None
-    coming: int | None = None
+    coming: int | None = None  # index of the coming step where the solver keeps none itself
+    # indices of the solver's steps as the loop goes through them, where there are more
     order: list[int] = field(default_factory=list)
-    place: int = 0
-    own: Tensor | None = None
-    starting: bool = False
-    guided: bool = False
+    place: int = 0  # in `order`
+    own: Tensor | None = None  # the scheduler's timesteps while longer ones hide them
+    starting: bool = False  # a step at the start is due, which sees the conditional branch alone
+    guided: bool = False  # a null branch was seen
+    # output of the conditional branch of separate calls, until the null branch comes
     held: tuple[int, Tensor] | None = None
-    transform: Transform | None = None
-    last: Tensor | None = None
-    steps_done: int = 0
-    active: Tensor | None = None
-    memory: dict[str, Any] = field(default_factory=dict)
+    transform: Transform | None = None  # change of the solver's draws while it steps
+    last: Tensor | None = None  # sample that the last step ended with
+    steps_done: int = 0  # of the solver, in this call
+    active: Tensor | None = None  # particles that are not given up, (G, N), bool; None: all
+    memory: dict[str, Any] = field(default_factory=dict)  # of the method
+    # feature maps by the shape of a particle
     maps: dict[tuple[int, ...], FeatureMap] = field(default_factory=dict)
-    called: set[str] = field(default_factory=set)
+    called: set[str] = field(default_factory=set)  # hooks that were called
     _probes: tuple[torch.Generator, ...] = ()
     _streams: tuple[torch.Generator, ...] = ()
 
@@ -204,12 +200,7 @@ class Call:
         return self.coming
 
     def arrive(self, timestep: Any) -> int:
-        """Return the index of the coming step, at its timestep.
-
-        Raises:
-            SchedulerError: the network was told another step before.
-
-        """
+        """Return the index of the coming step, at its timestep."""
         own, told = self.view.own_index, self.coming
         if own is None and self.readable:
             if told is not None and torch.as_tensor(self.view.timesteps[told]) == timestep:
@@ -242,7 +233,6 @@ class Call:
 
         Args:
             index: of the first step, where it is known.
-
         """
         strength, start = (self.arguments.get(name) for name in ("strength", "denoising_start"))
         late = index or start is not None or (strength is not None and strength < 1)
@@ -359,7 +349,6 @@ class Call:
         Raises:
             SchedulerError: no row of its last sample is finite.
             ModelError: it never reached a hook of the method.
-
         """
         if self.last is not None:
             rows = self.particles or len(self.last)

@@ -19,7 +19,6 @@ class Block:
         pipeline: name of the pipeline's class.
         index: of the block, in the order of evaluation; of a U-Net the middle one is the only one.
         count: of the network's blocks.
-
     """
 
     pipeline: str
@@ -54,6 +53,11 @@ class _Overridden:
         )
 
 
+def _by(*hooks: str) -> Any:
+    """Return a property: whether one of some hooks changes something."""
+    return property(lambda self: self.acts_by(*hooks))
+
+
 class Hooks:
     """Leave everything as it is.
 
@@ -62,13 +66,30 @@ class Hooks:
         min_particles: fewer are an error.
         interacts: the particles of a group depend on each other.
         selects: more are drawn than are kept.
-
+        couples_start: the particles of a group start from dependent noise.
+        couples_steps: the step noise of a group is dependent, which needs a stochastic solver.
+        changes_start: the initial noise is changed, coupled or not.
+        conditions: text embeddings are changed, which needs a family whose embeddings are known.
+        edits_features: the output of a block of the network is edited, which needs known blocks.
+        combines: branches of guidance are combined in another way than null + w (c - null).
+        reguides: classifier-free guidance is changed, which needs a model that has it.
+        prunes: some particles are given up on the way.
+        remembers: a group sees the finished latents of its prompt's earlier seeds.
     """
 
     hooks = _Overridden()
     min_particles: ClassVar[int] = 1
     interacts: ClassVar[bool] = True
     selects: ClassVar[bool] = False
+    couples_start = _by("initial_noise")
+    couples_steps = _by("step_noise")
+    changes_start = _by("initial_noise", "initial_field")
+    conditions = _by("condition")
+    edits_features = _by("features_of")
+    combines = _by("combine")
+    reguides = _by("combine", "guidance_scale")
+    prunes = _by("alive")
+    remembers = property(lambda self: False)
 
     @property
     def acting(self) -> frozenset[str]:
@@ -78,51 +99,6 @@ class Hooks:
     def acts_by(self, *hooks: str) -> bool:
         """Return whether one of some hooks changes something."""
         return not self.acting.isdisjoint(hooks)
-
-    @property
-    def couples_start(self) -> bool:
-        """Whether the particles of a group start from dependent noise."""
-        return self.acts_by("initial_noise")
-
-    @property
-    def couples_steps(self) -> bool:
-        """Whether the step noise of a group is dependent, which needs a stochastic solver."""
-        return self.acts_by("step_noise")
-
-    @property
-    def changes_start(self) -> bool:
-        """Whether the initial noise is changed, coupled or not."""
-        return self.acts_by("initial_noise", "initial_field")
-
-    @property
-    def conditions(self) -> bool:
-        """Whether text embeddings are changed, which needs a family whose embeddings are known."""
-        return self.acts_by("condition")
-
-    @property
-    def edits_features(self) -> bool:
-        """Whether the output of a block of the network is edited, which needs known blocks."""
-        return self.acts_by("features_of")
-
-    @property
-    def combines(self) -> bool:
-        """Whether the branches of guidance are combined in another way than null + w (c - null)."""
-        return self.acts_by("combine")
-
-    @property
-    def reguides(self) -> bool:
-        """Whether classifier-free guidance is changed, which needs a model that has it."""
-        return self.acts_by("combine", "guidance_scale")
-
-    @property
-    def prunes(self) -> bool:
-        """Whether some particles are given up on the way."""
-        return self.acts_by("alive")
-
-    @property
-    def remembers(self) -> bool:
-        """Whether a group sees the finished latents of its prompt's earlier seeds."""
-        return False
 
     @property
     def takes_steps(self) -> bool:
@@ -167,7 +143,6 @@ class Hooks:
 
         Returns:
             Of the shape of `noise`; `noise` itself leaves it.
-
         """
         return noise
 
@@ -194,7 +169,6 @@ class Hooks:
 
         Returns:
             (G, N), bool, with as many in each group, and `keep` after the last step.
-
         """
         return active
 
@@ -208,7 +182,6 @@ class Hooks:
             embeds: (N, tokens, width); a pooled embedding is one token.
             mask: (N, tokens), True where a token is no padding.
             moment: of the evaluation; `moment.noise` draws from the particles' own streams.
-
         """
         return embeds
 
@@ -226,7 +199,6 @@ class Hooks:
             block: that they leave.
             tokens: (rows, tokens, width); of a U-Net's middle block the pixels are the tokens.
             moment: of the evaluation.
-
         """
         return tokens
 
@@ -246,6 +218,5 @@ class Hooks:
             conditional: E[x0 | x, prompt], (G, N, d), float64. null: that without the prompt.
             scale: w of this evaluation.
             moment: of the evaluation.
-
         """
         return null + scale * (conditional - null)

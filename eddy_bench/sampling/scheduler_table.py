@@ -38,7 +38,6 @@ class SchedulerRow:
                 level sigma_s and adds noise from there (TCD, arXiv 2402.19159).
         half_steps: every other step is at a level of `sigmas_interpol`.
         clips: clips `sample` to [-1, 1] by default, which latents are not made for.
-
     """
 
     name: str

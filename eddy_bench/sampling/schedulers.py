@@ -8,10 +8,10 @@ import warnings
 from dataclasses import replace
 from typing import Any, Literal, get_args, get_origin
 
+import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from eddy_bench.errors import ParameterError, SchedulerError, UnknownName, brief, unknown
-from eddy_bench.sampling.align_your_steps import aligned_timesteps
 from eddy_bench.sampling.scheduler_table import DEFAULT, SCHEDULERS, Kind, SchedulerRow, row_of
 from eddy_bench.sampling.solver_view import check_scheduler
 
@@ -74,7 +74,6 @@ def set_scheduler(
         UnknownName: no such scheduler.
         ParameterError: no such parameter.
         SchedulerError: this pipeline cannot take it.
-
     """
     row, cls = _chosen(pipe, name)
     call, config = _split(row, cls, parameters)
@@ -112,12 +111,7 @@ def _chosen(pipe: Any, name: str) -> tuple[SchedulerRow, Any]:
 
 
 def _check_model(pipe: Any, row: SchedulerRow, spacing: str, free: bool) -> None:
-    """Raise SchedulerError where the pipeline's model cannot be solved so.
-
-    Args:
-        free: the scheduler fits in any case: the pipeline's own, or one for any prediction.
-
-    """
+    """Raise SchedulerError where the pipeline's model cannot be solved so."""
     kind = model_kind(pipe.scheduler)
     if not free and not row.takes(kind):
         able = sorted(name for name, entry in SCHEDULERS.items() if entry.takes(kind))
@@ -184,21 +178,26 @@ def _made(pipe: Any, row: SchedulerRow, cls: Any, config: dict[str, Any]) -> Any
 
 def _spaced(row: SchedulerRow, cls: Any, spacing: str) -> dict[str, Any]:
     """Return the configuration that spaces a solver's timesteps."""
-    import diffusers
-
     key, value = SPACINGS[spacing]
     if key in inspect.signature(cls.__init__).parameters:
         return {key: value}
-    able = [
-        name
-        for name, entry in SCHEDULERS.items()
-        if not entry.few_steps
-        and key in inspect.signature(getattr(diffusers, entry.class_name).__init__).parameters
-    ]
     raise SchedulerError(
         f"Scheduler {row.name!r} cannot space its timesteps by {spacing!r}. "
-        f"These can: {', '.join(able)}."
+        f"These can: {', '.join(_taking(key, '__init__'))}."
     )
+
+
+def _taking(parameter: str, function: str) -> list[str]:
+    """Return the schedulers a function of whose class takes a parameter, few-step ones aside."""
+    import diffusers
+
+    return [
+        name
+        for name, row in SCHEDULERS.items()
+        if not row.few_steps
+        and parameter
+        in inspect.signature(getattr(getattr(diffusers, row.class_name), function)).parameters
+    ]
 
 
 def _split(
@@ -210,7 +209,11 @@ def _split(
     config: dict[str, Any] = {}
     for key, value in parameters.items():
         if key in row.call_arguments:
-            call[key] = _share(row, key, value)
+            call[key] = _typed(row, key, value, row.call_arguments[key])
+            if not 0 <= call[key] <= 1:
+                raise ParameterError(
+                    f"Expected {key} of scheduler {row.name!r} between 0 and 1, got {value}."
+                )
         elif key in known and key != "self":
             config[key] = _typed(row, key, value, _kind(known[key]))
         else:
@@ -236,16 +239,6 @@ def _kind(parameter: inspect.Parameter) -> Any:
     return None
 
 
-def _share(row: SchedulerRow, key: str, value: Any) -> Any:
-    """Return a call argument, which lies between 0 and 1."""
-    share = _typed(row, key, value, row.call_arguments[key])
-    if not 0 <= share <= 1:
-        raise ParameterError(
-            f"Expected {key} of scheduler {row.name!r} between 0 and 1, got {value}."
-        )
-    return share
-
-
 def _typed(row: SchedulerRow, key: str, value: Any, kind: Any) -> Any:
     value = None if kind is not str and value == "none" else value
     try:
@@ -255,3 +248,60 @@ def _typed(row: SchedulerRow, key: str, value: Any, kind: Any) -> Any:
             f"Parameter {key!r} of scheduler {row.name!r}: {error.errors()[0]['msg']}, "
             f"got {value!r}."
         ) from None
+
+
+TABLES = {
+    "StableDiffusionPipeline": "StableDiffusionTimesteps",
+    "StableDiffusionXLPipeline": "StableDiffusionXLTimesteps",
+}
+LAST_SIGMA = 0.029  # the level at which the tables end
+
+
+def aligned_timesteps(pipe: Any, name: str, steps: int) -> list[int]:
+    """Return the timesteps of Align Your Steps for Stable Diffusion 1.5 and SDXL.
+
+    The tables hold 10 steps; other counts are interpolated linearly in log sigma over its 11
+    levels, the last of them 0.029.
+
+    Args:
+        pipe: a pipeline with its scheduler put in.
+        name: of the scheduler, for messages.
+        steps: how many.
+    """
+    from diffusers.schedulers import AysSchedules
+
+    if type(pipe).__name__ not in TABLES:
+        raise SchedulerError(
+            "Align Your Steps has tables for Stable Diffusion 1.5 and SDXL, "
+            f"not for {type(pipe).__name__}. Leave --timesteps out."
+        )
+    if getattr(pipe.scheduler.config, "prediction_type", "epsilon") != "epsilon":
+        raise SchedulerError(
+            "Align Your Steps has no table for this model, which predicts v. Leave --timesteps out."
+        )
+    if "timesteps" not in inspect.signature(pipe.scheduler.set_timesteps).parameters:
+        able = [
+            each
+            for each in _taking("timesteps", "set_timesteps")
+            if SCHEDULERS[each].takes("noise")
+        ]
+        raise SchedulerError(
+            f"Scheduler {name!r} takes no list of timesteps. These do: {', '.join(able)}."
+        )
+    table: list[int] = AysSchedules[TABLES[type(pipe).__name__]]
+    return list(table) if steps == len(table) else _interpolated(pipe.scheduler, table, steps)
+
+
+def _interpolated(scheduler: Any, table: list[int], steps: int) -> list[int]:
+    product = np.asarray(scheduler.alphas_cumprod, np.float64)
+    levels = 0.5 * np.log((1 - product) / product)  # log sigma of each timestep, rising
+    table_levels = np.append(levels[table], np.log(LAST_SIGMA))
+    wanted = np.interp(
+        np.linspace(0, 1, steps + 1)[:-1], np.linspace(0, 1, len(table) + 1), table_levels
+    )
+    timesteps = np.rint(np.interp(wanted, levels, np.arange(len(levels)))).astype(int)
+    if len(set(timesteps.tolist())) < steps:
+        raise SchedulerError(
+            f"{steps} steps of Align Your Steps fall together. Take fewer --steps."
+        )
+    return [int(timestep) for timestep in timesteps]

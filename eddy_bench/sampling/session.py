@@ -18,41 +18,36 @@ from typing import Any
 import torch
 
 from eddy_bench.errors import ParameterError
-from eddy_bench.sampling.blocks import edited_block
-from eddy_bench.sampling.branch_checks import (
+from eddy_bench.sampling.call import ACTIVE, Call, Settings, Steering, title
+from eddy_bench.sampling.families import (
     check_known,
     denoiser,
     evaluation_of,
     signature_of,
 )
-from eddy_bench.sampling.call import ACTIVE, Call, Settings, title
-from eddy_bench.sampling.extra_steps import check_restarts, lengthen, settle
 from eddy_bench.sampling.hooks import Hooks
-from eddy_bench.sampling.network_tap import evaluate
-from eddy_bench.sampling.noise_tap import start_namespace, step_namespace, watch_draws
-from eddy_bench.sampling.record import Steering
-from eddy_bench.sampling.replacing import replaced
+from eddy_bench.sampling.network_taps import edited_block, evaluate
 from eddy_bench.sampling.solver_view import check_scheduler
-from eddy_bench.sampling.step_tap import step
+from eddy_bench.sampling.step_taps import (
+    check_restarts,
+    lengthen,
+    settle,
+    start_namespace,
+    step,
+    step_namespace,
+    watch_draws,
+)
 
 
 @dataclass(eq=False)
 class Session:
-    """A `steer` block.
+    """A `steer` block."""
 
-    Args:
-        pipe: a diffusers pipeline.
-        method: whose hooks are called.
-        settings: of the block.
-        record: what the block tells of its calls.
-        home: thread and task that opened the block; calls from others are bare.
-
-    """
-
-    pipe: Any
-    method: Hooks
-    settings: Settings
-    record: Steering = field(default_factory=Steering)
+    pipe: Any  # a diffusers pipeline
+    method: Hooks  # whose hooks are called
+    settings: Settings  # of the block
+    record: Steering = field(default_factory=Steering)  # what the block tells of its calls
+    # thread and task that opened the block; calls from others are bare
     home: tuple[int, Any] = field(default_factory=lambda: here())
 
     def check(self) -> None:
@@ -211,3 +206,18 @@ def only_in(call: Call, inner: Callable[..., Any], tap: Callable[..., Any]) -> C
         return (tap if call in ACTIVE.get() else inner)(*args, **kwargs)
 
     return chosen
+
+
+@contextmanager
+def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """Replace an attribute of an instance, and put it back as it was."""
+    shadowed = name in vars(owner)
+    before = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        if shadowed:
+            setattr(owner, name, before)
+        else:
+            delattr(owner, name)

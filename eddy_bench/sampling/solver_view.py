@@ -30,28 +30,18 @@ PREDICTIONS = ("epsilon", "sample", "v_prediction", "flow_prediction")
 
 @dataclass(frozen=True)
 class Coordinates:
-    """A solver's coordinates before one step.
+    """A solver's coordinates before one step."""
 
-    Attributes:
-        alpha_t: signal level of the process of `sample`, never below `ALPHA_FLOOR`.
-        sigma_t: noise level of the process of `sample`.
-        prediction: what the network predicts.
-        scaled: `sample` is xb already.
-        pure_noise: the process has alpha_t = 0 here.
-        gain: how many times as far as a deterministic step this solver moves per unit of g.
-        unit: what `sample` and the model output are multiplied by (SCM's sigma_data).
-        skip: the denoised estimate is skip xb + scale times the output, of EDM's preconditioning
-            (Karras et al. 2022, arXiv 2206.00364, Eq. 7); None where a prediction is read as it is.
-
-    """
-
-    alpha_t: float
-    sigma_t: float
-    prediction: Prediction
-    scaled: bool = False
-    pure_noise: bool = False
+    alpha_t: float  # signal level of the process of `sample`, never below `ALPHA_FLOOR`
+    sigma_t: float  # noise level of the process of `sample`
+    prediction: Prediction  # what the network predicts
+    scaled: bool = False  # `sample` is xb already
+    pure_noise: bool = False  # the process has alpha_t = 0 here
+    # how many times as far as a deterministic step this solver moves per unit of g
     gain: float = 1.0
-    unit: float = 1.0
+    unit: float = 1.0  # what `sample` and the model output are multiplied by (SCM's sigma_data)
+    # the denoised estimate is skip xb + scale times the output, of EDM's preconditioning (Karras et
+    # al. 2022, arXiv 2206.00364, Eq. 7); None where a prediction is read as it is
     skip: tuple[float, float] | None = None
 
     @property
@@ -232,7 +222,6 @@ class SolverView:
             index: of the step.
             eta: of DDIM and TCD.
             churn: relative rise of sigma before the step (s_churn of Karras et al. 2022).
-
         """
         if churn and self.scaled:
             return self._churned(index, churn)
@@ -466,7 +455,6 @@ def check_stochastic(scheduler: Any, eta: float, steps: int | None = None) -> No
         scheduler: of the pipeline.
         eta: of its call.
         steps: of its call; None where they are not known yet.
-
     """
     view = view_of(scheduler)
     by_eta = view.noise in ("eta", "gamma")

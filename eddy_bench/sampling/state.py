@@ -27,7 +27,6 @@ class Moment:
         scale: w of the call's guidance null + w (conditional - null); None without guidance.
         memory: of the method, kept over the steps of a call, empty at its beginning.
         streams: a generator per particle of the group at hand, its own in every batch.
-
     """
 
     step: int
@@ -78,7 +77,6 @@ class State:
             remembers them; None where there are none.
         quality: from denoised estimates (G, n, d) to how well each fits its prompt, (G, n); None
             where nothing judges that.
-
     """
 
     particles: Tensor

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from eddy_bench.errors import ModelError, ParameterError
-from eddy_bench.sampling.branch_checks import blocks_of
-from eddy_bench.sampling.call import MapMaker, Settings, title
-from eddy_bench.sampling.families import family_of
+from eddy_bench.sampling.call import MapMaker, Settings, Steering, title
+from eddy_bench.sampling.families import blocks_of, family_of
 from eddy_bench.sampling.hooks import Hooks
-from eddy_bench.sampling.record import Steering
 from eddy_bench.sampling.session import Session, watched
 from eddy_bench.sampling.state import State
 
@@ -91,7 +90,6 @@ def steer(
     Example:
         with steer(pipe, EddyHutch(strength=2.0)):
             images = pipe("a red bicycle", num_images_per_prompt=4).images
-
     """
     name = type(pipe).__name__
     if name.startswith(REFUSED):
@@ -113,3 +111,47 @@ def steer(
         method.edited_block(name, len(blocks_of(pipe, family_of(pipe))))
     with watched(session):
         yield session.record
+
+
+class _SeenEnough(Exception):
+    """Leaves a pipeline's call from inside a step."""
+
+
+@dataclass
+class Preview:
+    """The state at the last of the first steps, as `steer(seen=)` is handed it."""
+
+    steps: int  # network evaluations of a particle that are looked at
+    stops: bool = True  # end the pipeline's call there
+    state: State | None = None  # of the particles at that step; None before
+
+    def __call__(self, state: State) -> None:
+        """Keep the state of the last step that is looked at."""
+        if state.step + 1 == self.steps:
+            self.state = state
+            if self.stops:
+                raise _SeenEnough
+
+    def reached(self) -> State:
+        """Return the state."""
+        if self.state is None:
+            raise ParameterError(
+                f"Expected preview of at most as many steps as are drawn, got {self.steps}. "
+                "Lower preview, or raise --steps."
+            )
+        return self.state
+
+
+def preview(pipe: Any, steps: int, call: Callable[[], object], **steering: Any) -> State:
+    """Run a pipeline's call for its first steps only and return the state that it reached.
+
+    Args:
+        pipe: as in `steer`.
+        steps: network evaluations of a particle; `state.denoised` is the last one's estimate.
+        call: of the pipeline.
+        steering: further arguments of `steer`.
+    """
+    watch = Preview(steps)
+    with steer(pipe, Hooks(), seen=watch, **steering), suppress(_SeenEnough):
+        call()
+    return watch.reached()

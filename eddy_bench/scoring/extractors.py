@@ -18,8 +18,8 @@ from torch import Tensor
 from eddy_bench.errors import MetricError, ModelError, UnknownName, unknown
 from eddy_bench.models.backbones import load_backbone
 from eddy_bench.models.devices import CPU
+from eddy_bench.models.embedded import AttributeClassifier, load_network, to_gray
 from eddy_bench.models.images import channels_first, pixel_array, rgb_array, signed
-from eddy_bench.models.networks import AttributeClassifier, load_network, to_gray
 from eddy_bench.scoring.clip_towers import clip_by_name, clip_of_folder
 from eddy_bench.scoring.dreamsim import NAME as DREAMSIM
 from eddy_bench.scoring.dreamsim import load_dreamsim

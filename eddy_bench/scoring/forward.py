@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from eddy_bench.errors import MetricError
-from eddy_bench.models.memory import out_of_memory, release_memory
-from eddy_bench.models.precision import whole_float32
+from eddy_bench.models.devices import out_of_memory, release_memory, whole_float32
 
 Row = tuple[NDArray[Any], ...]  # arrays of one shape: an image, a pair of images, tokens
 BATCH = 64

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from eddy_bench.errors import MetricError, StoreError, brief, why
-from eddy_bench.models.scoring_defaults import ScoringDefaults
+from eddy_bench.models.defaults import ScoringDefaults
 from eddy_bench.scoring.extractor import Extractor, file_digest
 from eddy_bench.storage.files import open_picture, read_arrays
 from eddy_bench.storage.paths import replacing

@@ -16,15 +16,17 @@ import pytest
 import torch
 from PIL import Image
 
-from eddy_bench.audit import timing
 from eddy_bench.audit.divergence import check_guides, default_methods, measure_divergence
 from eddy_bench.audit.draw import draw_groups, draw_truth
-from eddy_bench.audit.groups import Groups, group_distance, group_vendi, modes_covered
-from eddy_bench.audit.measure import Baseline
+from eddy_bench.audit.measure import Baseline, Groups, group_distance, group_vendi, modes_covered
 from eddy_bench.audit.plan import AuditPlan, make_plan, parse_ladder
-from eddy_bench.audit.run import prepare_folder, run_audit
+from eddy_bench.audit.run import (
+    missing_work,
+    prepare_folder,
+    run_audit,
+    time_methods,
+)
 from eddy_bench.audit.tables import COLUMNS
-from eddy_bench.audit.timing import Cost, missing_work, one_thread, time_methods
 from eddy_bench.errors import EddyError, ParameterError
 from eddy_bench.methods.iid import Iid
 from eddy_bench.methods.registry import build_method
@@ -240,7 +242,7 @@ def test_iid_is_taken_among_the_methods_and_alone(cli: Cli, tmp_path: Path) -> N
     [
         (["--task", "ring9"], "Unknown task 'ring9'. Did you mean"),
         (["--method", "edy-exact"], "Unknown method 'edy-exact'"),
-        (["--method", "pg", "--method", "pg"], "asked for twice"),
+        (["--method", "pg", "--method", "pg"], "given twice"),
         (["--method", "eddy-hutch:kernel=features"], "no guide network"),
         (["--method", "coupled", "--scheduler", "ddim"], "stochastic solver only"),
         (["--scheduler", "dim"], "Unknown scheduler 'dim'"),
@@ -290,7 +292,9 @@ def test_the_default_is_every_method_where_it_is_defined() -> None:
     assert len(names) == 10
     assert "coupled" in names["ring10", "ddim:eta=1"]
     assert "coupled" not in names["ring10", "ddim"]
-    assert len(names["ring8", "ddim:eta=1"]) == 11
+    coupling = {"pg", "repulsion", "eddy-exact", "eddy-hutch", "antithetic", "lhs", "sobol"}
+    assert coupling < set(names["ring8", "ddim:eta=1"])
+    assert not {"iid", "best-of-m", "cads", "oscar"} & set(names["ring8", "ddim:eta=1"])
     guided = make_plan(tasks=["class-ring"]).blocks[0]
     assert "cads" in [candidate.name for candidate in guided.candidates]
     assert {block.particles for block in plan.blocks if block.task.name == "ring10"} == {10}
@@ -448,13 +452,9 @@ def test_a_kill_loses_one_method_and_other_methods_meet_the_same_iid(tmp_path: P
 def test_the_cheapest_method_is_drawn_first_and_work_is_in_seconds(tmp_path: Path) -> None:
     wanted = plan("eddy-hutch", "antithetic", schedulers=["ddim"])
     title = wanted.blocks[0].title
-    costs = {
-        (title, "iid"): Cost(0.0, 1.0),
-        (title, "eddy-hutch"): Cost(2.0, 5.0),
-        (title, "antithetic"): Cost(0.0, 2.0),
-    }
+    costs = {(title, "iid"): 1.0, (title, "eddy-hutch"): 5.0, (title, "antithetic"): 2.0}
     work = missing_work(wanted, tmp_path, costs)
-    assert work == 40 * (12 * 2 + 2 * 2 + 12 * 5 + 12 * 2)
+    assert work == 40 * 12 * (2 + 5 + 2)
     prepare_folder(tmp_path, wanted)
     done: list[tuple[float, str]] = []
     run_audit(wanted, tmp_path, lambda count, label: done.append((count, label)), costs)
@@ -472,13 +472,6 @@ def test_the_time_is_said_beforehand_and_nothing_where_nothing_is_missing(
     assert "Auditing takes" not in cli(*common, "--out", tmp_path / "a").err
 
 
-def test_what_is_slow_once_is_not_taken_for_the_cost(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first draw loads libraries, and on a busy machine any may wait."""
-    clock = iter([0.0, 9.0, 20.0, 20.5])
-    monkeypatch.setattr(timing.time, "perf_counter", lambda: next(clock))
-    assert timing.least_seconds(lambda: None) == 0.5
-
-
 def test_a_method_that_the_trial_s_steps_do_not_reach_counts_its_candidates(
     tmp_path: Path,
 ) -> None:
@@ -487,7 +480,7 @@ def test_a_method_that_the_trial_s_steps_do_not_reach_counts_its_candidates(
     costs = time_methods(wanted, tmp_path)
     title = wanted.blocks[0].title
     plain, early = costs[title, "iid"], costs[title, "best-of-m:m=32,preview=8"]
-    assert early.step == pytest.approx(4 * plain.step)
+    assert early == pytest.approx(4 * plain)
 
 
 @pytest.mark.slow
@@ -495,14 +488,12 @@ def test_a_trial_foresees_what_an_audit_takes(tmp_path: Path) -> None:
     """Within a factor of three, on any machine; a costlier method costs more."""
     wanted = plan("eddy-hutch", "antithetic", schedulers=["ddim"], groups=300, steps="20,40")
     prepare_folder(tmp_path, wanted)
-    with one_thread():
-        assert torch.get_num_threads() == 1
-        costs = time_methods(wanted, tmp_path)
-        start = time.perf_counter()
-        run_audit(wanted, tmp_path, lambda count, label: None, costs)
-        seconds = time.perf_counter() - start
+    costs = time_methods(wanted, tmp_path)
+    start = time.perf_counter()
+    run_audit(wanted, tmp_path, lambda count, label: None, costs)
+    seconds = time.perf_counter() - start
     title = wanted.blocks[0].title
-    assert costs[title, "eddy-hutch"].step > costs[title, "antithetic"].step
+    assert costs[title, "eddy-hutch"] > costs[title, "antithetic"]
     assert time_methods(wanted, tmp_path) == {}
     (tmp_path / "other").mkdir()
     assert seconds / 3 < missing_work(wanted, tmp_path / "other", costs) < 3 * seconds

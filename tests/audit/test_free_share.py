@@ -7,7 +7,7 @@ import pytest
 
 from eddy_bench.audit.draw import draw_groups, draw_truth
 from eddy_bench.audit.estimates import Estimate
-from eddy_bench.audit.groups import free_share, squared_distance
+from eddy_bench.audit.measure import free_share, squared_distance
 from eddy_bench.audit.plan import Block, make_plan
 from eddy_bench.methods.base import Method
 from eddy_bench.methods.iid import Iid

@@ -118,8 +118,7 @@ def test_a_mixture_with_other_weights_is_moved() -> None:
     """Neighbouring modes reweighted against each other hardly move the energy distance; their
     frequencies tell.
     """
-    from eddy_bench.audit.groups import Groups
-    from eddy_bench.audit.measure import Baseline
+    from eddy_bench.audit.measure import Baseline, Groups
     from eddy_bench.models.mixture import Mixture
     from eddy_bench.models.tasks import load_task
 

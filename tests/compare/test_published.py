@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from eddy_bench.experiment.checks import check_judges
-from eddy_bench.methods.demands import check_demands
+from eddy_bench.methods.base import check_demands
 from eddy_bench.methods.registry import build_method
 from eddy_bench.models.backbones import resolve_backbone
 from eddy_bench.sampling.scheduler_table import SCHEDULERS

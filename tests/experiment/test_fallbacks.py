@@ -15,7 +15,7 @@ from eddy_bench.experiment.setup import Setup
 from eddy_bench.methods.iid import Iid
 from eddy_bench.models import base, load
 from eddy_bench.models.load import load_model
-from eddy_bench.models.prompt_cache import remember_prompts
+from eddy_bench.models.prompts import remember_prompts
 from eddy_bench.suites.suite import Suite
 from tests.conftest import Result
 from tests.makers.groups import make_group

@@ -12,6 +12,7 @@ import eddy_bench
 from eddy_bench.compare.comparison import compare_methods
 from eddy_bench.compare.tables import matrix_of
 from eddy_bench.experiment.grids import SIDE_BY_SIDE, WIDEST, draw_bands, draw_table, write_grids
+from eddy_bench.ids import MethodId
 from eddy_bench.results.results import read_results
 from eddy_bench.storage.group import FinishedGroup, group_key
 from eddy_bench.storage.run_folder import RunFolder

@@ -12,7 +12,7 @@ from eddy_bench.errors import ParameterError
 from eddy_bench.experiment.plan import check_beginning, make_plan
 from eddy_bench.experiment.setup import Setup
 from eddy_bench.methods.restart import Restart
-from eddy_bench.sampling.branch_checks import denoiser
+from eddy_bench.sampling.families import denoiser
 from eddy_bench.suites.method_spec import MethodSpec
 from eddy_bench.suites.prompts import prompts_of_texts
 from eddy_bench.suites.suite import Suite

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from eddy_bench.models.network_features import NetworkFeatures
-from eddy_bench.models.row_limit import RowLimit
+from eddy_bench.models.network_features import NetworkFeatures, RowLimit
 
 
 def network_features(dimension: int, outputs: int = 7, seed: int = 3) -> NetworkFeatures:

@@ -15,11 +15,11 @@ from eddy_bench.errors import ParameterError
 from eddy_bench.methods.apg import Apg
 from eddy_bench.methods.base import Method
 from eddy_bench.methods.cads import Cads
+from eddy_bench.methods.couplings import StartedMethod
 from eddy_bench.methods.guidance_schedule import GuidanceSchedule
 from eddy_bench.methods.iid import Iid
 from eddy_bench.methods.interval import Interval
 from eddy_bench.methods.pink_noise import PinkNoise
-from eddy_bench.methods.started import StartedMethod
 from eddy_bench.methods.tsr import Tsr
 from eddy_bench.models.base import Model
 from eddy_bench.models.load import load_model

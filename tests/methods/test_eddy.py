@@ -20,7 +20,7 @@ from eddy_bench.kernels import (
     row_median_bandwidth,
     squared_distances,
 )
-from eddy_bench.methods.pairwise import Pairs
+from eddy_bench.methods.eddy import Pairs
 from eddy_bench.models.network_features import NetworkFeatures
 from eddy_bench.sampling.feature_maps import Identity
 from tests.makers.feature_maps import network_features
@@ -340,6 +340,6 @@ def test_shifted_kernels_are_the_same_by_products_and_one_by_one(
 
     by_products = laplacian(1.0)
     assert torch.isfinite(laplacian(1e7)).all()
-    monkeypatch.setattr("eddy_bench.methods.pairwise.LARGEST_EXPONENT", 0.0)
+    monkeypatch.setattr("eddy_bench.methods.eddy.LARGEST_EXPONENT", 0.0)
     assert torch.allclose(laplacian(1.0), by_products, rtol=1e-9, atol=1e-9)
     assert by_products.abs().max() > 0.1

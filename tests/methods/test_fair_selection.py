@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from eddy_bench.errors import ParameterError
-from eddy_bench.methods.anticlustering import diverse_groups
-from eddy_bench.methods.best_of_m import BestOfM
+from eddy_bench.methods.best_of_m import BestOfM, diverse_groups
 from tests.conftest import Result
 
 

@@ -12,9 +12,8 @@ from torch import Tensor
 
 from eddy_bench import State
 from eddy_bench.kernels import squared_distances, weighted_differences
-from eddy_bench.methods.directed import DirectedMethod
 from eddy_bench.methods.diverseflow import DiverseFlow
-from eddy_bench.methods.guiding_method import GuidingMethod
+from eddy_bench.methods.guided import DirectedMethod, GuidingMethod
 from eddy_bench.methods.oscar import Oscar
 from eddy_bench.methods.potentials import (
     determinant_weights,

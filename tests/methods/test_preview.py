@@ -54,7 +54,7 @@ def draw(model: Model, method: Any, particles: int = 2, **arguments: Any) -> Any
 
 def alone(model: Model, kept: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> Any:
     """Draw the particles of these streams as if they were the first ones, without a method."""
-    import eddy_bench.models.drawing as drawing
+    import eddy_bench.models.base as drawing
 
     def chosen(seed: int, prompt: str, count: int) -> list[torch.Generator]:
         streams = particle_generators(seed, prompt, max(kept) + 1)

@@ -10,9 +10,8 @@ from torch import Tensor
 
 from eddy_bench import EddyExact, EddyHutch, ParticleGuidance, Repulsion, State
 from eddy_bench.errors import ParameterError
-from eddy_bench.methods.guiding_method import GuidingMethod
+from eddy_bench.methods.guided import GuidingMethod, relative_guidance, shares_of_output
 from eddy_bench.methods.registry import build_method
-from eddy_bench.methods.scaling import relative_guidance, shares_of_output
 from eddy_bench.suites.method_spec import MethodSpec
 from tests.makers.mixtures import draw, generators
 from tests.methods.test_pg_repulsion import state_at

@@ -15,11 +15,11 @@ import pytest
 from eddy_bench.errors import ModelError
 from eddy_bench.experiment.setup import Setup
 from eddy_bench.methods.registry import build_method
-from eddy_bench.models.bad_images import fault
 from eddy_bench.models.base import Model
+from eddy_bench.models.images import fault
 from eddy_bench.models.load import load_model
 from eddy_bench.models.pipeline_class import pipeline_class
-from eddy_bench.sampling.replacing import replaced
+from eddy_bench.sampling.session import replaced
 from eddy_bench.suites.method_spec import MethodSpec
 from eddy_bench.suites.suite import Suite
 from tests.makers.families import FAMILIES, family_model, family_side

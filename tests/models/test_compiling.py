@@ -14,7 +14,7 @@ from eddy_bench.experiment.setup import Setup
 from eddy_bench.methods.iid import Iid
 from eddy_bench.methods.registry import build_method
 from eddy_bench.models.load import load_model
-from eddy_bench.sampling.branch_checks import denoiser
+from eddy_bench.sampling.families import denoiser
 from eddy_bench.sampling.noise import particle_generators
 from eddy_bench.suites.method_spec import MethodSpec
 from eddy_bench.suites.suite import Suite

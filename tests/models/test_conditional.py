@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from eddy_bench.audit.candidates import open_pipeline
+from eddy_bench.audit.plan import open_pipeline
 from eddy_bench.methods.cads import Cads
 from eddy_bench.methods.interval import Interval
 from eddy_bench.models.tasks import Task, load_task

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from eddy_bench.models.cut_prompts import cut_prompts, cut_text, limit_of, tokenizers_of
+from eddy_bench.models.prompts import cut_prompts, cut_text, limit_of, tokenizers_of
 from tests.conftest import Result
 from tests.makers.families import FAMILIES, family_model
 from tests.makers.pipelines import tiny_folder

@@ -13,13 +13,13 @@ import pandas as pd
 import pytest
 import torch
 
+from benchmarks.embedded.garments import save_difference
 from eddy_bench import EddyExact, EddyFd, EddyHutch, Iid, Method, ParticleGuidance, Repulsion, steer
 from eddy_bench.models.attributes import parse
 from eddy_bench.models.base import Model
-from eddy_bench.models.embedded import add_difference, save_difference
+from eddy_bench.models.defaults import implied_settings
+from eddy_bench.models.embedded import AttributeClassifier, add_difference, load_network
 from eddy_bench.models.load import load_model
-from eddy_bench.models.networks import AttributeClassifier, load_network
-from eddy_bench.models.scoring_defaults import implied_settings
 from eddy_bench.scoring.extractors import ASSETS, predict_attributes
 from tests.conftest import Result
 

@@ -23,8 +23,8 @@ from eddy_bench.experiment.plan import make_plan
 from eddy_bench.experiment.setup import Setup
 from eddy_bench.methods.registry import build_method
 from eddy_bench.models.base import Model
+from eddy_bench.models.devices import whole_float32
 from eddy_bench.models.load import load_model
-from eddy_bench.models.precision import whole_float32
 from eddy_bench.sampling.noise import particle_generators
 from eddy_bench.storage.run_folder import RunFolder
 from eddy_bench.suites.method_spec import MethodSpec

@@ -16,15 +16,15 @@ from eddy_bench.scoring.rows import marked_circular
 from PIL import Image
 
 from eddy_bench.errors import MetricError, ModelError, UnknownName
-from eddy_bench.ids import Signature
 from eddy_bench.experiment.draw import draw_groups, find_missing
 from eddy_bench.experiment.manifest import record_plan
 from eddy_bench.experiment.plan import make_plan
 from eddy_bench.experiment.setup import Setup
+from eddy_bench.ids import Signature
 from eddy_bench.methods.registry import build_method
 from eddy_bench.models.backbones import load_backbone, resolve_backbone, same_network
 from eddy_bench.models.load import load_model
-from eddy_bench.models.row_limit import RowLimit
+from eddy_bench.models.network_features import RowLimit
 from eddy_bench.scoring.extractors import load_extractor
 from eddy_bench.scoring.measure import Measured
 from eddy_bench.storage.run_folder import RunFolder

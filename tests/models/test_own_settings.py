@@ -12,9 +12,8 @@ import pytest
 
 from eddy_bench.errors import ParameterError
 from eddy_bench.experiment.setup import Setup
+from eddy_bench.models.defaults import draws_with_its_own, own_size
 from eddy_bench.models.embedded import EMBEDDED
-from eddy_bench.models.own_settings import own_size
-from eddy_bench.models.scoring_defaults import draws_with_its_own
 from eddy_bench.sampling.schedulers import scheduler_text
 from eddy_bench.storage.run_folder import read_run
 from eddy_bench.suites.suite import Suite, load_suite, suite_names

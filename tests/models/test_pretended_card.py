@@ -26,7 +26,7 @@ from eddy_bench.experiment.draw import draw_groups
 from eddy_bench.experiment.manifest import record_plan
 from eddy_bench.experiment.plan import make_plan
 from eddy_bench.experiment.setup import Setup
-from eddy_bench.sampling.branch_checks import denoiser
+from eddy_bench.sampling.families import denoiser
 from eddy_bench.storage.run_folder import RunFolder
 from eddy_bench.suites.method_spec import MethodSpec
 from eddy_bench.suites.prompts import prompts_of_texts

@@ -11,7 +11,7 @@ import torch
 
 from eddy_bench.experiment.setup import Setup
 from eddy_bench.methods.iid import Iid
-from eddy_bench.models.prompt_cache import PromptCache
+from eddy_bench.models.prompts import PromptCache
 from eddy_bench.sampling.families import family_of
 from eddy_bench.suites.suite import Suite
 from tests.makers.families import FAMILIES, family_model, family_side

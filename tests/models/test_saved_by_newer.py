@@ -11,8 +11,7 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from eddy_bench.models.load import load_model
-from eddy_bench.models.saved_by_newer import fast_tokenizers, read_unprefixed_weights
+from eddy_bench.models.load import fast_tokenizers, load_model, read_unprefixed_weights
 from eddy_bench.scoring.extractors import ASSETS
 
 PREFIX = "text_model."

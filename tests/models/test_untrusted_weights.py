@@ -14,8 +14,8 @@ import torch
 from eddy_bench.errors import EddyError
 from eddy_bench.models.backbones import load_backbone
 from eddy_bench.models.decoding import load_decoder
+from eddy_bench.models.embedded import AttributeClassifier, load_network
 from eddy_bench.models.load import load_model
-from eddy_bench.models.networks import AttributeClassifier, load_network
 from eddy_bench.scoring.extractors import INCEPTION, load_extractor
 from eddy_bench.scoring.perceptual import ALEXNET, load_lpips
 from tests.conftest import Result

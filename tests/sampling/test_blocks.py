@@ -15,9 +15,8 @@ from eddy_bench.methods.base import Method
 from eddy_bench.methods.dave import Dave
 from eddy_bench.methods.iid import Iid
 from eddy_bench.models.load import load_model
-from eddy_bench.sampling import blocks
-from eddy_bench.sampling.branch_checks import blocks_of
-from eddy_bench.sampling.families import family_of
+from eddy_bench.sampling import network_taps
+from eddy_bench.sampling.families import blocks_of, family_of
 from eddy_bench.sampling.hooks import Block
 from eddy_bench.sampling.state import Moment
 from eddy_bench.sampling.steer import steer
@@ -93,7 +92,7 @@ def test_the_tokens_are_the_image_s_and_no_others(
     """Behind the last block, what is not among them reaches no pixel; all of them are there."""
     prompts, edit = prompts_of(family), Edit(0.5)
     expected, _ = draw(family, edit, prompts)
-    original = blocks.edited_tokens
+    original = network_taps.edited_tokens
 
     def spoiling(family: Any, network: Any, evaluation: Any, output: Any, edit: Any) -> Any:
         after = original(family, network, evaluation, output, edit)
@@ -101,7 +100,7 @@ def test_the_tokens_are_the_image_s_and_no_others(
             return tuple(_spoilt(one, other) for one, other in zip(output, after, strict=True))
         return _spoilt(output, after)
 
-    monkeypatch.setattr(blocks, "edited_tokens", spoiling)
+    monkeypatch.setattr(network_taps, "edited_tokens", spoiling)
     spoilt, _ = draw(family, edit, prompts)
     assert torch.equal(expected, spoilt)
     latent, pipe = expected[0], family_model(family).pipe

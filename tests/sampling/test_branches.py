@@ -17,7 +17,6 @@ from eddy_bench.methods.iid import Iid
 from eddy_bench.methods.registry import METHODS, build_method
 from eddy_bench.models.base import Model
 from eddy_bench.models.load import load_model
-from eddy_bench.sampling import network_tap
 from eddy_bench.sampling.families import Family, family_of
 from eddy_bench.sampling.schedulers import set_scheduler
 from eddy_bench.sampling.solver_view import Coordinates, Prediction
@@ -207,7 +206,7 @@ def test_a_method_that_combines_branches_edits_x0_alike_whatever_is_predicted(na
         for _ in range(2):  # a second evaluation with the momentum of the first
             moment = Moment(0, 2, noise_level, 2.0, memory=memory)
             call = call_at(space, method)
-            guided = network_tap._combined(call, outputs[0], outputs[1], 5.0, moment, x)
+            guided = network_taps._combined(call, outputs[0], outputs[1], 5.0, moment, x)
         edits.append(space.read(x, guided)[2] - own)
     for edit in edits:
         assert torch.allclose(edit, edits[0], rtol=1e-9, atol=1e-9)

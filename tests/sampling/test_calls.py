@@ -67,7 +67,7 @@ def draw(pipe: Any, prompt: Any = "a lamp", count: int = 4, **call: Any) -> Tens
 
 
 def features(shape: tuple[int, ...]) -> NetworkFeatures:
-    from eddy_bench.audit.small_draws import small_features
+    from eddy_bench.audit.conformance import small_features
 
     return small_features(shape)
 

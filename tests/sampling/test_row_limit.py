@@ -11,11 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from eddy_bench.models import memory
-from eddy_bench.models.checkpointing import blocks_of, checkpointed
-from eddy_bench.models.memory import free_bytes, out_of_memory, peak_taken
-from eddy_bench.models.network_features import NetworkFeatures
-from eddy_bench.models.row_limit import RowLimit
+from eddy_bench.models import devices
+from eddy_bench.models.devices import free_bytes, out_of_memory, peak_taken
+from eddy_bench.models.network_features import NetworkFeatures, RowLimit, blocks_of, checkpointed
 
 
 class Small(torch.nn.Module):
@@ -143,7 +141,7 @@ def test_checkpointed_gradients_are_bit_for_bit_the_plain_ones() -> None:
 def test_free_memory_heeds_the_limit_of_a_control_group(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memory, "CGROUPS", tmp_path)
+    monkeypatch.setattr(devices, "CGROUPS", tmp_path)
     before = free_bytes(torch.device("cpu"))
     for folder, names in (
         (tmp_path, ("memory.max", "memory.current")),
@@ -189,7 +187,7 @@ import resource, sys, psutil, torch
 from diffusers import AutoencoderKL, AutoencoderTiny
 from eddy_bench.models.decoding import make_decode
 from eddy_bench.models.network_features import NetworkFeatures
-from eddy_bench.models.row_limit import RowLimit
+from eddy_bench.models.network_features import RowLimit
 
 kind, side, feature_batch, limit = sys.argv[1], int(sys.argv[2]), sys.argv[3], float(sys.argv[4])
 torch.manual_seed(0)

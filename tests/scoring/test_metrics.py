@@ -199,7 +199,7 @@ def test_clip_tells_garments_apart() -> None:
     extractor = load_extractor("fmnist-clip")
     assert extractor.texts is not None
     from eddy_bench.models.attributes import CLASSES
-    from eddy_bench.models.scoring_defaults import scoring_defaults
+    from eddy_bench.models.defaults import scoring_defaults
     from eddy_bench.scoring.reference import held_out
 
     reference = held_out(scoring_defaults("fashion"))

@@ -15,9 +15,9 @@ import yaml
 
 from eddy_bench.compare.gate import read_gate
 from eddy_bench.errors import EddyError
-from eddy_bench.methods.demands import check_demands
+from eddy_bench.methods.base import check_demands
 from eddy_bench.methods.registry import METHODS, build_method, load_method
-from eddy_bench.models.task_file import read_task_file
+from eddy_bench.models.tasks import read_task_file
 from eddy_bench.results.io import COLUMNS
 from eddy_bench.results.results import read_results
 from eddy_bench.storage import files as limits

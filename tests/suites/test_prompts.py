@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from eddy_bench.models.attributes import CLASSES, Attributes, caption, measure, parse, unknown_words
+from benchmarks.embedded.garments import caption, measure
+from eddy_bench.models.attributes import CLASSES, Attributes, parse, unknown_words
 from eddy_bench.scoring.extractors import ASSETS
 from eddy_bench.suites.prompts import load_prompts, prompts_of_texts, text_id
 

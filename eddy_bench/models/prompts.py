@@ -1,4 +1,4 @@
-"""Text embeddings, computed once per prompt whatever the methods and seeds."""
+"""Prompts of a pipeline: each is encoded once, and longer ones are cut."""
 
 from __future__ import annotations
 
@@ -22,18 +22,12 @@ Key = tuple[str, int, Setting, Prompts]
 
 @dataclass(frozen=True)
 class Layout:
-    """Hold how `encode_prompt` returns its outputs.
+    """How `encode_prompt` returns its outputs."""
 
-    Args:
-        rows: of one prompt in each output; None where an output is of no prompt (position ids).
-        single: one output, not a tuple of them.
-        device: of the outputs.
-
-    """
-
+    # of one prompt in each output; None where an output is of no prompt (position ids)
     rows: tuple[int | None, ...]
-    single: bool
-    device: torch.device
+    single: bool  # one output, not a tuple of them
+    device: torch.device  # of the outputs
 
 
 @dataclass
@@ -44,24 +38,16 @@ class PromptCache:
     of the call's own size, since another size would change the last digits, and other rows of a
     batch do not. Where a pipeline pads to the longest prompt of a batch, or it is not known how
     it pads, only a call of the same prompts comes from memory.
-
-    Args:
-        encode: the pipeline's own.
-        by_prompt: the length of an embedding does not depend on the batch.
-        most_bytes: kept in main memory; what comes later is encoded each time.
-        seconds: spent encoding.
-        unkept: encodings since this was last 0 that did not fit, and are made each time.
-
     """
 
-    encode: Callable[..., Any]
-    by_prompt: bool
-    most_bytes: int = MOST_BYTES
-    seconds: float = 0.0
+    encode: Callable[..., Any]  # the pipeline's own
+    by_prompt: bool  # the length of an embedding does not depend on the batch
+    most_bytes: int = MOST_BYTES  # kept in main memory; what comes later is encoded each time
+    seconds: float = 0.0  # spent encoding
     parts: dict[Key, list[Any]] = field(default_factory=dict)
     layouts: dict[tuple[Setting, Prompts], Layout] = field(default_factory=dict)
     held: int = 0
-    unkept: int = 0
+    unkept: int = 0  # encodings since this was last 0 that did not fit, and are made each time
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Return what the pipeline's `encode_prompt` returns."""
@@ -186,3 +172,74 @@ def _moved(part: Any, device: torch.device) -> Any:
     if isinstance(part, list):
         return [_moved(value, device) for value in part]
     return part.to(device, copy=True) if isinstance(part, Tensor) else part
+
+
+NO_LIMIT = 10**6  # tokenizers without a limit name a very large one
+CLIP = 77
+
+
+def cut_prompts(pipe: Any, texts: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """Return by tokenizer how many of some prompts it cuts, and after how many tokens.
+
+    Args:
+        pipe: a pipeline; one without tokenizers cuts nothing.
+        texts: prompts.
+
+    Returns:
+        (prompts cut, tokens that are left) by the name of the tokenizer, in the pipeline's order.
+    """
+    found = {}
+    for name, tokenizer in tokenizers_of(pipe).items():
+        limit = limit_of(pipe, tokenizer)
+        if limit is not None:
+            lengths = (_length(tokenizer, text) for text in texts)
+            found[name] = sum(length > limit for length in lengths), limit
+    return found
+
+
+def cut_text(found: dict[str, tuple[int, int]], count: int) -> str:
+    """Return the line that says which of `count` prompts were cut; empty where none was."""
+    if not any(cut for cut, _ in found.values()):
+        return ""
+    parts = [
+        f"{cut} of {count} pass the {limit} tokens of {name}"
+        for name, (cut, limit) in found.items()
+    ]
+    return f"prompts are cut: {', '.join(parts)}. The model does not see the rest."
+
+
+def tokenizers_of(pipe: Any) -> dict[str, Any]:
+    """Return a pipeline's tokenizers by name."""
+    components = getattr(pipe, "components", {})
+    return {
+        name: part
+        for name, part in components.items()
+        if name.startswith("tokenizer") and callable(part)
+    }
+
+
+def limit_of(pipe: Any, tokenizer: Any) -> int | None:
+    """Return after how many tokens a pipeline cuts what a tokenizer returns; None: it does not.
+
+    CLIP's and BERT's have a limit of their own; what a pipeline's call takes as
+    `max_sequence_length` is that of the others.
+    """
+    own = getattr(tokenizer, "model_max_length", None)
+    limits = [own] if isinstance(own, int) and own < NO_LIMIT else []
+    known = inspect.signature(type(pipe).__call__).parameters.get("max_sequence_length")
+    asked = known.default if known is not None else None
+    if isinstance(asked, int) and (own is None or own > CLIP):
+        limits.append(asked)
+    return min(limits, default=None)
+
+
+def _length(tokenizer: Any, text: str) -> int:
+    from transformers.utils import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()  # it warns of the length that is asked for here
+    try:
+        ids = tokenizer(text=text, truncation=False)["input_ids"]  # a processor has rows of them
+        return torch.as_tensor(ids).numel()
+    finally:
+        logging.set_verbosity(level)
