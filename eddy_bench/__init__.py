@@ -23,7 +23,7 @@ _PUBLIC = {
     "Lhs": "eddy_bench.methods.couplings",
     "Method": "eddy_bench.methods.base",
     "Metric": "eddy_bench.scoring.metric",
-    "Moment": "eddy_bench.sampling.state",
+    "StepInfo": "eddy_bench.sampling.state",
     "Parameter": "eddy_bench.scoring.metric",
     "ParticleGuidance": "eddy_bench.methods.pg",
     "Positive": "eddy_bench.methods.base",

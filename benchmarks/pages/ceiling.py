@@ -19,7 +19,7 @@ import matplotlib.pyplot as plt
 
 from benchmarks.pages.marked import put
 from eddy_bench.compare.subsampling import direction_words, subsampling_of
-from eddy_bench.results.headroom import MethodShare, free_shares
+from eddy_bench.results.headroom import MethodShare, headroom
 from eddy_bench.results.results import ScoreSet, read_results
 
 ROOT = Path(__file__).parents[2]
@@ -63,7 +63,7 @@ def main() -> None:
     default = ROOT / "results" / "baselines" / "fashion.csv"
     parser.add_argument("scores", nargs="?", type=Path, default=default)
     scores = read_results([parser.parse_args().scores])
-    shares = sorted(free_shares(scores), key=lambda share: share.free.share)
+    shares = sorted(headroom(scores), key=lambda share: share.free.share)
     draw(shares)
     put(PAGE, BEGIN, END, table(shares, scores))
 

@@ -16,14 +16,14 @@ from eddy_bench.compare.advice import Candidate, candidates
 from eddy_bench.compare.paired import compare
 from eddy_bench.compare.subsampling import Subsampling, directions, subsampling_of
 from eddy_bench.methods.registry import load_method, method_names
-from eddy_bench.results.headroom import free_shares
+from eddy_bench.results.headroom import headroom
 from eddy_bench.results.results import ScoreSet, read_results
 from eddy_bench.suites.method_spec import MethodSpec
 
 PAGE = Path(__file__).parents[2] / "docs" / "methods.md"
 HEADER = (
     "method",
-    "touches",
+    "acts on",
     "diversity at 1% less fidelity",
     "free share",
     "where to",
@@ -46,7 +46,7 @@ def where_to(scores: ScoreSet, label: str, subsampling: Subsampling | None) -> s
 
 def table(run: Path) -> str:
     scores = read_results([run])
-    known, subsampling = free_shares(scores), subsampling_of(scores)
+    known, subsampling = headroom(scores), subsampling_of(scores)
     shares = {share.label: share for share in known}
     lines = [f"| {' | '.join(HEADER)} |", f"|{' --- |' * len(HEADER)}"]
     found = candidates(compare(scores), scores, known)
@@ -54,17 +54,17 @@ def table(run: Path) -> str:
         options = [one for one in found if MethodSpec.of_label(one.label).name == name]
         if not options:
             continue
-        touches = load_method(name).touches()
+        acts on = load_method(name).acts_on()
         choice = best(options)
         if choice is None:
-            lines.append(f"| `{name}` | {touches} | none drawn loses as little | | | |")
+            lines.append(f"| `{name}` | {acts on} | none drawn loses as little | | | |")
             continue
         gain, share = choice.gain, shares[choice.label]
         free = f"{share.free.share:.2f} [{share.free.low:.2f}, {share.free.high:.2f}]"
         mark = "**" if gain.better else ""
         cells = (
             f"`{choice.label}`",
-            touches,
+            acts on,
             f"{mark}{gain.difference:+.3f}{mark} [{gain.low:+.3f}, {gain.high:+.3f}]",
             free + (", moved" if share.moved else ""),
             where_to(scores, choice.label, subsampling),

@@ -23,7 +23,7 @@ from eddy_bench.sampling.noise import (
     probe_generator,
 )
 from eddy_bench.sampling.schedulers import set_scheduler
-from eddy_bench.sampling.state import Moment, State
+from eddy_bench.sampling.state import State, StepInfo
 from eddy_bench.sampling.steer import steer
 from eddy_bench.suites.method_spec import MethodSpec
 
@@ -225,7 +225,7 @@ def _deterministic(method: Method) -> Answer:
 
 
 def _zero_strength(method: Method) -> Answer:
-    if method.dial != "strength" or "strength" not in {item.name for item in fields(method)}:
+    if method.sweep != "strength" or "strength" not in {item.name for item in fields(method)}:
         return None, "it has no strength"
     if method.couples_start:
         return None, "its start is coupled, whatever its strength"
@@ -259,7 +259,7 @@ def _batch(method: Method) -> Answer:
 
 def _marginal(method: Method) -> Answer:
     """Compare samples of single particles with iid ones of other seeds, whichever hook acts."""
-    if not method.keeps_law:
+    if not method.preserves_marginal:
         return None, "it does not claim to be marginal-preserving"
     if method.selects or method.drawn(PARTICLES) > PARTICLES:
         return None, "not tested: it chooses among finished images"
@@ -339,7 +339,7 @@ def _start_noise(method: Method) -> Answer:
     draw = _start_hook(method)
     if draw is None:
         return None, "its start is independent"
-    if not (method.couples_start or method.keeps_law):
+    if not (method.couples_start or method.preserves_marginal):
         return None, "it changes each particle's start, as it says"
     return _normal_in_groups(method, draw)
 
@@ -424,8 +424,8 @@ def _fresh(state: State) -> State:
     return _turned(state, range(state.particles.shape[1]))
 
 
-def _moment(streams: tuple[torch.Generator, ...] = ()) -> Moment:
-    return Moment(2, STEPS, 4.0, 3.0, time=0.75, scale=3.0, streams=streams)
+def _info(streams: tuple[torch.Generator, ...] = ()) -> StepInfo:
+    return StepInfo(2, STEPS, 4.0, 3.0, time=0.75, scale=3.0, streams=streams)
 
 
 def _pairs_differ(draw: Draw) -> float:
@@ -458,22 +458,22 @@ def _condition_gap(method: Method) -> float:
     both = []
     for order in (list(range(PARTICLES)), ORDER):
         streams = condition_generators(0, "a", range(PARTICLES))
-        moment = _moment(tuple(streams[k] for k in order))
-        both.append(method.condition(embeds[order].clone(), mask, moment))
+        info = _info(tuple(streams[k] for k in order))
+        both.append(method.condition(embeds[order].clone(), mask, info))
     return _gap(both[0][ORDER], both[1])
 
 
 def _combine_gap(method: Method) -> float:
     one, other = (_normal((2, PARTICLES, 6), seed) for seed in (5, 6))
-    plain = method.combine(one, other, 3.0, _moment())
-    turned = method.combine(one[:, ORDER], other[:, ORDER], 3.0, _moment())
+    plain = method.combine(one, other, 3.0, _info())
+    turned = method.combine(one[:, ORDER], other[:, ORDER], 3.0, _info())
     return _gap(plain[:, ORDER], turned)
 
 
 def _features_gap(method: Method) -> float:
     tokens, block = _normal((PARTICLES, 9, 6), 7), Block("StableDiffusionPipeline", 0, 1)
-    plain = method.features_of(block, tokens, _moment())
-    return _gap(plain[ORDER], method.features_of(block, tokens[ORDER], _moment()))
+    plain = method.features_of(block, tokens, _info())
+    return _gap(plain[ORDER], method.features_of(block, tokens[ORDER], _info()))
 
 
 def _better_start_gap(method: Method) -> float:

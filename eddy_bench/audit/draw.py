@@ -32,7 +32,7 @@ def draw_groups(
     denoised estimates where it chooses after a preview.
 
     The noise belongs to (seed, stream, task, slot), never to the method or the step count, so
-    methods are paired and a ladder of step counts starts from the same noise.
+    methods are paired and a list of step counts starts from the same noise.
 
     Args:
         block: task, scheduler and N.

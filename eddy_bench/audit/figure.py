@@ -97,7 +97,7 @@ class Panels:
             if verdict.gains:
                 style = self.styles[label]
                 axis.errorbar(
-                    self.plan.ladder,
+                    self.plan.step_counts,
                     [gain.value for gain in verdict.gains],
                     yerr=[(gain.high - gain.low) / 2 for gain in verdict.gains],
                     label=label,
@@ -116,8 +116,8 @@ class Panels:
         self._draw_ladder(axis, title, lambda rows: shift(rows, "iid"))
         axis.axhspan(FLOOR, SHIFT_MARGIN, **MARGIN)
         axis.plot(
-            self.plan.ladder,
-            [shift(rung.iid, "truth") for rung in self.audited.rungs],
+            self.plan.step_counts,
+            [shift(at_steps.iid, "truth") for at_steps in self.audited.by_steps],
             color="#888888",
             linestyle="--",
             label="iid to the truth",
@@ -138,12 +138,14 @@ class Panels:
         axis.yaxis.set_minor_formatter("")
         for label, verdict in self.audited.verdicts.items():
             if verdict.gains:
-                values = [value(rung.methods[label].rows) for rung in self.audited.rungs]
-                axis.plot(self.plan.ladder, values, markerfacecolor="white", **self.styles[label])
+                values = [value(at_steps.methods[label].rows) for at_steps in self.audited.by_steps]
+                axis.plot(
+                    self.plan.step_counts, values, markerfacecolor="white", **self.styles[label]
+                )
 
     def _prepare(self, axis: Any, title: str) -> None:
         axis.set_xscale("log")
-        axis.set_xticks(self.plan.ladder, [str(steps) for steps in self.plan.ladder])
+        axis.set_xticks(self.plan.step_counts, [str(steps) for steps in self.plan.step_counts])
         axis.minorticks_off()
         axis.set_xlabel("solver steps")
         axis.set_title(title, fontsize=10, loc="left")

@@ -75,7 +75,7 @@ def _pair_mean(values: Tensor) -> Tensor:
     return mean
 
 
-def free_share(square: Values, independent: Values, particles: int) -> tuple[Estimate, float]:
+def headroom(square: Values, independent: Values, particles: int) -> tuple[Estimate, float]:
     """Return how much of the free diversity is gained, and the p-value of it being at most all.
 
     share = (E D / E D_iid - 1) (N - 1), D the mean squared distance of pairs: 0 is iid, 1 the most
@@ -205,8 +205,8 @@ class Baseline:
         spread = group_mean((groups.spread - plain.spread) / float(plain.spread.mean()))
         slot_p, slot_rows = self._slot(groups)
         energies, marginal_rows = self._marginal(groups)
-        share, beyond = free_share(groups.square, plain.square, particles.shape[1])
-        changes = [_row("spread_change", spread), _row("free_share", share, 1.0)]
+        share, beyond = headroom(groups.square, plain.square, particles.shape[1])
+        changes = [_row("spread_change", spread), _row("headroom", share, 1.0)]
         return Measured(
             groups.diversity(task) - plain.diversity(task),
             energies["iid"],

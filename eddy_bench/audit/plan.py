@@ -29,9 +29,9 @@ from eddy_bench.suites.method_spec import MethodSpec
 from eddy_bench.suites.plugins import Permission
 
 SCHEDULERS = ("ddim", "ddim:eta=1")
-LADDER = (25, 50, 100, 200, 400)
+STEP_COUNTS = (25, 50, 100, 200, 400)
 QUICK_TASKS = ("ring8",)
-QUICK_LADDER = (25, 50, 200)
+QUICK_STEP_COUNTS = (25, 50, 200)
 QUICK_GROUPS = 1000
 GAIN_MARGIN = 0.1  # modes; of the Vendi score where modes are not counted
 BASELINE = "iid"  # always drawn
@@ -95,7 +95,7 @@ class AuditPlan:
     """An audit."""
 
     blocks: tuple[Block, ...]  # by task and scheduler
-    ladder: tuple[int, ...]  # step counts, ascending
+    step_counts: tuple[int, ...]  # step counts, ascending
     seed: int  # of the noise
     margin: float  # a gain below it counts as none
     left_out: tuple[LeftOut, ...]  # methods that are not defined in some of the blocks
@@ -120,10 +120,10 @@ class AuditPlan:
         return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()[:16]
 
 
-def parse_ladder(text: str) -> tuple[int, ...]:
+def parse_step_counts(text: str) -> tuple[int, ...]:
     """Read step counts from `25,50,100`, ascending.
 
-    >>> parse_ladder("100, 25")
+    >>> parse_step_counts("100, 25")
     (25, 100)
     """
     try:
@@ -156,7 +156,7 @@ def make_plan(
     Args:
         tasks, methods, schedulers: as on the command line; iid may be among the methods.
         particles, groups: of every task; None is each task's own.
-        steps: the ladder.
+        steps: the step_counts.
         seed: of the noise.
         margin: a smaller gain counts as none.
         quick: one task, three step counts, fewer groups.
@@ -174,7 +174,13 @@ def make_plan(
     _check_distinct("method", [candidate.label for candidate in candidates])
     _check_distinct("task", [task.name for task in loaded])
     _check_distinct("scheduler", [str(spec) for spec in specs])
-    ladder = parse_ladder(steps) if steps is not None else QUICK_LADDER if quick else LADDER
+    step_counts = (
+        parse_step_counts(steps)
+        if steps is not None
+        else QUICK_STEP_COUNTS
+        if quick
+        else STEP_COUNTS
+    )
     blocks, left_out = [], list[LeftOut]()
     for task in loaded:
         _check_twins(candidates, task)
@@ -192,9 +198,9 @@ def make_plan(
         raise nowhere[0].reason
     for block in blocks:
         for each in block.candidates:
-            check_demands(each.method, each.label, block.particles, min(ladder))
+            check_demands(each.method, each.label, block.particles, min(step_counts))
     notes = {(note.label, note.where): note for note in left_out if note not in nowhere}
-    return AuditPlan(tuple(blocks), ladder, seed, margin, tuple(notes.values()))
+    return AuditPlan(tuple(blocks), step_counts, seed, margin, tuple(notes.values()))
 
 
 def open_pipeline(task: Task, scheduler: MethodSpec) -> tuple[ExactPipeline, dict[str, Any]]:
@@ -252,7 +258,7 @@ def _candidate(spec: MethodSpec, permission: Permission | None) -> Candidate:
     if method.selects and method.equal_cost_to() is not None:
         raise ParameterError(
             f"{spec.name} has no seconds to match in an audit. "
-            f"Give it: {spec.name}:{method.dial}=16."
+            f"Give it: {spec.name}:{method.sweep}=16."
         )
     if method.judge:
         raise ParameterError(

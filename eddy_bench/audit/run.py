@@ -39,7 +39,7 @@ Advance = Callable[[float, str], None]  # with work done, and what is at work
 
 
 @dataclass(frozen=True)
-class Rung:
+class AtSteps:
     """A block at one step count: lines of iid, and the methods by label."""
 
     steps: int
@@ -52,7 +52,7 @@ class Audited:
     """A block with all its step counts, and verdicts by label."""
 
     block: Block
-    rungs: tuple[Rung, ...]
+    by_steps: tuple[AtSteps, ...]
     verdicts: dict[str, Verdict]
 
 
@@ -147,7 +147,12 @@ def prepare_folder(path: Path, plan: AuditPlan | None = None) -> None:
             ]
             for block in plan.blocks
         ]
-        asked = {"blocks": blocks, "steps": plan.ladder, "seed": plan.seed, "margin": plan.margin}
+        asked = {
+            "blocks": blocks,
+            "steps": plan.step_counts,
+            "seed": plan.seed,
+            "margin": plan.margin,
+        }
         settings = {**asked, **settings, "command": command()}
     write_text(path / MARK, json.dumps(settings, indent=1) + "\n")
 
@@ -172,7 +177,9 @@ def time_methods(plan: AuditPlan, folder: Path) -> Costs:
     costs: Costs = {}
     for block in plan.blocks:
         missing = {
-            label for steps in plan.ladder for label in Parts(plan, block, steps, folder).missing()
+            label
+            for steps in plan.step_counts
+            for label in Parts(plan, block, steps, folder).missing()
         }
         if not missing:
             continue
@@ -206,7 +213,7 @@ def missing_work(plan: AuditPlan, folder: Path, costs: Costs | None = None) -> f
     return sum(
         (costs or {}).get((block.title, label), 1.0) * block.groups * steps
         for block in plan.blocks
-        for steps in plan.ladder
+        for steps in plan.step_counts
         for label in Parts(plan, block, steps, folder).missing()
     )
 
@@ -226,28 +233,31 @@ def run_audit(
     audited, costs = [], costs or {}
     for block in plan.blocks:
         ordered = sorted(block.candidates, key=lambda c: costs.get((block.title, c.label), 1.0))
-        rungs = [
-            _rung(Parts(plan, block, steps, path), ordered, costs, advance) for steps in plan.ladder
+        by_steps = [
+            _at_steps(Parts(plan, block, steps, path), ordered, costs, advance)
+            for steps in plan.step_counts
         ]
-        audited.append(Audited(block, tuple(rungs), _verdicts(plan, block, rungs)))
+        audited.append(Audited(block, tuple(by_steps), _verdicts(plan, block, by_steps)))
     return audited
 
 
-def _verdicts(plan: AuditPlan, block: Block, rungs: Sequence[Rung]) -> dict[str, Verdict]:
+def _verdicts(plan: AuditPlan, block: Block, by_steps: Sequence[AtSteps]) -> dict[str, Verdict]:
     """Judge the methods of a block; one that could not be drawn has its reason as text."""
     sound, verdicts = {}, {}
     for label in (candidate.label for candidate in block.candidates):
-        ladder = [rung.methods[label] for rung in rungs]
-        problem = next((measured.problem for measured in ladder if measured.problem), "")
+        step_counts = [at_steps.methods[label] for at_steps in by_steps]
+        problem = next((measured.problem for measured in step_counts if measured.problem), "")
         if problem:
             verdicts[label] = Verdict(f"{NOT_MEASURED}: {problem}")
         else:
-            sound[label] = ladder
-    judged = judge_block(plan.ladder, list(sound.values()), plan.margin)
+            sound[label] = step_counts
+    judged = judge_block(plan.step_counts, list(sound.values()), plan.margin)
     return dict(zip(sound, judged, strict=True)) | verdicts
 
 
-def _rung(parts: Parts, candidates: Sequence[Candidate], costs: Costs, advance: Advance) -> Rung:
+def _at_steps(
+    parts: Parts, candidates: Sequence[Candidate], costs: Costs, advance: Advance
+) -> AtSteps:
     """Return a block at one step count, with what is missing drawn and kept."""
     block, steps = parts.block, parts.steps
 
@@ -277,7 +287,7 @@ def _rung(parts: Parts, candidates: Sequence[Candidate], costs: Costs, advance: 
                 measured = _measured(candidate, base, steps, draw)
                 parts.keep(measured, candidate)
                 methods[candidate.label] = measured
-    return Rung(steps, iid.rows, {label: each for label, each in methods.items() if each})
+    return AtSteps(steps, iid.rows, {label: each for label, each in methods.items() if each})
 
 
 Draw = Callable[[Method, str, str], Tensor]  # of a method, a stream and a label

@@ -36,9 +36,9 @@ def _records(plan: AuditPlan, audited: Sequence[Audited]) -> Iterator[dict[str, 
             "groups": block.groups,
         }
         plain = {**shared, "method": BASELINE, "params": "", "verdict": ""}
-        for rung in result.rungs:
-            for row in rung.iid:
-                yield {**plain, "steps": rung.steps, **vars(row)}
+        for at_steps in result.by_steps:
+            for row in at_steps.iid:
+                yield {**plain, "steps": at_steps.steps, **vars(row)}
         for candidate in block.candidates:
             verdict = result.verdicts[candidate.label]
             mine = {
@@ -48,12 +48,12 @@ def _records(plan: AuditPlan, audited: Sequence[Audited]) -> Iterator[dict[str, 
                 "verdict": verdict.text,
             }
             if verdict.tests is None:
-                yield {**mine, "steps": plan.ladder[-1], **vars(Row("problem", float("nan")))}
-            for number, rung in enumerate(result.rungs):
-                last = number == len(result.rungs) - 1
-                rows = rung.methods[candidate.label].rows
+                yield {**mine, "steps": plan.step_counts[-1], **vars(Row("problem", float("nan")))}
+            for number, at_steps in enumerate(result.by_steps):
+                last = number == len(result.by_steps) - 1
+                rows = at_steps.methods[candidate.label].rows
                 for row in (*rows, *_test_rows(verdict, number, last)):
-                    yield {**mine, "steps": rung.steps, **vars(row)}
+                    yield {**mine, "steps": at_steps.steps, **vars(row)}
 
 
 def _test_rows(verdict: Verdict, number: int, last: bool) -> Iterator[Row]:
@@ -68,15 +68,15 @@ def _test_rows(verdict: Verdict, number: int, last: bool) -> Iterator[Row]:
         yield Row("gain_within_margin_p", tests.none)
         yield Row("marginal_moved_p", tests.moved)
         yield Row("marginal_kept_p", tests.kept)
-        yield Row("free_share_above_1_p", tests.beyond)
+        yield Row("headroom_above_1_p", tests.beyond)
 
 
 def audit_table(plan: AuditPlan, audited: Audited) -> Table:
     """Return the table of a block: iid, then a line per method with its verdict."""
     labels = [candidate.label for candidate in audited.block.candidates]
     rows = [_iid_cells(audited), *(_cells(audited, label) for label in labels)]
-    steps = len(plan.ladder)
-    titles = [f"gain at {count}" for count in plan.ladder]
+    steps = len(plan.step_counts)
+    titles = [f"gain at {count}" for count in plan.step_counts]
     titles += ["moved by", "from truth", "spread", "free share"]
     ranks = [*(steps + 3 - k for k in range(steps - 1)), 0, 1, 4, 2, 3]
     verdicts = ["", *(audited.verdicts[label].text for label in labels)]
@@ -103,18 +103,18 @@ def audit_markdown(plan: AuditPlan, audited: Sequence[Audited]) -> str:
 
 
 def _iid_cells(audited: Audited) -> list[Cell]:
-    rows = audited.rungs[-1].iid
+    rows = audited.by_steps[-1].iid
     spread = row_of(rows, "spread")
     shifts = (f"{row_of(rows, f'shift_to_{name}').value:+.3f}" for name in ("iid", "truth"))
-    texts = [*[""] * len(audited.rungs), *shifts, f"x{spread.value / spread.floor:.3g}", ""]
+    texts = [*[""] * len(audited.by_steps), *shifts, f"x{spread.value / spread.floor:.3g}", ""]
     return list(map(Cell, texts))
 
 
 def _cells(audited: Audited, label: str) -> list[Cell]:
-    verdict, rows = audited.verdicts[label], audited.rungs[-1].methods[label].rows
+    verdict, rows = audited.verdicts[label], audited.by_steps[-1].methods[label].rows
     if verdict.tests is None:
-        return [Cell("-")] * (len(audited.rungs) + 4)
-    share = row_of(rows, "free_share")
+        return [Cell("-")] * (len(audited.by_steps) + 4)
+    share = row_of(rows, "headroom")
     digits = 2 if abs(share.value) < 100 else 0
     return [
         *(Cell(f"{gain.value:+.2f}", f"±{_reach(gain):.2f}") for gain in verdict.gains),
@@ -143,14 +143,14 @@ def measure_name(audited: Audited) -> str:
 
 def _caption(plan: AuditPlan, audited: Audited) -> str:
     """Say how to read a table: units, baseline, margins."""
-    rows = audited.rungs[-1].iid
+    rows = audited.by_steps[-1].iid
     baseline = row_of(rows, "modes_covered" if audited.block.task.counts_modes else "vendi").value
     floor = row_of(rows, "shift_to_iid")
     return (
         f"{audited.block.groups:,} groups a cell, seed {plan.seed}. "
-        f"Gain in {measure_name(audited)} over iid's {baseline:.2f}, on the same noise, with half "
-        f"its 95% interval; below {plan.margin:g} is none. At {plan.ladder[-1]} steps: moved by, "
-        "in standard deviations of a shifted normal, from iid's distribution (disjoint seeds; "
+        f"Gain in {measure_name(audited)} over iid's {baseline:.2f}, on the same noise, with "
+        f"half its 95% interval; below {plan.margin:g} is none. At {plan.step_counts[-1]} steps: "
+        "moved by, in standard deviations of a shifted normal, from iid's distribution (disjoint seeds; "
         f"iid's own, the floor: {floor.value:+.3f} [{floor.low:+.3f}, {floor.high:+.3f}]; "
         f"margin {SHIFT_MARGIN}), and the same from the truth; "
         f"spread around the modes, of iid's (margin {SPREAD_MARGIN:.0%}), in iid's own line of the "

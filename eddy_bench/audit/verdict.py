@@ -1,4 +1,4 @@
-"""Turn measurements over a ladder of step counts into a verdict in words."""
+"""Turn measurements over a list of step counts into a verdict in words."""
 
 from __future__ import annotations
 
@@ -76,26 +76,26 @@ def limit_gain(steps: Sequence[int], gains: Sequence[Values]) -> Estimate | None
 
 
 def judge_block(
-    steps: Sequence[int], ladders: Sequence[Sequence[Measured]], margin: float
+    steps: Sequence[int], methods: Sequence[Sequence[Measured]], margin: float
 ) -> list[Verdict]:
     """Judge the methods of one task and scheduler, corrected for how many there are.
 
     Args:
         steps: ascending.
-        ladders: of each method, one measurement per step count.
+        methods: of each method, one measurement per step count.
         margin: a smaller gain counts as none.
     """
-    gains = [tuple(gain_estimate(measured.gain) for measured in ladder) for ladder in ladders]
-    limits = [limit_gain(steps, [measured.gain for measured in ladder]) for ladder in ladders]
-    moved = [_moved_p(ladder[-1]) for ladder in ladders]
-    kept = [_kept_p(ladder[-1]) for ladder in ladders]
-    flat = holm([gain.difference_p() for ladder in gains for gain in ladder])
+    gains = [tuple(gain_estimate(measured.gain) for measured in by_steps) for by_steps in methods]
+    limits = [limit_gain(steps, [measured.gain for measured in by_steps]) for by_steps in methods]
+    moved = [_moved_p(by_steps[-1]) for by_steps in methods]
+    kept = [_kept_p(by_steps[-1]) for by_steps in methods]
+    flat = holm([gain.difference_p() for by_steps in gains for gain in by_steps])
     families = zip(
-        holm([ladder[-1].equivalence_p(margin) for ladder in gains]),
+        holm([by_steps[-1].equivalence_p(margin) for by_steps in gains]),
         holm([1.0 if limit is None else limit.above_p(0.0) for limit in limits]),
         holm(moved),
         holm(kept),
-        holm([ladder[-1].beyond_p for ladder in ladders]),
+        holm([by_steps[-1].beyond_p for by_steps in methods]),
         strict=True,
     )
     tests = [
@@ -103,8 +103,8 @@ def judge_block(
         for k, p_values in enumerate(families)
     ]
     return [
-        _judge(*parts, margin, len(ladders))
-        for parts in zip(ladders, gains, limits, tests, strict=True)
+        _judge(*parts, margin, len(methods))
+        for parts in zip(methods, gains, limits, tests, strict=True)
     ]
 
 
@@ -145,16 +145,16 @@ def _kept_p(finest: Measured) -> float:
     )
 
 
-def settled(ladder: Sequence[Measured]) -> bool:
+def settled(by_steps: Sequence[Measured]) -> bool:
     """Return whether gain and spread hardly change between the two finest of three step counts.
 
     A drift that the solver does not follow yet may gain the same at several step counts; its
     spread, or its gain, still changes.
     """
-    if len(ladder) < FITTED:
+    if len(by_steps) < FITTED:
         return False
-    before, finest = (float(measured.gain.mean()) for measured in ladder[-2:])
-    spreads = [1 + measured.spread.value for measured in ladder[-2:]]
+    before, finest = (float(measured.gain.mean()) for measured in by_steps[-2:])
+    spreads = [1 + measured.spread.value for measured in by_steps[-2:]]
     return (
         abs(finest - before) <= UNSETTLED_GAIN * abs(finest)
         and abs(spreads[1] - spreads[0]) <= UNSETTLED_SPREAD * spreads[1]
@@ -162,7 +162,7 @@ def settled(ladder: Sequence[Measured]) -> bool:
 
 
 def _judge(
-    ladder: Sequence[Measured],
+    by_steps: Sequence[Measured],
     gains: tuple[Estimate, ...],
     limit: Estimate | None,
     tests: Tests,
@@ -172,7 +172,7 @@ def _judge(
     finest = gains[-1]
     marginal = "moved" if tests.moved < LEVEL else "open"
     # slots and frequencies have no margin within which a shown difference could be kept
-    if tests.kept < LEVEL <= family * min(ladder[-1].slot_p, frequency_p(ladder[-1])):
+    if tests.kept < LEVEL <= family * min(by_steps[-1].slot_p, frequency_p(by_steps[-1])):
         marginal = "kept"
     shown = [p < LEVEL for p in tests.gain]
     needed = ""
@@ -184,14 +184,14 @@ def _judge(
         text = VANISHES if coarser else NO_GAIN_MOVED if marginal == "moved" else NO_GAIN
     elif shown[-1] and finest.value < 0:
         text = LOSS
-    elif shown[-1] and not (tests.limit < LEVEL and settled(ladder)):
+    elif shown[-1] and not (tests.limit < LEVEL and settled(by_steps)):
         text = UNRESOLVED
     elif shown[-1] and marginal != "open":
-        text = REAL_KEPT if marginal == "kept" else f"{REAL_MOVED} (by {moved_by(ladder[-1])})"
+        text = REAL_KEPT if marginal == "kept" else f"{REAL_MOVED} (by {moved_by(by_steps[-1])})"
     else:
         text = FEW
-        needed = f" (need about {_needed(finest, ladder[-1], margin, family, shown[-1]):,})"
-    return Verdict(text + needed + direction(ladder[-1]), gains, limit, marginal, tests)
+        needed = f" (need about {_needed(finest, by_steps[-1], margin, family, shown[-1]):,})"
+    return Verdict(text + needed + direction(by_steps[-1]), gains, limit, marginal, tests)
 
 
 def direction(finest: Measured) -> str:

@@ -58,7 +58,7 @@ def audit(
     steps: Annotated[
         str | None,
         typer.Option(
-            help="The ladder of step counts. [default: 25,50,100,200,400, quick 25,50,200]",
+            help="The list of step counts. [default: 25,50,100,200,400, quick 25,50,200]",
             show_default=False,
         ),
     ] = None,
@@ -82,7 +82,7 @@ def audit(
     """Tell a real gain from an artefact of finite steps.
 
     It says too whether each sample keeps its distribution. Methods are compared with iid where the
-    score is known exactly, over a ladder of step counts.
+    score is known exactly, over a list of step counts.
     """
     methods, tasks = method or [], task or []
     if divergence:

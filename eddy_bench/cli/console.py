@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
-from rich.table import Table
 from rich.text import Text
 
 from eddy_bench.shown import shown
@@ -137,10 +136,3 @@ def print_table(table: Figures, elsewhere: str = "") -> None:
         write_line(table.caption)
     if elsewhere and (note := left_out_note([table], out.width, elsewhere)):
         write_line(note)
-
-
-def print_whole(table: Table) -> None:
-    """Print a table; what is too wide for a column goes on in the next line and is never cut."""
-    for column in table.columns:
-        column.overflow, column.no_wrap = "fold", False
-    console().print(table)

@@ -10,18 +10,12 @@ from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
-from rich.padding import Padding
-from rich.table import Column, Table
-from rich.text import Text
 
 from eddy_bench.cli.arguments import one_of
-from eddy_bench.cli.console import console, print_whole
 from eddy_bench.errors import ParameterError, UnknownName, counted, unknown
 from eddy_bench.shown import shown_json
 
 COLUMNS = ("name", "what", "cost", "source")
-TABLE_WIDTH = 100  # columns of a terminal that hold a table
 KINDS = ("methods", "models", "tasks", "metrics", "prompts", "schedulers", "suites")
 NAMES = f"{', '.join(KINDS[:-1])} or {KINDS[-1]}"
 
@@ -35,7 +29,7 @@ def list_(
         bool, typer.Option("--json", help="Print a JSON list of objects instead of a table.")
     ] = False,
 ) -> None:
-    """List what can be asked for by name."""
+    """List what can be requested by name."""
     if kind is None:
         raise ParameterError(f"Expected what to list ({NAMES}), got nothing.")
     (print_json if as_json else print_list)(kind)
@@ -43,50 +37,44 @@ def list_(
 
 def names(kind: str) -> list[str]:
     """Return the names of a list that can be typed as they stand."""
-    listed = [name for _, name, *_ in _lines(kind)]
+    listed = [name for name, *_ in _lines(kind)]
     return [name for name in listed if name[0].isalnum() and name.islower() and "/" not in name]
 
 
 def print_list(kind: str) -> None:
-    """Print what `eddy-bench list` shows: a table, or in a narrow terminal a paragraph each."""
-    lines = _lines(kind)
-    if console().width < TABLE_WIDTH:
-        _print_paragraphs(lines)
-        return
-    grouped = kind == "methods"
-    # a folded name of a method cannot be copied to the command line
-    widest = max(len(line[1]) for line in lines) if grouped else None
-    columns = ("touches", Column("name", min_width=widest), *COLUMNS[1:])
-    table = Table(*columns[not grouped :], title=kind)
-    for line, after in zip(lines, [*lines[1:], None], strict=True):
-        ends = after is not None and after[0] != ""
-        table.add_row(*map(escape, line[not grouped :]), end_section=ends)
-    print_whole(table)
+    """Print a table, or in a narrow terminal a paragraph each; methods by what they act on."""
+    from eddy_bench.cli.console import print_table
+    from eddy_bench.render.table import Cell, Column, Table
 
-
-def _print_paragraphs(lines: list[tuple[str, ...]]) -> None:
-    """Print each entry's name above what it is, what it costs and where it is from."""
-    for touches, name, what, cost, source in lines:
-        labelled = [f"{key}: {text}" for key, text in (("cost", cost), ("source", source)) if text]
-        if touches:
-            console().rule(f"touches {touches}", style="", align="left")
-        console().print(Text(name, style="bold"))
-        for text in (what, *labelled):
-            console().print(Padding(Text(text), (0, 0, 0, 2)))
+    lines, sections = _lines(kind), None
+    if kind == "methods":
+        parts = [_acts_on(name) for name, *_ in lines]
+        begins = [k for k, part in enumerate(parts) if k == 0 or part != parts[k - 1]]
+        sections = {k: f"acts on {parts[k]}" for k in begins}
+    own, *cells = zip(*lines, strict=True)
+    columns = [
+        Column(title, [*map(Cell, texts)]) for title, texts in zip(COLUMNS[1:], cells, strict=True)
+    ]
+    print_table(Table(kind, own, columns, heading=COLUMNS[0], sections=sections))
 
 
 def print_json(kind: str) -> None:
     """Print the same as a JSON list of objects."""
-    records, touched = [], ""
-    for touches, *entry in _lines(kind):
-        touched = touches or touched
-        record: dict[str, Any] = dict(zip(COLUMNS, entry, strict=True))
+    records = []
+    for line in _lines(kind):
+        record: dict[str, Any] = dict(zip(COLUMNS, line, strict=True))
         if kind == "methods":
-            record["touches"] = touched
+            record["acts_on"] = _acts_on(record["name"])
         if kind == "metrics":
             record |= _metric_record(record["name"])
         records.append(record)
     print(shown_json(json.dumps(records, indent=1, ensure_ascii=False)))
+
+
+def _acts_on(name: str) -> str:
+    from eddy_bench.methods.registry import load_method
+
+    return str(load_method(name).acts_on())
 
 
 def _metric_record(name: str) -> dict[str, Any]:
@@ -111,7 +99,7 @@ def _metric_record(name: str) -> dict[str, Any]:
 
 
 def _lines(kind: str) -> list[tuple[str, ...]]:
-    """Return the lines of a list behind what the first method of each group touches, or ""."""
+    """Return the lines of a list: under the titles of `COLUMNS`."""
     makers: dict[str, Callable[[], list[tuple[str, ...]]]] = {
         "methods": _list_methods,
         "models": _list_models,
@@ -123,23 +111,19 @@ def _lines(kind: str) -> list[tuple[str, ...]]:
     }
     if kind not in makers:
         raise UnknownName(unknown("list", kind, makers))
-    lines = makers[kind]()
-    return lines if kind == "methods" else [("", *line) for line in lines]
+    return makers[kind]()
 
 
 def _list_methods() -> list[tuple[str, ...]]:
-    from eddy_bench.methods.base import TOUCHED
+    """Return methods, those that act on the same thing together."""
+    from eddy_bench.methods.base import ACTED_ON
     from eddy_bench.methods.registry import load_method, method_names
 
     methods = {name: load_method(name) for name in method_names()}
-    lines: list[tuple[str, ...]] = []
-    for touched in TOUCHED:
-        group = [name for name, method in methods.items() if method.touches() == touched]
-        for name in group:
-            method = methods[name]
-            first = touched if name == group[0] else ""
-            lines.append((first, name, method.summary, method.cost, method.citation))
-    return lines
+    ordered = sorted(methods, key=lambda name: ACTED_ON.index(methods[name].acts_on()))
+    return [
+        (name, own.summary, own.cost, own.citation) for name in ordered for own in [methods[name]]
+    ]
 
 
 def _list_models() -> list[tuple[str, ...]]:

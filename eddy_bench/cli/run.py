@@ -240,6 +240,6 @@ def _described(setup: Setup, path: Path) -> list[str]:
         kernel = f" (kernel {planned.kernel})" if planned.kernel else ""
         lines.append(f"  {method_text(planned.name, planned.parameters)}{kernel}")
     for spec in waiting:
-        dial = build_method(spec, permission).dial
-        lines.append(f"  {spec}: {dial} is measured when the run starts, and kept in run.yaml")
+        sweep = build_method(spec, permission).sweep
+        lines.append(f"  {spec}: {sweep} is measured when the run starts, and kept in run.yaml")
     return lines

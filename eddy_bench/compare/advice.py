@@ -157,7 +157,7 @@ def preserves_marginal(method: MethodId) -> bool:
     """Return whether a method promises to keep marginals; unknown ones promise nothing."""
     try:
         spec = MethodSpec(name=method.name, parameters=method.values)
-        return build_method(spec).keeps_law
+        return build_method(spec).preserves_marginal
     except EddyError:  # of another version, or a plug-in that is not installed
         return False
 

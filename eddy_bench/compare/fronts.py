@@ -420,6 +420,6 @@ def strength_text(method: MethodId) -> str:
 def _sweep_parameter(method: str) -> str:
     """Return the parameter that is turned up; of methods that are not known, the usual one."""
     try:
-        return str(load_method(method).dial)
+        return str(load_method(method).sweep)
     except EddyError:
-        return Method.dial
+        return Method.sweep

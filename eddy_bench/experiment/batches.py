@@ -216,5 +216,7 @@ def _reason(error: BaseException, size: int, method: Method) -> str:
         return reason
     if size > 1:
         return f"{reason} Take fewer prompts at once: --batch-prompts auto."
-    fewer = f"fewer --particles or a lower {method.dial}" if method.selects else "fewer --particles"
+    fewer = (
+        f"fewer --particles or a lower {method.sweep}" if method.selects else "fewer --particles"
+    )
     return f"{reason} Not even one prompt fits: take a smaller --size, {fewer}."

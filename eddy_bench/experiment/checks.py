@@ -42,10 +42,10 @@ def check_early(suite: Suite, path: Path, options: RunOptions) -> None:
     check_judges(suite, specs)
     if (options.executor == "ray" or options.shard) and (open_specs := unmatched(suite)):
         name = open_specs[0].name
-        dial = build_method(open_specs[0], suite.permission("methods")).dial
+        sweep = build_method(open_specs[0], suite.permission("methods")).sweep
         raise ParameterError(
-            f"{name} measures its {dial} on the machine that draws. "
-            f"With --executor ray or --shard give it: {name}:{dial}=16."
+            f"{name} measures its {sweep} on the machine that draws. "
+            f"With --executor ray or --shard give it: {name}:{sweep}=16."
         )
 
 

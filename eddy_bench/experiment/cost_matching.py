@@ -27,15 +27,15 @@ def unmatched(suite: Suite) -> list[MethodSpec]:
 
 
 def match_costs(setup: Setup, earlier: Sequence[CostMatch]) -> tuple[Setup, list[CostMatch]]:
-    """Set the dial of every method that is to take as long as another one.
+    """Set the sweep of every method that is to take as long as another one.
 
     Args:
         setup: of the run.
         earlier: what was measured for the same run folder before. It stands; only methods that it
-            does not name are measured, and the dial grows when one of them is slower.
+            does not name are measured, and the sweep grows when one of them is slower.
 
     Returns:
-        The setup with every dial set, and all measurements.
+        The setup with every sweep set, and all measurements.
     """
     matched = list(earlier)
     settled = {str(spec): _with_dial(spec, setup, matched) for spec in unmatched(setup.suite)}
@@ -45,7 +45,7 @@ def match_costs(setup: Setup, earlier: Sequence[CostMatch]) -> tuple[Setup, list
 
 
 def _with_dial(spec: MethodSpec, setup: Setup, matched: list[CostMatch]) -> MethodSpec:
-    """Return a method with its dial set; `matched` is brought up to date."""
+    """Return a method with its sweep set; `matched` is brought up to date."""
     suite = setup.suite
     method = build_method(spec, suite.permission("methods"))
     equal = method.equal_cost_to() or ""
@@ -62,11 +62,11 @@ def _with_dial(spec: MethodSpec, setup: Setup, matched: list[CostMatch]) -> Meth
     elif not match.methods:
         raise ParameterError(
             f"{spec.name} has no other method to take as long as. "
-            f"Give it one, or its {method.dial}: {spec.name}:{method.dial}=16."
+            f"Give it one, or its {method.sweep}: {spec.name}:{method.sweep}=16."
         )
     matched.append(match)
-    dial = method.matched_dial(match.m, suite.particles)
-    return MethodSpec(name=spec.name, parameters={**spec.parameters, method.dial: dial})
+    sweep = method.matched_sweep(match.m, suite.particles)
+    return MethodSpec(name=spec.name, parameters={**spec.parameters, method.sweep: sweep})
 
 
 def _rivals(suite: Suite) -> list[MethodSpec]:

@@ -216,7 +216,7 @@ def idle_methods(plan: Plan) -> list[str]:
         if planned.method.remembers and plan.suite.seeds == 1
     ]
     return alone + [
-        f"{planned.name} takes {planned.method.dial} = {particles}, all that it draws: "
+        f"{planned.name} takes {planned.method.sweep} = {particles}, all that it draws: "
         "no other method takes longer than iid"
         for planned in plan.methods
         if planned.method.selects and planned.method.drawn(particles) == particles

@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from eddy_bench.methods.couplings import StartedMethod
-from eddy_bench.sampling.state import Moment
+from eddy_bench.sampling.state import StepInfo
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Apg(StartedMethod):
     summary = "projected guidance: less saturation at large scales; another law"
     citation = "arXiv 2410.02416"
     interacts = False
-    dial = "eta"
+    sweep = "eta"
 
     @property
     def neutral(self) -> bool:
@@ -50,12 +50,12 @@ class Apg(StartedMethod):
         """The hooks that change something: plain guidance is left to the pipeline."""
         return super().acting - ({"combine"} if self.neutral else set())
 
-    def combine(self, conditional: Tensor, null: Tensor, scale: float, moment: Moment) -> Tensor:
+    def combine(self, conditional: Tensor, null: Tensor, scale: float, info: StepInfo) -> Tensor:
         """Return the guided denoised estimate, (G, N, d)."""
         gap = conditional - null
         if self.momentum:
-            gap = gap + self.momentum * moment.memory.get("apg", torch.zeros_like(gap))
-            moment.memory["apg"] = gap
+            gap = gap + self.momentum * info.memory.get("apg", torch.zeros_like(gap))
+            info.memory["apg"] = gap
         if self.threshold:
             bound = self.threshold * gap.shape[-1] ** 0.5
             gap = gap * (bound / gap.norm(dim=-1, keepdim=True).clamp_min(1e-12)).clamp(max=1)

@@ -17,7 +17,7 @@ from eddy_bench.storage.files import MAX_CANDIDATES, refuse_more
 Strength = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(ge=1e-100, le=1e100)]  # so that its square is a number too
 Count = Annotated[int, Field(ge=1)]
-TOUCHED = (
+ACTED_ON = (
     "nothing",
     "start",
     "steps",
@@ -45,8 +45,8 @@ class Method(Hooks):
         min_particles: fewer are an error.
         interacts: the particles of a group depend on each other; False for a method that acts on
             each one alone, which is another law and no coupling, at N = 1 too.
-        exact_law: every sample provably keeps the distribution that the model gives it, at any
-            number of steps; `keeps_law` says so of a method with its parameters.
+        exactly_marginal: every sample provably keeps the distribution that the model gives it, at
+            any number of steps; `preserves_marginal` says so of a method with its parameters.
         audited: an audit draws it without being asked to.
         selects: the method draws more than it keeps, and needs a guide network.
 
@@ -58,9 +58,9 @@ class Method(Hooks):
     summary: ClassVar[str] = ""
     citation: ClassVar[str] = ""
     cost: ClassVar[str] = "none"
-    exact_law: ClassVar[bool] = False
+    exactly_marginal: ClassVar[bool] = False
     audited: ClassVar[bool] = True
-    dial: ClassVar[str] = "strength"
+    sweep: ClassVar[str] = "strength"
 
     def __post_init__(self) -> None:
         for key, adapter in _adapters(type(self)).items():  # type: ignore[arg-type]
@@ -74,13 +74,13 @@ class Method(Hooks):
                 ) from None
 
     @property
-    def keeps_law(self) -> bool:
+    def preserves_marginal(self) -> bool:
         """Whether every sample provably keeps the distribution that the model gives it."""
-        return self.exact_law
+        return self.exactly_marginal
 
     @classmethod
-    def touches(cls) -> str:
-        """Return what of sampling a method changes: one of `TOUCHED`."""
+    def acts_on(cls) -> str:
+        """Return what of sampling a method changes: one of `ACTED_ON`."""
         changed = {
             "selection": cls.selects,
             "condition": "condition" in cls.hooks,
@@ -91,7 +91,7 @@ class Method(Hooks):
             "steps": cls.restarts is not Hooks.restarts,
             "start": bool(cls.hooks & {"initial_noise", "initial_field", "improved_start"}),
         }
-        return next((name for name, whether in changed.items() if whether), TOUCHED[0])
+        return next((name for name, whether in changed.items() if whether), ACTED_ON[0])
 
     def title(self) -> str:
         """Return the registered name, or the class's for a plug-in without one."""
@@ -124,15 +124,15 @@ class Method(Hooks):
         return ""
 
     def equal_cost_to(self) -> str | None:
-        """Return the method whose seconds `dial` is to be set by when a run is planned.
+        """Return the method whose seconds `sweep` is to be set by when a run is planned.
 
         It is as on the command line, or empty for the slowest of the run; None where nothing is
         left to measure.
         """
         return None
 
-    def matched_dial(self, images: int, particles: int) -> int:
-        """Return the value of `dial` with which at least `images` are drawn to keep `particles`."""
+    def matched_sweep(self, images: int, particles: int) -> int:
+        """Return the value of `sweep` that draws at least `images` to keep `particles`."""
         return images
 
     def choose(self, features: Tensor, count: int, generator: torch.Generator) -> list[int]:

@@ -42,12 +42,12 @@ class BestOfM(Method):
     name = "best-of-m"
     summary = (
         "draws M i.i.d. images, keeps the N most different by the guide network; "
-        "selection moves the marginal, fair=true keeps it"
+        "selection shifts the marginal, fair=true keeps it"
     )
     citation = "max-sum dispersion (Ravi et al. 1994); fair: Papenberg & Klau 2021"
     cost = "M / N times iid, with preview=k of T steps 1 + k M / (T N); M feature forwards"
     selects = True
-    dial = "m"
+    sweep = "m"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -58,7 +58,7 @@ class BestOfM(Method):
             )
 
     @property
-    def keeps_law(self) -> bool:
+    def preserves_marginal(self) -> bool:
         """Return whether the selection is fair."""
         return self.fair
 
@@ -71,7 +71,7 @@ class BestOfM(Method):
         """Return `equal` where M is not set."""
         return self.equal.replace(";", ",") if self.m is None else None
 
-    def matched_dial(self, images: int, particles: int) -> int:
+    def matched_sweep(self, images: int, particles: int) -> int:
         """Return M for as many images: under `fair` the next multiple of N."""
         return math.ceil(images / particles) * particles if self.fair else images
 

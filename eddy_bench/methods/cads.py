@@ -10,7 +10,7 @@ from torch import Tensor
 
 from eddy_bench.errors import ParameterError
 from eddy_bench.methods.couplings import StartedMethod
-from eddy_bench.sampling.state import Moment
+from eddy_bench.sampling.state import StepInfo
 
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
@@ -23,7 +23,7 @@ class Cads(StartedMethod):
     of training steps (1 is pure noise). Mean and deviation are scalars over the tokens of one
     sample, padding aside, for each of a model's text embeddings; pooled ones are noised too, as in
     third-party ports. The null branch is left alone: whether the paper noises it was not found.
-    With psi = 1 and gamma = 0 the deviation divides s out, so tau1 is the dial.
+    With psi = 1 and gamma = 0 the deviation divides s out, so tau1 is the sweep.
 
     Args:
         tau1: where the condition is whole again; 1 is off.
@@ -39,10 +39,10 @@ class Cads(StartedMethod):
     psi: Share = 0.5
 
     name = "cads"
-    summary = "annealed noise on the text embedding; another law of each sample"
+    summary = "annealed noise on the text embedding; shifts the marginal"
     citation = "arXiv 2310.17347"
     interacts = False
-    dial = "tau1"
+    sweep = "tau1"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -52,10 +52,10 @@ class Cads(StartedMethod):
                 f"{self.tau2:g}."
             )
 
-    def condition(self, embeds: Tensor, mask: Tensor, moment: Moment) -> Tensor:
+    def condition(self, embeds: Tensor, mask: Tensor, info: StepInfo) -> Tensor:
         """Return the noised embeddings, (N, tokens, width)."""
-        noise = moment.noise(embeds)  # drawn at every step, so that tau moves nothing else
-        gamma = self.gamma(moment.time)
+        noise = info.noise(embeds)  # drawn at every step, so that tau moves nothing else
+        gamma = self.gamma(info.time)
         if gamma == 1 or self.s == 0:
             return embeds
         noised = gamma**0.5 * embeds + self.s * (1 - gamma) ** 0.5 * noise

@@ -46,11 +46,11 @@ class Cno(StartedMethod):
     window: Count = 16
 
     name = "cno"
-    summary = "starting noise optimised until estimates part; moves the law"
+    summary = "starting noise optimised until estimates part; shifts the marginal"
     citation = "arXiv 2510.03813"
     cost = "network evaluations of its iterations"
     audited = False  # exact tasks have no network to see through
-    dial = "iterations"
+    sweep = "iterations"
 
     @property
     def acting(self) -> frozenset[str]:

@@ -109,11 +109,10 @@ class Coupled(KernelMethod):
 
     name = "coupled"
     summary = (
-        "step noise that repels similar particles; each sample keeps its law exactly; "
-        "stochastic solvers only"
+        "step noise that repels similar particles; marginal-preserving; stochastic solvers only"
     )
     citation = "normalised graph Laplacian (Chung 1997); see its docstring"
-    exact_law = True
+    exactly_marginal = True
     cost = "one N x N eigendecomposition per step; features: N forward"
     preferred_kernel = "denoised"
 

@@ -108,9 +108,9 @@ class Antithetic(Method):
     """Initial noise that sums to zero over the particles; see `antithetic`."""
 
     name = "antithetic"
-    summary = "initial noise that sums to zero; each sample keeps its law exactly"
+    summary = "initial noise that sums to zero; marginal-preserving"
     citation = "arXiv 2506.06185, 2605.11311"
-    exact_law = True
+    exactly_marginal = True
 
     def initial_noise(self, noise: Tensor, generator: torch.Generator) -> Tensor:
         """Return coupled noise, (N, d)."""
@@ -122,9 +122,9 @@ class Lhs(Method):
     """Latin hypercube initial noise; see `lhs`."""
 
     name = "lhs"
-    summary = "Latin hypercube initial noise; each sample keeps its law exactly"
+    summary = "Latin hypercube initial noise; marginal-preserving"
     citation = "McKay et al. 1979"
-    exact_law = True
+    exactly_marginal = True
 
     def initial_noise(self, noise: Tensor, generator: torch.Generator) -> Tensor:
         """Return coupled noise, (N, d)."""
@@ -136,9 +136,9 @@ class Sobol(Method):
     """Scrambled Sobol initial noise; see `sobol`."""
 
     name = "sobol"
-    summary = "scrambled Sobol initial noise; each sample keeps its law up to a 2^-30 grid"
+    summary = "scrambled Sobol initial noise; marginal-preserving up to a 2^-30 grid"
     citation = "Owen 1998"
-    exact_law = True
+    exactly_marginal = True
 
     def initial_noise(self, noise: Tensor, generator: torch.Generator) -> Tensor:
         """Return coupled noise, (N, d)."""

@@ -13,7 +13,7 @@ from eddy_bench.errors import ParameterError
 from eddy_bench.methods.base import Strength
 from eddy_bench.methods.couplings import StartedMethod
 from eddy_bench.sampling.hooks import Block
-from eddy_bench.sampling.state import Moment
+from eddy_bench.sampling.state import StepInfo
 
 # Block, a and tau by pipeline, as published
 PUBLISHED = {
@@ -50,7 +50,7 @@ class Dave(StartedMethod):
     citation = "arXiv 2606.06813"
     interacts = False
     audited = False  # exact tasks have no network
-    dial = "a"
+    sweep = "a"
 
     @property
     def acting(self) -> frozenset[str]:
@@ -69,10 +69,10 @@ class Dave(StartedMethod):
         published = PUBLISHED.get(pipeline, (count,))[0]
         return published if published < count else count // 2
 
-    def features_of(self, block: Block, tokens: Tensor, moment: Moment) -> Tensor:
+    def features_of(self, block: Block, tokens: Tensor, info: StepInfo) -> Tensor:
         """Return the image tokens with their mean scaled, (rows, tokens, width)."""
         a, tau = PUBLISHED.get(block.pipeline, (0, *ELSEWHERE))[1:]
-        if moment.share >= (tau if self.tau is None else self.tau):
+        if info.share >= (tau if self.tau is None else self.tau):
             return tokens
         wide = tokens.to(torch.promote_types(tokens.dtype, torch.float32))
         mean = wide.mean(1, keepdim=True)

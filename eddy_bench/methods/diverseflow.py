@@ -38,7 +38,7 @@ class DiverseFlow(DirectedMethod):
     percentile: Annotated[float, Field(gt=0, lt=1)] | None = 0.95
 
     name = "diverseflow"
-    summary = "ascent of a determinantal point process; moves the law"
+    summary = "ascent of a determinantal point process; shifts the marginal"
     citation = "arXiv 2504.07894"
     cost = "features: 1 forward + 1 backward per particle and step"
     preferred_kernel = "features"

@@ -122,7 +122,7 @@ class EddyExact(Eddy):
     """
 
     name = "eddy-exact"
-    summary = "EDDY with exact derivatives; keeps each sample's law in the limit of fine steps"
+    summary = "EDDY with exact derivatives; marginal-preserving in the limit of fine steps"
     cost = "latent: O(N^2 d); features: d Hessian columns per pair, d <= 4096"
     closed_form = True
 

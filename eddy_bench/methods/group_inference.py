@@ -44,13 +44,13 @@ class GroupInference(Method):
     quality_weight: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 2 / 3
 
     name = "group-inference"
-    summary = "prunes M candidates to the N most different ones; moves the marginal"
+    summary = "prunes M candidates to the N most different ones; shifts the marginal"
     citation = "arXiv 2508.15773"
     cost = (
         "the candidates left at each step; while pruning a feature forward each, two with quality"
     )
     selects = True
-    dial = "m"
+    sweep = "m"
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from eddy_bench.methods.couplings import StartedMethod
-from eddy_bench.sampling.state import Moment
+from eddy_bench.sampling.state import StepInfo
 
 
 @dataclass(frozen=True)
@@ -37,17 +37,17 @@ class GuidanceSchedule(StartedMethod):
     summary = "guidance that rises along the path, or CFG++; another law"
     citation = "arXiv 2404.13040, 2406.08070"
     interacts = False
-    dial = "floor"
+    sweep = "floor"
 
-    def guidance_scale(self, moment: Moment) -> float | None:
+    def guidance_scale(self, info: StepInfo) -> float | None:
         """Return w of this evaluation."""
-        if self.shape == "constant" or moment.scale is None:
+        if self.shape == "constant" or info.scale is None:
             return None
-        return max(self.floor, self._scale(moment, moment.scale))
+        return max(self.floor, self._scale(info, info.scale))
 
-    def _scale(self, moment: Moment, scale: float) -> float:
+    def _scale(self, info: StepInfo, scale: float) -> float:
         if self.shape == "cfg++":
-            return self.strength * moment.sigma / max(moment.sigma - moment.sigma_next, 1e-12)
-        tau = (moment.step + 0.5) / moment.steps
+            return self.strength * info.sigma / max(info.sigma - info.sigma_next, 1e-12)
+        tau = (info.step + 0.5) / info.steps
         rise = 2 * tau if self.shape == "linear" else 1 - math.cos(math.pi * tau)
         return 1 + (scale - 1) * rise

@@ -17,7 +17,7 @@ from eddy_bench.kernels import squared_distances, weighted_differences
 from eddy_bench.methods.base import Method, Positive, Strength
 from eddy_bench.methods.couplings import Init, Starts
 from eddy_bench.sampling.feature_maps import FeatureMap, Identity, UnitVectors
-from eddy_bench.sampling.state import Moment, State
+from eddy_bench.sampling.state import State, StepInfo
 
 # Guidance is faded at the end of its window: an edit stays in a multistep solver's history.
 FADE_STEPS = 2
@@ -53,11 +53,11 @@ class Window:
             return 0.0
         return min((state.sigma - self.low) / (FADE_SIGMA * self.low), 1.0) if self.low > 0 else 1.0
 
-    def holds(self, moment: Moment) -> bool:
-        """Return whether a moment is inside: low < sigma <= high, or low <= share < high."""
+    def holds(self, info: StepInfo) -> bool:
+        """Return whether a info is inside: low < sigma <= high, or low <= share < high."""
         if self.share:
-            return self.low <= moment.share + 1e-9 < self.high
-        return self.low < moment.sigma <= self.high
+            return self.low <= info.share + 1e-9 < self.high
+        return self.low < info.sigma <= self.high
 
 
 def parse_window(text: str) -> Window:

@@ -13,5 +13,5 @@ class Iid(Method):
 
     name = "iid"
     citation = "the base sampler"
-    exact_law = True
+    exactly_marginal = True
     summary = "independent samples, the baseline"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from eddy_bench.methods.couplings import StartedMethod
 from eddy_bench.methods.guided import parse_window
-from eddy_bench.sampling.state import Moment
+from eddy_bench.sampling.state import StepInfo
 
 
 @dataclass(frozen=True)
@@ -27,16 +27,16 @@ class Interval(StartedMethod):
     window: str = "0.28..5.42"
 
     name = "interval"
-    summary = "guidance at middle noise levels only; another law of each sample"
+    summary = "guidance at middle noise levels only; shifts the marginal"
     citation = "arXiv 2404.07724"
     cost = "less than iid: one branch outside the interval"
     interacts = False
-    dial = "window"
+    sweep = "window"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         parse_window(self.window)
 
-    def guidance_scale(self, moment: Moment) -> float | None:
+    def guidance_scale(self, info: StepInfo) -> float | None:
         """Return None inside and 1 outside."""
-        return None if parse_window(self.window).holds(moment) else 1.0
+        return None if parse_window(self.window).holds(info) else 1.0

@@ -40,7 +40,7 @@ class Oscar(GuidingMethod):
     ratio: Positive = 0.3
 
     name = "oscar"
-    summary = "ascent of the volume of features, across the flow; moves the law"
+    summary = "ascent of the volume of features, across the flow; shifts the marginal"
     citation = "arXiv 2510.09060"
     cost = "features: 1 forward + 1 backward per particle and step that acts"
     preferred_kernel = "features"

@@ -26,7 +26,7 @@ class ParticleGuidance(GuidingMethod):
     """
 
     name = "pg"
-    summary = "particle guidance: gradient of a joint repulsive potential; moves the marginal"
+    summary = "particle guidance: gradient of a joint repulsive potential; shifts the marginal"
     citation = "arXiv 2310.13102"
     cost = "latent: O(N^2 d); features: 1 forward + 1 backward per particle and step"
     windows = {"latent": "1..", "denoised": "3..", "features": "3.."}

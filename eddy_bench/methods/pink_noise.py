@@ -28,10 +28,10 @@ class PinkNoise(Method):
     alpha: Annotated[float, Field(allow_inf_nan=False)] = 0.2
 
     name = "pink-noise"
-    summary = "initial noise with more low frequencies; another law of each sample"
+    summary = "initial noise with more low frequencies; shifts the marginal"
     citation = "arXiv 2601.00090"
     interacts = False
-    dial = "alpha"
+    sweep = "alpha"
 
     def initial_field(self, noise: Tensor, generator: torch.Generator) -> Tensor:
         """Return the coloured noise, of the shape of `noise`."""

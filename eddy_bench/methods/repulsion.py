@@ -22,7 +22,7 @@ class Repulsion(GuidingMethod):
     """
 
     name = "repulsion"
-    summary = "density-normalised kernel repulsion; moves the marginal"
+    summary = "density-normalised kernel repulsion; shifts the marginal"
     citation = "arXiv 2106.11642"
     cost = "latent: O(N^2 d); features: 1 forward + 1 backward per particle and step"
     windows = {"latent": "1..", "denoised": "3..", "features": "3.."}

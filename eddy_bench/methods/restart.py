@@ -47,7 +47,7 @@ class Restart(StartedMethod):
     cost = "network evaluations of the repeated steps"
     interacts = False  # but for a coupling
     audited = False  # under three solvers alone
-    dial = "times"
+    sweep = "times"
 
     def __post_init__(self) -> None:
         super().__post_init__()

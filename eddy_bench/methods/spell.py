@@ -37,7 +37,7 @@ class Spell(GuidingMethod):
     earlier: bool = False
 
     name = "spell"
-    summary = "pushes denoised estimates out of each other's balls; moves the law"
+    summary = "pushes denoised estimates out of each other's balls; shifts the marginal"
     citation = "arXiv 2410.06025"
     cost = "denoised: O(N^2 d); features: 1 forward + 1 backward per step"
     preferred_kernel = "denoised"

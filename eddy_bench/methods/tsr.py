@@ -29,7 +29,7 @@ class Tsr(StartedMethod):
     summary = "rescaled scores: a flatter law, particle by particle"
     citation = "arXiv 2510.01184"
     interacts = False
-    dial = "k"
+    sweep = "k"
 
     def guidance(self, state: State) -> Tensor | None:
         """Return (r - 1) s, (G, N, d)."""

@@ -23,7 +23,7 @@ class VendiGuidance(DirectedMethod):
     """
 
     name = "vendi-guidance"
-    summary = "ascent of the group's Vendi score; moves the law"
+    summary = "ascent of the group's Vendi score; shifts the marginal"
     citation = "arXiv 2406.04551"
     cost = "features: 1 forward + 1 backward per particle and step"
     preferred_kernel = "features"

@@ -24,7 +24,7 @@ TIMESTEPS = 8000
 def exact_scheduler() -> Any:
     """Return DDIM on the linear schedule of DDPM (Ho et al. 2020), cut into 8,000 timesteps.
 
-    An analytic denoiser has no trained timesteps, so a ladder of step counts may go that far. The
+    An analytic denoiser has no trained timesteps, so a list of step counts may go that far. The
     noise level sigma runs from 157 to 0.0035.
     """
     ratio = 1000 / TIMESTEPS

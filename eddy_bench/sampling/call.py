@@ -16,7 +16,7 @@ from eddy_bench.sampling.feature_maps import FeatureMap
 from eddy_bench.sampling.hooks import Hooks
 from eddy_bench.sampling.noise import condition_generators, probe_generator
 from eddy_bench.sampling.solver_view import Coordinates, SolverView, can_be_read, view_of
-from eddy_bench.sampling.state import Moment, State
+from eddy_bench.sampling.state import State, StepInfo
 
 
 @dataclass
@@ -267,11 +267,11 @@ class Call:
 
     # -- what a method sees ---------------------------------------------------------------------
 
-    def moment(self) -> Moment:
-        """Return the moment of the coming network evaluation."""
+    def info(self) -> StepInfo:
+        """Return the info of the coming network evaluation."""
         index, view = self.index, self.view
         step, at = self.step(index), view.at(index)
-        return Moment(
+        return StepInfo(
             step=step,
             steps=self.steps,
             sigma=at.sigma,

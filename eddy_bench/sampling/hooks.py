@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from eddy_bench.sampling.state import Moment, State
+from eddy_bench.sampling.state import State, StepInfo
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,7 @@ class Hooks:
         """
         return active
 
-    def condition(self, embeds: Tensor, mask: Tensor, moment: Moment) -> Tensor:
+    def condition(self, embeds: Tensor, mask: Tensor, info: StepInfo) -> Tensor:
         """Return what the conditional branch sees in the place of a group's text embeddings.
 
         It is called before each network evaluation with the embeddings as they were encoded, once
@@ -181,7 +181,7 @@ class Hooks:
         Args:
             embeds: (N, tokens, width); a pooled embedding is one token.
             mask: (N, tokens), True where a token is no padding.
-            moment: of the evaluation; `moment.noise` draws from the particles' own streams.
+            info: of the evaluation; `info.noise` draws from the particles' own streams.
         """
         return embeds
 
@@ -189,7 +189,7 @@ class Hooks:
         """Return which of a network's `count` blocks `features_of` is called for."""
         return count // 2
 
-    def features_of(self, block: Block, tokens: Tensor, moment: Moment) -> Tensor:
+    def features_of(self, block: Block, tokens: Tensor, info: StepInfo) -> Tensor:
         """Return the image tokens that leave a block of the network.
 
         It is called at each network evaluation, with the rows of every branch of guidance that
@@ -198,18 +198,18 @@ class Hooks:
         Args:
             block: that they leave.
             tokens: (rows, tokens, width); of a U-Net's middle block the pixels are the tokens.
-            moment: of the evaluation.
+            info: of the evaluation.
         """
         return tokens
 
-    def guidance_scale(self, moment: Moment) -> float | None:
+    def guidance_scale(self, info: StepInfo) -> float | None:
         """Return w of null + w (conditional - null) for this evaluation; None leaves it alone.
 
         At 1 only the conditional branch is evaluated.
         """
         return None
 
-    def combine(self, conditional: Tensor, null: Tensor, scale: float, moment: Moment) -> Tensor:
+    def combine(self, conditional: Tensor, null: Tensor, scale: float, info: StepInfo) -> Tensor:
         """Return the guided denoised estimate from those of the two branches.
 
         So it means the same whatever the network predicts.
@@ -217,6 +217,6 @@ class Hooks:
         Args:
             conditional: E[x0 | x, prompt], (G, N, d), float64. null: that without the prompt.
             scale: w of this evaluation.
-            moment: of the evaluation.
+            info: of the evaluation.
         """
         return null + scale * (conditional - null)

@@ -22,7 +22,7 @@ from eddy_bench.errors import ModelError, ParameterError
 from eddy_bench.sampling.call import Call, title
 from eddy_bench.sampling.families import Family, blocks_of
 from eddy_bench.sampling.hooks import Block
-from eddy_bench.sampling.state import Moment
+from eddy_bench.sampling.state import StepInfo
 from eddy_bench.sampling.step_taps import settle
 
 # Their first axis is that of tokens, which may be as long as the batch.
@@ -166,18 +166,18 @@ def evaluate(
     rows = rows_in(given.sample)
     if call.active is not None and rows % call.rows == 0:
         return _of_active(call, forward, given, rows, call.active.flatten())
-    moment = call.moment()
+    info = call.info()
     batched = call.family.guidance_rows in ("null first", "null last")
     if batched and rows == 2 * call.rows:
-        return _both(call, forward, given, moment)
+        return _both(call, forward, given, info)
     if rows != call.rows:
         raise ModelError(
             f"Expected {call.rows} or {2 * call.rows} rows in the network of "
             f"{call.family.class_name}, got {rows}. This method cannot be used here."
         )
     if call.held is not None and call.held[0] == call.record.steps:
-        return _null(call, forward, given, moment, call.held[1])
-    output = _evaluate(call, forward, given, slice(0, rows), moment)
+        return _null(call, forward, given, info, call.held[1])
+    output = _evaluate(call, forward, given, slice(0, rows), info)
     if call.family.guidance_rows == "separate calls":
         call.held = call.record.steps, prediction_of(output)
     return output
@@ -197,28 +197,28 @@ def _of_active(call: Call, forward: Forward, given: Arguments, rows: int, active
     return with_prediction(output, prediction[source])
 
 
-def _evaluate(call: Call, forward: Forward, given: Arguments, chosen: slice, moment: Moment) -> Any:
+def _evaluate(call: Call, forward: Forward, given: Arguments, chosen: slice, info: StepInfo) -> Any:
     """Evaluate the network, with `chosen` rows as the conditional ones."""
     if call.method.conditions:
         count, streams = call.count(call.rows), call.streams(call.rows)
         call.called.add("condition")
 
         def change(group: int, embeds: Tensor, mask: Tensor) -> Tensor:
-            own = replace(moment, streams=streams[group * count : (group + 1) * count])
+            own = replace(info, streams=streams[group * count : (group + 1) * count])
             return call.method.condition(embeds, mask, own)
 
         given.values.update(conditioned(given.values, call.family, chosen, count, change))
     return given.call(forward)
 
 
-def _wanted(call: Call, moment: Moment) -> float | None:
+def _wanted(call: Call, info: StepInfo) -> float | None:
     """Return w where guidance is changed; None where it is left alone."""
     if call.starting:
         return 1.0
     if not call.method.reguides:
         return None
     call.called |= {"guidance_scale", "combine"}
-    scale = call.method.guidance_scale(moment)
+    scale = call.method.guidance_scale(info)
     return call.scale if scale is None and call.method.combines else scale
 
 
@@ -227,50 +227,50 @@ def _alone(call: Call, wanted: float | None) -> bool:
     return wanted == 1 and (call.starting or not call.method.combines)
 
 
-def _both(call: Call, forward: Forward, given: Arguments, moment: Moment) -> Any:
+def _both(call: Call, forward: Forward, given: Arguments, info: StepInfo) -> Any:
     """Evaluate both branches in one batch, or the conditional one where w = 1."""
     call.guided, rows = True, call.rows
     first = call.family.guidance_rows == "null last"
     chosen = slice(0, rows) if first else slice(rows, 2 * rows)
-    wanted = _wanted(call, moment)
+    wanted = _wanted(call, info)
     if _alone(call, wanted):
         given.values.update(sliced(given.values, 2 * rows, chosen))
-        output = _evaluate(call, forward, given, slice(0, rows), moment)
+        output = _evaluate(call, forward, given, slice(0, rows), info)
         prediction = prediction_of(output)
         return with_prediction(output, torch.cat([prediction, prediction]))
-    output = _evaluate(call, forward, given, chosen, moment)
+    output = _evaluate(call, forward, given, chosen, info)
     if wanted is None:
         return output
     halves = prediction_of(output).split(rows)
     conditional, null = halves if first else halves[::-1]
-    guided = _guided(call, conditional, null, wanted, moment, given)
+    guided = _guided(call, conditional, null, wanted, info, given)
     return with_prediction(output, torch.cat([guided, guided]))
 
 
 def _null(
-    call: Call, forward: Forward, given: Arguments, moment: Moment, conditional: Tensor
+    call: Call, forward: Forward, given: Arguments, info: StepInfo, conditional: Tensor
 ) -> Any:
     """Evaluate the null branch of separate calls, unless w = 1."""
     call.guided, call.held = True, None
-    wanted = _wanted(call, moment)
+    wanted = _wanted(call, info)
     if _alone(call, wanted):
         return (conditional,)
     output = given.call(forward)
     if wanted is None:
         return output
-    guided = _guided(call, conditional, prediction_of(output), wanted, moment, given)
+    guided = _guided(call, conditional, prediction_of(output), wanted, info, given)
     conditional.copy_(guided)
     return with_prediction(output, guided)
 
 
 def _guided(
-    call: Call, conditional: Tensor, null: Tensor, scale: float, moment: Moment, given: Arguments
+    call: Call, conditional: Tensor, null: Tensor, scale: float, info: StepInfo, given: Arguments
 ) -> Tensor:
     """Return the guided output; channels that predict a variance stay the conditional ones."""
     _check_plain(call)
     guided = null + scale * (conditional - null)
     if call.method.combines:
-        guided = _combined(call, conditional, null, scale, moment, given.sample)
+        guided = _combined(call, conditional, null, scale, info, given.sample)
     if call.family.renormalises and call.arguments.get("cfg_normalization", True):
         lengths = (torch.norm(part, dim=-1, keepdim=True) for part in (conditional, guided))
         guided = guided * torch.div(*lengths)
@@ -291,7 +291,7 @@ def _check_plain(call: Call) -> None:
 
 
 def _combined(
-    call: Call, conditional: Tensor, null: Tensor, scale: float, moment: Moment, sample: Any
+    call: Call, conditional: Tensor, null: Tensor, scale: float, info: StepInfo, sample: Any
 ) -> Tensor:
     """Return the output of the denoised estimate that a method makes of the branches'.
 
@@ -306,7 +306,7 @@ def _combined(
         space.estimate(x, sign * part[:, : x.shape[1]].double()).reshape(-1, count, x[0].numel())
         for part in (conditional, null)
     )
-    change = (call.method.combine(own, other, scale, moment) - own) / (sign * space.slope)
+    change = (call.method.combine(own, other, scale, info) - own) / (sign * space.slope)
     guided = conditional.clone()
     guided[:, : x.shape[1]] += change.reshape(x.shape).to(guided)
     return guided
@@ -332,7 +332,7 @@ def edited_block(call: Call, network: torch.nn.Module) -> Iterator[None]:
     def edit(module: torch.nn.Module, args: Any, output: Any) -> Any:
         def edited(tokens: Tensor) -> Tensor:
             call.called.add("features_of")
-            return call.method.features_of(block, tokens, call.moment()).to(tokens)
+            return call.method.features_of(block, tokens, call.info()).to(tokens)
 
         return edited_tokens(call.family, network, evaluation, output, edited)
 

@@ -13,8 +13,8 @@ from eddy_bench.sampling.feature_maps import FeatureMap
 
 
 @dataclass(frozen=True)
-class Moment:
-    """The moment of a network evaluation.
+class StepInfo:
+    """The info of a network evaluation.
 
     Args:
         step: steps done.

@@ -19,7 +19,7 @@ from PIL import Image
 from eddy_bench.audit.divergence import check_guides, default_methods, measure_divergence
 from eddy_bench.audit.draw import draw_groups, draw_truth
 from eddy_bench.audit.measure import Baseline, Groups, group_distance, group_vendi, modes_covered
-from eddy_bench.audit.plan import AuditPlan, make_plan, parse_ladder
+from eddy_bench.audit.plan import AuditPlan, make_plan, parse_step_counts
 from eddy_bench.audit.run import (
     missing_work,
     prepare_folder,
@@ -278,9 +278,9 @@ def test_foreign_folders_are_left_alone(cli: Callable[..., Result], tmp_path: Pa
 
 
 def test_the_ladder_is_sorted() -> None:
-    assert parse_ladder("100, 25,50") == (25, 50, 100)
+    assert parse_step_counts("100, 25,50") == (25, 50, 100)
     with pytest.raises(ParameterError):
-        parse_ladder("")
+        parse_step_counts("")
 
 
 def test_the_default_is_every_method_where_it_is_defined() -> None:

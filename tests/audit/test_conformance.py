@@ -15,7 +15,7 @@ from eddy_bench import Method, State
 from eddy_bench.audit.conformance import CHECKS, check_contract
 from eddy_bench.methods.iid import Iid
 from eddy_bench.methods.registry import METHODS, build_method
-from eddy_bench.sampling.state import Moment
+from eddy_bench.sampling.state import StepInfo
 from eddy_bench.suites.method_spec import MethodSpec
 from tests.conftest import Result
 
@@ -97,7 +97,7 @@ class Shifted(Method):
 class Claiming(Method):
     """Says that each sample keeps its distribution."""
 
-    exact_law: ClassVar[bool] = True
+    exactly_marginal: ClassVar[bool] = True
 
 
 class LoudField(Claiming):
@@ -138,12 +138,12 @@ class Paired(Method):
 
 
 class OrderedText(Method):
-    def condition(self, embeds: Tensor, mask: Tensor, moment: Moment) -> Tensor:
+    def condition(self, embeds: Tensor, mask: Tensor, info: StepInfo) -> Tensor:
         return embeds * (1 + torch.arange(len(embeds)).to(embeds))[:, None, None]
 
 
 class OrderedBranches(Method):
-    def combine(self, conditional: Tensor, null: Tensor, scale: float, moment: Moment) -> Tensor:
+    def combine(self, conditional: Tensor, null: Tensor, scale: float, info: StepInfo) -> Tensor:
         return conditional * (1 + torch.arange(conditional.shape[1]).to(conditional))[:, None]
 
 
@@ -152,7 +152,7 @@ class SharedText(Method):
 
     seen: ClassVar[list[Tensor]] = []
 
-    def condition(self, embeds: Tensor, mask: Tensor, moment: Moment) -> Tensor:
+    def condition(self, embeds: Tensor, mask: Tensor, info: StepInfo) -> Tensor:
         self.seen.append(embeds.mean())
         return embeds + 0.3 * (len(self.seen) % 5)
 
@@ -160,7 +160,7 @@ class SharedText(Method):
 class Smeared(Method):
     """Each pixel is normal, and neighbours are alike."""
 
-    exact_law = True
+    exactly_marginal = True
 
     def initial_field(self, noise: Tensor, generator: torch.Generator) -> Tensor:
         if noise.ndim < 4:
@@ -186,14 +186,14 @@ class LoudAtLast(Method):
 class Restarted(Method):
     """Claims it with steps of its own and no hook."""
 
-    exact_law, interacts = True, False
+    exactly_marginal, interacts = True, False
     restarts = ((0.3, 2.0, 8),)  # type: ignore[assignment]
 
 
 class Chooser(Method):
     """Claims it, chooses, and does not say so."""
 
-    exact_law, interacts = True, False
+    exactly_marginal, interacts = True, False
 
     def drawn(self, particles: int) -> int:
         return 3 * particles

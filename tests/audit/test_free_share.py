@@ -7,7 +7,7 @@ import pytest
 
 from eddy_bench.audit.draw import draw_groups, draw_truth
 from eddy_bench.audit.estimates import Estimate
-from eddy_bench.audit.measure import free_share, squared_distance
+from eddy_bench.audit.measure import headroom, squared_distance
 from eddy_bench.audit.plan import Block, make_plan
 from eddy_bench.methods.base import Method
 from eddy_bench.methods.iid import Iid
@@ -20,13 +20,13 @@ GROUPS, STEPS = 1500, 25
 def test_values_by_hand() -> None:
     """Opposite pairs lie at the ceiling, copies of iid at 0, twice the ceiling's gain at 2."""
     independent = np.array([2.0, 2.0, 4.0, 4.0])
-    share, beyond = free_share(independent, independent, 4)
+    share, beyond = headroom(independent, independent, 4)
     assert (share.value, share.error) == (0, 0)
     assert beyond > 0.9
-    share, beyond = free_share(independent * 4 / 3, independent, 4)
+    share, beyond = headroom(independent * 4 / 3, independent, 4)
     assert share.value == pytest.approx(1)
     assert beyond > 0.4
-    assert free_share(independent * 5 / 3, independent, 4)[0].value == pytest.approx(2)
+    assert headroom(independent * 5 / 3, independent, 4)[0].value == pytest.approx(2)
 
 
 def test_the_interval_covers_the_ceiling_of_a_coupling_that_is_at_it() -> None:
@@ -35,7 +35,7 @@ def test_the_interval_covers_the_ceiling_of_a_coupling_that_is_at_it() -> None:
     for _ in range(trials):
         z, own, other = random.normal(size=(3, 200, 3))
         distances = ((2 * z) ** 2).sum(1), ((own - other) ** 2).sum(1)
-        share, _ = free_share(*distances, 2)
+        share, _ = headroom(*distances, 2)
         inside += share.low <= 1 <= share.high
     assert inside / trials > 0.9
 
@@ -66,7 +66,7 @@ def test_particle_guidance_is_shown_to_be_above_it(task: str) -> None:
 def test_one_particle_has_no_share() -> None:
     block = make_plan(["ring8"], ["antithetic"], ["ddim"], particles=1).blocks[0]
     square = squared_distance(draw_truth(block, 20, 0, "main")).numpy()
-    share, beyond = free_share(square, square, 1)
+    share, beyond = headroom(square, square, 1)
     assert np.isnan(share.value)
     assert beyond == 1
 
@@ -76,4 +76,4 @@ def _share(block: Block, method: Method) -> tuple[Estimate, float]:
         squared_distance(draw_groups(block, drawn, STEPS, GROUPS, 0, "main")).numpy()
         for drawn in (method, Iid())
     )
-    return free_share(own, plain, block.particles)
+    return headroom(own, plain, block.particles)

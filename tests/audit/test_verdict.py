@@ -40,11 +40,11 @@ def verdict(
     spread: float = 0.0,
     slot_p: float = 1.0,
 ) -> str:
-    ladder = [
+    step_counts = [
         measured(gain, shift=shift, spread=spread, seed=k, groups=groups, slot_p=slot_p)
         for k, gain in enumerate(gains)
     ]
-    return judge_block(STEPS[: len(gains)], [ladder], 0.1)[0].text
+    return judge_block(STEPS[: len(gains)], [step_counts], 0.1)[0].text
 
 
 @pytest.mark.parametrize(
@@ -88,17 +88,17 @@ def test_the_limit_of_fine_steps_is_that_of_a_straight_line() -> None:
 def test_more_methods_make_a_claim_harder() -> None:
     """A gain that one method alone shows is not shown among twenty."""
     gains = [0.2] * 3
-    ladder = [measured(gain, seed=k, groups=170) for k, gain in enumerate(gains)]
+    step_counts = [measured(gain, seed=k, groups=170) for k, gain in enumerate(gains)]
     nothing = [measured(0.0, seed=50 + k, groups=170) for k in range(3)]
-    assert judge_block(STEPS[:3], [ladder], 0.01)[0].tests.gain[-1] < 0.05  # type: ignore[union-attr]
-    assert judge_block(STEPS[:3], [ladder] + [nothing] * 19, 0.01)[0].text.startswith(
+    assert judge_block(STEPS[:3], [step_counts], 0.01)[0].tests.gain[-1] < 0.05  # type: ignore[union-attr]
+    assert judge_block(STEPS[:3], [step_counts] + [nothing] * 19, 0.01)[0].text.startswith(
         "not enough groups"
     )
 
 
 def test_a_difference_within_the_margin_is_kept_however_significant() -> None:
-    ladder = [measured(0.5, shift=SHIFT_MARGIN / 2, seed=k) for k in range(5)]
-    verdict = judge_block(STEPS, [ladder], 0.1)[0]
+    step_counts = [measured(0.5, shift=SHIFT_MARGIN / 2, seed=k) for k in range(5)]
+    verdict = judge_block(STEPS, [step_counts], 0.1)[0]
     assert verdict.tests is not None
     assert verdict.tests.moved < 1e-6
     assert verdict.marginal == "kept"
@@ -108,10 +108,10 @@ def test_a_spread_that_still_changes_leaves_the_cause_open() -> None:
     """A strong drift may gain the same at several step counts while the solver does not follow it
     yet.
     """
-    ladder = [
+    step_counts = [
         measured(0.5, spread=spread, seed=k) for k, spread in enumerate((9.0, 6.0, 4.0, 2.0, 1.0))
     ]
-    assert judge_block(STEPS, [ladder], 0.1)[0].text == "gain persists, cause unresolved"
+    assert judge_block(STEPS, [step_counts], 0.1)[0].text == "gain persists, cause unresolved"
 
 
 def test_a_mixture_with_other_weights_is_moved() -> None:

@@ -589,7 +589,7 @@ def test_lists_as_json_hold_what_the_tables_hold(cli: Callable[..., Result], kin
     table = cli("list", kind).out
     assert records
     assert all(record["name"] in table for record in records)
-    assert kind != "methods" or {record["touches"] for record in records} > {"start", "score"}
+    assert kind != "methods" or {record["acts on"] for record in records} > {"start", "score"}
 
 
 def test_quiet_leaves_progress_and_notes_out(cli: Cli, tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def test_what_was_not_measured_fits_nothing(tmp_path: Path) -> None:
 
 
 def test_only_couplings_and_fair_selection_keep_the_law() -> None:
-    kept = {name for name in method_names() if load_method(name)().keeps_law}
+    kept = {name for name in method_names() if load_method(name)().preserves_marginal}
     assert kept == {"iid", "antithetic", "lhs", "sobol", "coupled"}
     assert preserves_marginal(MethodId.parse("best-of-m:m=16,fair=True"))
     assert not preserves_marginal(MethodId.parse("best-of-m:m=16"))

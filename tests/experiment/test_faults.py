@@ -78,15 +78,15 @@ from eddy_bench.cli import main; main()
 """
 
 
-@pytest.mark.parametrize("moment", ["drawing", "writing", "scoring"])
+@pytest.mark.parametrize("info", ["drawing", "writing", "scoring"])
 def test_a_run_goes_on_after_sigkill_at_any_moment(
-    cli: Cli, tmp_path: Path, undisturbed: Path, moment: str, monkeypatch: pytest.MonkeyPatch
+    cli: Cli, tmp_path: Path, undisturbed: Path, info: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At any moment; the same command goes on and ends with the same images and scores."""
+    """At any info; the same command goes on and ends with the same images and scores."""
     out, stuck = tmp_path / "run", tmp_path / "stuck"
     monkeypatch.setenv("STUCK", str(stuck))
     program = {"scoring": SLOW_SCORING, "writing": STUCK_WRITE}.get(
-        moment, "from eddy_bench.cli import main; main()"
+        info, "from eddy_bench.cli import main; main()"
     )
     process = start(out, program=program)
     reached: dict[str, Callable[[], bool]] = {
@@ -97,12 +97,12 @@ def test_a_run_goes_on_after_sigkill_at_any_moment(
             and any(out.glob("features/*/*.npz"))
         ),
     }
-    wait_for(reached[moment], process)
+    wait_for(reached[info], process)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     finished = len(list(out.glob("samples/*/*/*/group.json")))
     assert finished > 0
-    if moment == "writing":
+    if info == "writing":
         assert any((out / "partial").iterdir()), "it was killed between writing and moving"
     again = cli(*RUN, "--out", out)
     assert again.code == 0, again.err

@@ -13,7 +13,7 @@ the CPU's, so that results equal the CPU's to rounding; the RULES are CUDA's:
 It counts transfers (H2D, D2H, D2D with bytes) and synchronisations (item, nonzero, boolean masks,
 linalg that checks its result, pageable copies, synchronize) by the line that caused them.
 
-Use (with torch 2.14 or later; install it before anything else touches a device)
+Use (with torch 2.14 or later; install it before anything else acts on a device)
     python tests/makers/pretend.py [options] -m eddy_bench run --device cuda:1 ...
     python tests/makers/pretend.py [options] -m pytest -p no:cacheprovider -m gpu \
         -o addopts="--strict-markers -p no:randomly" tests/models/test_gpu.py

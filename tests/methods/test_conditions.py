@@ -24,7 +24,7 @@ from eddy_bench.methods.tsr import Tsr
 from eddy_bench.models.base import Model
 from eddy_bench.models.load import load_model
 from eddy_bench.sampling.schedulers import set_scheduler
-from eddy_bench.sampling.state import Moment
+from eddy_bench.sampling.state import StepInfo
 from tests.conftest import Result
 from tests.makers.mixtures import draw as random
 from tests.methods.test_pg_repulsion import state_at
@@ -46,8 +46,8 @@ def draw(model: Model, method: Method, scale: float = 4.0) -> tuple[Tensor, Any]
     return torch.stack([latent for group in drawn for latent in group]), cost
 
 
-def moment(**changes: Any) -> Moment:
-    return replace(Moment(2, 10, 4.0, 3.0, time=0.75, scale=5.0), **changes)
+def info(**changes: Any) -> StepInfo:
+    return replace(StepInfo(2, 10, 4.0, 3.0, time=0.75, scale=5.0), **changes)
 
 
 NEUTRAL = [
@@ -100,22 +100,22 @@ def test_an_empty_interval_is_a_run_without_guidance(fashion: Model) -> None:
 
 def test_the_ends_of_an_interval() -> None:
     method = Interval(window="0.28..5.42")
-    scales = [method.guidance_scale(moment(sigma=s)) for s in (0.28, 0.29, 5.42, 5.43)]
+    scales = [method.guidance_scale(info(sigma=s)) for s in (0.28, 0.29, 5.42, 5.43)]
     assert scales == [1.0, None, None, 1.0]
 
 
 @pytest.mark.parametrize("shape", ["linear", "cosine"])
 def test_schedules_rise_around_the_calls_scale(shape: Any) -> None:
     method = GuidanceSchedule(shape=shape)
-    scales = [method.guidance_scale(moment(step=k)) for k in range(10)]
+    scales = [method.guidance_scale(info(step=k)) for k in range(10)]
     assert all(scale is not None for scale in scales)
     values = [float(scale or 0) for scale in scales]
     assert values == sorted(values)
     assert sum(values) / 10 == pytest.approx(5.0)
     assert 1 < values[0] < 2
     clamped = GuidanceSchedule(shape=shape, floor=3.0)
-    assert clamped.guidance_scale(moment(step=0)) == 3.0
-    assert method.guidance_scale(moment(scale=None)) is None
+    assert clamped.guidance_scale(info(step=0)) == 3.0
+    assert method.guidance_scale(info(scale=None)) is None
 
 
 @pytest.mark.parametrize("kind", ["ddim", "flow"])
@@ -133,7 +133,7 @@ def test_cfg_plus_plus_is_its_own_rule(kind: str) -> None:
         alpha, after = 1 - sigma, 1 - sigma_after
         denoised = x - sigma * (u + strength * (c - u))
         expected = after * denoised + sigma_after * (x + (1 - sigma) * u)
-    at = moment(sigma=sigma / alpha, sigma_next=sigma_after / after)
+    at = info(sigma=sigma / alpha, sigma_next=sigma_after / after)
     scale = GuidanceSchedule(shape="cfg++", strength=strength).guidance_scale(at)
     assert scale is not None
     guided = u + scale * (c - u)
@@ -150,7 +150,7 @@ def streams(count: int) -> tuple[torch.Generator, ...]:
 
 def noised(method: Cads, embeds: Tensor, mask: Tensor | None = None, **changes: Any) -> Tensor:
     kept = torch.ones(embeds.shape[:2], dtype=torch.bool) if mask is None else mask
-    return method.condition(embeds, kept, moment(streams=streams(len(embeds)), **changes))
+    return method.condition(embeds, kept, info(streams=streams(len(embeds)), **changes))
 
 
 def test_cads_keeps_mean_and_deviation_of_each_sample() -> None:
@@ -193,17 +193,17 @@ def test_tsr_is_exact_on_gaussians() -> None:
 def test_apg_takes_the_parallel_part_away() -> None:
     c, u = random(2, 3, 6), random(2, 3, 6)
     usual = u + 5.0 * (c - u)
-    plain = Apg(eta=1, threshold=0, momentum=0).combine(c, u, 5.0, moment())
+    plain = Apg(eta=1, threshold=0, momentum=0).combine(c, u, 5.0, info())
     assert torch.allclose(plain, usual, rtol=1e-6)
-    away = Apg(eta=0, momentum=0).combine(c, u, 5.0, moment()) - c
+    away = Apg(eta=0, momentum=0).combine(c, u, 5.0, info()) - c
     assert ((away * c).sum(-1).abs() < 1e-9 * c.norm(dim=-1) * away.norm(dim=-1) + 1e-12).all()
-    bound = Apg(eta=1, threshold=0.1, momentum=0).combine(c, u, 2.0, moment()) - c
+    bound = Apg(eta=1, threshold=0.1, momentum=0).combine(c, u, 2.0, info()) - c
     assert (bound.norm(dim=-1) <= 0.1 * 6**0.5 * (1 + 1e-9)).all()
 
 
 def test_momentum_is_per_call_and_per_particle(fashion: Model) -> None:
     c, u = random(1, 2, 6), random(1, 2, 6)
-    method, at = Apg(eta=1, momentum=-0.5), moment()
+    method, at = Apg(eta=1, momentum=-0.5), info()
     first = method.combine(c, u, 3.0, at)
     second = method.combine(c, u, 3.0, at)
     assert torch.allclose(first, c + 2 * (c - u))

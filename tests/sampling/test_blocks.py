@@ -18,7 +18,7 @@ from eddy_bench.models.load import load_model
 from eddy_bench.sampling import network_taps
 from eddy_bench.sampling.families import blocks_of, family_of
 from eddy_bench.sampling.hooks import Block
-from eddy_bench.sampling.state import Moment
+from eddy_bench.sampling.state import StepInfo
 from eddy_bench.sampling.steer import steer
 from tests.conftest import Result
 from tests.makers.families import FAMILIES, family_model
@@ -40,13 +40,13 @@ class Edit(Method):
 
     added: float
     place: int
-    seen: list[tuple[Block, tuple[int, ...], Moment]]
+    seen: list[tuple[Block, tuple[int, ...], StepInfo]]
 
     def edited_block(self, pipeline: str, count: int) -> int:
         return self.place % count
 
-    def features_of(self, block: Block, tokens: Tensor, moment: Moment) -> Tensor:
-        self.seen.append((block, tuple(tokens.shape), moment))
+    def features_of(self, block: Block, tokens: Tensor, info: StepInfo) -> Tensor:
+        self.seen.append((block, tuple(tokens.shape), info))
         return tokens + self.added if self.added else tokens
 
 
@@ -65,7 +65,7 @@ def test_an_edit_of_nothing_is_neutral_and_every_block_is_reached(family: str) -
         assert torch.equal(plain, same)
         assert cost.nfe == as_much.nfe
         assert {block.index for block, _, _ in watch.seen} == {place}
-        evaluations = sorted({moment.step for _, _, moment in watch.seen})
+        evaluations = sorted({info.step for _, _, info in watch.seen})
         assert evaluations == list(range(len(evaluations)))
         assert len(evaluations) >= STEPS
         rows = sum(shape[0] for _, shape, _ in watch.seen)
@@ -135,7 +135,7 @@ def test_dave_on_every_family(family: str) -> None:
 
 def test_the_formula_and_the_published_values() -> None:
     tokens = torch.randn(3, 7, 5, dtype=torch.float64)
-    at = Moment(0, 100, 4.0, 3.0)
+    at = StepInfo(0, 100, 4.0, 3.0)
     for name, (block, a, tau) in {
         "StableDiffusion3Pipeline": (5, 0.5, 0.15),
         "FluxPipeline": (30, 0.2, 0.2),
@@ -148,7 +148,7 @@ def test_the_formula_and_the_published_values() -> None:
         steps = [
             step
             for step in range(100)
-            if Dave().features_of(Block(name, block, 60), tokens, Moment(step, 100, 4.0, 3.0))
+            if Dave().features_of(Block(name, block, 60), tokens, StepInfo(step, 100, 4.0, 3.0))
             is not tokens
         ]
         assert steps == list(range(round(100 * tau)))
@@ -182,7 +182,7 @@ def test_it_works_in_anyones_code_after_a_call_that_was_cut_short() -> None:
             call(broken=True)
         watch.seen.clear()
         assert torch.equal(call(), plain)
-    assert [moment.step for _, _, moment in watch.seen] == list(range(STEPS))
+    assert [info.step for _, _, info in watch.seen] == list(range(STEPS))
     with steer(pipe, Dave(a=-3.0)):
         first, second = call(), call()
     assert torch.equal(first, second)

@@ -17,10 +17,11 @@ from eddy_bench.methods.iid import Iid
 from eddy_bench.methods.registry import METHODS, build_method
 from eddy_bench.models.base import Model
 from eddy_bench.models.load import load_model
+from eddy_bench.sampling import network_taps
 from eddy_bench.sampling.families import Family, family_of
 from eddy_bench.sampling.schedulers import set_scheduler
 from eddy_bench.sampling.solver_view import Coordinates, Prediction
-from eddy_bench.sampling.state import Moment, State
+from eddy_bench.sampling.state import State, StepInfo
 from eddy_bench.sampling.steer import steer
 from eddy_bench.suites.method_spec import MethodSpec
 from eddy_bench.suites.suite import Suite
@@ -48,11 +49,11 @@ class Watch(Method):
         object.__setattr__(self, "moments", [])
 
     embeds: list[tuple[Tensor, Tensor]]
-    moments: list[Moment]
+    moments: list[StepInfo]
 
-    def condition(self, embeds: Tensor, mask: Tensor, moment: Moment) -> Tensor:
+    def condition(self, embeds: Tensor, mask: Tensor, info: StepInfo) -> Tensor:
         self.embeds.append((embeds.clone(), mask))
-        self.moments.append(moment)
+        self.moments.append(info)
         return embeds
 
 
@@ -64,22 +65,22 @@ class Scale(Method):
 
     scale: float | None
 
-    def guidance_scale(self, moment: Moment) -> float | None:
+    def guidance_scale(self, info: StepInfo) -> float | None:
         return self.scale
 
 
 class Combined(Scale):
     """The same by combining the branches by hand."""
 
-    def combine(self, conditional: Tensor, null: Tensor, scale: float, moment: Moment) -> Tensor:
+    def combine(self, conditional: Tensor, null: Tensor, scale: float, info: StepInfo) -> Tensor:
         return null + scale * (conditional - null)
 
 
 class Noised(Method):
     """Noise on every embedding."""
 
-    def condition(self, embeds: Tensor, mask: Tensor, moment: Moment) -> Tensor:
-        return embeds + moment.noise(embeds)
+    def condition(self, embeds: Tensor, mask: Tensor, info: StepInfo) -> Tensor:
+        return embeds + info.noise(embeds)
 
 
 class Denoised(Method):
@@ -92,7 +93,7 @@ class Denoised(Method):
     combined: list[Tensor]
     stepped: list[Tensor]
 
-    def combine(self, conditional: Tensor, null: Tensor, scale: float, moment: Moment) -> Tensor:
+    def combine(self, conditional: Tensor, null: Tensor, scale: float, info: StepInfo) -> Tensor:
         assert not torch.equal(conditional, null)
         self.combined.append(conditional)
         return conditional
@@ -129,7 +130,7 @@ def test_hooks_that_change_nothing_are_neutral(family: str) -> None:
     assert torch.equal(plain, watched)
     assert cost.nfe == same.nfe
     count = len(family_of(family_model(family).pipe).embeddings)
-    evaluations = len({moment.step for moment in watch.moments})
+    evaluations = len({info.step for info in watch.moments})
     assert evaluations >= STEPS
     assert len(watch.embeds) == evaluations * count * len(prompts)
     for embeds, mask in watch.embeds:
@@ -204,9 +205,9 @@ def test_a_method_that_combines_branches_edits_x0_alike_whatever_is_predicted(na
         outputs = [predicted(space, x, estimate) for estimate in (own, null)]
         memory: dict[str, Any] = {}
         for _ in range(2):  # a second evaluation with the momentum of the first
-            moment = Moment(0, 2, noise_level, 2.0, memory=memory)
+            info = StepInfo(0, 2, noise_level, 2.0, memory=memory)
             call = call_at(space, method)
-            guided = network_taps._combined(call, outputs[0], outputs[1], 5.0, moment, x)
+            guided = network_taps._combined(call, outputs[0], outputs[1], 5.0, info, x)
         edits.append(space.read(x, guided)[2] - own)
     for edit in edits:
         assert torch.allclose(edit, edits[0], rtol=1e-9, atol=1e-9)
@@ -259,11 +260,11 @@ def test_only_the_conditional_branch_is_changed() -> None:
     call = {"num_inference_steps": STEPS, "guidance_scale": 3.0, "output_type": "latent"}
 
     class Null(Noised):
-        def guidance_scale(self, moment: Moment) -> float | None:
+        def guidance_scale(self, info: StepInfo) -> float | None:
             return 0.0
 
     class Both(Method):
-        def guidance_scale(self, moment: Moment) -> float | None:
+        def guidance_scale(self, info: StepInfo) -> float | None:
             return 0.0
 
     noised, _ = model.draw(PROMPTS, [0, 0], 2, Null(), call)
@@ -320,14 +321,14 @@ def test_moments(solver: str) -> None:
         watch.states.clear()  # type: ignore[attr-defined]
         model.draw(PROMPTS[:1], [0], 2, watch, call)
         states = watch.states  # type: ignore[attr-defined]
-        assert [moment.sigma for moment in watch.moments] == [state.sigma for state in states]
-        assert all(moment.scale == 3.0 for moment in watch.moments)
-        assert all(0 <= moment.share < 1 for moment in watch.moments)
+        assert [info.sigma for info in watch.moments] == [state.sigma for state in states]
+        assert all(info.scale == 3.0 for info in watch.moments)
+        assert all(0 <= info.share < 1 for info in watch.moments)
         if solver in ("ddim", "dpmpp-2m", "euler", "unipc"):
-            after = [moment.sigma_next for moment in watch.moments[:-1]]
+            after = [info.sigma_next for info in watch.moments[:-1]]
             assert after == pytest.approx([m.sigma for m in watch.moments[1:]], rel=1e-6)
         assert watch.moments[-1].sigma_next < 0.1
-        times = [moment.time for moment in watch.moments]
+        times = [info.time for info in watch.moments]
         assert times == sorted(times, reverse=True)
         assert 0.7 < times[0] <= 1
         assert watch.moments[0].memory == {str(k): states[k].sigma for k in range(len(states))}

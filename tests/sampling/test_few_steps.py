@@ -23,7 +23,7 @@ from eddy_bench.models.load import load_model
 from eddy_bench.models.mixture import Mixture
 from eddy_bench.sampling.schedulers import set_scheduler
 from eddy_bench.sampling.solver_view import check_stochastic, view_of
-from eddy_bench.sampling.state import Moment
+from eddy_bench.sampling.state import StepInfo
 from eddy_bench.suites.method_spec import MethodSpec
 from eddy_bench.suites.suite import Suite
 from tests.makers.families import family_model, family_side
@@ -276,8 +276,8 @@ class Scales(Method):
     name: ClassVar[str] = "scales"
     seen: ClassVar[list[float | None]] = []
 
-    def condition(self, embeds: Tensor, mask: Tensor, moment: Moment) -> Tensor:
-        self.seen.append(moment.scale)
+    def condition(self, embeds: Tensor, mask: Tensor, info: StepInfo) -> Tensor:
+        self.seen.append(info.scale)
         return embeds
 
 

@@ -27,7 +27,7 @@ class Plain(Method):
 
     interacts = False
 
-    def combine(self, conditional: Tensor, null: Tensor, scale: float, moment: Any) -> Tensor:
+    def combine(self, conditional: Tensor, null: Tensor, scale: float, info: Any) -> Tensor:
         return null + scale * (conditional - null)
 
 

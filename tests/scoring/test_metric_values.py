@@ -80,9 +80,7 @@ def test_a_text_that_is_no_metric_is_refused_with_its_mistake(
 
 @pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
 def test_every_metric_carries_what_scoring_needs(metric: Metric) -> None:
-    """One registration: a function of groups or of images unless it is counted or follows from scores, weights where it
-    judges images.
-    """
+    """A function of groups or of images unless it is counted or follows from scores."""
     assert metric.summary
     assert (metric.function is metric.each is None) == (metric.needs in ("cost", "scores"))
     assert (metric.load is not None) == (metric.needs == "pairs")

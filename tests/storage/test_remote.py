@@ -70,7 +70,7 @@ def test_a_run_at_an_address_is_the_run_on_this_machine(cli: Cli, tmp_path: Path
     for command in (
         ("score", ADDRESS),
         ("compare", ADDRESS),
-        ("compare", ADDRESS, "--against", tmp_path / "run", "--partly"),
+        ("compare", ADDRESS, "--against", tmp_path / "run", "--allow-missing"),
         ("report", ADDRESS),
     ):
         assert cli(*command).code == 0, command
@@ -112,11 +112,11 @@ def test_whole_groups_survive_a_kill_at_any_write(
 
     monkeypatch.setattr(type(memory), "pipe_file", pipe_file)
     ends = 0
-    for moment in range(12):
+    for info in range(12):
         memory.store.clear()
         left[0] = 1000
         remote()
-        left[0] = moment
+        left[0] = info
         try:
             for group in planned:
                 folder = RunFolder(as_path(ADDRESS))
@@ -124,7 +124,7 @@ def test_whole_groups_survive_a_kill_at_any_write(
         except Killed:
             ends += 1
         left[0] = 1000
-        whole = min(3, moment // 3)
+        whole = min(3, info // 3)
         folder = RunFolder(as_path(ADDRESS))
         assert [finished.group.prompt_id for finished in folder.finished()] == [
             f"p{k}" for k in range(whole)
@@ -313,19 +313,19 @@ def test_a_lease_that_cannot_be_renewed_runs_out(monkeypatch: pytest.MonkeyPatch
         until_it_raises(check_ownership)
 
 
-@pytest.mark.parametrize("moment", ["drawing", "scoring", "merging"])
+@pytest.mark.parametrize("info", ["drawing", "scoring", "merging"])
 def test_a_folder_that_is_taken_over_is_left_alone(
-    cli: Cli, monkeypatch: pytest.MonkeyPatch, moment: str
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, info: str
 ) -> None:
     """From then on nothing is written there."""
-    if moment != "drawing":
-        out = "memory://bucket/share" if moment == "merging" else ADDRESS
+    if info != "drawing":
+        out = "memory://bucket/share" if info == "merging" else ADDRESS
         assert cli(*RUN, "--out", out).code == 0
     checks = []
 
     def check(lease: Lease) -> None:
         checks.append(1)
-        if len(checks) > (3 if moment == "drawing" else 0):
+        if len(checks) > (3 if info == "drawing" else 0):
             raise StoreError("taken over")
 
     monkeypatch.setattr(Lease, "check", check)
@@ -334,11 +334,11 @@ def test_a_folder_that_is_taken_over_is_left_alone(
         "scoring": ("score", ADDRESS, "--metric", "pdist"),
         "merging": ("merge", ADDRESS, "memory://bucket/share"),
     }
-    done = cli(*command[moment])
+    done = cli(*command[info])
     assert (done.code, done.err.splitlines()[-1]) == (2, "Error: taken over")
     groups = files_below(as_path(ADDRESS) / "samples").names("*/*/*/group.json")
-    assert len(groups) == {"drawing": 3, "scoring": 12, "merging": 0}[moment]
-    assert moment != "scoring" or "pdist" not in (as_path(ADDRESS) / "scores.csv").read_text()
+    assert len(groups) == {"drawing": 3, "scoring": 12, "merging": 0}[info]
+    assert info != "scoring" or "pdist" not in (as_path(ADDRESS) / "scores.csv").read_text()
 
 
 @pytest.mark.parametrize(
