@@ -1,4 +1,4 @@
-"""How much of what is free each method of the reference run gains: docs/ceiling.md and its figure.
+"""How much of what is free each method of the reference run gains: docs/studies/ceiling.md and its figure.
 
     python benchmarks/pages/ceiling.py [SCORES] [--keep-text]
 
@@ -23,7 +23,7 @@ from eddy_bench.results.headroom import MethodShare, headroom
 from eddy_bench.results.results import ScoreSet, read_results
 
 ROOT = Path(__file__).parents[2]
-PAGE, FIGURE = ROOT / "docs" / "ceiling.md", ROOT / "docs" / "ceiling.png"
+PAGE, FIGURE = ROOT / "docs" / "studies" / "ceiling.md", ROOT / "docs" / "studies" / "ceiling.png"
 BEGIN, END = "<!-- table begins -->", "<!-- table ends -->"
 
 

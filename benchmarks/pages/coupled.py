@@ -4,7 +4,7 @@ fidelity, cost.
 python benchmarks/pages/coupled.py [--seeds 4] [--out results/coupled]
 
 Draws `iid` and `coupled` with DDIM, eta = 1, on the prompt set fashion at two guidance scales, and
-writes docs/coupled.md.
+writes docs/studies/coupled.md.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def main() -> None:
         "particle slots to an i.i.d. set from disjoint seeds; `iid`'s own is the floor. The theory "
         "says that drift stays at the floor for every strength, guidance scale and step count.\n\n"
     )
-    write_text(DOCS / "coupled.md", heading + reading + "\n".join(parts))
+    write_text(DOCS / "studies" / "coupled.md", heading + reading + "\n".join(parts))
 
 
 def table(folder: Path, scale: float, seeds: int) -> str:

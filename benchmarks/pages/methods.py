@@ -41,7 +41,7 @@ def where_to(scores: ScoreSet, label: str, subsampling: Subsampling | None) -> s
     shown = {answer.towards for answer in directions(scores, label, subsampling)} - {None}
     if len(shown) != 1:
         return "not shown"
-    return "towards the data" if shown.pop() else "away from the data"
+    return "closer to the reference" if shown.pop() else "farther from the reference"
 
 
 def table(run: Path) -> str:

@@ -79,7 +79,7 @@ def headroom(square: Values, independent: Values, particles: int) -> tuple[Estim
     """Return how much of the free diversity is gained, and the p-value of it being at most all.
 
     share = (E D / E D_iid - 1) (N - 1), D the mean squared distance of pairs: 0 is iid, 1 the most
-    that samples which keep their distribution can reach (docs/ceiling.md). The error is that of
+    that samples which keep their distribution can reach (docs/studies/ceiling.md). The error is that of
     the ratio's linear part.
 
     Args:

@@ -77,7 +77,7 @@ def audit_table(plan: AuditPlan, audited: Audited) -> Table:
     rows = [_iid_cells(audited), *(_cells(audited, label) for label in labels)]
     steps = len(plan.step_counts)
     titles = [f"gain at {count}" for count in plan.step_counts]
-    titles += ["moved by", "from truth", "spread", "free share"]
+    titles += ["shifted by", "from target", "spread", "headroom"]
     ranks = [*(steps + 3 - k for k in range(steps - 1)), 0, 1, 4, 2, 3]
     verdicts = ["", *(audited.verdicts[label].text for label in labels)]
     return Table(
@@ -150,10 +150,10 @@ def _caption(plan: AuditPlan, audited: Audited) -> str:
         f"{audited.block.groups:,} groups a cell, seed {plan.seed}. "
         f"Gain in {measure_name(audited)} over iid's {baseline:.2f}, on the same noise, with "
         f"half its 95% interval; below {plan.margin:g} is none. At {plan.step_counts[-1]} steps: "
-        "moved by, in standard deviations of a shifted normal, from iid's distribution (disjoint seeds; "
-        f"iid's own, the floor: {floor.value:+.3f} [{floor.low:+.3f}, {floor.high:+.3f}]; "
-        f"margin {SHIFT_MARGIN}), and the same from the truth; "
-        f"spread around the modes, of iid's (margin {SPREAD_MARGIN:.0%}), in iid's own line of the "
-        "truth's; free share: of what samples that keep their distribution can gain in squared "
-        "distance, at most 1 for them."
+        "shifted by, in standard deviations of a shifted normal, from iid's distribution "
+        f"(disjoint seeds; iid's own, the floor: {floor.value:+.3f} "
+        f"[{floor.low:+.3f}, {floor.high:+.3f}]; margin {SHIFT_MARGIN}), and the same from the "
+        f"target; spread around the modes, of iid's (margin {SPREAD_MARGIN:.0%}), in iid's own line "
+        "of the target's; headroom: how much of the squared distance that marginal-preserving "
+        "methods can gain is used, at most 1 for them."
     )

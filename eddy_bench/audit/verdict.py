@@ -23,11 +23,11 @@ UNSETTLED_GAIN = (
 UNSETTLED_SPREAD = 0.1
 
 REAL_KEPT = "real gain, marginal kept"
-REAL_MOVED = "real gain, marginal moved"
+REAL_MOVED = "real gain, marginal shifted"
 VANISHES = "gain vanishes with finer steps"
 UNRESOLVED = "gain persists, cause unresolved"
 NO_GAIN = "no gain"
-NO_GAIN_MOVED = "no gain, marginal moved"
+NO_GAIN_MOVED = "no gain, marginal shifted"
 LOSS = "loss"
 FEW = "not enough groups to tell"
 
@@ -200,12 +200,12 @@ def direction(finest: Measured) -> str:
     if change is None:
         return ""
     if change.difference_p() >= LEVEL:
-        return ", no nearer to the truth"
-    return ", towards the truth" if change.value < 0 else ", away from the truth"
+        return ", no closer to the target"
+    return ", closer to the target" if change.value < 0 else ", farther from the target"
 
 
 def moved_by(finest: Measured) -> str:
-    """Say how far a marginal moved: in standard deviations, and in spread."""
+    """Say how far a marginal shifted: in standard deviations, and in spread."""
     ratio = 1 + finest.spread.value
     return (
         f"{max(shift_of(finest.energy.value), 0):.2f} std, spread x{ratio:.2f}"

@@ -360,7 +360,7 @@ def test_ring8_shows_what_theory_says() -> None:
         assert ode.verdicts["eddy-exact"].text == "gain vanishes with finer steps"
         assert ode.verdicts["eddy-exact"].gains[0].low > 0.05
         assert ode.verdicts["antithetic"].text == "real gain, marginal kept"
-        assert ode.verdicts["pg:strength=0.01"].text.startswith("real gain, marginal moved")
+        assert ode.verdicts["pg:strength=0.01"].text.startswith("real gain, marginal shifted")
         assert sde.verdicts["coupled"].text == "real gain, marginal kept"
         assert min(gain.low for gain in sde.verdicts["coupled"].gains) > 0.3
         assert json.loads((Path(folder) / "audit.json").read_text())["blocks"][0][3] == 4000
