@@ -9,12 +9,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from eddy_bench.audit.conformance import check_contract
+from eddy_bench.audit.metric_conformance import check_metric
+from eddy_bench.compare import tables
+from eddy_bench.compare.comparison import compare_runs
 from eddy_bench.methods.registry import METHODS, build_method
 from eddy_bench.sampling import families, scheduler_table
+from eddy_bench.scoring.metrics import MetricSpec
 from eddy_bench.suites.method_spec import MethodSpec
+from tests.makers.score_files import frame, write
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "CONTRIBUTING.md").read_text()
@@ -67,3 +73,30 @@ def test_every_path_that_is_named_is_there() -> None:
     made = {"eddy_bench/methods/centre.py", "eddy_bench/scoring/spread.py"}
     named = set(re.findall(r"(?:eddy_bench|tests|docs|benchmarks)/[\w/]+\.\w+", PAGE)) - made
     assert [path for path in sorted(named) if not (ROOT / path).exists()] == []
+
+
+def test_a_metric_is_one_file_and_one_line(tmp_path: Path) -> None:
+    (file, code), (registry, line) = blocks("A metric")
+    assert Path(file).parent == Path(registry).parent
+    assert Path(file).stem == line.strip()
+    made = tmp_path / Path(file).name
+    made.write_text(code)
+    spec = importlib.util.spec_from_file_location("spread", made)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    (metric,) = module.METRICS
+    assert metric(np.eye(3)) == pytest.approx(2**0.5)
+    findings = check_metric(MetricSpec(metric), None)
+    assert [finding for finding in findings if finding.holds is False] == []
+
+
+def test_a_column_of_compare_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    title, text = row("A column of `compare`", tables)
+    monkeypatch.setattr(tables, "FULL", (*tables.FULL, (title, text)))
+    effects = {"iid": {"vendi": 0.0}, "pg": {"vendi": 0.3}}
+    comparison = compare_runs([write(tmp_path / "s.csv", frame(effects))], "iid")
+    (table, *_) = tables.full_tables(comparison)
+    (column,) = [own for own in table.columns if own.title == title]
+    assert float(column.cells[0].text) > 0

@@ -1,4 +1,4 @@
-"""How much of what is free each method of the reference run gains: docs/studies/ceiling.md and its figure.
+"""How much headroom each method of the reference run uses: docs/studies/ceiling.md, its figure.
 
     python benchmarks/pages/ceiling.py [SCORES] [--keep-text]
 

@@ -54,10 +54,10 @@ def table(run: Path) -> str:
         options = [one for one in found if MethodSpec.of_label(one.label).name == name]
         if not options:
             continue
-        acts on = load_method(name).acts_on()
+        acted_on = load_method(name).acts_on()
         choice = best(options)
         if choice is None:
-            lines.append(f"| `{name}` | {acts on} | none drawn loses as little | | | |")
+            lines.append(f"| `{name}` | {acted_on} | none drawn loses as little | | | |")
             continue
         gain, share = choice.gain, shares[choice.label]
         free = f"{share.free.share:.2f} [{share.free.low:.2f}, {share.free.high:.2f}]"

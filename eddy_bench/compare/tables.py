@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 from xml.etree import ElementTree
@@ -33,16 +33,6 @@ FRONTS_CAPTION = (
     "worst point of all, of diversity times fidelity, and of diversity times doublings of speed; "
     "seconds have no interval of their own, so close ones are not told apart."
 )
-# titles of a full table with the rank of each; what pooled metrics and costs have comes first
-FULL = {
-    "difference": 0,
-    "95% interval": 1,
-    "p": 2,
-    "wins": 3,
-    "effect": 4,
-    "detectable": 5,
-    "prompts": 6,
-}
 GATE_STYLES = {PASS: "", TOO_FEW: "note"}
 
 
@@ -195,15 +185,10 @@ def _metric_table(differences: Sequence[Difference], comparison: Comparison) -> 
     levels = sorted({number_text(own.baseline) for own in differences})
     level = levels[0] if len(levels) == 1 else "each on its own prompts or run"
     against = comparison.against if first.judged else str(IID)  # headroom is what iid leaves
-    if tested := any(own.prompts for own in differences):
-        rows = [full_cells(own) for own in differences]
-        titles = list(FULL)
-    else:
-        rows = [(signed(own.difference), times(own)) for own in differences]
-        titles = ["difference", "times"]
+    tested = any(own.prompts for own in differences)
     columns = [
-        Column(title, [Cell(row[k]) for row in rows], FULL[title] if tested else k)
-        for k, title in enumerate(titles)
+        Column(title, [Cell(text(own)) for own in differences], rank)
+        for rank, (title, text) in enumerate(FULL if tested else POOLED)
     ]
     return Table(
         f"{first.metric} {_arrow(first.higher_is_better)}   {against} {level}",
@@ -211,21 +196,6 @@ def _metric_table(differences: Sequence[Difference], comparison: Comparison) -> 
         columns,
         remarks=[remark(own) for own in differences],
         tones=[TONES[own.better] for own in differences],
-    )
-
-
-def full_cells(own: Difference) -> tuple[str, ...]:
-    """Return the cells of a difference under the titles of `FULL`."""
-    if not own.prompts:
-        return (signed(own.difference), times(own), "", "", "", "", "")
-    return (
-        signed(own.difference),
-        f"{signed(own.low)} to {signed(own.high)}",
-        number_text(own.p_holm, 2),
-        "-" if math.isnan(own.wins) else f"{own.wins:.0%}",
-        number_text(own.effect, 2),
-        number_text(own.detectable, 2),
-        str(own.prompts),
     )
 
 
@@ -248,6 +218,28 @@ def number_text(value: float, digits: int = 4) -> str:
 def signed(value: float) -> str:
     """Return a signed number as tables show it; a dash where there is none."""
     return "-" if math.isnan(value) else f"{value:+.3g}"
+
+
+def _interval(own: Difference) -> str:
+    return f"{signed(own.low)} to {signed(own.high)}" if own.prompts else times(own)
+
+
+def _of_prompts(text: Callable[[Difference], str]) -> Callable[[Difference], str]:
+    """Return a cell that is empty where nothing is compared per prompt."""
+    return lambda own: text(own) if own.prompts else ""
+
+
+# Columns of a full table, those that are left out last first: a title and a cell.
+FULL: tuple[tuple[str, Callable[[Difference], str]], ...] = (
+    ("difference", lambda own: signed(own.difference)),
+    ("95% interval", _interval),
+    ("p", _of_prompts(lambda own: number_text(own.p_holm, 2))),
+    ("wins", _of_prompts(lambda own: "-" if math.isnan(own.wins) else f"{own.wins:.0%}")),
+    ("effect", _of_prompts(lambda own: number_text(own.effect, 2))),
+    ("detectable", _of_prompts(lambda own: number_text(own.detectable, 2))),
+    ("prompts", _of_prompts(lambda own: str(own.prompts))),
+)
+POOLED: tuple[tuple[str, Callable[[Difference], str]], ...] = (FULL[0], ("times", times))
 
 
 def _full_legend(comparison: Comparison) -> str:
