@@ -64,7 +64,7 @@ def table(run: Path) -> str:
         mark = "**" if gain.better else ""
         cells = (
             f"`{choice.label}`",
-            acts on,
+            acted_on,
             f"{mark}{gain.difference:+.3f}{mark} [{gain.low:+.3f}, {gain.high:+.3f}]",
             free + (", moved" if share.moved else ""),
             where_to(scores, choice.label, subsampling),
