@@ -76,11 +76,11 @@ def _pair_mean(values: Tensor) -> Tensor:
 
 
 def headroom(square: Values, independent: Values, particles: int) -> tuple[Estimate, float]:
-    """Return how much of the free diversity is gained, and the p-value of it being at most all.
+    """Return how much headroom is used, and the p-value of it being at most 1.
 
-    share = (E D / E D_iid - 1) (N - 1), D the mean squared distance of pairs: 0 is iid, 1 the most
-    that samples which keep their distribution can reach (docs/studies/ceiling.md). The error is that of
-    the ratio's linear part.
+    headroom = (E D / E D_iid - 1) (N - 1), D the mean squared distance of pairs: 0 is iid, 1 the
+    most of any marginal-preserving method (docs/studies/ceiling.md). The error is that of the
+    ratio's linear part.
 
     Args:
         square, independent: D of the method's groups and of the iid ones that they pair with, (G,).
