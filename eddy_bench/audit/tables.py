@@ -153,7 +153,7 @@ def _caption(plan: AuditPlan, audited: Audited) -> str:
         "shifted by, in standard deviations of a shifted normal, from iid's distribution "
         f"(disjoint seeds; iid's own, the floor: {floor.value:+.3f} "
         f"[{floor.low:+.3f}, {floor.high:+.3f}]; margin {SHIFT_MARGIN}), and the same from the "
-        f"target; spread around the modes, of iid's (margin {SPREAD_MARGIN:.0%}), in iid's own line "
-        "of the target's; headroom: how much of the squared distance that marginal-preserving "
+        f"target; spread around the modes, of iid's (margin {SPREAD_MARGIN:.0%}), in iid's own "
+        "line of the target's; headroom: how much of the squared distance that marginal-preserving "
         "methods can gain is used, at most 1 for them."
     )
