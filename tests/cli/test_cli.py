@@ -20,7 +20,7 @@ from eddy_bench.methods.registry import method_names
 from eddy_bench.shown import text_of_cell
 from tests.conftest import Result
 from tests.makers.pipelines import tiny_folder
-from tests.makers.terminal import shown_in_terminal
+from tests.makers.terminal import command_line, shown_in_terminal
 
 Cli = Callable[..., Result]
 QUICK = (
@@ -207,7 +207,7 @@ def test_list_names_what_there_is_of_each_kind(cli: Cli, kind: str) -> None:
 
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_a_list_fits_every_terminal(width: int) -> None:
-    shown = shown_in_terminal(width, [sys.executable, "-m", "eddy_bench.cli", "list", "methods"])
+    shown = shown_in_terminal(width, command_line("list", "methods"))
     assert max(map(len, shown.splitlines())) <= width
     assert all(name in shown for name in method_names())
 
@@ -589,7 +589,7 @@ def test_lists_as_json_hold_what_the_tables_hold(cli: Callable[..., Result], kin
     table = cli("list", kind).out
     assert records
     assert all(record["name"] in table for record in records)
-    assert kind != "methods" or {record["acts on"] for record in records} > {"start", "score"}
+    assert kind != "methods" or {record["acts_on"] for record in records} > {"start", "score"}
 
 
 def test_quiet_leaves_progress_and_notes_out(cli: Cli, tmp_path: Path) -> None:
