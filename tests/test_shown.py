@@ -21,6 +21,7 @@ from eddy_bench.results.io import escaped
 from eddy_bench.shown import FORMULA, HIDDEN, markdown_text, shown, shown_json, text_of_cell
 from tests.conftest import Result
 from tests.makers.runs import SHORT
+from tests.makers.score_files import of
 from tests.makers.scored_runs import make_run
 
 Cli = Callable[..., Result]
@@ -70,7 +71,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     table = pd.read_csv(path, keep_default_na=False)
     table["method"] = table["method"].replace("pg:strength=2", f"pg:strength=2{EVIL}")
     table["prompt"] = table["prompt"] + EVIL
-    theirs = table[table["metric"] == "vendi"].assign(
+    theirs = table[of(table, "vendi")].assign(
         metric="=cmd()\x9b31m\u202e<img src=x>", signature="theirs|source=0|aspect=diversity"
     )
     pd.concat([table, theirs]).to_csv(path, index=False)

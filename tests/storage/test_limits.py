@@ -167,7 +167,7 @@ def test_prompts_are_counted_before_they_are_named(
 def test_names_of_metrics_are_bounded_before_they_are_searched(tmp_path: Path) -> None:
     gate = {"checks": [{"metric": "vendi" + "-e" * 200_000, "test": "equal"}]}
     (tmp_path / "g.yaml").write_text(yaml.safe_dump(gate))
-    assert "No metric is called" in swift(lambda: read_gate(tmp_path / "g.yaml"))
+    assert "Unknown metric" in swift(lambda: read_gate(tmp_path / "g.yaml"))
 
 
 TABLES = {
