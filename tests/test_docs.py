@@ -20,7 +20,7 @@ WANTED = {
     "How it works",
     "All methods",
     "Metrics",
-    "The ceiling of free diversity",
+    "Headroom: what marginal-preserving methods can gain",
     "Is the gain real?",
     "Gates in CI",
     "Models",
