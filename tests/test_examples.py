@@ -17,15 +17,15 @@ NAMES = [path.stem for path in NOTEBOOKS]
 SAID = {
     "your-pipeline": [
         "spell:radius=0.5",
-        "shown to be better than iid",
-        "To keep samples' law: ",
+        "significantly better than iid",
+        "Marginal-preserving: ",
         "prompts that show a difference of 0.05 of iid's value",
     ],
     "your-method": [
         "keeps every promise that applies to it",
         "Push:",
         "antithetic  real gain, marginal kept",
-        "Push  real gain, marginal moved",
+        "Push  real gain, marginal shifted",
     ],
 }
 

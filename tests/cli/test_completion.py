@@ -5,27 +5,21 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 
+from tests.conftest import Result
 
-def offered(line: str) -> list[str]:
-    """Return what bash is offered behind a line, as its completion asks for it."""
+
+def request(line: str) -> dict[str, str]:
+    """The variables by which bash requests what to offer behind a line."""
     words = line.split(" ")
-    asked = {
+    return {
         "_EDDY_BENCH_COMPLETE": "complete_bash",
         "COMP_WORDS": "\n".join(words),
         "COMP_CWORD": str(len(words) - 1),
     }
-    done = subprocess.run(
-        [sys.executable, "-m", "eddy_bench.cli"],
-        env=os.environ | asked,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.stderr == ""
-    return done.stdout.split()
 
 
 @pytest.mark.parametrize(
@@ -38,5 +32,18 @@ def offered(line: str) -> list[str]:
         ("eddy-bench run ./mine", []),
     ],
 )
-def test_names_are_offered_and_files_are_left_to_the_shell(line: str, names: list[str]) -> None:
-    assert offered(line) == names
+def test_names_are_offered_and_files_are_left_to_the_shell(
+    cli: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, line: str, names: list[str]
+) -> None:
+    for key, value in request(line).items():
+        monkeypatch.setenv(key, value)
+    done = cli()
+    assert done.err == ""
+    assert done.out.split() == names
+
+
+def test_a_shell_s_request_is_answered() -> None:
+    command = [sys.executable, "-m", "eddy_bench.cli"]
+    environment = os.environ | request("eddy-bench list su")
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.stdout.split(), done.stderr) == (["suites"], "")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -253,7 +251,5 @@ def test_a_folder_of_weights_that_is_none_is_one_line(cli: Cli, tmp_path: Path) 
     assert done.err.count("\n") == 1
 
 
-def test_the_installed_command_has_it() -> None:
-    command = [sys.executable, "-m", "eddy_bench", "doctor", "--help"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "--weights" in done.stdout
+def test_it_is_a_command(cli: Cli) -> None:
+    assert "--weights" in cli("doctor", "--help").out

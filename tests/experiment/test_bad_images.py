@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
+import shutil
 from collections.abc import Callable
+from contextlib import redirect_stderr
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +22,7 @@ from eddy_bench.ids import MetricId
 from eddy_bench.scoring.metrics import COSTS
 from tests.conftest import Result
 from tests.makers.score_files import of
+from tests.makers.terminal import command_line
 
 Cli = Callable[..., Result]
 METRICS = ["vendi", "clip", "align", "mss", "fd", "kid", "drift"]
@@ -36,8 +41,7 @@ GATE = {
 }
 
 
-@pytest.fixture
-def spoilt(monkeypatch: pytest.MonkeyPatch) -> None:
+def spoil(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two images of a prompt under iid, one under antithetic, and a padding row of each are bad."""
     decode, postprocess = diffusers.AutoencoderKL.decode, StableDiffusionPipelineOutput.__init__
     calls = iter(range(10**6))
@@ -60,6 +64,25 @@ def spoilt(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(StableDiffusionPipelineOutput, "__init__", blacked)
 
 
+@dataclass(frozen=True)
+class Runs:
+    """The folder of a run with bad images, what it printed on stderr, and the run without."""
+
+    bad: Path
+    err: str
+    plain: Path
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    folder = tmp_path_factory.mktemp("bad")
+    with pytest.MonkeyPatch.context() as patch, redirect_stderr(io.StringIO()) as err:
+        spoil(patch)
+        command_line(*RUN, "--out", str(folder / "run"))()
+    command_line(*RUN, "--out", str(folder / "plain"))()
+    return Runs(folder / "run", err.getvalue(), folder / "plain")
+
+
 def bad_of(folder: Path) -> dict[str, Any]:
     found = {}
     for path in sorted((folder / "samples").rglob("group.json")):
@@ -75,19 +98,17 @@ def counts_them(text: str) -> bool:
 
 
 def test_bad_images_are_flagged_have_no_score_and_are_counted_by_every_reader(
-    cli: Cli, tmp_path: Path, spoilt: None
+    cli: Cli, tmp_path: Path, runs: Runs
 ) -> None:
-    plain, out = tmp_path / "plain", tmp_path / "run"
-    done = cli(*RUN, "--out", out)
-    assert done.code == 0
-    assert counts_them(done.err)
+    out = tmp_path / "run"
+    shutil.copytree(runs.bad, out)
+    assert counts_them(runs.err)
     assert bad_of(out) == {
         "iid": {"1": "not finite", "2": "not finite"},
         "antithetic": {"3": "safety checker"},
     }
-    assert cli(*RUN, "--out", plain).code == 0  # nothing is spoilt any more
-    check_scores(out, plain)
-    check_readers(cli, out, plain, tmp_path)
+    check_scores(out, runs.plain)
+    check_readers(cli, out, runs.plain, tmp_path)
 
 
 def check_scores(out: Path, plain: Path) -> None:
@@ -151,15 +172,14 @@ def check_readers(cli: Cli, out: Path, plain: Path, folder: Path) -> None:
 
 @pytest.mark.parametrize(("allowed", "code"), [(None, 1), (1, 1), (2, 0)])
 def test_a_gate_holds_bad_images_by_a_check_of_their_own(
-    cli: Cli, tmp_path: Path, spoilt: None, allowed: int | None, code: int
+    cli: Cli, tmp_path: Path, runs: Runs, allowed: int | None, code: int
 ) -> None:
-    out, plain, gate = tmp_path / "run", tmp_path / "plain", tmp_path / "gate.yaml"
-    assert cli(*RUN, "--out", out).code == cli(*RUN, "--out", plain).code == 0
+    gate = tmp_path / "gate.yaml"
     gate.write_text(yaml.safe_dump(GATE | ({"bad-images": allowed} if allowed else {})))
-    done = cli("compare", out, "--against", plain, "--gate", gate)
+    done = cli("compare", runs.bad, "--against", runs.plain, "--gate", gate)
     assert done.code == code, done.out + done.err
     assert "bad-images" in done.out
-    clean = cli("compare", plain, "--against", out, "--gate", gate)
+    clean = cli("compare", runs.plain, "--against", runs.bad, "--gate", gate)
     assert clean.code == 0, clean.out + clean.err
     assert ("bad-images" in clean.out) == (allowed is not None)
 
