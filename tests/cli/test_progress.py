@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import importlib
-import os
 import pkgutil
 import re
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,21 +21,21 @@ from eddy_bench.cli.console import VERBOSITY
 from eddy_bench.cli.progress import Left, Rate
 from tests.conftest import Result
 from tests.makers.scored_runs import make_run
-from tests.makers.terminal import plain, written_to_terminal
+from tests.makers.terminal import command_line, plain, shown_in_terminal, written_to_terminal
 
 Cli = Callable[..., Result]
 COLOUR = re.compile(r"\x1b\[[\d;]*(3[0-7]|9[0-7]|38|48|4[0-7])[\d;]*m")
-SHOW = """
-import time
-from eddy_bench.cli.progress import progress_bar
-with progress_bar("Drawing", 1200) as advance:
-    for _ in range(3):
+
+
+def show() -> None:
+    """A bar that stays and one that passes."""
+    with progress.progress_bar("Drawing", 1200) as advance:
+        for _ in range(3):
+            time.sleep(0.15)
+            advance(400, "pg:strength=2.0,kernel=denoised,scale=fixed,init=antithetic and more")
         time.sleep(0.15)
-        advance(400, "pg:strength=2.0,kernel=denoised,scale=fixed,init=antithetic and more")
-    time.sleep(0.15)
-with progress_bar("Comparing", 2, passing=True) as advance:
-    advance(2, "vendi")
-"""
+    with progress.progress_bar("Comparing", 2, passing=True) as advance:
+        advance(2, "vendi")
 
 
 def test_a_line_at_every_interval_in_a_pipe(
@@ -102,7 +99,7 @@ def test_the_rate_is_over_the_whole_time() -> None:
 
 @pytest.mark.parametrize("width", [80, 120])
 def test_a_terminal_shows_what_is_at_work_the_rate_and_the_time_left(width: int) -> None:
-    written = written_to_terminal(width, [sys.executable, "-c", SHOW])
+    written = written_to_terminal(width, show)
     drawn = [plain(part) for part in written.split("\x1b[2K")]
     assert all(len(line) <= width for part in drawn for line in part.splitlines())
     at_work = next(part for part in drawn if "800/1200" in part)
@@ -110,30 +107,35 @@ def test_a_terminal_shows_what_is_at_work_the_rate_and_the_time_left(width: int)
     assert re.search(r" 800/1200 [\d.]+/s 0:00:00 left 0:00:0\d", at_work)
 
 
-def test_a_bar_that_passes_leaves_nothing_behind() -> None:
-    shown = plain(written_to_terminal(80, [sys.executable, "-c", SHOW]))
+def test_a_bar_that_passes_leaves_nothing_behind(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = shown_in_terminal(80, show)
     assert "Drawing" in shown
     assert "Comparing" not in shown
-    piped = subprocess.run([sys.executable, "-c", SHOW], capture_output=True, text=True, check=True)
-    assert [line.split()[0] for line in piped.stderr.splitlines()] == ["Drawing"]
+    show()
+    assert [line.split()[0] for line in capsys.readouterr().err.splitlines()] == ["Drawing"]
 
 
-def test_colours_are_for_terminals_that_want_them(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "eddy_bench", "compare", str(make_run(tmp_path / "r"))]
-    assert COLOUR.search(written_to_terminal(100, command))
-    assert not COLOUR.search(written_to_terminal(100, command, NO_COLOR="1"))
-    unforced = {key: value for key, value in os.environ.items() if key != "FORCE_COLOR"}
-    piped = subprocess.run(command, capture_output=True, text=True, check=True, env=unforced)
-    assert "\x1b" not in piped.stdout + piped.stderr
+def test_colours_are_for_terminals_that_want_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = command_line("compare", str(make_run(tmp_path / "r")))
+    assert COLOUR.search(written_to_terminal(100, call))
+    assert not COLOUR.search(written_to_terminal(100, call, NO_COLOR="1"))
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+    call()
+    piped = capsys.readouterr()
+    assert "vendi" in piped.out
+    assert "\x1b" not in piped.out + piped.err
 
 
-def test_no_bar_is_drawn_over_and_over_where_colours_are_forced_in_a_pipe() -> None:
-    environment = {**os.environ, "FORCE_COLOR": "1"}
-    piped = subprocess.run(
-        [sys.executable, "-c", SHOW], capture_output=True, text=True, check=True, env=environment
-    )
-    assert "\x1b" not in piped.stderr
-    assert len(piped.stderr.splitlines()) == 1
+def test_no_bar_is_drawn_over_and_over_where_colours_are_forced_in_a_pipe(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    show()
+    piped = capsys.readouterr()
+    assert "\x1b" not in piped.err
+    assert len(piped.err.splitlines()) == 1
 
 
 def test_of_no_work_there_is_no_bar(capsys: pytest.CaptureFixture[str]) -> None:

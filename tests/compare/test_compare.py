@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
@@ -25,7 +24,7 @@ from eddy_bench.results.statistics import (
 )
 from tests.conftest import Result
 from tests.makers.score_files import frame, of, write
-from tests.makers.terminal import shown_in_terminal
+from tests.makers.terminal import command_line, shown_in_terminal
 
 EFFECTS = {
     "iid": {"vendi": 0.0, "clip": 0.0, "nfe": 0.0},
@@ -398,11 +397,10 @@ def test_no_figure_or_method_is_cut_in_a_terminal(
     csv = write(tmp_path / "s.csv", frame(effects))
     lines = json.loads(cli("compare", csv, "--format", "json").out)["differences"]
     parts = {part for line in lines for part in re.split(r"(?<=,)", line["method"])}
-    command = [sys.executable, "-m", "eddy_bench", "compare", str(csv)]
-    matrix = shown_in_terminal(width, command)
+    matrix = shown_in_terminal(width, command_line("compare", str(csv)))
     assert all(len(line) <= width for line in matrix.splitlines()), matrix
     assert parts <= set(re.split(r"\s+|(?<=,)", matrix))
-    shown = shown_in_terminal(width, [*command, "--full"])
+    shown = shown_in_terminal(width, command_line("compare", str(csv), "--full"))
     table = shown.partition("Difference to iid")[0]
     assert all(len(line) <= width for line in table.splitlines()), table
     assert parts <= set(re.split(r"\s+|(?<=,)", table))

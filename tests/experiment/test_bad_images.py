@@ -14,8 +14,10 @@ import pytest
 import yaml
 from diffusers.pipelines.stable_diffusion import StableDiffusionPipelineOutput
 
+from eddy_bench.ids import MetricId
 from eddy_bench.scoring.metrics import COSTS
 from tests.conftest import Result
+from tests.makers.score_files import of
 
 Cli = Callable[..., Result]
 METRICS = ["vendi", "clip", "align", "mss", "fd", "kid", "drift"]
@@ -91,27 +93,28 @@ def test_bad_images_are_flagged_have_no_score_and_are_counted_by_every_reader(
 def check_scores(out: Path, plain: Path) -> None:
     """Groups and images have no values; costs stay, and so does all else but pooled values."""
     now, before = (pd.read_csv(path / "scores.csv") for path in (out, plain))
-    counted = now[now["metric"] == "bad-images"]
+    counted = now[of(now, "bad-images")]
     assert dict(zip(counted["method"], counted["value"], strict=True)) == {
         "iid": 2,
         "antithetic": 1,
     }
-    assert "bad-images" not in set(before["metric"])
+    assert not of(before, "bad-images").any()
     keys = ["method", "prompt_id", "metric", "signature"]
     both = now.merge(before, on=keys, how="outer", suffixes=("", "_before"), indicator=True)
-    both = both[both["metric"] != "bad-images"]
+    both = both[~of(both, "bad-images")]
     assert set(both["_merge"]) == {"both"}, "signatures and rows stay"
     bad = set(zip(counted["method"], counted["prompt_id"], strict=True))
     for row in both[~both["metric"].isin(["seconds_per_image", "peak_memory_mb"])].itertuples():
-        if row.metric in ("fd", "kid", "drift", "drift_floor"):
+        name = MetricId.parse(row.metric).name
+        if name in ("fd", "kid", "drift", "drift_floor"):
             assert np.isfinite(row.value)
             assert row.value != row.value_before
-        elif (row.method, row.prompt_id) in bad and row.metric not in COSTS:
+        elif (row.method, row.prompt_id) in bad and name not in COSTS:
             assert np.isnan(row.value), row
         else:
             assert row.value == row.value_before, row
     images = pd.read_parquet(out / "scores.parquet").dropna(subset=["image"])
-    lost = images[(images["metric"] == "image:clip") & images["value"].isna()]
+    lost = images[(of(images, "image:clip")) & images["value"].isna()]
     assert sorted(zip(lost["method"], lost["image"], strict=True)) == [
         ("antithetic", 3),
         ("iid", 1),

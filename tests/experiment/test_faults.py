@@ -34,6 +34,7 @@ from eddy_bench.storage.run_folder import RunFolder, read_run, write_run
 from tests.conftest import Result
 from tests.makers.groups import COST, make_folder, make_group, make_images
 from tests.makers.runs import RUN, change_a_byte, image_hashes, scores
+from tests.makers.score_files import of
 
 Cli = Callable[..., Result]
 
@@ -142,11 +143,9 @@ def test_another_kind_of_machine_changes_last_digits_only(
             for folder in (undisturbed, tmp_path / "run")
         )
         assert np.abs(expected - drawn).max() <= 2, name
+    tables = [read_table(folder / "scores.csv") for folder in (undisturbed, tmp_path / "run")]
     here, there = (
-        read_table(folder / "scores.csv")
-        .query("metric == 'vendi'")
-        .set_index(["method", "prompt_id"])["value"]
-        for folder in (undisturbed, tmp_path / "run")
+        table[of(table, "vendi")].set_index(["method", "prompt_id"])["value"] for table in tables
     )
     assert (here - there).abs().max() < 0.01
 
@@ -324,7 +323,7 @@ def test_a_method_that_fails_for_one_prompt_loses_that_group_only(
     assert done.err.count("Failed:") == 1
     assert words in done.err
     table = pd.read_csv(out / "scores.csv")
-    counts = table[table["metric"] == "vendi"].groupby("method")["prompt_id"].nunique().to_dict()
+    counts = table[of(table, "vendi")].groupby("method")["prompt_id"].nunique().to_dict()
     assert counts == {"iid": 6, "Faulty": 5}
     (failed,) = (out / "failed").glob("*/*/*.json")
     assert json.loads(failed.read_text())["group"]["prompt_id"] == prompt.id

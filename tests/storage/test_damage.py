@@ -31,6 +31,7 @@ from eddy_bench.suites.method_spec import MethodSpec
 from tests.conftest import Result
 from tests.makers.groups import COST, make_folder, make_group, make_images
 from tests.makers.runs import RUN, change_a_byte, image_hashes, scores
+from tests.makers.score_files import of
 
 Cli = Callable[..., Result]
 DRIFT = (*RUN, "--metric", "drift")
@@ -523,8 +524,8 @@ def test_a_prompt_that_iid_cannot_draw_costs_its_own_groups_only(
     assert "Failed: reference/dress/0" in done.err
     assert "failed 2" in done.err
     table = read_table(tmp_path / "run/scores.csv")
-    assert set(table["metric"]) >= {"drift", "vendi"}
-    assert (table["metric"] == "vendi").sum() == 11
+    assert of(table, "drift").any()
+    assert of(table, "vendi").sum() == 11
     monkeypatch.undo()
     says(cli(*DRIFT, "--out", tmp_path / "run"), 0)
     assert not list((tmp_path / "run/failed").rglob("*.json"))
