@@ -153,7 +153,7 @@ def score(books: Books) -> None:
     request, folder = ScoringRequest(METRICS), books.folder()
     with timed("reading groups, whether scores are up to date"):
         found = read_groups(folder)
-        scoring_state(found, request)
+        scoring_state(folder.read_run(), found, request)
     with timed("scores and summary (vendi, pdist, mss; costs)"):
         score_folder(folder, found, request, lambda total: lambda count, label: None)
 

@@ -34,23 +34,24 @@ def main() -> None:
             range(prompts),
             range(SEEDS),
         ],
-        names=["label", "metric", "prompt", "seed"],
+        names=["method", "metric", "prompt", "seed"],
     )
     rows = index.to_frame(index=False)
-    rows["method"], rows["params"] = (
-        rows["label"].str.partition(":")[0],
-        rows["label"].str.partition(":")[2],
-    )
     rows["prompt_id"] = "p" + rows["prompt"].astype(str)
     rows["prompt"] = "a " + rows["prompt_id"]
-    rows["value"], rows["extractor"] = rng.random(len(rows)), ""
+    rows["value"] = rng.random(len(rows))
     rows["signature"] = rows["metric"] + "|N=4"
     rows = rows.assign(
-        model="m", scheduler="s", steps=20, guidance_scale=4.0, particles=4, higher_is_better=True
+        model="m",
+        scheduler="s",
+        steps=20,
+        guidance_scale=4.0,
+        particles=4,
+        higher_is_better=[METRICS[name].higher_is_better for name in rows["metric"]],
     )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "scores.csv"
-        rows.drop(columns="label").to_csv(path, index=False)
+        rows.to_csv(path, index=False)
         start = time.perf_counter()
         pd.read_csv(path)
         reading = time.perf_counter() - start

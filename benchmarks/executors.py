@@ -1,4 +1,4 @@
-"""Ray with two local workers against one process: python benchmarks/executors.py [--workers 2]
+"""Ray with two local workers against one process: python -m benchmarks.executors [--workers 2]
 [--pairs 1] [-- more of `eddy-bench run`]
 
 Runs the embedded suite whole, scores included, by turns with each executor into new folders,
@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from soak import pictures, scores
+from tests.experiment.soak import image_hashes, scores
 
 
 def main() -> int:
@@ -55,7 +55,11 @@ def main() -> int:
                 print(f"{name:12} {seconds[name]:6.1f} s; {drawing}", flush=True)
             first, second = (Path(temporary, name) for name in executors)
             ratios.append(seconds["Ray"] / seconds["one process"])
-            same = same and pictures(first) == pictures(second) and scores(first) == scores(second)
+            same = (
+                same
+                and image_hashes(first) == image_hashes(second)
+                and scores(first) == scores(second)
+            )
             print(
                 f"Ray with {options.workers} workers takes {ratios[-1]:.3f} of one process; "
                 f"images and scores {'the same' if same else 'DIFFERENT'}"

@@ -5,19 +5,21 @@ results/fashion/scores.csv. Without a file, those of the reference run.
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
-import pandas as pd
-
+from eddy_bench.results.io import read_scores
 from eddy_bench.results.statistics import mean_interval
 
-scores = pd.read_csv(sys.argv[1] if len(sys.argv) > 1 else "results/baselines/fashion.csv")
-scores["label"] = scores["method"] + " " + scores["params"].fillna("")
+FILE = "results/baselines/fashion.csv"
+scores = read_scores(Path(sys.argv[1] if len(sys.argv) > 1 else FILE)).astype(
+    {"method": str, "metric": str, "prompt_id": str}
+)
 for metric in ("pdist", "vendi", "attributes", "clip", "align"):
-    table = scores[scores["metric"] == metric].pivot_table(
-        index="prompt_id", columns="label", values="value"
+    table = scores[scores["metric"].str.partition("[")[0] == metric].pivot_table(
+        index="prompt_id", columns="method", values="value"
     )
-    base = table["iid "]
-    for label in table.columns.drop("iid "):
+    base = table["iid"]
+    for label in table.columns.drop("iid"):
         mean, low, high = mean_interval((table[label] - base).to_numpy(float))
         print(
             f"{metric:10} {label:30} {mean:+.4f} [{low:+.4f}, {high:+.4f}]  "

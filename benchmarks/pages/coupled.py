@@ -17,18 +17,15 @@ import pandas as pd
 from eddy_bench.cli.terminal import Terminal
 from eddy_bench.experiment.experiment import open_suite, run
 from eddy_bench.experiment.options import RunOptions
+from eddy_bench.ids import IID
+from eddy_bench.results.results import read_results
 from eddy_bench.results.statistics import mean_interval
 from eddy_bench.storage.files import write_text
 from eddy_bench.suites.suite import load_suite
 
 DOCS = Path(__file__).parents[2] / "docs"
 METHODS = ["iid", "coupled", "coupled:kernel=features"]
-PAIRED = [
-    ("vendi", "fmnist-clip"),
-    ("pdist", "fmnist-clip"),
-    ("clip", "fmnist-clip"),
-    ("align", "classifier"),
-]
+PAIRED = ("vendi", "pdist", "clip", "align")
 
 
 def main() -> None:
@@ -66,35 +63,32 @@ def main() -> None:
 
 def table(folder: Path, scale: float, seeds: int) -> str:
     """Paired differences per prompt, and what is pooled."""
-    scores = pd.read_csv(folder / "scores.csv", keep_default_na=False, na_values=[""])
-    scores["params"] = scores["params"].fillna("")
+    results = read_results([folder])
     lines = []
-    for (method, params), rows in scores.groupby(["method", "params"], sort=False):
-        cells = [method + (f":{params}" if params else "")]
-        for metric, extractor in PAIRED:
-            own, baseline = (
-                per_prompt(part, metric, extractor)
-                for part in (rows, scores[scores["method"] == "iid"])
-            )
-            if method == "iid":
+    for method in results.methods:
+        cells = [str(method)]
+        for metric in PAIRED:
+            own, baseline = (per_prompt(results.rows(name), metric) for name in (method, IID))
+            if method == IID:
                 cells.append(f"{own.mean():.3f}")
             else:
                 mean, low, high = mean_interval((own - baseline).to_numpy())
                 cells.append(f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]")
         for metric in ("drift", "seconds_per_image", "nfe"):
-            cells.append(f"{rows[rows['metric'] == metric]['value'].mean():.4g}")
+            cells.append(f"{of_metric(results.rows(method), metric)['value'].mean():.4g}")
         lines.append("| " + " | ".join(cells) + " |")
-    names = ["method", *(metric for metric, _ in PAIRED), "drift", "s/image", "nfe"]
+    names = ["method", *PAIRED, "drift", "s/image", "nfe"]
     header = f"| {' | '.join(names)} |\n|---|{'--:|' * (len(names) - 1)}"
     return f"## Guidance scale {scale:g}, {seeds} seeds\n\n{header}\n" + "\n".join(lines) + "\n"
 
 
-def per_prompt(rows: pd.DataFrame, metric: str, extractor: str) -> pd.Series:
+def of_metric(rows: pd.DataFrame, name: str) -> pd.DataFrame:
+    return rows[[own.name == name for own in rows["metric"]]]
+
+
+def per_prompt(rows: pd.DataFrame, metric: str) -> pd.Series:
     """Mean over seeds of a metric, by prompt."""
-    chosen = rows[
-        (rows["metric"] == metric) & (rows["extractor"] == extractor) & rows["prompt_id"].notna()
-    ]
-    return chosen.groupby("prompt_id")["value"].mean().sort_index()
+    return of_metric(rows, metric).groupby("prompt_id", observed=True)["value"].mean().sort_index()
 
 
 if __name__ == "__main__":

@@ -15,17 +15,17 @@ from benchmarks.pages.marked import put
 from eddy_bench.compare.advice import Candidate, candidates
 from eddy_bench.compare.paired import compare
 from eddy_bench.compare.subsampling import Subsampling, directions, subsampling_of
+from eddy_bench.ids import MethodId
 from eddy_bench.methods.registry import load_method, method_names
-from eddy_bench.results.headroom import headroom
-from eddy_bench.results.results import ScoreSet, read_results
-from eddy_bench.suites.method_spec import MethodSpec
+from eddy_bench.results.headroom import headrooms
+from eddy_bench.results.results import Results, read_results
 
 PAGE = Path(__file__).parents[2] / "docs" / "methods.md"
 HEADER = (
     "method",
     "acts on",
     "diversity at 1% less fidelity",
-    "free share",
+    "headroom used",
     "where to",
     "times the seconds",
 )
@@ -37,21 +37,21 @@ def best(options: list[Candidate]) -> Candidate | None:
     return max(faithful, key=lambda option: option.gain.difference, default=None)
 
 
-def where_to(scores: ScoreSet, label: str, subsampling: Subsampling | None) -> str:
-    shown = {answer.towards for answer in directions(scores, label, subsampling)} - {None}
+def where_to(results: Results, method: MethodId, subsampling: Subsampling | None) -> str:
+    shown = {answer.closer for answer in directions(results, method, subsampling)} - {None}
     if len(shown) != 1:
-        return "not shown"
+        return "not significant"
     return "closer to the reference" if shown.pop() else "farther from the reference"
 
 
 def table(run: Path) -> str:
-    scores = read_results([run])
-    known, subsampling = headroom(scores), subsampling_of(scores)
-    shares = {share.label: share for share in known}
+    results = read_results([run])
+    known, subsampling = headrooms(results), subsampling_of(results)
+    by_method = {own.method: own for own in known}
     lines = [f"| {' | '.join(HEADER)} |", f"|{' --- |' * len(HEADER)}"]
-    found = candidates(compare(scores), scores, known)
+    found = candidates(compare(results), results, known)
     for name in method_names():
-        options = [one for one in found if MethodSpec.of_label(one.label).name == name]
+        options = [one for one in found if one.method.name == name]
         if not options:
             continue
         acted_on = load_method(name).acts_on()
@@ -59,15 +59,15 @@ def table(run: Path) -> str:
         if choice is None:
             lines.append(f"| `{name}` | {acted_on} | none drawn loses as little | | | |")
             continue
-        gain, share = choice.gain, shares[choice.label]
-        free = f"{share.free.share:.2f} [{share.free.low:.2f}, {share.free.high:.2f}]"
+        gain, own = choice.gain, by_method[choice.method]
+        used = f"{own.value:.2f} [{own.low:.2f}, {own.high:.2f}]"
         mark = "**" if gain.better else ""
         cells = (
-            f"`{choice.label}`",
+            f"`{choice.method}`",
             acted_on,
             f"{mark}{gain.difference:+.3f}{mark} [{gain.low:+.3f}, {gain.high:+.3f}]",
-            free + (", moved" if share.moved else ""),
-            where_to(scores, choice.label, subsampling),
+            used + (", shifted" if own.shifted else ""),
+            where_to(results, choice.method, subsampling),
             f"{choice.times:.2f}",
         )
         lines.append(f"| {' | '.join(cells)} |")

@@ -32,7 +32,7 @@ from safetensors.torch import save_file
 
 from benchmarks.pages.marked import put
 from eddy_bench.models.devices import CPU
-from eddy_bench.scoring import aesthetic, dreamsim, hps, inception, perceptual, pickscore
+from eddy_bench.scoring import dreamsim, inception, perceptual, preference
 from eddy_bench.scoring.cost import FILE
 from eddy_bench.scoring.extractors import ASSETS, load_classifier, load_extractor
 from eddy_bench.scoring.metrics import METRICS
@@ -64,8 +64,7 @@ def make_open_clip(model: str, file: str, folder: Path) -> None:
 
 
 def make_aesthetic(file: str, folder: Path) -> None:
-    head = aesthetic.linear_head() if file == aesthetic.LINEAR else aesthetic.mlp_head()
-    save(head.state_dict(), folder / file)
+    save(preference.aesthetic_head(file).state_dict(), folder / file)
     make_open_clip("ViT-L-14-quickgelu", "ViT-L-14-quickgelu-openai.safetensors", folder)
 
 
@@ -98,9 +97,11 @@ def make_pickscore(folder: Path) -> None:
     text["num_attention_heads"] = vision["num_attention_heads"] = 16
     vision["patch_size"] = 14
     config = CLIPConfig(text_config=text, vision_config=vision, projection_dim=1024)
-    CLIPModel(config).save_pretrained(folder / pickscore.FOLDER)
+    CLIPModel(config).save_pretrained(folder / preference.PICKSCORE_FOLDER)
     tokenizer = Tokenizer.from_pretrained(ASSETS / "fmnist-clip")
-    CLIPProcessor(CLIPImageProcessor(), tokenizer).save_pretrained(folder / pickscore.FOLDER)
+    CLIPProcessor(CLIPImageProcessor(), tokenizer).save_pretrained(
+        folder / preference.PICKSCORE_FOLDER
+    )
 
 
 def make_dreamsim(folder: Path) -> None:
@@ -183,15 +184,15 @@ NETWORKS: dict[str, tuple[Callable[[Path], None], Callable[[Path], Any]]] = {
     **{
         name: (
             partial(make_aesthetic, file),
-            through(partial(aesthetic.load_aesthetic, file, device=CPU)),
+            through(partial(preference.load_aesthetic, file, device=CPU)),
         )
-        for name, file in (("aesthetic", aesthetic.LINEAR), ("aesthetic-mlp", aesthetic.MLP))
+        for name, file in (("aesthetic", preference.LINEAR), ("aesthetic-mlp", preference.MLP))
     },
     "hps": (
-        partial(make_open_clip, hps.TOWER, hps.FILE),
-        through(partial(hps.load_hps, device=CPU)),
+        partial(make_open_clip, preference.HPS_TOWER, preference.HPS_FILE),
+        through(partial(preference.load_hps, device=CPU)),
     ),
-    "pickscore": (make_pickscore, through(partial(pickscore.load_pickscore, device=CPU))),
+    "pickscore": (make_pickscore, through(partial(preference.load_pickscore, device=CPU))),
     "[dreamsim]": (make_dreamsim, through(partial(dreamsim.load_dreamsim, device=CPU))),
 }
 

@@ -34,7 +34,7 @@ from eddy_bench.sampling.schedulers import set_scheduler
 from eddy_bench.scoring.attribute_values import values_seen
 from eddy_bench.scoring.diversity import distinct_attributes
 from eddy_bench.scoring.extractor import Extractor
-from eddy_bench.scoring.extractors import WEIGHTS, load_extractor, predict_attributes
+from eddy_bench.scoring.extractors import CLASSIFIER, load_extractor, predict_attributes
 from eddy_bench.scoring.metric import Judge, Metric
 from eddy_bench.scoring.metrics import METRICS
 
@@ -58,7 +58,7 @@ def scores() -> dict[str, Score]:
         extractor = load_extractor(name)
         see = Cached(extractor.images)
         for metric in METRICS.values():
-            if metric.takes_extractor and (metric.judges == "diversity" or metric.name == "mss"):
+            if metric.takes_extractor and (metric.aspect == "diversity" or metric.name == "mss"):
                 if metric.needs == "features":
                     found[f"{metric.name}[{name}]"] = of_features(metric, see)
                 elif extractor.texts is not None and metric.needs == "values":
@@ -84,7 +84,7 @@ def of_classes(extractor: Extractor, see: Callable[[Images], np.ndarray]) -> Sco
 
 def of_attributes() -> Score:
     """Distinct combinations of class, tone and shape, by the classifier."""
-    network = load_network(AttributeClassifier(), WEIGHTS)
+    network = load_network(AttributeClassifier(), CLASSIFIER)
     see = Cached(lambda images: predict_attributes(network, images))
     return lambda images: distinct_attributes(see(images), Attributes())
 

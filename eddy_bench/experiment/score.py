@@ -323,7 +323,7 @@ def _score_one(
     for method, same in itertools.groupby(values, lambda value: value.group.id):
         measured = list(same)
         judge = methods[method][0].judge
-        own = [_marked_circular(_finite(value), settings, judge) for value in measured]
+        own = [marked_circular(_finite(value), settings, judge) for value in measured]
         done.rows.append(rows := rows_of(own, settings))
         done.images.append(image_rows(rows, own))
         done.scored += [value.id for value in own]
@@ -365,7 +365,7 @@ def _finite(value: MetricValue) -> MetricValue:
     return replace(value, value=math.nan, images=images) if broken else value
 
 
-def _marked_circular(value: MetricValue, settings: RunSettings, judge: str) -> MetricValue:
+def marked_circular(value: MetricValue, settings: RunSettings, judge: str = "") -> MetricValue:
     """Mark a value as circular where its extractor is the network that also guided or judged.
 
     judge: as the method declared it when its groups were drawn; empty for none.

@@ -1,6 +1,6 @@
 """A run that is killed again and again ends as one that was not.
 
-    python tests/runs/soak.py [--kills 20] [--limit N] [--seed 0] [--folder DIR]
+    python tests/experiment/soak.py [--kills 20] [--limit N] [--seed 0] [--folder DIR]
 
 Draws a suite once undisturbed, then once more with SIGKILL at random moments, each time going on
 with the same command, and compares the images and the scores byte for byte, times and memory

@@ -101,7 +101,7 @@ def test_candidates_that_do_not_divide_are_refused() -> None:
 def test_the_audit_tells_fair_selection_from_unfair(
     cli: Callable[..., Result], tmp_path: Path
 ) -> None:
-    """On a task whose law is known, the marginal is kept under one and moved under the other."""
+    """On a task whose law is known, the marginal is kept under one and shifted under the other."""
     call = ["audit", "--task", "anisotropic", "--scheduler", "ddim", "--steps", "25,50,100"]
     call += ["--particles", "4", "--groups", "2000", "--out", str(tmp_path / "audit")]
     call += ["--method", "best-of-m:m=8,fair=true", "--method", "best-of-m:m=8"]
@@ -111,4 +111,4 @@ def test_the_audit_tells_fair_selection_from_unfair(
         line.split()[0]: line for line in done.out.splitlines() if line.startswith("best-of-m")
     }
     assert "real gain, marginal kept" in verdicts["best-of-m:m=8,fair=True"]
-    assert "marginal moved" in verdicts["best-of-m:m=8"]
+    assert "marginal shifted" in verdicts["best-of-m:m=8"]

@@ -133,7 +133,7 @@ def test_a_scoring_network_is_refused_as_judge(cli: Cli, tmp_path: Path, weights
     scored = cli("score", tmp_path / "run", "--weights", weights, "--metric", f"vendi[{JUDGE}]")
     assert scored.code == 0, scored.err
     table = pd.read_csv(tmp_path / "run" / "scores.csv")
-    own = table[table["extractor"] == JUDGE]["signature"]
+    own = table[table["metric"].str.contains(f"[{JUDGE}]", regex=False)]["signature"]
     assert len(own)
     assert own.str.endswith("circular").all()
 
@@ -144,7 +144,7 @@ def test_what_cannot_judge_is_said_in_one_line(model: Model) -> None:
     with pytest.raises(ParameterError, match="an audit draws points"):
         make_plan(["ring8"], [f"group-inference:quality={JUDGE}"])
     with pytest.raises(ModelError, match="cannot be had"):
-        replace(model, aspect={}, weights=None).judge(JUDGE)
+        replace(model, judges={}, weights=None).judge(JUDGE)
     maps: dict[str, Any] = {"features": lambda shape: model.feature_map(shape)}
     with (
         pytest.raises(ParameterError, match="Nothing judges the quality"),
@@ -199,7 +199,7 @@ def test_circularity_follows_the_declared_judge_and_scoring_runs_no_plugin(
     scored = cli("score", "run", "--weights", weights, "--metric", f"vendi[{JUDGE}]")
     assert scored.code == 0, scored.err
     table = pd.read_csv("run/scores.csv")
-    own = table[table["extractor"] == JUDGE]["signature"]
+    own = table[table["metric"].str.contains(f"[{JUDGE}]", regex=False)]["signature"]
     assert len(own)
     assert set(own.str.endswith("circular")) == {circular}
     assert ("guided" in scored.err) == circular

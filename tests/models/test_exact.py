@@ -267,8 +267,7 @@ def test_exact_tasks_run_through_the_command_line(cli: Any, tmp_path: Path) -> N
     )
     assert done.code == 0, done.err
     scores = pd.read_csv(out / "scores.csv")
-    assert {"vendi", "pdist"} <= set(scores["metric"])
-    assert set(scores[scores["metric"] == "vendi"]["extractor"]) == {"pixels"}
+    assert {"vendi[pixels]", "pdist[pixels]"} <= set(scores["metric"])
     assert set(scores["guidance_scale"]) == {1.0}
     assert scores[scores["metric"] == "nfe"]["value"].eq(6).all()
     (tmp_path / "pair.yaml").write_text(yaml.safe_dump(GOOD))
@@ -324,4 +323,4 @@ def test_garments_are_scored_as_garments(cli: Any, tmp_path: Path) -> None:
     )
     assert done.code == 0, done.err
     scores = pd.read_csv(tmp_path / "kde" / "scores.csv")
-    assert set(scores[scores["metric"].isin(["vendi", "clip"])]["extractor"]) == {"fmnist-clip"}
+    assert {"vendi[fmnist-clip]", "clip[fmnist-clip]"} <= set(scores["metric"])

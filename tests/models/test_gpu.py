@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from eddy_bench.cli.diagnosis.drawing import TOLERANCE
 from numpy.typing import NDArray
 from PIL import Image
 
+from eddy_bench.cli.doctor import TOLERANCE
 from eddy_bench.experiment.draw import draw_groups, find_missing
 from eddy_bench.experiment.manifest import record_plan
 from eddy_bench.experiment.plan import make_plan

@@ -12,21 +12,22 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from eddy_bench.scoring.rows import marked_circular
 from PIL import Image
 
 from eddy_bench.errors import MetricError, ModelError, UnknownName
 from eddy_bench.experiment.draw import draw_groups, find_missing
 from eddy_bench.experiment.manifest import record_plan
 from eddy_bench.experiment.plan import make_plan
+from eddy_bench.experiment.score import marked_circular
 from eddy_bench.experiment.setup import Setup
-from eddy_bench.ids import Signature
+from eddy_bench.ids import MetricId, Signature
 from eddy_bench.methods.registry import build_method
 from eddy_bench.models.backbones import load_backbone, resolve_backbone, same_network
 from eddy_bench.models.load import load_model
 from eddy_bench.models.network_features import RowLimit
 from eddy_bench.scoring.extractors import load_extractor
-from eddy_bench.scoring.measure import Measured
+from eddy_bench.scoring.measure import MetricValue
+from eddy_bench.scoring.metrics import METRICS
 from eddy_bench.storage.run_folder import RunFolder
 from eddy_bench.suites.method_spec import MethodSpec
 from eddy_bench.suites.suite import Suite
@@ -148,7 +149,8 @@ def test_two_names_of_one_network_are_circular() -> None:
 def circular(extractor: str, signature: Signature, guide: str | None) -> bool:
     """Whether a value is marked in a run with a guide; the rest of it stays."""
     settings = SETTINGS.model_copy(update={"guide": guide})
-    measured = Measured(make_group(), "vendi", extractor, 1.0, signature)
+    column = MetricId("vendi", extractor)
+    measured = MetricValue(make_group(), column, METRICS["vendi"], 1.0, signature)
     marked = marked_circular(measured, settings)
     assert str(marked.signature).removesuffix("|circular") == str(signature)
     return marked.signature.has("circular")

@@ -40,10 +40,9 @@ The simulation's own standard error is 0.004 at 0.95.
 def _reference() -> Array:
     frame = pd.read_csv(ROOT / "results" / "baselines" / "fashion.csv")
     frame = frame[of(frame, "vendi")]
-    frame["label"] = frame["method"] + ":" + frame["params"].fillna("")
-    table = frame.pivot_table(index="prompt_id", columns="label", values="value")
-    strong = next(label for label in table.columns if label.startswith("pg:"))
-    gaps: Array = (table[strong] - table["iid:"]).dropna().to_numpy()
+    table = frame.pivot_table(index="prompt_id", columns="method", values="value")
+    strong = next(method for method in table.columns if method.split(":")[0] == "pg")
+    gaps: Array = (table[strong] - table["iid"]).dropna().to_numpy()
     return gaps - gaps.mean()
 
 

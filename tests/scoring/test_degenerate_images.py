@@ -74,10 +74,10 @@ def test_every_other_diversity_metric_is_at_its_least_too() -> None:
         assert ms_ssim_distance(pixels.byte(), pixels.byte()).abs().max() < 1e-6
 
 
-def test_black_groups_use_nothing_of_what_is_free() -> None:
+def test_black_groups_use_no_headroom() -> None:
     black, own = (2 * (1 - METRICS["mss"](EQUAL[kind])) for kind in ("black", "alike"))
     assert black == own == 0
-    share = headroom(np.full(9, black), np.full(9, 0.5), COUNT)
-    assert share.share == pytest.approx(1 - COUNT)
+    value, *_ = headroom(np.full(9, black), np.full(9, 0.5), COUNT)
+    assert value == pytest.approx(1 - COUNT)
     rounded = np.full(9, 1e-13)  # i.i.d. images that are equal up to rounding
-    assert math.isnan(headroom(np.full(9, 0.5), rounded, COUNT).share)
+    assert math.isnan(headroom(np.full(9, 0.5), rounded, COUNT)[0])

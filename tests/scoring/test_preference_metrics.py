@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from eddy_bench.errors import MetricError
 from eddy_bench.models.devices import CPU
 from eddy_bench.models.images import enlarged
-from eddy_bench.scoring import dreamsim, perceptual, preference
+from eddy_bench.scoring import dreamsim, metrics, perceptual, preference
 from eddy_bench.scoring.cost import cost_of_metric, metric_costs
 from eddy_bench.scoring.diversity import gaussian_vendi, log_determinant, unit, vendi
 from eddy_bench.scoring.extractors import NAMES
@@ -445,8 +445,8 @@ def test_they_are_columns_of_a_run(
     save(preference.aesthetic_head(LINEAR), tmp_path / preference.LINEAR)
     _save_pickscore(tmp_path / preference.PICKSCORE_FOLDER)
     small = partial(preference.load_aesthetic, preference.LINEAR, tower=tower)
-    metric = METRICS["aesthetic"]
-    monkeypatch.setitem(METRICS, "aesthetic", replace(metric, sees=small))
+    metric = replace(METRICS["aesthetic"], sees=small)
+    monkeypatch.setattr(metrics, "METRICS", {**METRICS, "aesthetic": metric})
     run = tmp_path / "run"
     asked = [word for name in ("aesthetic", "pickscore") for word in ("--metric", name)]
     done = cli(*SHORT[:-4], "--method", "iid", *asked, "--weights", tmp_path, "--out", run)
