@@ -23,9 +23,12 @@ GAINS = {  # diversity, fidelity, seconds
     "antithetic": (0.1, 0.0, 1.0),
     "lhs": (0.2, 0.0, 1.1),
     "pg": (0.3, -0.004, 1.15),
+    "vendi-guidance": (0.35, 0.0, 1.3),  # takes more than 20% more time
+    "best-of-m:m=16": (0.4, -0.009, 4.0),
+    "rke": (0.45, -0.011, 1.0),  # loses more than 1%
     "repulsion": (0.5, -0.03, 1.0),
-    "best-of-m:m=16": (0.4, -0.005, 4.0),
 }
+STALLED = 2  # prompts whose batch took a hundred times as long, of every method but the baseline
 
 
 def scored(tmp_path: Path, gains: dict[str, tuple[float, float, float]]) -> list[Answer]:
@@ -36,10 +39,11 @@ def scored(tmp_path: Path, gains: dict[str, tuple[float, float, float]]) -> list
     for prompt in range(30):
         shared = rng.normal(0, 0.2)
         for label, (diversity, fidelity, seconds) in gains.items():
+            stalled = label != "iid" and prompt < STALLED
             for metric, extractor, value in (
                 ("vendi", "[fmnist-clip]", 2 + shared + diversity + rng.normal(0, 0.02)),
                 ("clip", "[fmnist-clip]", 1 + fidelity + rng.normal(0, 1e-4)),
-                ("seconds_per_image", "", seconds),
+                ("seconds_per_image", "", seconds * (100 if stalled else 1)),
             ):
                 row = template.iloc[0].to_dict()
                 row |= {"method": label, "prompt_id": f"p{prompt}"}
@@ -55,7 +59,7 @@ def scored(tmp_path: Path, gains: dict[str, tuple[float, float, float]]) -> list
 def test_each_question_takes_the_most_diverse_of_those_that_fit(tmp_path: Path) -> None:
     law, quick, faithful = scored(tmp_path, GAINS)
     assert str(law.method) == "lhs"
-    assert str(quick.method) == "pg"  # repulsion loses 3%, best-of-m takes 4 times as long
+    assert str(quick.method) == "pg"
     assert str(faithful.method) == "best-of-m:m=16"
     assert "+20% vendi [" in faithful.sentence
     assert "4.00x time" in faithful.sentence

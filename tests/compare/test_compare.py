@@ -160,6 +160,34 @@ def test_every_format_holds_the_differences(
         assert len({line.count("|") for line in table}) == 1
 
 
+def test_the_full_table_puts_each_figure_under_its_title(
+    cli: Callable[..., Result], csv: Path
+) -> None:
+    result = cli("compare", csv, "--format", "markdown", "--full")
+    part = result.out[result.out.index("vendi[fmnist-clip]") :]
+    titles, _, *rows = [line.split(" | ") for line in part.splitlines() if line.startswith("|")]
+    pg = dict(zip(titles, next(row for row in rows if row[0] == "| pg"), strict=True))
+    own = find(compare(read_results([csv])), "pg", "vendi")
+    assert pg["difference"] == f"{own.difference:+.3g}"
+    assert pg["95% interval"] == f"{own.low:+.3g} to {own.high:+.3g}"
+    assert (pg["p"], pg["wins"]) == (f"{own.p_holm:.2g}", f"{own.wins:.0%}")
+    assert (pg["effect"], pg["detectable"]) == (f"{own.effect:.2g}", f"{own.detectable:.2g}")
+    assert pg["prompts"] == "30"
+
+
+def test_the_usual_table_puts_each_figure_under_its_metric(
+    cli: Callable[..., Result], csv: Path
+) -> None:
+    result = cli("compare", csv, "--format", "markdown")
+    titles, _, *rows = [
+        line.strip("| ").split(" | ") for line in result.out.splitlines() if line.startswith("|")
+    ]
+    pg = dict(zip(titles, next(row for row in rows if row[0] == "pg"), strict=True))
+    for metric in ("vendi", "clip"):
+        own = find(compare(read_results([csv])), "pg", metric)
+        assert pg[f"{metric} ↑"].startswith(f"{own.difference:+.3g}")
+
+
 def test_markdown_is_one_table_of_all_methods(cli: Callable[..., Result], csv: Path) -> None:
     result = cli("compare", csv, "--format", "markdown")
     lines = [line for line in result.out.splitlines() if line.startswith("|")]

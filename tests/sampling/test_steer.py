@@ -77,6 +77,17 @@ class Constant(Method):
         return torch.full_like(state.particles, self.size)
 
 
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_samples_go_where_the_drift_points(solver: str) -> None:
+    """Every coordinate of every sample, whatever the solver does with its noise."""
+    along, against = make_pipeline(solver), make_pipeline(solver)
+    with steer(along, Constant(size=0.3)):
+        up = draw(along)
+    with steer(against, Constant(size=-0.3)):
+        down = draw(against)
+    assert (up > down).all()
+
+
 class OneStep(ExactPipeline):
     """A call is one step of the solver."""
 

@@ -137,7 +137,7 @@ def test_weights_that_cannot_be_had_are_tried_once(
 
     run = tmp_path / "run"
     assert cli(*RUN, "--method", "iid", "--metric", "vendi[pixels]", "--out", run).code == 0
-    monkeypatch.setattr("eddy_bench.scoring.feature_cache.load_extractor", fail)
+    monkeypatch.setattr("eddy_bench.scoring.scorer.load_extractor", fail)
     done = cli("score", run)
     assert done.code == 0
     assert tries == ["fmnist-clip"]
