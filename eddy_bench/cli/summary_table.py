@@ -67,7 +67,7 @@ def _table(title: str, scored: Scored, requested: Collection[MetricId]) -> Table
         for metric in metrics
     ]
     notes = _notes(scored, metrics, letters, any(cell.tone for c in columns for cell in c.cells))
-    return Table(title, [str(own.method) for own in summaries], columns, caption=" ".join(notes))
+    return Table(title, [str(own.method) for own in summaries], columns, caption="\n".join(notes))
 
 
 def _columns(
@@ -131,9 +131,9 @@ def _notes(
     baseline = scored.results.baseline
     notes = ["Mean over prompts; ± half the width of its 95% interval."]
     if marked:
-        notes.append(f"* significantly better than {baseline}, paired over prompts.")
+        notes[0] += f" * significantly better than {baseline}, paired over prompts."
     elif len(scored.summaries) > 1:
-        notes.append(f"Nothing is significantly better than {baseline}, paired over prompts.")
+        notes[0] += f" Nothing is significantly better than {baseline}, paired over prompts."
     extractors = dict.fromkeys(metric.extractor for metric in metrics if metric.extractor)
     computed = [f"({letters[name]}) {name}" if name in letters else name for name in extractors]
     notes += [f"Computed with {', '.join(computed)}."] if computed else []
