@@ -44,7 +44,7 @@ WRITES = {
     "text": "def f(x, text): text *= 0; return x.sum()",
     "real": "def f(x, real): real.sort(); return x.sum()",
     "iid": "def f(slots, x): slots[0] = 0; return x.sum()",
-    "each": "def f(x): return 0.0\ndef each(x): x += 1; return x.sum(1)",
+    "each": "def each(x): x += 1; return x.sum(1)",
 }
 
 
@@ -53,8 +53,8 @@ def test_a_plugin_cannot_write_to_what_others_are_given(
     cli: Cli, tmp_path: Path, run: Path, kind: str
 ) -> None:
     needs = "features" if kind == "each" else kind
-    each = ", each=each" if kind == "each" else ""
-    code = f"{WRITES[kind]}\nm = Metric('m', '{needs}', True, '', function=f{each})\n"
+    given = "each=each" if kind == "each" else "function=f"
+    code = f"{WRITES[kind]}\nm = Metric('m', '{needs}', True, '', {given})\n"
     name = write(tmp_path / "x", code) + "[fmnist-clip]"
     done = cli("score", run, "--metric", name, "--metric", "fd[fmnist-clip]")
     one_line(done, "Copy an array before you write to it: x = x.copy().")

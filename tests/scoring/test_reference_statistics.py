@@ -38,7 +38,8 @@ def asked(*names: str) -> list[str]:
 def values(folder: Path) -> pd.DataFrame:
     rows = pd.read_csv(folder / "scores.csv", keep_default_na=False)
     rows = rows[(rows["prompt_id"] == "") & (rows["method"] == "iid")]
-    return rows.set_index("metric")[["value", "signature"]].astype(str)
+    names = rows["metric"].str.partition("[")[0]
+    return rows.set_index(names)[["value", "signature"]].astype(str)
 
 
 @pytest.fixture
