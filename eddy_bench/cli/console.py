@@ -132,7 +132,7 @@ def print_table(table: Figures, elsewhere: str = "") -> None:
     for line in table.lines(out.width):
         line.overflow = "ignore"
         out.print(line, soft_wrap=True)
-    for line in table.caption.splitlines():
-        write_line(line)
-    if elsewhere and (note := left_out_note([table], out.width, elsewhere)):
+    for note in table.caption.splitlines():
         write_line(note)
+    if elsewhere and (left_out := left_out_note([table], out.width, elsewhere)):
+        write_line(left_out)
