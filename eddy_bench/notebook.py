@@ -17,17 +17,21 @@ from PIL import Image
 from eddy_bench.compare.comparable import canonical, check_comparable, with_baseline
 from eddy_bench.compare.comparison import compare_methods
 from eddy_bench.compare.preference import Place, drawn_groups
+from eddy_bench.compare.summary_table import summary_table
 from eddy_bench.compare.tables import record_of
 from eddy_bench.errors import ParameterError, StoreError, UnknownName, unknown
 from eddy_bench.experiment.events import Advance, Kind, Listener
 from eddy_bench.experiment.grids import draw_bands
-from eddy_bench.ids import MethodId
+from eddy_bench.experiment.score import Scored
+from eddy_bench.ids import MethodId, MetricId
+from eddy_bench.render.table import left_out_note
 from eddy_bench.results.io import read_table, with_texts
 from eddy_bench.results.results import Results, read_results
 from eddy_bench.shown import shown
 from eddy_bench.storage.group import FinishedGroup
 from eddy_bench.storage.run_folder import RunFolder
 
+WIDTH = 100  # columns of the summary table
 EVERY = 60.0  # seconds between lines of progress
 
 
@@ -182,18 +186,16 @@ class _Printed(Listener):
 
         yield advance
 
-    def finished(self, folder: RunFolder) -> None:
-        """Print what the methods gain, by the metrics that show it."""
-        run = Run(folder.path)
-        if "iid" not in run.methods:
-            return
-        differences = run.compare()
-        better = differences[differences["better"].eq(True)]  # None is neither
-        for metric, rows in better.groupby("metric", sort=False):
-            names = ", ".join(rows["method"])
-            print(shown(f"{metric}: {names} significantly better than iid, paired over prompts."))
-        if better.empty and len(run.methods) > 1:
-            print("Nothing is significantly better than iid, paired over prompts.")
+    def scored(
+        self, folder: RunFolder, scored: Scored, grids: Sequence[Path], requested: list[MetricId]
+    ) -> None:
+        """Print the summary table."""
+        table = summary_table(str(folder.path), scored.results, scored.summaries, requested)
+        for line in table.lines(WIDTH):
+            print(shown(line.plain))
+        print(shown(table.caption))
+        if left_out := left_out_note([table], WIDTH, "summary.csv"):
+            print(left_out)
 
 
 def benchmark(

@@ -1,23 +1,18 @@
-"""The table that `run` and `score` end with: one row per method, the baseline first."""
+"""What `run` and `score` print last: the table, and where the files are."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eddy_bench.cli.console import console, print_table, verbose, write_line
-from eddy_bench.render.table import Cell, Column, Table
 
 if TYPE_CHECKING:
     from eddy_bench.experiment.score import Scored
-    from eddy_bench.ids import MethodId, MetricId
-    from eddy_bench.results.results import Results
-    from eddy_bench.results.summary import MethodSummary
+    from eddy_bench.ids import MetricId
     from eddy_bench.storage.run_folder import RunFolder
 
-REQUESTED = 4  # rank of what was requested by name
 FILES = ("scores", "summary")
 
 
@@ -33,8 +28,11 @@ def print_summary(
         requested: metrics that were requested by name, shown beside the usual ones.
 
     """
+    from eddy_bench.compare.summary_table import summary_table
+
     write_line(f"{folder.read_run().settings.described()}.")
-    print_table(_table(str(folder.path), scored, requested), "summary.csv")
+    table = summary_table(str(folder.path), scored.results, scored.summaries, requested)
+    print_table(table, "summary.csv")
     for name in FILES:
         console().print(f"{name:9}{folder.path / name}.csv", soft_wrap=True, markup=False)
     for text in _shown_grids(folder, grids):
@@ -51,97 +49,3 @@ def _shown_grids(folder: RunFolder, grids: Sequence[Path]) -> list[str]:
     shown = [path for path in found if path.name == SIDE_BY_SIDE] or found[:1]
     beside = ", and one per method beside it" if len(found) > len(shown) else ""
     return [f"{path}{beside}" for path in shown]
-
-
-def _table(title: str, scored: Scored, requested: Collection[MetricId]) -> Table:
-    results, summaries = scored.results, scored.summaries
-    metrics = _columns(results, summaries, requested)
-    letters = _letters(metrics)
-    better = _better(results)
-    columns = [
-        Column(
-            _heading(metric, results, letters),
-            [_cell(own, metric, results, (own.method, metric) in better) for own in summaries],
-            _rank(metric, results, requested),
-        )
-        for metric in metrics
-    ]
-    notes = _notes(scored, metrics, letters, any(cell.tone for c in columns for cell in c.cells))
-    return Table(title, [str(own.method) for own in summaries], columns, caption="\n".join(notes))
-
-
-def _columns(
-    results: Results, summaries: Sequence[MethodSummary], requested: Collection[MetricId]
-) -> list[MetricId]:
-    """Return the columns of the table, in order: the usual ones, with those requested."""
-    from eddy_bench.scoring.metrics import METRICS
-
-    there = list(dict.fromkeys(metric for own in summaries for metric in own.values))
-    usual = [name for name, metric in METRICS.items() if metric.rank is not None]
-    ordered = [metric for name in usual for metric in there if metric.name == name]
-    extra = [metric for metric in there if metric not in ordered and metric in requested]
-    costs = [metric for metric in ordered if results.metric(metric).scope == "cost"]
-    return [*(metric for metric in ordered if metric not in costs), *extra, *costs]
-
-
-def _rank(metric: MetricId, results: Results, requested: Collection[MetricId]) -> int:
-    rank = results.metric(metric).rank
-    return rank if rank is not None else REQUESTED if metric in requested else REQUESTED**2
-
-
-def _letters(metrics: Sequence[MetricId]) -> dict[str, str]:
-    """Return a letter per extractor, where a metric is computed with several."""
-    names = [metric.name for metric in metrics]
-    if len(set(names)) == len(names):
-        return {}
-    extractors = list(dict.fromkeys(metric.extractor for metric in metrics if metric.extractor))
-    return {name: chr(ord("a") + k) for k, name in enumerate(extractors)}
-
-
-def _heading(metric: MetricId, results: Results, letters: Mapping[str, str]) -> str:
-    own = results.metric(metric)
-    letter = f"({letters[metric.extractor]})" if metric.extractor in letters else ""
-    return f"{own.title or metric.bare}{letter} {'↑' if own.higher_is_better else '↓'}"
-
-
-def _cell(summary: MethodSummary, metric: MetricId, results: Results, better: bool) -> Cell:
-    own = summary.values.get(metric)
-    if own is None or math.isnan(own.value):
-        return Cell("-")
-    digits = results.metric(metric).digits
-    digits = digits if digits is not None else 3 if abs(own.value) < 10 else 2
-    interval = "" if math.isnan(own.low) else f"±{(own.high - own.low) / 2:.2f}"
-    mark, tone = ("*", "better") if better else ("", "")
-    return Cell(f"{own.value:.{digits}f}{mark}", interval, tone)
-
-
-def _better(results: Results) -> set[tuple[MethodId, MetricId]]:
-    """Return what is significantly better than the baseline, paired over prompts."""
-    from eddy_bench.compare.paired import compare
-
-    if results.baseline not in results.methods:  # without the baseline nothing is
-        return set()
-    return {(own.method, own.metric) for own in compare(results) if own.better}
-
-
-def _notes(
-    scored: Scored, metrics: Sequence[MetricId], letters: Mapping[str, str], marked: bool
-) -> list[str]:
-    """Return how to read the table."""
-    baseline = scored.results.baseline
-    notes = ["Mean over prompts; ± half the width of its 95% interval."]
-    if marked:
-        notes[0] += f" * significantly better than {baseline}, paired over prompts."
-    elif len(scored.summaries) > 1:
-        notes[0] += f" Nothing is significantly better than {baseline}, paired over prompts."
-    extractors = dict.fromkeys(metric.extractor for metric in metrics if metric.extractor)
-    computed = [f"({letters[name]}) {name}" if name in letters else name for name in extractors]
-    notes += [f"Computed with {', '.join(computed)}."] if computed else []
-    taken: dict[str, dict[str, None]] = {}
-    for own in scored.summaries:
-        if own.kernel and "kernel" not in own.method.values:
-            taken.setdefault(own.kernel, {})[own.method.name] = None
-    if taken:
-        parts = [f"{kernel} of {', '.join(names)}" for kernel, names in taken.items()]
-        notes.append(f"Kernel where none is named: {'; '.join(parts)}.")
-    return notes
