@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import itertools
 import json
 import os
@@ -116,7 +117,7 @@ def _refuse_repeats(node: yaml.MappingNode) -> None:
 
 
 def read_text(path: Path, error: type[EddyError], what: str, limit: int) -> str:
-    """Read a file as text; raises `error` where that cannot be done.
+    """Read a file as UTF-8, or UTF-16 with its mark; raises `error` where that cannot be done.
 
     Args:
         path: of the file.
@@ -124,10 +125,14 @@ def read_text(path: Path, error: type[EddyError], what: str, limit: int) -> str:
         what: the file is, as "a suite".
         limit: bytes at most.
     """
+    content = read_bytes(path, error, what, limit)
+    wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
-        return read_bytes(path, error, what, limit).decode("utf-8-sig")
+        return content.decode("utf-16" if wide else "utf-8-sig")
     except UnicodeDecodeError as problem:
-        raise error(f"{path} is not UTF-8 text (byte {problem.start}).") from None
+        raise error(
+            f"{path} is not UTF-{16 if wide else 8} text (byte {problem.start}). Save it as UTF-8."
+        ) from None
 
 
 def read_bytes(path: Path, error: type[EddyError], what: str, limit: int) -> bytes:
