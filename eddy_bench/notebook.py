@@ -24,7 +24,6 @@ from eddy_bench.experiment.events import Advance, Kind, Listener
 from eddy_bench.experiment.grids import draw_bands
 from eddy_bench.experiment.score import Scored
 from eddy_bench.ids import MethodId, MetricId
-from eddy_bench.render.table import left_out_note
 from eddy_bench.results.io import read_table, with_texts
 from eddy_bench.results.results import Results, read_results
 from eddy_bench.shown import shown
@@ -194,8 +193,8 @@ class _Printed(Listener):
         for line in table.lines(WIDTH):
             print(shown(line.plain))
         print(shown(table.caption))
-        if left_out := left_out_note([table], WIDTH, "summary.csv"):
-            print(left_out)
+        if left_out := table.left_out(WIDTH):
+            print(f"In summary.csv only, for want of width: {', '.join(left_out)}.")
 
 
 def benchmark(

@@ -138,11 +138,8 @@ def by_method(
 
 
 def _of_method(parts: Sequence[pd.DataFrame], method: MethodId) -> list[pd.DataFrame]:
-    return [
-        part[part["method"] == method].astype(dict.fromkeys(TEXTS, object))
-        for part in parts
-        if len(part) and method in part["method"].cat.categories
-    ]
+    own = [part[part["method"] == method] for part in parts]
+    return [part.astype(dict.fromkeys(TEXTS, object)) for part in own if len(part)]
 
 
 def with_texts(rows: pd.DataFrame) -> pd.DataFrame:

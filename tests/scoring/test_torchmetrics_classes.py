@@ -33,7 +33,7 @@ def test_classes_of_torchmetrics_give_their_own_numbers() -> None:
     ssim = MetricSpec.parse("torchmetrics:image.ssim.StructuralSimilarityIndexMeasure:sigma=3")
     expected = StructuralSimilarityIndexMeasure(data_range=1.0, sigma=3.0)(*pair)
     assert ssim.metric(first, second, **ssim.values) == pytest.approx(float(expected))
-    assert str(ssim.metric) == "torchmetrics.StructuralSimilarityIndexMeasure-sigma3"
+    assert str(ssim.id) == "torchmetrics.StructuralSimilarityIndexMeasure:sigma=3"
     plain = MetricSpec.parse("torchmetrics:image.ssim.StructuralSimilarityIndexMeasure")
     assert ssim.metric(first, second, **plain.values) != pytest.approx(float(expected))
     assert ssim.metric.higher_is_better is False, "alike images are less diverse"
