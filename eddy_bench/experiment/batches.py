@@ -104,11 +104,17 @@ class InProcess:
 
 
 def batches_of(groups: Sequence[Group], size: int) -> list[Batch]:
-    """Return batches of one method each, of at most `size` groups."""
+    """Return batches of one method each, of at most `size` groups.
+
+    Prompts with a negative prompt of their own share none with others: some pipelines encode an
+    empty negative prompt otherwise than a missing one.
+    """
     batches = []
     for _, run in itertools.groupby(groups, key=lambda group: group.label):
-        same = tuple(run)
-        batches += [Batch(same[k : k + size], size) for k in range(0, len(same), size)]
+        whole = tuple(run)
+        for own in (False, True):
+            same = tuple(group for group in whole if bool(group.negative) == own)
+            batches += [Batch(same[k : k + size], size) for k in range(0, len(same), size)]
     return batches
 
 
@@ -205,7 +211,8 @@ def _draw(setup: Setup, method: Method, batch: Batch) -> tuple[list[list[Any]], 
     """Draw one forward batch, padded with its last group."""
     padded = [*batch.groups, *[batch.groups[-1]] * (batch.size - len(batch.groups))]
     seeds = [-1 - group.seed if group.label == REFERENCE else group.seed for group in padded]
-    return setup.draw([group.prompt for group in padded], seeds, padded[0].particles, method)
+    prompts, negatives = zip(*((group.prompt, group.negative) for group in padded), strict=True)
+    return setup.draw(prompts, seeds, padded[0].particles, method, negatives)
 
 
 def _reason(error: BaseException, size: int, method: Method) -> str:

@@ -67,5 +67,6 @@ def manifest(
             "name": prompts.name,
             "count": len(prompts.prompts),
             "sha256": prompts.digest,
+            "tags": {own.id: own.tags for own in prompts.prompts if own.tags},
         },
     }

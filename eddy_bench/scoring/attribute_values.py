@@ -50,7 +50,7 @@ def values_of_run(run: RunRecord) -> Values:
     except EddyError as error:
         raise MetricError(f"Metric 'values-seen' needs the run's prompt set. {error}") from None
     if limit:
-        prompts = PromptSet(prompts.name, prompts.prompts[: int(limit)])
+        prompts = prompts.cut(int(limit))
     if run.prompt_digest not in (None, prompts.digest):
         raise MetricError(
             f"Metric 'values-seen' needs the prompt set {source!r} as it was when the run was "

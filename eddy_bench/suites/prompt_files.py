@@ -373,7 +373,6 @@ def _same(name: object, wanted: str) -> bool:
 
 def _table(path: Path, text: str, pick: str) -> Records:
     """Read CSV or TSV; which delimiter it has shows in the line of its columns."""
-    csv.field_size_limit(MAX_FIELD)
     header = next((line for line in text.split("\n") if line.strip()), "")
     delimiters = DELIMITERS[path.suffix.lower()]
     wanted = (pick,) if pick else TEXT_COLUMNS
@@ -386,7 +385,7 @@ def _table(path: Path, text: str, pick: str) -> Records:
         delimiters[0],
     )
     try:
-        rows = list(_rows(text, delimiter))
+        rows = _rows(text, delimiter)
     except csv.Error as error:
         if "expected after" not in str(error) or _torn(text, delimiter):
             line = error.args[1] if len(error.args) > 1 else 1
@@ -394,7 +393,7 @@ def _table(path: Path, text: str, pick: str) -> Records:
                 f"{path}, line {line}: a quote is not closed, or stands inside a text. Double it, "
                 "or take it out."
             ) from None
-        rows = list(_rows(text, delimiter, csv.QUOTE_NONE))  # quotes are part of the texts
+        rows = _rows(text, delimiter, csv.QUOTE_NONE)  # quotes are part of the texts
     _refuse_many(path, len(rows))
     names = [name.strip() for name in rows[0][1]] if rows else []
     if len(set(names)) < len(names):
@@ -416,29 +415,27 @@ def _fields(line: str, delimiter: str) -> list[str]:
 
 
 def _rows(
-    text: str, delimiter: str, quoting: int = csv.QUOTE_MINIMAL
-) -> Iterator[tuple[int, list[str]]]:
-    """Yield rows that hold something, each with its first line.
+    text: str, delimiter: str, quoting: Any = csv.QUOTE_MINIMAL
+) -> list[tuple[int, list[str]]]:
+    """Return rows that hold something, each with its first line.
 
     Raises:
         csv.Error: with the line as its second argument.
     """
+    rows, first, limit = [], 1, csv.field_size_limit(MAX_FIELD)
     reader = csv.reader(
-        io.StringIO(text, newline=""),
-        delimiter=delimiter,
-        strict=True,
-        quoting=quoting,  # type: ignore[arg-type]
+        io.StringIO(text, newline=""), delimiter=delimiter, strict=True, quoting=quoting
     )
-    while True:
-        first = reader.line_num + 1
-        try:
-            row = next(reader, None)
-        except csv.Error as error:
-            raise csv.Error(str(error), first) from None
-        if row is None:
-            return
-        if any(cell.strip() for cell in row):
-            yield first, row
+    try:
+        for row in reader:
+            if any(cell.strip() for cell in row):
+                rows.append((first, row))
+            first = reader.line_num + 1
+    except csv.Error as error:
+        raise csv.Error(str(error), first) from None
+    finally:
+        csv.field_size_limit(limit)
+    return rows
 
 
 def _torn(text: str, delimiter: str) -> bool:
