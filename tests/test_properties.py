@@ -253,5 +253,5 @@ def test_these_properties_hold_on_ten_thousand_inputs() -> None:
 
 def test_groups_are_made_of_plain_data() -> None:
     kinds = {name: type(value) for name, value in asdict(make_group()).items()}
-    assert set(kinds.values()) == {str, int}
+    assert set(kinds.values()) == {str, int, dict}
     assert {name for name, kind in kinds.items() if kind is int} == {"seed", "particles"}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -285,7 +286,10 @@ def _is_text_column(name: object) -> bool:
 
 
 def _text_columns(row: Mapping[Any, Any]) -> list[str]:
-    return [name for name in row if _is_text_column(name) and isinstance(row[name], (str, list))]
+    """Return the columns of one record's text; a list under `prompts` is of several records."""
+    texts = [name for name in row if isinstance(row[name], str)]
+    lists = [name for name in row if isinstance(row[name], list) and not _same(name, "prompts")]
+    return [name for name in [*texts, *lists] if _is_text_column(name)]
 
 
 def _entries(data: Any) -> list[Any]:
@@ -311,8 +315,10 @@ def _entries(data: Any) -> list[Any]:
 def _records(path: Path, entries: Sequence[tuple[int, Any]], pick: str, unit: str) -> Records:
     """Return entries as records under the column of their texts."""
     tables = [entry for _, entry in entries if isinstance(entry, dict)]
-    names = list(dict.fromkeys(name for entry in tables for name in entry))
+    names = sorted({name: None for entry in tables for name in entry}, key=_order)
     records = Records(str(path), [], unit)
+    filled = Counter(name for entry in tables for name in entry if entry[name])
+    names = sorted(names, key=lambda name: -filled[name])
     column = _column(path, names, pick, records.notes) if tables else "prompt"
     known = {"text": column}
     for part, usual in (("id", ID_COLUMNS), ("negative", NEGATIVE_COLUMNS)):
@@ -350,12 +356,15 @@ def _records(path: Path, entries: Sequence[tuple[int, Any]], pick: str, unit: st
 
 
 def _column(path: Path, names: Sequence[Any], pick: str, notes: list[str]) -> Any:
-    """Return the column of the texts: the one that was picked, or the first of the usual names."""
+    """Return the column of the texts: the one that was picked, or the first of a usual name.
+
+    names: of the columns, those that are filled in most records first.
+    """
     if pick:
         if pick not in names:
             raise PromptError(f"{path} has no column {pick!r}. It has: {_some(map(str, names))}.")
         return pick
-    found = [name for wanted in TEXT_COLUMNS for name in names if _same(name, wanted)]
+    found = [name for name in names if _is_text_column(name)]
     if not found:
         raise PromptError(
             f"{path}: expected a column {', '.join(TEXT_COLUMNS)}; it has "
@@ -365,6 +374,11 @@ def _column(path: Path, names: Sequence[Any], pick: str, notes: list[str]) -> An
         others = f" (there is {_some(map(str, found[1:]))}, too)" if found[1:] else ""
         notes.append(f"{path}: the prompts are its column {found[0]!r}{others}")
     return found[0]
+
+
+def _order(name: object) -> int:
+    usual = str(name).strip().lower()
+    return TEXT_COLUMNS.index(usual) if usual in TEXT_COLUMNS else len(TEXT_COLUMNS)
 
 
 def _same(name: object, wanted: str) -> bool:
