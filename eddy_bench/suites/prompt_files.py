@@ -387,7 +387,7 @@ def _same(name: object, wanted: str) -> bool:
 
 def _table(path: Path, text: str, pick: str) -> Records:
     """Read CSV or TSV; which delimiter it has shows in the line of its columns."""
-    header = next((line for line in text.split("\n") if line.strip()), "")
+    header = next((line for line in re.split(r"[\r\n]", text) if line.strip()), "")
     delimiters = DELIMITERS[path.suffix.lower()]
     wanted = (pick,) if pick else TEXT_COLUMNS
     delimiter = next(
@@ -425,7 +425,7 @@ def _table(path: Path, text: str, pick: str) -> Records:
 
 
 def _fields(line: str, delimiter: str) -> list[str]:
-    return next(csv.reader([line.strip("\r")], delimiter=delimiter), [])
+    return next(csv.reader([line], delimiter=delimiter), [])
 
 
 def _rows(
