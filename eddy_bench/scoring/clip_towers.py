@@ -33,7 +33,6 @@ def clip_by_name(name: str, weights: Path | None, device: torch.device) -> Extra
     Raises:
         UnknownName: no such model.
         MetricError: its weights are not named, or cannot be had.
-
     """
     model, _, pretrained = name.removeprefix("open_clip:").partition("/")
     _check(name, model, pretrained)
@@ -61,7 +60,6 @@ def clip_of_state(
 
     Raises:
         MetricError: they are of another network.
-
     """
     return _from_open_clip(name, digest, device, model, state)
 

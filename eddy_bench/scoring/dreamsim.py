@@ -41,7 +41,6 @@ class Ensemble(nn.Module):
 
     Args:
         shape: of smaller networks than the published ones, as timm's arguments.
-
     """
 
     mean: Tensor
@@ -90,7 +89,6 @@ def load_dreamsim(weights: Path | None, device: torch.device, **shape: int) -> E
 
     Raises:
         MetricError: a file is missing, or is of another network.
-
     """
     paths = _files(weights)
     network, path = Ensemble(**shape).eval(), paths[0]
@@ -119,7 +117,6 @@ def _files(weights: Path | None) -> list[Path]:
 
     Raises:
         MetricError: one is missing.
-
     """
     if weights is None:
         raise MetricError(

@@ -59,7 +59,6 @@ def load_extractor(name: str, weights: Path | None = None, device: torch.device 
     Raises:
         UnknownName: no such extractor.
         MetricError: its package or weights are missing (the message says which).
-
     """
     if name == "fmnist-clip":
         return clip_of_folder(name, ASSETS / name, device)
@@ -110,7 +109,6 @@ def load_efficientnet(name: str, device: torch.device) -> Extractor:
 
     Raises:
         MetricError: its package is missing.
-
     """
     number = name[-1]
     try:

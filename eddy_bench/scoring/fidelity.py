@@ -22,7 +22,6 @@ def clip_score(images: Features, text: Features) -> float:
 
     Args:
         images: (N, F). text: (F,).
-
     """
     return float(100 * (unit(images) @ unit(text)).mean())
 
@@ -99,7 +98,6 @@ def align(predicted: NDArray[np.int64], wanted: Attributes) -> float:
 
     Args:
         predicted: (N, 3): class, tone, shape.
-
     """
     words = (wanted.garment, wanted.tone, wanted.shape)
     fixed = [(k, value) for k, value in enumerate(words) if value is not None]
@@ -114,7 +112,6 @@ def drift(slots: Features, reference: Features) -> float:
     Args:
         slots: (groups, N, F) of a method.
         reference: (groups, F) of disjoint i.i.d. images of the same prompts and seeds.
-
     """
     distances = [frechet_distance(slots[:, slot], reference) for slot in range(slots.shape[1])]
     return float(np.mean(distances))
@@ -169,7 +166,6 @@ def frechet_to_moments(
 
     Args:
         candidate: (n, F). mean: (F,). covariance: (F, F), with n - 1 in the denominator.
-
     """
     if len(candidate) < 2:
         return float("nan")

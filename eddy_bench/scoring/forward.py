@@ -57,7 +57,6 @@ class Forward:
 
         Raises:
             MetricError: not even one row fits.
-
         """
         source = iter(rows)
         left: deque[Row] = deque(islice(source, 1))
@@ -120,7 +119,6 @@ def ahead(
         function: safe to call in several threads.
         items: taken in this thread.
         limit: results that may wait, which bounds memory.
-
     """
     threads = min(MOST_THREADS, os.cpu_count() or 1)
     pool = ThreadPoolExecutor(threads, thread_name_prefix="ahead")

@@ -102,7 +102,6 @@ def load_inception(
 
     Raises:
         MetricError: its package or weights are missing, or the weights cannot be read.
-
     """
     convention = CONVENTIONS.get(name)
     if convention is None:

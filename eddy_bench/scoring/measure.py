@@ -47,7 +47,6 @@ def measure(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator[Metr
 
     Raises:
         MetricError: what the metric needs is not there.
-
     """
     values = _READERS[spec.metric.needs](scorer, spec, methods)
     return _guarded(spec, values) if spec.metric.source else values

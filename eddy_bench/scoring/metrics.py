@@ -45,7 +45,6 @@ def metric_of(name: str, permission: Permission | None = None) -> Metric:
     Raises:
         UnknownName: no such metric.
         ParameterError: a plug-in that cannot be loaded, or whose name reads as one of ours.
-
     """
     if name in REQUESTABLE:
         return METRICS[name]
@@ -98,7 +97,6 @@ class MetricSpec:
             UnknownName: no such metric; cost counters are always there and cannot be requested.
             ParameterError: a parameter that the metric does not have, or a value out of range.
             MetricError: an extractor where the metric takes none.
-
         """
         if len(text) > MAX_NAME:
             raise UnknownName(f"No metric is called {text[:40]!r}... ({len(text)} characters).")
@@ -150,7 +148,6 @@ def parse_all(texts: Iterable[str], permission: Permission | None = None) -> lis
 
     Raises:
         EddyError: as `MetricSpec.parse`; or two plug-ins have one name in tables.
-
     """
     specs, sources = [], dict[str, tuple[str, str]]()
     for text in texts:

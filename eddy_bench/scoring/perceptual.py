@@ -52,7 +52,6 @@ def load_lpips(
 
     Raises:
         MetricError: the backbone's file is missing or cannot be read.
-
     """
     path = find_weights(BACKBONES[net], weights, "lpips" if net == "alex" else f"lpips-{net}")
     try:
@@ -95,7 +94,6 @@ def _distances(network: Any, pixels: Tensor, first: Tensor, second: Tensor) -> T
         network: of torchmetrics.
         pixels: (m, h, w, 3), 0 to 255.
         first, second: (n,), places among the images.
-
     """
     images = enlarged(signed(pixels), SMALLEST_SIDE)
     total = torch.zeros(len(first), device=images.device)
@@ -125,7 +123,6 @@ def ms_ssim_distance(first: Tensor, second: Tensor) -> Tensor:
     Args:
         first: (n, h, w, 3) or (n, h, w), 0 to 255.
         second: the same.
-
     """
     one, other = (
         enlarged(channels_first(pixels).float() / 255, MS_SSIM_SIDE) for pixels in (first, second)
@@ -140,7 +137,6 @@ def ms_ssim(one: Tensor, other: Tensor) -> Tensor:
 
     Args:
         one: grey images, (n, h, w), 0 to 1. other: the same.
-
     """
     product = torch.ones(len(one), device=one.device)
     for scale, weight in enumerate(SCALES):

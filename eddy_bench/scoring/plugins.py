@@ -44,7 +44,6 @@ def load_metric(name: str, permission: Permission | None = None) -> Metric | Non
     Raises:
         UnknownName: the file or torchmetrics has no such name.
         ParameterError: it may not be run, cannot be imported, or is no metric.
-
     """
     if is_file_plugin(name):
         path, _, attribute = name.rpartition(":")
@@ -66,7 +65,6 @@ def _checked(plugin: Any, name: str, called: str, source: str) -> Metric:
 
     Raises:
         ParameterError: it does not.
-
     """
     if not isinstance(plugin, Metric):
         raise ParameterError(f"Expected {name} to be an eddy_bench.Metric, got {plugin!r}.")

@@ -53,7 +53,6 @@ def load_aesthetic(
 
     Raises:
         MetricError: the head or the tower cannot be had.
-
     """
     head = aesthetic_head(file)
     state, digest = read_state(file, weights, "aesthetic" if file == LINEAR else "aesthetic-mlp")
@@ -77,7 +76,6 @@ def load_pickscore(weights: Path | None, device: torch.device) -> Extractor:
 
     Raises:
         MetricError: they cannot be had.
-
     """
     local = weights / PICKSCORE_FOLDER if weights is not None else None
     model, processor = _from_hub(str(local) if local and local.is_dir() else PICKSCORE)
@@ -146,7 +144,6 @@ def load_hps(weights: Path | None, device: torch.device, tower: str = HPS_TOWER)
 
     Raises:
         MetricError: the weights cannot be had, or are of another network.
-
     """
     state, digest = read_state(HPS_FILE, weights, "hps")
     return clip_of_state("hps-v2.1", digest, device, tower, state)
@@ -171,7 +168,6 @@ def clip_iqa(images: Features, words: Features) -> Features:
     Args:
         images: (N, F).
         words: of the good and the bad one, (2, F).
-
     """
     good, bad = IQA_SCALE * unit(words) @ unit(images).T
     return np.asarray(1 / (1 + np.exp(bad - good)))

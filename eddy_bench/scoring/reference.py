@@ -41,7 +41,6 @@ def load_reference(
     Raises:
         MetricError: the folder holds no image, or one that cannot be read; the file holds no
             statistics.
-
     """
     if source is None:
         return held_out(defaults)
@@ -66,7 +65,6 @@ def image_paths(source: str) -> list[Path]:
 
     Raises:
         MetricError: there are none.
-
     """
     folder = Path(source)
     paths = sorted(folder.rglob("*")) if folder.is_dir() else []
@@ -84,7 +82,6 @@ def read_image(path: Path) -> Image.Image:
 
     Raises:
         MetricError: it cannot be read.
-
     """
     try:
         return open_picture(path, FORMATS).convert("RGB")
@@ -134,7 +131,6 @@ class SavedStatistics:
 
         Raises:
             MetricError: fewer than 2 images, or features that are not finite.
-
         """
         if len(features) < 2:
             raise MetricError(f"Expected at least 2 images for statistics, got {len(features)}.")
@@ -162,7 +158,6 @@ class SavedStatistics:
 
         Raises:
             MetricError: they were too many to be kept.
-
         """
         if self.features is None:
             raise MetricError(
@@ -178,7 +173,6 @@ def write_statistics(path: Path, statistics: SavedStatistics) -> None:
 
     Raises:
         StoreError: it cannot be written.
-
     """
     arrays = {
         "mean": statistics.mean,
@@ -202,7 +196,6 @@ def read_statistics(path: Path) -> SavedStatistics:
 
     Raises:
         MetricError: it is none, or damaged.
-
     """
     try:
         arrays = read_arrays(path)

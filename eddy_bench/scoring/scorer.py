@@ -113,7 +113,6 @@ class Scorer:
 
         Raises:
             MetricError: there is a file, and it does not hold them.
-
         """
         assert self.real is not None
         if isinstance(self.real, SavedStatistics):
@@ -228,7 +227,6 @@ def rows_of_groups(
     Raises:
         StoreError: an image is missing or was changed.
         MetricError: not even one row fits into memory; there are more results than rows, or fewer.
-
     """
 
     def prepared(group: FinishedGroup) -> list[NDArray[Any]]:

@@ -47,7 +47,6 @@ def metric_of_class(path: str) -> Metric:
     Raises:
         UnknownName: torchmetrics has no such module or class.
         MetricError: it takes something else, or does not say in which direction it is better.
-
     """
     cls = _find(path)
     inputs = tuple(inspect.signature(cls.update).parameters)[1:]
