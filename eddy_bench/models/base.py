@@ -187,9 +187,14 @@ class Model:
             seconds = _now() - start - (self._encoding_seconds - encoding)
         if method.remembers and batch.finished is not None:
             memory.keep(prompts, seeds[0], batch.finished)
-        cost = _cost(seconds, rows[0], batch.maps, len(images))
-        cost.feature_forwards += batch.judged / len(images)
-        return [images[k : k + particles] for k in range(0, len(images), particles)], cost
+        count = len(images)
+        cost = Cost(seconds / count, rows[0] / count, peak_memory_mb=peak_bytes() / 2**20)
+        for used in batch.maps:
+            cost.decoder_calls += used.cost.decoder_calls / count
+            cost.feature_forwards += used.cost.feature_forwards / count
+            cost.feature_backwards += used.cost.feature_backwards / count
+        cost.feature_forwards += batch.judged / count
+        return [images[k : k + particles] for k in range(0, count, particles)], cost
 
     def _earlier_seeds(
         self, method: Method, particles: int, arguments: dict[str, Any], size: int
@@ -210,7 +215,7 @@ class Model:
 
     def take_notes(self) -> list[str]:
         """Return what there is to say of what was drawn so far, once."""
-        notes = [*self.notes, *filter(None, [self.row_limit.note])]
+        notes = [note for note in (*self.notes, self.row_limit.note) if note]
         self.notes.clear()
         return notes
 
@@ -236,16 +241,6 @@ class Model:
                 for part in (images[k : k + size] for k in range(0, len(images), size))
             ]
         return torch.cat(parts)
-
-
-def _cost(seconds: float, rows: int, maps: Sequence[NetworkFeatures], count: int) -> Cost:
-    """Return the cost of an image, of `count` of them."""
-    cost = Cost(seconds / count, rows / count, peak_memory_mb=peak_bytes() / 2**20)
-    for used in maps:
-        cost.decoder_calls += used.cost.decoder_calls / count
-        cost.feature_forwards += used.cost.feature_forwards / count
-        cost.feature_backwards += used.cost.feature_backwards / count
-    return cost
 
 
 def _now() -> float:
@@ -292,10 +287,7 @@ class DrawnTogether:
         run, steering = self._ready(slots)
         quality = self._quality(method.judge) if method.judge else None
         pipe = self.model.pipe
-        with (
-            steer(pipe, method, quality=quality, **steering) as record,
-            watched_pixels(pipe),
-        ):
+        with steer(pipe, method, quality=quality, **steering) as record, watched_pixels(pipe):
             output = run()
         self.active, self.finished = record.active, record.finished
         images = list(output.image if hasattr(output, "image") else output.images)  # Kandinsky 5's
@@ -429,9 +421,7 @@ class EarlierSeeds:
         """Return the finished latents of all seeds below this one, (G, seed N, d); None at 0."""
         self.kept = {key: latents for key, latents in self.kept.items() if key[0] in prompts}
         for earlier in range(seed):
-            lacking = [
-                prompt for prompt in dict.fromkeys(prompts) if (prompt, earlier) not in self.kept
-            ]
+            lacking = [text for text in dict.fromkeys(prompts) if (text, earlier) not in self.kept]
             if lacking:
                 padded = lacking + [lacking[-1]] * (len(prompts) - len(lacking))
                 seen = self._stacked(padded, earlier)
@@ -446,9 +436,8 @@ class EarlierSeeds:
     def _stacked(self, prompts: Sequence[str], seed: int) -> Tensor | None:
         if not seed:
             return None
-        return torch.stack(
-            [torch.cat([self.kept[prompt, past] for past in range(seed)]) for prompt in prompts]
-        )
+        seeds = range(seed)
+        return torch.stack([torch.cat([self.kept[text, k] for k in seeds]) for text in prompts])
 
 
 def common_seed(seeds: Sequence[int], method: str) -> int:

@@ -152,7 +152,11 @@ class ExactPipeline(DiffusionPipeline):  # type: ignore[misc]
             rows = len(prompts) * num_images_per_prompt
             shape = (rows, self.denoiser.of_prompt(prompts[0]).dimension)
             latents = randn_tensor(shape, generator=generator, dtype=dtype)
-        _set_steps(self.scheduler, num_inference_steps)
+        taken = inspect.signature(self.scheduler.set_timesteps).parameters
+        plain = num_inference_steps == 2 or "intermediate_timesteps" not in taken
+        self.scheduler.set_timesteps(  # SCM's own setting is one for 2 steps
+            num_inference_steps, **({} if plain else {"intermediate_timesteps": None})
+        )
         view = view_of(self.scheduler)
         timesteps, unit = view.timesteps, view.unit
         sample = latents * getattr(self.scheduler, "init_noise_sigma", 1.0) * unit
@@ -209,11 +213,3 @@ class ExactPipeline(DiffusionPipeline):  # type: ignore[misc]
         step = self.scheduler.step(output, timestep, sample, **extra, return_dict=False)
         stepped: Tensor = step[0]
         return stepped
-
-
-def _set_steps(scheduler: Any, steps: int) -> None:
-    """Set a scheduler's timesteps; SCM's own setting is one for 2 steps."""
-    if "intermediate_timesteps" in inspect.signature(scheduler.set_timesteps).parameters:
-        scheduler.set_timesteps(steps, **({} if steps == 2 else {"intermediate_timesteps": None}))
-    else:
-        scheduler.set_timesteps(steps)

@@ -55,6 +55,12 @@ def channels_first(pixels: Tensor) -> Tensor:
     return pixels[:, None] if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2).contiguous()
 
 
+def normalised(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Return (images - mean) / std by channel, of images (n, c, h, w)."""
+    centre, spread = (torch.tensor(x, device=images.device).view(-1, 1, 1) for x in (mean, std))
+    return (images - centre) / spread
+
+
 BAD = "bad"
 
 

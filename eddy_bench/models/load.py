@@ -18,6 +18,7 @@ from eddy_bench.errors import ModelError, UnknownName, brief, unknown
 from eddy_bench.models.backbones import load_backbone, weights_digest
 from eddy_bench.models.base import Model
 from eddy_bench.models.decoding import guide_decoder, load_decoder
+from eddy_bench.models.defaults import EXACT
 from eddy_bench.models.devices import keep_pages, resolve_device
 from eddy_bench.models.embedded import (
     ASSETS,
@@ -38,7 +39,6 @@ from eddy_bench.sampling.families import denoiser, family_of
 from eddy_bench.storage.files import parse_json
 from eddy_bench.storage.paths import read_many
 
-EXACT = "exact:"
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 

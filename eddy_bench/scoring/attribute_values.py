@@ -58,11 +58,7 @@ def values_of_run(run: RunRecord) -> Values:
 
 
 def open_values(prompts: PromptSet, source: str) -> Values:
-    """Return the values that prompts list.
-
-    Raises:
-        MetricError: they list none, or what is no word.
-    """
+    """Return the values that prompts list; MetricError where they list none, or what is no word."""
     values = {
         prompt.id: [
             _words(prompt.id, name, listed)
@@ -80,11 +76,7 @@ def open_values(prompts: PromptSet, source: str) -> Values:
 
 
 def _words(prompt: str, attribute: str, listed: Sequence[object]) -> list[str]:
-    """Return the listed values as text.
-
-    Raises:
-        MetricError: one is neither text nor a number, or is there twice.
-    """
+    """Return values as text; MetricError for what is neither text nor number, or is there twice."""
     words = [" ".join(str(value).split()) for value in listed]
     seen: set[str] = set()
     for value, word in zip(listed, words, strict=True):

@@ -134,11 +134,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def load_into(network: torch.nn.Module, state: dict[str, Tensor], name: str) -> None:
-    """Put weights into a network, which is made ready to use.
-
-    Raises:
-        MetricError: they are of another shape.
-    """
+    """Put weights into a network, ready to use; MetricError where they are of another shape."""
     try:
         network.load_state_dict(state)
     except RuntimeError as error:

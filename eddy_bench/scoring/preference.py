@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from eddy_bench.errors import MetricError, brief
 from eddy_bench.models.backbones import weights_digest
-from eddy_bench.models.images import channels_first
-from eddy_bench.scoring.clip_towers import clip_by_name, clip_of_state
+from eddy_bench.models.images import channels_first, normalised
+from eddy_bench.scoring.clip_towers import clip_by_name, clip_of
 from eddy_bench.scoring.diversity import Features, unit
 from eddy_bench.scoring.extractor import FLOAT, Extractor, load_into, read_state
 from eddy_bench.scoring.forward import Forward
@@ -38,34 +38,28 @@ def aesthetic_head(file: str) -> nn.Module:
     """
     if file == LINEAR:
         return nn.Linear(WIDTH, 1)
-    layers: list[nn.Module] = []
-    for number, (a, b) in enumerate(pairwise((WIDTH, 1024, 128, 64, 16, 1))):
-        layers.append(nn.Linear(a, b))
-        if number < 3:
-            layers.append(nn.Dropout(0.0))
-    return nn.Sequential(*layers)
+    one, two, three, four, five = (
+        nn.Linear(a, b) for a, b in pairwise((WIDTH, 1024, 128, 64, 16, 1))
+    )
+    drop = nn.Dropout(0.0)
+    return nn.Sequential(one, drop, two, drop, three, drop, four, five)
 
 
 def load_aesthetic(
     file: str, weights: Path | None, device: torch.device, tower: str = TOWER
 ) -> Extractor:
-    """Load a predictor: images to a number of about 1 to 10, (n, 1).
-
-    Raises:
-        MetricError: the head or the tower cannot be had.
-    """
+    """Load a predictor of about 1 to 10, (n, 1); MetricError without its head or tower."""
     head = aesthetic_head(file)
     state, digest = read_state(file, weights, "aesthetic" if file == LINEAR else "aesthetic-mlp")
     load_into(head, {name.removeprefix("layers."): own for name, own in state.items()}, file)
     clip = clip_by_name(tower, weights, device)
-    rate = partial(_rated, clip.forward.network, head.to(device))
+    head.to(device)
+
+    def rate(pixels: Tensor) -> Any:
+        return head(nn.functional.normalize(clip.forward.network(pixels).float(), dim=-1))
+
     name = "laion-linear" if file == LINEAR else "laion-mlp"
     return Extractor(name, f"{digest}-{clip.digest}", clip.prepare, Forward(name, rate, device))
-
-
-def _rated(encode: Callable[..., Tensor], head: nn.Module, pixels: Tensor) -> Tensor:
-    rated: Tensor = head(nn.functional.normalize(encode(pixels).float(), dim=-1))
-    return rated
 
 
 def load_pickscore(weights: Path | None, device: torch.device) -> Extractor:
@@ -89,23 +83,15 @@ def load_pickscore(weights: Path | None, device: torch.device) -> Extractor:
         array: NDArray[np.uint8] = np.moveaxis(pixels, 0, -1).astype(np.uint8)
         return array
 
-    mean, std = (
-        torch.tensor(values, device=device).view(3, 1, 1)
-        for values in (processor.image_processor.image_mean, processor.image_processor.image_std)
-    )
+    mean, std = processor.image_processor.image_mean, processor.image_processor.image_std
 
     def encode(pixels: Tensor) -> Tensor:
-        images = (channels_first(pixels).float() / 255 - mean) / std
+        images = normalised(channels_first(pixels).float() / 255, mean, std)
         return _tensor(model.get_image_features(pixel_values=images))
 
     def texts(prompts: Sequence[str]) -> FLOAT:
-        tokens = processor.tokenizer(
-            list(prompts),
-            padding="max_length",
-            truncation=True,
-            max_length=length,
-            return_tensors="pt",
-        ).to(device)
+        padded = {"padding": "max_length", "truncation": True, "max_length": length}
+        tokens = processor.tokenizer(list(prompts), **padded, return_tensors="pt").to(device)
         with torch.inference_mode():
             features = _tensor(model.get_text_features(**tokens))
             scaled = model.logit_scale.exp() * nn.functional.normalize(features, dim=-1)
@@ -140,13 +126,9 @@ def _tensor(features: Any) -> Tensor:
 
 
 def load_hps(weights: Path | None, device: torch.device, tower: str = HPS_TOWER) -> Extractor:
-    """Load both towers of HPSv2.1 (arXiv 2306.09341).
-
-    Raises:
-        MetricError: the weights cannot be had, or are of another network.
-    """
+    """Load both towers of HPSv2.1 (arXiv 2306.09341); MetricError where they cannot be had."""
     state, digest = read_state(HPS_FILE, weights, "hps")
-    return clip_of_state("hps-v2.1", digest, device, tower, state)
+    return clip_of("hps-v2.1", digest, device, tower, state)
 
 
 def cosines(images: Features, text: Features) -> Features:
