@@ -50,53 +50,33 @@ class Cost:
 
 @dataclass
 class Model:
-    """A pipeline ready to draw.
+    """A pipeline ready to draw."""
 
-    Args:
-        name: as asked for.
-        pipe: a diffusers pipeline.
-        fingerprint: of its weights.
-        guide: images (n, c, h, w) in [-1, 1] to features, for feature kernels; never a scoring
-            network.
-        call: extra arguments of every call.
-        check_prompt: from a prompt to a warning, or None.
-        decoder: what decodes for the guide network, in float32; None is the pipeline's own
-            autoencoder.
-        row_limit: rows that go through decoder and guide network at once, remembered.
-        prompts_fit: how many prompts share a forward pass since memory ran out; None before.
-        guide_name: with the digest of its weights.
-        decoder_name: with the digest of its weights.
-        device: of the guide; the pipeline's own by default.
-        notes: to be said after drawing.
-        texts: what encodes the prompts, each once; None where each call encodes its own.
-        earlier: what a method that remembers drew last, with what it was drawn with.
-        weights: a folder with weights that cannot be downloaded.
-        judges: of images by their prompt, by name, each loaded once.
-        parts: of a pipeline object, by name, as `identity.parts_of` tells them.
-        scheduler: the pipeline's own, whatever is put into its place.
-    """
-
-    name: str
-    pipe: Any
-    fingerprint: str = ""
+    name: str  # as requested
+    pipe: Any  # a diffusers pipeline
+    fingerprint: str = ""  # of its weights
+    # images (n, c, h, w) in [-1, 1] to features, for feature kernels; never a scoring network
     guide: Callable[[Tensor], Tensor] | None = None
-    call: dict[str, Any] = field(default_factory=dict)
-    check_prompt: Callable[[str], str | None] = lambda prompt: None
+    call: dict[str, Any] = field(default_factory=dict)  # extra arguments of every call
+    check_prompt: Callable[[str], str | None] = lambda prompt: None  # a warning, or None
+    # what decodes for the guide network, in float32; None is the pipeline's own autoencoder
     decoder: torch.nn.Module | None = None
+    # rows that go through decoder and guide network at once, remembered
     row_limit: RowLimit = field(default_factory=RowLimit)
-    prompts_fit: int | None = None
-    guide_name: str = ""
-    decoder_name: str = ""
-    device: torch.device | None = None
-    notes: list[str] = field(default_factory=list)
-    texts: PromptCache | None = None
+    prompts_fit: int | None = None  # that share a forward pass since memory ran out; None before
+    guide_name: str = ""  # with the digest of its weights
+    decoder_name: str = ""  # with the digest of its weights
+    device: torch.device | None = None  # of the guide; the pipeline's own by default
+    notes: list[str] = field(default_factory=list)  # to be said after drawing
+    texts: PromptCache | None = None  # encodes each prompt once; None: each call encodes its own
+    # what a method that remembers drew last, with what it was drawn with
     earlier: tuple[object, EarlierSeeds] | None = None
-    weights: Path | None = None
-    judges: dict[str, Judge] = field(default_factory=dict)
-    parts: dict[str, str] = field(default_factory=dict)
+    weights: Path | None = None  # a folder with weights that cannot be downloaded
+    judges: dict[str, Judge] = field(default_factory=dict)  # of images by prompt, each loaded once
+    parts: dict[str, str] = field(default_factory=dict)  # of a pipeline object, by `parts_of`
 
     def __post_init__(self) -> None:
-        self.scheduler = self.pipe.scheduler
+        self.scheduler = self.pipe.scheduler  # its own, whatever is put into its place
 
     @property
     def has_features(self) -> bool:

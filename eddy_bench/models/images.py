@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from eddy_bench.sampling.session import replaced
@@ -33,6 +34,11 @@ def pixel_array(image: Any) -> NDArray[np.uint8]:
 def rgb_array(image: Any) -> NDArray[np.uint8]:
     """Return a PIL image as RGB, (h, w, 3)."""
     return np.asarray(image.convert("RGB"))
+
+
+def squared(image: Image.Image, side: int) -> NDArray[np.uint8]:
+    """Return a PIL image as RGB of a size whatever its shape, (side, side, 3)."""
+    return np.asarray(image.convert("RGB").resize((side, side), Image.Resampling.BICUBIC))
 
 
 def signed(pixels: Tensor) -> Tensor:

@@ -32,7 +32,7 @@ from eddy_bench.models.embedded import (
 from eddy_bench.models.exact import ExactDenoiser, ExactPipeline, exact_scheduler
 from eddy_bench.models.identity import digest_of, model_fingerprint, parts_of
 from eddy_bench.models.network_features import RowLimit
-from eddy_bench.models.pipeline_class import check_steerable, named_class, pipeline_class
+from eddy_bench.models.pipeline_class import check_steerable, pipeline_class
 from eddy_bench.models.prompts import remember_prompts
 from eddy_bench.models.tasks import load_task
 from eddy_bench.sampling.families import denoiser, family_of
@@ -170,8 +170,6 @@ def _open_pipeline(
     name: str, folder: Path, revision: str | None, variant: str | None, dtype: torch.dtype
 ) -> Any:
     """Return a pipeline that can be steered, all of it in the given precision."""
-    if folder.exists() and (named := named_class(folder)):
-        pipeline_class(named)
     source = str(folder) if folder.exists() else name
     pipe = _load_pipeline(source, revision, variant, dtype)
     check_steerable(type(pipe).__name__)

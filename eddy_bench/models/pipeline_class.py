@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import inspect
 import sys
-from pathlib import Path
 from typing import Any
 
 from eddy_bench.errors import ModelError
 from eddy_bench.sampling.steer import REFUSED
-from eddy_bench.storage.files import parse_json
-from eddy_bench.storage.paths import read_many
 
 # Words in the names of a call's arguments that speak of another task than text to image
 OTHER_TASKS = ("frame", "video", "audio", "mask_image", "image_embed", "control", "gligen")
@@ -27,15 +24,6 @@ def check_steerable(name: str) -> None:
             f"{name} draws its samples outside one scheduler loop and cannot be steered. "
             "Use another pipeline."
         )
-
-
-def named_class(folder: Path) -> Any:
-    """Return what a folder's `model_index.json` calls its class; empty where it cannot be read."""
-    try:
-        index = parse_json(read_many([folder / "model_index.json"])[0])
-        return index.get("_class_name", "")
-    except (OSError, ValueError, AttributeError):
-        return ""
 
 
 def pipeline_class(name: Any) -> Any:

@@ -43,14 +43,11 @@ METRICS = (
 
 @dataclass(frozen=True)
 class MetricCost:
-    """What a metric or an extractor takes on two CPU cores, with 512-pixel images.
+    """What a metric or an extractor takes on two CPU cores, with 512-pixel images."""
 
-    seconds: per 1,000 images.
-    memory_mb: beyond what the process takes without it, 10^6 bytes; None for functions of features,
-        which take next to none.
-    """
-
-    seconds: float
+    seconds: float  # per 1,000 images
+    # 10^6 bytes beyond what the process takes without it; None for functions of features, which
+    # take next to none
     memory_mb: float | None = None
 
     def __str__(self) -> str:

@@ -12,15 +12,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor, nn
 
 from eddy_bench.errors import MetricError, brief
 from eddy_bench.models.backbones import weights_digest
-from eddy_bench.models.images import channels_first, normalised
+from eddy_bench.models.images import channels_first, normalised, squared
 from eddy_bench.scoring.diversity import Features, mean_similarity
 from eddy_bench.scoring.extractor import Extractor, read_tensors
 from eddy_bench.scoring.forward import Forward
@@ -95,7 +92,8 @@ def load_dreamsim(weights: Path | None, device: torch.device, **shape: int) -> E
     def encode(pixels: Tensor) -> Any:
         return network(channels_first(pixels).float() / 255)
 
-    return Extractor(NAME, weights_digest(network), _prepare, Forward(NAME, encode, device))
+    prepare = partial(squared, side=SIDE)
+    return Extractor(NAME, weights_digest(network), prepare, Forward(NAME, encode, device))
 
 
 def _files(weights: Path | None) -> list[Path]:
@@ -148,10 +146,6 @@ def _update(network: Ensemble, state: dict[str, Tensor], scale: float) -> None:
         down = state[match.string]
         up = state[match.string.replace("lora_A", "lora_B")]
         layer.weight.data += scale * (up @ down)
-
-
-def _prepare(image: Image.Image) -> NDArray[np.uint8]:
-    return np.asarray(image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BICUBIC))
 
 
 def dreamsim(features: Features) -> float:

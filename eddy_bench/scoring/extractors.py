@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import importlib
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 from eddy_bench.errors import MetricError, ModelError, UnknownName, unknown
 from eddy_bench.models.backbones import load_backbone
 from eddy_bench.models.devices import CPU
 from eddy_bench.models.embedded import ASSETS, AttributeClassifier, load_network, to_gray
-from eddy_bench.models.images import channels_first, rgb_array, signed
+from eddy_bench.models.images import channels_first, rgb_array, signed, squared
 from eddy_bench.scoring.clip_towers import clip_by_name, clip_of
 from eddy_bench.scoring.dreamsim import NAME as DREAMSIM
 from eddy_bench.scoring.dreamsim import load_dreamsim
@@ -109,13 +108,11 @@ def load_efficientnet(name: str, device: torch.device) -> Extractor:
     network.eval().requires_grad_(False).to(device)
     size = {"0": 224, "2": 260}[number]
 
-    def prepare(image: Image.Image) -> NDArray[np.uint8]:
-        return np.asarray(image.convert("RGB").resize((size, size), Image.Resampling.BICUBIC))
-
     def features(pixels: Tensor) -> Any:
         scaled = (channels_first(pixels).float() - 127.0) / 128.0
         return network.extract_features(scaled).mean((2, 3))
 
+    prepare = partial(squared, side=size)
     return Extractor(name, file_digest(path), prepare, Forward(name, features, device))
 
 

@@ -239,7 +239,8 @@ METRICS = (
             name,
             "real",
             False,
-            f"Frechet distance under the Inception-v3 FID weights{more}",
+            "Frechet distance under the Inception-v3 FID weights"
+            + (f", images resized as {tool} does" if tool else ""),
             citation,
             "Inception-v3",
             function=frechet_distance,
@@ -252,14 +253,10 @@ METRICS = (
             rank=7 if name == "fid" else None,
             range=(0.0, math.inf),
         )
-        for name, more, citation in (
+        for name, tool, citation in (
             ("fid", "", "arXiv 1706.08500"),
-            ("fid-clean", ", images resized as clean-fid does", "arXiv 2104.11222"),
-            (
-                "fid-torch-fidelity",
-                ", images resized as torch-fidelity does",
-                "github.com/toshas/torch-fidelity",
-            ),
+            ("fid-clean", "clean-fid", "arXiv 2104.11222"),
+            ("fid-torch-fidelity", "torch-fidelity", "github.com/toshas/torch-fidelity"),
         )
     ),
     Metric(

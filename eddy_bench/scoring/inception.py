@@ -32,15 +32,10 @@ LAYERS = (
 
 @dataclass(frozen=True)
 class Convention:
-    """How images are resized to 299 pixels a side.
+    """How images are resized to 299 pixels a side."""
 
-    prepare: an image to an array, 0 to 255; called in threads.
-    resize: prepared images (n, 3, h, w) in float32 to (n, 3, 299, 299).
-    summary: in words.
-    """
-
-    prepare: Callable[[Image.Image], NDArray[Any]]
-    resize: Callable[[Tensor], Tensor]
+    prepare: Callable[[Image.Image], NDArray[Any]]  # to an array, 0 to 255; called in threads
+    resize: Callable[[Tensor], Tensor]  # (n, 3, h, w) in float32 to (n, 3, 299, 299)
     summary: str
 
 

@@ -28,17 +28,14 @@ Methods = Mapping[MethodId, Sequence[FinishedGroup]]
 
 @dataclass(frozen=True)
 class MetricValue:
-    """A value of a metric: of a group, or of the method that a group belongs to.
-
-    images: the values of a group's single images, where they have any.
-    """
+    """A value of a metric: of a group, or of the method that a group belongs to."""
 
     group: Group
     id: MetricId
     metric: Metric
     value: float
     signature: Signature
-    images: tuple[float, ...] = ()
+    images: tuple[float, ...] = ()  # the values of a group's single images, where they have any
 
 
 def measure(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator[MetricValue]:

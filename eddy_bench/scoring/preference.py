@@ -71,8 +71,19 @@ def load_pickscore(weights: Path | None, device: torch.device) -> Extractor:
     Raises:
         MetricError: they cannot be had.
     """
+    from transformers import CLIPModel, CLIPProcessor
+
     local = weights / PICKSCORE_FOLDER if weights is not None else None
-    model, processor = _from_hub(str(local) if local and local.is_dir() else PICKSCORE)
+    source = str(local) if local and local.is_dir() else PICKSCORE
+    try:
+        model = CLIPModel.from_pretrained(source, use_safetensors=True, dtype=torch.float32)
+        processor = CLIPProcessor.from_pretrained(source)
+    except Exception as error:
+        raise MetricError(
+            f"The weights of PickScore cannot be had from {source}: {brief(error, 120)} They are "
+            f"downloaded once; without network put a copy of {PICKSCORE} into "
+            f"DIR/{PICKSCORE_FOLDER} and give --weights DIR."
+        ) from None
     model.eval().requires_grad_(False).to(device)
     length = int(model.config.text_config.max_position_embeddings)
 
@@ -103,20 +114,6 @@ def load_pickscore(weights: Path | None, device: torch.device) -> Extractor:
     forward = Forward("pickscore", encode, device)
     digest = weights_digest(model)
     return Extractor("pickscore-v1", digest, prepare, forward, texts, truncated=truncated)
-
-
-def _from_hub(source: str) -> tuple[Any, Any]:
-    from transformers import CLIPModel, CLIPProcessor
-
-    try:
-        model = CLIPModel.from_pretrained(source, use_safetensors=True, dtype=torch.float32)
-        return model, CLIPProcessor.from_pretrained(source)
-    except Exception as error:
-        raise MetricError(
-            f"The weights of PickScore cannot be had from {source}: {brief(error, 120)} They are "
-            f"downloaded once; without network put a copy of {PICKSCORE} into "
-            f"DIR/{PICKSCORE_FOLDER} and give --weights DIR."
-        ) from None
 
 
 def _tensor(features: Any) -> Tensor:
@@ -183,24 +180,18 @@ METRICS = (
             licence=licence,
             download=f"1.7 GB (CLIP), {file}: {size}",
         )
-        for name, summary, citation, file, extractor, licence, size in (
+        for (name, file, extractor, size), summary, citation, licence in (
             (
-                "aesthetic",
+                ("aesthetic", LINEAR, "laion-linear", "4 KB"),
                 "LAION's aesthetic rating, linear on CLIP ViT-L/14, about 1 to 10",
                 "arXiv 2210.08402",
-                LINEAR,
-                "laion-linear",
                 "MIT (CLIP, head)",
-                "4 KB",
             ),
             (
-                "aesthetic-mlp",
+                ("aesthetic-mlp", MLP, "laion-mlp", "4 MB"),
                 "LAION's second aesthetic rating, an MLP on CLIP ViT-L/14, about 1 to 10",
                 "github.com/christophschuhmann/improved-aesthetic-predictor",
-                MLP,
-                "laion-mlp",
                 "MIT (CLIP), Apache-2.0 (head)",
-                "4 MB",
             ),
         )
     ),

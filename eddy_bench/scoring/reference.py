@@ -27,9 +27,9 @@ KEYS = ("mean", "covariance", "count", *TEXTS)
 
 @dataclass(frozen=True)
 class RealImages:
-    """Hold real images, and their name with a digest."""
+    """Real images."""
 
-    name: str
+    name: str  # with a digest
     images: list[Image.Image]
 
 
@@ -96,24 +96,16 @@ def name_of(source: str, digests: Iterable[bytes]) -> str:
 
 @dataclass(frozen=True)
 class SavedStatistics:
-    """Hold the mean and the covariance of real images' features.
+    """The mean and the covariance of real images' features."""
 
-    source: the file, for messages.
-    name: of the images, with their digest.
-    extractor, weights: that the images were seen through, and the digest of its weights.
-    count: of the images.
-    mean: (F,). covariance: (F, F), with count - 1 in the denominator; both in float64.
-    features: (count, F) in float32, where they were few enough to be kept.
-    """
-
-    source: str
-    name: str
-    extractor: str
-    weights: str
-    count: int
-    mean: NDArray[np.float64]
-    covariance: NDArray[np.float64]
-    features: NDArray[np.float32] | None = None
+    source: str  # the file, for messages
+    name: str  # of the images, with their digest
+    extractor: str  # that the features are of
+    weights: str  # the digest of its weights
+    count: int  # of the images
+    mean: NDArray[np.float64]  # (F,)
+    covariance: NDArray[np.float64]  # (F, F), with count - 1 in the denominator
+    features: NDArray[np.float32] | None = None  # (count, F), where few enough to be kept
 
     @classmethod
     def of_features(

@@ -37,28 +37,20 @@ GROUPS_TOGETHER = 16  # whose images may share a batch
 
 @dataclass
 class Scorer:
-    """Load extractors once and compute features once in a scoring pass.
-
-    folder: of the run.
-    weights: a folder with weights that cannot be downloaded.
-    real: images that the methods are compared with, or their statistics.
-    advance: is told how many groups went through an extractor, and whose.
-    device: of every network.
-    values: that the prompts leave open, where a metric asks for them.
-    """
+    """Load extractors once and compute features once in a scoring pass."""
 
     folder: RunFolder
-    weights: Path | None
-    real: RealImages | SavedStatistics | None
-    advance: Advance
-    device: torch.device = CPU
+    weights: Path | None  # a folder with weights that cannot be downloaded
+    real: RealImages | SavedStatistics | None  # what methods are compared with
+    advance: Advance  # is told how many groups went through an extractor, and whose
+    device: torch.device = CPU  # of every network
     extractors: dict[str, Extractor] = field(default_factory=dict)
     lacking: dict[str, str] = field(default_factory=dict)  # why an extractor cannot be had
     classifier: Forward | None = None
     kept: dict[tuple[str, str], dict[str, Features]] = field(default_factory=dict)
     judged: dict[str, NDArray[np.int64]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
-    values: Values = field(default_factory=dict)
+    values: Values = field(default_factory=dict)  # that prompts leave open, where a metric asks
 
     def extractor(self, name: str, load: Load | None = None) -> Extractor:
         """Load an extractor once; `load` is of one that a metric brings along.
