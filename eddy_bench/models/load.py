@@ -18,6 +18,7 @@ from eddy_bench.errors import ModelError, UnknownName, brief, unknown
 from eddy_bench.models.backbones import load_backbone, weights_digest
 from eddy_bench.models.base import Model
 from eddy_bench.models.decoding import guide_decoder, load_decoder
+from eddy_bench.models.defaults import EXACT
 from eddy_bench.models.devices import keep_pages, resolve_device
 from eddy_bench.models.embedded import (
     ASSETS,
@@ -31,14 +32,13 @@ from eddy_bench.models.embedded import (
 from eddy_bench.models.exact import ExactDenoiser, ExactPipeline, exact_scheduler
 from eddy_bench.models.identity import digest_of, model_fingerprint, parts_of
 from eddy_bench.models.network_features import RowLimit
-from eddy_bench.models.pipeline_class import check_steerable, named_class, pipeline_class
+from eddy_bench.models.pipeline_class import check_steerable, pipeline_class
 from eddy_bench.models.prompts import remember_prompts
 from eddy_bench.models.tasks import load_task
 from eddy_bench.sampling.families import denoiser, family_of
 from eddy_bench.storage.files import parse_json
 from eddy_bench.storage.paths import read_many
 
-EXACT = "exact:"
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
@@ -170,8 +170,6 @@ def _open_pipeline(
     name: str, folder: Path, revision: str | None, variant: str | None, dtype: torch.dtype
 ) -> Any:
     """Return a pipeline that can be steered, all of it in the given precision."""
-    if folder.exists() and (named := named_class(folder)):
-        pipeline_class(named)
     source = str(folder) if folder.exists() else name
     pipe = _load_pipeline(source, revision, variant, dtype)
     check_steerable(type(pipe).__name__)

@@ -14,12 +14,7 @@ from eddy_bench.errors import MetricError, ParameterError
 from eddy_bench.scoring.extractor import Extractor
 from eddy_bench.scoring.metric import Judge, Metric, Parameter
 from eddy_bench.suites.method_spec import is_file_plugin
-from eddy_bench.suites.plugins import (
-    Permission,
-    file_digest,
-    load_from_entry_point,
-    load_from_file,
-)
+from eddy_bench.suites.plugins import Permission, file_digest, load_from_entry_point, load_from_file
 
 METRIC_GROUP = "eddy_bench.metrics"
 TORCHMETRICS = "torchmetrics:"
@@ -44,7 +39,6 @@ def load_metric(name: str, permission: Permission | None = None) -> Metric | Non
     Raises:
         UnknownName: the file or torchmetrics has no such name.
         ParameterError: it may not be run, cannot be imported, or is no metric.
-
     """
     if is_file_plugin(name):
         path, _, attribute = name.rpartition(":")
@@ -62,12 +56,7 @@ def load_metric(name: str, permission: Permission | None = None) -> Metric | Non
 
 
 def _checked(plugin: Any, name: str, called: str, source: str) -> Metric:
-    """Return a metric that keeps to what its record promises.
-
-    Raises:
-        ParameterError: it does not.
-
-    """
+    """Return a metric that keeps to what its record promises; ParameterError where it does not."""
     if not isinstance(plugin, Metric):
         raise ParameterError(f"Expected {name} to be an eddy_bench.Metric, got {plugin!r}.")
     if (plugin.function is None) == (plugin.each is None):
