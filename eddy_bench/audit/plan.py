@@ -10,6 +10,7 @@ from typing import Any
 
 from eddy_bench import __version__
 from eddy_bench.errors import EddyError, ModelError, ParameterError, SchedulerError
+from eddy_bench.ids import MethodId
 from eddy_bench.methods.base import Method, check_demands
 from eddy_bench.methods.registry import (
     METHODS,
@@ -24,7 +25,6 @@ from eddy_bench.models.tasks import DEFAULT_TASKS, Task, load_task
 from eddy_bench.sampling.schedulers import set_scheduler
 from eddy_bench.sampling.solver_view import check_stochastic
 from eddy_bench.sampling.step_taps import check_restarts
-from eddy_bench.storage.records import method_text
 from eddy_bench.suites.method_spec import MethodSpec
 from eddy_bench.suites.plugins import Permission
 
@@ -47,16 +47,19 @@ NO_NETWORK = "it acts inside a network, and exact tasks have none. Measure it wi
 class Candidate:
     """A method of an audit."""
 
-    label: str  # as on the command line
-    name: str
-    parameters: str
+    id: MethodId
     method: Method
     source: str = ""  # digest of a plug-in's file; empty for registered methods
+
+    @property
+    def label(self) -> str:
+        """The text of the id."""
+        return str(self.id)
 
     def identity(self, task: Task) -> tuple[Any, ...]:
         """Return what a method is on a task, regardless of its label."""
         resolved = self.method.resolved(task.network is not None)
-        return self.name, resolved.parameters(), self.source
+        return self.id.name, resolved.parameters(), self.source
 
 
 @dataclass(frozen=True)
@@ -270,8 +273,9 @@ def _candidate(spec: MethodSpec, permission: Permission | None) -> Candidate:
             f"{spec} sees the earlier seeds of a prompt, and an audit has one group of each. "
             "Leave out what it remembers."
         )
-    name, parameters = method_name(spec), parameter_text(method)
-    return Candidate(method_text(name, parameters), name, parameters, method, source_digest(spec))
+    return Candidate(
+        MethodId(method_name(spec), parameter_text(method)), method, source_digest(spec)
+    )
 
 
 def _check_twins(candidates: Sequence[Candidate], task: Task) -> None:

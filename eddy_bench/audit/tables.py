@@ -14,7 +14,7 @@ from eddy_bench.audit.verdict import REAL_KEPT, SHIFT_MARGIN, SPREAD_MARGIN, Ver
 from eddy_bench.render.table import Cell, Column, Table
 
 # Of audit.csv
-BLOCK = ("task", "method", "params", "scheduler", "steps", "particles", "groups")
+BLOCK = ["task", "method", "scheduler", "steps", "particles", "groups"]
 COLUMNS = [*BLOCK, "metric", "value", "low", "high", "floor", "verdict"]
 
 
@@ -35,18 +35,13 @@ def _records(plan: AuditPlan, audited: Sequence[Audited]) -> Iterator[dict[str, 
             "particles": block.particles,
             "groups": block.groups,
         }
-        plain = {**shared, "method": BASELINE, "params": "", "verdict": ""}
+        plain = {**shared, "method": BASELINE, "verdict": ""}
         for at_steps in result.by_steps:
             for row in at_steps.iid:
                 yield {**plain, "steps": at_steps.steps, **vars(row)}
         for candidate in block.candidates:
             verdict = result.verdicts[candidate.label]
-            mine = {
-                **shared,
-                "method": candidate.name,
-                "params": candidate.parameters,
-                "verdict": verdict.text,
-            }
+            mine = {**shared, "method": candidate.label, "verdict": verdict.text}
             if verdict.tests is None:
                 yield {**mine, "steps": plan.step_counts[-1], **vars(Row("problem", float("nan")))}
             for number, at_steps in enumerate(result.by_steps):
@@ -66,7 +61,7 @@ def _test_rows(verdict: Verdict, number: int, last: bool) -> Iterator[Row]:
             yield Row("gain_limit", verdict.limit.value, verdict.limit.low, verdict.limit.high)
         yield Row("gain_limit_p", tests.limit)
         yield Row("gain_within_margin_p", tests.none)
-        yield Row("marginal_moved_p", tests.moved)
+        yield Row("marginal_shifted_p", tests.shifted)
         yield Row("marginal_kept_p", tests.kept)
         yield Row("headroom_above_1_p", tests.beyond)
 

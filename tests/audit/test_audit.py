@@ -129,7 +129,7 @@ def test_a_small_audit_through_the_command_line(cli: Callable[..., Result], tmp_
         "slot_shift_to_iid_p",
         "gain_limit",
     } <= set(frame["metric"])
-    keys = ["task", "method", "params", "scheduler", "steps", "metric"]
+    keys = ["task", "method", "scheduler", "steps", "metric"]
     assert not frame.duplicated(keys).any()
     gains = frame[frame["metric"] == "modes_covered_gain"].set_index(
         ["method", "scheduler", "steps"]
@@ -286,7 +286,7 @@ def test_the_ladder_is_sorted() -> None:
 def test_the_default_is_every_method_where_it_is_defined() -> None:
     plan = make_plan()
     names = {
-        (block.task.name, str(block.scheduler)): [candidate.name for candidate in block.candidates]
+        (block.task.name, str(block.scheduler)): [candidate.label for candidate in block.candidates]
         for block in plan.blocks
     }
     assert len(names) == 10
@@ -296,7 +296,7 @@ def test_the_default_is_every_method_where_it_is_defined() -> None:
     assert coupling < set(names["ring8", "ddim:eta=1"])
     assert not {"iid", "best-of-m", "cads", "oscar"} & set(names["ring8", "ddim:eta=1"])
     guided = make_plan(tasks=["class-ring"]).blocks[0]
-    assert "cads" in [candidate.name for candidate in guided.candidates]
+    assert "cads" in [candidate.label for candidate in guided.candidates]
     assert {block.particles for block in plan.blocks if block.task.name == "ring10"} == {10}
 
 
@@ -368,7 +368,7 @@ def test_ring8_shows_what_theory_says() -> None:
 
 @pytest.mark.slow
 def test_no_false_alarms_when_a_method_is_iid() -> None:
-    """Groups of the same law as iid's are called a gain, a loss or moved in at most 5% of audits,
+    """Groups of the same law as iid's are called a gain, a loss or shifted in at most 5% of audits,
     within binomial error.
     """
     block = make_plan(["ring8"], ["pg"]).blocks[0]
@@ -379,7 +379,7 @@ def test_no_false_alarms_when_a_method_is_iid() -> None:
         sets = [Groups.of(task, draw_truth(block, 300, 5 * trial + k, "main")) for k in range(4)]
         measured = Baseline(task, *sets).measure(draw_truth(block, 300, 5 * trial + 4, "main"))
         verdict = judge_block((25,), [[measured]], 0.1)[0]
-        alarms += verdict.marginal == "moved" or verdict.text.startswith(("gain", "real", "loss"))
+        alarms += verdict.marginal == "shifted" or verdict.text.startswith(("gain", "real", "loss"))
     assert alarms <= 2 * 200 * 0.05 + 3 * np.sqrt(200 * 0.1 * 0.9)
     assert alarms < 40
 
