@@ -116,29 +116,18 @@ def _audit_methods(options: dict[str, Any], out: Path) -> int:
     """Audit methods; returns the exit code: 2 when one of them could not be measured."""
     from eddy_bench.audit.figure import write_figure
     from eddy_bench.audit.plan import make_plan
-    from eddy_bench.audit.run import (
-        NOT_MEASURED,
-        missing_work,
-        prepare_folder,
-        run_audit,
-        time_methods,
-    )
+    from eddy_bench.audit.run import NOT_MEASURED, prepare_folder, run_audit
     from eddy_bench.audit.tables import audit_frame, audit_markdown, audit_table
-    from eddy_bench.cli.console import print_table, say, write_line
-    from eddy_bench.cli.progress import about, progress_bar
+    from eddy_bench.cli.console import print_table, write_line
+    from eddy_bench.cli.terminal import Terminal
     from eddy_bench.storage.files import write_text
     from eddy_bench.suites.plugins import Permission
 
     plan = make_plan(**options, permission=Permission())
     prepare_folder(out, plan)
-    for left_out in plan.left_out:
-        say(str(left_out), "Note")
-    costs = time_methods(plan, out)
-    seconds = missing_work(plan, out, costs)
-    if costs:
-        say(f"Auditing takes {about(seconds)}, by a short trial of each method.")
-    with progress_bar("Auditing", seconds, percent=True) as advance:
-        audited = run_audit(plan, out, advance, costs)
+    terminal = Terminal()
+    terminal.tell_all([str(left_out) for left_out in plan.left_out], "Note")
+    audited = run_audit(plan, out, terminal)
     _write_csv(audit_frame(plan, audited), out / "audit.csv", "%.6g")
     write_text(out / "audit.md", audit_markdown(plan, audited))
     write_figure(plan, audited, out / "audit.png")
@@ -162,7 +151,7 @@ def _audit_divergence(tasks: Sequence[str], methods: Sequence[str], seed: int, o
     )
     from eddy_bench.audit.run import prepare_folder
     from eddy_bench.cli.console import print_table
-    from eddy_bench.cli.progress import progress_bar
+    from eddy_bench.cli.terminal import Terminal
     from eddy_bench.methods.registry import build_method, changed_parameters
     from eddy_bench.models.tasks import DEFAULT_TASKS, load_task
     from eddy_bench.suites.method_spec import MethodSpec
@@ -175,7 +164,7 @@ def _audit_divergence(tasks: Sequence[str], methods: Sequence[str], seed: int, o
         guides = check_guides(built)
     prepare_folder(out)
     measured = []
-    with progress_bar("Differentiating", len(loaded) * len(guides) * len(LEVELS)) as advance:
+    with Terminal().began("Differentiating", len(loaded) * len(guides) * len(LEVELS)) as advance:
         for task in loaded:
             for method in guides:
                 changed = changed_parameters(method).items()
