@@ -41,20 +41,12 @@ UNMEASURED = Measured(np.empty(0), NOTHING, NOTHING, 1.0, ())
 
 
 @dataclass(frozen=True)
-class AtSteps:
-    """A block at one step count: lines of iid, and the methods by label."""
-
-    steps: int
-    iid: tuple[Row, ...]
-    methods: dict[str, Measured]
-
-
-@dataclass(frozen=True)
 class Audited:
-    """A block with all its step counts, and verdicts by label."""
+    """What was measured of a block: lines of iid and methods, by step count; verdicts by label."""
 
     block: Block
-    by_steps: tuple[AtSteps, ...]
+    iid: list[tuple[Row, ...]]
+    methods: dict[str, list[Measured]]
     verdicts: dict[str, Verdict]
 
 
@@ -277,26 +269,21 @@ def _baseline(cell: Cell, plain: list[Tensor]) -> Baseline:
 def _audited(
     plan: AuditPlan, block: Block, folder: Path, measured: dict[Path, Measured]
 ) -> Audited:
-    by_steps = [
-        AtSteps(
-            plain.steps,
-            measured[plain.path].rows,
-            {cell.label: measured[cell.path] for cell in methods},
-        )
-        for plain, *methods in planned_cells(plan, block, folder)
-    ]
-    return Audited(block, tuple(by_steps), _verdicts(plan, block, by_steps))
+    iid, *methods = (
+        [measured[cell.path] for cell in cells]
+        for cells in zip(*planned_cells(plan, block, folder), strict=True)
+    )
+    by_label = dict(zip((each.label for each in block.candidates), methods, strict=True))
+    return Audited(block, [each.rows for each in iid], by_label, _verdicts(plan, by_label))
 
 
-def _verdicts(plan: AuditPlan, block: Block, by_steps: Sequence[AtSteps]) -> dict[str, Verdict]:
+def _verdicts(plan: AuditPlan, methods: dict[str, list[Measured]]) -> dict[str, Verdict]:
     """Judge the methods of a block; one that could not be drawn has its reason as text."""
-    sound, verdicts = {}, {}
-    for label in (candidate.label for candidate in block.candidates):
-        step_counts = [at_steps.methods[label] for at_steps in by_steps]
-        problem = next((measured.problem for measured in step_counts if measured.problem), "")
-        if problem:
-            verdicts[label] = Verdict(f"{NOT_MEASURED}: {problem}")
-        else:
-            sound[label] = step_counts
+    problems = {
+        label: Verdict(f"{NOT_MEASURED}: {problem}")
+        for label, by_steps in methods.items()
+        if (problem := next((measured.problem for measured in by_steps if measured.problem), ""))
+    }
+    sound = {label: by_steps for label, by_steps in methods.items() if label not in problems}
     judged = judge_block(plan.step_counts, list(sound.values()), plan.margin)
-    return dict(zip(sound, judged, strict=True)) | verdicts
+    return dict(zip(sound, judged, strict=True)) | problems
