@@ -44,7 +44,7 @@ from eddy_bench.scoring.extractors import DINOV2
 from eddy_bench.scoring.measure import Methods, MetricValue, measure
 from eddy_bench.scoring.metric import Metric
 from eddy_bench.scoring.metrics import BAD_IMAGES, COSTS, METRICS, MetricSpec, parse_all
-from eddy_bench.scoring.reference import load_reference
+from eddy_bench.scoring.reference import RealImages, load_reference
 from eddy_bench.scoring.scorer import Advance, Scorer
 from eddy_bench.storage import records
 from eddy_bench.storage.files import listing
@@ -207,7 +207,13 @@ def score_folder(
     scorer.advance = progress(_work(specs, methods, scorer))
     done = _score_all(scorer, specs, methods, run.settings, explicit=bool(request.metrics))
     computed = [*(MetricId(name) for name in COSTS), *done.scored]
-    done.warnings += [*scorer.warnings, *_keep_earlier(folder, methods, computed, done), *notes]
+    told = real.notes if isinstance(real, RealImages) else ()
+    done.warnings += [
+        *told,
+        *scorer.warnings,
+        *_keep_earlier(folder, methods, computed, done),
+        *notes,
+    ]
     request.check_ownership()
     bad = rows_of(list(_bad_values(methods)), run.settings)
     write_scores(folder.path, [*done.rows, bad], list(methods), done.images)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,10 @@ from PIL import Image
 from eddy_bench.errors import MetricError, StoreError, brief, why
 from eddy_bench.models.defaults import ScoringDefaults
 from eddy_bench.scoring.extractor import Extractor, file_digest
-from eddy_bench.storage.files import open_picture, read_arrays
+from eddy_bench.storage.files import read_arrays
 from eddy_bench.storage.paths import replacing
+from eddy_bench.storage.pictures import Pictures, pictures_below, read_picture
 
-ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
-FORMATS = ("PNG", "JPEG", "WEBP")  # whatever a file is called
 FEATURES_LIMIT = 32 * 2**20  # bytes; 4,096 images under Inception, 16,384 under CLIP ViT-B/32
 TEXTS = ("extractor", "weights", "images")
 KEYS = ("mean", "covariance", "count", *TEXTS)
@@ -31,6 +30,7 @@ class RealImages:
 
     name: str  # with a digest
     images: list[Image.Image]
+    notes: Sequence[str] = ()  # on what was left out
 
 
 def load_reference(
@@ -46,8 +46,10 @@ def load_reference(
         return held_out(defaults)
     if Path(source).is_file():
         return read_statistics(Path(source))
-    images = [read_image(path) for path in image_paths(source)]
-    return RealImages(name_of(source, map(image_digest, images)), images)
+    pictures = reference_pictures(source)
+    images = [read_image(path) for path in pictures.paths]
+    notes = [f"--reference {source}: {note}" for note in pictures.notes]
+    return RealImages(name_of(source, map(image_digest, images)), images, notes)
 
 
 def held_out(defaults: ScoringDefaults) -> RealImages | None:
@@ -60,23 +62,21 @@ def held_out(defaults: ScoringDefaults) -> RealImages | None:
     return RealImages(name, [Image.fromarray(image) for image in padded])
 
 
-def image_paths(source: str) -> list[Path]:
+def reference_pictures(source: str) -> Pictures:
     """Return the images below a folder, in order; MetricError where there are none."""
-    folder = Path(source)
-    paths = sorted(folder.rglob("*")) if folder.is_dir() else []
-    paths = [path for path in paths if path.suffix.lower() in ENDINGS and path.is_file()]
-    if not paths:
+    pictures = pictures_below(Path(source))
+    if not pictures.paths:
         raise MetricError(
             f"Expected a folder with images (or a file of `eddy-bench reference`) at --reference "
             f"{source}, found none."
         )
-    return paths
+    return pictures
 
 
 def read_image(path: Path) -> Image.Image:
-    """Read an image as RGB; MetricError where it cannot be read."""
+    """Read an image as `read_picture`; MetricError where it cannot be read."""
     try:
-        return open_picture(path, FORMATS).convert("RGB")
+        return read_picture(path)
     except ValueError as error:
         raise MetricError(
             f"{path} cannot be read as an image: {brief(error, 120)}. Remove or replace it."

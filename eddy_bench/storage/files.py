@@ -252,11 +252,12 @@ def open_picture(source: Path | IO[bytes], formats: tuple[str, ...]) -> Image.Im
     Raises:
         ValueError: it is no such picture, is damaged, or is larger than any that is drawn.
     """
+    Image.init()
     try:
-        image = Image.open(source, formats=formats)
-        if image.width * image.height > MAX_PIXELS:
-            raise ValueError(f"{image.width} x {image.height} pixels; at most {MAX_PIXELS:,}")
-        image.load()
+        with Image.open(source, formats=[name for name in formats if name in Image.OPEN]) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise ValueError(f"{image.width} x {image.height} pixels; at most {MAX_PIXELS:,}")
+            image.load()
     except Exception as error:  # each format has its own, and memory may end
         text = re.sub(r" <\S+ object at 0x\w+>", "", brief(error, 160))
         raise ValueError(f"{type(error).__name__}: {text}") from None
