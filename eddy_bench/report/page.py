@@ -11,7 +11,7 @@ from typing import Any
 
 from eddy_bench.compare.advice import of_aspect, summary, unfaithful
 from eddy_bench.compare.classes import by_class, classes_of
-from eddy_bench.compare.comparable import check_comparable, with_baseline
+from eddy_bench.compare.comparable import check_comparable, drawn_elsewhere, with_baseline
 from eddy_bench.compare.comparison import Comparison, compare_methods
 from eddy_bench.compare.fronts import Fronts
 from eddy_bench.compare.paired import Difference, Progress, medians_by_method, quiet
@@ -87,6 +87,7 @@ def _texts(folders: Sequence[Path], comparison: Comparison, notes: Sequence[str]
         "title": ", ".join(path.resolve().name for path in folders),
         "settings": f"{'; '.join(drawn)}; {prompts} prompts, {particles} images of each seed.",
         "baseline": str(results.baseline),
+        "imported": ", ".join(map(str, dict.fromkeys(frame["method"][drawn_elsewhere(frame)]))),
         "verdicts": verdicts(comparison),
         "warnings": [*notes, *warnings(comparison, folders)],
         "tables": tables,

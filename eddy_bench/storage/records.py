@@ -58,7 +58,8 @@ class RunSettings(BaseModel):
 
     Fields that have a default are only written where they differ from it. `guide` and `decoder`
     carry a digest of their weights. `pipeline` has the parts of a pipeline object by name, and
-    what it draws in few steps.
+    what it draws in few steps. `imported` images were drawn elsewhere, with settings that are not
+    known.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -78,6 +79,7 @@ class RunSettings(BaseModel):
     guide: StrictStr | None = None
     decoder: StrictStr | None = None
     compiled: StrictBool | None = None
+    imported: StrictBool | None = None
     pipeline: dict[StrictStr, StrictStr] | None = None
 
     def as_dict(self) -> dict[str, Any]:
@@ -92,6 +94,8 @@ class RunSettings(BaseModel):
 
     def described(self) -> str:
         """Return what images are drawn with, on one line."""
+        if self.imported:
+            return f"{self.model}: images drawn elsewhere, with settings that are not known"
         size = "the model's own size" if self.size is None else f"{self.size} pixels"
         spacing = f" spaced by {self.timesteps}" if self.timesteps else ""
         return (

@@ -108,6 +108,15 @@ def prompts_of_texts(texts: Sequence[str]) -> PromptSet:
     return _checked("given", Records("the list of prompts", rows))
 
 
+def prompts_of_records(name: str, source: str, rows: list[tuple[int, Record]]) -> PromptSet:
+    """Return records as a prompt set, as files of prompts are read.
+
+    Raises:
+        PromptError: none holds a prompt.
+    """
+    return _checked(name, Records(source, rows))
+
+
 def text_id(text: str, length: int = 6) -> str:
     """Return a folder name for a prompt: its first words and a short hash.
 
