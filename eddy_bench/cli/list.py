@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Annotated, Any
@@ -11,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from eddy_bench.cli.arguments import one_of
-from eddy_bench.errors import ParameterError, UnknownName, unknown
+from eddy_bench.errors import ParameterError, UnknownName, counted, unknown
 from eddy_bench.shown import shown_json
 
 COLUMNS = ("name", "what", "cost", "source")
@@ -198,3 +199,28 @@ def _list_prompts() -> list[tuple[str, ...]]:
         what = f"{count} prompts, from {ends[0]!r} to {ends[-1]!r}"
         found.append((prompts.name, what, f"{count} groups a seed", "eddy-bench"))
     return found
+
+
+def _list_schedulers() -> list[tuple[str, ...]]:
+    from eddy_bench.sampling.scheduler_table import SCHEDULERS
+
+    lines: list[tuple[str, ...]] = []
+    for name, row in SCHEDULERS.items():
+        settings = ", ".join(f"{key}={value}" for key, value in row.settings.items())
+        what = f"{row.class_name} with {settings}" if settings else row.class_name
+        lines.append((name, what, "", "diffusers"))
+    return lines
+
+
+def _list_suites() -> list[tuple[str, ...]]:
+    """Read what each suite's first line says, its model, and how many methods it has."""
+    from eddy_bench.suites.suite import load_suite, suite_files
+
+    lines: list[tuple[str, ...]] = []
+    for name, path in sorted(suite_files().items()):
+        first, suite = path.read_text(encoding="utf-8").partition("\n")[0], load_suite(name)
+        paper = re.search(r"arXiv \d+\.\d+", first)
+        what = re.split(r" \(arXiv|: ", first.removeprefix("# "))[0].rstrip(".")
+        cost = counted(len(suite.methods), "method")
+        lines.append((name, f"{what}; {suite.model}", cost, paper[0] if paper else "eddy-bench"))
+    return lines
