@@ -192,7 +192,7 @@ def _list_prompts() -> list[tuple[str, ...]]:
 
     from eddy_bench.suites.prompts import load_prompts, prompt_set_names
 
-    found = []
+    found: list[tuple[str, ...]] = []
     for prompts in map(load_prompts, prompt_set_names()):
         ends = [shorten(own.text, 30, placeholder=" ...") for own in prompts.prompts]
         count = len(ends)
