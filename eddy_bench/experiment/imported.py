@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -208,7 +208,10 @@ def _told_prompts(source: Path, places: Mapping[str, Any]) -> PromptSet:
 def _of_table(
     request: Import, known: PromptSet | None
 ) -> tuple[PromptSet, list[Picture], list[str]]:
-    """Return the pictures of a table: a row an image, with its file, prompt, method and seed."""
+    """Return the pictures of a table: a row an image, with its file, prompt, method and seed.
+
+    Seeds are numbered from 0 on, in their order.
+    """
     records = read_records(request.source, "")
     prompts = known or prompts_of_records(
         request.source.stem,
@@ -234,7 +237,7 @@ def _of_table(
         try:
             seed = int(rest.get("seed") or 0)
             seconds = float(rest["seconds"]) if rest.get("seconds") not in (None, "") else None
-        except ValueError:
+        except (ValueError, TypeError, OverflowError):
             raise records.error(number, "expected numbers in seed and seconds.") from None
         if seed < 0 or (seconds is not None and not 0 <= seconds < float("inf")):
             raise records.error(number, "expected no negative seed and no negative seconds.")
@@ -244,6 +247,8 @@ def _of_table(
         pictures.append(Picture(path, prompt, MethodId.parse(method), seed, seconds))
     if not pictures:
         raise StoreError(f"Expected pictures of prompts in {request.source}, found none.")
+    numbers = {seed: k for k, seed in enumerate(sorted({own.seed for own in pictures}))}
+    pictures = [replace(own, seed=numbers[own.seed]) for own in pictures]
     left = [f"left out {counted(lost, 'picture')} of no prompt of the set"] if lost else []
     return prompts, pictures, [*records.notes, *left]
 

@@ -65,6 +65,8 @@ class Setup:
             feature_batch=suite.feature_batch,
             offload=suite.offload,
             compiled=suite.compile,
+            scheduler=suite.scheduler.name,
+            lora=suite.lora,
         )
         return cls(suite, model).with_scheduler()
 
@@ -154,6 +156,7 @@ class Setup:
             guide=model.guide_name or None,
             decoder=model.decoder_name or None,
             compiled=True if suite.compile else None,
+            lora=self.model.lora or None,
             pipeline=self.model.parts or None,
         )
 

@@ -74,6 +74,7 @@ class Model:
     weights: Path | None = None  # a folder with weights that cannot be downloaded
     judges: dict[str, Judge] = field(default_factory=dict)  # of images by prompt, each loaded once
     parts: dict[str, str] = field(default_factory=dict)  # of a pipeline object, by `parts_of`
+    lora: list[str] = field(default_factory=list)  # fused: names with digests and scales
 
     def __post_init__(self) -> None:
         self.scheduler = self.pipe.scheduler  # its own, whatever is put into its place

@@ -80,6 +80,7 @@ class RunSettings(BaseModel):
     decoder: StrictStr | None = None
     compiled: StrictBool | None = None
     imported: StrictBool | None = None
+    lora: list[StrictStr] | None = None
     pipeline: dict[StrictStr, StrictStr] | None = None
 
     def as_dict(self) -> dict[str, Any]:
