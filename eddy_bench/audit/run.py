@@ -23,7 +23,7 @@ from eddy_bench.experiment.batches import InProcess
 from eddy_bench.experiment.events import Advance, Listener
 from eddy_bench.methods.base import Method
 from eddy_bench.methods.iid import Iid
-from eddy_bench.storage.files import parse_json, write_text
+from eddy_bench.storage.files import check_writable, parse_json, write_text
 from eddy_bench.storage.lock import locked
 from eddy_bench.storage.paths import open_file, read_many, replacing
 from eddy_bench.storage.provenance import command, environment
@@ -154,7 +154,9 @@ def prepare_folder(path: Path, plan: AuditPlan | None = None) -> None:
             **settings,
             "command": command(),
         }
-    write_text(path / MARK, json.dumps(settings, indent=1) + "\n")
+    check_writable(path / MARK)
+    with locked(path):  # what another process audits there is not described anew
+        write_text(path / MARK, json.dumps(settings, indent=1) + "\n")
 
 
 @contextmanager
