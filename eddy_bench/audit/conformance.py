@@ -150,10 +150,6 @@ def _solver(method: Method) -> str:
     return "ddim:eta=1" if method.couples_steps else "ddim"
 
 
-def _plain(method: Method, particles: int = PARTICLES, guided: bool = False) -> Tensor:
-    return draw_samples(Iid(), particles=particles, solver=_solver(method), guided=guided)
-
-
 def small_features(shape: tuple[int, ...]) -> NetworkFeatures:
     """Return a small network with curvature in the place of decoder and guide."""
     generator = torch.Generator().manual_seed(7)
@@ -207,8 +203,8 @@ def _finite(method: Method) -> Answer:
 
 def _deterministic(method: Method) -> Answer:
     gap = float((draw_samples(method) - draw_samples(method)).abs().max())
-    differ = f"two draws of the same noise differ by {gap:.2g}"
-    return gap == 0, differ if gap else "two draws of the same noise are the same"
+    outcome = f"differ by {gap:.2g}" if gap else "are the same"
+    return gap == 0, f"two draws of the same noise {outcome}"
 
 
 def _zero_strength(method: Method) -> Answer:
@@ -217,9 +213,9 @@ def _zero_strength(method: Method) -> Answer:
     if method.couples_start:
         return None, "its start is coupled, whatever its strength"
     off: Any = replace(method, strength=0.0)  # type: ignore[call-arg]
-    guided = _needs_condition(method)
-    drawn = draw_samples(off, solver=_solver(method), guided=guided)
-    same = torch.equal(drawn, _plain(method, guided=guided))
+    solver, guided = _solver(method), _needs_condition(method)
+    drawn, plain = (draw_samples(each, solver=solver, guided=guided) for each in (off, Iid()))
+    same = torch.equal(drawn, plain)
     return same, "iid, bit for bit" if same else "it still changes the samples"
 
 
@@ -232,7 +228,7 @@ def _single(method: Method) -> Answer:
     if not method.interacts:
         gap = _gap(draw_samples(method)[:, :1], alone)
         return gap < _tolerance(method), f"alone as among others, which is another law: {gap:.1g}"
-    same = torch.equal(alone, _plain(method, particles=1))
+    same = torch.equal(alone, draw_samples(Iid(), particles=1, solver=_solver(method)))
     return same, "iid, bit for bit" if same else "one particle alone is not drawn as iid draws it"
 
 
@@ -321,21 +317,20 @@ def _noise_hooks(method: Method) -> dict[str, Draw]:
 
 
 def _start_noise(method: Method) -> Answer:
-    draw = _noise_hooks(method).get("start")
-    if draw is None:
-        return None, "its start is independent"
-    if not (method.couples_start or method.preserves_marginal):
+    if method.changes_start and not (method.couples_start or method.preserves_marginal):
         return None, "it changes each particle's start, as it says"
-    return _normal_in_groups(method, draw)
+    return _normal_in_groups(method, "start", "its start is independent")
 
 
 def _restart_noise(method: Method) -> Answer:
-    draw = _noise_hooks(method).get("restart")
-    return _normal_in_groups(method, draw) if draw else (None, "it does not restart")
+    return _normal_in_groups(method, "restart", "it does not restart")
 
 
-def _normal_in_groups(method: Method, draw: Draw) -> Answer:
+def _normal_in_groups(method: Method, hook: str, absent: str) -> Answer:
     """Test noise in groups of an even and of an odd number, which couplings tell apart."""
+    draw = _noise_hooks(method).get(hook)
+    if draw is None:
+        return None, absent
     counts = {max(count, method.min_particles) for count in (PARTICLES, PARTICLES - 1)}
     return _worst([_standard_normal(draw(_independent(count))) for count in counts])
 
@@ -359,7 +354,7 @@ def _worst(answers: list[Answer]) -> Answer:
 
 
 def _standard_normal(noise: Tensor) -> Answer:
-    """Test normality over groups, by particle and coordinate (Kolmogorov-Smirnov).
+    """Test normality over groups by Kolmogorov-Smirnov, by particle and coordinate.
 
     Random directions, and that of the sum, see dependence between coordinates.
     """

@@ -103,7 +103,6 @@ class _Panels:
                 )
 
     def draw_shifts(self, axis: Any) -> None:
-
         def shift(rows: Sequence[Row], other: str) -> float:
             return max(row_of(rows, f"shift_to_{other}").value, FLOOR)
 

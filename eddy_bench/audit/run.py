@@ -23,7 +23,7 @@ from eddy_bench.experiment.batches import InProcess
 from eddy_bench.experiment.events import Advance, Listener
 from eddy_bench.methods.base import Method
 from eddy_bench.methods.iid import Iid
-from eddy_bench.storage.files import parse_json, write_text
+from eddy_bench.storage.files import check_writable, parse_json, write_text
 from eddy_bench.storage.lock import locked
 from eddy_bench.storage.paths import open_file, read_many, replacing
 from eddy_bench.storage.provenance import command, environment
@@ -33,9 +33,7 @@ PARTS = "parts"
 FAR = 1e100  # beyond it squares overflow
 NOT_MEASURED = "not measured"
 STREAMS = ("main", "disjoint")  # of seeds
-ESTIMATES = ("energy", "spread", "from_truth")  # fields of Measured
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError)
-
 NOTHING = Estimate(float("nan"), float("nan"), 0)
 UNMEASURED = Measured(np.empty(0), NOTHING, NOTHING, 1.0, ())
 
@@ -91,12 +89,15 @@ class Cell:
         """Return what was measured; None where nothing can be read."""
         try:
             stored = parse_json(read_many([self.path])[0])
-            estimates = {
-                name: Estimate(**part) for name in ESTIMATES if (part := stored[name]) is not None
+            truth = stored["from_truth"]
+            parts = {
+                "gain": np.asarray(stored["gain"], np.float64),
+                "energy": Estimate(**stored["energy"]),
+                "spread": Estimate(**stored["spread"]),
+                "rows": tuple(Row(**row) for row in stored["rows"]),
+                "from_truth": None if truth is None else Estimate(**truth),
             }
-            gain = np.asarray(stored["gain"], np.float64)
-            rows = tuple(Row(**row) for row in stored["rows"])
-            return Measured(**{**stored, **estimates, "gain": gain, "rows": rows})
+            return Measured(**{**stored, **parts})
         except UNREADABLE:
             return None
 
@@ -153,7 +154,9 @@ def prepare_folder(path: Path, plan: AuditPlan | None = None) -> None:
             **settings,
             "command": command(),
         }
-    write_text(path / MARK, json.dumps(settings, indent=1) + "\n")
+    check_writable(path / MARK)
+    with locked(path):  # what another process audits there is not described anew
+        write_text(path / MARK, json.dumps(settings, indent=1) + "\n")
 
 
 @contextmanager
@@ -167,7 +170,7 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-Drawn = tuple[Cell, list[Tensor], str]
+Outcome = tuple[Cell, list[Tensor], str]  # samples by stream, or none and why
 
 
 def planned_cells(plan: AuditPlan, block: Block, folder: Path) -> list[list[Cell]]:
@@ -203,13 +206,13 @@ def run_audit(plan: AuditPlan, folder: Path, listener: Listener) -> list[Audited
     with locked(folder, lambda text: listener.tell(text, "Note")), one_thread():
         measured, missing = find_missing(plan, folder)
         with listener.began("Auditing", sum(cell.work for cell in missing)) as advance:
-            executor = InProcess[Cell, Drawn](lambda cell: [draw_cell(cell, advance)])
-            base: Baseline | None = None
+            executor = InProcess[Cell, Outcome](lambda cell: [draw_cell(cell, advance)])
+            base: Baseline
             for cell, samples, problem in executor.run(missing, []):
-                if cell.candidate is None:
+                if cell.candidate is None:  # the first of its block and step count
                     base = _baseline(cell, samples)
                     result = replace(UNMEASURED, rows=base.rows())
-                elif problem or base is None:
+                elif problem:
                     result = replace(UNMEASURED, problem=problem)
                 else:
                     result = base.measure(samples[0])
@@ -218,7 +221,7 @@ def run_audit(plan: AuditPlan, folder: Path, listener: Listener) -> list[Audited
     return [_audited(plan, block, folder, measured) for block in plan.blocks]
 
 
-def draw_cell(cell: Cell, advance: Advance) -> Drawn:
+def draw_cell(cell: Cell, advance: Advance) -> Outcome:
     """Return a cell with its samples by stream, or with none and why it cannot be drawn.
 
     Groups of iid are kept, and not drawn again where they are.

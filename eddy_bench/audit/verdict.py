@@ -16,11 +16,9 @@ LEVEL = 0.05
 SHIFT_MARGIN = 0.05  # standard deviations of a normal distribution with the same energy coefficient
 SPREAD_MARGIN = 0.05  # relative change of the mean squared Mahalanobis distance
 FITTED = 3  # finest step counts on which the limit is fitted; fewer cannot show a real gain
-UNSETTLED_GAIN = (
-    0.25  # share of a gain by which it may still change between the two finest step counts
-)
-# Relative change of the spread between them: beyond it the solver does not follow the drift yet.
-UNSETTLED_SPREAD = 0.1
+# Relative changes between the two finest step counts, beyond which the solver does not follow the
+# drift yet.
+UNSETTLED_GAIN, UNSETTLED_SPREAD = 0.25, 0.1
 
 REAL_KEPT = "real gain, marginal kept"
 REAL_SHIFTED = "real gain, marginal shifted"
@@ -87,14 +85,12 @@ def judge_block(
     """
     gains = [tuple(gain_estimate(measured.gain) for measured in by_steps) for by_steps in methods]
     limits = [limit_gain(steps, [measured.gain for measured in by_steps]) for by_steps in methods]
-    shifted = [_shifted_p(by_steps[-1]) for by_steps in methods]
-    kept = [_kept_p(by_steps[-1]) for by_steps in methods]
     flat = holm([gain.difference_p() for by_steps in gains for gain in by_steps])
     families = zip(
         holm([by_steps[-1].equivalence_p(margin) for by_steps in gains]),
         holm([1.0 if limit is None else limit.above_p(0.0) for limit in limits]),
-        holm(shifted),
-        holm(kept),
+        holm([_shifted_p(by_steps[-1]) for by_steps in methods]),
+        holm([_kept_p(by_steps[-1]) for by_steps in methods]),
         holm([by_steps[-1].beyond_p for by_steps in methods]),
         strict=True,
     )
@@ -209,11 +205,9 @@ def direction(finest: Measured) -> str:
 def shifted_by(finest: Measured) -> str:
     """Say how far a marginal shifted: in standard deviations, and in spread."""
     ratio = 1 + finest.spread.value
-    return (
-        f"{max(shift_of(finest.energy.value), 0):.2f} std, spread x{ratio:.2f}"
-        if ratio < 100
-        else f"spread x{ratio:.0f}"
-    )
+    if ratio >= 100:
+        return f"spread x{ratio:.0f}"
+    return f"{max(shift_of(finest.energy.value), 0):.2f} std, spread x{ratio:.2f}"
 
 
 def _needed(gain: Estimate, finest: Measured, margin: float, family: int, gain_shown: bool) -> int:

@@ -288,13 +288,11 @@ def examine_dtype(device: str, dtype: str) -> Finding:
         detail = f"cannot compute: {brief(problem, 200)}"
     if dtype != "float32":
         return Finding(name, "note", detail, f"--dtype float32 on {device}")
-    return Finding(name, "problem", detail, _replaced(device, "torch torchvision"))
+    cure = f"{REINSTALL} torch torchvision" if device == "cpu" else _without(device)
+    return Finding(name, "problem", detail, cure)
 
 
-def _replaced(device: str, packages: str) -> str:
-    """Return the cure of a device that fails: to install packages again, or to leave it out."""
-    if device == "cpu":
-        return f"{REINSTALL} {packages}"
+def _without(device: str) -> str:
     return f"leave {device} out (--device cpu), or install a build of torch for its driver"
 
 
@@ -557,7 +555,7 @@ def _missing(weights: Weights) -> Finding:
 def examine_drawing() -> Iterator[Finding]:
     """Yield whether the CPU draws pictures, and whether every other device draws the same."""
     cpu, *others = device_names()
-    cure, start = _replaced(cpu, "eddy-bench torch diffusers transformers"), time.perf_counter()
+    cure, start = f"{REINSTALL} eddy-bench torch diffusers transformers", time.perf_counter()
     try:
         reference = drawn_on(cpu)
     except Exception as error:  # nothing can be drawn, for whatever reason
@@ -571,15 +569,14 @@ def examine_drawing() -> Iterator[Finding]:
     detail = f"{PARTICLES} images of the embedded model in {seconds}, loading included"
     yield Finding(cpu, "ok", detail)
     for device in others:
+        verdict: Verdict = "problem"
         try:
             farthest = int(abs(drawn_on(device) - reference).max())
-        except Exception as error:  # of the device's driver, its memory or a missing operation
-            farthest, detail = 255, f"cannot draw: {brief(error, 200)}"
-        else:
             detail = f"images differ from the CPU's by {farthest} of 255, {TOLERANCE} are allowed"
-        alike = farthest <= TOLERANCE
-        cure = "" if alike else _replaced(device, "")
-        yield Finding(device, "ok" if alike else "problem", detail, cure)
+            verdict = "ok" if farthest <= TOLERANCE else "problem"
+        except Exception as error:  # of the device's driver, its memory or a missing operation
+            detail = f"cannot draw: {brief(error, 200)}"
+        yield Finding(device, verdict, detail, "" if verdict == "ok" else _without(device))
 
 
 def drawn_on(device: str) -> NDArray[np.int16]:

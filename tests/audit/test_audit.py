@@ -465,9 +465,11 @@ def test_a_kill_loses_one_method_and_other_methods_meet_the_same_iid(tmp_path: P
 
 def test_two_audits_in_one_folder_are_refused(cli: Cli, tmp_path: Path) -> None:
     prepare_folder(tmp_path / "a")
+    before = (tmp_path / "a/audit.json").read_text()
     with locked(tmp_path / "a"):
         done = cli("audit", "--quick", "--groups", 20, "--steps", "4", "--out", tmp_path / "a")
     assert (done.code, "is in use by" in done.err) == (2, True)
+    assert (tmp_path / "a/audit.json").read_text() == before
 
 
 def test_a_plug_in_that_raises_is_named_in_the_csv(
