@@ -72,7 +72,7 @@ def _tower(eps: float, **arguments: Any) -> Any:
 
 
 def load_dreamsim(weights: Path | None, device: torch.device, **shape: int) -> Extractor:
-    """Load the ensemble from a folder `dreamsim` of weights; MetricError where a file lacks."""
+    """Load the ensemble from a folder `dreamsim`; MetricError where a file is missing or wrong."""
     paths = _files(weights)
     network, path = Ensemble(**shape).eval(), paths[0]
     try:

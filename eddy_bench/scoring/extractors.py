@@ -91,7 +91,7 @@ def _timm(name: str, weights: Path | None, device: torch.device) -> Extractor:
 
 
 def load_efficientnet(name: str, device: torch.device) -> Extractor:
-    """Load one of the two, features averaged over places; MetricError where its package lacks."""
+    """Load one of the two, features averaged over places; MetricError without its package."""
     number = name[-1]
     try:
         package = importlib.import_module("efficientnet_lite_pytorch")

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,7 +69,7 @@ def _of_group(
     group: FinishedGroup,
     value: float,
     signature: Signature,
-    images: tuple[float, ...] = (),
+    images: tuple[float, ...],
 ) -> MetricValue:
     """Return the value of a group; none where an image is bad, and none of that image."""
     if group.bad:
@@ -78,16 +79,23 @@ def _of_group(
     return MetricValue(group.group, spec.id, spec.metric, value, signature.adding([size]), images)
 
 
+def _called(
+    spec: MetricSpec, group: FinishedGroup, signature: Signature, *given: Any
+) -> MetricValue:
+    """Call a metric with what it needs of a group."""
+    metric, images = spec.metric, spec.metric.of_images(*given, **spec.values)
+    mean = metric.function is None  # of what was computed of each image
+    value = mean_of(np.array(images)) if mean else metric(*given, **spec.values)
+    return _of_group(spec, group, value, signature, images)
+
+
 def _read_features(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator[MetricValue]:
     extractor = scorer.extractor(spec.extractor, spec.metric.sees)
     signature = spec.signature(_seen(extractor))
     for groups in methods.values():
         features = scorer.features(extractor.name, groups)
         for group in groups:
-            own = features[group.group.key]
-            value = spec.metric(own, **spec.values)
-            images = spec.metric.of_images(own, **spec.values)
-            yield _of_group(spec, group, value, signature, images)
+            yield _called(spec, group, signature, features[group.group.key])
 
 
 def _read_text(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator[MetricValue]:
@@ -104,9 +112,7 @@ def _read_text(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator[M
             scorer.note_truncated(extractor, prompts)
         for group in groups:
             own = features[group.group.key], texts[group.group.prompt]
-            value = metric(*own, **spec.values)
-            images = metric.of_images(*own, **spec.values)
-            yield _of_group(spec, group, value, signature, images)
+            yield _called(spec, group, signature, *own)
 
 
 def with_texts(scorer: Scorer, spec: MetricSpec) -> Extractor:
@@ -137,8 +143,7 @@ def _read_values(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator
                 extractor.texts([f"{prompt}, {value}" for value in listed])
                 for listed in scorer.values.get(group.group.prompt_id, ())
             ]
-            value = spec.metric(features[group.group.key], texts, **spec.values)
-            yield _of_group(spec, group, value, signature)
+            yield _called(spec, group, signature, features[group.group.key], texts)
 
 
 def _read_attributes(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator[MetricValue]:
@@ -146,8 +151,8 @@ def _read_attributes(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iter
     for groups in methods.values():
         predicted = scorer.attributes(groups)
         for group in groups:
-            value = spec.metric(predicted[group.group.key], parse(group.group.prompt))
-            yield _of_group(spec, group, value, signature)
+            own = predicted[group.group.key], parse(group.group.prompt)
+            yield _called(spec, group, signature, *own)
 
 
 def _read_judged(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator[MetricValue]:

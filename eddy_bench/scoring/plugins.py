@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,8 @@ def load_metric(name: str, permission: Permission | None = None) -> Metric | Non
         return metric_of_class(name.removeprefix(TORCHMETRICS))
     for point in entry_points(group=METRIC_GROUP):
         if point.name == name:
-            return _checked(load_from_entry_point(point), name, name, _version(point))
+            source = f"{point.dist.name}=={point.dist.version}" if point.dist else point.value
+            return _checked(load_from_entry_point(point), name, name, source)
     return None
 
 
@@ -168,7 +169,3 @@ def _check_digest(digest: Any, name: str) -> None:
         raise MetricError(
             f"Expected a text that changes with the weights as digest of {name}, got {digest!r}."
         )
-
-
-def _version(point: EntryPoint) -> str:
-    return f"{point.dist.name}=={point.dist.version}" if point.dist else point.value
