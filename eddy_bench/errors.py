@@ -134,6 +134,11 @@ def _is_of_file_system(error: BaseException) -> bool:
     return False
 
 
+def reason_of(error: BaseException) -> str:
+    """Return on one line why something failed: our own message, or a library's with its class."""
+    return str(error) if isinstance(error, EddyError) else f"{type(error).__name__}: {brief(error)}"
+
+
 def brief(error: BaseException, limit: int = 300) -> str:
     """Return the first words of a library's error on one line, without tokens of the hub."""
     text = re.sub(r"hf_\w{6,}", "hf_...", " ".join(str(error).split())) or type(error).__name__

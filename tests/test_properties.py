@@ -4,10 +4,14 @@ a traceback.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
+import re
 import string
 import tempfile
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,14 +21,18 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from eddy_bench.compare.gate import read_gate
 from eddy_bench.errors import EddyError
+from eddy_bench.experiment.events import Listener
+from eddy_bench.experiment.imported import Import, import_images
 from eddy_bench.methods.registry import build_method, method_label, method_name
 from eddy_bench.render.table import Table
 from eddy_bench.results.results import read_results
 from eddy_bench.shown import cell_text, text_of_cell
 from eddy_bench.storage.group import Entry, GroupIndex
+from eddy_bench.storage.pictures import read_picture
 from eddy_bench.storage.records import RunRecord, SuiteRecord
 from eddy_bench.storage.run_folder import RunFolder, write_run
 from eddy_bench.suites.method_spec import MethodSpec
@@ -86,6 +94,102 @@ def test_any_bytes_are_read_or_refused_in_one_line(content: bytes) -> None:
     works_or_says(lambda: read_results([written("scores.csv", content)]))
     for name in ("p.yaml", "p.txt", "p.json", "p.jsonl", "p.csv", "p.tsv"):
         works_or_says(lambda name=name: load_prompts(str(written(name, content))))
+
+
+plain = st.text(
+    st.characters(exclude_categories=["C", "Z"], exclude_characters="#-"), max_size=6
+).map(str.strip)
+
+
+def written_prompts(name: str, entries: list[str | None]) -> Path:
+    """A prompt file of texts, as a tool would write it."""
+    table = pd.DataFrame({"prompt": [text or "" for text in entries], "k": range(len(entries))})
+    match Path(name).suffix:
+        case ".csv":
+            return written(name, table.to_csv(index=False))
+        case ".tsv":
+            return written(name, table.to_csv(index=False, sep="\t"))
+        case ".parquet":
+            table.to_parquet(path := written(name, ""))
+            return path
+        case ".jsonl":
+            return written(name, table.to_json(orient="records", lines=True))
+        case ".txt":
+            return written(name, "\n".join(text or "" for text in entries))
+    return written(name, json.dumps(entries))
+
+
+@many
+@given(
+    st.lists(plain | st.none(), min_size=1, max_size=6),
+    st.sampled_from(["p.csv", "p.tsv", "p.json", "p.jsonl", "p.yaml", "p.txt", "p.parquet"]),
+)
+def test_every_prompt_of_any_file_is_there_or_counted(entries: list[str | None], name: str) -> None:
+    path = written_prompts(name, entries)
+    prompts = works_or_says(lambda: load_prompts(str(path)))
+    filled = [text for text in entries if text]
+    if prompts is None:
+        assert not filled
+        return
+    assert [prompt.text for prompt in prompts.prompts] == list(dict.fromkeys(filled))
+    told = " ".join(prompts.notes)
+    repeats = re.search(r"(\d+) repeats? left out", told)
+    assert int(repeats[1] if repeats else 0) == len(filled) - len(set(filled))
+    empty = re.search(r"(\d+) empty entr", told)
+    if Path(name).suffix != ".txt":  # of which blank lines are none
+        assert int(empty[1] if empty else 0) == len(entries) - len(filled)
+
+
+pictures = st.sampled_from(["RGB", "L", "P", "1", "CMYK", "RGBA", "LA", "I;16", "F"])
+
+
+@many
+@given(
+    pictures,
+    st.sampled_from(["png", "jpg", "webp", "tif", "bmp", "gif", "ppm", "tga", "ico"]),
+    st.integers(0, 400),
+    st.binary(max_size=8),
+)
+def test_any_picture_is_read_or_refused_in_one_line(
+    mode: str, ending: str, place: int, spoilt: bytes
+) -> None:
+    buffer = io.BytesIO()
+    with contextlib.suppress(OSError, ValueError, KeyError):  # not every format has every mode
+        kind = Image.registered_extensions()[f".{ending}"]
+        Image.new(mode, (9, 7), 1).save(buffer, kind)
+    content = bytearray(buffer.getvalue())
+    content[place : place + len(spoilt)] = spoilt
+    path = written(f"p.{ending}", bytes(content))
+    said = ""
+    try:
+        assert read_picture(path).mode == "RGB"
+    except ValueError as error:
+        said = str(error)
+    assert "\n" not in said.strip()
+
+
+@many
+@given(
+    st.lists(
+        st.dictionaries(
+            st.sampled_from(["file", "prompt", "method", "seed", "seconds", "id"]),
+            values | plain,
+            max_size=5,
+        ),
+        max_size=4,
+    )
+)
+def test_any_table_of_pictures_is_imported_or_refused_in_one_line(
+    rows: list[dict[str, Any]],
+) -> None:
+    picture = written("0.png", b"")
+    Image.new("RGB", (4, 4)).save(picture)
+    for row in rows:
+        if "file" in row and row["file"] == "":
+            row["file"] = "0.png"
+    path = written("images.json", json.dumps(rows))
+    out = path.parent / f"imported-{time.time_ns()}"
+    works_or_says(lambda: import_images(Import(path, out), Listener()))
 
 
 @many
@@ -253,5 +357,5 @@ def test_these_properties_hold_on_ten_thousand_inputs() -> None:
 
 def test_groups_are_made_of_plain_data() -> None:
     kinds = {name: type(value) for name, value in asdict(make_group()).items()}
-    assert set(kinds.values()) == {str, int}
+    assert set(kinds.values()) == {str, int, dict}
     assert {name for name, kind in kinds.items() if kind is int} == {"seed", "particles"}

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from eddy_bench.models.attributes import ANY_CLASS, CLASSES, SHOES, TONES, Attributes, shape_words
 from eddy_bench.models.embedded import SCALE, rows_of
+from eddy_bench.models.images import pixel_array
+from eddy_bench.scoring.forward import Forward
 
 FOREGROUND = 25  # 8-bit brightness above which a pixel belongs to the garment
 TONE_EDGES = (140.0, 180.0)  # close to the terciles of the training set
 SHAPE_EDGES = (15.2, 8.9, 17.2, 11.0, 16.2, 6.9, 16.7, 8.0, 19.1, 12.1)  # medians per class, pixels
+
+
+def predict_attributes(classifier: Forward, images: Sequence[Image.Image]) -> NDArray[np.int64]:
+    """Return the class, tone and shape of images, (N, 3)."""
+    return np.array(list(classifier((pixel_array(image),) for image in images)))
 
 
 def measure(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -17,14 +17,14 @@ import torch
 from PIL import Image
 from train import load_split, to_model
 
-from benchmarks.embedded.garments import caption
+from benchmarks.embedded.garments import caption, predict_attributes
 from eddy_bench import Iid
 from eddy_bench.models.attributes import Attributes, parse
-from eddy_bench.models.embedded import AttributeClassifier, load_network
+from eddy_bench.models.devices import CPU
 from eddy_bench.models.load import load_model
 from eddy_bench.sampling.schedulers import set_scheduler
 from eddy_bench.scoring.diversity import pairwise_distance, vendi
-from eddy_bench.scoring.extractors import ASSETS, load_extractor, predict_attributes
+from eddy_bench.scoring.extractors import load_classifier, load_extractor
 from eddy_bench.scoring.fidelity import align, clip_score, frechet_distance
 from eddy_bench.suites.prompts import load_prompts
 
@@ -69,7 +69,7 @@ def main() -> None:
     torch.manual_seed(0)
     test, attributes = load_split(args.data, "t10k")
     train, _ = load_split(args.data, "train")
-    classifier = load_network(AttributeClassifier(), ASSETS / "classifier" / "model.safetensors")
+    classifier = load_classifier(CPU)
     predicted = np.concatenate(
         [predict_attributes(classifier, pictures(part)) for part in np.array_split(test, 20)]
     )

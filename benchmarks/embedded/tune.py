@@ -20,14 +20,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from benchmarks.embedded.garments import predict_attributes
 from eddy_bench import EddyExact, EddyHutch, Iid, KernelMethod, Method, ParticleGuidance, Repulsion
 from eddy_bench.models.attributes import parse
-from eddy_bench.models.embedded import AttributeClassifier, load_network
+from eddy_bench.models.devices import CPU
 from eddy_bench.models.load import load_model
 from eddy_bench.results.statistics import mean_interval
 from eddy_bench.sampling.schedulers import set_scheduler
 from eddy_bench.scoring.diversity import pairwise_distance, vendi
-from eddy_bench.scoring.extractors import ASSETS, load_extractor, predict_attributes
+from eddy_bench.scoring.extractors import load_classifier, load_extractor
 from eddy_bench.scoring.fidelity import align, clip_score
 from eddy_bench.suites.prompts import load_prompts
 
@@ -56,9 +57,7 @@ class Tuner:
             "output_type": "pil",
         }
         self.clip = load_extractor("fmnist-clip")
-        self.classifier = load_network(
-            AttributeClassifier(), ASSETS / "classifier" / "model.safetensors"
-        )
+        self.classifier = load_classifier(CPU)
 
     def measure(self, method: Method) -> dict[str, NDArray[np.float64]]:
         """Values per prompt."""

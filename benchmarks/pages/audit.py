@@ -14,9 +14,9 @@ from typing import Any
 from benchmarks.pages.marked import put
 from eddy_bench.audit.figure import write_figure
 from eddy_bench.audit.plan import make_plan
-from eddy_bench.audit.run import missing_work, prepare_folder, run_audit, time_methods
+from eddy_bench.audit.run import prepare_folder, run_audit
 from eddy_bench.audit.tables import audit_frame, audit_markdown
-from eddy_bench.cli.progress import progress_bar
+from eddy_bench.cli.terminal import Terminal
 from eddy_bench.storage.files import write_text
 
 RESCALED = [f"scale=relative,strength={share}" for share in (0.1, 0.3, 0.5)]
@@ -79,10 +79,7 @@ def main() -> None:
     for name in parts:
         plan, folder = make_plan(**PARTS[name]), out / name
         prepare_folder(folder, plan)
-        costs = time_methods(plan, folder)
-        work = missing_work(plan, folder, costs)
-        with progress_bar(name, work, percent=True) as advance:
-            audited = run_audit(plan, folder, advance, costs)
+        audited = run_audit(plan, folder, Terminal())
         write_text(
             DOCS / f"audit-{name}.csv",
             audit_frame(plan, audited).to_csv(

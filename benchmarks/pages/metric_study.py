@@ -21,20 +21,19 @@ import torch
 from PIL import Image, ImageFilter
 from scipy.stats import spearmanr
 
-from benchmarks.embedded.garments import caption
+from benchmarks.embedded.garments import caption, predict_attributes
 from benchmarks.pages.marked import put
 from eddy_bench import Iid
 from eddy_bench.models.attributes import Attributes
 from eddy_bench.models.defaults import scoring_defaults
 from eddy_bench.models.devices import CPU
-from eddy_bench.models.embedded import AttributeClassifier, load_network
 from eddy_bench.models.load import load_model
 from eddy_bench.models.tasks import load_task
 from eddy_bench.sampling.schedulers import set_scheduler
 from eddy_bench.scoring.attribute_values import values_seen
 from eddy_bench.scoring.diversity import distinct_attributes
 from eddy_bench.scoring.extractor import Extractor
-from eddy_bench.scoring.extractors import CLASSIFIER, load_extractor, predict_attributes
+from eddy_bench.scoring.extractors import load_classifier, load_extractor
 from eddy_bench.scoring.metric import Judge, Metric
 from eddy_bench.scoring.metrics import METRICS
 
@@ -84,8 +83,8 @@ def of_classes(extractor: Extractor, see: Callable[[Images], np.ndarray]) -> Sco
 
 def of_attributes() -> Score:
     """Distinct combinations of class, tone and shape, by the classifier."""
-    network = load_network(AttributeClassifier(), CLASSIFIER)
-    see = Cached(lambda images: predict_attributes(network, images))
+    classifier = load_classifier(CPU)
+    see = Cached(lambda images: predict_attributes(classifier, images))
     return lambda images: distinct_attributes(see(images), Attributes())
 
 

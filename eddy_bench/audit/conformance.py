@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from eddy_bench.errors import EddyError, SchedulerError, brief
+from eddy_bench.errors import SchedulerError, reason_of
+from eddy_bench.experiment.events import Advance
 from eddy_bench.methods.base import Method
 from eddy_bench.methods.iid import Iid
 from eddy_bench.models.base import Model
@@ -42,7 +43,7 @@ ORDER = [2, 0, 3, 1]
 
 T = TypeVar("T")
 Answer = tuple[bool | None, str]  # None: the promise does not apply
-Draw = Callable[[Tensor], list[Tensor]]  # independent noise (G, N, d) to a hook's, by group
+Draw = Callable[[Tensor], Tensor]  # independent noise (G, N, d) to a hook's
 
 
 @dataclass(frozen=True)
@@ -55,9 +56,7 @@ class Finding:
 
 
 def run_checks(
-    checks: Mapping[str, Callable[[T], Answer]],
-    subject: T,
-    advance: Callable[[int, str], None],
+    checks: Mapping[str, Callable[[T], Answer]], subject: T, advance: Advance
 ) -> list[Finding]:
     """Check every promise of a method or a metric; one that raises breaks the promise at hand."""
     findings = []
@@ -65,18 +64,14 @@ def run_checks(
         advance(0, name)
         try:
             answer = check(subject)
-        except EddyError as error:
-            answer = False, str(error)
         except (Exception, SystemExit) as error:  # code of others may raise anything
-            answer = False, f"{type(error).__name__}: {brief(error)}"
+            answer = False, reason_of(error)
         findings.append(Finding(name, *answer))
         advance(1, name)
     return findings
 
 
-def check_contract(
-    method: Method, advance: Callable[[int, str], None] = lambda count, label: None
-) -> list[Finding]:
+def check_contract(method: Method, advance: Advance = lambda count, label: None) -> list[Finding]:
     """Check every promise of a method, on points whose score is known and on the embedded model."""
     return run_checks(CHECKS, method, advance)
 
@@ -84,16 +79,12 @@ def check_contract(
 # -- draws ----------------------------------------------------------------------------------------
 
 
-def needs_condition(method: Method) -> bool:
-    """Return whether a method changes conditions or guidance."""
+def _needs_condition(method: Method) -> bool:
     return bool(method.conditions or method.reguides)
 
 
-def small_model(solver: str, guided: bool = False, network: bool = False) -> Model:
-    """Return points in the plane whose score is known, or the embedded model, under a solver.
-
-    guided: with a condition, at guidance scale 3. network: the embedded model.
-    """
+def _small_model(solver: str, guided: bool, network: bool) -> Model:
+    """Return points in the plane whose score is known, guided at scale 3, or the embedded model."""
     name = "fashion" if network else "exact:class-ring" if guided else "exact:ring8"
     model = load_model(name, device="cpu")
     model.call |= {"output_type": "latent"} if network else {"dtype": torch.float64}
@@ -115,13 +106,13 @@ def draw_samples(
 ) -> Tensor:
     """Return what a solver ends with, (prompts, particles, d).
 
-    solver: None is one under which the method acts. guided: as in `small_model`; None where the
+    solver: None is one under which the method acts. guided: with a condition; None where the
     method needs it. seen: as in `steer`.
     seeds: each group has a seed of its own, from a stream by this number; None is seed 0 for all.
     """
-    model = small_model(
+    model = _small_model(
         solver or _solver(method),
-        needs_condition(method) if guided is None else guided,
+        _needs_condition(method) if guided is None else guided,
         method.edits_features,
     )
     kept = max(particles, method.min_particles)
@@ -159,11 +150,6 @@ def _solver(method: Method) -> str:
     return "ddim:eta=1" if method.couples_steps else "ddim"
 
 
-def _plain(method: Method, particles: int = PARTICLES, guided: bool = False) -> Tensor:
-    """Return what iid draws under a method's solver."""
-    return draw_samples(Iid(), particles=particles, solver=_solver(method), guided=guided)
-
-
 def small_features(shape: tuple[int, ...]) -> NetworkFeatures:
     """Return a small network with curvature in the place of decoder and guide."""
     generator = torch.Generator().manual_seed(7)
@@ -180,7 +166,6 @@ def small_features(shape: tuple[int, ...]) -> NetworkFeatures:
 
 
 def _states(method: Method) -> list[State]:
-    """Return the states that a method sees on points in the plane."""
     states: list[State] = []
     draw_samples(method, seen=states.append)
     return states
@@ -192,12 +177,10 @@ def _normal(shape: Sequence[int], seed: int) -> Tensor:
 
 
 def _independent(particles: int) -> Tensor:
-    """Return the independent noise of the checks of noise, (GROUPS, particles, d)."""
     return _normal((GROUPS, particles, math.prod(FIELD)), 3)
 
 
 def _gap(expected: Tensor, got: Tensor) -> float:
-    """Return the largest difference over the largest value."""
     return float((expected - got).abs().max() / expected.abs().max().clamp_min(1e-12))
 
 
@@ -220,8 +203,8 @@ def _finite(method: Method) -> Answer:
 
 def _deterministic(method: Method) -> Answer:
     gap = float((draw_samples(method) - draw_samples(method)).abs().max())
-    differ = f"two draws of the same noise differ by {gap:.2g}"
-    return gap == 0, differ if gap else "two draws of the same noise are the same"
+    outcome = f"differ by {gap:.2g}" if gap else "are the same"
+    return gap == 0, f"two draws of the same noise {outcome}"
 
 
 def _zero_strength(method: Method) -> Answer:
@@ -230,9 +213,9 @@ def _zero_strength(method: Method) -> Answer:
     if method.couples_start:
         return None, "its start is coupled, whatever its strength"
     off: Any = replace(method, strength=0.0)  # type: ignore[call-arg]
-    guided = needs_condition(method)
-    drawn = draw_samples(off, solver=_solver(method), guided=guided)
-    same = torch.equal(drawn, _plain(method, guided=guided))
+    solver, guided = _solver(method), _needs_condition(method)
+    drawn, plain = (draw_samples(each, solver=solver, guided=guided) for each in (off, Iid()))
+    same = torch.equal(drawn, plain)
     return same, "iid, bit for bit" if same else "it still changes the samples"
 
 
@@ -245,7 +228,7 @@ def _single(method: Method) -> Answer:
     if not method.interacts:
         gap = _gap(draw_samples(method)[:, :1], alone)
         return gap < _tolerance(method), f"alone as among others, which is another law: {gap:.1g}"
-    same = torch.equal(alone, _plain(method, particles=1))
+    same = torch.equal(alone, draw_samples(Iid(), particles=1, solver=_solver(method)))
     return same, "iid, bit for bit" if same else "one particle alone is not drawn as iid draws it"
 
 
@@ -267,7 +250,7 @@ def _marginal(method: Method) -> Answer:
         return None, "not tested: it acts on no exact task" if method.acting else "it is iid"
     from scipy.stats import ks_2samp
 
-    prompts, solver, guided = ["a"] * MARGINALS, _solver(method), needs_condition(method)
+    prompts, solver, guided = ["a"] * MARGINALS, _solver(method), _needs_condition(method)
     samples = [
         draw_samples(each, prompts, solver=solver, guided=guided, seeds=seeds)
         for each, seeds in ((method, 1), (Iid(), 2))
@@ -314,45 +297,42 @@ def _embedded(method: Method) -> Answer:
 # -- promises of noise ----------------------------------------------------------------------------
 
 
-def _start_hook(method: Method) -> Draw | None:
-    """Return what a method makes of initial noise, through `initial_field` as in a pipeline."""
+def _noise_hooks(method: Method) -> dict[str, Draw]:
+    """Return what a method makes of initial noise, as in a pipeline, and of that of restarts."""
 
-    def start(noise: Tensor) -> list[Tensor]:
-        probes = torch.Generator().manual_seed(4)
-        fields = noise.unflatten(-1, FIELD)
-        return [method.initial_field(field, probes).flatten(1) for field in fields]
+    def start(noise: Tensor, probes: torch.Generator) -> Tensor:
+        return method.initial_field(noise.unflatten(-1, FIELD), probes).flatten(1)
 
-    return start if method.changes_start else None
+    def drawing(hook: Callable[[Tensor, torch.Generator], Tensor]) -> Draw:
+        def draw(noise: Tensor) -> Tensor:
+            probes = torch.Generator().manual_seed(4)
+            return torch.stack([hook(group, probes) for group in noise])
 
+        return draw
 
-def _restart_hook(method: Method) -> Draw | None:
-    """Return what a method makes of the noise of restarts."""
-
-    def restart(noise: Tensor) -> list[Tensor]:
-        probes = torch.Generator().manual_seed(4)
-        return [method.restart_noise(group, probes) for group in noise]
-
-    return restart if method.acts_by("restart_noise") else None
+    hooks = {"start": drawing(start)} if method.changes_start else {}
+    return hooks | (
+        {"restart": drawing(method.restart_noise)} if method.acts_by("restart_noise") else {}
+    )
 
 
 def _start_noise(method: Method) -> Answer:
-    draw = _start_hook(method)
-    if draw is None:
-        return None, "its start is independent"
-    if not (method.couples_start or method.preserves_marginal):
+    if method.changes_start and not (method.couples_start or method.preserves_marginal):
         return None, "it changes each particle's start, as it says"
-    return _normal_in_groups(method, draw)
+    return _normal_in_groups(method, "start", "its start is independent")
 
 
 def _restart_noise(method: Method) -> Answer:
-    draw = _restart_hook(method)
-    return _normal_in_groups(method, draw) if draw else (None, "it does not restart")
+    return _normal_in_groups(method, "restart", "it does not restart")
 
 
-def _normal_in_groups(method: Method, draw: Draw) -> Answer:
+def _normal_in_groups(method: Method, hook: str, absent: str) -> Answer:
     """Test noise in groups of an even and of an odd number, which couplings tell apart."""
+    draw = _noise_hooks(method).get(hook)
+    if draw is None:
+        return None, absent
     counts = {max(count, method.min_particles) for count in (PARTICLES, PARTICLES - 1)}
-    return _worst([_standard_normal(torch.stack(draw(_independent(count)))) for count in counts])
+    return _worst([_standard_normal(draw(_independent(count))) for count in counts])
 
 
 def _step_noise(method: Method) -> Answer:
@@ -374,7 +354,7 @@ def _worst(answers: list[Answer]) -> Answer:
 
 
 def _standard_normal(noise: Tensor) -> Answer:
-    """Test normality over groups, by particle and coordinate (Kolmogorov-Smirnov).
+    """Test normality over groups by Kolmogorov-Smirnov, by particle and coordinate.
 
     Random directions, and that of the sum, see dependence between coordinates.
     """
@@ -401,8 +381,7 @@ def _permutation(method: Method) -> Answer:
 
     Noise is permuted in law alone: its rows are alike, and so are its pairs of rows.
     """
-    draws = [_start_hook(method), _restart_hook(method)]
-    gaps = [_pairs_differ(draw) for draw in draws if draw is not None]
+    gaps = [_pairs_differ(draw) for draw in _noise_hooks(method).values()]
     gaps += [gap_of(method) for name, gap_of in PERMUTED.items() if method.acts_by(*name.split())]
     if not gaps:
         return None, "no hook sees several particles"
@@ -412,7 +391,7 @@ def _permutation(method: Method) -> Answer:
     )
 
 
-def _turned(state: State, order: Sequence[int] = ORDER) -> State:
+def _turned(state: State, order: Sequence[int]) -> State:
     """Return a state with its particles in another order, and with nothing remembered."""
     names = ("particles", "score", "denoised")
     parts: Any = {name: getattr(state, name)[:, order] for name in names}
@@ -420,8 +399,14 @@ def _turned(state: State, order: Sequence[int] = ORDER) -> State:
     return replace(state, **parts, generators=probes, memory={})
 
 
-def _fresh(state: State) -> State:
-    return _turned(state, range(state.particles.shape[1]))
+def _order_gap(
+    answer: Callable[[Sequence[int]], Tensor | None], axis: int = 1, count: int = PARTICLES
+) -> float:
+    """Compare a hook's answers to particles in two orders; they lie along an axis of the answer."""
+    plain, turned = answer(range(count)), answer(ORDER)
+    if plain is None or turned is None:
+        return 0.0
+    return _gap(plain.index_select(axis, torch.tensor(ORDER)), turned)
 
 
 def _info(streams: tuple[torch.Generator, ...] = ()) -> StepInfo:
@@ -430,7 +415,7 @@ def _info(streams: tuple[torch.Generator, ...] = ()) -> StepInfo:
 
 def _pairs_differ(draw: Draw) -> float:
     """Compare rows and pairs of rows over many groups: 0 where scatter explains what differs."""
-    rows = torch.stack(draw(_independent(PARTICLES)))
+    rows = draw(_independent(PARTICLES))
     products = (rows[:, :, None] * rows[:, None]).mean(-1)  # (groups, N, N)
     mean, error = products.mean(0), products.std(0) / GROUPS**0.5
     apart = ~torch.eye(PARTICLES, dtype=torch.bool)
@@ -442,45 +427,44 @@ def _pairs_differ(draw: Draw) -> float:
 
 
 def _guidance_gap(method: Method) -> float:
-    gaps = [0.0]
-    for state in _states(method):
-        noise = _normal(state.particles.shape, 2)
-        own = method.guidance(_fresh(state)), method.guidance(_turned(state))
-        plain = method.step_noise(noise, _fresh(state))
-        gaps.append(_gap(plain[:, ORDER], method.step_noise(noise[:, ORDER], _turned(state))))
-        if own[0] is not None and own[1] is not None:
-            gaps.append(_gap(own[0][:, ORDER], own[1]))
-    return max(gaps)
+    return max((_gap_at(method, state) for state in _states(method)), default=0.0)
+
+
+def _gap_at(method: Method, state: State) -> float:
+    noise, count = _normal(state.particles.shape, 2), state.particles.shape[1]
+    return max(
+        _order_gap(lambda order: method.guidance(_turned(state, order)), count=count),
+        _order_gap(
+            lambda order: method.step_noise(noise[:, order], _turned(state, order)), count=count
+        ),
+    )
 
 
 def _condition_gap(method: Method) -> float:
     embeds, mask = _normal((PARTICLES, 5, 6), 4), torch.ones(PARTICLES, 5, dtype=torch.bool)
-    both = []
-    for order in (list(range(PARTICLES)), ORDER):
+
+    def answer(order: Sequence[int]) -> Tensor:
         streams = condition_generators(0, "a", range(PARTICLES))
         info = _info(tuple(streams[k] for k in order))
-        both.append(method.condition(embeds[order].clone(), mask, info))
-    return _gap(both[0][ORDER], both[1])
+        return method.condition(embeds[order].clone(), mask, info)
+
+    return _order_gap(answer, axis=0)
 
 
 def _combine_gap(method: Method) -> float:
     one, other = (_normal((2, PARTICLES, 6), seed) for seed in (5, 6))
-    plain = method.combine(one, other, 3.0, _info())
-    turned = method.combine(one[:, ORDER], other[:, ORDER], 3.0, _info())
-    return _gap(plain[:, ORDER], turned)
+    return _order_gap(lambda order: method.combine(one[:, order], other[:, order], 3.0, _info()))
 
 
 def _features_gap(method: Method) -> float:
     tokens, block = _normal((PARTICLES, 9, 6), 7), Block("StableDiffusionPipeline", 0, 1)
-    plain = method.features_of(block, tokens, _info())
-    return _gap(plain[ORDER], method.features_of(block, tokens[ORDER], _info()))
+    return _order_gap(lambda order: method.features_of(block, tokens[order], _info()), axis=0)
 
 
 def _better_start_gap(method: Method) -> float:
     state = _states(Iid())[0]
     noise = state.particles
-    plain = method.improved_start(noise, _fresh(state))
-    return _gap(plain[:, ORDER], method.improved_start(noise[:, ORDER], _turned(state)))
+    return _order_gap(lambda order: method.improved_start(noise[:, order], _turned(state, order)))
 
 
 # By the hooks, one of which acts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,9 +11,11 @@ import torch
 from torch import Tensor
 
 from eddy_bench.errors import ParameterError
+from eddy_bench.experiment.events import Listener
 from eddy_bench.methods.base import Method
 from eddy_bench.methods.eddy import Eddy, EddyExact, EddyFd, EddyHutch
 from eddy_bench.methods.guided import KernelMethod
+from eddy_bench.methods.registry import changed_parameters
 from eddy_bench.models.tasks import Task
 from eddy_bench.sampling.noise import stream_seed
 from eddy_bench.sampling.state import State
@@ -50,7 +53,7 @@ class Divergence:
         return "not divergence-free"
 
 
-def default_methods() -> list[Eddy]:
+def default_methods() -> list[KernelMethod]:
     """Return EDDY in every form, with every sign of the divergence term and source of velocity."""
     forms: tuple[type[Eddy], ...] = (EddyExact, EddyFd, EddyHutch)
     return [
@@ -74,6 +77,20 @@ def check_guides(methods: Sequence[Method]) -> list[KernelMethod]:
     return guides
 
 
+def measure_all(
+    tasks: Sequence[Task], methods: Sequence[KernelMethod], seed: int, listener: Listener
+) -> list[Divergence]:
+    """Return the residuals of methods on tasks at every noise level; the listener is told."""
+    measured = []
+    with listener.began("Differentiating", len(tasks) * len(methods) * len(LEVELS)) as advance:
+        for task, method, level in itertools.product(tasks, methods, LEVELS):
+            changed = changed_parameters(method).items()
+            params = [f"{k}={value}" for k, value in changed if k not in ("kernel", "window")]
+            measured.append(measure_divergence(task, method, ",".join(params), level, seed))
+            advance(1, f"{task.name}: {method.title()}")
+    return measured
+
+
 def measure_divergence(
     task: Task, method: KernelMethod, params: str, level: float, seed: int = 0
 ) -> Divergence:
@@ -95,16 +112,9 @@ def measure_divergence(
         finer = replace(method, **halves)
         again, _ = _residuals(task, finer, level, seed, draws)
         halved = float(again.mean(0).square().mean().sqrt()) / size
-    return Divergence(
-        task.name,
-        method.title(),
-        params,
-        level * task.mixture.scale(),
-        float(residuals.square().mean().sqrt()) / size,
-        float(mean.square().mean().sqrt()) / size,
-        error / size,
-        halved,
-    )
+    whole, own = (float(values.square().mean().sqrt()) / size for values in (residuals, mean))
+    sigma = level * task.mixture.scale()
+    return Divergence(task.name, method.title(), params, sigma, whole, own, error / size, halved)
 
 
 def _residuals(
@@ -119,22 +129,14 @@ def _residuals(
     groups = POINTS if mixture.dimension <= MANY else POINTS // 3
     clean = mixture.sample(groups * task.particles, generator).reshape(groups, task.particles, -1)
     particles = clean + sigma * torch.randn(clean.shape, generator=generator, dtype=torch.float64)
-    residuals, sizes = [], []
-    for draw in range(draws):
-        residual, size = _divergence(
-            _field(mixture.score, method, particles, sigma, seed + draw),
-            particles[:, 0],
-            mixture.score,
-            sigma,
-        )
-        residuals.append(residual)
-        sizes.append(size)
-    typical = float(torch.stack(sizes).square().mean().sqrt())
-    if typical < NOTHING * float(
-        mixture.score(particles, sigma).square().mean()
-    ):  # 0 but for rounding, as EDDY's field is in one dimension
+    fields = (_field(mixture.score, method, particles, sigma, seed + k) for k in range(draws))
+    pairs = [_divergence(field, particles[:, 0], mixture.score, sigma) for field in fields]
+    residuals, sizes = map(torch.stack, zip(*pairs, strict=True))
+    typical = float(sizes.square().mean().sqrt())
+    natural = float(mixture.score(particles, sigma).square().mean())
+    if typical < NOTHING * natural:  # 0 but for rounding, as EDDY's field is in one dimension
         return torch.zeros(1, groups, dtype=torch.float64), 1.0
-    return torch.stack(residuals), typical
+    return residuals, typical
 
 
 def _field(

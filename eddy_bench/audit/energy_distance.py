@@ -25,13 +25,11 @@ def directions(dimension: int) -> Tensor:
         angle = torch.arange(PLANE_DIRECTIONS, dtype=torch.float64) * (torch.pi / PLANE_DIRECTIONS)
         return torch.stack([angle.cos(), angle.sin()], 1)
     generator = torch.Generator().manual_seed(dimension)
-    bases = [
-        torch.linalg.qr(
-            torch.randn(dimension, dimension, generator=generator, dtype=torch.float64)
-        )[0]
+    squares = [
+        torch.randn(dimension, dimension, generator=generator, dtype=torch.float64)
         for _ in range(math.ceil(SPACE_DIRECTIONS / dimension))
     ]
-    return torch.cat(bases)[:SPACE_DIRECTIONS]
+    return torch.cat([torch.linalg.qr(square)[0] for square in squares])[:SPACE_DIRECTIONS]
 
 
 @dataclass(frozen=True)
@@ -49,31 +47,17 @@ class Sample:
     def of(cls, particles: Tensor) -> Sample:
         """From particles (G, N, d)."""
         groups, count, dimension = particles.shape
-        return cls.of_projections(
-            (directions(dimension).to(particles.dtype) @ particles.flatten(0, 1).mT).unflatten(
-                1, (groups, count)
-            )
-        )
+        values = directions(dimension).to(particles.dtype) @ particles.flatten(0, 1).mT
+        return cls.of_projections(values.unflatten(1, (groups, count)))
 
     @classmethod
     def of_projections(cls, values: Tensor) -> Sample:
         """From projections (L, G, N)."""
-        ordered, order = values.flatten(1).sort(-1)
-        sums = torch.nn.functional.pad(ordered.cumsum(-1), (1, 0))
-        total = _back(
-            _total_distance(ordered, torch.arange(ordered.shape[1]).expand_as(order), sums),
-            order,
-            values,
-        )
-        alike, origins = values.flatten(0, 1).sort(-1)  # (L G, N), each group by itself
-        inside = _total_distance(
-            alike,
-            torch.arange(alike.shape[1]).expand_as(origins),
-            torch.nn.functional.pad(alike.cumsum(-1), (1, 0)),
-        )
-        inside = _back(inside, origins, values)
+        ordered, order, sums, total = _within(values.flatten(1))
+        *_, inside = _within(values.flatten(0, 1))  # each group by itself
         others = max((values.shape[1] - 1) * values.shape[2], 1)
-        return cls(values, ordered, order, sums, ((total - inside) / others).mean(0))
+        apart = total.reshape(values.shape) - inside.reshape(values.shape)
+        return cls(values, ordered, order, sums, (apart / others).mean(0))
 
     def slots(self) -> list[Sample]:
         """Return particle k of every group alone, for each k."""
@@ -82,23 +66,23 @@ class Sample:
         ]
 
 
-def _across(x: Sample, y: Sample) -> tuple[Tensor, Tensor]:
-    """Return E|x - y| of each x to all y, and of each y to all x, by one sort of both.
+def _within(values: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return values (L, n) in order, their places, cumulative sums, and sum_j |v - v_j| of each."""
+    ordered, order = values.sort(-1)
+    sums = torch.nn.functional.pad(ordered.cumsum(-1), (1, 0))
+    ranks = torch.arange(ordered.shape[1]).expand_as(order)
+    return ordered, order, sums, _back(_total_distance(ordered, ranks, sums), order)
 
-    Shapes (G, N) and (H, M), averaged over the directions.
-    """
-    n, m = x.ordered.shape[1], y.ordered.shape[1]
-    order = torch.cat([x.ordered, y.ordered], -1).argsort(
-        stable=True, dim=-1
-    )  # ties would lose their places
-    rank = torch.empty_like(order).scatter_(-1, order, torch.arange(n + m).expand_as(order))
-    below_x, below_y = (
-        rank[:, :n] - torch.arange(n),
-        rank[:, n:] - torch.arange(m),
-    )  # how many of the other are smaller
+
+def _across(x: Sample, y: Sample) -> tuple[Tensor, Tensor]:
+    """Return E|x - y| of each x to all y, (G, N), and of each y to all x, over the directions."""
+    smaller = torch.searchsorted(y.ordered, x.ordered)  # how many of the other are smaller
+    below = torch.searchsorted(x.ordered, y.ordered, right=True)
+    to_y = _back(_total_distance(x.ordered, smaller, y.sums), x.order)
+    to_x = _back(_total_distance(y.ordered, below, x.sums), y.order)
     return (
-        _back(_total_distance(x.ordered, below_x, y.sums), x.order, x.values).mean(0) / m,
-        _back(_total_distance(y.ordered, below_y, x.sums), y.order, y.values).mean(0) / n,
+        to_y.reshape(x.values.shape).mean(0) / y.ordered.shape[1],
+        to_x.reshape(y.values.shape).mean(0) / x.ordered.shape[1],
     )
 
 
@@ -110,9 +94,8 @@ def _total_distance(values: Tensor, below: Tensor, sums: Tensor) -> Tensor:
     return values * (2 * below - (sums.shape[1] - 1)) - 2 * sums.gather(1, below) + sums[:, -1:]
 
 
-def _back(sorted_values: Tensor, order: Tensor, like: Tensor) -> Tensor:
-    """From ascending order to the particles' own places, (L, G, N)."""
-    return torch.empty_like(sorted_values).scatter_(-1, order, sorted_values).reshape(like.shape)
+def _back(ordered: Tensor, order: Tensor) -> Tensor:
+    return torch.empty_like(ordered).scatter_(-1, order, ordered)
 
 
 def energy_coefficient(x: Sample, y: Sample) -> Estimate:

@@ -37,7 +37,7 @@ def write_figure(plan: AuditPlan, audited: Sequence[Audited], path: Path) -> Non
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(audited), 3, squeeze=False)
     for (left, middle, right), result in zip(axes, audited, strict=True):
-        panels = Panels(plan, result, styles)
+        panels = _Panels(plan, result, styles)
         panels.draw_gains(left)
         panels.draw_shifts(middle)
         panels.draw_spreads(right)
@@ -66,8 +66,7 @@ def write_figure(plan: AuditPlan, audited: Sequence[Audited], path: Path) -> Non
 
 
 def _styles(audited: Sequence[Audited]) -> dict[str, dict[str, Any]]:
-    """Return how the line of each method is drawn."""
-    labels = dict.fromkeys(each.label for result in audited for each in result.block.candidates)
+    labels = dict.fromkeys(label for result in audited for label in result.methods)
     return {
         label: {
             "color": COLOURS[k % len(COLOURS)],
@@ -81,15 +80,12 @@ def _styles(audited: Sequence[Audited]) -> dict[str, dict[str, Any]]:
 
 
 @dataclass(frozen=True)
-class Panels:
-    """The panels of a block."""
-
+class _Panels:
     plan: AuditPlan
     audited: Audited
     styles: dict[str, dict[str, Any]]
 
     def draw_gains(self, axis: Any) -> None:
-        """Draw gains with their intervals."""
         self._prepare(axis, f"{self.audited.block.title}: gain in {measure_name(self.audited)}")
         axis.axhspan(-self.plan.margin, self.plan.margin, **MARGIN)
         axis.axhline(0, color="#000000", linewidth=0.8)
@@ -107,17 +103,15 @@ class Panels:
                 )
 
     def draw_shifts(self, axis: Any) -> None:
-        """Draw distances to iid's distribution, and iid's own to the truth."""
-
         def shift(rows: Sequence[Row], other: str) -> float:
             return max(row_of(rows, f"shift_to_{other}").value, FLOOR)
 
         title = "distance to iid's distribution, in std"
-        self._draw_ladder(axis, title, lambda rows: shift(rows, "iid"))
+        self._draw_lines(axis, title, lambda rows: shift(rows, "iid"))
         axis.axhspan(FLOOR, SHIFT_MARGIN, **MARGIN)
         axis.plot(
             self.plan.step_counts,
-            [shift(at_steps.iid, "truth") for at_steps in self.audited.by_steps],
+            [shift(rows, "truth") for rows in self.audited.iid],
             color="#888888",
             linestyle="--",
             label="iid to the truth",
@@ -125,23 +119,21 @@ class Panels:
         axis.set_ylim(bottom=FLOOR, top=max(axis.get_ylim()[1], 4 * SHIFT_MARGIN))
 
     def draw_spreads(self, axis: Any) -> None:
-        """Draw the spread around the modes, of iid's."""
         title = "spread around the modes, of iid's"
-        self._draw_ladder(axis, title, lambda rows: 1 + row_of(rows, "spread_change").value)
+        self._draw_lines(axis, title, lambda rows: 1 + row_of(rows, "spread_change").value)
         axis.axhspan(1 - SPREAD_MARGIN, 1 + SPREAD_MARGIN, **MARGIN)
         axis.set_ylim(bottom=min(axis.get_ylim()[0], 0.8), top=max(axis.get_ylim()[1], 1.25))
 
-    def _draw_ladder(self, axis: Any, title: str, value: Callable[[Sequence[Row]], float]) -> None:
+    def _draw_lines(self, axis: Any, title: str, value: Callable[[Sequence[Row]], float]) -> None:
         self._prepare(axis, title)
         axis.set_yscale("log")
         axis.yaxis.set_major_formatter("{x:g}")
         axis.yaxis.set_minor_formatter("")
         for label, verdict in self.audited.verdicts.items():
             if verdict.gains:
-                values = [value(at_steps.methods[label].rows) for at_steps in self.audited.by_steps]
-                axis.plot(
-                    self.plan.step_counts, values, markerfacecolor="white", **self.styles[label]
-                )
+                values = [value(measured.rows) for measured in self.audited.methods[label]]
+                style = {**self.styles[label], "markerfacecolor": "white"}
+                axis.plot(self.plan.step_counts, values, **style)
 
     def _prepare(self, axis: Any, title: str) -> None:
         axis.set_xscale("log")

@@ -214,15 +214,12 @@ class Baseline:
             slot_p,
             (*_levels(groups), *gains, *marginal_rows, *changes, *slot_rows),
             beyond_p=beyond,
-            from_truth=self.moved_from_truth(energies["truth"]),
+            from_truth=self._change_from_truth(energies["truth"]),
         )
 
-    def moved_from_truth(self, energy: Estimate) -> Estimate | None:
-        """Return the change of a distance to the truth; None where guidance moves nothing.
-
-        Both distances are to the same sample, and of paired groups: errors of the difference are
-        smaller than what their squares add up to.
-        """
+    def _change_from_truth(self, energy: Estimate) -> Estimate | None:
+        # both distances are to the same sample, and of paired groups: errors of the difference are
+        # smaller than what their squares add up to
         if self.task.guidance_scale == 1:
             return None
         error = (energy.error**2 + self.error.error**2) ** 0.5

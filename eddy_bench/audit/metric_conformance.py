@@ -13,7 +13,8 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from eddy_bench.audit.conformance import Answer, Finding, run_checks
-from eddy_bench.errors import EddyError, MetricError, brief
+from eddy_bench.errors import EddyError, MetricError, reason_of
+from eddy_bench.experiment.events import Advance
 from eddy_bench.models.attributes import CLASSES
 from eddy_bench.models.defaults import scoring_defaults
 from eddy_bench.scoring.measure import measure, with_texts
@@ -70,9 +71,7 @@ class Trial:
 
 
 def check_metric(
-    spec: MetricSpec,
-    weights: Path | None,
-    advance: Callable[[int, str], None] = lambda count, label: None,
+    spec: MetricSpec, weights: Path | None, advance: Advance = lambda count, label: None
 ) -> list[Finding]:
     """Check every promise of a metric; raises EddyError where its weights cannot be had."""
     defaults = scoring_defaults("fashion")
@@ -102,9 +101,7 @@ def _load(scorer: Scorer, spec: MetricSpec) -> None:
     except EddyError:
         raise
     except (Exception, SystemExit) as error:
-        raise MetricError(
-            f"{spec.name} cannot be loaded: {type(error).__name__}: {brief(error)}"
-        ) from None
+        raise MetricError(f"{spec.name} cannot be loaded: {reason_of(error)}") from None
 
 
 def _written(run: RunFolder, real: RealImages) -> dict[str, list[FinishedGroup]]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from eddy_bench import __version__
 from eddy_bench.errors import EddyError, ModelError, ParameterError, SchedulerError
+from eddy_bench.ids import MethodId
 from eddy_bench.methods.base import Method, check_demands
 from eddy_bench.methods.registry import (
     METHODS,
@@ -24,7 +26,6 @@ from eddy_bench.models.tasks import DEFAULT_TASKS, Task, load_task
 from eddy_bench.sampling.schedulers import set_scheduler
 from eddy_bench.sampling.solver_view import check_stochastic
 from eddy_bench.sampling.step_taps import check_restarts
-from eddy_bench.storage.records import method_text
 from eddy_bench.suites.method_spec import MethodSpec
 from eddy_bench.suites.plugins import Permission
 
@@ -47,31 +48,19 @@ NO_NETWORK = "it acts inside a network, and exact tasks have none. Measure it wi
 class Candidate:
     """A method of an audit."""
 
-    label: str  # as on the command line
-    name: str
-    parameters: str
+    id: MethodId
     method: Method
     source: str = ""  # digest of a plug-in's file; empty for registered methods
+
+    @property
+    def label(self) -> str:
+        """The text of the id."""
+        return str(self.id)
 
     def identity(self, task: Task) -> tuple[Any, ...]:
         """Return what a method is on a task, regardless of its label."""
         resolved = self.method.resolved(task.network is not None)
-        return self.name, resolved.parameters(), self.source
-
-
-@dataclass(frozen=True)
-class LeftOut:
-    """A method that is not drawn in some blocks. where: the task or the scheduler it does not fit.
-
-    Its text is a note for the user.
-    """
-
-    label: str
-    where: str
-    reason: EddyError
-
-    def __str__(self) -> str:
-        return f"{self.label} is left out {self.where}: {self.reason}"
+        return self.id.name, resolved.parameters(), self.source
 
 
 @dataclass(frozen=True)
@@ -95,10 +84,10 @@ class AuditPlan:
     """An audit."""
 
     blocks: tuple[Block, ...]  # by task and scheduler
-    step_counts: tuple[int, ...]  # step counts, ascending
+    step_counts: tuple[int, ...]  # ascending
     seed: int  # of the noise
     margin: float  # a gain below it counts as none
-    left_out: tuple[LeftOut, ...]  # methods that are not defined in some of the blocks
+    left_out: tuple[str, ...]  # notes on methods that are not defined in some of the blocks
 
     def key(self, block: Block, steps: int, candidate: Candidate | None = None) -> str:
         """Return a hash of everything that determines a method's measurements at a step count.
@@ -156,9 +145,8 @@ def make_plan(
     Args:
         tasks, methods, schedulers: as on the command line; iid may be among the methods.
         particles, groups: of every task; None is each task's own.
-        steps: the step_counts.
-        seed: of the noise.
-        margin: a smaller gain counts as none.
+        steps: with commas between them.
+        seed, margin: as in `AuditPlan`.
         quick: one task, three step counts, fewer groups.
         permission: to run the Python files that `methods` name.
 
@@ -171,36 +159,40 @@ def make_plan(
     asked = [MethodSpec.parse(text) for text in (methods or _default_methods(loaded))]
     candidates = [_candidate(spec, permission) for spec in asked if spec.name != BASELINE]
     specs = [MethodSpec.parse(text) for text in (schedulers or SCHEDULERS)]
-    _check_distinct("method", [candidate.label for candidate in candidates])
-    _check_distinct("task", [task.name for task in loaded])
-    _check_distinct("scheduler", [str(spec) for spec in specs])
-    step_counts = (
-        parse_step_counts(steps)
-        if steps is not None
-        else QUICK_STEP_COUNTS
-        if quick
-        else STEP_COUNTS
-    )
-    blocks, left_out = [], list[LeftOut]()
+    for kind, names in {
+        "method": [candidate.label for candidate in candidates],
+        "task": [task.name for task in loaded],
+        "scheduler": [str(spec) for spec in specs],
+    }.items():
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ParameterError(f"The {kind} {twice[0]!r} is given twice. Drop one.")
+    default = QUICK_STEP_COUNTS if quick else STEP_COUNTS
+    step_counts = default if steps is None else parse_step_counts(steps)
+    blocks, left_out = [], list[tuple[str, str, EddyError]]()
     for task in loaded:
         _check_twins(candidates, task)
         count = groups or (QUICK_GROUPS if quick else task.groups)
         for spec in specs:
-            unfit = [note for each in candidates if (note := _left_out(each, task, spec))]
-            labels = [note.label for note in unfit]
-            fitting = tuple(each for each in candidates if each.label not in labels)
-            left_out += unfit
+            unfit = {
+                c.label: reason for c in candidates if (reason := _unfit(c.method, task, spec))
+            }
+            left_out += [(label, *reason) for label, reason in unfit.items()]
+            fitting = tuple(each for each in candidates if each.label not in unfit)
             if fitting or not candidates:  # iid alone is audited too
                 blocks.append(Block(task, spec, particles or task.particles, count, fitting))
-    whole = len(loaded) * len(specs)
-    nowhere = [note for note in left_out if [n.label for n in left_out].count(note.label) == whole]
+    times, everywhere = Counter(label for label, *_ in left_out), len(loaded) * len(specs)
+    nowhere = [reason for label, _, reason in left_out if times[label] == everywhere]
     if methods and nowhere:
-        raise nowhere[0].reason
+        raise nowhere[0]
     for block in blocks:
         for each in block.candidates:
             check_demands(each.method, each.label, block.particles, min(step_counts))
-    notes = {(note.label, note.where): note for note in left_out if note not in nowhere}
-    return AuditPlan(tuple(blocks), step_counts, seed, margin, tuple(notes.values()))
+    notes = dict.fromkeys(
+        f"{label} is left out {where}: {reason}"
+        for label, where, reason in left_out
+        if times[label] < everywhere
+    )
+    return AuditPlan(tuple(blocks), step_counts, seed, margin, tuple(notes))
 
 
 def open_pipeline(task: Task, scheduler: MethodSpec) -> tuple[ExactPipeline, dict[str, Any]]:
@@ -212,20 +204,19 @@ def open_pipeline(task: Task, scheduler: MethodSpec) -> tuple[ExactPipeline, dic
     return pipe, call
 
 
-def _left_out(candidate: Candidate, task: Task, spec: MethodSpec) -> LeftOut | None:
-    """Return why a method is not defined on a task under a scheduler; None where it is."""
-    method = candidate.method
+def _unfit(method: Method, task: Task, spec: MethodSpec) -> tuple[str, EddyError] | None:
+    """Return where and why a method is not defined; None where it is."""
     if method.edits_features:
-        return LeftOut(candidate.label, f"on {task.name}", ModelError(NO_NETWORK))
+        return f"on {task.name}", ModelError(NO_NETWORK)
     if (method.conditions or method.reguides) and task.classes is None:
-        return LeftOut(candidate.label, f"on {task.name}", ModelError(NO_CONDITION))
+        return f"on {task.name}", ModelError(NO_CONDITION)
     pipe, call = open_pipeline(task, spec)
     try:
         if method.couples_steps:
             check_stochastic(pipe.scheduler, float(call.get("eta", 0.0)))
         check_restarts(pipe.scheduler, method)
     except SchedulerError as error:
-        return LeftOut(candidate.label, f"under {spec}", error)
+        return f"under {spec}", error
     return None
 
 
@@ -270,8 +261,9 @@ def _candidate(spec: MethodSpec, permission: Permission | None) -> Candidate:
             f"{spec} sees the earlier seeds of a prompt, and an audit has one group of each. "
             "Leave out what it remembers."
         )
-    name, parameters = method_name(spec), parameter_text(method)
-    return Candidate(method_text(name, parameters), name, parameters, method, source_digest(spec))
+    return Candidate(
+        MethodId(method_name(spec), parameter_text(method)), method, source_digest(spec)
+    )
 
 
 def _check_twins(candidates: Sequence[Candidate], task: Task) -> None:
@@ -283,9 +275,3 @@ def _check_twins(candidates: Sequence[Candidate], task: Task) -> None:
             raise ParameterError(
                 f"The methods {label!r} and {candidate.label!r} are the same. Drop one."
             )
-
-
-def _check_distinct(kind: str, names: Sequence[str]) -> None:
-    for name in names:
-        if names.count(name) > 1:
-            raise ParameterError(f"The {kind} {name!r} is given twice. Drop one.")

@@ -7,15 +7,15 @@ from typing import Any
 
 import pandas as pd
 
+from eddy_bench.audit.estimates import Estimate
 from eddy_bench.audit.measure import Row, row_of
 from eddy_bench.audit.plan import BASELINE, AuditPlan
 from eddy_bench.audit.run import NOT_MEASURED, Audited
 from eddy_bench.audit.verdict import REAL_KEPT, SHIFT_MARGIN, SPREAD_MARGIN, Verdict
 from eddy_bench.render.table import Cell, Column, Table
 
-# Of audit.csv
-BLOCK = ("task", "method", "params", "scheduler", "steps", "particles", "groups")
-COLUMNS = [*BLOCK, "metric", "value", "low", "high", "floor", "verdict"]
+BLOCK = ["task", "method", "scheduler", "steps", "particles", "groups"]
+COLUMNS = [*BLOCK, "metric", "value", "low", "high", "floor", "verdict"]  # of audit.csv
 
 
 def audit_frame(plan: AuditPlan, audited: Sequence[Audited]) -> pd.DataFrame:
@@ -35,45 +35,39 @@ def _records(plan: AuditPlan, audited: Sequence[Audited]) -> Iterator[dict[str, 
             "particles": block.particles,
             "groups": block.groups,
         }
-        plain = {**shared, "method": BASELINE, "params": "", "verdict": ""}
-        for at_steps in result.by_steps:
-            for row in at_steps.iid:
-                yield {**plain, "steps": at_steps.steps, **vars(row)}
-        for candidate in block.candidates:
-            verdict = result.verdicts[candidate.label]
-            mine = {
-                **shared,
-                "method": candidate.name,
-                "params": candidate.parameters,
-                "verdict": verdict.text,
-            }
+        for steps, rows in zip(plan.step_counts, result.iid, strict=True):
+            for row in rows:
+                yield {**shared, "method": BASELINE, "verdict": "", "steps": steps, **vars(row)}
+        for label, by_steps in result.methods.items():
+            verdict = result.verdicts[label]
+            mine = {**shared, "method": label, "verdict": verdict.text}
             if verdict.tests is None:
                 yield {**mine, "steps": plan.step_counts[-1], **vars(Row("problem", float("nan")))}
-            for number, at_steps in enumerate(result.by_steps):
-                last = number == len(result.by_steps) - 1
-                rows = at_steps.methods[candidate.label].rows
-                for row in (*rows, *_test_rows(verdict, number, last)):
-                    yield {**mine, "steps": at_steps.steps, **vars(row)}
+            for number, (steps, measured) in enumerate(
+                zip(plan.step_counts, by_steps, strict=True)
+            ):
+                for row in (*measured.rows, *_test_rows(verdict, number)):
+                    yield {**mine, "steps": steps, **vars(row)}
 
 
-def _test_rows(verdict: Verdict, number: int, last: bool) -> Iterator[Row]:
+def _test_rows(verdict: Verdict, number: int) -> Iterator[Row]:
     tests = verdict.tests
     if tests is None:
         return
     yield Row("gain_p", tests.gain[number])
-    if last:
+    if number == len(tests.gain) - 1:
         if verdict.limit is not None:
             yield Row("gain_limit", verdict.limit.value, verdict.limit.low, verdict.limit.high)
         yield Row("gain_limit_p", tests.limit)
         yield Row("gain_within_margin_p", tests.none)
-        yield Row("marginal_moved_p", tests.moved)
+        yield Row("marginal_shifted_p", tests.shifted)
         yield Row("marginal_kept_p", tests.kept)
         yield Row("headroom_above_1_p", tests.beyond)
 
 
 def audit_table(plan: AuditPlan, audited: Audited) -> Table:
     """Return the table of a block: iid, then a line per method with its verdict."""
-    labels = [candidate.label for candidate in audited.block.candidates]
+    labels = list(audited.methods)
     rows = [_iid_cells(audited), *(_cells(audited, label) for label in labels)]
     steps = len(plan.step_counts)
     titles = [f"gain at {count}" for count in plan.step_counts]
@@ -84,7 +78,7 @@ def audit_table(plan: AuditPlan, audited: Audited) -> Table:
         audited.block.title,
         [BASELINE, *labels],
         [
-            Column(title, list(cells), rank)
+            Column(title, cells, rank)
             for title, cells, rank in zip(titles, zip(*rows, strict=True), ranks, strict=True)
         ],
         verdicts,
@@ -102,23 +96,26 @@ def audit_markdown(plan: AuditPlan, audited: Sequence[Audited]) -> str:
     )
 
 
+def _shift_cells(rows: Sequence[Row]) -> list[Cell]:
+    return [Cell(f"{row_of(rows, f'shift_to_{name}').value:+.3f}") for name in ("iid", "truth")]
+
+
 def _iid_cells(audited: Audited) -> list[Cell]:
-    rows = audited.by_steps[-1].iid
+    rows = audited.iid[-1]
     spread = row_of(rows, "spread")
-    shifts = (f"{row_of(rows, f'shift_to_{name}').value:+.3f}" for name in ("iid", "truth"))
-    texts = [*[""] * len(audited.by_steps), *shifts, f"x{spread.value / spread.floor:.3g}", ""]
-    return list(map(Cell, texts))
+    ends = [Cell(f"x{spread.value / spread.floor:.3g}"), Cell("")]
+    return [*[Cell("")] * len(audited.iid), *_shift_cells(rows), *ends]
 
 
 def _cells(audited: Audited, label: str) -> list[Cell]:
-    verdict, rows = audited.verdicts[label], audited.by_steps[-1].methods[label].rows
+    verdict, rows = audited.verdicts[label], audited.methods[label][-1].rows
     if verdict.tests is None:
-        return [Cell("-")] * (len(audited.by_steps) + 4)
+        return [Cell("-")] * (len(audited.iid) + 4)
     share = row_of(rows, "headroom")
     digits = 2 if abs(share.value) < 100 else 0
     return [
         *(Cell(f"{gain.value:+.2f}", f"±{_reach(gain):.2f}") for gain in verdict.gains),
-        *(Cell(f"{row_of(rows, f'shift_to_{name}').value:+.3f}") for name in ("iid", "truth")),
+        *_shift_cells(rows),
         Cell(f"x{1 + row_of(rows, 'spread_change').value:.3g}"),
         Cell("-")  # of single particles
         if share.value != share.value
@@ -126,8 +123,8 @@ def _cells(audited: Audited, label: str) -> list[Cell]:
     ]
 
 
-def _reach(interval: Any) -> float:
-    return float(interval.high - interval.low) / 2
+def _reach(interval: Estimate | Row) -> float:
+    return (interval.high - interval.low) / 2
 
 
 def _tone(verdict: str) -> str:
@@ -142,8 +139,7 @@ def measure_name(audited: Audited) -> str:
 
 
 def _caption(plan: AuditPlan, audited: Audited) -> str:
-    """Say how to read a table: units, baseline, margins."""
-    rows = audited.by_steps[-1].iid
+    rows = audited.iid[-1]
     baseline = row_of(rows, "modes_covered" if audited.block.task.counts_modes else "vendi").value
     floor = row_of(rows, "shift_to_iid")
     return (

@@ -16,18 +16,16 @@ LEVEL = 0.05
 SHIFT_MARGIN = 0.05  # standard deviations of a normal distribution with the same energy coefficient
 SPREAD_MARGIN = 0.05  # relative change of the mean squared Mahalanobis distance
 FITTED = 3  # finest step counts on which the limit is fitted; fewer cannot show a real gain
-UNSETTLED_GAIN = (
-    0.25  # share of a gain by which it may still change between the two finest step counts
-)
-# Relative change of the spread between them: beyond it the solver does not follow the drift yet.
-UNSETTLED_SPREAD = 0.1
+# Relative changes between the two finest step counts, beyond which the solver does not follow the
+# drift yet.
+UNSETTLED_GAIN, UNSETTLED_SPREAD = 0.25, 0.1
 
 REAL_KEPT = "real gain, marginal kept"
-REAL_MOVED = "real gain, marginal shifted"
+REAL_SHIFTED = "real gain, marginal shifted"
 VANISHES = "gain vanishes with finer steps"
 UNRESOLVED = "gain persists, cause unresolved"
 NO_GAIN = "no gain"
-NO_GAIN_MOVED = "no gain, marginal shifted"
+NO_GAIN_SHIFTED = "no gain, marginal shifted"
 LOSS = "loss"
 FEW = "not enough groups to tell"
 
@@ -39,7 +37,7 @@ class Tests:
     gain: tuple[float, ...]  # of no gain, per step count
     none: float  # of a finest gain beyond the margin
     limit: float  # of no gain in the limit of fine steps
-    moved: float  # of the finest marginal being iid's
+    shifted: float  # of the finest marginal being iid's
     kept: float  # of the finest marginal lying beyond its margins
     beyond: float  # of the finest pairs lying no farther apart than kept distributions allow
 
@@ -52,7 +50,7 @@ class Verdict:
     gains: tuple[Estimate, ...] = ()  # one per step count
     # the gain extrapolated to endless steps; None with one step count
     limit: Estimate | None = None
-    marginal: str = "open"  # `kept`, `moved` or `open` at the finest step count
+    marginal: str = "open"  # `kept`, `shifted` or `open` at the finest step count
     tests: Tests | None = None  # the p-values behind it; None where nothing could be measured
 
 
@@ -87,14 +85,12 @@ def judge_block(
     """
     gains = [tuple(gain_estimate(measured.gain) for measured in by_steps) for by_steps in methods]
     limits = [limit_gain(steps, [measured.gain for measured in by_steps]) for by_steps in methods]
-    moved = [_moved_p(by_steps[-1]) for by_steps in methods]
-    kept = [_kept_p(by_steps[-1]) for by_steps in methods]
     flat = holm([gain.difference_p() for by_steps in gains for gain in by_steps])
     families = zip(
         holm([by_steps[-1].equivalence_p(margin) for by_steps in gains]),
         holm([1.0 if limit is None else limit.above_p(0.0) for limit in limits]),
-        holm(moved),
-        holm(kept),
+        holm([_shifted_p(by_steps[-1]) for by_steps in methods]),
+        holm([_kept_p(by_steps[-1]) for by_steps in methods]),
         holm([by_steps[-1].beyond_p for by_steps in methods]),
         strict=True,
     )
@@ -132,7 +128,7 @@ def frequency_p(finest: Measured) -> float:
     return float(f.sf(row.value * freedom / (row.floor * (2 * groups - 2)), row.floor, freedom))
 
 
-def _moved_p(finest: Measured) -> float:
+def _shifted_p(finest: Measured) -> float:
     """Return the smallest of four p-values: location and shape, spread, modes' shares, one slot."""
     energy = finest.energy.difference_p() if finest.energy.value > 0 else 1.0
     return min(holm([energy, finest.spread.difference_p(), frequency_p(finest), finest.slot_p]))
@@ -170,7 +166,7 @@ def _judge(
     family: int,
 ) -> Verdict:
     finest = gains[-1]
-    marginal = "moved" if tests.moved < LEVEL else "open"
+    marginal = "shifted" if tests.shifted < LEVEL else "open"
     # slots and frequencies have no margin within which a shown difference could be kept
     if tests.kept < LEVEL <= family * min(by_steps[-1].slot_p, frequency_p(by_steps[-1])):
         marginal = "kept"
@@ -181,13 +177,15 @@ def _judge(
             seen and estimate.value > margin
             for seen, estimate in zip(shown[:-1], gains[:-1], strict=True)
         )
-        text = VANISHES if coarser else NO_GAIN_MOVED if marginal == "moved" else NO_GAIN
+        text = VANISHES if coarser else NO_GAIN_SHIFTED if marginal == "shifted" else NO_GAIN
     elif shown[-1] and finest.value < 0:
         text = LOSS
     elif shown[-1] and not (tests.limit < LEVEL and settled(by_steps)):
         text = UNRESOLVED
     elif shown[-1] and marginal != "open":
-        text = REAL_KEPT if marginal == "kept" else f"{REAL_MOVED} (by {moved_by(by_steps[-1])})"
+        text = (
+            REAL_KEPT if marginal == "kept" else f"{REAL_SHIFTED} (by {shifted_by(by_steps[-1])})"
+        )
     else:
         text = FEW
         needed = f" (need about {_needed(finest, by_steps[-1], margin, family, shown[-1]):,})"
@@ -204,14 +202,12 @@ def direction(finest: Measured) -> str:
     return ", closer to the target" if change.value < 0 else ", farther from the target"
 
 
-def moved_by(finest: Measured) -> str:
+def shifted_by(finest: Measured) -> str:
     """Say how far a marginal shifted: in standard deviations, and in spread."""
     ratio = 1 + finest.spread.value
-    return (
-        f"{max(shift_of(finest.energy.value), 0):.2f} std, spread x{ratio:.2f}"
-        if ratio < 100
-        else f"spread x{ratio:.0f}"
-    )
+    if ratio >= 100:
+        return f"spread x{ratio:.0f}"
+    return f"{max(shift_of(finest.energy.value), 0):.2f} std, spread x{ratio:.2f}"
 
 
 def _needed(gain: Estimate, finest: Measured, margin: float, family: int, gain_shown: bool) -> int:

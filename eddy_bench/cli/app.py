@@ -22,6 +22,10 @@ from eddy_bench.shown import shown
 COMMANDS = {
     "run": ("Draw the images of a suite, score them, print a table.", "run:run"),
     "merge": ("Put the shares of a run together and score them.", "merge:merge"),
+    "import": (
+        "Make a run folder of images that something else drew.",
+        "import_images:import_images",
+    ),
     "score": ("Score a run folder again without drawing.", "score:score"),
     "reference": (
         "Save what fd and fid need of real images.",

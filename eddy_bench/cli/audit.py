@@ -14,6 +14,7 @@ from eddy_bench.errors import ParameterError
 
 if TYPE_CHECKING:
     from eddy_bench.audit.divergence import Divergence
+    from eddy_bench.audit.plan import AuditPlan
     from eddy_bench.render.table import Table
 
 
@@ -97,48 +98,39 @@ def audit(
             raise ParameterError(
                 f"--divergence draws nothing, so {given[0]} means nothing there. Leave it out."
             )
-        raise typer.Exit(_audit_divergence(tasks, methods, seed, out))
-    options = {
-        "tasks": tasks,
-        "methods": methods,
-        "schedulers": scheduler or [],
-        "particles": particles,
-        "groups": groups,
-        "steps": steps,
-        "seed": seed,
-        "margin": margin,
-        "quick": quick,
-    }
-    raise typer.Exit(_audit_methods(options, out))
-
-
-def _audit_methods(options: dict[str, Any], out: Path) -> int:
-    """Audit methods; returns the exit code: 2 when one of them could not be measured."""
-    from eddy_bench.audit.figure import write_figure
+        _audit_divergence(tasks, methods, seed, out)
+        return
     from eddy_bench.audit.plan import make_plan
-    from eddy_bench.audit.run import (
-        NOT_MEASURED,
-        missing_work,
-        prepare_folder,
-        run_audit,
-        time_methods,
-    )
-    from eddy_bench.audit.tables import audit_frame, audit_markdown, audit_table
-    from eddy_bench.cli.console import print_table, say, write_line
-    from eddy_bench.cli.progress import about, progress_bar
-    from eddy_bench.storage.files import write_text
     from eddy_bench.suites.plugins import Permission
 
-    plan = make_plan(**options, permission=Permission())
+    plan = make_plan(
+        tasks,
+        methods,
+        scheduler or [],
+        particles=particles,
+        groups=groups,
+        steps=steps,
+        seed=seed,
+        margin=margin,
+        quick=quick,
+        permission=Permission(),
+    )
+    raise typer.Exit(_audit_methods(plan, out))
+
+
+def _audit_methods(plan: AuditPlan, out: Path) -> int:
+    """Audit methods; returns the exit code: 2 when one of them could not be measured."""
+    from eddy_bench.audit.figure import write_figure
+    from eddy_bench.audit.run import NOT_MEASURED, prepare_folder, run_audit
+    from eddy_bench.audit.tables import audit_frame, audit_markdown, audit_table
+    from eddy_bench.cli.console import print_table, write_line
+    from eddy_bench.cli.terminal import Terminal
+    from eddy_bench.storage.files import write_text
+
     prepare_folder(out, plan)
-    for left_out in plan.left_out:
-        say(str(left_out), "Note")
-    costs = time_methods(plan, out)
-    seconds = missing_work(plan, out, costs)
-    if costs:
-        say(f"Auditing takes {about(seconds)}, by a short trial of each method.")
-    with progress_bar("Auditing", seconds, percent=True) as advance:
-        audited = run_audit(plan, out, advance, costs)
+    terminal = Terminal()
+    terminal.tell_all(plan.left_out, "Note")
+    audited = run_audit(plan, out, terminal)
     _write_csv(audit_frame(plan, audited), out / "audit.csv", "%.6g")
     write_text(out / "audit.md", audit_markdown(plan, audited))
     write_figure(plan, audited, out / "audit.png")
@@ -150,44 +142,28 @@ def _audit_methods(options: dict[str, Any], out: Path) -> int:
     return 2 if any(text.startswith(NOT_MEASURED) for text in verdicts) else 0
 
 
-def _audit_divergence(tasks: Sequence[str], methods: Sequence[str], seed: int, out: Path) -> int:
+def _audit_divergence(tasks: Sequence[str], methods: Sequence[str], seed: int, out: Path) -> None:
     """Check the divergence of guiding methods, by default every form of EDDY."""
     import pandas as pd
 
-    from eddy_bench.audit.divergence import (
-        LEVELS,
-        check_guides,
-        default_methods,
-        measure_divergence,
-    )
+    from eddy_bench.audit.divergence import check_guides, default_methods, measure_all
     from eddy_bench.audit.run import prepare_folder
     from eddy_bench.cli.console import print_table
-    from eddy_bench.cli.progress import progress_bar
-    from eddy_bench.methods.registry import build_method, changed_parameters
+    from eddy_bench.cli.terminal import Terminal
+    from eddy_bench.methods.registry import build_method
     from eddy_bench.models.tasks import DEFAULT_TASKS, load_task
     from eddy_bench.suites.method_spec import MethodSpec
     from eddy_bench.suites.plugins import Permission
 
     loaded = [load_task(name) for name in (tasks or DEFAULT_TASKS)]
-    guides: Any = default_methods()
-    if methods:
-        built = [build_method(MethodSpec.parse(text), Permission()) for text in methods]
-        guides = check_guides(built)
+    built = [build_method(MethodSpec.parse(text), Permission()) for text in methods]
+    guides = check_guides(built) if methods else default_methods()
     prepare_folder(out)
-    measured = []
-    with progress_bar("Differentiating", len(loaded) * len(guides) * len(LEVELS)) as advance:
-        for task in loaded:
-            for method in guides:
-                changed = changed_parameters(method).items()
-                params = [f"{k}={value}" for k, value in changed if k not in ("kernel", "window")]
-                for level in LEVELS:
-                    measured.append(measure_divergence(task, method, ",".join(params), level, seed))
-                    advance(1, f"{task.name}: {method.title()}")
+    measured = measure_all(loaded, guides, seed, Terminal())
     frame = pd.DataFrame([{**asdict(item), "verdict": item.verdict} for item in measured])
     _write_csv(frame, out / "divergence.csv", "%.3g")
     print_table(_divergence_table(measured))
     _print_paths(out, ("divergence.csv",))
-    return 0
 
 
 def _divergence_table(measured: Sequence[Divergence]) -> Table:

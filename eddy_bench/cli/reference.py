@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from eddy_bench.cli.arguments import Device, Weights
-from eddy_bench.cli.console import say
+from eddy_bench.cli.console import say, say_all
 from eddy_bench.cli.progress import progress_bar
 from eddy_bench.errors import StoreError
 
@@ -33,13 +33,15 @@ def reference(
     from eddy_bench.experiment.checks import check_folder
     from eddy_bench.models.devices import resolve_device
     from eddy_bench.scoring.extractors import check_extractor, load_extractor
-    from eddy_bench.scoring.reference import image_paths, write_statistics
+    from eddy_bench.scoring.reference import reference_pictures, write_statistics
 
     check_extractor(extractor)
     if out.exists():
         raise StoreError(f"{out} is there already. Take another --out, or remove it.")
     check_folder(weights, "a folder at --weights")
-    paths = image_paths(folder)
+    pictures = reference_pictures(folder)
+    say_all(pictures.notes, "Note")
+    paths = pictures.paths
     loaded = load_extractor(extractor, Path(weights) if weights else None, resolve_device(device))
     with progress_bar("Images", len(paths)) as advance:
         statistics = _statistics(folder, paths, loaded, advance)

@@ -236,6 +236,7 @@ def _described(setup: Setup, path: Path) -> list[str]:
         f"{counted(len(plan.prompts.prompts), 'prompt')}, {counted(plan.suite.seeds, 'seed')}.",
         f"{plan.settings.described()}.",
     ]
+    lines += [f"Note: {note}." for note in plan.prompts.notes]
     for planned in plan.methods:
         kernel = f" (kernel {planned.kernel})" if planned.kernel else ""
         lines.append(f"  {method_text(planned.name, planned.parameters)}{kernel}")

@@ -38,7 +38,8 @@ def check_settings(candidate: Results, baseline: Results) -> None:
 def _other_settings(sources: Sequence[str]) -> list[str]:
     """Say what run folders hold fixed beside the columns of scores.csv, where it differs."""
     folders = [RunFolder(as_path(source)) for source in dict.fromkeys(sources)]
-    held = [folder.read_run().settings for folder in folders if folder.has_run]
+    runs = [folder.read_run().settings for folder in folders if folder.has_run]
+    held = [settings for settings in runs if not settings.imported]
     return [
         f"{name} differs: {held[0].as_dict().get(name)} and {settings.as_dict().get(name)}"
         for settings in held[1:]
@@ -68,8 +69,9 @@ def check_comparable(
     frame = pd.concat([side.frame for side in sides], ignore_index=True)
     metrics_of(frame)
     notes = []
+    drawn = frame[~drawn_elsewhere(frame)]
     for name in SETTINGS:
-        values = list(dict.fromkeys(frame[name]))
+        values = list(dict.fromkeys((frame if name == "particles" else drawn)[name]))
         if len(values) > 1:
             notes.append(f"{name} differs: {values[0]} and {values[1]}")
     notes += _other_settings([source for side in sides for source in side.sources])
@@ -82,10 +84,28 @@ def check_comparable(
         raise CompareError(
             f"Cannot compare: {'; '.join(notes)}. Add --allow-missing to compare what both have."
         )
+    notes += _elsewhere(frame)
     notes += bad_words(results.bad_images)
     if other:
         notes += [f"in the other run {note}" for note in bad_words(other.bad_images)]
     return [*notes, *_without_values(results)]
+
+
+def drawn_elsewhere(frame: pd.DataFrame) -> pd.Series:
+    """Return which rows are of imported images, whose solver is not known."""
+    return (frame["scheduler"] == "").astype(bool)
+
+
+def _elsewhere(frame: pd.DataFrame) -> list[str]:
+    own = frame[drawn_elsewhere(frame)]
+    if own.empty:
+        return []
+    names = ", ".join(map(str, dict.fromkeys(own["method"])))
+    models = ", ".join(map(str, dict.fromkeys(own["model"])))
+    return [
+        f"the images of {names} were drawn elsewhere ({models}), with settings that are not known: "
+        "paired over prompts, not over noise"
+    ]
 
 
 def _other_prompts(frame: pd.DataFrame) -> list[str]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from eddy_bench.compare.advice import Answer, answers
+from eddy_bench.compare.classes import ClassDifferences, by_class
 from eddy_bench.compare.comparable import LISTED, check_comparable, with_baseline
 from eddy_bench.compare.fronts import Fronts, fronts
 from eddy_bench.compare.paired import (
@@ -36,6 +37,7 @@ class Comparison:
     published: lines of a paper's figures.
     answers: which method to use.
     legend: how to read the tables, where they are not of scores.
+    by, classes: what the prompts were divided by, and the differences on each part.
     """
 
     results: Results
@@ -47,6 +49,8 @@ class Comparison:
     published: list[tuple[str, ...]] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
     legend: str = ""
+    by: str = ""
+    classes: list[ClassDifferences] = field(default_factory=list)
 
     @property
     def swept(self) -> Fronts | None:
@@ -62,6 +66,7 @@ def compare_runs(
     allow_missing: bool = False,
     statistic: str = "mean",
     progress: Progress = quiet,
+    by: str = "",
 ) -> Comparison:
     """Compare the methods of runs with a baseline, or with themselves in another run.
 
@@ -72,6 +77,7 @@ def compare_runs(
         allow_missing: compare what both sides have where they differ.
         statistic: of the images of a group: `mean`, `best` or `worst`.
         progress: over metrics, or over methods.
+        by: compare on each class of prompts, too; see `by_class`.
 
     Raises:
         CompareError: they cannot be compared, or there is nothing to compare.
@@ -88,7 +94,7 @@ def compare_runs(
             raise CompareError(
                 f"Nothing to compare: {_held(results)} alone. Run another method into it."
             )
-        return comparison
+        return replace(comparison, by=by, classes=by_class(results, by)) if by else comparison
     other, _ = with_statistic(read_results([against]), statistic)
     notes = [*check_comparable(results, other, allow_missing), *notes]
     if lonely := [*_only(results, other, "here"), *_only(other, results, f"in {against}")]:

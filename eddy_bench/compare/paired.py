@@ -145,7 +145,7 @@ def between(now: Results, before: Results, progress: Progress = quiet) -> list[D
     return [
         own if own.prompts else replace(own, p_holm=NAN)
         for column in columns
-        for own in _corrected([one for one in found if one.metric == column])
+        for own in corrected([one for one in found if one.metric == column])
     ]
 
 
@@ -176,7 +176,7 @@ def headroom_differences(headrooms: Sequence[Headroom]) -> list[Difference]:
     ]
 
 
-def _corrected(differences: Sequence[Difference]) -> list[Difference]:
+def corrected(differences: Sequence[Difference]) -> list[Difference]:
     """Return differences of one metric with Holm's correction over the methods."""
     chances = holm([1.0 if math.isnan(own.p) else own.p for own in differences])
     return [replace(own, p_holm=p) for own, p in zip(differences, chances, strict=True)]
@@ -212,7 +212,7 @@ def _paired(column: MetricId, rows: pd.DataFrame, results: Results) -> list[Diff
         return []
     found = _differences(column, table, baseline_values, higher, _warnings(rows))
     methods: list[Any] = list(table.columns)
-    return _corrected(sorted(found, key=lambda own: methods.index(own.method)))
+    return corrected(sorted(found, key=lambda own: methods.index(own.method)))
 
 
 def _differences(

@@ -15,7 +15,7 @@ from eddy_bench.compare.gate import PASS, TOO_FEW, WORDS, CheckResult
 from eddy_bench.compare.paired import Difference
 from eddy_bench.compare.published import CAPTION as PUBLISHED_CAPTION
 from eddy_bench.compare.published import HEADER as PUBLISHED
-from eddy_bench.errors import ParameterError
+from eddy_bench.errors import ParameterError, counted
 from eddy_bench.ids import IID, MetricId
 from eddy_bench.render.records import as_csv, as_json
 from eddy_bench.render.table import Cell, Column, Table
@@ -28,6 +28,7 @@ MATRIX_LEGEND = (
     "correction over the methods. headroom: of what marginal-preserving methods can gain, * the "
     "marginals shifted. Costs and pooled metrics: times the baseline's. Everything else: --full."
 )
+CLASSES_LEGEND = "Classes have fewer prompts: p is corrected over the methods and the classes."
 FRONTS_CAPTION = (
     "Diversity at 1% loss is interpolated between neighbouring strengths. Hypervolumes: over the "
     "worst point of all, of diversity times fidelity, and of diversity times doublings of speed; "
@@ -48,6 +49,7 @@ def tables_of(comparison: Comparison, full: bool = False) -> list[Table]:
     tables = full_tables(comparison) if matrix is None else [matrix]
     if matrix is None and comparison.swept:
         tables.append(fronts_table(comparison.swept))
+    tables += class_tables(comparison)
     if comparison.published:
         names, *cells = zip(*comparison.published, strict=True)
         columns = [
@@ -60,22 +62,28 @@ def tables_of(comparison: Comparison, full: bool = False) -> list[Table]:
 def document_of(comparison: Comparison, form: str, full: bool = False) -> str:
     """Return a comparison as Markdown, CSV or JSON."""
     curves = comparison.swept
+    parts = [
+        {"class": own.name, **record_of(d)} for own in comparison.classes for d in own.differences
+    ]
     if form == "csv":
         own = [*comparison.differences, *(front_differences(curves) if curves else [])]
-        return as_csv([record_of(difference) for difference in own])
+        whole = {"class": ""} if comparison.by else {}
+        return as_csv([*({**whole, **record_of(difference)} for difference in own), *parts])
     if form == "json":
         document = {
             "differences": [record_of(difference) for difference in comparison.differences],
             "fronts": front_records(curves) if curves else [],
             "notes": comparison.notes,
+            **({"by": comparison.by, "classes": parts} if comparison.by else {}),
         }
         return as_json(document)
     answers = [f"{question}: {answer}" for question, answer in together(comparison.answers)]
-    parts = [*_bullets(answers)]
+    texts = [*_bullets(answers)]
     for table in tables_of(comparison, full):
-        parts += [f"**{markdown_text(table.title)}**"] if full and table.title else []
-        parts += [table.markdown().replace("*", r"\*"), table.caption.replace("*", r"\*")]
-    return "\n\n".join(filter(None, [*parts, *_bullets(comparison.notes)])) + "\n"
+        titled = table.title and (full or comparison.by)
+        texts += [f"**{markdown_text(table.title)}**"] if titled else []
+        texts += [table.markdown().replace("*", r"\*"), table.caption.replace("*", r"\*")]
+    return "\n\n".join(filter(None, [*texts, *_bullets(comparison.notes)])) + "\n"
 
 
 def _bullets(texts: Sequence[str]) -> list[str]:
@@ -111,6 +119,24 @@ def matrix_of(comparison: Comparison) -> Table | None:
         ],
         caption=MATRIX_LEGEND.format(against=comparison.against),
     )
+
+
+def class_tables(comparison: Comparison) -> list[Table]:
+    """Return a row per method for each class of prompts, as `matrix_of`."""
+    tables = [
+        (own, matrix_of(replace(comparison, results=own.results, differences=own.differences)))
+        for own in comparison.classes
+    ]
+    return [
+        replace(
+            table,
+            title=f"{comparison.by} {own.name}: {counted(own.prompts, 'prompt')}, differences to "
+            f"{comparison.against}",
+            caption=CLASSES_LEGEND if own is tables[-1][0] else "",
+        )
+        for own, table in tables
+        if table is not None
+    ]
 
 
 def ordered_columns(differences: Sequence[Difference], results: Results) -> list[MetricId]:

@@ -6,11 +6,11 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 from PIL import Image
 
-from eddy_bench.errors import EddyError, brief
+from eddy_bench.errors import reason_of
 from eddy_bench.experiment.plan import REFERENCE, Plan
 from eddy_bench.experiment.setup import Setup
 from eddy_bench.methods.base import Method
@@ -78,14 +78,29 @@ class Executor(Protocol):
         """Yield results as they come, in any order; what users should know goes to `notes`."""
 
 
+class Splitting(Protocol):
+    """Work of any kind that is drawn at once, and can be halved where memory runs out."""
+
+    @property
+    def size(self) -> int:
+        """How much there is; 1 is never split."""
+
+    def split(self) -> Sequence[Self]:
+        """Return the same work in halves."""
+
+
+Work = TypeVar("Work", bound=Splitting)
+Result = TypeVar("Result")
+
+
 @dataclass(frozen=True)
-class InProcess:
+class InProcess(Generic[Work, Result]):
     """Draw batches in this process, one after another."""
 
-    draw: Callable[[Batch], list[GroupResult]]
+    draw: Callable[[Work], Sequence[Result]]
     title = "this process"
 
-    def run(self, batches: Sequence[Batch], notes: list[str]) -> Iterator[GroupResult]:
+    def run(self, batches: Sequence[Work], notes: list[str]) -> Iterator[Result]:
         """Yield results in order; once memory ran out, all that follows is drawn in less."""
         left, size = deque(batches), max((batch.size for batch in batches), default=1)
         shrunk = False
@@ -104,11 +119,17 @@ class InProcess:
 
 
 def batches_of(groups: Sequence[Group], size: int) -> list[Batch]:
-    """Return batches of one method each, of at most `size` groups."""
+    """Return batches of one method each, of at most `size` groups.
+
+    Prompts with a negative prompt of their own share none with others: some pipelines encode an
+    empty negative prompt otherwise than a missing one.
+    """
     batches = []
     for _, run in itertools.groupby(groups, key=lambda group: group.label):
-        same = tuple(run)
-        batches += [Batch(same[k : k + size], size) for k in range(0, len(same), size)]
+        whole = tuple(run)
+        for own in (False, True):
+            same = tuple(group for group in whole if bool(group.negative) == own)
+            batches += [Batch(same[k : k + size], size) for k in range(0, len(same), size)]
     return batches
 
 
@@ -205,13 +226,13 @@ def _draw(setup: Setup, method: Method, batch: Batch) -> tuple[list[list[Any]], 
     """Draw one forward batch, padded with its last group."""
     padded = [*batch.groups, *[batch.groups[-1]] * (batch.size - len(batch.groups))]
     seeds = [-1 - group.seed if group.label == REFERENCE else group.seed for group in padded]
-    return setup.draw([group.prompt for group in padded], seeds, padded[0].particles, method)
+    prompts, negatives = zip(*((group.prompt, group.negative) for group in padded), strict=True)
+    return setup.draw(prompts, seeds, padded[0].particles, method, negatives)
 
 
 def _reason(error: BaseException, size: int, method: Method) -> str:
     """Return on one line why a group could not be drawn."""
-    expected = isinstance(error, EddyError)
-    reason = str(error) if expected else f"{type(error).__name__}: {brief(error)}"
+    reason = reason_of(error)
     if not out_of_memory(error):
         return reason
     if size > 1:

@@ -122,7 +122,7 @@ def draw(
     missing, notes = find_missing(wanted, folder, options.verify)
     if unlike := record_plan(plan, folder, matched, draws=bool(missing)):
         listener.tell(f"{unlike}: figures may differ by more than the method.", "Warning")
-    listener.tell_all([*notes, *idle_methods(plan)], "Note")
+    listener.tell_all([*plan.prompts.notes, *notes, *idle_methods(plan)], "Note")
     start = time.perf_counter()
     with open_executor(plan, options, listener.tell) as executor:
         keywords: dict[str, Any] = {"executor": executor, "check_ownership": check_ownership}

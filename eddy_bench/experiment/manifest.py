@@ -67,5 +67,8 @@ def manifest(
             "name": prompts.name,
             "count": len(prompts.prompts),
             "sha256": prompts.digest,
+            "tags": {own.id: own.tags for own in prompts.prompts}
+            if any(own.tags for own in prompts.prompts)
+            else {},
         },
     }

@@ -27,7 +27,7 @@ from eddy_bench.storage.files import MAX_GROUPS, refuse_more
 from eddy_bench.storage.group import GroupGrid, group_key
 from eddy_bench.storage.records import Group, RunSettings
 from eddy_bench.suites.method_spec import MethodSpec
-from eddy_bench.suites.prompts import PromptSet
+from eddy_bench.suites.prompts import Prompt, PromptSet
 from eddy_bench.suites.suite import Suite
 
 REFERENCE = "reference"  # label of the disjoint i.i.d. set
@@ -103,11 +103,10 @@ class Plan:
                 label=REFERENCE,
                 parameters="",
                 kernel="",
-                prompt_id=prompt.id,
-                prompt=prompt.text,
+                **_of_prompt(prompt),
                 seed=seed,
                 particles=1,
-                key=group_key(**shared, use=REFERENCE, prompt=prompt.text, seed=seed),
+                key=group_key(**shared, use=REFERENCE, **_determined_by(prompt), seed=seed),
             )
             for prompt in self.prompts.prompts
             for seed in range(self.suite.seeds)
@@ -122,7 +121,8 @@ def make_plan(setup: Setup) -> Plan:
     """
     prompts, settings = setup.prompts, setup.settings
     check_size(setup.suite, prompts)
-    setup.call_arguments(1)  # what this pipeline cannot take is refused before anything is drawn
+    # what this pipeline cannot take is refused before anything is drawn
+    setup.call_arguments(1, [next((own.negative for own in prompts.prompts if own.negative), "")])
     methods = tuple(_plan_method(spec, setup) for spec in setup.suite.methods)
     labels = [planned.label for planned in methods]
     if doubled := sorted(label for label, count in Counter(labels).items() if count > 1):
@@ -166,12 +166,25 @@ def _groups_of(
                 label=planned.label,
                 parameters=planned.parameters,
                 kernel=planned.kernel,
-                prompt_id=prompt.id,
-                prompt=prompt.text,
+                **_of_prompt(prompt),
                 seed=seed,
                 particles=suite.particles,
-                key=group_key(**parts, prompt=prompt.text, seed=seed),
+                key=group_key(**parts, **_determined_by(prompt), seed=seed),
             )
+
+
+def _of_prompt(prompt: Prompt) -> dict[str, Any]:
+    return {
+        "prompt_id": prompt.id,
+        "prompt": prompt.text,
+        "negative": prompt.negative,
+        "tags": prompt.tags,
+    }
+
+
+def _determined_by(prompt: Prompt) -> dict[str, str]:
+    """Return what of a prompt determines the images."""
+    return {"prompt": prompt.text, **({"negative": prompt.negative} if prompt.negative else {})}
 
 
 def _plan_method(spec: MethodSpec, setup: Setup) -> PlannedMethod:

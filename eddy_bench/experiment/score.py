@@ -8,7 +8,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -44,7 +44,7 @@ from eddy_bench.scoring.extractors import DINOV2
 from eddy_bench.scoring.measure import Methods, MetricValue, measure
 from eddy_bench.scoring.metric import Metric
 from eddy_bench.scoring.metrics import BAD_IMAGES, COSTS, METRICS, MetricSpec, parse_all
-from eddy_bench.scoring.reference import load_reference
+from eddy_bench.scoring.reference import RealImages, load_reference
 from eddy_bench.scoring.scorer import Advance, Scorer
 from eddy_bench.storage import records
 from eddy_bench.storage.files import listing
@@ -82,6 +82,7 @@ def groups_by_method(
     """
     methods: dict[MethodId, list[FinishedGroup]] = {}
     broken, particles = list(found.broken), run.settings.particles
+    tags = read_manifest(folder.path).tags
     for group in found.groups:
         if group.group.particles != particles:
             broken.append(
@@ -89,6 +90,9 @@ def groups_by_method(
                 f"{particles}: remove it, and run again"
             )
             continue
+        if tags.get(group.group.prompt_id, group.group.tags) != group.group.tags:  # changed since
+            own = replace(group.group, tags=tags[group.group.prompt_id])
+            group = replace(group, group=own)
         methods.setdefault(group.group.id, []).append(group)
     if not methods:
         raise StoreError(
@@ -203,7 +207,13 @@ def score_folder(
     scorer.advance = progress(_work(specs, methods, scorer))
     done = _score_all(scorer, specs, methods, run.settings, explicit=bool(request.metrics))
     computed = [*(MetricId(name) for name in COSTS), *done.scored]
-    done.warnings += [*scorer.warnings, *_keep_earlier(folder, methods, computed, done), *notes]
+    told = real.notes if isinstance(real, RealImages) else ()
+    done.warnings += [
+        *told,
+        *scorer.warnings,
+        *_keep_earlier(folder, methods, computed, done),
+        *notes,
+    ]
     request.check_ownership()
     bad = rows_of(list(_bad_values(methods)), run.settings)
     write_scores(folder.path, [*done.rows, bad], list(methods), done.images)
@@ -449,7 +459,12 @@ def _key(group: FinishedGroup) -> tuple[str, str]:
     return group.group.prompt_id, str(group.group.seed)
 
 
-def scoring_state(run: RunRecord, found: FoundGroups, request: ScoringRequest) -> str:
+def scoring_state(
+    run: RunRecord,
+    found: FoundGroups,
+    request: ScoringRequest,
+    tags: Mapping[str, Any] | None = None,
+) -> str:
     """Return a hash of what scoring depends on; unchanged means that scores.csv is up to date."""
     groups = sorted(
         json.dumps(
@@ -464,7 +479,8 @@ def scoring_state(run: RunRecord, found: FoundGroups, request: ScoringRequest) -
     specs = [(text, MetricSpec.parse(text, request.permission)) for text in request.metrics or ()]
     metrics = [[text, spec.metric.source] for text, spec in specs]
     values = _values([spec for _, spec in specs], run)
-    parts = [groups, metrics, values, request.reference, request.weights, listings, __version__]
+    asked = [metrics, values, request.reference, request.weights]
+    parts = [groups, *asked, listings, tags or {}, __version__]
     state = hashlib.sha256()
     for piece in json.JSONEncoder().iterencode(parts):  # a million groups are 400 MB of text
         state.update(piece.encode())
@@ -474,7 +490,8 @@ def scoring_state(run: RunRecord, found: FoundGroups, request: ScoringRequest) -
 def score_if_needed(folder: RunFolder, request: ScoringRequest, listener: Listener) -> None:
     """Score a folder unless its scores are of these very images, metrics and weights."""
     found = read_groups(folder)
-    state = scoring_state(folder.read_run(), found, request)
+    tags = read_manifest(folder.path).tags
+    state = scoring_state(folder.read_run(), found, request, tags)
     digest = digest_of_scores(folder.path)
     if digest and read_manifest(folder.path).scored == records.Scored(state=state, files=digest):
         tell_bad(folder, listener, found)

@@ -65,6 +65,8 @@ class Setup:
             feature_batch=suite.feature_batch,
             offload=suite.offload,
             compiled=suite.compile,
+            scheduler=suite.scheduler.name,
+            lora=suite.lora,
         )
         return cls(suite, model).with_scheduler()
 
@@ -132,8 +134,7 @@ class Setup:
     def prompts(self) -> PromptSet:
         """The suite's prompts, cut to its limit."""
         prompts = self.given or load_prompts(self.suite.prompts)
-        limit = self.suite.limit
-        return PromptSet(prompts.name, prompts.prompts[:limit]) if limit else prompts
+        return prompts.cut(self.suite.limit)
 
     @property
     def settings(self) -> RunSettings:
@@ -155,6 +156,7 @@ class Setup:
             guide=model.guide_name or None,
             decoder=model.decoder_name or None,
             compiled=True if suite.compile else None,
+            lora=self.model.lora or None,
             pipeline=self.model.parts or None,
         )
 
@@ -172,14 +174,21 @@ class Setup:
         return min(first, fit or first)
 
     def draw(
-        self, prompts: Sequence[str], seeds: Sequence[int], particles: int, method: Method
+        self,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        particles: int,
+        method: Method,
+        negatives: Sequence[str] = (),
     ) -> tuple[list[list[Any]], Cost]:
-        """Draw one batch of groups; see `Model.draw`."""
-        arguments = self.call_arguments(len(prompts))
+        """Draw one batch of groups; see `Model.draw`. negatives: of the prompts, each or none."""
+        arguments = self.call_arguments(len(prompts), negatives)
         return self.model.draw(prompts, seeds, particles, method, arguments)
 
-    def call_arguments(self, rows: int) -> dict[str, Any]:
+    def call_arguments(self, rows: int, negatives: Sequence[str] = ()) -> dict[str, Any]:
         """Return the arguments of the pipeline's call for some prompts.
+
+        negatives: their own negative prompts, empty where a prompt has the suite's; none for all.
 
         `guidance_scale` is the scale of classifier-free guidance, or of the distilled one where
         a pipeline has that; the few pipelines that call it `true_cfg_scale` get it there. A size
@@ -193,14 +202,14 @@ class Setup:
         arguments: dict[str, Any] = {"num_inference_steps": self.steps, "output_type": "pil"}
         if "intermediate_timesteps" in known and self.steps != 2:
             arguments["intermediate_timesteps"] = None  # SANA-Sprint's own is one for 2 steps
-        negative = suite.negative_prompt
+        own = [negative or suite.negative_prompt for negative in negatives or [""] * rows]
         if scale := scale_argument(self.model.pipe):
             arguments[scale] = self.guidance_scale
         if scale == "true_cfg_scale":  # without a negative prompt they switch guidance off
-            negative = negative or (" " if self.guidance_scale > 1 else "")
-        if negative:
+            own = [negative or (" " if self.guidance_scale > 1 else "") for negative in own]
+        if any(own):
             self._check_negative(distilled="true_cfg_scale" in known.keys() - arguments.keys())
-            arguments["negative_prompt"] = [negative] * rows
+            arguments["negative_prompt"] = own
         if suite.size:
             arguments |= {"height": suite.size, "width": suite.size}
             if "use_resolution_binning" in known:
@@ -213,7 +222,10 @@ class Setup:
         if distilled:
             raise ParameterError(
                 f"{name} has distilled guidance and would ignore a negative prompt. "
-                "Leave --negative-prompt out."
+                "Leave --negative-prompt out, and those of the prompt file."
             )
         if "negative_prompt" not in call_parameters(self.model.pipe):
-            raise ParameterError(f"{name} takes no negative prompt. Leave --negative-prompt out.")
+            raise ParameterError(
+                f"{name} takes no negative prompt. Leave --negative-prompt out, and those of "
+                "the prompt file."
+            )

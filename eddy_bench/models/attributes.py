@@ -46,14 +46,8 @@ def shape_words(garment: int) -> tuple[str, str]:
 
 def vocabulary() -> list[str]:
     """Return every word that the embedded model knows, as the tokenizer splits them, sorted."""
-    texts = [
-        *FILLERS,
-        *ANY_CLASS,
-        *TONES,
-        *UPRIGHT,
-        *SHOE,
-        *(noun for nouns in CLASSES for noun in nouns),
-    ]
+    nouns = [noun for nouns in CLASSES for noun in nouns]
+    texts = [*FILLERS, *ANY_CLASS, *TONES, *UPRIGHT, *SHOE, *nouns]
     return sorted({word for text in texts for word in split_words(text)})
 
 
@@ -86,6 +80,5 @@ def parse(prompt: str) -> Attributes:
     if garment is None:
         return Attributes(None, tone, None)
     names = shape_words(garment)
-    return Attributes(
-        garment, tone, next((names.index(word) for word in words if word in names), None)
-    )
+    shape = next((names.index(word) for word in words if word in names), None)
+    return Attributes(garment, tone, shape)

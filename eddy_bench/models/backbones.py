@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from eddy_bench.errors import ModelError, UnknownName, brief, unknown
+from eddy_bench.models.images import normalised
 
 ALIASES = {
     "auto": "timm:vit_small_patch14_dinov2.lvd142m@224",
@@ -55,11 +56,7 @@ class Backbone:
             )
             top, left = (shape[0] - self.size) // 2, (shape[1] - self.size) // 2
             pixels = pixels[..., top : top + self.size, left : left + self.size]
-        mean, std = (
-            torch.tensor(values, device=pixels.device).view(1, 3, 1, 1)
-            for values in (self.mean, self.std)
-        )
-        return self.features((pixels - mean) / std).float()
+        return self.features(normalised(pixels, self.mean, self.std)).float()
 
 
 def resolve_backbone(name: str) -> str:
@@ -71,9 +68,8 @@ def resolve_backbone(name: str) -> str:
     name = name.partition(" of ")[0]  # of a plug-in's metric
     full = ALIASES.get(name, name)
     if not full.startswith(KINDS) or full in KINDS:
-        raise UnknownName(
-            unknown("backbone", name, [*ALIASES, "timm:MODEL", "open_clip:MODEL/WEIGHTS"])
-        )
+        forms = [*ALIASES, "timm:MODEL", "open_clip:MODEL/WEIGHTS"]
+        raise UnknownName(unknown("backbone", name, forms))
     return full
 
 
@@ -126,35 +122,19 @@ def _timm(name: str, weights: Path | None) -> Backbone:
         raise UnknownName(unknown("timm model", model, near))
     if size and not (size.isdigit() and int(size)):
         raise UnknownName(f"Expected timm:MODEL@SIZE with a size in pixels, got {name!r}.")
+    arguments: dict[str, Any] = {}
+    if local := local_weights(weights, model):  # an overlay resamples what depends on the size
+        arguments["pretrained_cfg_overlay"] = {"file": str(local), "custom_load": False}
     try:
-        module = _timm_module(model, size, local_weights(weights, model))
+        if size and hasattr(timm.create_model(model, num_classes=0), "pos_embed"):
+            arguments["img_size"] = int(size)
+        module = timm.create_model(model, pretrained=True, num_classes=0, **arguments)
     except Exception as error:
         raise _missing(name, model, error) from None
-    data = timm.data.resolve_model_data_config(module)
-    interpolation = (
-        data["interpolation"] if data["interpolation"] in ("bicubic", "bilinear") else "bicubic"
-    )
-    return Backbone(
-        name,
-        weights_digest(module),
-        module,
-        module,
-        int(size or data["input_size"][-1]),
-        data["mean"],
-        data["std"],
-        interpolation,
-    )
-
-
-def _timm_module(model: str, size: str, local: Path | None) -> Any:
-    import timm
-
-    arguments: dict[str, Any] = {}
-    if size and hasattr(timm.create_model(model, num_classes=0), "pos_embed"):
-        arguments["img_size"] = int(size)
-    if local is not None:  # an overlay resamples the weights that depend on the size
-        arguments["pretrained_cfg_overlay"] = {"file": str(local), "custom_load": False}
-    return timm.create_model(model, pretrained=True, num_classes=0, **arguments)
+    data, digest = timm.data.resolve_model_data_config(module), weights_digest(module)
+    side, way = int(size or data["input_size"][-1]), data["interpolation"]
+    way = way if way in ("bicubic", "bilinear") else "bicubic"
+    return Backbone(name, digest, module, module, side, data["mean"], data["std"], way)
 
 
 def _open_clip(name: str, weights: Path | None) -> Backbone:
@@ -171,18 +151,10 @@ def _open_clip(name: str, weights: Path | None) -> Backbone:
         module = open_clip.create_model(model, pretrained=str(local or tag))
     except Exception as error:
         raise _missing(name, f"{model}-{tag}", error) from None
-    data = open_clip.get_model_preprocess_cfg(module)
+    data, digest = open_clip.get_model_preprocess_cfg(module), weights_digest(module)
     size = data["size"] if isinstance(data["size"], int) else min(data["size"])
-    return Backbone(
-        name,
-        weights_digest(module),
-        module,
-        module.encode_image,
-        size,
-        tuple(data["mean"]),
-        tuple(data["std"]),
-        "bicubic",
-    )
+    mean, std = tuple(data["mean"]), tuple(data["std"])
+    return Backbone(name, digest, module, module.encode_image, size, mean, std, "bicubic")
 
 
 def check_quickgelu(model: str, tag: str) -> None:
@@ -192,11 +164,10 @@ def check_quickgelu(model: str, tag: str) -> None:
     """
     import open_clip
 
-    trained = bool((open_clip.get_pretrained_cfg(model, tag) or {}).get("quick_gelu", False))
-    known = bool(open_clip.get_pretrained_cfg(model, tag))
-    if known and trained != bool(
-        (open_clip.get_model_config(model) or {}).get("quick_gelu", False)
-    ):
+    known = open_clip.get_pretrained_cfg(model, tag) or {}
+    config = open_clip.get_model_config(model) or {}
+    trained, built = (bool(own.get("quick_gelu", False)) for own in (known, config))
+    if known and trained != built:
         other = f"{model}-quickgelu" if trained else model.removesuffix("-quickgelu")
         raise ModelError(
             f"The weights {tag!r} were trained {'with' if trained else 'without'} QuickGELU: "
@@ -206,16 +177,9 @@ def check_quickgelu(model: str, tag: str) -> None:
 
 def local_weights(weights: Path | None, stem: str) -> Path | None:
     """Return the file of weights in a folder of `--weights`, or None."""
-    if weights is None:
-        return None
-    return next(
-        (
-            path
-            for ending in (".safetensors", ".bin", ".pt", ".pth")
-            if (path := weights / f"{stem}{ending}").is_file()
-        ),
-        None,
-    )
+    endings = (".safetensors", ".bin", ".pt", ".pth") if weights is not None else ()
+    paths = (Path(weights or "", f"{stem}{ending}") for ending in endings)
+    return next((path for path in paths if path.is_file()), None)
 
 
 def _missing(name: str, stem: str, error: Exception) -> ModelError:

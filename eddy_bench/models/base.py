@@ -50,53 +50,34 @@ class Cost:
 
 @dataclass
 class Model:
-    """A pipeline ready to draw.
+    """A pipeline ready to draw."""
 
-    Args:
-        name: as asked for.
-        pipe: a diffusers pipeline.
-        fingerprint: of its weights.
-        guide: images (n, c, h, w) in [-1, 1] to features, for feature kernels; never a scoring
-            network.
-        call: extra arguments of every call.
-        check_prompt: from a prompt to a warning, or None.
-        decoder: what decodes for the guide network, in float32; None is the pipeline's own
-            autoencoder.
-        row_limit: rows that go through decoder and guide network at once, remembered.
-        prompts_fit: how many prompts share a forward pass since memory ran out; None before.
-        guide_name: with the digest of its weights.
-        decoder_name: with the digest of its weights.
-        device: of the guide; the pipeline's own by default.
-        notes: to be said after drawing.
-        texts: what encodes the prompts, each once; None where each call encodes its own.
-        earlier: what a method that remembers drew last, with what it was drawn with.
-        weights: a folder with weights that cannot be downloaded.
-        judges: of images by their prompt, by name, each loaded once.
-        parts: of a pipeline object, by name, as `identity.parts_of` tells them.
-        scheduler: the pipeline's own, whatever is put into its place.
-    """
-
-    name: str
-    pipe: Any
-    fingerprint: str = ""
+    name: str  # as requested
+    pipe: Any  # a diffusers pipeline
+    fingerprint: str = ""  # of its weights
+    # images (n, c, h, w) in [-1, 1] to features, for feature kernels; never a scoring network
     guide: Callable[[Tensor], Tensor] | None = None
-    call: dict[str, Any] = field(default_factory=dict)
-    check_prompt: Callable[[str], str | None] = lambda prompt: None
+    call: dict[str, Any] = field(default_factory=dict)  # extra arguments of every call
+    check_prompt: Callable[[str], str | None] = lambda prompt: None  # a warning, or None
+    # what decodes for the guide network, in float32; None is the pipeline's own autoencoder
     decoder: torch.nn.Module | None = None
+    # rows that go through decoder and guide network at once, remembered
     row_limit: RowLimit = field(default_factory=RowLimit)
-    prompts_fit: int | None = None
-    guide_name: str = ""
-    decoder_name: str = ""
-    device: torch.device | None = None
-    notes: list[str] = field(default_factory=list)
-    texts: PromptCache | None = None
+    prompts_fit: int | None = None  # that share a forward pass since memory ran out; None before
+    guide_name: str = ""  # with the digest of its weights
+    decoder_name: str = ""  # with the digest of its weights
+    device: torch.device | None = None  # of the guide; the pipeline's own by default
+    notes: list[str] = field(default_factory=list)  # to be said after drawing
+    texts: PromptCache | None = None  # encodes each prompt once; None: each call encodes its own
+    # what a method that remembers drew last, with what it was drawn with
     earlier: tuple[object, EarlierSeeds] | None = None
-    weights: Path | None = None
-    judges: dict[str, Judge] = field(default_factory=dict)
-    parts: dict[str, str] = field(default_factory=dict)
+    weights: Path | None = None  # a folder with weights that cannot be downloaded
+    judges: dict[str, Judge] = field(default_factory=dict)  # of images by prompt, each loaded once
+    parts: dict[str, str] = field(default_factory=dict)  # of a pipeline object, by `parts_of`
+    lora: list[str] = field(default_factory=list)  # fused: names with digests and scales
 
     def __post_init__(self) -> None:
-        self.scheduler = self.pipe.scheduler
+        self.scheduler = self.pipe.scheduler  # its own, whatever is put into its place
 
     @property
     def has_features(self) -> bool:
@@ -187,9 +168,14 @@ class Model:
             seconds = _now() - start - (self._encoding_seconds - encoding)
         if method.remembers and batch.finished is not None:
             memory.keep(prompts, seeds[0], batch.finished)
-        cost = _cost(seconds, rows[0], batch.maps, len(images))
-        cost.feature_forwards += batch.judged / len(images)
-        return [images[k : k + particles] for k in range(0, len(images), particles)], cost
+        count = len(images)
+        cost = Cost(seconds / count, rows[0] / count, peak_memory_mb=peak_bytes() / 2**20)
+        for used in batch.maps:
+            cost.decoder_calls += used.cost.decoder_calls / count
+            cost.feature_forwards += used.cost.feature_forwards / count
+            cost.feature_backwards += used.cost.feature_backwards / count
+        cost.feature_forwards += batch.judged / count
+        return [images[k : k + particles] for k in range(0, count, particles)], cost
 
     def _earlier_seeds(
         self, method: Method, particles: int, arguments: dict[str, Any], size: int
@@ -210,7 +196,7 @@ class Model:
 
     def take_notes(self) -> list[str]:
         """Return what there is to say of what was drawn so far, once."""
-        notes = [*self.notes, *filter(None, [self.row_limit.note])]
+        notes = [note for note in (*self.notes, self.row_limit.note) if note]
         self.notes.clear()
         return notes
 
@@ -236,16 +222,6 @@ class Model:
                 for part in (images[k : k + size] for k in range(0, len(images), size))
             ]
         return torch.cat(parts)
-
-
-def _cost(seconds: float, rows: int, maps: Sequence[NetworkFeatures], count: int) -> Cost:
-    """Return the cost of an image, of `count` of them."""
-    cost = Cost(seconds / count, rows / count, peak_memory_mb=peak_bytes() / 2**20)
-    for used in maps:
-        cost.decoder_calls += used.cost.decoder_calls / count
-        cost.feature_forwards += used.cost.feature_forwards / count
-        cost.feature_backwards += used.cost.feature_backwards / count
-    return cost
 
 
 def _now() -> float:
@@ -292,10 +268,7 @@ class DrawnTogether:
         run, steering = self._ready(slots)
         quality = self._quality(method.judge) if method.judge else None
         pipe = self.model.pipe
-        with (
-            steer(pipe, method, quality=quality, **steering) as record,
-            watched_pixels(pipe),
-        ):
+        with steer(pipe, method, quality=quality, **steering) as record, watched_pixels(pipe):
             output = run()
         self.active, self.finished = record.active, record.finished
         images = list(output.image if hasattr(output, "image") else output.images)  # Kandinsky 5's
@@ -429,9 +402,7 @@ class EarlierSeeds:
         """Return the finished latents of all seeds below this one, (G, seed N, d); None at 0."""
         self.kept = {key: latents for key, latents in self.kept.items() if key[0] in prompts}
         for earlier in range(seed):
-            lacking = [
-                prompt for prompt in dict.fromkeys(prompts) if (prompt, earlier) not in self.kept
-            ]
+            lacking = [text for text in dict.fromkeys(prompts) if (text, earlier) not in self.kept]
             if lacking:
                 padded = lacking + [lacking[-1]] * (len(prompts) - len(lacking))
                 seen = self._stacked(padded, earlier)
@@ -446,9 +417,8 @@ class EarlierSeeds:
     def _stacked(self, prompts: Sequence[str], seed: int) -> Tensor | None:
         if not seed:
             return None
-        return torch.stack(
-            [torch.cat([self.kept[prompt, past] for past in range(seed)]) for prompt in prompts]
-        )
+        seeds = range(seed)
+        return torch.stack([torch.cat([self.kept[text, k] for k in seeds]) for text in prompts])
 
 
 def common_seed(seeds: Sequence[int], method: str) -> int:

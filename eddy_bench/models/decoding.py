@@ -60,9 +60,11 @@ def _unpacked(pipe: Any, latents: Tensor, size: tuple[int, int] | None) -> Tenso
 
 
 def _in_units(latents: Tensor, pipe: Any, family: Family, config: Any) -> Tensor:
-    """Return latents in the units of the autoencoder with a configuration."""
-    if family.decoding == "batch norm":
-        return _unpatched(_denormalised(latents, pipe.vae))
+    if family.decoding == "batch norm":  # of patches (rows, 4 c, h, w)
+        norm, eps = pipe.vae.bn, pipe.vae.config.batch_norm_eps
+        spread = (norm.running_var + eps).sqrt().view(1, -1, 1, 1).to(latents)
+        centre = norm.running_mean.view(1, -1, 1, 1).to(latents)
+        return torch.nn.functional.pixel_shuffle(latents * spread + centre, 2)
     scale = getattr(config, "scaling_factor", None) or 1.0
     mean, std = (getattr(config, name, None) for name in ("latents_mean", "latents_std"))
     if family.decoding == "by channel" and mean is not None and std is not None:
@@ -75,20 +77,6 @@ def _in_units(latents: Tensor, pipe: Any, family: Family, config: Any) -> Tensor
     shift = getattr(config, "shift_factor", None) if family.decoding == "shifted" else None
     ready: Tensor = latents / scale + (shift or 0.0)
     return ready
-
-
-def _denormalised(latents: Tensor, vae: Any) -> Tensor:
-    spread = (vae.bn.running_var + vae.config.batch_norm_eps).sqrt().view(1, -1, 1, 1)
-    centre = vae.bn.running_mean.view(1, -1, 1, 1)
-    grid: Tensor = latents * spread.to(latents) + centre.to(latents)
-    return grid
-
-
-def _unpatched(latents: Tensor) -> Tensor:
-    """Turn (rows, 4 c, h, w) patches into (rows, c, 2 h, 2 w)."""
-    rows, channels, height, width = latents.shape
-    grid = latents.reshape(rows, channels // 4, 2, 2, height, width).permute(0, 1, 4, 2, 5, 3)
-    return grid.reshape(rows, channels // 4, 2 * height, 2 * width)
 
 
 def guide_decoder(pipe: Any, apart: bool) -> torch.nn.Module:

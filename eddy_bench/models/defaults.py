@@ -85,17 +85,8 @@ class ScoringDefaults:
 
 _GARMENTS = ScoringDefaults(
     metrics=(
-        "vendi",
-        "pdist",
-        "mss",
-        "attributes",
-        "clip",
-        "align",
-        "fd",
-        "kid",
-        "precision",
-        "recall",
-        "drift",
+        *("vendi", "pdist", "mss", "attributes", "clip", "align"),
+        *("fd", "kid", "precision", "recall", "drift"),
     ),
     extractor="fmnist-clip",
     reference=ASSETS / "reference" / "test.npz",

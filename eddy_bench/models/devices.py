@@ -19,13 +19,8 @@ CPU = torch.device("cpu")
 def resolve_device(name: str) -> torch.device:
     """Return a torch device; `auto` is CUDA, then MPS, then the CPU."""
     if name == "auto":
-        name = (
-            "cuda"
-            if torch.cuda.is_available()
-            else "mps"
-            if torch.backends.mps.is_available()
-            else "cpu"
-        )
+        other = "mps" if torch.backends.mps.is_available() else "cpu"
+        name = "cuda" if torch.cuda.is_available() else other
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)
@@ -113,10 +108,10 @@ def free_bytes(device: torch.device) -> float:
 
 def _below_process_limit() -> float:
     """Return the address space that `ulimit -v` leaves to this process."""
-    import psutil
-
     if not sys.platform.startswith("linux"):
         return float("inf")
+    import psutil
+
     process = psutil.Process()
     limit, _ = process.rlimit(psutil.RLIMIT_AS)
     return float("inf") if limit < 0 else float(limit - process.memory_info().vms)
@@ -146,9 +141,8 @@ def _left_of(folder: Path, limit: str, usage: str) -> float | None:
     try:
         most = float((folder / limit).read_text())
         used = float((folder / usage).read_text())
-        statistics = dict(
-            line.split() for line in (folder / "memory.stat").read_text().splitlines()
-        )
+        lines = (folder / "memory.stat").read_text().splitlines()
+        statistics = dict(line.split() for line in lines)
     except (OSError, ValueError):
         return None
     cached = float(statistics.get("inactive_file", 0))

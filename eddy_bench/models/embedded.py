@@ -60,12 +60,8 @@ class AttributeClassifier(nn.Module):
         widths = [1, width, 2 * width, 4 * width]
         for inputs, outputs in pairwise(widths):
             layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU()]
-            layers += [
-                nn.Conv2d(outputs, outputs, 3, padding=1),
-                nn.BatchNorm2d(outputs),
-                nn.ReLU(),
-                nn.MaxPool2d(2),
-            ]
+            layers += [nn.Conv2d(outputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs)]
+            layers += [nn.ReLU(), nn.MaxPool2d(2)]
         self.trunk = nn.Sequential(*layers, nn.Flatten(), nn.Dropout(0.3))
         self.heads = nn.Linear(widths[-1] * 16, 10 + 3 + 2)
 
@@ -77,13 +73,8 @@ class AttributeClassifier(nn.Module):
 
 def load_network(network: Network, path: Path) -> Network:
     """Read float16 weights into a float32 network in evaluation mode, frozen."""
-    state = load_file(path)
-    network.load_state_dict(
-        {
-            name: value.float() if value.is_floating_point() else value
-            for name, value in state.items()
-        }
-    )
+    state = {k: v.float() if v.is_floating_point() else v for k, v in load_file(path).items()}
+    network.load_state_dict(state)
     return network.eval().requires_grad_(False)
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from eddy_bench.errors import ModelError
 from eddy_bench.models.mixture import Classes, Mixture
-from eddy_bench.sampling.solver_view import SolverView, view_of
+from eddy_bench.sampling.solver_view import Coordinates, view_of
 
 TIMESTEPS = 8000
 
@@ -152,7 +152,11 @@ class ExactPipeline(DiffusionPipeline):  # type: ignore[misc]
             rows = len(prompts) * num_images_per_prompt
             shape = (rows, self.denoiser.of_prompt(prompts[0]).dimension)
             latents = randn_tensor(shape, generator=generator, dtype=dtype)
-        _set_steps(self.scheduler, num_inference_steps)
+        taken = inspect.signature(self.scheduler.set_timesteps).parameters
+        plain = num_inference_steps == 2 or "intermediate_timesteps" not in taken
+        self.scheduler.set_timesteps(  # SCM's own setting is one for 2 steps
+            num_inference_steps, **({} if plain else {"intermediate_timesteps": None})
+        )
         view = view_of(self.scheduler)
         timesteps, unit = view.timesteps, view.unit
         sample = latents * getattr(self.scheduler, "init_noise_sigma", 1.0) * unit
@@ -168,7 +172,10 @@ class ExactPipeline(DiffusionPipeline):  # type: ignore[misc]
         if hasattr(self.scheduler, "set_begin_index"):
             self.scheduler.set_begin_index(0)
         for timestep in timesteps:
-            sample = self._step(view, sample, timestep, prompts, eta, extra, embeds, guidance_scale)
+            at = view.at(view.index(timestep), eta)
+            output = self._output(at, sample, timestep, prompts, embeds, guidance_scale)
+            step = self.scheduler.step(output, timestep, sample, **extra, return_dict=False)
+            sample = step[0]
             if on_step is not None:
                 on_step()
         sample = sample / unit
@@ -176,44 +183,26 @@ class ExactPipeline(DiffusionPipeline):  # type: ignore[misc]
             return ExactOutput(images=self.picture(sample))
         return ExactOutput(images=sample)
 
-    def _step(
+    def _output(
         self,
-        view: SolverView,
+        at: Coordinates,
         sample: Tensor,
         timestep: Any,
         prompts: Sequence[str],
-        eta: float,
-        extra: dict[str, Any],
         embeds: Tensor | None,
         guidance_scale: float,
     ) -> Tensor:
-        coordinates = view.at(view.index(timestep), eta)
-        scaled = coordinates.scaled
-        x = self.scheduler.scale_model_input(sample, timestep) if scaled else sample
-        x = (x if coordinates.skip is None else sample) / coordinates.unit
+        x = self.scheduler.scale_model_input(sample, timestep) if at.scaled else sample
+        x = (x if at.skip is None else sample) / at.unit
         guided = embeds is not None and len(embeds) == 2 * len(x)
-        output = self.denoiser(
-            torch.cat([x, x]) if guided else x,
-            0.0 if coordinates.pure_noise else coordinates.alpha_t,
-            coordinates.sigma_t,
-            coordinates.prediction if coordinates.skip is None else "sample",
-            prompts,
-            encoder_hidden_states=embeds,
+        rows, alpha_t = torch.cat([x, x]) if guided else x, 0.0 if at.pure_noise else at.alpha_t
+        prediction = at.prediction if at.skip is None else "sample"
+        output: Tensor = self.denoiser(
+            rows, alpha_t, at.sigma_t, prediction, prompts, encoder_hidden_states=embeds
         )[0]
         if guided:
             null, conditional = output.chunk(2)
             output = null + guidance_scale * (conditional - null)
-        if coordinates.skip is not None:  # of EDM's preconditioned network
-            output = (output - coordinates.skip[0] * x) / coordinates.skip[1]
-        output = output * coordinates.unit
-        step = self.scheduler.step(output, timestep, sample, **extra, return_dict=False)
-        stepped: Tensor = step[0]
-        return stepped
-
-
-def _set_steps(scheduler: Any, steps: int) -> None:
-    """Set a scheduler's timesteps; SCM's own setting is one for 2 steps."""
-    if "intermediate_timesteps" in inspect.signature(scheduler.set_timesteps).parameters:
-        scheduler.set_timesteps(steps, **({} if steps == 2 else {"intermediate_timesteps": None}))
-    else:
-        scheduler.set_timesteps(steps)
+        if at.skip is not None:  # of EDM's preconditioned network
+            output = (output - at.skip[0] * x) / at.skip[1]
+        return output * at.unit

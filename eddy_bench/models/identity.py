@@ -16,16 +16,13 @@ from PIL import Image
 
 def model_fingerprint(name: str, folder: Path, revision: str | None) -> str:
     """Return the digest of a folder, or `name@commit` of a hub id, whose folder does not exist."""
-    return folder_digest(folder) if folder.exists() else f"{name}@{_commit(name, revision)}"
-
-
-def _commit(name: str, revision: str | None) -> str:
-    """Return the commit of a hub id's snapshot in the local cache."""
+    if folder.exists():
+        return folder_digest(folder)
     from huggingface_hub import try_to_load_from_cache
 
     path = try_to_load_from_cache(name, "model_index.json", revision=revision)
     match = re.search(r"snapshots/([0-9a-f]{40})", str(path))
-    return match[1] if match else "unknown"
+    return f"{name}@{match[1] if match else 'unknown'}"
 
 
 def folder_digest(folder: Path) -> str:
@@ -62,13 +59,17 @@ def parts_of(pipe: Any) -> dict[str, str]:
     scheduler = pipe.scheduler
     settings = {"config": dict(scheduler.config), "shift": getattr(scheduler, "shift", None)}
     adapters = sorted({text for network in networks.values() for text in _adapters(network)})
-    processors = sorted({text for network in networks.values() for text in _processors(network)})
+    processors = {
+        type(processor).__name__
+        for network in networks.values()
+        for processor in getattr(network, "attn_processors", {}).values()
+    }
     return {
         "class": type(pipe).__name__,
         **{name: weights_of(network) for name, network in networks.items()},
         "scheduler": f"{type(scheduler).__name__} {digest_of(settings)}",
         "adapters": ", ".join(adapters) or "none",
-        "attention": ", ".join(processors) or "none",
+        "attention": ", ".join(sorted(processors)) or "none",
     }
 
 
@@ -99,10 +100,6 @@ def _adapters(network: torch.nn.Module) -> Iterator[str]:
             active = getattr(module, "active_adapters", scaling)
             off = getattr(module, "disable_adapters", False)
             yield from (f"{name} {0 if off else scaling.get(name)}" for name in active)
-
-
-def _processors(network: torch.nn.Module) -> set[str]:
-    return {type(each).__name__ for each in getattr(network, "attn_processors", {}).values()}
 
 
 def digest_of(value: Any) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from eddy_bench.sampling.session import replaced
@@ -35,6 +36,11 @@ def rgb_array(image: Any) -> NDArray[np.uint8]:
     return np.asarray(image.convert("RGB"))
 
 
+def squared(image: Image.Image, side: int) -> NDArray[np.uint8]:
+    """Return a PIL image as RGB of a size whatever its shape, (side, side, 3)."""
+    return np.asarray(image.convert("RGB").resize((side, side), Image.Resampling.BICUBIC))
+
+
 def signed(pixels: Tensor) -> Tensor:
     """Map (n, h, w) or (n, h, w, 3) from 0 to 255 to (n, c, h, w) in [-1, 1]."""
     return channels_first(pixels).float() / 127.5 - 1
@@ -53,6 +59,12 @@ def enlarged(images: Tensor, side: int) -> Tensor:
 def channels_first(pixels: Tensor) -> Tensor:
     """Map (n, h, w) or (n, h, w, 3) to (n, c, h, w), laid out in that order."""
     return pixels[:, None] if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2).contiguous()
+
+
+def normalised(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Return (images - mean) / std by channel, of images (n, c, h, w)."""
+    centre, spread = (torch.tensor(x, device=images.device).view(-1, 1, 1) for x in (mean, std))
+    return (images - centre) / spread
 
 
 BAD = "bad"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from eddy_bench.errors import ModelError, UnknownName, brief, unknown
 from eddy_bench.models.backbones import load_backbone, weights_digest
 from eddy_bench.models.base import Model
 from eddy_bench.models.decoding import guide_decoder, load_decoder
+from eddy_bench.models.defaults import EXACT
 from eddy_bench.models.devices import keep_pages, resolve_device
 from eddy_bench.models.embedded import (
     ASSETS,
@@ -29,16 +30,24 @@ from eddy_bench.models.embedded import (
     to_gray,
 )
 from eddy_bench.models.exact import ExactDenoiser, ExactPipeline, exact_scheduler
+from eddy_bench.models.folders import (
+    OTHERS,
+    FolderOptions,
+    folder_options,
+    read_index,
+    readable,
+    refuse_file,
+)
 from eddy_bench.models.identity import digest_of, model_fingerprint, parts_of
+from eddy_bench.models.lora import fuse_lora
 from eddy_bench.models.network_features import RowLimit
-from eddy_bench.models.pipeline_class import check_steerable, named_class, pipeline_class
+from eddy_bench.models.pipeline_class import check_steerable, pipeline_class
 from eddy_bench.models.prompts import remember_prompts
 from eddy_bench.models.tasks import load_task
 from eddy_bench.sampling.families import denoiser, family_of
 from eddy_bench.storage.files import parse_json
 from eddy_bench.storage.paths import read_many
 
-EXACT = "exact:"
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
@@ -56,6 +65,8 @@ def load_model(
     feature_batch: int | str = "auto",
     offload: bool = False,
     compiled: bool = False,
+    scheduler: str = "default",
+    lora: Sequence[str] = (),
 ) -> Model:
     """Load a text-to-image pipeline with safetensors weights.
 
@@ -73,6 +84,8 @@ def load_model(
         feature_batch: rows that go through decoder and guide at once; `auto` is as many as fit.
         offload: keep only the part at work on the device, and decode in slices.
         compiled: compile the denoiser.
+        lora: files of LoRA weights, `FILE` or `FILE:SCALE`, which are fused.
+        scheduler: that is put in later; `default` for the folder's own, which must load then.
 
     Raises:
         UnknownName: no such model.
@@ -90,11 +103,17 @@ def load_model(
             "--decoder decodes for a guide network, and there is none. "
             "Add --guide, for instance --guide auto."
         )
-    pipe = _open_pipeline(name, folder, revision, variant, DTYPES[dtype])
+    options = folder_options(folder, variant, scheduler) if folder.exists() else FolderOptions()
+    pipe = _open_pipeline(name, folder, revision, variant, DTYPES[dtype], options)
     if name in EMBEDDED:
         EMBEDDED[name].finish(pipe.unet)
+    saved = read_index(folder).get("_class_name") if folder.exists() else None
+    if saved not in (None, type(pipe).__name__):
+        options.notes.append(f"{saved} is loaded as {type(pipe).__name__}, from text to images")
     rows = RowLimit.of(feature_batch)
-    model = Model(name, pipe, row_limit=rows, device=target, weights=weights)
+    adapters = fuse_lora(pipe, lora)
+    model = Model(name, pipe, lora=adapters, row_limit=rows, device=target, weights=weights)
+    model.notes += options.notes
     if guide or decoder:
         _give_decoder(model, decoder, offload)
     _put_on(pipe, target, offload)
@@ -155,25 +174,27 @@ def _model_folder(name: str) -> Path:
     """Return the folder of a model; that of a hub id does not exist."""
     folder = BASE if name in EMBEDDED else Path(name)
     if name not in EMBEDDED and not folder.exists() and not _HUB_ID.fullmatch(name):
-        raise UnknownName(
-            unknown("model", name, EMBEDDED)
-            + " Or give exact:TASK, a folder saved by diffusers, or a hub id owner/model."
-        )
-    if folder.exists() and not (folder / "model_index.json").is_file():
-        raise ModelError(
-            f"Expected a diffusers pipeline in {folder}, but it has no model_index.json."
-        )
+        raise UnknownName(f"{unknown('model', name, EMBEDDED)} {OTHERS}")
+    refuse_file(folder)
+    if folder.exists():
+        read_index(folder)
     return folder
 
 
 def _open_pipeline(
-    name: str, folder: Path, revision: str | None, variant: str | None, dtype: torch.dtype
+    name: str,
+    folder: Path,
+    revision: str | None,
+    variant: str | None,
+    dtype: torch.dtype,
+    options: FolderOptions,
 ) -> Any:
     """Return a pipeline that can be steered, all of it in the given precision."""
-    if folder.exists() and (named := named_class(folder)):
-        pipeline_class(named)
-    source = str(folder) if folder.exists() else name
-    pipe = _load_pipeline(source, revision, variant, dtype)
+    if folder.exists():
+        with readable(folder, options) as source:
+            pipe = _load_pipeline(str(source), revision, variant, dtype, options.arguments)
+    else:
+        pipe = _load_pipeline(name, revision, variant, dtype, options.arguments)
     check_steerable(type(pipe).__name__)
     pipe.set_progress_bar_config(disable=True)
     for part in _networks(pipe):
@@ -259,7 +280,11 @@ def _exact_model(name: str, sees_features: bool, compiled: bool) -> Model:
 
 
 def _load_pipeline(
-    source: str, revision: str | None, variant: str | None, dtype: torch.dtype
+    source: str,
+    revision: str | None,
+    variant: str | None,
+    dtype: torch.dtype,
+    arguments: dict[str, Any],
 ) -> Any:
     from diffusers import DiffusionPipeline
     from diffusers.utils import logging as diffusers_logging
@@ -280,7 +305,7 @@ def _load_pipeline(
                 revision=revision,
                 variant=variant,
                 torch_dtype=dtype,
-                use_safetensors=True,
+                **{"use_safetensors": True, **arguments},
             )
             return load_across_versions(load, Path(source), variant)
     except ModelError:

@@ -45,13 +45,10 @@ class Mixture:
         if log_weights is not None:
             joint = joint - self.weights.log() + log_weights
         posterior = _shares(joint)  # (..., K)
+        gain = alpha_t * self.variances / (alpha_t**2 * self.variances + sigma_t**2)
         if self.variances.ndim == 1:
-            gain = alpha_t * self.variances / (alpha_t**2 * self.variances + sigma_t**2)  # (K,)
-            return (
-                posterior @ ((1 - alpha_t * gain)[:, None] * self.means)
-                + (posterior @ gain)[..., None] * x
-            )
-        gain = alpha_t * self.variances / (alpha_t**2 * self.variances + sigma_t**2)  # (K, d)
+            means = (1 - alpha_t * gain)[:, None] * self.means
+            return posterior @ means + (posterior @ gain)[..., None] * x
         moved = gain * self._rotated(x, alpha_t)
         if self.basis is not None:
             moved = torch.einsum("kde,...ke->...kd", self.basis, moved)
@@ -63,9 +60,8 @@ class Mixture:
 
     def log_density(self, x: Tensor, sigma: float = 0.0) -> Tensor:
         """Return the log density at points x of x0 + sigma eps, (...)."""
-        return torch.logsumexp(self._log_joint(x, 1.0, sigma), -1) - self.dimension / 2 * torch.log(
-            x.new_tensor(2 * torch.pi)
-        )
+        volume = self.dimension / 2 * torch.log(x.new_tensor(2 * torch.pi))
+        return torch.logsumexp(self._log_joint(x, 1.0, sigma), -1) - volume
 
     def components(self, x: Tensor) -> Tensor:
         """Return the most probable component of each point, (...), int64."""
@@ -86,9 +82,8 @@ class Mixture:
         scale = self.variances[component].sqrt()
         moved = noise * (scale if scale.ndim == 2 else scale[:, None])
         if self.basis is not None:
-            moved = torch.stack([moved @ axes.mT for axes in self.basis], 1)[
-                torch.arange(count), component
-            ]
+            turned = torch.stack([moved @ axes.mT for axes in self.basis], 1)
+            moved = turned[torch.arange(count), component]
         return self.means[component] + moved
 
     def scale(self) -> float:
@@ -101,9 +96,9 @@ class Mixture:
     def _rotated(self, x: Tensor, alpha_t: float) -> Tensor:
         """Return offsets x - alpha_t mu_k on component k's axes, (..., K, d)."""
         offset = x[..., None, :] - alpha_t * self.means
-        return (
-            offset if self.basis is None else torch.einsum("...kd,kde->...ke", offset, self.basis)
-        )
+        if self.basis is None:
+            return offset
+        return torch.einsum("...kd,kde->...ke", offset, self.basis)
 
     def _squares(self, x: Tensor, alpha_t: float, sigma_t: float) -> Tensor:
         """Return squared Mahalanobis distances at a noise level, (..., K)."""
@@ -175,7 +170,6 @@ class Classes:
 def orthogonal(size: int, seed: int) -> Tensor:
     """Return a random orthogonal matrix, (size, size), float64."""
     generator = torch.Generator().manual_seed(seed)
-    turn: Tensor = torch.linalg.qr(
-        torch.randn(size, size, generator=generator, dtype=torch.float64)
-    )[0]
+    drawn = torch.randn(size, size, generator=generator, dtype=torch.float64)
+    turn: Tensor = torch.linalg.qr(drawn)[0]
     return turn

@@ -52,10 +52,6 @@ class RowLimit:
         """Return the rows at once."""
         return self.backward if kind == "backward" else self.forward
 
-    def wants_measure(self, kind: Kind) -> bool:
-        """Return whether a row is to be measured first."""
-        return not self.fixed and kind not in self.taken
-
     def foresee(self, free: float) -> None:
         """Checkpoint at once where a row with a graph is not to be expected to fit."""
         if self.taken.get("forward", 0.0) * BACKWARD_SHARE > free:
@@ -253,7 +249,7 @@ class NetworkFeatures:
 
     def _measure(self, kind: Kind, row: Tensor) -> None:
         """Settle how many rows fit by what one takes; its passes are not counted."""
-        if not self.limit.wants_measure(kind):
+        if self.limit.fixed or kind in self.limit.taken:
             return
         if kind == "backward":
             self._measure("forward", row)

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import inspect
 import sys
-from pathlib import Path
 from typing import Any
 
 from eddy_bench.errors import ModelError
 from eddy_bench.sampling.steer import REFUSED
-from eddy_bench.storage.files import parse_json
-from eddy_bench.storage.paths import read_many
 
 # Words in the names of a call's arguments that speak of another task than text to image
 OTHER_TASKS = ("frame", "video", "audio", "mask_image", "image_embed", "control", "gligen")
@@ -29,15 +26,6 @@ def check_steerable(name: str) -> None:
         )
 
 
-def named_class(folder: Path) -> Any:
-    """Return what a folder's `model_index.json` calls its class; empty where it cannot be read."""
-    try:
-        index = parse_json(read_many([folder / "model_index.json"])[0])
-        return index.get("_class_name", "")
-    except (OSError, ValueError, AttributeError):
-        return ""
-
-
 def pipeline_class(name: Any) -> Any:
     """Return the class that loads a pipeline as text to image.
 
@@ -49,14 +37,11 @@ def pipeline_class(name: Any) -> Any:
         name: `_class_name` of `model_index.json`.
     """
     import diffusers
-    from diffusers.pipelines.auto_pipeline import (
-        AUTO_TEXT2IMAGE_PIPELINES_MAPPING,
-        _get_task_class,
-    )
+    from diffusers.pipelines.auto_pipeline import AUTO_TEXT2IMAGE_PIPELINES_MAPPING, _get_task_class
 
     if not isinstance(name, str) or not name:
         reason = "code of its own is never run" if name else "it names no class"
-        raise ModelError(_refusal(f"{name!r}", reason))
+        raise _refused(f"{name!r}", reason)
     check_steerable(name)
     if _get_task_class(AUTO_TEXT2IMAGE_PIPELINES_MAPPING, name, throw_error_if_not_exist=False):
         return diffusers.AutoPipelineForText2Image
@@ -66,14 +51,14 @@ def pipeline_class(name: Any) -> Any:
         and issubclass(found, diffusers.DiffusionPipeline)
         and found.__module__.startswith("diffusers.")
     ):
-        raise ModelError(_refusal(name, "diffusers has no such pipeline here"))
+        raise _refused(name, "diffusers has no such pipeline here")
     if reason := _not_text_to_image(found):
-        raise ModelError(_refusal(name, reason))
+        raise _refused(name, reason)
     return found
 
 
-def _refusal(name: str, reason: str) -> str:
-    return (
+def _refused(name: str, reason: str) -> ModelError:
+    return ModelError(
         f"Expected a text-to-image pipeline of diffusers' own in model_index.json, got {name}: "
         f"{reason}. Use another model."
     )
@@ -89,7 +74,6 @@ def _not_text_to_image(cls: Any) -> str:
 
 
 def _other_call(cls: Any) -> str:
-    """Return what is against a class in the arguments of its call; empty where nothing is."""
     parameters = inspect.signature(cls.__call__).parameters
     taken = [key for key in parameters if any(word in key for word in OTHER_TASKS)]
     taken += [key for key in parameters if key in IMAGES]
@@ -98,20 +82,17 @@ def _other_call(cls: Any) -> str:
     for key in ("prompt", "num_images_per_prompt"):
         if key not in parameters:
             return f"it takes no {key}"
-    empty, several = (
-        inspect.Parameter.empty,
-        (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL),
-    )
+    several = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
     needed = [
         key
         for key, value in parameters.items()
-        if key not in ("self", "prompt") and value.default is empty and value.kind not in several
+        if key not in ("self", "prompt") and value.default is value.empty
+        if value.kind not in several
     ]
     return f"it needs {needed[0]}" if needed else ""
 
 
 def _other_parts(cls: Any) -> str:
-    """Return what is against a class in its parts and outputs; empty where nothing is."""
     parts = inspect.signature(cls.__init__).parameters
     if "scheduler" not in parts:
         return "it has no scheduler"

@@ -48,15 +48,11 @@ class RandomNetwork:
         W has variance 2 / d, so that typical points reach the bends of tanh, V 1 / 64.
         """
         generator = torch.Generator().manual_seed(SEED)
+        draw = partial(torch.randn, generator=generator, dtype=torch.float64)
         dimension = mixture.dimension
-        first, bias, second = (
-            torch.randn(shape, generator=generator, dtype=torch.float64) * scale
-            for shape, scale in (
-                ((dimension, HIDDEN), (2 / dimension) ** 0.5),
-                ((HIDDEN,), 0.5),
-                ((HIDDEN, FEATURES), HIDDEN**-0.5),
-            )
-        )
+        first = draw(dimension, HIDDEN) * (2 / dimension) ** 0.5
+        bias = draw(HIDDEN) * 0.5
+        second = draw(HIDDEN, FEATURES) * HIDDEN**-0.5
         return cls(mixture.weights @ mixture.means, mixture.scale(), first, bias, second)
 
     def __call__(self, points: Tensor) -> Tensor:
@@ -66,12 +62,8 @@ class RandomNetwork:
 
     def feature_map(self, shape: tuple[int, ...]) -> NetworkFeatures:
         """Return the network as the map that feature kernels see."""
-        return NetworkFeatures(_points, self, shape, RowLimit.of(ROWS))
-
-
-def _points(latents: Tensor) -> Tensor:
-    """Return points as they are: there is no decoder."""
-    return latents.flatten(1).double()
+        # points as they are: there is no decoder
+        return NetworkFeatures(lambda x: x.flatten(1).double(), self, shape, RowLimit.of(ROWS))
 
 
 MAX_BYTES = 64 * 2**20
@@ -155,9 +147,8 @@ def _mixture(file: TaskFile, path: Path) -> Mixture:
     covariances = _covariances(file, path, count, dimension)
     means, weights = torch.tensor(file.means, dtype=torch.float64), weights / weights.sum()
     if covariances.ndim < 3:
-        return Mixture(
-            means, covariances.expand(count) if covariances.ndim == 0 else covariances, weights
-        )
+        each = covariances.expand(count) if covariances.ndim == 0 else covariances
+        return Mixture(means, each, weights)
     variances, basis = _axes(covariances, path)
     return Mixture(means, variances, weights, basis)
 
@@ -236,11 +227,9 @@ class Task:
     @property
     def digest(self) -> str:
         """A sha256 over everything that defines the task, its first 16 hex digits."""
+        mixture = self.mixture
         parts = [
-            self.mixture.means,
-            self.mixture.variances,
-            self.mixture.weights,
-            self.mixture.basis,
+            *(mixture.means, mixture.variances, mixture.weights, mixture.basis),
             *((self.network.first, self.network.second) if self.network else ()),
             *((self.classes.shares, self.classes.turn) if self.classes else ()),
         ]
@@ -256,11 +245,8 @@ class Task:
         Images are shown as they are, points of the plane as a dot, others as a map of their
         coordinates.
         """
-        pixels = self._pixels(samples.detach().double().cpu())
-        return [
-            Image.fromarray(picture)
-            for picture in ((pixels.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).numpy()
-        ]
+        pixels = self._pixels(samples.detach().double().cpu()).clamp(-1, 1)
+        return [Image.fromarray(x) for x in ((pixels + 1) * 127.5).round().to(torch.uint8).numpy()]
 
     def _pixels(self, samples: Tensor) -> Tensor:
         """Return pictures in [-1, 1], (rows, 32, 32)."""
@@ -304,12 +290,8 @@ def load_task(name: str) -> Task:
 
 
 def _equal(means: Tensor, variance: float) -> Mixture:
-    count = len(means)
-    return Mixture(
-        means,
-        torch.full((count,), variance, dtype=torch.float64),
-        torch.full((count,), 1 / count, dtype=torch.float64),
-    )
+    ones = torch.ones(len(means), dtype=torch.float64)
+    return Mixture(means, variance * ones, ones / len(means))
 
 
 def _circle(count: int, radius: float) -> Tensor:
@@ -321,10 +303,6 @@ def _ring8() -> Task:
     return Task("ring8", _equal(_circle(8, 4.0), 0.3**2))
 
 
-def _ring10() -> Task:
-    return Task("ring10", _equal(_circle(10, 1.0), 0.005), particles=10)
-
-
 def _grid25() -> Task:
     axis = torch.arange(-2, 3, dtype=torch.float64) * 2
     return Task("grid25", _equal(torch.cartesian_prod(axis, axis), 0.2**2))
@@ -332,11 +310,8 @@ def _grid25() -> Task:
 
 def _mixture64() -> Task:
     generator = torch.Generator().manual_seed(64)
-    return Task(
-        "mixture-64d",
-        _equal(torch.randn(20, 64, generator=generator, dtype=torch.float64), 0.3**2),
-        groups=400,
-    )
+    means = torch.randn(20, 64, generator=generator, dtype=torch.float64)
+    return Task("mixture-64d", _equal(means, 0.3**2), groups=400)
 
 
 def _with_network(task: Task, name: str) -> Task:
@@ -361,15 +336,9 @@ def _in_classes(task: Task, name: str, count: int) -> Task:
     liking = torch.linspace(0, 2.5, modes, dtype=torch.float64).neg().exp()
     shares = torch.stack([liking.roll(c * modes // count) for c in range(count)])
     classes = Classes(task.mixture, shares / shares.sum(1, keepdim=True), orthogonal(modes, seed=8))
-    prompt = "class 0"
-    return replace(
-        task,
-        name=name,
-        mixture=classes.law(prompt),
-        classes=classes,
-        prompt=prompt,
-        guidance_scale=3.0,
-    )
+    prompt, law = "class 0", classes.law("class 0")
+    own = replace(task, name=name, mixture=law, classes=classes)
+    return replace(own, prompt=prompt, guidance_scale=3.0)
 
 
 @cache
@@ -388,18 +357,13 @@ def _garments(garment: str = "") -> Task:
     named = parse(garment).garment
     if garment and named is None:
         raise UnknownName(unknown("garment", garment, [nouns[0] for nouns in CLASSES]))
-    return Task(
-        f"fashion-kde:{garment}" if garment else "fashion-kde",
-        _garment_mixture(named),
-        4,
-        100,
-        _of_prompt,
-    )
+    name = f"fashion-kde:{garment}" if garment else "fashion-kde"
+    return Task(name, _garment_mixture(named), 4, 100, _of_prompt)
 
 
 _MAKERS: dict[str, Callable[[], Task]] = {
     "ring8": _ring8,
-    "ring10": _ring10,
+    "ring10": lambda: Task("ring10", _equal(_circle(10, 1.0), 0.005), particles=10),
     "grid25": _grid25,
     "mixture-64d": _mixture64,
     "anisotropic": _anisotropic,

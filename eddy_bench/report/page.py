@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from eddy_bench.compare.advice import of_aspect, summary, unfaithful
-from eddy_bench.compare.comparable import check_comparable, with_baseline
+from eddy_bench.compare.classes import by_class, classes_of
+from eddy_bench.compare.comparable import check_comparable, drawn_elsewhere, with_baseline
 from eddy_bench.compare.comparison import Comparison, compare_methods
 from eddy_bench.compare.fronts import Fronts
 from eddy_bench.compare.paired import Difference, Progress, medians_by_method, quiet
-from eddy_bench.compare.tables import TONES, fronts_table, full_tables
+from eddy_bench.compare.tables import TONES, class_tables, fronts_table, full_tables
 from eddy_bench.errors import CompareError
 from eddy_bench.ids import MethodId
 from eddy_bench.render.table import Cell, Column, Table
@@ -85,11 +87,23 @@ def _texts(folders: Sequence[Path], comparison: Comparison, notes: Sequence[str]
         "title": ", ".join(path.resolve().name for path in folders),
         "settings": f"{'; '.join(drawn)}; {prompts} prompts, {particles} images of each seed.",
         "baseline": str(results.baseline),
+        "imported": ", ".join(map(str, dict.fromkeys(frame["method"][drawn_elsewhere(frame)]))),
         "verdicts": verdicts(comparison),
         "warnings": [*notes, *warnings(comparison, folders)],
         "tables": tables,
         "caption": tables[-1].caption if tables else "",
+        "classes": _classes(comparison) if tables else [],
     }
+
+
+def _classes(comparison: Comparison) -> list[tuple[str, list[Table]]]:
+    """Return the tables of each class of prompts, by what the prompts are divided by."""
+    results = comparison.results
+    found = [
+        (by, class_tables(replace(comparison, by=by, classes=by_class(results, by))))
+        for by in classes_of(results)
+    ]
+    return [(by, tables) for by, tables in found if len(tables) > 1]
 
 
 def _first_screen(

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import csv
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
@@ -44,6 +44,7 @@ IDS = {"method": MethodId.parse, "metric": MetricId.parse, "signature": Signatur
 TEXTS = [name for name in COLUMNS if name not in ("seed", "value", "higher_is_better")]
 IMAGE = "image"  # the place of a single image in its group, from 0 on; in scores.parquet
 PREFIX = "image:"  # of such a row's metric, so that who selects one by name finds its groups alone
+TAG = "prompt."  # of the columns that hold what the prompt set says of a prompt
 GROUP = ["method", "prompt_id", "seed", "metric", "signature"]
 WRITTEN = ("scores.csv", "scores.parquet", "summary.csv")
 _ASPECTS: dict[str, Aspect] = {"diversity": "diversity", "fidelity": "fidelity"}
@@ -61,8 +62,8 @@ def rows_of(values: Sequence[MetricValue], settings: RunSettings) -> pd.DataFram
         "model": settings.model,
         "method": [value.group.id for value in values],
         "scheduler": settings.scheduler,
-        "steps": str(settings.steps),
-        "guidance_scale": str(settings.guidance_scale),
+        "steps": "" if settings.imported else str(settings.steps),
+        "guidance_scale": "" if settings.imported else str(settings.guidance_scale),
         "particles": [str(value.group.particles) for value in values],
         **{name: [own[k] for own in groups] for k, name in enumerate(COLUMNS[6:9])},
         "metric": [value.id for value in values],
@@ -70,14 +71,17 @@ def rows_of(values: Sequence[MetricValue], settings: RunSettings) -> pd.DataFram
         "higher_is_better": [value.metric.higher_is_better for value in values],
         "signature": [value.signature for value in values],
     }
-    return compact(pd.DataFrame(columns, columns=COLUMNS))
+    tags = [{} if value.metric.scope == "pooled" else value.group.tags for value in values]
+    for name in dict.fromkeys(itertools.chain.from_iterable(tags)):
+        columns[TAG + name] = [own.get(name, "") for own in tags]
+    return compact(pd.DataFrame(columns))
 
 
 def image_rows(rows: pd.DataFrame, values: Sequence[MetricValue]) -> pd.DataFrame:
     """Return a row for each image that has a value of its own, from the rows of their groups."""
     counts = [len(value.images) for value in values]
-    images = chain.from_iterable(value.images for value in values)
-    places = chain.from_iterable(map(range, counts))
+    images = itertools.chain.from_iterable(value.images for value in values)
+    places = itertools.chain.from_iterable(map(range, counts))
     return rows.loc[rows.index.repeat(counts)].assign(
         value=np.fromiter(images, np.float64), **{IMAGE: np.fromiter(places, np.int64)}
     )
@@ -85,7 +89,19 @@ def image_rows(rows: pd.DataFrame, values: Sequence[MetricValue]) -> pd.DataFram
 
 def compact(rows: pd.DataFrame) -> pd.DataFrame:
     """Return rows whose repeated texts and ids are stored once."""
-    return rows.astype(dict.fromkeys(TEXTS, "category"))
+    return rows.astype(dict.fromkeys([*TEXTS, *tag_columns([rows])], "category"))
+
+
+def tag_columns(parts: Iterable[pd.DataFrame]) -> list[str]:
+    """Return the columns of tags that some of the tables have, in order."""
+    names = itertools.chain.from_iterable(part.columns for part in parts)
+    return [name for name in dict.fromkeys(names) if str(name).startswith(TAG)]
+
+
+def with_tags(rows: pd.DataFrame, tags: Sequence[str]) -> pd.DataFrame:
+    """Return rows with all of some columns of tags as texts, empty where a prompt has none."""
+    there = {name: rows[name].astype(object).fillna("") for name in tags if name in rows}
+    return rows.assign(**{name: there.get(name, "") for name in tags})
 
 
 def write_scores(
@@ -103,6 +119,7 @@ def write_scores(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    tags = tag_columns([*parts, *images])
     try:
         with (
             replacing(folder / "scores.parquet") as parquet,
@@ -112,12 +129,12 @@ def write_scores(
         ):
             writer = None
             for number, (method, rows) in enumerate(by_method(parts, methods)):
-                texts = with_texts(rows)
+                texts = with_tags(with_texts(rows), tags)[[*COLUMNS, *tags]]
                 header = number == 0
                 escaped(texts).to_csv(file, index=False, header=header, lineterminator="\n")
                 whole = [texts.assign(**{IMAGE: pd.array([pd.NA] * len(rows), "Int32")})]
                 for part in _of_method(images, method):
-                    own = with_texts(part).astype({IMAGE: "Int32"})
+                    own = with_tags(with_texts(part), tags).astype({IMAGE: "Int32"})
                     whole.append(own.assign(metric=PREFIX + own["metric"]))
                 table = pa.Table.from_pandas(pd.concat(whole), preserve_index=False)
                 writer = writer or opened.enter_context(pq.ParquetWriter(parquet, table.schema))
@@ -229,7 +246,7 @@ def read_scores(source: Path) -> pd.DataFrame:
             raise CompareError(f"{path}: {brief(error)}. Score the run again.") from None
         frame[name] = frame[name].map(ids)
     return compact(
-        frame[COLUMNS].assign(
+        frame[[*COLUMNS, *tag_columns([frame])]].assign(
             value=_numbers(path, frame["value"]),
             higher_is_better=frame["higher_is_better"].astype(str).str.lower() == "true",
         )
@@ -337,7 +354,7 @@ def read_image_rows(folder: Path) -> pd.DataFrame:
     try:
         with open_file(path) as file:
             rows: pd.DataFrame = pd.read_parquet(file, filters=[(IMAGE, ">=", 0)])
-        rows = rows[[*COLUMNS, IMAGE]].reset_index(drop=True)
+        rows = rows[[*COLUMNS, *tag_columns([rows]), IMAGE]].reset_index(drop=True)
         rows = rows.astype({**dict.fromkeys([*TEXTS, "seed"], str), "value": float, IMAGE: int})
         rows["metric"] = rows["metric"].str.removeprefix(PREFIX)
         for name, parse in IDS.items():

@@ -11,7 +11,7 @@ import pandas as pd
 
 from eddy_bench.errors import CompareError, counted
 from eddy_bench.ids import IID, MethodId, MetricId
-from eddy_bench.results.io import metrics_of, read_scores
+from eddy_bench.results.io import metrics_of, read_scores, tag_columns, with_tags
 from eddy_bench.scoring.metric import Aspect, Metric
 from eddy_bench.scoring.metrics import BAD_IMAGES, COSTS, METRICS
 from eddy_bench.storage.group import FinishedGroup
@@ -142,6 +142,7 @@ def read_results(sources: Sequence[Path]) -> Results:
         bad.append(bad_rows[~bad_rows["method"].isin(alike)])
         frames.append(frame[~copied])  # what several runs hold alike, as iid, stays once
     joined, copy, none = (pd.concat(parts, ignore_index=True) for parts in (frames, copies, bad))
+    joined = with_tags(joined, tag_columns([joined]))
     metrics = metrics_of(joined)
     _check_once(joined)
     return Results(joined, metrics, tuple(map(str, sources)), copy, none)
@@ -184,7 +185,7 @@ def _same_values(frame: pd.DataFrame, other: pd.DataFrame, method: MethodId) -> 
 def results_of(parts: Sequence[pd.DataFrame], source: str) -> Results:
     """Return rows of scores that were just computed as one run's results."""
     frame = pd.concat([part for part in parts if len(part)], ignore_index=True)
-    frame = frame.assign(source=source)
+    frame = with_tags(frame.assign(source=source), tag_columns([frame]))
     counts = frame["metric"].map(lambda own: own.name == BAD_IMAGES).astype(bool)
     return Results(frame[~counts], metrics_of(frame[~counts]), (source,), bad=frame[counts])
 

@@ -29,7 +29,6 @@ def values_seen(images: Features, attributes: Sequence[Features]) -> float:
 
     >>> values_seen(np.eye(3), [np.eye(3), np.array([[1.0, 0, 0], [0, 1.0, 1.0]])])
     2.5
-
     """
     z = unit(images)
     counts = [len(np.unique((z @ unit(texts).T).argmax(1))) for texts in attributes]
@@ -41,7 +40,6 @@ def values_of_run(run: RunRecord) -> Values:
 
     Raises:
         MetricError: the set is not there any more, was changed, or lists none.
-
     """
     extra = run.suite.model_extra or {}
     source, limit = str(extra.get("prompts", "")), extra.get("limit")
@@ -50,7 +48,7 @@ def values_of_run(run: RunRecord) -> Values:
     except EddyError as error:
         raise MetricError(f"Metric 'values-seen' needs the run's prompt set. {error}") from None
     if limit:
-        prompts = PromptSet(prompts.name, prompts.prompts[: int(limit)])
+        prompts = prompts.cut(int(limit))
     if run.prompt_digest not in (None, prompts.digest):
         raise MetricError(
             f"Metric 'values-seen' needs the prompt set {source!r} as it was when the run was "
@@ -60,12 +58,7 @@ def values_of_run(run: RunRecord) -> Values:
 
 
 def open_values(prompts: PromptSet, source: str) -> Values:
-    """Return the values that prompts list.
-
-    Raises:
-        MetricError: they list none, or what is no word.
-
-    """
+    """Return the values that prompts list; MetricError where they list none, or what is no word."""
     values = {
         prompt.id: [
             _words(prompt.id, name, listed)
@@ -83,12 +76,7 @@ def open_values(prompts: PromptSet, source: str) -> Values:
 
 
 def _words(prompt: str, attribute: str, listed: Sequence[object]) -> list[str]:
-    """Return the listed values as text.
-
-    Raises:
-        MetricError: one is neither text nor a number, or is there twice.
-
-    """
+    """Return values as text; MetricError for what is neither text nor number, or is there twice."""
     words = [" ".join(str(value).split()) for value in listed]
     seen: set[str] = set()
     for value, word in zip(listed, words, strict=True):

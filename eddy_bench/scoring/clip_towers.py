@@ -15,16 +15,10 @@ from PIL import Image
 from torch import Tensor
 
 from eddy_bench.errors import MetricError, ModelError, UnknownName, brief, unknown
-from eddy_bench.models.backbones import check_quickgelu
-from eddy_bench.models.images import channels_first
+from eddy_bench.models.backbones import check_quickgelu, local_weights
+from eddy_bench.models.images import channels_first, normalised
 from eddy_bench.scoring.extractor import FLOAT, Extractor, file_digest, load_into
 from eddy_bench.scoring.forward import Forward
-
-
-def clip_of_folder(name: str, folder: Path, device: torch.device) -> Extractor:
-    """Load a CLIP that open_clip saved in a folder."""
-    digest = file_digest(folder / "open_clip_model.safetensors")
-    return _from_open_clip(name, digest, device, f"local-dir:{folder}")
 
 
 def clip_by_name(name: str, weights: Path | None, device: torch.device) -> Extractor:
@@ -33,42 +27,10 @@ def clip_by_name(name: str, weights: Path | None, device: torch.device) -> Extra
     Raises:
         UnknownName: no such model.
         MetricError: its weights are not named, or cannot be had.
-
     """
-    model, _, pretrained = name.removeprefix("open_clip:").partition("/")
-    _check(name, model, pretrained)
-    files = (
-        [weights / f"{model}-{pretrained}{ending}" for ending in (".safetensors", ".pt", ".bin")]
-        if weights
-        else []
-    )
-    local = next((file for file in files if file.is_file()), None)
-    digest = file_digest(local) if local else pretrained
-    try:
-        return _from_open_clip(name, digest, device, model, pretrained=str(local or pretrained))
-    except Exception as error:
-        raise MetricError(
-            f"The weights {pretrained!r} of open_clip model {model} cannot be had: "
-            f"{brief(error, 120)} "
-            f"Put {model}-{pretrained}.safetensors into a folder and give --weights."
-        ) from None
-
-
-def clip_of_state(
-    name: str, digest: str, device: torch.device, model: str, state: dict[str, Tensor]
-) -> Extractor:
-    """Return an architecture of open_clip with weights that were read beforehand.
-
-    Raises:
-        MetricError: they are of another network.
-
-    """
-    return _from_open_clip(name, digest, device, model, state)
-
-
-def _check(name: str, model: str, pretrained: str) -> None:
     import open_clip
 
+    model, _, pretrained = name.removeprefix("open_clip:").partition("/")
     if model not in open_clip.list_models():
         raise UnknownName(unknown("open_clip model", model, open_clip.list_models()))
     if not pretrained:
@@ -81,22 +43,44 @@ def _check(name: str, model: str, pretrained: str) -> None:
         check_quickgelu(model, pretrained)
     except ModelError as error:
         raise MetricError(str(error)) from None
+    local = local_weights(weights, f"{model}-{pretrained}")
+    digest = file_digest(local) if local else pretrained
+    try:
+        return clip_of(name, digest, device, model, pretrained=str(local or pretrained))
+    except Exception as error:
+        raise MetricError(
+            f"The weights {pretrained!r} of open_clip model {model} cannot be had: "
+            f"{brief(error, 120)} "
+            f"Put {model}-{pretrained}.safetensors into a folder and give --weights."
+        ) from None
 
 
-def _from_open_clip(
+def clip_of(
     name: str,
     digest: str,
     device: torch.device,
     source: str,
     state: dict[str, Tensor] | None = None,
-    **arguments: object,
+    pretrained: str | None = None,
 ) -> Extractor:
+    """Return both towers of a model of open_clip, under a name and with a digest.
+
+    Args:
+        name, digest: of the extractor.
+        device: of the network.
+        source: a model, or `local-dir:` and a folder that open_clip saved.
+        state: weights that were read beforehand.
+        pretrained: weights by name or file, where neither a folder nor `state` has them.
+
+    Raises:
+        MetricError: the weights of `state` are of another network.
+    """
     import open_clip
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         logging.getLogger().setLevel(logging.CRITICAL)  # what fails is said in one line
-        model, _, transform = open_clip.create_model_and_transforms(source, **arguments)
+        model, _, transform = open_clip.create_model_and_transforms(source, pretrained=pretrained)
         tokenizer = open_clip.get_tokenizer(source)
     if state is not None:
         load_into(model, state, name)
@@ -110,13 +94,9 @@ def _from_open_clip(
             image = step(image)
         return np.asarray(image)
 
-    mean, std = (
-        torch.tensor(values, device=device).view(3, 1, 1)
-        for values in (normalise.mean, normalise.std)
-    )
-
     def encode(pixels: Tensor) -> Any:
-        return model.encode_image((channels_first(pixels).float() / 255 - mean) / std)
+        images = channels_first(pixels).float() / 255
+        return model.encode_image(normalised(images, normalise.mean, normalise.std))
 
     read = Forward(name, model.encode_text, device)
 

@@ -3,65 +3,51 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import yaml
 
-from eddy_bench.scoring.metric import Metric, Role
+from eddy_bench.scoring.metric import Metric
 
 FILE = Path(__file__).parents[1] / "data" / "metric_costs.yaml"
 
 
-def _counter(
-    name: str,
-    summary: str,
-    role: Role = "",
-    rank: int | None = None,
-    title: str = "",
-    digits: int = 0,
-) -> Metric:
-    return Metric(
-        name,
-        "cost",
-        False,
-        summary,
-        cost="none",
-        role=role,
-        rank=rank,
-        title=title,
-        digits=digits,
-        takes_highest=role == "memory",
-    )
-
-
+COUNTER = partial(Metric, needs="cost", higher_is_better=False, cost="none", digits=0)
 METRICS = (
-    _counter(
+    COUNTER(
         "seconds_per_image",
-        "solver seconds per image, guidance and decoding included",
-        "seconds",
-        3,
-        "s/image",
-        4,
+        summary="solver seconds per image, guidance and decoding included",
+        role="seconds",
+        rank=3,
+        title="s/image",
+        digits=4,
     ),
-    _counter("nfe", "network evaluations per image, both branches of guidance counted", "nfe", 9),
-    _counter("decoder_calls", "decoder rows per image inside the method"),
-    _counter("feature_forwards", "guide-network rows per image, forward"),
-    _counter("feature_backwards", "guide-network rows per image, backward"),
-    _counter("peak_memory_mb", "peak memory of the process or GPU in a batch, MiB", "memory"),
+    COUNTER(
+        "nfe",
+        summary="network evaluations per image, both branches of guidance counted",
+        role="nfe",
+        rank=9,
+    ),
+    COUNTER("decoder_calls", summary="decoder rows per image inside the method"),
+    COUNTER("feature_forwards", summary="guide-network rows per image, forward"),
+    COUNTER("feature_backwards", summary="guide-network rows per image, backward"),
+    COUNTER(
+        "peak_memory_mb",
+        summary="peak memory of the process or GPU in a batch, MiB",
+        role="memory",
+        takes_highest=True,
+    ),
 )
 
 
 @dataclass(frozen=True)
 class MetricCost:
-    """What a metric or an extractor takes on two CPU cores, with 512-pixel images.
+    """What a metric or an extractor takes on two CPU cores, with 512-pixel images."""
 
-    seconds: per 1,000 images.
-    memory_mb: beyond what the process takes without it, 10^6 bytes; None for functions of features,
-        which take next to none.
-    """
-
-    seconds: float
+    seconds: float  # per 1,000 images
+    # 10^6 bytes beyond what the process takes without it; None for functions of features, which
+    # take next to none
     memory_mb: float | None = None
 
     def __str__(self) -> str:

@@ -50,7 +50,6 @@ def vendi(features: Features, q: float = 1.0) -> float:
 
     >>> round(vendi(np.eye(4)), 6)
     4.0
-
     """
     z = directions(features)
     return effective_number(z @ z.T, q)

@@ -12,15 +12,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor, nn
 
 from eddy_bench.errors import MetricError, brief
 from eddy_bench.models.backbones import weights_digest
-from eddy_bench.models.images import channels_first
+from eddy_bench.models.images import channels_first, normalised, squared
 from eddy_bench.scoring.diversity import Features, mean_similarity
 from eddy_bench.scoring.extractor import Extractor, read_tensors
 from eddy_bench.scoring.forward import Forward
@@ -41,11 +38,7 @@ class Ensemble(nn.Module):
 
     Args:
         shape: of smaller networks than the published ones, as timm's arguments.
-
     """
-
-    mean: Tensor
-    std: Tensor
 
     def __init__(self, **shape: int) -> None:
         super().__init__()
@@ -58,17 +51,12 @@ class Ensemble(nn.Module):
             ]
         )
         self.towers[0].norm = nn.Identity()  # DINO's last block is taken as it is
-        mean, std = (torch.tensor([IMAGENET[k], CLIP[k], CLIP[k]]).view(3, 3, 1, 1) for k in (0, 1))
-        self.register_buffer("mean", mean, persistent=False)
-        self.register_buffer("std", std, persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the embeddings."""
-        seen = [
-            tower((images - mean) / std)
-            for tower, mean, std in zip(self.towers, self.mean, self.std, strict=True)
-        ]
-        embedded = torch.cat(seen, -1)
+        norms = (IMAGENET, CLIP, CLIP)
+        pairs = zip(self.towers, norms, strict=True)
+        embedded = torch.cat([tower(normalised(images, *norm)) for tower, norm in pairs], -1)
         return nn.functional.normalize(embedded - embedded.mean(-1, keepdim=True), dim=-1)
 
 
@@ -76,9 +64,7 @@ def _tower(eps: float, **arguments: Any) -> Any:
     from timm.models.vision_transformer import VisionTransformer
 
     tower = VisionTransformer(
-        **arguments,
-        global_pool="token",
-        norm_layer=partial(nn.LayerNorm, eps=eps),
+        **arguments, global_pool="token", norm_layer=partial(nn.LayerNorm, eps=eps)
     )
     if tower.num_classes:
         tower.head = nn.Linear(tower.embed_dim, tower.num_classes, bias=False)
@@ -86,19 +72,15 @@ def _tower(eps: float, **arguments: Any) -> Any:
 
 
 def load_dreamsim(weights: Path | None, device: torch.device, **shape: int) -> Extractor:
-    """Load the ensemble from the files of its publication, in a folder `dreamsim` of the weights.
-
-    Raises:
-        MetricError: a file is missing, or is of another network.
-
-    """
+    """Load the ensemble from a folder `dreamsim`; MetricError where a file is missing or wrong."""
     paths = _files(weights)
     network, path = Ensemble(**shape).eval(), paths[0]
     try:
         for number, (tower, path) in enumerate(zip(network.towers, paths[:3], strict=True)):
             tower.load_state_dict(_renamed(read_tensors(path), with_head=number > 0))
         path = paths[3].parent / CONFIG
-        scale = _scale(json.loads(path.read_text()))
+        config = json.loads(path.read_text())
+        scale = float(config["lora_alpha"]) / float(config["r"])
         path = paths[3]
         _update(network, read_tensors(path), scale)
     except Exception as error:
@@ -107,20 +89,15 @@ def load_dreamsim(weights: Path | None, device: torch.device, **shape: int) -> E
         ) from None
     network.requires_grad_(False).to(device)
 
-    def encode(pixels: Tensor) -> Tensor:
-        embedded: Tensor = network(channels_first(pixels).float() / 255)
-        return embedded
+    def encode(pixels: Tensor) -> Any:
+        return network(channels_first(pixels).float() / 255)
 
-    return Extractor(NAME, weights_digest(network), _prepare, Forward(NAME, encode, device))
+    prepare = partial(squared, side=SIDE)
+    return Extractor(NAME, weights_digest(network), prepare, Forward(NAME, encode, device))
 
 
 def _files(weights: Path | None) -> list[Path]:
-    """Return the paths of the three networks' files, and of the updates'.
-
-    Raises:
-        MetricError: one is missing.
-
-    """
+    """Return the paths of the three networks' files, and of the updates'."""
     if weights is None:
         raise MetricError(
             f"The metric 'dreamsim' needs a folder {NAME} with the files of its publication "
@@ -145,7 +122,6 @@ def _files(weights: Path | None) -> list[Path]:
 
 
 def _renamed(state: dict[str, Tensor], with_head: bool) -> dict[str, Tensor]:
-    """Return a network's tensors under timm's names."""
     renamed = {name.replace("pos_drop.", "norm_pre."): value for name, value in state.items()}
     if not with_head:
         return {name: value for name, value in renamed.items() if not name.startswith("norm.")}
@@ -158,12 +134,7 @@ def _renamed(state: dict[str, Tensor], with_head: bool) -> dict[str, Tensor]:
     return renamed
 
 
-def _scale(config: dict[str, Any]) -> float:
-    return float(config["lora_alpha"]) / float(config["r"])
-
-
 def _update(network: Ensemble, state: dict[str, Tensor], scale: float) -> None:
-    """Add the low-rank updates to the weights that they belong to."""
     updates = [match for name in state if (match := re.search(_UPDATE, name))]
     first: Any = network.towers[0]
     depth = len(first.blocks)
@@ -175,10 +146,6 @@ def _update(network: Ensemble, state: dict[str, Tensor], scale: float) -> None:
         down = state[match.string]
         up = state[match.string.replace("lora_A", "lora_B")]
         layer.weight.data += scale * (up @ down)
-
-
-def _prepare(image: Image.Image) -> NDArray[np.uint8]:
-    return np.asarray(image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BICUBIC))
 
 
 def dreamsim(features: Features) -> float:

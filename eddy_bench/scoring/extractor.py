@@ -35,7 +35,6 @@ class Extractor:
         texts: to (n, F), or None.
         minimum: fewer samples than this flag a Frechet distance as small-sample; 0 is F.
         truncated: whether a text is longer than the text tower takes.
-
     """
 
     name: str
@@ -56,7 +55,6 @@ class Extractor:
 
         Raises:
             MetricError: they differ in number, as those of pixels do, or are not finite.
-
         """
         counts = sorted({len(row) for row in features})
         if len(counts) > 1:
@@ -89,7 +87,6 @@ def find_weights(filename: str, weights: Path | None, metric: str) -> Path:
 
     Raises:
         MetricError: it is in neither; says which file and how to supply it.
-
     """
     for folder in (weights, Path(torch.hub.get_dir()) / "checkpoints"):
         if folder is not None and (folder / filename).is_file():
@@ -106,7 +103,6 @@ def read_state(filename: str, weights: Path | None, metric: str) -> tuple[dict[s
 
     Raises:
         MetricError: they are not there, or are no tensors by name.
-
     """
     twin = f"{Path(filename).stem}.safetensors"
     here = weights is not None and (weights / twin).is_file()
@@ -123,7 +119,6 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
     Raises:
         Exception: it holds something else; what kind depends on where.
-
     """
     if path.suffix == ".safetensors":
         from safetensors.torch import load_file
@@ -139,12 +134,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def load_into(network: torch.nn.Module, state: dict[str, Tensor], name: str) -> None:
-    """Put weights into a network, which is made ready to use.
-
-    Raises:
-        MetricError: they are of another shape.
-
-    """
+    """Put weights into a network, ready to use; MetricError where they are of another shape."""
     try:
         network.load_state_dict(state)
     except RuntimeError as error:

@@ -4,30 +4,26 @@ from __future__ import annotations
 
 import importlib
 import warnings
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 from eddy_bench.errors import MetricError, ModelError, UnknownName, unknown
 from eddy_bench.models.backbones import load_backbone
 from eddy_bench.models.devices import CPU
-from eddy_bench.models.embedded import AttributeClassifier, load_network, to_gray
-from eddy_bench.models.images import channels_first, pixel_array, rgb_array, signed
-from eddy_bench.scoring.clip_towers import clip_by_name, clip_of_folder
+from eddy_bench.models.embedded import ASSETS, AttributeClassifier, load_network, to_gray
+from eddy_bench.models.images import channels_first, rgb_array, signed, squared
+from eddy_bench.scoring.clip_towers import clip_by_name, clip_of
 from eddy_bench.scoring.dreamsim import NAME as DREAMSIM
 from eddy_bench.scoring.dreamsim import load_dreamsim
 from eddy_bench.scoring.extractor import Extractor, file_digest
 from eddy_bench.scoring.forward import Forward
 from eddy_bench.scoring.inception import CONVENTIONS, INCEPTION, load_inception
 
-ASSETS = Path(__file__).parents[1] / "assets"
 CLASSIFIER = ASSETS / "classifier" / "model.safetensors"
 DINOV2 = "timm:vit_large_patch14_dinov2.lvd142m@224"
 NAMES = {
@@ -59,10 +55,10 @@ def load_extractor(name: str, weights: Path | None = None, device: torch.device 
     Raises:
         UnknownName: no such extractor.
         MetricError: its package or weights are missing (the message says which).
-
     """
     if name == "fmnist-clip":
-        return clip_of_folder(name, ASSETS / name, device)
+        digest = file_digest(ASSETS / name / "open_clip_model.safetensors")
+        return clip_of(name, digest, device, f"local-dir:{ASSETS / name}")
     if name in ("efficientnet-lite0", "efficientnet-lite2"):
         return load_efficientnet(name, device)
     if name in CONVENTIONS:
@@ -70,7 +66,8 @@ def load_extractor(name: str, weights: Path | None = None, device: torch.device 
     if name == DREAMSIM:
         return load_dreamsim(weights, device)
     if name == "pixels":
-        return Extractor(name, "v1", _grey, Forward(name, _flat, CPU))
+        forward = Forward(name, lambda pixels: pixels.flatten(1).float() / 255, CPU)
+        return Extractor(name, "v1", lambda image: np.asarray(image.convert("L")), forward)
     if name.startswith("open_clip:"):
         return clip_by_name(name, weights, device)
     if name == "dinov2" or name.startswith("timm:"):
@@ -84,19 +81,7 @@ def check_extractor(name: str) -> None:
         raise UnknownName(unknown("extractor", name, NAMES))
 
 
-def _grey(image: Image.Image) -> NDArray[np.uint8]:
-    return np.asarray(image.convert("L"))
-
-
-def _flat(pixels: torch.Tensor) -> torch.Tensor:
-    return pixels.flatten(1).float() / 255
-
-
 def _timm(name: str, weights: Path | None, device: torch.device) -> Extractor:
-    """Load a backbone for whole images, prepared as for guidance.
-
-    The shorter side is resized to its size, antialiased, and the middle is cut out.
-    """
     try:
         network = load_backbone(DINOV2 if name == "dinov2" else name, weights, device)
     except ModelError as error:
@@ -106,12 +91,7 @@ def _timm(name: str, weights: Path | None, device: torch.device) -> Extractor:
 
 
 def load_efficientnet(name: str, device: torch.device) -> Extractor:
-    """Load `efficientnet-lite0` or `efficientnet-lite2`, features averaged over places.
-
-    Raises:
-        MetricError: its package is missing.
-
-    """
+    """Load one of the two, features averaged over places; MetricError without its package."""
     number = name[-1]
     try:
         package = importlib.import_module("efficientnet_lite_pytorch")
@@ -128,31 +108,19 @@ def load_efficientnet(name: str, device: torch.device) -> Extractor:
     network.eval().requires_grad_(False).to(device)
     size = {"0": 224, "2": 260}[number]
 
-    def prepare(image: Image.Image) -> NDArray[np.uint8]:
-        square = image.convert("RGB").resize((size, size), Image.Resampling.BICUBIC)
-        return np.asarray(square)
-
     def features(pixels: Tensor) -> Any:
         scaled = (channels_first(pixels).float() - 127.0) / 128.0
         return network.extract_features(scaled).mean((2, 3))
 
+    prepare = partial(squared, side=size)
     return Extractor(name, file_digest(path), prepare, Forward(name, features, device))
 
 
 def load_classifier(device: torch.device) -> Forward:
     """Load the classifier of garments: images of `pixel_array` to (n, 3) class, tone and shape."""
     network = load_network(AttributeClassifier(), CLASSIFIER).to(device)
-    return Forward("the classifier", partial(_attributes, network), device)
 
+    def attributes(pixels: Tensor) -> Tensor:
+        return torch.stack([logits.argmax(1) for logits in network(to_gray(signed(pixels)))], 1)
 
-def predict_attributes(
-    classifier: AttributeClassifier, images: Sequence[Image.Image]
-) -> NDArray[np.int64]:
-    """Return the class, tone and shape of images, (N, 3)."""
-    pixels = torch.from_numpy(np.stack([pixel_array(image) for image in images]))
-    with torch.inference_mode():
-        return _attributes(classifier, pixels).numpy()
-
-
-def _attributes(classifier: AttributeClassifier, pixels: Tensor) -> Tensor:
-    return torch.stack([logits.argmax(1) for logits in classifier(to_gray(signed(pixels)))], 1)
+    return Forward("the classifier", attributes, device)

@@ -22,7 +22,6 @@ def clip_score(images: Features, text: Features) -> float:
 
     Args:
         images: (N, F). text: (F,).
-
     """
     return float(100 * (unit(images) @ unit(text)).mean())
 
@@ -42,22 +41,19 @@ def kernel_distance(candidate: Features, reference: Features) -> float:
     if min(len(candidate), len(reference)) < 2:
         return float("nan")
     x, y = (torch.from_numpy(np.asarray(side, np.float64)) for side in (candidate, reference))
-    within = sum((_cubic_sum(z, z) - _cubic(z.square().sum(1), z)) / _pairs(z) for z in (x, y))
+    within = sum(
+        (_cubic_sum(z, z) - _cubic(z.square().sum(1), z)) / (len(z) * (len(z) - 1)) for z in (x, y)
+    )
     return within - 2 * _cubic_sum(x, y) / (len(x) * len(y))
 
 
 def _cubic(products: torch.Tensor, like: torch.Tensor) -> float:
-    """Return the sum of the cubic kernel of products of features."""
     return float((products / like.shape[1] + 1).pow(3).sum())
 
 
 def _cubic_sum(x: torch.Tensor, y: torch.Tensor) -> float:
     """Return the sum of the cubic kernel over all of x and all of y, some rows at a time."""
     return sum(_cubic(rows @ y.T, x) for rows in x.split(max(1, BLOCK // len(y))))
-
-
-def _pairs(z: torch.Tensor) -> int:
-    return len(z) * (len(z) - 1)
 
 
 def _radii(features: torch.Tensor, k: int) -> torch.Tensor:
@@ -99,7 +95,6 @@ def align(predicted: NDArray[np.int64], wanted: Attributes) -> float:
 
     Args:
         predicted: (N, 3): class, tone, shape.
-
     """
     words = (wanted.garment, wanted.tone, wanted.shape)
     fixed = [(k, value) for k, value in enumerate(words) if value is not None]
@@ -114,10 +109,8 @@ def drift(slots: Features, reference: Features) -> float:
     Args:
         slots: (groups, N, F) of a method.
         reference: (groups, F) of disjoint i.i.d. images of the same prompts and seeds.
-
     """
-    distances = [frechet_distance(slots[:, slot], reference) for slot in range(slots.shape[1])]
-    return float(np.mean(distances))
+    return float(np.mean([frechet_distance(slots[:, k], reference) for k in range(slots.shape[1])]))
 
 
 class Given(torch.nn.Module):
@@ -147,9 +140,7 @@ def frechet_distance(candidate: Features, reference: Features) -> float:
     if min(len(candidate), len(reference)) < 2:
         return float("nan")
     width = candidate.shape[1]
-    own, other = (
-        torch.from_numpy(np.asarray(features, np.float64)) for features in (candidate, reference)
-    )
+    own, other = (torch.from_numpy(np.asarray(x, np.float64)) for x in (candidate, reference))
     if len(own) * len(other) <= width**2:
         offset = (own.mean(0) - other.mean(0)).square().sum()
         rows, columns = _centred(own), _centred(other)
@@ -169,7 +160,6 @@ def frechet_to_moments(
 
     Args:
         candidate: (n, F). mean: (F,). covariance: (F, F), with n - 1 in the denominator.
-
     """
     if len(candidate) < 2:
         return float("nan")
@@ -196,20 +186,13 @@ def cmmd(candidate: Features, reference: Features, width: float = 10.0) -> float
 
     Its authors take CLIP ViT-L/14 at 336 pixels; the extractor is in the signature.
     """
-    sides = [
-        torch.from_numpy(np.asarray(unit(np.asarray(x, np.float64))))
-        for x in (candidate, reference)
-    ]
+    x, y = (torch.from_numpy(unit(side)) for side in (candidate, reference))
 
-    def mean(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        return torch.exp(
-            -torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist").square()
-            / (2 * width**2)
-        ).mean()
+    def mean(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        distance = torch.cdist(one, other, compute_mode="donot_use_mm_for_euclid_dist")
+        return torch.exp(-distance.square() / (2 * width**2)).mean()
 
-    return float(
-        1000 * (mean(sides[0], sides[0]) + mean(sides[1], sides[1]) - 2 * mean(sides[0], sides[1]))
-    )
+    return float(1000 * (mean(x, x) + mean(y, y) - 2 * mean(x, y)))
 
 
 METRICS = (
@@ -256,7 +239,8 @@ METRICS = (
             name,
             "real",
             False,
-            f"Frechet distance under the Inception-v3 FID weights{more}",
+            "Frechet distance under the Inception-v3 FID weights"
+            + (f", images resized as {tool} does" if tool else ""),
             citation,
             "Inception-v3",
             function=frechet_distance,
@@ -269,14 +253,10 @@ METRICS = (
             rank=7 if name == "fid" else None,
             range=(0.0, math.inf),
         )
-        for name, more, citation in (
+        for name, tool, citation in (
             ("fid", "", "arXiv 1706.08500"),
-            ("fid-clean", ", images resized as clean-fid does", "arXiv 2104.11222"),
-            (
-                "fid-torch-fidelity",
-                ", images resized as torch-fidelity does",
-                "github.com/toshas/torch-fidelity",
-            ),
+            ("fid-clean", "clean-fid", "arXiv 2104.11222"),
+            ("fid-torch-fidelity", "torch-fidelity", "github.com/toshas/torch-fidelity"),
         )
     ),
     Metric(

@@ -57,13 +57,14 @@ class Forward:
 
         Raises:
             MetricError: not even one row fits.
-
         """
         source = iter(rows)
         left: deque[Row] = deque(islice(source, 1))
         while left:
-            left.extend(islice(source, max(0, self._most(left[0]) - len(left))))
-            for result in self._fitting(self._begin(left)):
+            most = self._most(left[0])
+            left.extend(islice(source, max(0, most - len(left))))
+            _, alike = next(groupby(left, key=lambda row: row[0].shape))
+            for result in self._fitting(list(islice(alike, most))):
                 left.popleft()
                 yield result
             if not left:
@@ -75,12 +76,6 @@ class Forward:
             return self.size
         height, width = row[0].shape[:2]
         return int(max(1, min(self.size, self.pixels // (height * width))))
-
-    def _begin(self, left: Iterable[Row]) -> list[Row]:
-        """Return the rows that go at once next: of one shape, as many as may."""
-        _, first = next(groupby(left, key=lambda row: row[0].shape))
-        rows = list(first)
-        return rows[: self._most(rows[0])]
 
     def _fitting(self, batch: Sequence[Row]) -> Sequence[NDArray[Any]]:
         """Return the results of a batch; none, and a smaller size, where memory ran out."""
@@ -120,7 +115,6 @@ def ahead(
         function: safe to call in several threads.
         items: taken in this thread.
         limit: results that may wait, which bounds memory.
-
     """
     threads = min(MOST_THREADS, os.cpu_count() or 1)
     pool = ThreadPoolExecutor(threads, thread_name_prefix="ahead")
@@ -131,10 +125,7 @@ def ahead(
 
 
 def _in_order(
-    pool: ThreadPoolExecutor,
-    function: Callable[[Item], Result],
-    items: Iterable[Item],
-    limit: int,
+    pool: ThreadPoolExecutor, function: Callable[[Item], Result], items: Iterable[Item], limit: int
 ) -> Iterator[Result]:
     begun: deque[Future[Result]] = deque()
     for item in items:

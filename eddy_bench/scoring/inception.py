@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from eddy_bench.errors import MetricError, UnknownName, brief, unknown
+from eddy_bench.errors import MetricError, brief
 from eddy_bench.models.images import channels_first, rgb_array
 from eddy_bench.scoring.extractor import Extractor, file_digest, find_weights
 from eddy_bench.scoring.forward import Forward
@@ -32,15 +32,10 @@ LAYERS = (
 
 @dataclass(frozen=True)
 class Convention:
-    """Say how images are resized to 299 pixels a side.
+    """How images are resized to 299 pixels a side."""
 
-    prepare: an image to an array, 0 to 255; called in threads.
-    resize: prepared images (n, 3, h, w) in float32 to (n, 3, 299, 299).
-    summary: in words.
-    """
-
-    prepare: Callable[[Image.Image], NDArray[Any]]
-    resize: Callable[[Tensor], Tensor]
+    prepare: Callable[[Image.Image], NDArray[Any]]  # to an array, 0 to 255; called in threads
+    resize: Callable[[Tensor], Tensor]  # (n, 3, h, w) in float32 to (n, 3, 299, 299)
     summary: str
 
 
@@ -75,14 +70,10 @@ def clean_bicubic(image: Image.Image) -> NDArray[np.float32]:
     return np.stack([np.asarray(band).clip(0, 255) for band in resized], axis=-1)
 
 
-def _as_they_are(images: Tensor) -> Tensor:
-    return images
-
-
 CONVENTIONS = {
     "inception": Convention(rgb_array, antialiased_bilinear, "bilinear, antialiased"),
     "inception-clean": Convention(
-        clean_bicubic, _as_they_are, "clean-fid's: PIL bicubic, antialiased"
+        clean_bicubic, torch.nn.Identity(), "clean-fid's: PIL bicubic, antialiased"
     ),
     "inception-torch-fidelity": Convention(
         rgb_array, tensorflow_bilinear, "torch-fidelity's: TensorFlow 1's bilinear, not antialiased"
@@ -90,23 +81,13 @@ CONVENTIONS = {
 }
 
 
-def load_inception(
-    weights: Path | None, device: torch.device, name: str = "inception"
-) -> Extractor:
-    """Load Inception-v3 as the Frechet Inception distance is defined with.
-
-    Args:
-        weights: a folder with its file.
-        device: of the network.
-        name: one of `CONVENTIONS`.
+def load_inception(weights: Path | None, device: torch.device, name: str) -> Extractor:
+    """Load Inception-v3, under a name of `CONVENTIONS`, from a folder with the file of its weights.
 
     Raises:
         MetricError: its package or weights are missing, or the weights cannot be read.
-
     """
-    convention = CONVENTIONS.get(name)
-    if convention is None:
-        raise UnknownName(unknown("extractor", name, CONVENTIONS))
+    convention = CONVENTIONS[name]
     path = find_weights(INCEPTION, weights, "fid")
     network = _network(path).to(device)
 
@@ -126,7 +107,6 @@ def pooled(network: torch.nn.Module, images: Tensor) -> Tensor:
 
 
 def _network(path: Path) -> torch.nn.Module:
-    """Return torch-fidelity's network with weights that are read as tensors alone."""
     try:
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,32 +29,23 @@ Methods = Mapping[MethodId, Sequence[FinishedGroup]]
 
 @dataclass(frozen=True)
 class MetricValue:
-    """A value of a metric: of a group, or of the method that a group belongs to.
-
-    images: the values of a group's single images, where they have any.
-    """
+    """A value of a metric: of a group, or of the method that a group belongs to."""
 
     group: Group
     id: MetricId
     metric: Metric
     value: float
     signature: Signature
-    images: tuple[float, ...] = ()
+    images: tuple[float, ...] = ()  # the values of a group's single images, where they have any
 
 
 def measure(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator[MetricValue]:
-    """Yield the values of a metric, method by method.
-
-    Raises:
-        MetricError: what the metric needs is not there.
-
-    """
+    """Yield a metric's values, method by method; MetricError where what it needs is not there."""
     values = _READERS[spec.metric.needs](scorer, spec, methods)
     return _guarded(spec, values) if spec.metric.source else values
 
 
 def _guarded(spec: MetricSpec, values: Iterator[MetricValue]) -> Iterator[MetricValue]:
-    """Yield values of a plug-in, whose code may raise anything."""
     try:
         yield from values
     except EddyError as error:
@@ -78,7 +69,7 @@ def _of_group(
     group: FinishedGroup,
     value: float,
     signature: Signature,
-    images: tuple[float, ...] = (),
+    images: tuple[float, ...],
 ) -> MetricValue:
     """Return the value of a group; none where an image is bad, and none of that image."""
     if group.bad:
@@ -88,16 +79,23 @@ def _of_group(
     return MetricValue(group.group, spec.id, spec.metric, value, signature.adding([size]), images)
 
 
+def _called(
+    spec: MetricSpec, group: FinishedGroup, signature: Signature, *given: Any
+) -> MetricValue:
+    """Call a metric with what it needs of a group."""
+    metric, images = spec.metric, spec.metric.of_images(*given, **spec.values)
+    mean = metric.function is None  # of what was computed of each image
+    value = mean_of(np.array(images)) if mean else metric(*given, **spec.values)
+    return _of_group(spec, group, value, signature, images)
+
+
 def _read_features(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator[MetricValue]:
     extractor = scorer.extractor(spec.extractor, spec.metric.sees)
     signature = spec.signature(_seen(extractor))
     for groups in methods.values():
         features = scorer.features(extractor.name, groups)
         for group in groups:
-            own = features[group.group.key]
-            value = spec.metric(own, **spec.values)
-            images = spec.metric.of_images(own, **spec.values)
-            yield _of_group(spec, group, value, signature, images)
+            yield _called(spec, group, signature, features[group.group.key])
 
 
 def _read_text(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator[MetricValue]:
@@ -114,9 +112,7 @@ def _read_text(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator[M
             scorer.note_truncated(extractor, prompts)
         for group in groups:
             own = features[group.group.key], texts[group.group.prompt]
-            value = metric(*own, **spec.values)
-            images = metric.of_images(*own, **spec.values)
-            yield _of_group(spec, group, value, signature, images)
+            yield _called(spec, group, signature, *own)
 
 
 def with_texts(scorer: Scorer, spec: MetricSpec) -> Extractor:
@@ -147,8 +143,7 @@ def _read_values(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator
                 extractor.texts([f"{prompt}, {value}" for value in listed])
                 for listed in scorer.values.get(group.group.prompt_id, ())
             ]
-            value = spec.metric(features[group.group.key], texts, **spec.values)
-            yield _of_group(spec, group, value, signature)
+            yield _called(spec, group, signature, features[group.group.key], texts)
 
 
 def _read_attributes(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator[MetricValue]:
@@ -156,8 +151,8 @@ def _read_attributes(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iter
     for groups in methods.values():
         predicted = scorer.attributes(groups)
         for group in groups:
-            value = spec.metric(predicted[group.group.key], parse(group.group.prompt))
-            yield _of_group(spec, group, value, signature)
+            own = predicted[group.group.key], parse(group.group.prompt)
+            yield _called(spec, group, signature, *own)
 
 
 def _read_judged(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator[MetricValue]:
@@ -193,14 +188,6 @@ def _small(spec: MetricSpec, extractor: Extractor, count: int, width: int) -> li
     return [SMALL_SAMPLE] if small else []
 
 
-def _stack(
-    scorer: Scorer, extractor: Extractor, groups: Sequence[FinishedGroup]
-) -> NDArray[np.float32]:
-    """Return the features of groups, (G, N, F)."""
-    features = scorer.features(extractor.name, groups)
-    return np.stack([features[group.group.key] for group in groups])
-
-
 def _read_real(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator[MetricValue]:
     if scorer.real is None:
         raise MetricError(
@@ -209,9 +196,9 @@ def _read_real(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator[M
     extractor = scorer.extractor(spec.extractor, spec.metric.sees)
     distance, count = _to_real(scorer, scorer.real, spec, extractor)
     for groups in methods.values():
-        stacked = _stack(scorer, extractor, groups)
+        features = scorer.features(extractor.name, groups)
         good = [k not in group.bad for group in groups for k in range(group.group.particles)]
-        images = stacked.reshape(-1, stacked.shape[-1])[good]
+        images = np.concatenate([features[group.group.key] for group in groups])[good]
         signature = spec.signature(
             _seen(extractor),
             ("n", str(len(good))),  # of images drawn: bad ones are counted beside
@@ -226,33 +213,28 @@ def _to_real(
     scorer: Scorer, real: RealImages | SavedStatistics, spec: MetricSpec, extractor: Extractor
 ) -> tuple[Callable[[NDArray[np.float32]], float], int]:
     """Return what compares features with those of real images, and how many those are."""
+    moments = spec.metric.moments if isinstance(real, SavedStatistics) else None
+    given: list[NDArray[np.floating]]
     if isinstance(real, SavedStatistics):
         real.check(extractor)
-        if spec.metric.moments is not None:
-            moments = real.mean, real.covariance
-            return partial(_compared, spec, extractor, real, moments), real.count
-    reference = scorer.real_features(extractor)
-    return partial(_compared, spec, extractor, real, (reference,)), len(reference)
+    if isinstance(real, SavedStatistics) and moments is not None:
+        given, count = [real.mean, real.covariance], real.count
+    else:
+        given = [scorer.real_features(extractor)]
+        count = len(given[0])
 
-
-def _compared(
-    spec: MetricSpec,
-    extractor: Extractor,
-    real: RealImages | SavedStatistics,
-    given: Sequence[NDArray[np.floating]],
-    images: NDArray[np.float32],
-) -> float:
-    """Compare features with those of real images (m, F), or with their mean and covariance."""
-    if images.shape[1] != (width := given[0].shape[-1]):
-        raise MetricError(
-            f"Expected {images.shape[1]} features of {extractor.name} for each image of "
-            f"{real.name}, got {width}. Give --reference images of the run's size, or their "
-            "statistics written anew: eddy-bench reference."
-        )
-    if len(given) == 1:
+    def distance(images: NDArray[np.float32]) -> float:
+        if images.shape[1] != (width := given[0].shape[-1]):
+            raise MetricError(
+                f"Expected {images.shape[1]} features of {extractor.name} for each image of "
+                f"{real.name}, got {width}. Give --reference images of the run's size, or their "
+                "statistics written anew: eddy-bench reference."
+            )
+        if moments is not None:
+            return moments(*map(read_only, (images, *given)))
         return spec.metric(images, *given, **spec.values)
-    assert spec.metric.moments is not None, "chosen for it"
-    return spec.metric.moments(*map(read_only, (images, *given)))
+
+    return distance, count
 
 
 def _read_iid(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator[MetricValue]:
@@ -274,7 +256,8 @@ def _read_iid(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator[Me
             )
         if len(good) < 2:
             continue  # the others hold bad images, which are counted beside
-        slots = _stack(scorer, extractor, good)
+        seen = scorer.features(extractor.name, good)
+        slots = np.stack([seen[group.group.key] for group in good])
         base = np.stack([features[drawn[group.place].group.key][0] for group in good])
         parts = (
             _seen(extractor),
@@ -283,18 +266,14 @@ def _read_iid(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator[Me
             *_small(spec, extractor, len(base), base.shape[1]),
         )
         value = spec.metric(slots, base, **spec.values)
-        for own in [spec, *(_floors(spec) if method == IID else ())]:
+        # the baseline's own value goes by the name of the floor too
+        floors = [
+            MetricSpec(metric, spec.extractor)
+            for metric in METRICS.values()
+            if metric.implied and metric.function is spec.metric.function and method == IID
+        ]
+        for own in [spec, *floors]:
             yield MetricValue(groups[0].group, own.id, own.metric, value, own.signature(*parts))
-
-
-def _floors(spec: MetricSpec) -> list[MetricSpec]:
-    """Return the metrics that the baseline's own value goes by beside its name."""
-    return [
-        MetricSpec(metric, spec.extractor)
-        for metric in METRICS.values()
-        if metric.implied and metric.function is not None
-        if metric.function is spec.metric.function
-    ]
 
 
 _READERS: dict[Needs, Callable[[Scorer, MetricSpec, Methods], Iterator[MetricValue]]] = {

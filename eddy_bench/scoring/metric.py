@@ -193,7 +193,6 @@ class Metric:
 
         Raises:
             MetricError: another number of values than of images.
-
         """
         if self.each is None:
             return ()

@@ -18,7 +18,7 @@ from eddy_bench.scoring import (
     perceptual,
     preference,
 )
-from eddy_bench.scoring.metric import Metric, Parameter
+from eddy_bench.scoring.metric import Metric
 from eddy_bench.storage.files import MAX_NAME
 from eddy_bench.suites.plugins import Permission
 
@@ -45,31 +45,25 @@ def metric_of(name: str, permission: Permission | None = None) -> Metric:
     Raises:
         UnknownName: no such metric.
         ParameterError: a plug-in that cannot be loaded, or whose name reads as one of ours.
-
     """
     if name in REQUESTABLE:
         return METRICS[name]
     from eddy_bench.scoring.plugins import load_metric, plugin_names
 
-    if name in plugin_names():
-        _check_name(name)
-    metric = load_metric(name, permission)
-    if metric is None:
-        raise UnknownName(unknown("metric", name, {*REQUESTABLE, *plugin_names()}))
-    return metric
-
-
-def _check_name(name: str) -> None:
-    """Raise ParameterError where a package's name would be taken for one of ours, or for none."""
-    if name in METRICS or name == BAD_IMAGES:
+    registered = plugin_names()
+    if name in registered and (name in METRICS or name == BAD_IMAGES):
         raise ParameterError(
             f"A package registers the metric {name!r}, which eddy-bench has itself. "
             "Its package has to register it by another name."
         )
-    if not re.fullmatch(r"[\w.-]+", name):
+    if name in registered and not re.fullmatch(r"[\w.-]+", name):
         raise ParameterError(
             f"Expected letters, digits, '_', '-' and '.' in the name of a metric, got {name!r}."
         )
+    metric = load_metric(name, permission)
+    if metric is None:
+        raise UnknownName(unknown("metric", name, {*REQUESTABLE, *registered}))
+    return metric
 
 
 @dataclass(frozen=True)
@@ -98,7 +92,6 @@ class MetricSpec:
             UnknownName: no such metric; cost counters are always there and cannot be requested.
             ParameterError: a parameter that the metric does not have, or a value out of range.
             MetricError: an extractor where the metric takes none.
-
         """
         if len(text) > MAX_NAME:
             raise UnknownName(f"No metric is called {text[:40]!r}... ({len(text)} characters).")
@@ -146,12 +139,7 @@ class MetricSpec:
 
 
 def parse_all(texts: Iterable[str], permission: Permission | None = None) -> list[MetricSpec]:
-    """Read metrics that are requested together.
-
-    Raises:
-        EddyError: as `MetricSpec.parse`; or two plug-ins have one name in tables.
-
-    """
+    """Read metrics requested together; EddyError as `parse`, or where two plug-ins share a name."""
     specs, sources = [], dict[str, tuple[str, str]]()
     for text in texts:
         spec = MetricSpec.parse(text, permission)
@@ -166,25 +154,19 @@ def parse_all(texts: Iterable[str], permission: Permission | None = None) -> lis
 
 
 def _number(metric: Metric, key: str, text: str) -> float:
-    parameter = next((item for item in metric.parameters if item.name == key), None)
-    if parameter is None:
-        takes = f" It takes {', '.join(item.name for item in metric.parameters)}."
-        raise ParameterError(
-            f"Metric {metric.name!r} has no parameter {key!r}."
-            + (takes if metric.parameters else "")
-        )
+    known = {item.name: item for item in metric.parameters}
+    if key not in known:
+        takes = f" It takes {', '.join(known)}." if known else ""
+        raise ParameterError(f"Metric {metric.name!r} has no parameter {key!r}.{takes}")
+    parameter = known[key]
     try:
         value = float(text)
     except ValueError:
         value = float("nan")
     fits = parameter.above < value < parameter.below
     if not fits or (parameter.whole and not value.is_integer()):
-        raise ParameterError(_out_of_range(metric, parameter, text))
+        raise ParameterError(
+            f"Expected {'a whole ' if parameter.whole else ''}{parameter.name} of {metric.name} "
+            f"above {parameter.above:g} and below {parameter.below:g}, got {text!r}."
+        )
     return value
-
-
-def _out_of_range(metric: Metric, parameter: Parameter, text: str) -> str:
-    return (
-        f"Expected {'a whole ' if parameter.whole else ''}{parameter.name} of {metric.name} "
-        f"above {parameter.above:g} and below {parameter.below:g}, got {text!r}."
-    )

@@ -35,24 +35,14 @@ K1, K2 = 0.01, 0.03
 PIXELS = 2**21  # of a batch of pairs: 64 of up to 181 pixels a side, 8 of 512, about 1 GiB
 
 
-def lpips_judge(net: str, weights: Path | None, device: torch.device = CPU) -> Judge:
-    """Load what judges pairs of images."""
-    return Judge(*load_lpips(weights, device, net))
-
-
-def load_lpips(
-    weights: Path | None, device: torch.device = CPU, net: str = "alex"
-) -> tuple[Forward, str]:
+def load_lpips(weights: Path | None, device: torch.device = CPU, net: str = "alex") -> Judge:
     """Load LPIPS with a backbone: `alex`, `vgg` or `squeeze`.
 
-    Returns what maps pairs of RGB images, (h, w, 3) from 0 to 255, to distances, and the digest of
-    its weights. Images under 64 pixels are enlarged.
-
+    It judges pairs of RGB images, (h, w, 3) from 0 to 255; those under 64 pixels are enlarged.
     torchmetrics has the linear layers; the backbone's file must be at hand.
 
     Raises:
         MetricError: the backbone's file is missing or cannot be read.
-
     """
     path = find_weights(BACKBONES[net], weights, "lpips" if net == "alex" else f"lpips-{net}")
     try:
@@ -63,12 +53,11 @@ def load_lpips(
             f"{brief(error, 120)}). Put torchvision's own {BACKBONES[net]} there."
         ) from None
     network.eval().requires_grad_(False).to(device)
-    distances = partial(_distances, network)
-    return Forward("lpips", distances, device, _distinct, pixels=PIXELS), file_digest(path)
+    forward = Forward("lpips", partial(_distances, network), device, _distinct, pixels=PIXELS)
+    return Judge(forward, file_digest(path))
 
 
 def _lpips(backbone: dict[str, Tensor], net: str) -> Any:
-    """Return torchmetrics' network with a backbone's weights under its own names."""
     from torchmetrics.functional.image.lpips import _LPIPS
 
     with warnings.catch_warnings():
@@ -89,14 +78,7 @@ def _distinct(pairs: Sequence[Row]) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _distances(network: Any, pixels: Tensor, first: Tensor, second: Tensor) -> Tensor:
-    """Return the distances of pairs of images, (n,); each image goes through the backbone once.
-
-    Args:
-        network: of torchmetrics.
-        pixels: (m, h, w, 3), 0 to 255.
-        first, second: (n,), places among the images.
-
-    """
+    """Return the distances (n,) of the images at the places `first` and `second`, (n,) each."""
     images = enlarged(signed(pixels), SMALLEST_SIDE)
     total = torch.zeros(len(first), device=images.device)
     for maps, head in zip(network.net(network.scaling_layer(images)), network.lins, strict=True):
@@ -118,40 +100,27 @@ def _both(rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
 def ms_ssim_distance(first: Tensor, second: Tensor) -> Tensor:
     """Return 1 - MS-SSIM of pairs of images, (n,): 0 when equal, at most 1.
 
-    The product over five scales is taken in each colour channel, as the paper takes it of grey
-    images, and the mean is over channels. torchmetrics takes the mean over channels before the
-    product, and its last scale counts reflected borders.
+    MS-SSIM is prod_k mean(contrast_k structure_k)^w_k, with the luminance at the coarsest scale; a
+    negative factor counts as 0. The product over five scales is taken in each colour channel, as
+    the paper takes it of grey images, and the mean is over channels. torchmetrics takes the mean
+    over channels before the product, and its last scale counts reflected borders.
 
     Args:
-        first: (n, h, w, 3) or (n, h, w), 0 to 255.
-        second: the same.
-
+        first, second: (n, h, w, 3) or (n, h, w), 0 to 255.
     """
     one, other = (
         enlarged(channels_first(pixels).float() / 255, MS_SSIM_SIDE) for pixels in (first, second)
     )
-    return 1 - ms_ssim(one.flatten(0, 1), other.flatten(0, 1)).reshape(one.shape[:2]).mean(1)
-
-
-def ms_ssim(one: Tensor, other: Tensor) -> Tensor:
-    """Return prod_k mean(contrast_k structure_k)^w_k, with the luminance at the coarsest scale.
-
-    A negative factor counts as 0.
-
-    Args:
-        one: grey images, (n, h, w), 0 to 1. other: the same.
-
-    """
-    product = torch.ones(len(one), device=one.device)
+    channels, product = one.shape[:2], torch.ones(one.shape[:2].numel(), device=one.device)
+    one, other = one.flatten(0, 1), other.flatten(0, 1)
     for scale, weight in enumerate(SCALES):
         alike = _similarities(one, other, luminance=scale + 1 == len(SCALES))
         product = product * alike.mean((1, 2)).clamp_min(0) ** weight
         one, other = (torch.nn.functional.avg_pool2d(side, 2) for side in (one, other))
-    return product
+    return 1 - product.reshape(channels).mean(1)
 
 
 def _similarities(one: Tensor, other: Tensor, luminance: bool) -> Tensor:
-    """Return contrast times structure, times luminance if it is wanted, at each place."""
     mean, mean_of_other = _blurred(one), _blurred(other)
     covariance = _blurred(one * other) - mean * mean_of_other
     squares = mean.square() + mean_of_other.square()
@@ -178,7 +147,7 @@ METRICS = (
             "arXiv 1801.03924",
             f"{network} per pair",
             function=mean_of,
-            load=partial(lpips_judge, net),
+            load=partial(load_lpips, net=net),
             extractor=net,
             marks=(("size", f"{SMALLEST_SIDE}+"),),
             aspect="diversity",

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,7 @@ from eddy_bench.errors import MetricError, ParameterError
 from eddy_bench.scoring.extractor import Extractor
 from eddy_bench.scoring.metric import Judge, Metric, Parameter
 from eddy_bench.suites.method_spec import is_file_plugin
-from eddy_bench.suites.plugins import (
-    Permission,
-    file_digest,
-    load_from_entry_point,
-    load_from_file,
-)
+from eddy_bench.suites.plugins import Permission, file_digest, load_from_entry_point, load_from_file
 
 METRIC_GROUP = "eddy_bench.metrics"
 TORCHMETRICS = "torchmetrics:"
@@ -44,7 +39,6 @@ def load_metric(name: str, permission: Permission | None = None) -> Metric | Non
     Raises:
         UnknownName: the file or torchmetrics has no such name.
         ParameterError: it may not be run, cannot be imported, or is no metric.
-
     """
     if is_file_plugin(name):
         path, _, attribute = name.rpartition(":")
@@ -57,17 +51,13 @@ def load_metric(name: str, permission: Permission | None = None) -> Metric | Non
         return metric_of_class(name.removeprefix(TORCHMETRICS))
     for point in entry_points(group=METRIC_GROUP):
         if point.name == name:
-            return _checked(load_from_entry_point(point), name, name, _version(point))
+            source = f"{point.dist.name}=={point.dist.version}" if point.dist else point.value
+            return _checked(load_from_entry_point(point), name, name, source)
     return None
 
 
 def _checked(plugin: Any, name: str, called: str, source: str) -> Metric:
-    """Return a metric that keeps to what its record promises.
-
-    Raises:
-        ParameterError: it does not.
-
-    """
+    """Return a metric that keeps to what its record promises; ParameterError where it does not."""
     if not isinstance(plugin, Metric):
         raise ParameterError(f"Expected {name} to be an eddy_bench.Metric, got {plugin!r}.")
     if (plugin.function is None) == (plugin.each is None):
@@ -179,7 +169,3 @@ def _check_digest(digest: Any, name: str) -> None:
         raise MetricError(
             f"Expected a text that changes with the weights as digest of {name}, got {digest!r}."
         )
-
-
-def _version(point: EntryPoint) -> str:
-    return f"{point.dist.name}=={point.dist.version}" if point.dist else point.value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from eddy_bench.errors import MetricError, brief
 from eddy_bench.models.backbones import weights_digest
-from eddy_bench.models.images import channels_first
-from eddy_bench.scoring.clip_towers import clip_by_name, clip_of_state
+from eddy_bench.models.images import channels_first, normalised
+from eddy_bench.scoring.clip_towers import clip_by_name, clip_of
 from eddy_bench.scoring.diversity import Features, unit
 from eddy_bench.scoring.extractor import FLOAT, Extractor, load_into, read_state
 from eddy_bench.scoring.forward import Forward
@@ -38,35 +38,28 @@ def aesthetic_head(file: str) -> nn.Module:
     """
     if file == LINEAR:
         return nn.Linear(WIDTH, 1)
-    layers: list[nn.Module] = []
-    for number, (a, b) in enumerate(pairwise((WIDTH, 1024, 128, 64, 16, 1))):
-        layers.append(nn.Linear(a, b))
-        if number < 3:
-            layers.append(nn.Dropout(0.0))
-    return nn.Sequential(*layers)
+    one, two, three, four, five = (
+        nn.Linear(a, b) for a, b in pairwise((WIDTH, 1024, 128, 64, 16, 1))
+    )
+    drop = nn.Dropout(0.0)
+    return nn.Sequential(one, drop, two, drop, three, drop, four, five)
 
 
 def load_aesthetic(
     file: str, weights: Path | None, device: torch.device, tower: str = TOWER
 ) -> Extractor:
-    """Load a predictor: images to a number of about 1 to 10, (n, 1).
-
-    Raises:
-        MetricError: the head or the tower cannot be had.
-
-    """
+    """Load a predictor of about 1 to 10, (n, 1); MetricError without its head or tower."""
     head = aesthetic_head(file)
     state, digest = read_state(file, weights, "aesthetic" if file == LINEAR else "aesthetic-mlp")
     load_into(head, {name.removeprefix("layers."): own for name, own in state.items()}, file)
     clip = clip_by_name(tower, weights, device)
-    rate = partial(_rated, clip.forward.network, head.to(device))
+    head.to(device)
+
+    def rate(pixels: Tensor) -> Any:
+        return head(nn.functional.normalize(clip.forward.network(pixels).float(), dim=-1))
+
     name = "laion-linear" if file == LINEAR else "laion-mlp"
     return Extractor(name, f"{digest}-{clip.digest}", clip.prepare, Forward(name, rate, device))
-
-
-def _rated(encode: Callable[..., Tensor], head: nn.Module, pixels: Tensor) -> Tensor:
-    rated: Tensor = head(nn.functional.normalize(encode(pixels).float(), dim=-1))
-    return rated
 
 
 def load_pickscore(weights: Path | None, device: torch.device) -> Extractor:
@@ -77,10 +70,20 @@ def load_pickscore(weights: Path | None, device: torch.device) -> Extractor:
 
     Raises:
         MetricError: they cannot be had.
-
     """
+    from transformers import CLIPModel, CLIPProcessor
+
     local = weights / PICKSCORE_FOLDER if weights is not None else None
-    model, processor = _from_hub(str(local) if local and local.is_dir() else PICKSCORE)
+    source = str(local) if local and local.is_dir() else PICKSCORE
+    try:
+        model = CLIPModel.from_pretrained(source, use_safetensors=True, dtype=torch.float32)
+        processor = CLIPProcessor.from_pretrained(source)
+    except Exception as error:
+        raise MetricError(
+            f"The weights of PickScore cannot be had from {source}: {brief(error, 120)} They are "
+            f"downloaded once; without network put a copy of {PICKSCORE} into "
+            f"DIR/{PICKSCORE_FOLDER} and give --weights DIR."
+        ) from None
     model.eval().requires_grad_(False).to(device)
     length = int(model.config.text_config.max_position_embeddings)
 
@@ -91,23 +94,15 @@ def load_pickscore(weights: Path | None, device: torch.device) -> Extractor:
         array: NDArray[np.uint8] = np.moveaxis(pixels, 0, -1).astype(np.uint8)
         return array
 
-    mean, std = (
-        torch.tensor(values, device=device).view(3, 1, 1)
-        for values in (processor.image_processor.image_mean, processor.image_processor.image_std)
-    )
+    mean, std = processor.image_processor.image_mean, processor.image_processor.image_std
 
     def encode(pixels: Tensor) -> Tensor:
-        images = (channels_first(pixels).float() / 255 - mean) / std
+        images = normalised(channels_first(pixels).float() / 255, mean, std)
         return _tensor(model.get_image_features(pixel_values=images))
 
     def texts(prompts: Sequence[str]) -> FLOAT:
-        tokens = processor.tokenizer(
-            list(prompts),
-            padding="max_length",
-            truncation=True,
-            max_length=length,
-            return_tensors="pt",
-        ).to(device)
+        padded = {"padding": "max_length", "truncation": True, "max_length": length}
+        tokens = processor.tokenizer(list(prompts), **padded, return_tensors="pt").to(device)
         with torch.inference_mode():
             features = _tensor(model.get_text_features(**tokens))
             scaled = model.logit_scale.exp() * nn.functional.normalize(features, dim=-1)
@@ -121,20 +116,6 @@ def load_pickscore(weights: Path | None, device: torch.device) -> Extractor:
     return Extractor("pickscore-v1", digest, prepare, forward, texts, truncated=truncated)
 
 
-def _from_hub(source: str) -> tuple[Any, Any]:
-    from transformers import CLIPModel, CLIPProcessor
-
-    try:
-        model = CLIPModel.from_pretrained(source, use_safetensors=True, dtype=torch.float32)
-        return model, CLIPProcessor.from_pretrained(source)
-    except Exception as error:
-        raise MetricError(
-            f"The weights of PickScore cannot be had from {source}: {brief(error, 120)} They are "
-            f"downloaded once; without network put a copy of {PICKSCORE} into "
-            f"DIR/{PICKSCORE_FOLDER} and give --weights DIR."
-        ) from None
-
-
 def _tensor(features: Any) -> Tensor:
     """Return the features, which transformers 5 wraps."""
     projected: Tensor = features if isinstance(features, Tensor) else features.pooler_output
@@ -142,14 +123,9 @@ def _tensor(features: Any) -> Tensor:
 
 
 def load_hps(weights: Path | None, device: torch.device, tower: str = HPS_TOWER) -> Extractor:
-    """Load both towers of HPSv2.1 (arXiv 2306.09341).
-
-    Raises:
-        MetricError: the weights cannot be had, or are of another network.
-
-    """
+    """Load both towers of HPSv2.1 (arXiv 2306.09341); MetricError where they cannot be had."""
     state, digest = read_state(HPS_FILE, weights, "hps")
-    return clip_of_state("hps-v2.1", digest, device, tower, state)
+    return clip_of("hps-v2.1", digest, device, tower, state)
 
 
 def cosines(images: Features, text: Features) -> Features:
@@ -171,7 +147,6 @@ def clip_iqa(images: Features, words: Features) -> Features:
     Args:
         images: (N, F).
         words: of the good and the bad one, (2, F).
-
     """
     good, bad = IQA_SCALE * unit(words) @ unit(images).T
     return np.asarray(1 / (1 + np.exp(bad - good)))
@@ -205,24 +180,18 @@ METRICS = (
             licence=licence,
             download=f"1.7 GB (CLIP), {file}: {size}",
         )
-        for name, summary, citation, file, extractor, licence, size in (
+        for (name, file, extractor, size), summary, citation, licence in (
             (
-                "aesthetic",
+                ("aesthetic", LINEAR, "laion-linear", "4 KB"),
                 "LAION's aesthetic rating, linear on CLIP ViT-L/14, about 1 to 10",
                 "arXiv 2210.08402",
-                LINEAR,
-                "laion-linear",
                 "MIT (CLIP, head)",
-                "4 KB",
             ),
             (
-                "aesthetic-mlp",
+                ("aesthetic-mlp", MLP, "laion-mlp", "4 MB"),
                 "LAION's second aesthetic rating, an MLP on CLIP ViT-L/14, about 1 to 10",
                 "github.com/christophschuhmann/improved-aesthetic-predictor",
-                MLP,
-                "laion-mlp",
                 "MIT (CLIP), Apache-2.0 (head)",
-                "4 MB",
             ),
         )
     ),

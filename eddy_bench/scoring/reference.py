@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,10 @@ from PIL import Image
 from eddy_bench.errors import MetricError, StoreError, brief, why
 from eddy_bench.models.defaults import ScoringDefaults
 from eddy_bench.scoring.extractor import Extractor, file_digest
-from eddy_bench.storage.files import open_picture, read_arrays
+from eddy_bench.storage.files import read_arrays
 from eddy_bench.storage.paths import replacing
+from eddy_bench.storage.pictures import Pictures, pictures_below, read_picture
 
-ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
-FORMATS = ("PNG", "JPEG", "WEBP")  # whatever a file is called
 FEATURES_LIMIT = 32 * 2**20  # bytes; 4,096 images under Inception, 16,384 under CLIP ViT-B/32
 TEXTS = ("extractor", "weights", "images")
 KEYS = ("mean", "covariance", "count", *TEXTS)
@@ -27,10 +26,11 @@ KEYS = ("mean", "covariance", "count", *TEXTS)
 
 @dataclass(frozen=True)
 class RealImages:
-    """Hold real images, and their name with a digest."""
+    """Real images."""
 
-    name: str
+    name: str  # with a digest
     images: list[Image.Image]
+    notes: Sequence[str] = ()  # on what was left out
 
 
 def load_reference(
@@ -41,14 +41,15 @@ def load_reference(
     Raises:
         MetricError: the folder holds no image, or one that cannot be read; the file holds no
             statistics.
-
     """
     if source is None:
         return held_out(defaults)
     if Path(source).is_file():
         return read_statistics(Path(source))
-    images = [read_image(path) for path in image_paths(source)]
-    return RealImages(name_of(source, map(image_digest, images)), images)
+    pictures = reference_pictures(source)
+    images = [read_image(path) for path in pictures.paths]
+    notes = [f"--reference {source}: {note}" for note in pictures.notes]
+    return RealImages(name_of(source, map(image_digest, images)), images, notes)
 
 
 def held_out(defaults: ScoringDefaults) -> RealImages | None:
@@ -61,33 +62,21 @@ def held_out(defaults: ScoringDefaults) -> RealImages | None:
     return RealImages(name, [Image.fromarray(image) for image in padded])
 
 
-def image_paths(source: str) -> list[Path]:
-    """Return the images below a folder, in order.
-
-    Raises:
-        MetricError: there are none.
-
-    """
-    folder = Path(source)
-    paths = sorted(folder.rglob("*")) if folder.is_dir() else []
-    paths = [path for path in paths if path.suffix.lower() in ENDINGS and path.is_file()]
-    if not paths:
+def reference_pictures(source: str) -> Pictures:
+    """Return the images below a folder, in order; MetricError where there are none."""
+    pictures = pictures_below(Path(source))
+    if not pictures.paths:
         raise MetricError(
             f"Expected a folder with images (or a file of `eddy-bench reference`) at --reference "
             f"{source}, found none."
         )
-    return paths
+    return pictures
 
 
 def read_image(path: Path) -> Image.Image:
-    """Read an image as RGB.
-
-    Raises:
-        MetricError: it cannot be read.
-
-    """
+    """Read an image as `read_picture`; MetricError where it cannot be read."""
     try:
-        return open_picture(path, FORMATS).convert("RGB")
+        return read_picture(path)
     except ValueError as error:
         raise MetricError(
             f"{path} cannot be read as an image: {brief(error, 120)}. Remove or replace it."
@@ -107,35 +96,22 @@ def name_of(source: str, digests: Iterable[bytes]) -> str:
 
 @dataclass(frozen=True)
 class SavedStatistics:
-    """Hold the mean and the covariance of real images' features.
+    """The mean and the covariance of real images' features."""
 
-    source: the file, for messages.
-    name: of the images, with their digest.
-    extractor, weights: that the images were seen through, and the digest of its weights.
-    count: of the images.
-    mean: (F,). covariance: (F, F), with count - 1 in the denominator; both in float64.
-    features: (count, F) in float32, where they were few enough to be kept.
-    """
-
-    source: str
-    name: str
-    extractor: str
-    weights: str
-    count: int
-    mean: NDArray[np.float64]
-    covariance: NDArray[np.float64]
-    features: NDArray[np.float32] | None = None
+    source: str  # the file, for messages
+    name: str  # of the images, with their digest
+    extractor: str  # that the features are of
+    weights: str  # the digest of its weights
+    count: int  # of the images
+    mean: NDArray[np.float64]  # (F,)
+    covariance: NDArray[np.float64]  # (F, F), with count - 1 in the denominator
+    features: NDArray[np.float32] | None = None  # (count, F), where few enough to be kept
 
     @classmethod
     def of_features(
         cls, source: str, name: str, extractor: Extractor, features: NDArray[np.float32]
     ) -> SavedStatistics:
-        """Return the statistics of features, (n, F).
-
-        Raises:
-            MetricError: fewer than 2 images, or features that are not finite.
-
-        """
+        """Return the statistics of features (n, F); MetricError below 2, or where not finite."""
         if len(features) < 2:
             raise MetricError(f"Expected at least 2 images for statistics, got {len(features)}.")
         exact = extractor.checked(features).astype(np.float64)
@@ -146,10 +122,7 @@ class SavedStatistics:
 
     def check(self, extractor: Extractor) -> None:
         """Raise MetricError where a metric sees images through another extractor."""
-        theirs, own = (
-            f"{self.extractor}@{self.weights}",
-            f"{extractor.name}@{extractor.digest}",
-        )
+        theirs, own = f"{self.extractor}@{self.weights}", f"{extractor.name}@{extractor.digest}"
         if theirs != own:
             raise MetricError(
                 f"Expected statistics of {own}, got those of {theirs} in {self.source}. "
@@ -158,12 +131,7 @@ class SavedStatistics:
             )
 
     def all_features(self) -> NDArray[np.float32]:
-        """Return the features.
-
-        Raises:
-            MetricError: they were too many to be kept.
-
-        """
+        """Return the features (count, F); MetricError where they were too many to be kept."""
         if self.features is None:
             raise MetricError(
                 f"Expected features of real images, got {self.source}, which holds their mean and "
@@ -174,12 +142,7 @@ class SavedStatistics:
 
 
 def write_statistics(path: Path, statistics: SavedStatistics) -> None:
-    """Write a file of statistics in one step.
-
-    Raises:
-        StoreError: it cannot be written.
-
-    """
+    """Write a file of statistics in one step; StoreError where it cannot be written."""
     arrays = {
         "mean": statistics.mean,
         "covariance": statistics.covariance,
@@ -190,6 +153,11 @@ def write_statistics(path: Path, statistics: SavedStatistics) -> None:
     }
     if statistics.features is not None:
         arrays["features"] = statistics.features
+    write_arrays(path, arrays)
+
+
+def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write a file of arrays, by name, in one step; raises StoreError where that fails."""
     try:
         with replacing(path) as written, written.open("wb") as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]
@@ -198,12 +166,7 @@ def write_statistics(path: Path, statistics: SavedStatistics) -> None:
 
 
 def read_statistics(path: Path) -> SavedStatistics:
-    """Read a file of statistics; nothing in it is run.
-
-    Raises:
-        MetricError: it is none, or damaged.
-
-    """
+    """Read a file of statistics, of which nothing is run; MetricError where it is none."""
     try:
         arrays = read_arrays(path)
         wrong = _wrong(arrays)
@@ -216,16 +179,9 @@ def read_statistics(path: Path) -> SavedStatistics:
             "Write it again: eddy-bench reference DIR --extractor NAME --out FILE."
         )
     extractor, weights, name = (str(arrays[key]) for key in TEXTS)
-    return SavedStatistics(
-        str(path),
-        name,
-        extractor,
-        weights,
-        int(arrays["count"]),
-        arrays["mean"],
-        arrays["covariance"],
-        arrays.get("features"),
-    )
+    count, mean, covariance = int(arrays["count"]), arrays["mean"], arrays["covariance"]
+    features = arrays.get("features")
+    return SavedStatistics(str(path), name, extractor, weights, count, mean, covariance, features)
 
 
 def _wrong(arrays: Mapping[str, NDArray[Any]]) -> str:
@@ -247,11 +203,10 @@ def _wrong(arrays: Mapping[str, NDArray[Any]]) -> str:
         return "expected a finite and symmetric covariance"
     if (np.diag(covariance) < 0).any():
         return "expected no variance below 0 on the diagonal of covariance"
-    return _wrong_features(arrays["features"], int(count), mean) if "features" in arrays else ""
-
-
-def _wrong_features(features: NDArray[Any], count: int, mean: NDArray[np.float64]) -> str:
-    if features.dtype != np.float32 or features.shape != (count, len(mean)):
-        return f"expected float32 numbers ({count}, {len(mean)}) in features"
+    features = arrays.get("features")
+    if features is None:
+        return ""
+    if features.dtype != np.float32 or features.shape != (count, width):
+        return f"expected float32 numbers ({count}, {width}) in features"
     agree = np.allclose(features.mean(0, dtype=np.float64), mean, rtol=1e-4, atol=1e-4)
     return "" if agree else "its features are not those of its mean"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,17 +16,17 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from eddy_bench.errors import MetricError, StoreError, why
+from eddy_bench.errors import MetricError
 from eddy_bench.models.devices import CPU
 from eddy_bench.models.images import pixel_array
 from eddy_bench.scoring.attribute_values import Values
 from eddy_bench.scoring.extractor import Extractor
 from eddy_bench.scoring.extractors import load_classifier, load_extractor
 from eddy_bench.scoring.forward import BATCH, Forward, Row, ahead
-from eddy_bench.scoring.reference import RealImages, SavedStatistics
+from eddy_bench.scoring.reference import RealImages, SavedStatistics, write_arrays
 from eddy_bench.storage.files import read_arrays
 from eddy_bench.storage.group import FinishedGroup
-from eddy_bench.storage.paths import refuse_link, replacing, safe_name
+from eddy_bench.storage.paths import refuse_link, safe_name
 from eddy_bench.storage.run_folder import RunFolder
 
 Advance = Callable[[int, str], None]
@@ -37,28 +37,20 @@ GROUPS_TOGETHER = 16  # whose images may share a batch
 
 @dataclass
 class Scorer:
-    """Load extractors once and compute features once in a scoring pass.
-
-    folder: of the run.
-    weights: a folder with weights that cannot be downloaded.
-    real: images that the methods are compared with, or their statistics.
-    advance: is told how many groups went through an extractor, and whose.
-    device: of every network.
-    values: that the prompts leave open, where a metric asks for them.
-    """
+    """Load extractors once and compute features once in a scoring pass."""
 
     folder: RunFolder
-    weights: Path | None
-    real: RealImages | SavedStatistics | None
-    advance: Advance
-    device: torch.device = CPU
+    weights: Path | None  # a folder with weights that cannot be downloaded
+    real: RealImages | SavedStatistics | None  # what methods are compared with
+    advance: Advance  # is told how many groups went through an extractor, and whose
+    device: torch.device = CPU  # of every network
     extractors: dict[str, Extractor] = field(default_factory=dict)
     lacking: dict[str, str] = field(default_factory=dict)  # why an extractor cannot be had
     classifier: Forward | None = None
     kept: dict[tuple[str, str], dict[str, Features]] = field(default_factory=dict)
     judged: dict[str, NDArray[np.int64]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
-    values: Values = field(default_factory=dict)
+    values: Values = field(default_factory=dict)  # that prompts leave open, where a metric asks
 
     def extractor(self, name: str, load: Load | None = None) -> Extractor:
         """Load an extractor once; `load` is of one that a metric brings along.
@@ -68,10 +60,9 @@ class Scorer:
         if name in self.lacking:
             raise MetricError(self.lacking[name])
         if name not in self.extractors:
+            load = load or partial(load_extractor, name)
             try:
-                self.extractors[name] = (load or partial(load_extractor, name))(
-                    self.weights, self.device
-                )
+                self.extractors[name] = load(self.weights, self.device)
             except MetricError as error:
                 self.lacking[name] = str(error)
                 raise
@@ -85,15 +76,17 @@ class Scorer:
         if (name, label) not in self.kept:  # of one method at a time: runs may be large
             self.kept = {(name, label): self._read(path)}
         known = self.kept[name, label]
-        new = [
-            group
-            for group in groups
-            if len(known.get(group.fingerprint, ())) != group.group.particles
-        ]
+        new = [own for own in groups if len(known.get(own.fingerprint, ())) != own.group.particles]
         with closing(rows_of_groups(extractor.forward, extractor.prepare, new)) as rows:
             for count, (group, features) in enumerate(rows, 1):
                 known[group.fingerprint] = features = extractor.checked(features)
-                _check_alike(features, next(iter(known.values())), group, name)
+                width, others = features.shape[1], next(iter(known.values())).shape[1]
+                if width != others:
+                    raise MetricError(
+                        f"Expected images of one size under {name}, got {others} features of other "
+                        f"groups and {width} in {group.folder}. Take another extractor, or remove "
+                        "it and run again to redraw it."
+                    )
                 if count % GROUPS_TOGETHER == 0 or count == len(new):
                     done = (count - 1) % GROUPS_TOGETHER + 1
                     self.advance(done, f"{group.group.name} {name}")
@@ -102,7 +95,6 @@ class Scorer:
         return {group.group.key: known[group.fingerprint] for group in groups}
 
     def _read(self, path: Path) -> dict[str, Features]:
-        """Read kept features; a file that cannot be read is told."""
         known = read_features(path)
         if not known and path.exists():
             self.warnings.append(f"{path} could not be read; its features are computed again")
@@ -113,7 +105,6 @@ class Scorer:
 
         Raises:
             MetricError: there is a file, and it does not hold them.
-
         """
         assert self.real is not None
         if isinstance(self.real, SavedStatistics):
@@ -153,40 +144,23 @@ class Scorer:
                 self.warnings.append(note)
 
 
-def _check_alike(own: Features, others: Features, group: FinishedGroup, name: str) -> None:
-    """Raise MetricError for a group of images of another size than the other groups' are."""
-    if own.shape[1] != others.shape[1]:
-        raise MetricError(
-            f"Expected images of one size under {name}, got {others.shape[1]} features of other "
-            f"groups and {own.shape[1]} in {group.folder}. Take another extractor, or remove it "
-            "and run again to redraw it."
-        )
-
-
 def features_folder(run: Path, extractor: str, digest: str) -> Path:
     """Return where a run keeps features of an extractor with these weights."""
     return run / "features" / f"{safe_name(extractor)}-{safe_name(digest)}"
 
 
 def read_features(path: Path) -> dict[str, Features]:
-    """Read arrays by name; nothing where the file is not there or broken."""
+    """Read what `write_features` wrote; nothing where the file is not there or broken."""
     try:
-        arrays = _by_name(read_arrays(path))
+        data = read_arrays(path)
+        rows, counts = data["rows"], data["counts"]
+        whole = rows.ndim == 2 and rows.dtype.kind == "f" and int(counts.sum()) == len(rows)
+        if not whole or not np.isfinite(rows).all():
+            return {}
+        parts = np.split(rows, np.cumsum(counts)[:-1])
+        return dict(zip(map(str, data["names"]), parts, strict=True))
     except Exception:  # a cache: what cannot be read, for any of numpy's reasons, is made again
         return {}
-    whole = all(array.ndim == 2 and array.dtype.kind == "f" for array in arrays.values())
-    if not whole or len({array.shape[1] for array in arrays.values()}) > 1:
-        return {}
-    return arrays if all(np.isfinite(array).all() for array in arrays.values()) else {}
-
-
-def _by_name(data: Mapping[str, NDArray[Any]]) -> dict[str, Features]:
-    """Return what `write_features` was given."""
-    names, counts, rows = data["names"], data["counts"], data["rows"]
-    if int(counts.sum()) != len(rows):
-        raise ValueError("rows are missing")
-    parts = np.split(rows, np.cumsum(counts)[:-1])
-    return dict(zip(map(str, names), parts, strict=True))
 
 
 def write_features(path: Path, features: dict[str, Features]) -> None:
@@ -197,11 +171,7 @@ def write_features(path: Path, features: dict[str, Features]) -> None:
         "rows": np.concatenate(list(features.values())),
     }
     refuse_link(path.parents[1], path.parent)
-    try:
-        with replacing(path) as written, written.open("wb") as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]
-    except OSError as error:
-        raise StoreError(f"{path} cannot be written: {why(error)}.") from None
+    write_arrays(path, arrays)
 
 
 def rows_of_groups(
@@ -228,7 +198,6 @@ def rows_of_groups(
     Raises:
         StoreError: an image is missing or was changed.
         MetricError: not even one row fits into memory; there are more results than rows, or fewer.
-
     """
 
     def prepared(group: FinishedGroup) -> list[NDArray[Any]]:

@@ -47,7 +47,6 @@ def metric_of_class(path: str) -> Metric:
     Raises:
         UnknownName: torchmetrics has no such module or class.
         MetricError: it takes something else, or does not say in which direction it is better.
-
     """
     cls = _find(path)
     inputs = tuple(inspect.signature(cls.update).parameters)[1:]
@@ -62,6 +61,10 @@ def metric_of_class(path: str) -> Metric:
             f"{cls.__name__} of torchmetrics does not say whether higher is better. "
             "Wrap it in a file: --metric ./mine.py:name."
         )
+    low, high = cls.plot_lower_bound, cls.plot_upper_bound
+    bounds = (-math.inf if low is None else low, math.inf if high is None else high)
+    if needs == "real":  # distances between sets of features go beyond a class's own
+        bounds = (-math.inf, math.inf)
     return Metric(
         f"torchmetrics.{cls.__name__}",
         needs,
@@ -73,7 +76,7 @@ def metric_of_class(path: str) -> Metric:
         parameters=_parameters(cls),
         flags_small_sample=needs == "real" and "subset_size" not in _arguments(cls),  # not KID's
         aspect=_ASPECTS.get(needs, ""),
-        range=_range(cls, needs),
+        range=bounds,
         source=f"torchmetrics=={importlib.import_module('torchmetrics').__version__}",
     )
 
@@ -83,21 +86,20 @@ def _find(path: str) -> Any:
     module_name, _, name = path.rpartition(".")
     for parent, wanted in ((path, ""), (module_name, name)):
         try:
-            module = importlib.import_module(f"torchmetrics.{parent}")
+            classes = _classes(importlib.import_module(f"torchmetrics.{parent}"))
         except (ImportError, ValueError):
             continue
-        if not (classes := _classes(module)):
-            continue
-        if wanted in classes:
-            return classes[wanted]
         if not wanted and len(classes) == 1:
             return next(iter(classes.values()))
-        if not wanted:
+        if wanted in classes:
+            return classes[wanted]
+        if classes and not wanted:
             raise UnknownName(
                 f"Expected a class of torchmetrics.{parent} ({', '.join(sorted(classes))}), as "
                 f"torchmetrics:{parent}.{min(classes)}, got none."
             )
-        raise UnknownName(unknown(f"class in torchmetrics.{parent}", wanted, classes))
+        if classes:
+            raise UnknownName(unknown(f"class in torchmetrics.{parent}", wanted, classes))
     raise UnknownName(
         f"torchmetrics has no such class of images or texts: {path!r}. For instance "
         "torchmetrics:image.ssim.StructuralSimilarityIndexMeasure, torchmetrics:image.tv, "
@@ -108,18 +110,15 @@ def _find(path: str) -> Any:
 def _classes(module: Any) -> dict[str, Any]:
     from torchmetrics import Metric as Base
 
+    own = inspect.getmembers(module, lambda it: inspect.isclass(it) and issubclass(it, Base))
     return {
         name: value
-        for name, value in vars(module).items()
-        if inspect.isclass(value)
-        and issubclass(value, Base)
-        and value.__module__ == module.__name__
-        and not name.startswith("_")
+        for name, value in own
+        if value.__module__ == module.__name__ and not name.startswith("_")
     }
 
 
 def _arguments(cls: Any) -> dict[str, inspect.Parameter]:
-    """Return the arguments of a class."""
     return dict(inspect.signature(cls.__init__).parameters)
 
 
@@ -136,7 +135,6 @@ def _is_whole(argument: inspect.Parameter) -> bool:
 
 
 def _made(cls: Any, parameters: dict[str, float], **fixed: Any) -> Any:
-    """Make an instance of a class; whole numbers stay whole."""
     known = _arguments(cls)
     values = {
         name: int(value) if _is_whole(known[name]) else value for name, value in parameters.items()
@@ -157,13 +155,10 @@ def _of_images(cls: Any) -> Callable[..., float]:
     known = _arguments(cls)
     as_bytes = ".multimodal." in cls.__module__ and "data_range" not in known
     fixed: dict[str, Any] = {}
-    if not as_bytes:
-        fixed |= {"data_range": 1.0} if "data_range" in known else {}
-        fixed |= (
-            {"normalize": True}
-            if "normalize" in known and type(known["normalize"].default) is bool
-            else {}
-        )
+    if not as_bytes and "data_range" in known:
+        fixed["data_range"] = 1.0
+    if not as_bytes and "normalize" in known and type(known["normalize"].default) is bool:
+        fixed["normalize"] = True
 
     @cache
     def instance(parameters: tuple[tuple[str, float], ...]) -> Any:
@@ -198,11 +193,3 @@ def _between_sets(cls: Any) -> Callable[..., float]:
         return float(result[0] if isinstance(result, tuple) else result)
 
     return value
-
-
-def _range(cls: Any, needs: Needs) -> tuple[float, float]:
-    """Return where a class draws its values; distances between sets of features go beyond."""
-    low, high = cls.plot_lower_bound, cls.plot_upper_bound
-    if needs == "real":
-        return -math.inf, math.inf
-    return -math.inf if low is None else low, math.inf if high is None else high

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import itertools
 import json
 import os
@@ -116,7 +117,7 @@ def _refuse_repeats(node: yaml.MappingNode) -> None:
 
 
 def read_text(path: Path, error: type[EddyError], what: str, limit: int) -> str:
-    """Read a file as text; raises `error` where that cannot be done.
+    """Read a file as UTF-8, or UTF-16 with its mark; raises `error` where that cannot be done.
 
     Args:
         path: of the file.
@@ -124,10 +125,14 @@ def read_text(path: Path, error: type[EddyError], what: str, limit: int) -> str:
         what: the file is, as "a suite".
         limit: bytes at most.
     """
+    content = read_bytes(path, error, what, limit)
+    wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
-        return read_bytes(path, error, what, limit).decode("utf-8-sig")
+        return content.decode("utf-16" if wide else "utf-8-sig")
     except UnicodeDecodeError as problem:
-        raise error(f"{path} is not UTF-8 text (byte {problem.start}).") from None
+        raise error(
+            f"{path} is not UTF-{16 if wide else 8} text (byte {problem.start}). Save it as UTF-8."
+        ) from None
 
 
 def read_bytes(path: Path, error: type[EddyError], what: str, limit: int) -> bytes:
@@ -247,11 +252,12 @@ def open_picture(source: Path | IO[bytes], formats: tuple[str, ...]) -> Image.Im
     Raises:
         ValueError: it is no such picture, is damaged, or is larger than any that is drawn.
     """
+    Image.init()
     try:
-        image = Image.open(source, formats=formats)
-        if image.width * image.height > MAX_PIXELS:
-            raise ValueError(f"{image.width} x {image.height} pixels; at most {MAX_PIXELS:,}")
-        image.load()
+        with Image.open(source, formats=[name for name in formats if name in Image.OPEN]) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise ValueError(f"{image.width} x {image.height} pixels; at most {MAX_PIXELS:,}")
+            image.load()
     except Exception as error:  # each format has its own, and memory may end
         text = re.sub(r" <\S+ object at 0x\w+>", "", brief(error, 160))
         raise ValueError(f"{type(error).__name__}: {text}") from None

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
@@ -26,6 +26,7 @@ from pydantic.dataclasses import dataclass
 from eddy_bench.ids import MethodId
 
 LARGEST_COST = 1e300
+OPTIONAL = ("negative", "tags")  # of a group: written where there is one
 Fault = Literal["not finite", "safety checker"]  # why an image is none
 NOT_FINITE: Final = "not finite"
 BLACKED: Final = "safety checker"
@@ -57,7 +58,8 @@ class RunSettings(BaseModel):
 
     Fields that have a default are only written where they differ from it. `guide` and `decoder`
     carry a digest of their weights. `pipeline` has the parts of a pipeline object by name, and
-    what it draws in few steps.
+    what it draws in few steps. `imported` images were drawn elsewhere, with settings that are not
+    known.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -77,6 +79,8 @@ class RunSettings(BaseModel):
     guide: StrictStr | None = None
     decoder: StrictStr | None = None
     compiled: StrictBool | None = None
+    imported: StrictBool | None = None
+    lora: list[StrictStr] | None = None
     pipeline: dict[StrictStr, StrictStr] | None = None
 
     def as_dict(self) -> dict[str, Any]:
@@ -91,6 +95,8 @@ class RunSettings(BaseModel):
 
     def described(self) -> str:
         """Return what images are drawn with, on one line."""
+        if self.imported:
+            return f"{self.model}: images drawn elsewhere, with settings that are not known"
         size = "the model's own size" if self.size is None else f"{self.size} pixels"
         spacing = f" spaced by {self.timesteps}" if self.timesteps else ""
         return (
@@ -205,6 +211,13 @@ class Manifest(BaseModel):
         """Return the record as manifest.json holds it."""
         return self.model_dump(exclude_unset=True)
 
+    @property
+    def tags(self) -> dict[str, dict[str, str]]:
+        """What the prompt set says of its prompts now, by their ids."""
+        prompts = (self.model_extra or {}).get("prompts")
+        tags = prompts.get("tags") if isinstance(prompts, dict) else None
+        return tags if isinstance(tags, dict) else {}
+
     def updated(self, **values: Any) -> Manifest:
         """Return the manifest with some entries replaced."""
         return Manifest.model_validate({**self.as_dict(), **values})
@@ -242,6 +255,8 @@ class Group:
     parameters: `key=value,...` that differ from the defaults.
     kernel: as resolved; empty for methods without one.
     key: a hash of everything that determines the images.
+    negative: the prompt's own negative prompt; empty for the run's.
+    tags: what the prompt set says of the prompt, such as its category, by name.
     """
 
     method: SharedText
@@ -253,6 +268,8 @@ class Group:
     seed: StrictInt
     particles: StrictInt
     key: PlainText
+    negative: SharedText = ""
+    tags: dict[SharedText, SharedText] = field(default_factory=dict, hash=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -293,4 +310,6 @@ class GroupRecord(BaseModel):
     def as_dict(self) -> dict[str, Any]:
         """Return the record as group.json holds it."""
         own = self.model_dump(include={"cost", "files"})
-        return {"group": asdict(self.group), **own, **self.details}
+        group = asdict(self.group)
+        kept = {name: group[name] for name in group if group[name] or name not in OPTIONAL}
+        return {"group": kept, **own, **self.details}

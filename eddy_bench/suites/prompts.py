@@ -1,56 +1,68 @@
-"""Prompt sets: YAML (id, prompt, attributes), text with a prompt a line, and data sets."""
+"""Prompt sets: those that come with the package, and any file, folder or data set of prompts."""
 
 from __future__ import annotations
 
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from eddy_bench.errors import PromptError, UnknownName, unknown
-from eddy_bench.storage.files import MAX_PROMPTS, parse_yaml_lines, read_text, refuse_more
+from eddy_bench.errors import PromptError, UnknownName, counted, unknown
 from eddy_bench.storage.paths import is_reserved
-from eddy_bench.suites.prompt_sources import (
-    ENDINGS,
+from eddy_bench.suites.prompt_files import (
+    Records,
     is_hub_source,
-    split_column,
-    texts_of_file,
-    texts_of_hub,
+    read_records,
+    records_of_hub,
+    split_pick,
 )
+from eddy_bench.suites.prompt_syntax import Record, syntax_note
 
 MAX_LENGTH = 20_000
-MAX_BYTES = 64 * 2**20
+LONGEST_TAG = 200  # characters
 LONG = 16  # digits of a hash among names that meet
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
+_TAG = re.compile(r"[A-Za-z][\w -]{0,39}")
 FOLDER = Path(__file__).parents[1] / "data" / "prompts"
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt and the folder name that it goes under."""
+    """A prompt and the folder name that it goes under.
+
+    attributes: what it leaves open, by name, such as `colour: [red, blue]`.
+    negative: its own negative prompt; empty for the suite's.
+    tags: what else its file says of it, such as its category, by name.
+    """
 
     id: str
     text: str
     attributes: dict[str, Any] = field(default_factory=dict, hash=False, compare=False)
+    negative: str = ""
+    tags: dict[str, str] = field(default_factory=dict, hash=False, compare=False)
 
 
 @dataclass(frozen=True)
 class PromptSet:
-    """Prompts in order; `digest` is a sha256 of ids and texts."""
+    """Prompts in order. notes: what was chosen, left out or repeated where they were read."""
 
     name: str
     prompts: tuple[Prompt, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def digest(self) -> str:
-        """A sha256 over ids and texts, in order."""
-        text = "\x1e".join(f"{prompt.id}\x1f{prompt.text}" for prompt in self.prompts)
+        """A sha256 over ids, texts and negative prompts, in order."""
+        parts = ([own.id, own.text, *filter(None, [own.negative])] for own in self.prompts)
+        text = "\x1e".join(map("\x1f".join, parts))
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+    def cut(self, limit: int | None) -> PromptSet:
+        """Return the first prompts; all of them without a limit."""
+        return replace(self, prompts=self.prompts[:limit])
 
 
 def prompt_set_names() -> list[str]:
@@ -59,30 +71,26 @@ def prompt_set_names() -> list[str]:
 
 
 def load_prompts(source: str) -> PromptSet:
-    """Load a prompt set by name, from a file, or from a hub data set.
+    """Load a prompt set by name, from a file or a folder of texts, or from a hub data set.
 
-    A file is .yaml, .yml or .txt, or a data set's .json, .jsonl, .csv or .tsv. `FILE.csv:COLUMN`
-    and `owner/name:split:column` name the column of a table. Empty and repeated texts of a data set
-    are left out.
+    `FILE:PICK` names the column of a table, or the keys above the prompts in JSON and YAML;
+    `owner/name:split:column` those of a data set. Empty and repeated texts are left out; the set's
+    notes count them.
 
     Raises:
         UnknownName: neither a set nor a file.
         PromptError: an empty or malformed file, with its line.
     """
     if source in prompt_set_names():
-        return PromptSet(source, _from_yaml(FOLDER / f"{source}.yaml"))
-    path, column = split_column(source)
+        return _checked(source, read_records(FOLDER / f"{source}.yaml", ""))
+    path, pick = split_pick(source)
     if is_hub_source(source):
-        return PromptSet(source, _from_data(Path(source), texts_of_hub(source)))
-    if not path.is_file():
+        return _checked(source, records_of_hub(source))
+    if not path.exists():
         if path.suffix or "/" in source:
-            there = "a folder" if path.is_dir() else "nothing"
-            raise PromptError(f"Expected a prompt file at {source}, found {there}.")
+            raise PromptError(f"Expected a prompt file at {source}, found nothing.")
         raise UnknownName(unknown("prompt set", source, prompt_set_names()))
-    if path.suffix.lower() in ENDINGS:
-        return PromptSet(path.stem, _from_data(path, texts_of_file(path, column)))
-    prompts = _from_yaml(path) if path.suffix in (".yaml", ".yml") else _from_text(path)
-    return PromptSet(path.stem, prompts)
+    return _checked(path.stem, read_records(path, pick))
 
 
 def prompts_of_texts(texts: Sequence[str]) -> PromptSet:
@@ -94,11 +102,19 @@ def prompts_of_texts(texts: Sequence[str]) -> PromptSet:
     for number, text in enumerate(texts, 1):
         if not isinstance(text, str):
             raise PromptError(f"Expected texts as prompts, got {text!r} as number {number}.")
-    entries = [(number, text) for number, text in enumerate(texts, 1)]
-    source = Path("the list of prompts")
-    if any(not text.strip() for _, text in entries):
+    if any(not text.strip() for text in texts):
         raise PromptError("Expected prompts that say something, got an empty one.")
-    return PromptSet("given", _from_data(source, entries))
+    rows: list[tuple[int, Record]] = [(k, {"text": text}) for k, text in enumerate(texts, 1)]
+    return _checked("given", Records("the list of prompts", rows))
+
+
+def prompts_of_records(name: str, source: str, rows: list[tuple[int, Record]]) -> PromptSet:
+    """Return records as a prompt set, as files of prompts are read.
+
+    Raises:
+        PromptError: none holds a prompt.
+    """
+    return _checked(name, Records(source, rows))
 
 
 def text_id(text: str, length: int = 6) -> str:
@@ -123,61 +139,89 @@ def text_ids(texts: Iterable[str], taken: Iterable[str] = ()) -> dict[str, str]:
     return {text: name if uses[name] == 1 else text_id(text, LONG) for text, name in short.items()}
 
 
-def _named(entries: Iterable[tuple[int, Prompt]]) -> list[tuple[int, Prompt]]:
-    """Return prompts with their lines, those without an id with one that is made of their text."""
-    entries = list(entries)
-    given = [prompt.id for _, prompt in entries if prompt.id]
-    names = text_ids((prompt.text for _, prompt in entries if not prompt.id), given)
-    return [
-        (line, prompt if prompt.id else replace(prompt, id=names[prompt.text]))
-        for line, prompt in entries
+def _checked(name: str, records: Records) -> PromptSet:
+    """Return records as prompts: filled, each once, with ids that can be the names of folders."""
+    first: dict[tuple[str, str], tuple[int, Record]] = {}
+    empty = repeats = 0
+    for number, record in records.rows:
+        text = _paired(record["text"]).strip()
+        negative = _paired(_text(record.get("negative"))).strip()
+        if len(text) > MAX_LENGTH:
+            raise records.error(
+                number,
+                f"the prompt has {len(text)} characters; at most {MAX_LENGTH} are taken.",
+            )
+        key = " ".join(text.split()), negative
+        empty += not text
+        repeats += key in first
+        if text and key not in first:
+            first[key] = number, {**record, "text": text, "negative": negative}
+    if not first:
+        raise PromptError(f"{records.source} holds no prompt. Expected at least one.")
+    rows = list(first.values())
+    prompts, remade = _identified(rows)
+    left = [f"{counted(repeats, 'repeat')} left out"] if repeats else []
+    left += [f"{empty} empty {'entry' if empty == 1 else 'entries'} skipped"] if empty else []
+    notes = [*records.notes, *([f"{records.source}: {', '.join(left)}"] if left else [])]
+    if remade:
+        notes.append(
+            f"{records.source}: {counted(len(remade), 'prompt')} with an id that stands twice or "
+            f"cannot name a folder ({', '.join(remade[:3])}): the id is made of the text"
+        )
+    tagged = tuple(
+        replace(prompt, **_beside(records, number, record.get("rest") or {}))
+        for prompt, (number, record) in zip(prompts, rows, strict=True)
+    )
+    if note := syntax_note(prompt.text for prompt in tagged):
+        notes.append(f"{records.source}: {note}")
+    return PromptSet(name, tagged, tuple(notes))
+
+
+def _identified(rows: Sequence[tuple[int, Record]]) -> tuple[list[Prompt], list[str]]:
+    """Return prompts with their ids, and the ids of the file that were not taken."""
+    given = [_text(record.get("id")).strip() for _, record in rows]
+    uses = Counter(name.lower() for name in given)
+    usable = [
+        name if uses[name.lower()] == 1 and _ID.fullmatch(name) and not is_reserved(name) else ""
+        for name in given
     ]
+    texts = [
+        f"{record['text']}\n{record['negative']}" if record["negative"] else record["text"]
+        for _, record in rows
+    ]
+    open_texts = [text for text, name in zip(texts, usable, strict=True) if not name]
+    made = text_ids(open_texts, filter(None, usable))
+    prompts = [
+        Prompt(name or made[text], record["text"], negative=record["negative"])
+        for name, text, (_, record) in zip(usable, texts, rows, strict=True)
+    ]
+    lost = [name for name, own in zip(given, usable, strict=True) if name and not own]
+    return prompts, list(dict.fromkeys(lost))
 
 
-def _from_text(path: Path) -> tuple[Prompt, ...]:
-    text = read_text(path, PromptError, "a prompt file", MAX_BYTES)
-    lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1)]
-    _refuse_many(path, len(lines))
-    return _checked(
-        path,
-        [(number, Prompt("", line)) for number, line in lines if line and not line.startswith("#")],
-    )
+def _beside(records: Records, number: int, rest: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return the attributes and the tags of a prompt from what stands beside its text."""
+    attributes = rest.get("attributes") or {}
+    own = isinstance(attributes, dict)
+    if not own and not isinstance(attributes, str):
+        raise records.error(number, f"expected a mapping in `attributes`, got {attributes!r}.")
+    others = {name: value for name, value in rest.items() if not own or name != "attributes"}
+    tags = {str(name).strip(): _tag(value) for name, value in others.items()}
+    kept = {name: text for name, text in tags.items() if text and _TAG.fullmatch(name)}
+    return {"attributes": attributes if own else {}, "tags": kept}
 
 
-def _from_data(path: Path, entries: list[tuple[int, str]]) -> tuple[Prompt, ...]:
-    _refuse_many(path, len(entries))
-    first: dict[str, int] = {}
-    for line, text in entries:
-        if text := _paired(" ".join(text.split())):
-            first.setdefault(text, line)
-    return _checked(path, [(line, Prompt("", text)) for text, line in first.items()])
+def _tag(value: Any) -> str:
+    """Return a value as a short text; empty for what is none."""
+    parts = value if isinstance(value, list) else [value]
+    if any(isinstance(part, (dict, list, bytes)) for part in parts):
+        return ""
+    text = _paired(", ".join(filter(None, map(_text, parts))))
+    return " ".join(text.split()) if len(text) <= LONGEST_TAG else ""
 
 
-def _from_yaml(path: Path) -> tuple[Prompt, ...]:
-    text = read_text(path, PromptError, "a prompt file", MAX_BYTES)
-    data, node = parse_yaml_lines(path, text, PromptError)
-    if isinstance(data, dict) and set(data) == {"prompts"} and isinstance(node, yaml.MappingNode):
-        node, data = node.value[0][1], data["prompts"]
-    if data is None:
-        data = []
-    if not isinstance(data, list):
-        raise PromptError(f"{path}: expected a list of prompts, got {type(data).__name__}.")
-    _refuse_many(path, len(data))
-    lines = (
-        [entry.start_mark.line + 1 for entry in node.value]
-        if isinstance(node, yaml.SequenceNode)
-        else []
-    )
-    return _checked(
-        path,
-        [(line, _prompt(path, line, entry)) for line, entry in zip(lines, data, strict=False)],
-    )
-
-
-def _refuse_many(path: Path, count: int) -> None:
-    """Raise PromptError for more prompts than any run may have."""
-    cure = "Split the file."
-    refuse_more([count], MAX_PROMPTS, f"prompts in {path}", cure, PromptError)
+def _text(value: Any) -> str:
+    return "" if value is None or value != value else str(value)
 
 
 def _paired(text: str) -> str:
@@ -186,58 +230,3 @@ def _paired(text: str) -> str:
     A lone surrogate becomes the replacement character.
     """
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-
-
-def _prompt(path: Path, line: int, entry: Any) -> Prompt:
-    if isinstance(entry, str):
-        return Prompt("", _paired(entry))
-    if not isinstance(entry, dict) or not isinstance(entry.get("prompt"), str):
-        raise PromptError(
-            f"{path}, line {line}: expected a text or a mapping with `prompt`, "
-            f"got {str(entry)[:80]!r}."
-        )
-    extra = set(entry) - {"id", "prompt", "attributes"}
-    if extra:
-        raise PromptError(
-            f"{path}, line {line}: unknown key {sorted(map(str, extra))[0]!r}. "
-            "Known: id, prompt, attributes."
-        )
-    attributes = entry.get("attributes") or {}
-    if not isinstance(attributes, dict):
-        raise PromptError(
-            f"{path}, line {line}: expected a mapping in `attributes`, got {attributes!r}."
-        )
-    identity = str(entry.get("id", ""))
-    if "id" in entry and not _ID.fullmatch(identity):
-        raise PromptError(
-            f"{path}, line {line}: expected an id of letters, digits, '.', '_' and '-' "
-            f"(at most 80), got {identity[:80]!r}."
-        )
-    if is_reserved(identity):
-        raise PromptError(
-            f"{path}, line {line}: the id {identity!r} cannot be a folder's name on every system. "
-            "Take another one."
-        )
-    return Prompt(identity, _paired(entry["prompt"]), attributes)
-
-
-def _checked(path: Path, entries: list[tuple[int, Prompt]]) -> tuple[Prompt, ...]:
-    if not entries:
-        raise PromptError(f"{path} holds no prompt. Expected at least one.")
-    seen: dict[str, int] = {}
-    entries = _named(entries)
-    for line, prompt in entries:
-        if not prompt.text.strip():
-            raise PromptError(f"{path}, line {line}: the prompt is empty.")
-        if len(prompt.text) > MAX_LENGTH:
-            raise PromptError(
-                f"{path}, line {line}: the prompt has {len(prompt.text)} characters; "
-                f"at most {MAX_LENGTH} are taken."
-            )
-        if prompt.id.lower() in seen:
-            raise PromptError(
-                f"{path}, line {line}: {prompt.id!r} stands on line "
-                f"{seen[prompt.id.lower()]} already."
-            )
-        seen[prompt.id.lower()] = line
-    return tuple(prompt for _, prompt in entries)

@@ -101,6 +101,13 @@ class Suite(BaseModel):
     variant: Annotated[
         str | None, Flag("Weight variant of a hub id, e.g. fp16; '' for none.", MODEL)
     ] = None
+    lora: Annotated[
+        list[str],
+        Flag(
+            "LoRA weights to fuse, FILE.safetensors or FILE.safetensors:SCALE. Repeatable.",
+            MODEL,
+        ),
+    ] = []
     dtype: Annotated[
         Literal["float32", "float16", "bfloat16"], Flag("Precision of the model.", MODEL)
     ] = "float32"

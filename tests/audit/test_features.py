@@ -50,7 +50,7 @@ def test_feature_kernels_are_audited_there_and_nowhere_else(
     done = cli("audit", "--task", FEATURES, *asked[:4], *arguments)
     assert done.code == 0, done.err
     frame = pd.read_csv(tmp_path / "a" / "audit.csv")
-    assert set(frame["method"]) == {"iid", "eddy-hutch", "pg"}
+    assert set(frame["method"]) == {"iid", methods[0], "pg:strength=1,kernel=features"}
     twins = cli("audit", "--task", FEATURES, *asked[:2], *asked[4:], *arguments)
     assert "are the same" in twins.err, "features are the preferred kernel where there are some"
     assert "no guide network" in cli("audit", "--task", "ring8", *asked[:2], *arguments).err

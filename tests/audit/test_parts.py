@@ -9,23 +9,24 @@ from typing import Any
 
 import pytest
 
-from eddy_bench.audit.run import Parts
+from eddy_bench.audit.run import Cell
 
 
 @dataclass(frozen=True)
-class Placed(Parts):
-    """Parts whose files are called `a`."""
+class Placed(Cell):
+    """A cell whose file is called `a`."""
 
-    def path(self, candidate: Any = None) -> Path:
+    @property
+    def path(self) -> Path:
         return self.folder / "a.json"
 
 
 @pytest.mark.parametrize("content", [None, b"", b"[" * 100_000, b"\xff\xfe", b"[]", b"{}"])
 def test_what_cannot_be_read_is_measured_again(tmp_path: Path, content: bytes | None) -> None:
     anything: Any = None
-    parts = Placed(anything, anything, 1, tmp_path)
+    cell = Placed(anything, anything, 1, tmp_path)
     if content is None:
         os.mkfifo(tmp_path / "a.json")
     else:
         (tmp_path / "a.json").write_bytes(content)
-    assert parts.kept(anything) is None
+    assert cell.kept() is None

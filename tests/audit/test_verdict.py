@@ -100,7 +100,7 @@ def test_a_difference_within_the_margin_is_kept_however_significant() -> None:
     step_counts = [measured(0.5, shift=SHIFT_MARGIN / 2, seed=k) for k in range(5)]
     verdict = judge_block(STEPS, [step_counts], 0.1)[0]
     assert verdict.tests is not None
-    assert verdict.tests.moved < 1e-6
+    assert verdict.tests.shifted < 1e-6
     assert verdict.marginal == "kept"
 
 
@@ -114,7 +114,7 @@ def test_a_spread_that_still_changes_leaves_the_cause_open() -> None:
     assert judge_block(STEPS, [step_counts], 0.1)[0].text == "gain persists, cause unresolved"
 
 
-def test_a_mixture_with_other_weights_is_moved() -> None:
+def test_a_mixture_with_other_weights_is_shifted() -> None:
     """Neighbouring modes reweighted against each other hardly move the energy distance; their
     frequencies tell.
     """
@@ -130,7 +130,7 @@ def test_a_mixture_with_other_weights_is_moved() -> None:
         return mixture.sample(1500 * 8, torch.Generator().manual_seed(seed)).reshape(1500, 8, 2)
 
     base = Baseline(task, *(Groups.of(task, draw(task.mixture, seed)) for seed in range(4)))
-    assert judge_block((25,), [[base.measure(draw(other, 9))]], 0.1)[0].marginal == "moved"
+    assert judge_block((25,), [[base.measure(draw(other, 9))]], 0.1)[0].marginal == "shifted"
     assert judge_block((25,), [[base.measure(draw(task.mixture, 9))]], 0.1)[0].marginal == "kept"
 
 

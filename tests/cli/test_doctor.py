@@ -13,7 +13,6 @@ import torch
 from safetensors.torch import save_file
 
 from eddy_bench.cli import doctor
-from eddy_bench.cli.doctor import Finding
 from eddy_bench.scoring import dreamsim, preference
 from eddy_bench.scoring.inception import INCEPTION
 from eddy_bench.scoring.perceptual import ALEXNET
@@ -52,9 +51,7 @@ def test_what_is_needed_works_here_and_every_line_fits_80_columns(cli: Cli) -> N
 
 
 def test_json_and_text_say_the_same(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        doctor, "_drawn_on_cpu", lambda: (None, Finding("drawing", "cpu", "ok", ""))
-    )
+    monkeypatch.setattr(doctor, "drawn_on", lambda name: np.arange(3))
     monkeypatch.setattr(doctor, "_memory", lambda device: "some memory")
     text, document = cli("doctor").out, json.loads(cli("doctor", "--json").out)
     assert document["verdict"] == "note"

@@ -53,12 +53,6 @@ def test_a_line_at_every_interval_in_a_pipe(
     assert said, lines[-1]
 
 
-def test_work_that_is_estimated_ends_at_its_total(capsys: pytest.CaptureFixture[str]) -> None:
-    with progress.progress_bar("Auditing", 1.0, percent=True) as advance:
-        advance(0.9999, "a")
-    assert "100%" in capsys.readouterr().err
-
-
 def test_nothing_but_the_bar_s_end_before_a_minute(capsys: pytest.CaptureFixture[str]) -> None:
     with progress.progress_bar("Drawing", 1) as advance:
         advance(1, "a")
@@ -83,7 +77,7 @@ def test_the_rate_is_over_the_whole_time() -> None:
     """Batches end many at once, minutes apart."""
     clock = [0.0]
     bar = Progress(get_time=lambda: clock[0], disable=True)
-    bar.add_task("Drawing", total=16, percent=False)
+    bar.add_task("Drawing", total=16)
     (task,) = bar.tasks
     assert Rate().render(task).plain == "-/s"
     for count in range(4):

@@ -18,9 +18,11 @@ from eddy_bench import EddyExact, EddyFd, EddyHutch, Iid, Method, ParticleGuidan
 from eddy_bench.models.attributes import parse
 from eddy_bench.models.base import Model
 from eddy_bench.models.defaults import implied_settings
-from eddy_bench.models.embedded import AttributeClassifier, add_difference, load_network
+from eddy_bench.models.devices import CPU
+from eddy_bench.models.embedded import add_difference
+from eddy_bench.models.images import pixel_array
 from eddy_bench.models.load import load_model
-from eddy_bench.scoring.extractors import ASSETS, predict_attributes
+from eddy_bench.scoring.extractors import ASSETS, load_classifier
 from tests.conftest import Result
 
 
@@ -46,12 +48,12 @@ def test_images_show_the_garment_of_the_prompt(
     name: str, steps: int, scale: float, nfe: int
 ) -> None:
     """The distilled model needs neither guidance nor more than four evaluations for it."""
-    classifier = load_network(AttributeClassifier(), ASSETS / "classifier" / "model.safetensors")
+    classifier = load_classifier(CPU)
     prompts = ["trousers", "ankle boot", "bag", "dress"]
     arguments = {"num_inference_steps": steps, "guidance_scale": scale, "output_type": "pil"}
     groups, cost = load_model(name, device="cpu").draw(prompts, [0] * 4, 4, Iid(), arguments)
     right = [
-        predict_attributes(classifier, group)[:, 0] == parse(prompt).garment
+        np.array(list(classifier((pixel_array(x),) for x in group)))[:, 0] == parse(prompt).garment
         for group, prompt in zip(groups, prompts, strict=True)
     ]
     assert np.mean(right) >= 0.9

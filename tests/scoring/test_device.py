@@ -79,7 +79,7 @@ def test_extractors_are_on_their_device_as_a_whole(name: str, tmp_path: Path) ->
 
 def test_the_judges_of_pairs_and_of_garments_are_on_their_device(tmp_path: Path) -> None:
     save_random_alexnet(tmp_path)
-    judge, _ = load_lpips(tmp_path, META)
+    judge = load_lpips(tmp_path, META).values
     pixels = torch.zeros((3, 32, 32, 3), dtype=torch.uint8, device=META)
     first, second = (torch.zeros(5, dtype=torch.int64, device=META) for _ in range(2))
     assert judge.network(pixels, first, second).shape == (5,)

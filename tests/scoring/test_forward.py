@@ -84,7 +84,7 @@ def test_distances_are_those_of_one_pair_at_a_time(
     groups: list[FinishedGroup], tmp_path: Path
 ) -> None:
     save_random_alexnet(tmp_path)
-    judge, _ = load_lpips(tmp_path)
+    judge = load_lpips(tmp_path).values
     for group, distances in rows_of_groups(judge, rgb_array, groups, together=2):
         pairs = list(combinations([rgb_array(image) for image in group.images()], 2))
         assert np.allclose(distances, [next(judge([pair])) for pair in pairs], rtol=1e-4)
@@ -97,7 +97,7 @@ def test_distances_are_those_of_one_pair_at_a_time(
 
 def test_large_pictures_go_in_smaller_batches(tmp_path: Path) -> None:
     save_random_alexnet(tmp_path)
-    judge, _ = load_lpips(tmp_path)
+    judge = load_lpips(tmp_path).values
     seen = seen_by(judge)
     small, large = (np.zeros((side, side, 3), np.uint8) for side in (64, 512))
     judge.network = lambda pixels, first, second: torch.zeros(len(first))

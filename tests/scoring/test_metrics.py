@@ -248,15 +248,15 @@ def test_lpips_is_torchmetrics_own_number(tmp_path: Path) -> None:
         backbone = alexnet(weights=None)
         torch.save(backbone.state_dict(), tmp_path / ALEXNET)
         reference = _LPIPS(pretrained=True, net="alex", pnet_rand=True).eval()
-    distances, digest = load_lpips(tmp_path)
-    assert len(digest) == 10
+    judge = load_lpips(tmp_path)
+    assert len(judge.digest) == 10
     pixels = np.random.default_rng(0).integers(0, 256, (3, 64, 72, 3), dtype=np.uint8)
     pairs = [(pixels[i], pixels[j]) for i, j in ((0, 1), (0, 2), (1, 2), (2, 2))]
     x, y = (signed(torch.from_numpy(np.stack(side))) for side in zip(*pairs, strict=True))
     for name, value in reference.net.named_parameters():
         value.data.copy_(backbone.state_dict()[f"features.{name.split('.', 1)[1]}"])
     expected = reference(x, y).detach().flatten().numpy()
-    assert np.allclose(list(distances(pairs)), expected, rtol=1e-5, atol=1e-7)
+    assert np.allclose(list(judge.values(pairs)), expected, rtol=1e-5, atol=1e-7)
     assert expected[3] == pytest.approx(0, abs=1e-6)
 
 

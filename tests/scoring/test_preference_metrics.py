@@ -170,7 +170,7 @@ def test_other_backbones_of_lpips_are_torchmetrics_own_numbers(net: str, tmp_pat
     backbone = getattr(torchvision.models, kind)(weights=None)
     state = {name: v for name, v in backbone.state_dict().items() if name.startswith("features.")}
     torch.save(state, tmp_path / perceptual.BACKBONES[net])
-    judge = perceptual.lpips_judge(net, tmp_path)
+    judge = perceptual.load_lpips(tmp_path, net=net)
     first, second = (np.array(image) for image in pictures(2, 64))
     (value,) = judge.values([(first, second)])
     own = _LPIPS(pretrained=True, net=net, pnet_rand=True).eval()

@@ -24,7 +24,7 @@ from eddy_bench.storage import files as limits
 from eddy_bench.storage.files import read_text, read_yaml
 from eddy_bench.storage.group import GroupGrid
 from eddy_bench.storage.run_folder import read_planned, read_run
-from eddy_bench.suites import prompts as prompt_files
+from eddy_bench.suites import prompt_files
 from eddy_bench.suites.method_spec import MethodSpec
 from eddy_bench.suites.prompts import load_prompts
 from eddy_bench.suites.suite import load_suite

@@ -18,7 +18,7 @@ from eddy_bench.errors import EddyError, StoreError, line_of
 from eddy_bench.storage.group import Entry, GroupIndex
 from eddy_bench.storage.paths import is_reserved, read_many, safe_name
 from eddy_bench.storage.run_folder import read_planned, read_run
-from eddy_bench.suites.prompts import load_prompts, prompt_set_names
+from eddy_bench.suites.prompts import load_prompts, prompt_set_names, text_id
 from eddy_bench.suites.suite import load_suite
 from tests.conftest import Result
 from tests.makers.groups import COST, make_folder, make_group, make_images
@@ -150,8 +150,9 @@ RESERVED = ["CON", "con", "nul.txt", "a.", "Aux", "COM1", "lpt9.x.y", "prn."]
 @pytest.mark.parametrize("name", RESERVED)
 def test_names_that_some_system_reserves_are_not_written(tmp_path: Path, name: str) -> None:
     (tmp_path / "p.yaml").write_text(json.dumps([{"id": name, "prompt": "a hat"}]))
-    with pytest.raises(EddyError, match="cannot be a folder's name on every system"):
-        load_prompts(str(tmp_path / "p.yaml"))
+    prompts = load_prompts(str(tmp_path / "p.yaml"))
+    assert prompts.prompts[0].id == text_id("a hat")
+    assert f"cannot name a folder ({name})" in prompts.notes[0]
     (tmp_path / "s.yaml").write_text(json.dumps({"name": name}))
     with pytest.raises(EddyError, match="cannot be a folder's on every system"):
         load_suite(str(tmp_path / "s.yaml"))

@@ -70,8 +70,7 @@ def test_prompts_are_read_from_any_named_column(tmp_path: Path) -> None:
         ("a.json", "{", "not valid JSON"),
         ("a.json", "3", "expected a list"),
         ("a.json", "[3]", "entry 1"),
-        ("a.json", '{"annotations": [{"caption": "x"}]}', "annotation 1"),
-        ("a.jsonl", '{"text": 3}', "entry 1"),
+        ("a.jsonl", '{"text": 3}\n{"text": 4}', "line 1"),
         ("a.csv", "prompt\n" + "x" * 30_000, "at most 20000"),
     ],
 )

@@ -52,7 +52,7 @@ def test_the_digest_depends_on_text_id_and_order(tmp_path: Path) -> None:
 
 def test_a_text_file_gives_a_prompt_a_line_without_comments_and_blanks(tmp_path: Path) -> None:
     (tmp_path / "p.txt").write_text(
-        "\ufeffa dress\n\n# a comment\n  a coat  \r\n", encoding="utf-8"
+        "\ufeff# a comment\na dress\n\n# another\n  a coat  \r\n", encoding="utf-8"
     )
     prompts = load_prompts(str(tmp_path / "p.txt"))
     assert [prompt.text for prompt in prompts.prompts] == ["a dress", "a coat"]

@@ -1,0 +1,405 @@
+"""Images that something else drew, as the groups of a run folder."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from PIL import Image
+
+from eddy_bench.errors import PromptError, StoreError, brief, counted
+from eddy_bench.experiment.events import Listener
+from eddy_bench.experiment.manifest import manifest
+from eddy_bench.ids import MethodId
+from eddy_bench.storage.files import MAX_GROUPS, parse_json, refuse_more
+from eddy_bench.storage.group import GroupGrid, group_key
+from eddy_bench.storage.lock import locked
+from eddy_bench.storage.paths import Files, safe_name
+from eddy_bench.storage.pictures import pictures_below, read_picture
+from eddy_bench.storage.records import Group, RunRecord, RunSettings, SuiteRecord
+from eddy_bench.storage.run_folder import (
+    RunFolder,
+    add_planned,
+    read_manifest,
+    write_manifest,
+    write_run,
+)
+from eddy_bench.suites.prompt_files import read_records
+from eddy_bench.suites.prompts import Prompt, PromptSet, load_prompts, prompts_of_records
+
+METADATA = ("metadata.jsonl", "metadata.json")  # of a prompt's folder, as GenEval's
+SAMPLES = "samples"  # of a prompt's folder, as GenEval's
+PLACE = re.compile(r"(?P<name>.+?)[-_ ]+(?P<number>\d+)_?")  # of a file without a folder
+FILE_COLUMNS = ("file", "file_name", "filename", "image", "path")
+LISTED = 3
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A file, the prompt, the method and the seed that it is of, and the seconds that it took."""
+
+    path: Path
+    prompt: Prompt
+    method: MethodId
+    seed: int = 0
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Import:
+    """What to import.
+
+    source: a folder with a folder for each prompt, or a table with a row for each image.
+    out: the run folder.
+    method: that drew them; empty where a table's column says so.
+    prompts: the set that they were drawn of; empty where a table or GenEval's files say so.
+    particles: images of a group; None for as many as each prompt has.
+    model: the name of what drew them.
+    """
+
+    source: Path
+    out: Path
+    method: str = ""
+    prompts: str = ""
+    particles: int | None = None
+    model: str = "imported"
+
+
+def import_images(request: Import, listener: Listener) -> RunFolder:
+    """Copy pictures into a run folder, to be scored and compared as if it had drawn them.
+
+    Raises:
+        EddyError: there are no pictures, none is of a prompt, a picture cannot be read, or the
+            folder holds other images of the same method.
+    """
+    known = load_prompts(request.prompts) if request.prompts else None
+    listener.tell_all(known.notes if known else [], "Note")
+    if request.source.is_file():
+        prompts, pictures, notes = _of_table(request, known)
+    else:
+        prompts, pictures, notes = _of_folder(request, known)
+    grouped: dict[tuple[MethodId, int, str], list[Picture]] = {}
+    for own in pictures:
+        grouped.setdefault((own.method, own.seed, own.prompt.id), []).append(own)
+    refuse_more([len(grouped)], MAX_GROUPS, "groups", "Import a part of them.", StoreError)
+    particles, cut = _particles(request, grouped)
+    notes += cut
+    notes += _without(prompts, grouped)
+    listener.tell_all(notes, "Note")
+    settings = _settings(request, particles)
+    folder = RunFolder.prepare(request.out, settings)
+    with locked(folder.path, listener.tell) as check_ownership:
+        methods = list(dict.fromkeys(method for method, _, _ in grouped))
+        _record(folder, request, settings, prompts, methods, grouped)
+        written, files = 0, folder.files()
+        with listener.began("Importing", len(grouped)) as advance:
+            for (method, seed, _), group in grouped.items():
+                check_ownership()
+                written += _write(folder, files, method, seed, group[:particles])
+                advance(1, str(method))
+        folder.index.flush()
+    there = len(grouped) - written
+    listener.tell(
+        f"Imported {counted(written, 'group')} of {particles} into {request.out}"
+        + (f", {there} were there." if there else ".")
+    )
+    return folder
+
+
+def _of_folder(
+    request: Import, known: PromptSet | None
+) -> tuple[PromptSet, list[Picture], list[str]]:
+    """Return the pictures of a folder: a folder a prompt, or files named after prompts."""
+    if not request.source.is_dir():
+        raise StoreError(
+            f"Expected a folder of pictures, or a table of them, at {request.source}, found "
+            "nothing."
+        )
+    if not request.method:
+        raise StoreError("Expected the name of what drew these images: --method NAME.")
+    found = pictures_below(request.source, METADATA)
+    by_place: dict[str, list[Path]] = {}
+    for path in found.paths:
+        parts = path.relative_to(request.source).parts
+        match = PLACE.fullmatch(path.stem)
+        place = parts[0] if len(parts) > 1 else match["name"] if match else path.stem
+        by_place.setdefault(place, []).append(path)
+    if not by_place:
+        raise StoreError(f"Expected pictures below {request.source}, found none.")
+    for place, paths in by_place.items():
+        samples = [path for path in paths if path.parent.name == SAMPLES]
+        by_place[place] = samples or paths  # GenEval's grid beside them is none
+    prompts = known or _told_prompts(request.source, by_place)
+    places = _places(prompts)
+    method = MethodId.parse(request.method)
+    pictures: list[Picture] = []
+    lost: list[str] = []
+    for place, paths in by_place.items():
+        prompt = places.get(_told(request.source / place)) or places.get(_folded(place))
+        if prompt is None and place.isdecimal() and int(place) < len(prompts.prompts):
+            prompt = prompts.prompts[int(place)] if _numbered(by_place) else None
+        if prompt is None:
+            lost.append(place)
+        else:
+            pictures += [Picture(path, prompt, method) for path in paths]
+    if not pictures:
+        raise StoreError(
+            f"Expected folders or files named after the prompts of {prompts.name}, such as "
+            f"{request.source / prompts.prompts[0].id}, got {', '.join(lost[:LISTED])}."
+        )
+    notes = [f"{request.source}: {note}" for note in found.notes]
+    if lost:
+        notes.append(
+            f"left out {counted(sum(len(by_place[own]) for own in lost), 'picture')} of no prompt: "
+            f"{', '.join(lost[:LISTED])}{' and more' if len(lost) > LISTED else ''}"
+        )
+    return prompts, pictures, notes
+
+
+def _folded(text: str) -> str:
+    return " ".join(re.sub(r"[^0-9a-z]+", " ", text.lower()).split())
+
+
+def _places(prompts: PromptSet) -> dict[str, Prompt]:
+    """Return prompts by what a folder may be called: their text, and before that their id."""
+    texts = {_folded(own.text): own for own in prompts.prompts}
+    return {**texts, **{_folded(own.id): own for own in prompts.prompts}}
+
+
+def _numbered(places: Mapping[str, Any]) -> bool:
+    """Return whether folders are the numbers of prompts, from 0 on."""
+    return all(place.isdecimal() for place in places)
+
+
+def _told(folder: Path) -> str:
+    """Return the prompt that a file in a folder names, as GenEval's; empty where none does."""
+    for name in METADATA:
+        if (folder / name).is_file():
+            try:
+                data = parse_json((folder / name).read_bytes().splitlines()[0])
+                return _folded(str(data["prompt"]))
+            except (OSError, ValueError, LookupError, TypeError):
+                return ""
+    return ""
+
+
+def _told_prompts(source: Path, places: Mapping[str, Any]) -> PromptSet:
+    """Return the prompts that the folders of pictures name themselves."""
+    rows: list[tuple[int, dict[str, Any]]] = []
+    for number, place in enumerate(places, 1):
+        for name in METADATA:
+            if (source / place / name).is_file():
+                _, record = read_records(source / place / name, "").rows[0]
+                rows.append((number, {**record, "id": record.get("id") or place}))
+                break
+    if not rows:
+        raise PromptError(
+            f"Expected the prompts of {source}: --prompts FILE, or a {METADATA[0]} in each folder."
+        )
+    return prompts_of_records(source.name, str(source), rows)
+
+
+def _of_table(
+    request: Import, known: PromptSet | None
+) -> tuple[PromptSet, list[Picture], list[str]]:
+    """Return the pictures of a table: a row an image, with its file, prompt, method and seed.
+
+    Seeds are numbered from 0 on, in their order.
+    """
+    records = read_records(request.source, "")
+    prompts = known or prompts_of_records(
+        request.source.stem,
+        str(request.source),
+        [(number, dict(record)) for number, record in _first(records.rows)],
+    )
+    places = _places(prompts)
+    pictures, lost = [], 0
+    for number, record in records.rows:
+        rest = {str(key).strip().lower(): value for key, value in record["rest"].items()}
+        name = next((rest[key] for key in FILE_COLUMNS if rest.get(key)), None)
+        if not isinstance(name, str):
+            raise records.error(number, f"expected a column {', '.join(FILE_COLUMNS[:2])}.")
+        method = request.method or str(rest.get("method") or "")
+        if not method:
+            raise records.error(number, "expected a column method, or --method NAME.")
+        prompt = places.get(_folded(str(record["text"]))) or places.get(
+            _folded(str(record.get("id") or ""))
+        )
+        if prompt is None:
+            lost += 1
+            continue
+        try:
+            seed = int(rest.get("seed") or 0)
+            seconds = float(rest["seconds"]) if rest.get("seconds") not in (None, "") else None
+        except (ValueError, TypeError, OverflowError):
+            raise records.error(number, "expected numbers in seed and seconds.") from None
+        if seed < 0 or (seconds is not None and not 0 <= seconds < float("inf")):
+            raise records.error(number, "expected no negative seed and no negative seconds.")
+        path = request.source.parent / name
+        if not path.is_file():
+            raise records.error(number, f"expected a picture at {path}, found nothing.")
+        pictures.append(Picture(path, prompt, MethodId.parse(method), seed, seconds))
+    if not pictures:
+        raise StoreError(f"Expected pictures of prompts in {request.source}, found none.")
+    numbers = {seed: k for k, seed in enumerate(sorted({own.seed for own in pictures}))}
+    pictures = [replace(own, seed=numbers[own.seed]) for own in pictures]
+    left = [f"left out {counted(lost, 'picture')} of no prompt of the set"] if lost else []
+    return prompts, pictures, [*records.notes, *left]
+
+
+def _first(rows: Sequence[tuple[int, dict[str, Any]]]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the first row of each prompt, without what is of one image."""
+    seen: set[str] = set()
+    for number, record in rows:
+        text = str(record["text"])
+        if text and text not in seen:
+            seen.add(text)
+            own = {*FILE_COLUMNS, "method", "seed", "seconds"}
+            rest = {k: v for k, v in record["rest"].items() if str(k).strip().lower() not in own}
+            yield number, {"text": text, "rest": rest}
+
+
+def _particles(request: Import, grouped: Mapping[Any, Sequence[Picture]]) -> tuple[int, list[str]]:
+    """Return how many images each group has, and how many are left out for it."""
+    counts = Counter(map(len, grouped.values()))
+    particles = request.particles
+    if particles is None and len(counts) > 1:
+        listed = ", ".join(f"{number} of {count}" for count, number in sorted(counts.items()))
+        raise StoreError(
+            f"Expected as many images of each prompt, got groups of different sizes ({listed} "
+            f"images). Cut them: --particles {min(counts)}."
+        )
+    own = particles or next(iter(counts))
+    if few := [key for key, there in grouped.items() if len(there) < own]:
+        method, seed, prompt = few[0]
+        raise StoreError(
+            f"Expected {own} images of each prompt, got {len(grouped[few[0]])} of {prompt!r} by "
+            f"{method}, seed {seed} ({counted(len(few), 'group')} with fewer). "
+            f"Lower --particles to {min(counts)}."
+        )
+    left = sum(count * number for count, number in counts.items()) - own * len(grouped)
+    return own, [f"left out {counted(left, 'image')} beyond {own} of a prompt"] if left else []
+
+
+def _without(prompts: PromptSet, grouped: Mapping[tuple[MethodId, int, str], Any]) -> list[str]:
+    """Say which prompts a method has no image of."""
+    notes = []
+    for method in dict.fromkeys(method for method, _, _ in grouped):
+        there = {prompt for own, _, prompt in grouped if own == method}
+        lacking = [own.id for own in prompts.prompts if own.id not in there]
+        if lacking:
+            notes.append(
+                f"{method} has no image of {counted(len(lacking), 'prompt')}: "
+                f"{', '.join(lacking[:LISTED])}{' and more' if len(lacking) > LISTED else ''}"
+            )
+    return notes
+
+
+def _settings(request: Import, particles: int) -> RunSettings:
+    return RunSettings(
+        model=request.model,
+        revision=None,
+        variant=None,
+        weights_fingerprint="",
+        scheduler="",
+        steps=0,
+        guidance_scale=0.0,
+        negative_prompt="",
+        particles=particles,
+        size=None,
+        dtype="",
+        imported=True,
+    )
+
+
+def _record(
+    folder: RunFolder,
+    request: Import,
+    settings: RunSettings,
+    prompts: PromptSet,
+    methods: Sequence[MethodId],
+    grouped: Mapping[tuple[MethodId, int, str], Any],
+) -> None:
+    """Write run.yaml, planned.json and manifest.json."""
+    run = folder.read_run() if folder.has_run else None
+    if run is not None and run.prompt_digest != prompts.digest:
+        raise StoreError(
+            f"{folder.path} holds images of other prompts. Give the same --prompts, or another "
+            "--out."
+        )
+    known = run.suite.methods if run is not None else []
+    suite = SuiteRecord.model_validate(
+        {
+            "name": folder.path.name,
+            "methods": list(dict.fromkeys([*known, *map(str, methods)])),
+            "prompts": request.prompts or str(request.source),
+        }
+    )
+    write_run(folder.path, RunRecord(suite=suite, settings=settings, prompt_digest=prompts.digest))
+    for method in methods:
+        seeds = max(seed for own, seed, _ in grouped if own == method) + 1
+        ids = [own.id for own in prompts.prompts if (method, 0, own.id) in grouped]
+        add_planned(folder.path, [GroupGrid([_label(method)], ids, seeds)])
+    before = read_manifest(folder.path)
+    write_manifest(folder.path, before.updated(**manifest(settings, prompts, before.environments)))
+
+
+def _label(method: MethodId) -> str:
+    name = safe_name(str(method), "method")
+    digest = hashlib.sha256(str(method).encode()).hexdigest()[:8]
+    return name if name == str(method) else f"{name}-{digest}"
+
+
+def _write(
+    folder: RunFolder, files: Files, method: MethodId, seed: int, pictures: Sequence[Picture]
+) -> bool:
+    """Write a group; returns whether it was not there."""
+    prompt = pictures[0].prompt
+    images = [_image(own.path) for own in pictures]
+    sizes = {image.size for image in images}
+    if len(sizes) > 1:
+        raise StoreError(
+            f"Expected images of one size in a group, got {counted(len(sizes), 'size')} for "
+            f"{prompt.id!r} by {method}: {pictures[0].path} and others. Make them one size."
+        )
+    digest = hashlib.sha256(b"".join(image.tobytes() for image in images)).hexdigest()
+    group = Group(
+        method=method.name,
+        label=_label(method),
+        parameters=method.parameters,
+        kernel="",
+        prompt_id=prompt.id,
+        prompt=prompt.text,
+        seed=seed,
+        particles=len(images),
+        key=group_key(imported=digest, size=list(sizes), prompt=prompt.text, seed=seed),
+        negative=prompt.negative,
+        tags=prompt.tags,
+    )
+    there = folder.load(group.path, files)
+    if there is not None and there.group.key == group.key:
+        return False
+    if there is not None:
+        raise StoreError(
+            f"{there.folder} holds other images of {method}. Give another --method or --out, or "
+            f"remove {folder.samples / group.label}."
+        )
+    seconds = [own.seconds for own in pictures if own.seconds is not None]
+    cost = {"seconds_per_image": fmean(seconds)} if len(seconds) == len(pictures) else {}
+    folder.write_group(group, images, cost, {})
+    return True
+
+
+def _image(path: Path) -> Image.Image:
+    try:
+        return read_picture(path)
+    except ValueError as error:
+        raise StoreError(
+            f"{path} cannot be read as an image: {brief(error, 120)}. Remove or replace it."
+        ) from None

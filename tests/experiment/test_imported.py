@@ -1,0 +1,202 @@
+"""Images drawn elsewhere become a run folder that can be scored and compared."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from tests.conftest import Result
+
+Cli = Callable[..., Result]
+PROMPTS = ["a dark dress", "a light coat", "a boot"]
+SCORED = ("--metric", "vendi[pixels]")
+
+
+def picture(path: Path, seed: int = 0, size: int = 8) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(seed).integers(0, 255, (size, size, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path)
+    return path
+
+
+@pytest.fixture
+def prompts(tmp_path: Path) -> Path:
+    path = tmp_path / "prompts.csv"
+    lines = [f"p{k},{text},{'shoe' if k == 2 else 'cloth'}" for k, text in enumerate(PROMPTS)]
+    path.write_text("id,prompt,category\n" + "\n".join(lines))
+    return path
+
+
+def by_folder(root: Path, names: Iterable[str], count: int = 2) -> Path:
+    for number, name in enumerate(names):
+        for k in range(count):
+            picture(root / name / f"{k}.png", 10 * number + k)
+    return root
+
+
+LAYOUTS = {
+    "ids": ["p0/{}.png", "p1/{}.png", "p2/{}.png"],
+    "texts": ["a dark dress/{}.png", "a_light_coat/{}.png", "A boot/{}.png"],
+    "numbers": ["00000/{}.png", "00001/{}.png", "00002/{}.png"],
+    "nested": ["p0/samples/000{}.png", "p1/samples/000{}.png", "p2/samples/000{}.png"],
+}
+
+
+@pytest.mark.parametrize("layout", ["ids", "texts", "numbers", "nested"])
+def test_layouts_give_the_same_groups(cli: Cli, tmp_path: Path, prompts: Path, layout: str) -> None:
+    for number, place in enumerate(LAYOUTS[layout]):
+        for k in range(2):
+            picture(tmp_path / "x" / place.format(k), 10 * number + k)
+    if layout == "nested":
+        picture(tmp_path / "x/p0/grid.png", 99)
+    call = ("import", tmp_path / "x", "--method", "theirs", "--prompts", prompts)
+    done = cli(*call, "--out", tmp_path / "run", "--model", "M")
+    assert done.code == 0, done.err
+    assert "Imported 3 groups of 2" in done.err
+    for number in range(3):
+        for k in range(2):
+            ours = np.asarray(Image.open(tmp_path / f"run/samples/theirs/p{number}/0/{k}.png"))
+            place = LAYOUTS[layout][number].format(k)
+            assert (ours == np.asarray(Image.open(tmp_path / "x" / place))).all()
+    again = cli(*call, "--out", tmp_path / "run", "--model", "M")
+    assert "Imported 0 groups of 2" in again.err
+    assert "3 were there" in again.err
+
+
+def test_imported_images_are_scored_and_compared_over_prompts(
+    cli: Cli, tmp_path: Path, prompts: Path
+) -> None:
+    for name, offset in (("iid", 0), ("theirs", 100)):
+        for number in range(3):
+            for k in range(2):
+                picture(tmp_path / name / f"p{number}" / f"{k}.png", offset + 10 * number + k)
+        call = ("import", tmp_path / name, "--method", name, "--prompts", prompts)
+        assert cli(*call, "--out", tmp_path / "run").code == 0
+    scored = cli("score", tmp_path / "run", *SCORED)
+    assert scored.code == 0, scored.err
+    table = pd.read_csv(tmp_path / "run/scores.csv")
+    assert set(table["prompt.category"].dropna()) == {"cloth", "shoe"}
+    assert table.loc[table["metric"] == "seconds_per_image", "value"].isna().all()
+    assert table["steps"].isna().all()
+    done = cli("compare", tmp_path / "run", "--by", "category")
+    assert done.code == 0, done.err
+    assert "paired over prompts, not over noise" in done.err
+    assert "category shoe: 1 prompt" in done.out
+    page = cli("report", tmp_path / "run")
+    assert page.code == 0, page.err
+    html = (tmp_path / "run/report.html").read_text()
+    assert "were drawn elsewhere" in html
+    assert "the same noise in the same column" not in html
+
+
+def test_a_run_of_ours_is_compared_with_imported_images(
+    cli: Cli, tmp_path: Path, prompts: Path
+) -> None:
+    call = ("run", "--prompts", prompts, "--method", "iid", "--steps", "2", "--particles", "2")
+    assert cli(*call, *SCORED, "--out", tmp_path / "ours").code == 0
+    by_folder(tmp_path / "x", ["p0", "p1", "p2"])
+    call = ("import", tmp_path / "x", "--method", "theirs", "--prompts", prompts)
+    assert cli(*call, "--out", tmp_path / "run", "--model", "M").code == 0
+    assert cli("score", tmp_path / "run", *SCORED).code == 0
+    done = cli("compare", tmp_path / "ours", tmp_path / "run", "--format", "json")
+    assert done.code == 0, done.err
+    own = {row["method"] for row in json.loads(done.out)["differences"]}
+    assert own == {"theirs"}
+    assert "drawn elsewhere (M)" in done.err
+
+
+def test_a_table_names_files_methods_seeds_and_seconds(cli: Cli, tmp_path: Path) -> None:
+    rows = [
+        {
+            "file": f"{method}-{text}-{seed}-{k}.png",
+            "prompt": text,
+            "method": method,
+            "seed": seed,
+            "seconds": 2 + k,
+        }
+        for method in ("iid", "b")
+        for text in PROMPTS
+        for seed in (0, 1)
+        for k in range(2)
+    ]
+    for number, row in enumerate(rows):
+        picture(tmp_path / str(row["file"]), number)
+    with (tmp_path / "images.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    done = cli("import", tmp_path / "images.csv", "--out", tmp_path / "run")
+    assert done.code == 0, done.err
+    assert "Imported 12 groups of 2" in done.err
+    assert cli("score", tmp_path / "run", *SCORED).code == 0
+    table = pd.read_csv(tmp_path / "run/scores.csv")
+    assert (table.loc[table["metric"] == "seconds_per_image", "value"] == 2.5).all()
+
+
+def test_genevals_folders_name_their_prompts(cli: Cli, tmp_path: Path) -> None:
+    for number, text in enumerate(PROMPTS):
+        folder = tmp_path / "x" / f"{number:05}"
+        for k in range(2):
+            picture(folder / "samples" / f"{k:04}.png", 10 * number + k)
+        picture(folder / "grid.png", 99)
+        (folder / "metadata.jsonl").write_text(json.dumps({"tag": "single", "prompt": text}))
+    done = cli("import", tmp_path / "x", "--method", "m", "--out", tmp_path / "run")
+    assert done.code == 0, done.err
+    assert "Imported 3 groups of 2" in done.err
+    group = json.loads((tmp_path / "run/samples/m/00001/0/group.json").read_text())["group"]
+    assert (group["prompt"], group["tags"]) == (PROMPTS[1], {"tag": "single"})
+
+
+def test_what_is_left_out_is_counted(cli: Cli, tmp_path: Path, prompts: Path) -> None:
+    by_folder(tmp_path / "x", ["p0", "p1", "other"], 3)
+    picture(tmp_path / "x/p1/4.png")
+    (tmp_path / "x/notes.txt").touch()
+    call = ("import", tmp_path / "x", "--method", "m", "--prompts", prompts, "--out")
+    refused = cli(*call, tmp_path / "run")
+    assert refused.code == 2
+    assert "--particles 3" in refused.err
+    assert not (tmp_path / "run").exists()
+    done = cli(*call, tmp_path / "run", "--particles", "2")
+    assert done.code == 0, done.err
+    told = " ".join(done.err.split())
+    assert "left out 3 pictures of no prompt: other" in told
+    assert "left out 3 images beyond 2 of a prompt" in told
+    assert "m has no image of 1 prompt: p2" in told
+    assert "left out 1 file that" in told or "no pictures (.txt)" in told
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda root: (root / "p1/0.png").write_bytes(b"no"), "cannot be read as an image"),
+        (lambda root: picture(root / "p1/0.png", 0, 16), "images of one size"),
+        (lambda root: [path.unlink() for path in root.rglob("*.png")], "found none"),
+        (lambda root: root.rename(root.parent / "y"), "found nothing"),
+        (lambda root: [(root / f"p{k}").rename(root / f"q{k}") for k in range(3)], "named after"),
+    ],
+)
+def test_what_cannot_be_imported_is_refused_in_one_line(
+    cli: Cli, tmp_path: Path, prompts: Path, change: Callable[[Path], object], message: str
+) -> None:
+    root = by_folder(tmp_path / "x", ["p0", "p1", "p2"])
+    change(root)
+    done = cli("import", root, "--method", "m", "--prompts", prompts, "--out", tmp_path / "run")
+    assert done.code == 2
+    assert sum(line.startswith("Error:") for line in done.err.splitlines()) == 1
+    assert message in " ".join(done.err.split())
+
+
+def test_other_images_of_a_method_are_refused(cli: Cli, tmp_path: Path, prompts: Path) -> None:
+    call = ("--method", "m", "--prompts", prompts, "--out", tmp_path / "run")
+    assert cli("import", by_folder(tmp_path / "x", ["p0"]), *call).code == 0
+    picture(tmp_path / "x/p0/0.png", 77)
+    done = cli("import", tmp_path / "x", *call)
+    assert done.code == 2
+    assert "holds other images of m" in " ".join(done.err.split())
