@@ -146,10 +146,10 @@ class Run:
 
 def timed(call: Callable[[], Any]) -> Run:
     gc.collect()
-    reset_peak()
+    reset_peak(torch.device("cpu"))
     start = time.perf_counter()
     call()
-    return Run(time.perf_counter() - start, peak_bytes() / 2**20)
+    return Run(time.perf_counter() - start, peak_bytes(torch.device("cpu")) / 2**20)
 
 
 def bare_passes(model: Model) -> tuple[float, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import os
 import sys
 from typing import Annotated, Any, NoReturn
 
@@ -135,6 +136,9 @@ def fail(message: str) -> NoReturn:
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line; every expected problem is one line and exit code 2."""
     given = sys.argv[1:] if arguments is None else arguments
+    # before torch is imported: threads that spin while they wait stall beside other processes
+    # (benchmarks/busy.py)
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     for stream in (sys.stdout, sys.stderr):  # a terminal may lack characters that a table has
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")

@@ -18,7 +18,7 @@ from eddy_bench.methods.base import Method
 from eddy_bench.methods.best_of_m import check_finite
 from eddy_bench.models.backbones import Judge, load_judge
 from eddy_bench.models.decoding import guide_decoder, make_decode
-from eddy_bench.models.devices import peak_bytes, reset_peak
+from eddy_bench.models.devices import peak_bytes, reset_peak, synchronize
 from eddy_bench.models.images import image_tensor, mark_call, watched_pixels
 from eddy_bench.models.network_features import FeatureCost, NetworkFeatures, RowLimit
 from eddy_bench.models.prompts import PromptCache
@@ -150,26 +150,26 @@ class Model:
             A list of `particles` images per prompt, and the cost of an image. What is no image
             carries the reason (`images.fault`).
         """
-        drawn = method.drawn(particles)
+        drawn, device = method.drawn(particles), self.device or self.pipe.device
         groups = list(zip(prompts, seeds, strict=True))
         batch = DrawnTogether(self, groups, {**self.call, **arguments}, keep=particles)
         if method.remembers:
             memory = self._earlier_seeds(method, particles, arguments, len(prompts))
             batch.earlier = memory.before(prompts, common_seed(seeds, method.title()))
         with counted_rows(self.pipe) as rows:
-            reset_peak()
-            start, encoding = _now(), self._encoding_seconds
+            reset_peak(device)
+            start, encoding = _now(device), self._encoding_seconds
             if method.previewed is not None and drawn > particles:
                 images = batch.call(method, batch.chosen_early(method, particles))
             else:
                 images = batch.call(method, [list(range(drawn))] * len(prompts))
                 if drawn > particles:
                     images = batch.chosen(images, method, particles)
-            seconds = _now() - start - (self._encoding_seconds - encoding)
+            seconds = _now(device) - start - (self._encoding_seconds - encoding)
         if method.remembers and batch.finished is not None:
             memory.keep(prompts, seeds[0], batch.finished)
         count = len(images)
-        cost = Cost(seconds / count, rows[0] / count, peak_memory_mb=peak_bytes() / 2**20)
+        cost = Cost(seconds / count, rows[0] / count, peak_memory_mb=peak_bytes(device) / 2**20)
         for used in batch.maps:
             cost.decoder_calls += used.cost.decoder_calls / count
             cost.feature_forwards += used.cost.feature_forwards / count
@@ -224,9 +224,8 @@ class Model:
         return torch.cat(parts)
 
 
-def _now() -> float:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+def _now(device: torch.device) -> float:
+    synchronize(device)
     return time.perf_counter()
 
 

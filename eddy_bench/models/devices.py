@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import gc
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -29,19 +31,33 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
+# torch's settings of each backend's arithmetic, since 2.9; "ieee" is whole float32
+BACKENDS = ("cuda.matmul", "cudnn.conv", "cudnn.rnn")
+
+
 @contextmanager
 def whole_float32(device: torch.device) -> Iterator[None]:
-    """Multiply in float32 inside the block: GPUs round to 10 bits in convolutions by default."""
+    """Multiply in float32 inside the block: GPUs round to 10 bits in convolutions by default.
+
+    What the process had set is put back, in the older or the newer of torch's two ways.
+    """
     if device.type != "cuda":
         yield
         return
-    precision = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
+    newer = hasattr(torch.backends, "fp32_precision")
+    name, whole = ("fp32_precision", "ieee") if newer else ("allow_tf32", False)
+    places = BACKENDS if newer else ("cuda.matmul", "cudnn")
+    own = [functools.reduce(getattr, place.split("."), torch.backends) for place in places]
+    settings: list[tuple[Any, str, Any]] = [(backend, name, whole) for backend in own]
+    settings.append((torch.backends.cudnn, "deterministic", True))
+    before = [(backend, key, getattr(backend, key)) for backend, key, _ in settings]
+    for backend, key, value in settings:
+        setattr(backend, key, value)
     try:
-        with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
-            yield
+        yield
     finally:
-        torch.set_float32_matmul_precision(precision)
+        for backend, key, value in before:
+            setattr(backend, key, value)
 
 
 # of mallopt in glibc's malloc.h; the largest threshold that it takes
@@ -90,6 +106,16 @@ def release_memory() -> None:
         ctypes.CDLL(None).malloc_trim(0)
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+    if torch.backends.mps.is_available():
+        torch.mps.empty_cache()
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait for what a device has to do; the CPU has nothing."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
 
 
 def free_bytes(device: torch.device) -> float:
@@ -98,6 +124,8 @@ def free_bytes(device: torch.device) -> float:
         free, _ = torch.cuda.mem_get_info(device)
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return float(free + cached)
+    if device.type == "mps":
+        return float(torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
     if device.type != "cpu":
         return float("inf")
     import psutil
@@ -160,9 +188,9 @@ def peak_taken(device: torch.device) -> Iterator[Callable[[], float]]:
     yield lambda: max(0.0, peak_bytes(device) - before)
 
 
-def reset_peak(device: torch.device | None = None) -> float:
+def reset_peak(device: torch.device) -> float:
     """Begin to measure the peak anew, where the system can; returns the bytes taken now."""
-    if _on_gpu(device):
+    if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return float(torch.cuda.memory_allocated(device))
     with suppress(OSError):
@@ -170,18 +198,14 @@ def reset_peak(device: torch.device | None = None) -> float:
     return peak_bytes(device)
 
 
-def peak_bytes(device: torch.device | None = None) -> float:
+def peak_bytes(device: torch.device) -> float:
     """Return the peak since `reset_peak`: of a GPU's memory, or of this process's.
 
     Where the system cannot begin anew the process's is that of its whole life.
     """
-    if _on_gpu(device):
+    if device.type == "cuda":
         return float(torch.cuda.max_memory_allocated(device))
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return float(peak) * (1 if sys.platform == "darwin" else 1024)
-
-
-def _on_gpu(device: torch.device | None) -> bool:
-    return torch.cuda.is_available() if device is None else device.type == "cuda"

@@ -23,7 +23,7 @@ from eddy_bench.errors import MetricError, StoreError
 from eddy_bench.models.devices import CPU
 from eddy_bench.models.images import pixel_array, rgb_array
 from eddy_bench.scoring.extractors import load_classifier, load_extractor
-from eddy_bench.scoring.forward import Forward, ahead, whole_float32
+from eddy_bench.scoring.forward import Forward, ahead
 from eddy_bench.scoring.perceptual import load_lpips
 from eddy_bench.scoring.scorer import GROUPS_TOGETHER, Scorer, rows_of_groups
 from eddy_bench.storage.group import FinishedGroup
@@ -277,10 +277,39 @@ def test_ctrl_c_during_scoring_ends_at_once_in_one_line(undisturbed: Path, tmp_p
     assert (run / "scores.csv").read_bytes() == before
 
 
-def test_networks_multiply_in_whole_float32_on_a_gpu() -> None:
-    outside = torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
-    with whole_float32(torch.device("cuda")):
-        assert not torch.backends.cudnn.allow_tf32
-        assert torch.backends.cudnn.enabled
-        assert torch.get_float32_matmul_precision() == "highest"
-    assert (torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()) == outside
+OLDER = "torch.set_float32_matmul_precision('high')"
+NEWER = "torch.backends.cuda.matmul.fp32_precision = 'tf32'; "
+NEWER += "torch.backends.cudnn.conv.fp32_precision = 'ieee'"
+PRECISION = """
+import torch
+from eddy_bench.models.devices import whole_float32
+def state():
+    b = torch.backends
+    if hasattr(b, "fp32_precision"):
+        own = [b.cuda.matmul, b.cudnn.conv, b.cudnn.rnn]
+        return [x.fp32_precision for x in own] + [b.cudnn.deterministic]
+    return [b.cuda.matmul.allow_tf32, b.cudnn.allow_tf32, b.cudnn.deterministic]
+{set}
+before = state()
+with whole_float32(torch.device("cuda")):
+    assert state()[:-1] in (["ieee"] * 3, [False] * 2), state()
+    assert state()[-1]
+assert state() == before
+{after}
+"""
+
+
+@pytest.mark.parametrize(
+    ("given", "after"),
+    [
+        ("", "assert torch.get_float32_matmul_precision() == 'highest'"),
+        (OLDER, "assert torch.get_float32_matmul_precision() == 'high'"),
+        (f"if hasattr(torch.backends, 'fp32_precision'): {NEWER}", ""),
+    ],
+)
+def test_networks_multiply_in_whole_float32_on_a_gpu_whichever_way_was_set_before(
+    given: str, after: str
+) -> None:
+    call = [sys.executable, "-c", PRECISION.format(set=given, after=after)]
+    done = subprocess.run(call, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
