@@ -22,7 +22,7 @@ from eddy_bench.shown import shown
 # a command: what it does, and MODULE:FUNCTION below eddy_bench.cli
 COMMANDS = {
     "run": ("Draw the images of a suite, score them, print a table.", "run:run"),
-    "merge": ("Put the shares of a run together and score them.", "merge:merge"),
+    "merge": ("Put the shards of a run together and score them.", "merge:merge"),
     "import": (
         "Make a run folder of images that something else drew.",
         "import_images:import_images",

@@ -17,21 +17,21 @@ def merge(
     ],
     sources: Annotated[
         list[Path],
-        typer.Argument(parser=reachable, metavar="SHARE...", help="Run folders of run --shard."),
+        typer.Argument(parser=reachable, metavar="SHARD...", help="Run folders of run --shard."),
     ],
 ) -> None:
-    """Put the shares of a run together and score them.
+    """Put the shards of a run together and score them.
 
     Exit code 2 when groups are missing.
     """
-    from eddy_bench.experiment.merge import merge as merge_shares
+    from eddy_bench.experiment.merge import merge as merge_shards
     from eddy_bench.experiment.score import ScoringRequest, score_if_needed
     from eddy_bench.storage.lock import locked
     from eddy_bench.storage.run_folder import RunFolder
     from eddy_bench.suites.method_spec import is_file_plugin
 
     terminal = Terminal()
-    missing = merge_shares(target, sources, terminal)
+    missing = merge_shards(target, sources, terminal)
     folder = RunFolder.existing(target)
     suite = folder.read_run().suite
     files = [text for text in suite.metrics or [] if is_file_plugin(text)]

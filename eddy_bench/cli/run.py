@@ -49,8 +49,8 @@ def run(
     shard: Annotated[
         str | None,
         typer.Option(
-            help="Draw share i/n only, into OUT-shard-i-of-n; "
-            "eddy-bench merge puts shares together.",
+            help="Draw shard i/n only, into OUT-shard-i-of-n; "
+            "eddy-bench merge puts shards together.",
             rich_help_panel=WHERE,
         ),
     ] = None,
@@ -178,8 +178,8 @@ def _run(
     """Run a suite; returns the exit code: 2 when a group could not be drawn."""
     if log and options.shard is not None:
         raise ParameterError(
-            "--log sends scores, and a share is not scored. "
-            "Merge the shares, then: eddy-bench score RUN --log NAME."
+            "--log sends scores, and a shard is not scored. "
+            "Merge the shards, then: eddy-bench score RUN --log NAME."
         )
     listener = Terminal(log)
     suite = load_suite(

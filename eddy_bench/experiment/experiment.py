@@ -98,7 +98,7 @@ def run(setup: Setup, path: Path, options: RunOptions, listener: Listener) -> Dr
         tell_bad(folder, listener)
         whole = shlex.quote(str(out_of_shard(path)))
         merge = f"eddy-bench merge {whole} {whole}-shard-*"
-        listener.tell(f"Drawn into {path}. When every share is: {merge}")
+        listener.tell(f"Drawn into {path}. When every shard is: {merge}")
     return drawn
 
 
@@ -118,7 +118,7 @@ def draw(
     check_ownership: Callable[[], None],
 ) -> Drawn:
     """Draw the groups that are missing, and the hold-out set where iid could be drawn."""
-    wanted = options.share(plan, plan.groups)
+    wanted = options.shard_of(plan, plan.groups)
     missing, notes = find_missing(wanted, folder, options.verify)
     if unlike := record_plan(plan, folder, matched, draws=bool(missing)):
         listener.tell(f"{unlike}: figures may differ by more than the method.", "Warning")
@@ -133,7 +133,7 @@ def draw(
         failed = [group for group, _ in drawn.failures if group.label == "iid"]
         if iid and len(failed) < len(iid):
             store = folder.reference()
-            groups = options.share(plan, plan.reference_groups())
+            groups = options.shard_of(plan, plan.reference_groups())
             lacking, notes = find_missing(groups, store, options.verify)
             listener.tell_all(notes, "Note")
             with listener.began("Drawing for drift", len(lacking)) as advance:

@@ -61,7 +61,7 @@ def merge(target: Path, sources: Sequence[Path], listener: Listener) -> int:
     if missing:
         failures = [path for folder in folders for path in folder.failures()]
         listener.tell_all(list(map(str, failures[:SHOWN_FAILURES])), "Failed")
-        lacking = f"{missing} of {planned} groups are in no share"
+        lacking = f"{missing} of {planned} groups are in no shard"
         listener.tell(f"{lacking}; the scores are of the others.", "Missing")
     return missing
 
@@ -78,12 +78,12 @@ def _sources(target: Path, sources: Sequence[Path]) -> list[Path]:
     known: dict[Path, Path] = {}
     for path in paths:
         if (first := known.setdefault(path.resolve(), path)) is not path:
-            raise StoreError(f"{first} and {path} are one folder. Give each share once.")
+            raise StoreError(f"{first} and {path} are one folder. Give each shard once.")
     return paths
 
 
 def _drawn(folders: Sequence[RunFolder]) -> list[FinishedGroup]:
-    """Return the groups of shares; raises StoreError where one is broken, or two differ."""
+    """Return the groups of shards; raises StoreError where one is broken, or two differ."""
     broken: list[str] = []
     groups = [group for folder in folders for group in folder.finished(broken=broken)]
     if broken:
@@ -114,7 +114,7 @@ def _check_alike(folders: Sequence[RunFolder], runs: Sequence[RunRecord]) -> Non
         if difference:
             raise StoreError(
                 f"{folder.path} was drawn with {difference[0]} than {folders[0].path}. "
-                "Merge shares of one run."
+                "Merge shards of one run."
             )
 
 
@@ -130,10 +130,10 @@ def _record(store: RunFolder, folders: Sequence[RunFolder], runs: Sequence[RunRe
     write_run(store.path, runs[0].model_copy(update={"suite": suite, "matched": matched}))
     store.clear_partial()
     add_planned(store.path, (grid for folder in folders for grid in read_planned(folder.path)))
-    own, *shares = (read_manifest(folder.path) for folder in (store, *folders))
-    environments = distinct(one for known in (own, *shares) for one in known.environments)
+    own, *shards = (read_manifest(folder.path) for folder in (store, *folders))
+    environments = distinct(one for known in (own, *shards) for one in known.environments)
     kept = {"scored": None, "scored_images": own.scored_images, "environments": environments}
-    write_manifest(store.path, own.updated(**{**shares[0].as_dict(), **kept}))
+    write_manifest(store.path, own.updated(**{**shards[0].as_dict(), **kept}))
     return differing(environments)
 
 

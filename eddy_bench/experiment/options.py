@@ -86,13 +86,13 @@ class RunOptions:
         path = path.resolve() if path.name in ("", "..") else path
         if not path.name:
             raise ParameterError(
-                f"A share goes beside its run folder, and there is nothing beside {path}. "
+                f"A shard goes beside its run folder, and there is nothing beside {path}. "
                 "Give another --out."
             )
         number, count = self.shard.first + 1, self.shard.count
         return path.with_name(f"{path.name}-shard-{number}-of-{count}")
 
-    def share(self, plan: Plan, groups: Sequence[Group]) -> list[Group]:
+    def shard_of(self, plan: Plan, groups: Sequence[Group]) -> list[Group]:
         """Return those groups of a plan, or of its reference set, that are drawn here."""
         from eddy_bench.experiment.batches import method_batches
 

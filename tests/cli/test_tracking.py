@@ -144,7 +144,7 @@ def test_a_tracker_that_does_not_exist_and_a_share_are_refused(cli: Cli, tmp_pat
     assert "Unknown tracker 'wandbb'. Did you mean 'wandb'?" in done.err
     done = cli(*RUN, "--log", "wandb", "--shard", "1/2", "--out", tmp_path / "r")
     assert done.code == 2
-    assert "a share is not scored" in done.err
+    assert "a shard is not scored" in done.err
     assert not list(tmp_path.iterdir())
 
 

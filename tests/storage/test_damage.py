@@ -150,7 +150,7 @@ def test_a_changed_image_is_drawn_again_by_the_next_run(
 def test_a_changed_image_is_refused_though_its_features_are_kept(
     cli: Cli, run: Path, undisturbed: Path
 ) -> None:
-    """It is told by the grids, and by a share that is merged."""
+    """It is told by the grids, and by a shard that is merged."""
     change_a_byte(run / "samples/iid/dress/0/1.png")
     assert "changed after it was drawn" in says(cli("score", run, "--metric", "vendi"))
     says(cli(*RUN, "--out", run), 0)
