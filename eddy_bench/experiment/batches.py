@@ -49,7 +49,7 @@ class GroupResult:
     reason: why it failed.
     apart: why its batch failed, where it was drawn alone then; empty where it was not.
     notes: of the worker that drew it, for the user. unkept: encodings that it did not keep.
-    bad: images that are none, by their place, and why.
+    bad: images that are none, by their place, and why. tiled: they were decoded in tiles.
     """
 
     group: Group
@@ -61,6 +61,7 @@ class GroupResult:
     notes: tuple[str, ...] = ()
     unkept: int = 0
     bad: Mapping[int, Fault] = field(default_factory=dict)
+    tiled: bool = False
 
 
 class OutOfMemory(Exception):
@@ -201,7 +202,7 @@ def draw_batch(setup: Setup, method: Method, batch: Batch) -> list[GroupResult]:
         return [GroupResult(group, None, Cost(), 0, reason) for group in batch.groups]
     rows = batch.size * batch.groups[0].particles
     return [
-        _result(group, images, cost, rows)
+        replace(_result(group, images, cost, rows), tiled=setup.model.tiled)
         for group, images in zip(batch.groups, groups, strict=False)
     ]
 

@@ -83,6 +83,7 @@ def draw_groups(
         else:
             judge = plan.method_of(result.group).judge
             details = {"bad": dict(result.bad), "judge": judge, "rows": result.rows}
+            details |= {"tiled": True} if result.tiled else {}
             folder.write_group(result.group, images, asdict(result.cost), details)
             summary.drawn += 1
         advance(1, result.group.name)

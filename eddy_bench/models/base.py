@@ -117,17 +117,29 @@ class Model:
         """Settle on less after memory ran out; returns whether there was something left to do.
 
         Half as many prompts share a forward pass; where one is left, the pipeline's autoencoder
-        decodes its images one at a time.
+        decodes its images one at a time, and then in tiles, which change images.
         """
         if prompts > 1:
             self.prompts_fit = prompts // 2
             return True
         vae: Any = getattr(self.pipe, "vae", None)
-        if not hasattr(vae, "enable_slicing") or getattr(vae, "use_slicing", False):
-            return False
-        vae.enable_slicing()
-        self.notes.append("memory: images are decoded one at a time")
-        return True
+        for kind, note in (
+            ("slicing", "memory: images are decoded one at a time"),
+            (
+                "tiling",
+                "memory: images are decoded in tiles, which changes them: `tiled` in group.json",
+            ),
+        ):
+            if hasattr(vae, f"enable_{kind}") and not getattr(vae, f"use_{kind}", True):
+                getattr(vae, f"enable_{kind}")()
+                self.notes.append(note)
+                return True
+        return False
+
+    @property
+    def tiled(self) -> bool:
+        """Whether images are decoded in tiles by now."""
+        return bool(getattr(getattr(self.pipe, "vae", None), "use_tiling", False))
 
     def draw(
         self,

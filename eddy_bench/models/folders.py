@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from eddy_bench.errors import ModelError
+from eddy_bench.errors import ModelError, counted
 from eddy_bench.storage.files import parse_json
 
 INDEX = "model_index.json"
@@ -114,6 +114,45 @@ def readable(folder: Path, options: FolderOptions) -> Iterator[Path]:
         index = json.dumps({**read_index(folder), **options.changed})
         (Path(made) / INDEX).write_text(index, encoding="utf-8")
         yield Path(made)
+
+
+@contextmanager
+def missing_weights() -> Iterator[dict[str, set[str]]]:
+    """Yield the weights that models loaded inside the block did not find, by the model's class.
+
+    diffusers and transformers begin such weights at random and only log it.
+    """
+    from diffusers import ModelMixin
+    from transformers import PreTrainedModel
+
+    found: dict[str, set[str]] = {}
+
+    def watched(function: Any) -> classmethod[Any, Any, Any]:
+        def load(cls: Any, *given: Any, **named: Any) -> Any:
+            if named.get("output_loading_info"):
+                return function(cls, *given, **named)
+            model, told = function(cls, *given, output_loading_info=True, **named)
+            found.setdefault(cls.__name__, set()).update(told["missing_keys"])
+            return model
+
+        return classmethod(load)
+
+    with ExitStack() as stack:
+        for base in (ModelMixin, PreTrainedModel):
+            own = vars(base)["from_pretrained"]
+            stack.callback(setattr, base, "from_pretrained", own)
+            base.from_pretrained = watched(own.__func__)
+        yield found
+
+
+def refuse_missing(source: str, missing: Mapping[str, set[str]]) -> None:
+    """Raise ModelError where a model's files lack weights, which would be random."""
+    for name, keys in missing.items():
+        if keys:
+            raise ModelError(
+                f"The files of {source} lack {counted(len(keys), 'weight')} of {name} "
+                f"({', '.join(sorted(keys)[:3])}), which would be random. Get the folder again."
+            )
 
 
 def _check_quantised(folder: Path, parts: Mapping[str, Any]) -> None:

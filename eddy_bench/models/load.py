@@ -34,9 +34,11 @@ from eddy_bench.models.folders import (
     OTHERS,
     FolderOptions,
     folder_options,
+    missing_weights,
     read_index,
     readable,
     refuse_file,
+    refuse_missing,
 )
 from eddy_bench.models.identity import digest_of, model_fingerprint, parts_of
 from eddy_bench.models.lora import fuse_lora
@@ -257,9 +259,8 @@ def _put_on(pipe: Any, target: torch.device, offload: bool) -> None:
         raise ModelError(
             "--offload needs the package accelerate. Install eddy-bench[offload]."
         ) from None
-    for name in ("enable_slicing", "enable_tiling"):
-        if hasattr(getattr(pipe, "vae", None), name):
-            getattr(pipe.vae, name)()
+    if hasattr(getattr(pipe, "vae", None), "enable_slicing"):
+        pipe.vae.enable_slicing()  # never in tiles, which change images
 
 
 def _exact_model(name: str, sees_features: bool, compiled: bool) -> Model:
@@ -307,7 +308,10 @@ def _load_pipeline(
                 torch_dtype=dtype,
                 **{"use_safetensors": True, **arguments},
             )
-            return load_across_versions(load, Path(source), variant)
+            with missing_weights() as missing:
+                pipe, read = load_across_versions(load, Path(source), variant)
+            refuse_missing(source, {name: keys - read for name, keys in missing.items()})
+            return pipe
     except ModelError:
         raise
     except Exception as error:
@@ -333,19 +337,24 @@ def compile_denoiser(pipe: Any) -> None:
 PREFIX = "text_model."
 
 
-def load_across_versions(load: Callable[..., Any], folder: Path, variant: str | None) -> Any:
+def load_across_versions(
+    load: Callable[..., Any], folder: Path, variant: str | None
+) -> tuple[Any, set[str]]:
     """Return a pipeline with what the installed transformers leaves out of it.
 
     Args:
         load: from components that it shall not load, as None, to the pipeline.
         folder: of the pipeline; that of a hub id does not exist.
         variant: of the weights.
+
+    Returns:
+        The pipeline, and the names of weights that were saved under others.
     """
     fast = fast_tokenizers(folder)
     pipe = load(**dict.fromkeys(fast))
-    read_unprefixed_weights(pipe, variant)
+    read = read_unprefixed_weights(pipe, variant)
     # made anew, since a pipeline takes lengths and the like from its tokenizers
-    return type(pipe).from_pipe(pipe, **fast, torch_dtype=None) if fast else pipe
+    return (type(pipe).from_pipe(pipe, **fast, torch_dtype=None) if fast else pipe), read
 
 
 def fast_tokenizers(folder: Path) -> dict[str, Any]:
@@ -377,18 +386,24 @@ def _fast_reader(name: str, folder: Path) -> Any:
     return None if all((folder / file).is_file() for file in own) else fast
 
 
-def read_unprefixed_weights(pipe: Any, variant: str | None) -> None:
-    """Read the weights of text encoders that were saved without the prefix of their names."""
+def read_unprefixed_weights(pipe: Any, variant: str | None) -> set[str]:
+    """Read the weights of text encoders that were saved without the prefix of their names.
+
+    Returns:
+        Their names.
+    """
     import transformers
 
+    read: set[str] = set()
     for part in pipe.components.values():
         if isinstance(part, transformers.PreTrainedModel):
             names = f"*.{variant}*.safetensors" if variant else "*.safetensors"
             for file in sorted(Path(part.name_or_path).glob(names)):
-                _read_unprefixed(part, file)
+                read |= _read_unprefixed(part, file)
+    return read
 
 
-def _read_unprefixed(part: Any, file: Path) -> None:
+def _read_unprefixed(part: Any, file: Path) -> set[str]:
     own = part.state_dict().keys()
     with safe_open(file, "pt") as tensors:
         unread = {
@@ -398,3 +413,4 @@ def _read_unprefixed(part: Any, file: Path) -> None:
         }
     if unread:
         part.load_state_dict(unread, strict=False)
+    return set(unread)

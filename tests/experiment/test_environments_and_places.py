@@ -79,7 +79,7 @@ def test_a_share_that_is_given_twice_is_told_before_anything_is_made(
     for twice in (first, tmp_path / "again", first / ".." / first.name):
         done = cli("merge", tmp_path / "new", first, twice)
         assert done.code == 2
-        assert "are one folder. Give each share once." in done.err
+        assert "are one folder. Give each shard once." in done.err
         assert not (tmp_path / "new").exists()
 
 

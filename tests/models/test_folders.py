@@ -117,6 +117,18 @@ def test_a_folder_that_cannot_be_loaded_names_the_cure(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
+@pytest.mark.parametrize("kept", [0, 2])
+def test_weights_that_are_not_in_the_files_are_never_random(
+    folder: Path, part: str, kept: int
+) -> None:
+    path = next((folder / part).glob("*.safetensors"))
+    weights = load_file(path)
+    save_file(dict(list(weights.items())[::2] if kept else []), path)
+    with pytest.raises(ModelError, match=r"lack \d+ weights of \w+ \(.*would be random"):
+        load_model(str(folder), device="cpu")
+
+
 def test_a_variant_loads_where_it_is_named(folder: Path) -> None:
     plain = image_of(load_model(str(folder), device="cpu"))
     as_variant(folder)
