@@ -288,11 +288,11 @@ def test_bad_input_is_one_line_and_exit_code_2(cli: Cli, tmp_path: Path, case: s
         ("empty.txt", "\n\n", "no prompt"),
         ("broken.yaml", "- a\n- [b\n", "line"),
         ("number.yaml", "- a\n- 3\n", "line 2"),
-        ("key.yaml", "- {prompt: a, promt: b}\n", "line 1"),
-        ("id.yaml", "- {id: ../x, prompt: a}\n", "line 1"),
-        ("twice.yaml", "- {id: a, prompt: a}\n- {id: a, prompt: b}\n", "line 2"),
+        ("key.yaml", "- {promt: b}\n", "expected a column"),
+        ("row.csv", "prompt\na, b\n", "line 2"),
+        ("quote.tsv", 'prompt\n"a\n', "line 2"),
         ("long.txt", "x" * 20001, "20001 characters"),
-        ("blank.yaml", "- a\n- ' '\n", "line 2"),
+        ("blank.yaml", "- ' '\n- ''\n", "no prompt"),
     ],
 )
 def test_a_bad_prompt_file_is_refused_with_its_line(
