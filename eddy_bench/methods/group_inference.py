@@ -74,7 +74,7 @@ class GroupInference(Method):
             )
         return self.m
 
-    def alive(self, state: State, active: Tensor, keep: int) -> Tensor:
+    def active(self, state: State, active: Tensor, keep: int) -> Tensor:
         """Return which candidates go on, (G, M), bool."""
         size = int(active[0].sum())
         last = state.step + 1 >= state.steps

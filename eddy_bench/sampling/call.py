@@ -49,7 +49,7 @@ CAUSES = {
     "step_noise": "the solver draws its noise elsewhere, or none",
     "restart_noise": "the call ended before the noise level from which it goes back",
     "improved_start": "the pipeline does not ask its scheduler for timesteps",
-    **dict.fromkeys(("guidance", "alive"), "the pipeline does not call its scheduler's `step`"),
+    **dict.fromkeys(("guidance", "active"), "the pipeline does not call its scheduler's `step`"),
     **dict.fromkeys(
         ("initial_noise", "initial_field"),
         "`latents=` was passed, or this pipeline draws its start elsewhere",
@@ -378,7 +378,7 @@ class Call:
         interrupted = getattr(self.pipe, "_interrupt", False)
         expected = set(self.method.acting)
         if self.settings.keep is None or self.particles == self.settings.keep:
-            expected.discard("alive")
+            expected.discard("active")
         if self.particles == 1:
             expected.discard("improved_start")
         if self.called & {"initial_noise", "initial_field"}:

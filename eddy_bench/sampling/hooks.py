@@ -33,7 +33,7 @@ HOOKS = (
     "improved_start",
     "restart_noise",
     "step_noise",
-    "alive",
+    "active",
     "condition",
     "features_of",
     "guidance_scale",
@@ -88,7 +88,7 @@ class Hooks:
     edits_features = _by("features_of")
     combines = _by("combine")
     reguides = _by("combine", "guidance_scale")
-    prunes = _by("alive")
+    prunes = _by("active")
     remembers = property(lambda self: False)
 
     @property
@@ -159,11 +159,11 @@ class Hooks:
         """Return the noise of a stochastic step from independent normal noise, both (G, N, d)."""
         return noise
 
-    def alive(self, state: State, active: Tensor, keep: int) -> Tensor:
+    def active(self, state: State, active: Tensor, keep: int) -> Tensor:
         """Return which particles go on after a step: the network is run on them alone.
 
         Args:
-            state: of all particles; what it holds of dead ones means nothing.
+            state: of all particles; what it holds of those given up means nothing.
             active: (G, N), bool.
             keep: how many are wanted of each group in the end.
 

@@ -188,12 +188,12 @@ def _of_active(call: Call, forward: Forward, given: Arguments, rows: int, active
 
     The others get the prediction of one that is left, which keeps them finite.
     """
-    alive = active.repeat(rows // call.rows)
-    kept = alive.nonzero()[:, 0]
+    rows_active = active.repeat(rows // call.rows)
+    kept = rows_active.nonzero()[:, 0]
     given.values.update(sliced(given.values, rows, kept))
     output = given.call(forward)
     prediction = prediction_of(output)
-    source = (alive.long().cumsum(0) - 1).clamp_min(0).to(prediction.device)
+    source = (rows_active.long().cumsum(0) - 1).clamp_min(0).to(prediction.device)
     return with_prediction(output, prediction[source])
 
 

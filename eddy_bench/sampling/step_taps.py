@@ -338,10 +338,10 @@ def _survivors(call: Call, state: State, keep: int) -> Tensor:
     active = call.active
     if active is None:
         active = torch.ones(state.particles.shape[:2], dtype=torch.bool)
-    call.called.add("alive")
+    call.called.add("active")
     if int(active[0].sum()) <= keep:
         return active
-    return call.method.alive(state, active, keep).cpu()
+    return call.method.active(state, active, keep).cpu()
 
 
 def _check_guided(call: Call) -> None:

@@ -74,7 +74,7 @@ def test_what_is_left_has_the_largest_sum_of_1_minus_cosine(seed: int) -> None:
     """As published; the largest sum of distances is another choice in 4 of these 5."""
     points = torch.randn(2, 7, 4, generator=torch.Generator().manual_seed(seed)).double()
     at = State(points, points, points, 1.0, step=0, steps=2, features=Identity())  # type: ignore[arg-type]
-    left = GroupInference(m=7, prune=0.4).alive(at, torch.ones(2, 7, dtype=torch.bool), 3)
+    left = GroupInference(m=7, prune=0.4).active(at, torch.ones(2, 7, dtype=torch.bool), 3)
     unit = points / points.norm(dim=-1, keepdim=True)
     for own, kept in zip(unit @ unit.mT, left, strict=True):
         sums = {
@@ -89,15 +89,15 @@ def test_nothing_is_pruned_by_features_that_are_not_finite() -> None:
     points[1, 3, 2] = torch.nan
     at = State(points, points, points, 1.0, step=0, steps=2, features=Identity())  # type: ignore[arg-type]
     with pytest.raises(ModelError, match="features are not finite, so group-inference"):
-        GroupInference(m=7).alive(at, torch.ones(2, 7, dtype=torch.bool), 3)
+        GroupInference(m=7).active(at, torch.ones(2, 7, dtype=torch.bool), 3)
 
 
 class AtTheEnd(GroupInference):
     """Give nothing up before the last step."""
 
-    def alive(self, state: State, active: torch.Tensor, keep: int) -> torch.Tensor:
+    def active(self, state: State, active: torch.Tensor, keep: int) -> torch.Tensor:
         last = state.step + 1 == state.steps
-        return super().alive(state, active, keep) if last else active
+        return super().active(state, active, keep) if last else active
 
 
 def test_pruning_at_the_end_is_best_of_m(fashion: Model) -> None:
