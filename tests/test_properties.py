@@ -46,6 +46,7 @@ COUNT = int(os.environ.get("EDDY_BENCH_EXAMPLES", "60"))
 many = settings(
     max_examples=COUNT, deadline=None, suppress_health_check=list(HealthCheck), database=None
 )
+fewer = settings(many, max_examples=max(COUNT // 5, 20))  # each makes a run folder
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=40)
 values = st.recursive(
     scalars,
@@ -168,7 +169,7 @@ def test_any_picture_is_read_or_refused_in_one_line(
     assert "\n" not in said.strip()
 
 
-@many
+@fewer
 @given(
     st.lists(
         st.dictionaries(
