@@ -47,11 +47,16 @@ class Prompt:
 
 @dataclass(frozen=True)
 class PromptSet:
-    """Prompts in order. notes: what was chosen, left out or repeated where they were read."""
+    """Prompts in order.
+
+    notes: what was chosen, left out or repeated where they were read.
+    left_out: how many entries are, as repeated or empty.
+    """
 
     name: str
     prompts: tuple[Prompt, ...]
     notes: tuple[str, ...] = ()
+    left_out: int = 0
 
     @property
     def digest(self) -> str:
@@ -174,7 +179,7 @@ def _checked(name: str, records: Records) -> PromptSet:
     )
     if note := syntax_note(prompt.text for prompt in tagged):
         notes.append(f"{records.source}: {note}")
-    return PromptSet(name, tagged, tuple(notes))
+    return PromptSet(name, tagged, tuple(notes), repeats + empty)
 
 
 def _identified(rows: Sequence[tuple[int, Record]]) -> tuple[list[Prompt], list[str]]:
