@@ -94,6 +94,32 @@ def test_imported_images_are_scored_and_compared_over_prompts(
     html = (tmp_path / "run/report.html").read_text()
     assert "were drawn elsewhere" in html
     assert "the same noise in the same column" not in html
+    assert "from the same seeds" not in html
+    assert "has no value" not in html
+    assert "<td>nan" not in html.lower()
+    planned = cli("power", tmp_path / "run")
+    assert planned.code == 0, planned.err
+    assert "same noise" not in planned.out
+
+
+def test_what_is_not_known_of_imported_images_is_not_said(
+    cli: Cli, tmp_path: Path, prompts: Path
+) -> None:
+    for method in ("a", "b"):
+        by_folder(tmp_path / method, ["p0", "p1", "p2"])
+        call = ("import", tmp_path / method, "--method", method, "--prompts", prompts)
+        assert cli(*call, "--out", tmp_path / "run").code == 0
+    scored = cli("score", tmp_path / "run", *SCORED)
+    assert scored.code == 0, scored.err
+    assert "better than iid" not in scored.out
+    refused = cli("compare", tmp_path / "run")
+    assert refused.code == 2
+    assert "Give a run that has it" in " ".join(refused.err.split())
+    call = ("run", "--prompts", prompts, "--method", "iid", "--particles", "2")
+    refused = cli(*call, "--out", tmp_path / "run")
+    assert refused.code == 2
+    assert "images drawn elsewhere there" in " ".join(refused.err.split())
+    assert "steps" not in refused.err
 
 
 def test_a_run_of_ours_is_compared_with_imported_images(
@@ -110,6 +136,8 @@ def test_a_run_of_ours_is_compared_with_imported_images(
     own = {row["method"] for row in json.loads(done.out)["differences"]}
     assert own == {"theirs"}
     assert "drawn elsewhere (M)" in done.err
+    assert cli("report", tmp_path / "ours", tmp_path / "run").code == 0
+    assert "Nan times" not in (tmp_path / "ours/report.html").read_text()
 
 
 def test_a_table_names_files_methods_seeds_and_seconds(cli: Cli, tmp_path: Path) -> None:
