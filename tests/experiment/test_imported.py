@@ -89,7 +89,7 @@ def test_imported_images_are_scored_and_compared_over_prompts(
     assert done.code == 0, done.err
     assert "paired over prompts, not over noise" in done.err
     assert "category shoe: 1 prompt" in done.out
-    assert "category shoe: 1 prompt" in cli("compare", tmp_path / "run", "--by", "Category").out
+    assert "Category shoe: 1 prompt" in cli("compare", tmp_path / "run", "--by", "Category").out
     page = cli("report", tmp_path / "run")
     assert page.code == 0, page.err
     html = (tmp_path / "run/report.html").read_text()
