@@ -36,7 +36,7 @@ def power(
     """Say how many prompts show a difference of a size 4 times in 5, from a run's own scatter."""
     from eddy_bench.cli.console import print_table, say, write_line
     from eddy_bench.cli.progress import progress_bar
-    from eddy_bench.compare.comparable import check_comparable, with_baseline
+    from eddy_bench.compare.comparable import check_comparable, drawn_elsewhere, with_baseline
     from eddy_bench.compare.paired import compare
     from eddy_bench.compare.power import fewest, prompts_needed
     from eddy_bench.compare.tables import ordered_columns
@@ -65,9 +65,10 @@ def power(
         f"prompts that show a difference of {effect:.3g} of {results.baseline}'s value, "
         "4 times in 5"
     )
+    noise = "" if drawn_elsewhere(results.frame).any() else ", on the same noise"
     caption = (
         f"At a level of 5% for {others}, from the scatter of {had} prompts with {seeds} seed(s) "
-        "each; paired over prompts, on the same noise. More seeds lower the scatter within prompts."
+        f"each; paired over prompts{noise}. More seeds lower the scatter within prompts."
         f" inf: more than 10 million. {fewest(count)} at least: fewer could show nothing."
     )
     write_line(_answer(columns[0], [own for key, own in by_place.items() if key[1] == columns[0]]))

@@ -72,8 +72,11 @@ def classes_of(results: Results) -> list[str]:
 
 
 def _tags(results: Results, own: pd.DataFrame, by: str) -> pd.Series:
+    names = [name.removeprefix(TAG) for name in tag_columns([own])]
+    alike = [name for name in names if name.lower() == by.lower()]
+    if by not in names and len(alike) == 1:
+        by = alike[0]
     if TAG + by not in own:
-        names = [name.removeprefix(TAG) for name in tag_columns([own])]
         raise CompareError(
             f"Expected --by with what the prompt set says of its prompts, got {by!r}. "
             f"{', '.join(results.sources)} has {', '.join([*names, LENGTH])}."

@@ -186,8 +186,11 @@ def no_baseline(results: Results) -> CompareError:
         return error
     folder = next((source for source in results.sources if as_path(source).is_dir()), "")
     out = shlex.quote(folder) if folder else "RUN"
+    name = shlex.quote(str(baseline))
+    cure = f"Add it: eddy-bench run --method {name} --out {out}"
+    if drawn_elsewhere(results.frame).all():
+        cure = f"Give a run that has it, too: eddy-bench compare RUN {out}"
     return CompareError(
         f"The baseline {str(baseline)!r} is not in {', '.join(results.sources)}, which holds "
-        f"{some_of(results.methods, baseline)}. Add it: eddy-bench run "
-        f"--method {shlex.quote(str(baseline))} --out {out}; or name another: --baseline."
+        f"{some_of(results.methods, baseline)}. {cure}; or name another: --baseline."
     )

@@ -103,7 +103,7 @@ def _notes(
     notes = ["Mean over prompts; ± half the width of its 95% interval."]
     if marked:
         notes[0] += f" * significantly better than {results.baseline}, paired over prompts."
-    elif len(summaries) > 1:
+    elif len(summaries) > 1 and results.baseline in results.methods:
         notes[0] += (
             f" Nothing is significantly better than {results.baseline}, paired over prompts."
         )

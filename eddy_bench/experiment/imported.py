@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -82,6 +83,8 @@ def import_images(request: Import, listener: Listener) -> RunFolder:
     listener.tell_all(known.notes if known else [], "Note")
     if request.source.is_file():
         prompts, pictures, notes = _of_table(request, known)
+        pictures, seeded = _seeded(pictures)
+        notes += seeded
     else:
         prompts, pictures, notes = _of_folder(request, known)
     grouped: dict[tuple[MethodId, int, str], list[Picture]] = {}
@@ -124,10 +127,12 @@ def _of_folder(
     if not request.method:
         raise StoreError("Expected the name of what drew these images: --method NAME.")
     found = pictures_below(request.source, METADATA)
+    own_names = _Names(known) if known else None
     by_place: dict[str, list[Path]] = {}
-    for path in found.paths:
+    for path in sorted(found.paths, key=_natural):
         parts = path.relative_to(request.source).parts
-        match = PLACE.fullmatch(path.stem)
+        named = own_names is not None and own_names.find(path.stem) is not None
+        match = None if named else PLACE.fullmatch(path.stem)
         place = parts[0] if len(parts) > 1 else match["name"] if match else path.stem
         by_place.setdefault(place, []).append(path)
     if not by_place:
@@ -136,14 +141,17 @@ def _of_folder(
         samples = [path for path in paths if path.parent.name == SAMPLES]
         by_place[place] = samples or paths  # GenEval's grid beside them is none
     prompts = known or _told_prompts(request.source, by_place)
-    places = _places(prompts)
-    method = MethodId.parse(request.method)
+    names = _Names(prompts)
+    told = {own: _told(request.source / own) for own in by_place}
+    found_at = {own: names.find(told[own], own) for own in by_place}
+    numbered = all(own.isdecimal() and not told[own] for own in by_place)
+    if numbered and None in found_at.values():
+        found_at = _by_number(request.source, list(by_place), prompts)
+    method = MethodId.parse(request.method.strip())
     pictures: list[Picture] = []
     lost: list[str] = []
     for place, paths in by_place.items():
-        prompt = places.get(_told(request.source / place)) or places.get(_folded(place))
-        if prompt is None and place.isdecimal() and int(place) < len(prompts.prompts):
-            prompt = prompts.prompts[int(place)] if _numbered(by_place) else None
+        prompt = found_at[place]
         if prompt is None:
             lost.append(place)
         else:
@@ -162,19 +170,72 @@ def _of_folder(
     return prompts, pictures, notes
 
 
+def _natural(path: Path) -> list[str | int]:
+    """Return what files are sorted by, so that 2 comes before 10."""
+    parts = re.split(r"(\d+)", str(path))
+    return [int(part) if part.isdecimal() else part for part in parts]
+
+
 def _folded(text: str) -> str:
-    return " ".join(re.sub(r"[^0-9a-z]+", " ", text.lower()).split())
+    """Return the letters and numbers of a text in any script; a text without any as it is."""
+    plain = unicodedata.normalize("NFKC", text).casefold()
+    words = re.sub(r"[\W_]+", " ", plain).split()
+    return " ".join(word.lstrip("0") or "0" for word in words) or plain.strip()
 
 
-def _places(prompts: PromptSet) -> dict[str, Prompt]:
-    """Return prompts by what a folder may be called: their text, and before that their id."""
-    texts = {_folded(own.text): own for own in prompts.prompts}
-    return {**texts, **{_folded(own.id): own for own in prompts.prompts}}
+def _with_negative(text: str, negative: str) -> str:
+    return f"{text}\n{negative}" if negative else text
 
 
-def _numbered(places: Mapping[str, Any]) -> bool:
-    """Return whether folders are the numbers of prompts, from 0 on."""
-    return all(place.isdecimal() for place in places)
+class _Names:
+    """Prompts by what a folder or a row may call them: their id, their text, or nearly that.
+
+    A name that is of several prompts is of none.
+    """
+
+    def __init__(self, prompts: PromptSet) -> None:
+        ids = [own.id for own in prompts.prompts]
+        texts = [own.text for own in prompts.prompts]
+        whole = [_with_negative(own.text, own.negative) for own in prompts.prompts]
+        folded = [list(map(_folded, names)) for names in (ids, texts)]
+        self._exact = _only(prompts, ids, whole, texts)
+        self._near = _only(prompts, *folded)
+
+    def find(self, *names: str) -> Prompt | None:
+        """Return the prompt of the first name that is one's."""
+        for name in filter(None, names):
+            if found := self._exact.get(name) or self._near.get(_folded(name)):
+                return found
+        return None
+
+
+def _only(prompts: PromptSet, *columns: Sequence[str]) -> dict[str, Prompt]:
+    """Return prompts by names that no other has, those of earlier columns first."""
+    found: dict[str, Prompt] = {}
+    for names in columns:
+        uses = Counter(names)
+        for name, own in zip(names, prompts.prompts, strict=True):
+            if uses[name] == 1:
+                found.setdefault(name, own)
+    return found
+
+
+def _by_number(source: Path, places: Sequence[str], prompts: PromptSet) -> dict[str, Prompt | None]:
+    """Return prompts by their numbers from 0 on; refuses numbers that may be counted otherwise."""
+    count, numbers = len(prompts.prompts), sorted(map(int, places))
+    if prompts.left_out:
+        raise StoreError(
+            f"The folders of {source} are numbers, but of {prompts.name} some entries are left "
+            f"out ({prompts.left_out} repeated or empty), so that a number may be of another "
+            "prompt. Name the folders after the prompts' ids."
+        )
+    if numbers[0] != 0 or numbers[-1] >= count:
+        raise StoreError(
+            f"Expected folders in {source} that are ids of {prompts.name}, or numbers from 0 to "
+            f"{count - 1}, got numbers from {numbers[0]} to {numbers[-1]}. Rename them, or give "
+            "the --prompts that they are of."
+        )
+    return {place: prompts.prompts[int(place)] for place in places}
 
 
 def _told(folder: Path) -> str:
@@ -183,7 +244,7 @@ def _told(folder: Path) -> str:
         if (folder / name).is_file():
             try:
                 data = parse_json((folder / name).read_bytes().splitlines()[0])
-                return _folded(str(data["prompt"]))
+                return str(data["prompt"]).strip()
             except (OSError, ValueError, LookupError, TypeError):
                 return ""
     return ""
@@ -208,61 +269,101 @@ def _told_prompts(source: Path, places: Mapping[str, Any]) -> PromptSet:
 def _of_table(
     request: Import, known: PromptSet | None
 ) -> tuple[PromptSet, list[Picture], list[str]]:
-    """Return the pictures of a table: a row an image, with its file, prompt, method and seed.
-
-    Seeds are numbered from 0 on, in their order.
-    """
+    """Return the pictures of a table: a row an image, with its file, prompt, method and seed."""
     records = read_records(request.source, "")
     prompts = known or prompts_of_records(
         request.source.stem,
         str(request.source),
-        [(number, dict(record)) for number, record in _first(records.rows)],
+        list(_first(records.rows)),
     )
-    places = _places(prompts)
-    pictures, lost = [], 0
+    names = _Names(prompts)
+    pictures: dict[Picture, None] = {}
+    lost = again = 0
     for number, record in records.rows:
         rest = {str(key).strip().lower(): value for key, value in record["rest"].items()}
         name = next((rest[key] for key in FILE_COLUMNS if rest.get(key)), None)
         if not isinstance(name, str):
             raise records.error(number, f"expected a column {', '.join(FILE_COLUMNS[:2])}.")
-        method = request.method or str(rest.get("method") or "")
+        method = request.method.strip() or _text(rest.get("method"))
         if not method:
             raise records.error(number, "expected a column method, or --method NAME.")
-        prompt = places.get(_folded(str(record["text"]))) or places.get(
-            _folded(str(record.get("id") or ""))
-        )
+        text = _text(record["text"])
+        whole = _with_negative(text, _text(record.get("negative")))
+        prompt = names.find(whole, text, _text(record.get("id")))
         if prompt is None:
             lost += 1
             continue
         try:
-            seed = int(rest.get("seed") or 0)
-            seconds = float(rest["seconds"]) if rest.get("seconds") not in (None, "") else None
+            seed = _whole(_text(rest.get("seed")) or "0")
+            taken = _text(rest.get("seconds"))
+            seconds = float(taken) if taken else None
         except (ValueError, TypeError, OverflowError):
             raise records.error(number, "expected numbers in seed and seconds.") from None
         if seed < 0 or (seconds is not None and not 0 <= seconds < float("inf")):
             raise records.error(number, "expected no negative seed and no negative seconds.")
         path = request.source.parent / name
         if not path.is_file():
+            path = request.source.parent / name.replace("\\", "/")  # as Windows writes it
+        if not path.is_file():
             raise records.error(number, f"expected a picture at {path}, found nothing.")
-        pictures.append(Picture(path, prompt, MethodId.parse(method), seed, seconds))
+        picture = Picture(path, prompt, MethodId.parse(method), seed, seconds)
+        again += picture in pictures
+        pictures[picture] = None
     if not pictures:
         raise StoreError(f"Expected pictures of prompts in {request.source}, found none.")
-    numbers = {seed: k for k, seed in enumerate(sorted({own.seed for own in pictures}))}
-    pictures = [replace(own, seed=numbers[own.seed]) for own in pictures]
     left = [f"left out {counted(lost, 'picture')} of no prompt of the set"] if lost else []
-    return prompts, pictures, [*records.notes, *left]
+    left += [f"left out {counted(again, 'row')} of a picture that stands twice"] if again else []
+    return prompts, list(pictures), [*records.notes, *left]
+
+
+def _text(value: Any) -> str:
+    """Return a cell as text; empty for what is none."""
+    return "" if value is None or value != value else str(value).strip()
+
+
+def _whole(text: str) -> int:
+    """Read a whole number, as `7` or `7.0`; raises ValueError for others."""
+    try:
+        return int(text)
+    except ValueError:
+        if not (number := float(text)).is_integer():
+            raise
+        return int(number)
+
+
+def _seeded(pictures: Sequence[Picture]) -> tuple[list[Picture], list[str]]:
+    """Number the seeds of each prompt from 0 on; one group where each image has its own seed."""
+    seeds: dict[tuple[MethodId, str], set[int]] = {}
+    for own in pictures:
+        seeds.setdefault((own.method, own.prompt.id), set()).add(own.seed)
+    count = sum(map(len, seeds.values()))
+    if count == len(pictures) > len(seeds):
+        note = "each image has a seed of its own: the images of a prompt are taken as one group"
+        return [replace(own, seed=0) for own in pictures], [note]
+    numbers = {
+        (key, seed): number
+        for key, there in seeds.items()
+        for number, seed in enumerate(sorted(there))
+    }
+    numbered = [
+        replace(own, seed=numbers[(own.method, own.prompt.id), own.seed]) for own in pictures
+    ]
+    return numbered, []
 
 
 def _first(rows: Sequence[tuple[int, dict[str, Any]]]) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield the first row of each prompt, without what is of one image."""
-    seen: set[str] = set()
+    own = {*FILE_COLUMNS, "method", "seed", "seconds"}
+    found: dict[tuple[str, str], tuple[int, dict[str, Any]]] = {}
+    ids: dict[tuple[str, str], set[str]] = {}
     for number, record in rows:
-        text = str(record["text"])
-        if text and text not in seen:
-            seen.add(text)
-            own = {*FILE_COLUMNS, "method", "seed", "seconds"}
-            rest = {k: v for k, v in record["rest"].items() if str(k).strip().lower() not in own}
-            yield number, {"text": text, "rest": rest}
+        key = _text(record["text"]), _text(record.get("negative"))
+        ids.setdefault(key, set()).add(_text(record.get("id")))
+        rest = {k: v for k, v in record["rest"].items() if str(k).strip().lower() not in own}
+        found.setdefault(key, (number, {"text": key[0], "negative": key[1], "rest": rest}))
+    for key, (number, record) in found.items():
+        if key[0]:
+            yield number, {**record, "id": min(ids[key]) if len(ids[key]) == 1 else ""}
 
 
 def _particles(request: Import, grouped: Mapping[Any, Sequence[Picture]]) -> tuple[int, list[str]]:
@@ -343,9 +444,10 @@ def _record(
     )
     write_run(folder.path, RunRecord(suite=suite, settings=settings, prompt_digest=prompts.digest))
     for method in methods:
-        seeds = max(seed for own, seed, _ in grouped if own == method) + 1
-        ids = [own.id for own in prompts.prompts if (method, 0, own.id) in grouped]
-        add_planned(folder.path, [GroupGrid([_label(method)], ids, seeds)])
+        counts = Counter(prompt for own, _, prompt in grouped if own == method)
+        for seeds in sorted(set(counts.values())):
+            ids = [own.id for own in prompts.prompts if counts[own.id] == seeds]
+            add_planned(folder.path, [GroupGrid([_label(method)], ids, seeds)])
     before = read_manifest(folder.path)
     write_manifest(folder.path, before.updated(**manifest(settings, prompts, before.environments)))
 

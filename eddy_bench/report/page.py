@@ -163,11 +163,15 @@ def _costs(results: Results) -> Table:
         "",
         list(map(str, results.methods)),
         [
-            Column(str(column), [Cell(f"{own.get(m, math.nan):.4g}") for m in results.methods])
+            Column(str(column), [_number(own.get(m)) for m in results.methods])
             for column, own in medians.items()
             if any(own.values())
         ],
     )
+
+
+def _number(value: float | None) -> Cell:
+    return Cell("-" if value is None or math.isnan(value) else f"{value:.4g}")
 
 
 def _differences(comparison: Comparison) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from eddy_bench.compare.advice import of_aspect
+from eddy_bench.compare.comparable import drawn_elsewhere
 from eddy_bench.compare.comparison import Comparison
 from eddy_bench.compare.paired import Difference
 from eddy_bench.compare.subsampling import direction_words, subsampling_of
@@ -68,7 +69,7 @@ def _sentence(mine: Sequence[Difference], comparison: Comparison, method: Method
     parts += [
         f"{own.ratio:.2f} times the seconds"
         for own in mine
-        if results.metric(own.metric).role == "seconds" and own.baseline > 0
+        if results.metric(own.metric).role == "seconds" and own.baseline > 0 and own.ratio > 0
     ]
     return ". ".join(part[0].upper() + part[1:] for part in parts) + "."
 
@@ -125,6 +126,9 @@ def warnings(comparison: Comparison, folders: Sequence[Path]) -> list[str]:
             "only large differences can be significant, or none."
         )
     frame = comparison.results.frame
+    columns = comparison.results.columns
+    costs = [str(own) for own in columns if comparison.results.metric(own).scope == "cost"]
+    frame = frame[~(drawn_elsewhere(frame) & frame["metric"].isin(costs))]
     missing = frame[pd.isna(frame["value"])].groupby("metric", sort=False, observed=True).size()
     if lost := [f"{metric} ({count})" for metric, count in missing.items()]:
         notes.append(

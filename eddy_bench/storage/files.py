@@ -8,7 +8,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import IO, Any
 from zipfile import is_zipfile
@@ -33,6 +33,7 @@ MAX_GROUPS = 1_000_000  # methods x prompts x seeds
 MAX_PAIRS = 1_000_000  # of images to vote on, over all shuffles
 MAX_NAME = 1_000  # characters of a metric with its parameters
 MAX_PIXELS = 2**26  # 8192 x 8192, the largest size that is drawn
+Pairs = list[tuple[str, Any]]
 _HALVES = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -185,10 +186,13 @@ def _size(data: Any, known: dict[int, int], above: tuple[int, ...] = ()) -> int:
     return known[id(data)]
 
 
-def parse_json(text: str | bytes) -> Any:
-    """Parse text as JSON; raises ValueError where it is none, or nested too deeply."""
+def parse_json(text: str | bytes, pairs: Callable[[Pairs], Any] | None = None) -> Any:
+    """Parse text as JSON; raises ValueError where it is none, or nested too deeply.
+
+    pairs: makes a mapping of its pairs; without it, of a key that stands twice the last is taken.
+    """
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=pairs)
     except RecursionError:
         raise ValueError("nested too deeply") from None
 

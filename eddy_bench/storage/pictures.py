@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,12 +80,25 @@ def pictures_below(folder: Path, skipped: Sequence[str] = ()) -> Pictures:
     """
     paths: list[Path] = []
     others: Counter[str] = Counter()
-    for path in sorted(folder.rglob("*")) if folder.is_dir() else []:
+    for path in sorted(_files(folder)):
         parts = path.relative_to(folder).parts
-        if any(part.startswith(".") or part in IGNORED for part in parts) or not path.is_file():
+        if any(part.startswith(".") or part in IGNORED for part in parts):
             continue
-        if path.suffix.lower() in ENDINGS:
+        if not path.is_file():
+            others["broken link" if path.is_symlink() else "no file"] += 1
+        elif path.suffix.lower() in ENDINGS:
             paths.append(path)
         elif path.name not in skipped:
             others[path.suffix.lower()] += 1
     return Pictures(paths, others)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Yield the files below a folder and the folders that are linked there, none in a circle."""
+    for place, folders, files in os.walk(folder, followlinks=True):
+        paths = {name: os.path.join(place, name) for name in folders}
+        if linked := [name for name in folders if os.path.islink(paths[name])]:
+            above = {os.path.realpath(own) for own in (Path(place), *Path(place).parents)}
+            circles = [name for name in linked if os.path.realpath(paths[name]) in above]
+            folders[:] = [name for name in folders if name not in circles]
+        yield from (Path(place, name) for name in files)

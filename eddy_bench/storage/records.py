@@ -110,6 +110,12 @@ class RunSettings(BaseModel):
 
     def differences(self, now: RunSettings) -> dict[str, str]:
         """Return in what this run differs from another: a text by the setting's name, in order."""
+        if self.imported != now.imported:
+            there, here = (
+                "images drawn elsewhere" if own.imported else "images that it drew itself"
+                for own in (self, now)
+            )
+            return {"imported": f"{there} there, {here} now"}
         mine, theirs = self._named(), now._named()
         changed = [
             name for name in dict.fromkeys([*mine, *theirs]) if mine.get(name) != theirs.get(name)

@@ -7,6 +7,7 @@ of texts, or a data set of the hub. Its columns are found by their usual names.
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import re
 from collections import Counter
@@ -20,13 +21,20 @@ import yaml
 from eddy_bench.errors import PromptError, brief, counted
 from eddy_bench.storage.files import (
     MAX_PROMPTS,
+    Pairs,
     parse_json,
     parse_yaml_lines,
     read_bytes,
     read_text,
     refuse_more,
 )
-from eddy_bench.suites.prompt_syntax import Record, read_lines, workflow_records
+from eddy_bench.suites.prompt_syntax import (
+    Record,
+    holds_settings,
+    read_lines,
+    workflow_problem,
+    workflow_records,
+)
 
 MAX_BYTES = 512 * 2**20
 MAX_YAML = 64 * 2**20
@@ -41,6 +49,7 @@ NEGATIVE_COLUMNS = ("negative_prompt", "negative", "neg_prompt")
 DELIMITERS = {".csv": ",;\t|", ".tsv": "\t,;|"}
 ENDINGS = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet", ".yaml", ".yml")
 TEXT_ENDINGS = (".txt", ".caption", ".prompt")  # of the files of a folder
+_SEPARATOR = re.compile(r'"?sep=(.)"?')  # Excel's first line
 _HUB = re.compile(
     r"(?P<name>[A-Za-z0-9][\w.-]*/[\w.-]+)(?::(?P<split>[\w.-]+))?(?::(?P<column>[^:]+))?"
 )
@@ -127,19 +136,33 @@ def _folder(path: Path) -> Records:
     _refuse_many(path, len(texts))
     records: list[tuple[int, Record]] = []
     notes: list[str] = []
+    several = 0
     for number, file in enumerate(texts, 1):
         text = read_text(file, PromptError, "a prompt", MAX_YAML)
-        own, _ = read_lines([" ".join(text.split())] if _plain(text) else text.split("\n"))
-        records += [(number, {"id": file.stem, **record}) for _, record in own[:1]]
-        if len(own) > 1:
-            raise PromptError(f"{file}: expected one prompt, got {len(own)}.")
+        own: list[tuple[int, Record]] = [(1, {"text": " ".join(text.split())})]
+        if holds_settings(text):
+            own, _ = read_lines(text.split("\n"))
+            if len(own) != 1:
+                raise PromptError(f"{file}: expected one prompt, got {len(own)}.")
+        else:
+            several += "\n" in text.strip()
+        records += [(number, {"id": file.stem, **record}) for _, record in own]
+    if several:
+        lines = f"{counted(several, 'file')} of several lines, each taken as one prompt"
+        notes.append(f"{path}: {lines}; a file with a prompt a line is given by its own name")
     if others := len(files) - len(texts):
         notes.append(f"{path}: {counted(others, 'other file')} left out")
     return Records(str(path), records, "text", notes)
 
 
-def _plain(text: str) -> bool:
-    return "Negative prompt:" not in text and not text.lstrip().startswith("--")
+def _unique(path: Path, pairs: Pairs) -> dict[str, Any]:
+    """Return a mapping; raises PromptError for a key that stands twice, of which one would go."""
+    if twice := [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]:
+        raise PromptError(
+            f"{path}: the key {twice[0][:80]!r} stands twice in a mapping. Rename one, or give a "
+            "list."
+        )
+    return dict(pairs)
 
 
 def _json_problem(text: str) -> str:
@@ -152,12 +175,13 @@ def _json_problem(text: str) -> str:
 
 def _json(path: Path, text: str, pick: str) -> Records | None:
     """Return what a JSON text holds, a value or a value per line; None for other texts."""
+    pairs = functools.partial(_unique, path)
     try:
-        data = parse_json(text)
+        data = parse_json(text, pairs)
     except ValueError:
         lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
         try:
-            values = [(number, parse_json(line)) for number, line in lines]
+            values = [(number, parse_json(line, pairs)) for number, line in lines]
         except ValueError:
             return None
         _refuse_many(path, len(values))
@@ -175,6 +199,8 @@ def _structure(path: Path, data: Any, node: yaml.Node | None, pick: str) -> Reco
         raise PromptError(f"{path}: expected a list of prompts, got {type(data).__name__}.")
     if isinstance(data, dict) and (own := workflow_records(data)):
         return _records(path, list(enumerate(own, 1)), "", "entry")
+    if isinstance(data, dict) and not pick and (problem := workflow_problem(data)):
+        raise PromptError(f"{path}: {problem}")
     keys, column = _place(path, data, pick)
     held: Any = data
     for key in keys:
@@ -299,8 +325,9 @@ def _entries(data: Any) -> list[Any]:
     if _columnar(data):
         columns = [own.values() if isinstance(own, dict) else own for own in data.values()]
         return [dict(zip(data, row, strict=True)) for row in zip(*columns, strict=True)]
-    if _text_columns(data):
-        return [data]
+    if names := _text_columns(data):
+        texts = data[names[0]]
+        return [{**data, names[0]: text} for text in texts] if isinstance(texts, list) else [data]
     found: list[Any] = []
     for key, value in data.items():
         if isinstance(value, dict):
@@ -387,8 +414,11 @@ def _same(name: object, wanted: str) -> bool:
 
 def _table(path: Path, text: str, pick: str) -> Records:
     """Read CSV or TSV; which delimiter it has shows in the line of its columns."""
-    header = next((line for line in re.split(r"[\r\n]", text) if line.strip()), "")
-    delimiters = DELIMITERS[path.suffix.lower()]
+    filled = (line for line in re.split(r"[\r\n]", text) if line.strip())
+    header = next(filled, "")
+    if told := _SEPARATOR.fullmatch(header):
+        header = next(filled, "")
+    delimiters = told[1] if told else DELIMITERS[path.suffix.lower()]
     wanted = (pick,) if pick else TEXT_COLUMNS
     delimiter = next(
         (
@@ -408,10 +438,11 @@ def _table(path: Path, text: str, pick: str) -> Records:
                 "or take it out."
             ) from None
         rows = _rows(text, delimiter, csv.QUOTE_NONE)  # quotes are part of the texts
+    rows = rows[1:] if told else rows
     _refuse_many(path, len(rows))
     names = [name.strip() for name in rows[0][1]] if rows else []
-    if len(set(names)) < len(names):
-        raise PromptError(f"{path}: a column stands twice in its first line.")
+    if twice := [name for name, count in Counter(names).items() if name and count > 1]:
+        raise PromptError(f"{path}: a column stands twice: {_some(twice)}. Rename one.")
     for line, row in rows[1:]:
         if len(row) > len(names):
             raise PromptError(

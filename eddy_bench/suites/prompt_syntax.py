@@ -12,6 +12,7 @@ from eddy_bench.errors import counted
 
 Record = dict[str, Any]
 NEGATIVE = "negative prompt:"
+WORKFLOW_TEXTS = ("text", "text_g", "t5xxl", "clip_l", "prompt", "string", "value")
 _SETTINGS = re.compile(r"steps: \d+, \S.*", re.IGNORECASE)
 _SYNTAX = {
     "(word:1.3)": re.compile(r"\([^()]+:\s*\d*\.?\d+\)"),
@@ -27,8 +28,8 @@ def read_lines(lines: Sequence[str]) -> tuple[list[tuple[int, Record]], list[str
 
     A line is a prompt. Where the first line that is not blank begins with `# `, every such line is
     a comment; elsewhere `#` is part of a prompt. Of A1111's files, `Negative prompt:` belongs to
-    the prompt above it, the line of settings is left out, and lines of options (`--prompt "a fox"`)
-    are read.
+    the prompt above it, with the lines that follow up to those of settings, which are left out; and
+    lines of options (`--prompt "a fox"`) are read.
     """
     stripped = [
         (number, line.strip().removeprefix("\ufeff")) for number, line in enumerate(lines, 1)
@@ -36,7 +37,7 @@ def read_lines(lines: Sequence[str]) -> tuple[list[tuple[int, Record]], list[str
     filled = [(number, line) for number, line in stripped if line]
     commented = bool(filled) and filled[0][1].startswith("# ")
     records: list[tuple[int, Record]] = []
-    comments = settings = 0
+    comments = settings = done = 0
     options: dict[str, None] = {}
     for number, line in filled:
         if commented and (line.startswith("# ") or line == "#"):
@@ -45,6 +46,8 @@ def read_lines(lines: Sequence[str]) -> tuple[list[tuple[int, Record]], list[str
             records[-1][1]["negative"] = line[len(NEGATIVE) :].strip()
         elif _SETTINGS.fullmatch(line) and records:
             settings += 1
+            _join_negative(records, done)
+            done = len(records)
         elif (own := _options(line)) is not None:
             record, other = own
             records.append((number, record))
@@ -59,6 +62,27 @@ def read_lines(lines: Sequence[str]) -> tuple[list[tuple[int, Record]], list[str
     if options:
         notes.append(f"options left out, as this run has its own: {', '.join(options)}")
     return records, notes
+
+
+def _join_negative(records: list[tuple[int, Record]], first: int) -> None:
+    """Join lines that follow `Negative prompt:` to it: a line of settings ends them all."""
+    for place in range(first, len(records)):
+        if records[place][1].get("negative"):
+            parts = [
+                records[place][1]["negative"],
+                *(own["text"] for _, own in records[place + 1 :]),
+            ]
+            records[place][1]["negative"] = " ".join(parts)
+            del records[place + 1 :]
+            return
+
+
+def holds_settings(text: str) -> bool:
+    """Return whether a text is as A1111 writes it, not one prompt alone."""
+    lines = [line.strip() for line in text.split("\n")]
+    return text.lstrip().startswith("--") or any(
+        line.lower().startswith(NEGATIVE) or _SETTINGS.fullmatch(line) for line in lines
+    )
 
 
 def _options(line: str) -> tuple[Record, list[str]] | None:
@@ -78,22 +102,47 @@ def _options(line: str) -> tuple[Record, list[str]] | None:
     return record, [other for other in others if other.startswith("--")]
 
 
+def _nodes(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the nodes of a ComfyUI workflow in its API's form; none for other mappings."""
+    held = data.get("prompt")
+    own = held if isinstance(held, dict) and _nodes(held) else data
+    nodes = {str(key): node for key, node in own.items() if isinstance(node, dict)}
+    whole = len(nodes) == len(own) and all("class_type" in node for node in nodes.values())
+    return nodes if whole else {}
+
+
+def workflow_problem(data: Mapping[str, Any]) -> str:
+    """Say why a ComfyUI workflow gives no prompts; empty for other mappings."""
+    if _nodes(data):
+        return (
+            "expected a ComfyUI workflow in which texts reach the samplers, found none that do. "
+            "Give the prompts in a text file, a line each."
+        )
+    if isinstance(data.get("nodes"), list) and isinstance(data.get("links"), list):
+        return (
+            "expected a ComfyUI workflow in its API's form, got that of its page. Save it with "
+            "Export (API)."
+        )
+    return ""
+
+
 def workflow_records(data: Mapping[str, Any]) -> list[Record]:
     """Return the prompts of a ComfyUI workflow in its API's form; none for other mappings.
 
-    They are the texts that reach the `positive` and `negative` inputs of its samplers.
+    They are the texts that reach the `positive` and `negative` inputs of its samplers, or the
+    `conditioning` of its guiders.
     """
-    nodes = {str(key): node for key, node in data.items() if isinstance(node, dict)}
-    if len(nodes) < len(data) or not all("class_type" in node for node in nodes.values()):
-        return []
-    found: dict[str, Record] = {}
+    nodes = _nodes(data)
+    found: dict[tuple[str, str], Record] = {}
     for node in nodes.values():
         inputs = node.get("inputs")
-        if isinstance(inputs, dict) and "positive" in inputs:
-            text = _text_at(nodes, inputs["positive"])
+        guides = "guider" in str(node["class_type"]).lower()
+        if isinstance(inputs, dict):
+            link = inputs.get("positive", inputs.get("conditioning") if guides else None)
+            text, negative = _text_at(nodes, link), _text_at(nodes, inputs.get("negative"))
+            record = {"prompt": text, "negative_prompt": negative}
             if text:
-                negative = _text_at(nodes, inputs.get("negative"))
-                found.setdefault(text, {"prompt": text, "negative_prompt": negative})
+                found.setdefault((text, negative), record)
     return list(found.values())
 
 
@@ -104,10 +153,12 @@ def _text_at(nodes: Mapping[str, Any], link: Any) -> str:
         inputs = node.get("inputs") if node else None
         if not isinstance(inputs, dict):
             return ""
-        text = inputs.get("text")
-        if isinstance(text, str):
+        held = [inputs[key] for key in WORKFLOW_TEXTS if inputs.get(key)]
+        text = next((own for own in held if isinstance(own, str)), None)
+        if text is not None:
             return text
-        link = text or inputs.get("conditioning") or inputs.get("conditioning_1")
+        links = [own for own in held if isinstance(own, list)]
+        link = next(iter(links), inputs.get("conditioning") or inputs.get("conditioning_1"))
     return ""
 
 

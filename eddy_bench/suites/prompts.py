@@ -47,11 +47,16 @@ class Prompt:
 
 @dataclass(frozen=True)
 class PromptSet:
-    """Prompts in order. notes: what was chosen, left out or repeated where they were read."""
+    """Prompts in order.
+
+    notes: what was chosen, left out or repeated where they were read.
+    left_out: how many entries are, as repeated or empty.
+    """
 
     name: str
     prompts: tuple[Prompt, ...]
     notes: tuple[str, ...] = ()
+    left_out: int = 0
 
     @property
     def digest(self) -> str:
@@ -172,9 +177,14 @@ def _checked(name: str, records: Records) -> PromptSet:
         replace(prompt, **_beside(records, number, record.get("rest") or {}))
         for prompt, (number, record) in zip(prompts, rows, strict=True)
     )
+    if untold := _untold(tagged, [record for _, record in rows]):
+        notes.append(
+            f"{records.source}: its columns {', '.join(untold)[:200]} are not kept as tags: "
+            f"longer than {LONGEST_TAG} characters, no texts, or a name of other signs"
+        )
     if note := syntax_note(prompt.text for prompt in tagged):
         notes.append(f"{records.source}: {note}")
-    return PromptSet(name, tagged, tuple(notes))
+    return PromptSet(name, tagged, tuple(notes), repeats + empty)
 
 
 def _identified(rows: Sequence[tuple[int, Record]]) -> tuple[list[Prompt], list[str]]:
@@ -203,12 +213,23 @@ def _beside(records: Records, number: int, rest: Mapping[Any, Any]) -> dict[str,
     """Return the attributes and the tags of a prompt from what stands beside its text."""
     attributes = rest.get("attributes") or {}
     own = isinstance(attributes, dict)
-    if not own and not isinstance(attributes, str):
+    if not own and not isinstance(attributes, (str, list)):
         raise records.error(number, f"expected a mapping in `attributes`, got {attributes!r}.")
     others = {name: value for name, value in rest.items() if not own or name != "attributes"}
     tags = {str(name).strip(): _tag(value) for name, value in others.items()}
     kept = {name: text for name, text in tags.items() if text and _TAG.fullmatch(name)}
     return {"attributes": attributes if own else {}, "tags": kept}
+
+
+def _untold(prompts: Iterable[Prompt], rows: Iterable[Record]) -> list[str]:
+    """Return the columns that hold something that no prompt's tags have."""
+    found: dict[str, None] = {}
+    for prompt, record in zip(prompts, rows, strict=True):
+        for key, value in (record.get("rest") or {}).items():
+            name = str(key).strip()
+            if name and name not in prompt.tags and name != "attributes" and _text(value).strip():
+                found[name] = None
+    return list(found)
 
 
 def _tag(value: Any) -> str:

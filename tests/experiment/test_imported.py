@@ -89,11 +89,38 @@ def test_imported_images_are_scored_and_compared_over_prompts(
     assert done.code == 0, done.err
     assert "paired over prompts, not over noise" in done.err
     assert "category shoe: 1 prompt" in done.out
+    assert "Category shoe: 1 prompt" in cli("compare", tmp_path / "run", "--by", "Category").out
     page = cli("report", tmp_path / "run")
     assert page.code == 0, page.err
     html = (tmp_path / "run/report.html").read_text()
     assert "were drawn elsewhere" in html
     assert "the same noise in the same column" not in html
+    assert "from the same seeds" not in html
+    assert "has no value" not in html
+    assert "<td>nan" not in html.lower()
+    planned = cli("power", tmp_path / "run")
+    assert planned.code == 0, planned.err
+    assert "same noise" not in planned.out
+
+
+def test_what_is_not_known_of_imported_images_is_not_said(
+    cli: Cli, tmp_path: Path, prompts: Path
+) -> None:
+    for method in ("a", "b"):
+        by_folder(tmp_path / method, ["p0", "p1", "p2"])
+        call = ("import", tmp_path / method, "--method", method, "--prompts", prompts)
+        assert cli(*call, "--out", tmp_path / "run").code == 0
+    scored = cli("score", tmp_path / "run", *SCORED)
+    assert scored.code == 0, scored.err
+    assert "better than iid" not in scored.out
+    refused = cli("compare", tmp_path / "run")
+    assert refused.code == 2
+    assert "Give a run that has it" in " ".join(refused.err.split())
+    call = ("run", "--prompts", prompts, "--method", "iid", "--particles", "2")
+    refused = cli(*call, "--out", tmp_path / "run")
+    assert refused.code == 2
+    assert "images drawn elsewhere there" in " ".join(refused.err.split())
+    assert "steps" not in refused.err
 
 
 def test_a_run_of_ours_is_compared_with_imported_images(
@@ -110,6 +137,8 @@ def test_a_run_of_ours_is_compared_with_imported_images(
     own = {row["method"] for row in json.loads(done.out)["differences"]}
     assert own == {"theirs"}
     assert "drawn elsewhere (M)" in done.err
+    assert cli("report", tmp_path / "ours", tmp_path / "run").code == 0
+    assert "Nan times" not in (tmp_path / "ours/report.html").read_text()
 
 
 def test_a_table_names_files_methods_seeds_and_seconds(cli: Cli, tmp_path: Path) -> None:
@@ -200,3 +229,160 @@ def test_other_images_of_a_method_are_refused(cli: Cli, tmp_path: Path, prompts:
     done = cli("import", tmp_path / "x", *call)
     assert done.code == 2
     assert "holds other images of m" in " ".join(done.err.split())
+
+
+def prompt_of(folder: Path) -> dict[str, list[int]]:
+    """The prompts of a run folder, each with the sizes of its groups."""
+    found: dict[str, list[int]] = {}
+    for path in sorted((folder / "samples").rglob("group.json")):
+        group = json.loads(path.read_text())["group"]
+        found.setdefault(group["prompt"], []).append(group["particles"])
+    return found
+
+
+def same(path: Path, other: Path) -> bool:
+    return bool((np.asarray(Image.open(path)) == np.asarray(Image.open(other))).all())
+
+
+def table(path: Path, rows: Iterable[dict[str, object]]) -> Path:
+    pd.DataFrame(list(rows)).to_csv(path, index=False)
+    return path
+
+
+@pytest.mark.parametrize(
+    "texts", [["红色的帽子", "一只狐狸"], ["a cat", "a cat!"], ["C", "C++"], ["!!!", "???"]]
+)
+@pytest.mark.parametrize("layout", ["table", "folders"])
+def test_prompts_that_look_alike_stay_apart(
+    cli: Cli, tmp_path: Path, texts: list[str], layout: str
+) -> None:
+    by_folder(tmp_path / "x", texts)
+    rows = [{"file": f"x/{own}/{k}.png", "prompt": own} for own in texts for k in range(2)]
+    path = table(tmp_path / "images.csv", rows)
+    call = (path,) if layout == "table" else (tmp_path / "x", "--prompts", path)
+    done = cli("import", *call, "--method", "m", "--out", tmp_path / "run")
+    assert done.code == 0, done.err
+    assert prompt_of(tmp_path / "run") == {own: [2] for own in texts}
+
+
+def test_the_same_text_with_two_negative_prompts_is_two_prompts(cli: Cli, tmp_path: Path) -> None:
+    rows = [
+        {
+            "file": picture(tmp_path / f"{own}{k}.png", k + 10 * (own == "b")).name,
+            "prompt": "a cat",
+            "negative_prompt": own,
+        }
+        for own in ("a", "b")
+        for k in range(2)
+    ]
+    call = (table(tmp_path / "images.csv", rows), "--method", "m", "--out", tmp_path / "run")
+    assert cli("import", *call).code == 0
+    assert prompt_of(tmp_path / "run") == {"a cat": [2, 2]}
+
+
+def test_the_first_images_are_the_first_by_number(cli: Cli, tmp_path: Path, prompts: Path) -> None:
+    for number in range(3):
+        for k in range(1, 13):
+            picture(tmp_path / "x" / f"p{number}_{k}.png", 100 * number + k)
+    call = (tmp_path / "x", "--method", "m", "--prompts", prompts, "--out", tmp_path / "run")
+    assert cli("import", *call, "--particles", "2").code == 0
+    assert same(tmp_path / "run/samples/m/p0/0/1.png", tmp_path / "x/p0_2.png")
+
+
+@pytest.mark.parametrize(
+    ("content", "names", "message"),
+    [
+        ("a\nb\nc\n", ["1", "2", "3"], "numbers from 0 to 2, got numbers from 1 to 3"),
+        ("a\na\nb\n", ["0", "1", "2"], "some entries are left out"),
+        ("a\nb\n", ["0", "1", "2"], "numbers from 0 to 1, got numbers from 0 to 2"),
+    ],
+)
+def test_numbers_that_may_be_of_other_prompts_are_refused(
+    cli: Cli, tmp_path: Path, content: str, names: list[str], message: str
+) -> None:
+    by_folder(tmp_path / "x", names)
+    (tmp_path / "p.txt").write_text(content)
+    call = (tmp_path / "x", "--method", "m", "--prompts", tmp_path / "p.txt")
+    done = cli("import", *call, "--out", tmp_path / "run")
+    assert done.code == 2
+    assert message in " ".join(done.err.split())
+
+
+@pytest.mark.parametrize(
+    ("ids", "files"),
+    [
+        (["1", "2"], ["00001/0.png", "00002/0.png"]),
+        (["p_1", "p_2"], ["p_1.png", "p_2.png"]),
+        (["p_1", "p_2"], ["p_1_0.png", "p_2_0.png"]),
+    ],
+)
+def test_ids_with_numbers_are_found(
+    cli: Cli, tmp_path: Path, ids: list[str], files: list[str]
+) -> None:
+    path = table(tmp_path / "p.csv", [{"id": own, "prompt": f"a {own}"} for own in ids])
+    for k, own in enumerate(files):
+        picture(tmp_path / "x" / own, k)
+    call = (tmp_path / "x", "--method", "m", "--prompts", path, "--out", tmp_path / "run")
+    done = cli("import", *call)
+    assert done.code == 0, done.err
+    assert same(tmp_path / f"run/samples/m/{ids[1]}/0/0.png", tmp_path / "x" / files[1])
+
+
+def test_folders_that_are_linked_are_read(cli: Cli, tmp_path: Path, prompts: Path) -> None:
+    by_folder(tmp_path / "there", ["p0", "p1", "p2"])
+    (tmp_path / "x").mkdir()
+    for own in ("p0", "p1", "p2"):
+        (tmp_path / "x" / own).symlink_to(tmp_path / "there" / own)
+    (tmp_path / "there/p0/circle").symlink_to(tmp_path / "x")
+    (tmp_path / "there/p0/gone.png").symlink_to(tmp_path / "nothing.png")
+    call = (tmp_path / "x", "--method", "m", "--prompts", prompts, "--out", tmp_path / "run")
+    done = cli("import", *call)
+    assert done.code == 0, done.err
+    assert "Imported 3 groups of 2" in done.err
+    assert "1 file that" in done.err
+
+
+@pytest.mark.parametrize("seeds", ["of a method", "of an image", "as 0.0", "missing"])
+def test_seeds_of_a_table_make_whole_groups(cli: Cli, tmp_path: Path, seeds: str) -> None:
+    rows = [
+        {
+            "file": picture(tmp_path / f"{method}{number}{k}.png", k + 10 * number).name,
+            "prompt": text,
+            "method": method,
+            "seed": {
+                "of a method": 5 * (method == "b"),
+                "of an image": 2**53 + 4 * number + k,
+                "as 0.0": 0.0,
+                "missing": None,
+            }[seeds],
+            "seconds": None,
+        }
+        for method in ("a", "b")
+        for number, text in enumerate(PROMPTS)
+        for k in range(2)
+    ]
+    path = tmp_path / "images.parquet"
+    pd.DataFrame(rows).to_parquet(path)
+    done = cli("import", path, "--out", tmp_path / "run")
+    assert done.code == 0, done.err
+    assert "Imported 6 groups of 2" in done.err
+    assert ("each image has a seed of its own" in " ".join(done.err.split())) == (
+        seeds == "of an image"
+    )
+    plan = json.loads((tmp_path / "run/planned.json").read_text())
+    assert {(*own["labels"], len(own["prompts"]), own["seeds"]) for own in plan} == {
+        ("a", 3, 1),
+        ("b", 3, 1),
+    }
+
+
+def test_rows_of_a_table_keep_ids_and_may_not_count_twice(cli: Cli, tmp_path: Path) -> None:
+    for k in range(2):
+        picture(tmp_path / f"x/{k}.png", k)
+    rows = [{"file": f"x\\{k}.png", "prompt": "a cat", "prompt_id": "c1"} for k in (0, 1, 1)]
+    call = (table(tmp_path / "i.csv", rows), "--method", " m ", "--out", tmp_path / "run")
+    done = cli("import", *call)
+    assert done.code == 0, done.err
+    assert "left out 1 row of a picture that stands twice" in done.err
+    assert prompt_of(tmp_path / "run") == {"a cat": [2]}
+    assert (tmp_path / "run/samples/m/c1/0/1.png").exists()

@@ -45,6 +45,9 @@ def texts(prompts: PromptSet) -> list[str]:
         ("p.txt", f'{{"text": "{FOX}"}}\n{{"text": "{HAT}"}}'),
         ("p.txt", f"{FOX}\r\n\r\n  {HAT}  "),
         ("p.csv", f"id;caption\n1;{FOX}\n2;{HAT}\n"),
+        ("p.csv", f"sep=|\r\nn|text|\r\n1|{FOX}|\r\n2|{HAT}|\r\n"),
+        ("p.csv", f"prompt,,\n{FOX},,\n{HAT},,\n"),
+        ("p.json", json.dumps({"prompt": [FOX, HAT], "steps": 20})),
         ("p.csv", f"Prompt\tn\n{FOX}\t1\n{HAT}\t2\n"),
         ("p.CSV", f'\ufeffn,text\n1,"{FOX}"\n2,"{HAT}"\n'),
         ("p.tsv", f"n\tPrompts\n1\t{FOX}\n2\t{HAT}\n".encode("utf-16")),
@@ -125,7 +128,12 @@ def test_repeats_and_empty_entries_are_left_out_and_counted(tmp_path: Path, name
     [
         ("p.tsv", 'prompt\n"the end\na fox\na hat\n', "line 2: a quote is not closed"),
         ("p.csv", "prompt\na cat\na fox, a hat\n", "line 3: expected 1 field.* Put a text"),
-        ("p.csv", "prompt,prompt\na,b\n", "a column stands twice"),
+        ("p.csv", "prompt,prompt\na,b\n", "a column stands twice: prompt"),
+        ("p.json", '{"a": "x", "a": "y"}', "the key 'a' stands twice"),
+        ("p.txt", '[{"prompt": "x", "prompt": "y"}]', "the key 'prompt' stands twice"),
+        ("p.jsonl", '{"prompt": "x"}\n{"text": "x", "text": "y"}', "the key 'text' stands"),
+        ("p.json", json.dumps({"nodes": [], "links": [], "version": 0.4}), "Export .API."),
+        ("p.json", json.dumps({"1": {"class_type": "VAE", "inputs": {}}}), "found none that do"),
         ("p.csv", "a red hat\na fox\n", "expected a column"),
         (
             "p.json",
@@ -228,3 +236,75 @@ def test_the_same_text_with_another_negative_prompt_is_another_prompt(tmp_path: 
     found = read(tmp_path, "p.csv", f"prompt,negative\n{FOX},a\n{FOX},b\n{FOX},\n")
     assert [prompt.negative for prompt in found.prompts] == ["a", "b", ""]
     assert len({prompt.id for prompt in found.prompts}) == 3
+
+
+def encode(text: Any, kind: str = "CLIPTextEncode") -> dict[str, Any]:
+    return {"class_type": kind, "inputs": {"text": text, "clip": ["4", 1]}}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"prompt": WORKFLOW, "client_id": "x"},
+        {
+            "3": {"class_type": "KSampler", "inputs": {"positive": ["6", 0], "negative": ["7", 0]}},
+            "6": encode(["9", 0]),
+            "7": encode("blurry"),
+            "9": {"class_type": "PrimitiveString", "inputs": {"value": FOX}},
+        },
+        {
+            "3": {
+                "class_type": "CFGGuider",
+                "inputs": {"positive": ["5", 0], "negative": ["7", 0]},
+            },
+            "5": {"class_type": "FluxGuidance", "inputs": {"conditioning": ["6", 0]}},
+            "6": {
+                "class_type": "CLIPTextEncodeFlux",
+                "inputs": {"clip_l": "", "t5xxl": FOX, "guidance": 3},
+            },
+            "7": encode("blurry"),
+        },
+    ],
+)
+def test_workflows_are_followed_to_their_texts(tmp_path: Path, content: Any) -> None:
+    (own,) = read(tmp_path, "p.json", json.dumps(content)).prompts
+    assert (own.text, own.negative) == (FOX, "blurry")
+
+
+def test_guiders_and_every_negative_prompt_of_a_workflow_are_read(tmp_path: Path) -> None:
+    content = {
+        **WORKFLOW,
+        "8": {"class_type": "KSampler", "inputs": {"positive": ["6", 0], "negative": ["9", 0]}},
+        "9": encode("dark"),
+        "10": {"class_type": "BasicGuider", "inputs": {"conditioning": ["11", 0]}},
+        "11": encode(HAT),
+    }
+    found = read(tmp_path, "p.json", json.dumps(content))
+    own = [(prompt.text, prompt.negative) for prompt in found.prompts]
+    assert own == [(FOX, "blurry"), (FOX, "dark"), (HAT, "")]
+
+
+def test_lines_that_follow_a_negative_prompt_are_of_it_where_settings_end_it(
+    tmp_path: Path,
+) -> None:
+    content = f"{FOX}\nNegative prompt: a,\nb\nSteps: 20, Sampler: Euler\n\n{HAT}\nSteps: 9, CFG: 1"
+    own = [(prompt.text, prompt.negative) for prompt in read(tmp_path, "p.txt", content).prompts]
+    assert own == [(FOX, "a, b"), (HAT, "")]
+
+
+def test_no_text_of_a_folder_vanishes_or_merges_without_a_word(tmp_path: Path) -> None:
+    content = [f"# {FOX}", "", "one\ntwo\n", f"{HAT}\nSteps: 20, Sampler: Euler"]
+    for number, own in enumerate(content):
+        (tmp_path / f"{number}.txt").write_text(own)
+    found = load_prompts(str(tmp_path))
+    assert texts(found) == [f"# {FOX}", "one two", HAT]
+    assert any("1 empty entry skipped" in note for note in found.notes)
+    assert any("1 file of several lines" in note for note in found.notes)
+
+
+def test_columns_that_are_no_tags_are_told(tmp_path: Path) -> None:
+    row = {"prompt": FOX, "kind": "x", "Kind (main)": "y", "include": [{"a": 1}], "none": None}
+    row |= {"attributes": ["red"], "long": "x" * 300}
+    found = read(tmp_path, "p.json", json.dumps([row]))
+    assert found.prompts[0].tags == {"kind": "x", "attributes": "red"}
+    assert any("columns Kind (main), include, long are not kept" in note for note in found.notes)
