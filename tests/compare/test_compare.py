@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from eddy_bench.compare.comparable import some_of
 from eddy_bench.compare.paired import Difference, compare, corrected, win_rate
 from eddy_bench.errors import CompareError
 from eddy_bench.ids import IID, MethodId, MetricId
@@ -708,3 +709,11 @@ def test_what_two_runs_do_not_hold_alike_is_refused(
     paths = [write(tmp_path / "a.csv", rows), write(tmp_path / "b.csv", change(rows))]
     with pytest.raises(CompareError, match=r"stand in .*a\.csv and in .*b\.csv"):
         read_results(paths)
+
+
+def test_a_few_methods_are_named_those_of_the_same_name_first() -> None:
+    ids = [MethodId("lhs"), *(MethodId("pg", f"strength={k}") for k in range(8))]
+    assert some_of(ids[:2], MethodId("pg")) == "pg:strength=0, lhs"
+    assert some_of(ids[1:], MethodId("lhs")).endswith("strength=7")
+    assert some_of(ids, MethodId("pg")).endswith("pg:strength=7 and 1 more")
+    assert some_of(ids, MethodId("lhs")).startswith("lhs, pg:strength=0")

@@ -411,6 +411,8 @@ def test_a_plugin_s_values_are_gated_without_its_code(
         (np.full(11, -1.0), 0.5, TOO_FEW),
         (np.full(11, 1.0), 0.5, TOO_FEW),
         (np.full(12, -1.0), 0.0, REGRESSION),
+        (np.tile([1.0, -1.0], 6), 0.0, TOO_FEW),
+        (np.tile([1.0, -1.0], 6), 0.1, TOO_FEW),
         (np.full(12, -0.25), 0.25, TOO_FEW),
         (np.full(12, -0.25), 0.26, PASS),
         (np.array([]), 0.0, TOO_FEW),
@@ -421,6 +423,8 @@ def test_a_plugin_s_values_are_gated_without_its_code(
         "a loss of 11",
         "a gain of 11",
         "no margin",
+        "gains and losses",
+        "gains and losses around the margin",
         "exactly the margin",
         "within the margin",
         "no prompts",
@@ -458,8 +462,9 @@ def test_a_pooled_difference_is_judged_by_its_95_percent_interval(
 ) -> None:
     """Of a distance, of which 1 more is allowed: 2% of 50."""
     check = Check(metric="fd[fmnist-clip]", test="pooled", margin=0.02)
-    sides = [values(50 + difference), values(50.0)]
-    outcome = pooled(check, -1.0, IID, sides, lambda method, metric, mark: (difference, error))
+    sides = [values(50 + difference, signature="fd|now"), values(50.0, signature="fd|before")]
+    asked = (IID, check.id, Signature.parse("fd|now"))
+    outcome = pooled(check, -1.0, IID, sides, lambda *own: {asked: (difference, error)}[own])
     assert outcome[0] == status
 
 
