@@ -500,10 +500,14 @@ def test_a_ratio_may_be_worse_by_the_margin_and_no_more(
     assert ratio(check, sign, sides, iid)[0] == status
 
 
+NEVER = values(0.0, 0.0, 9.0)  # but for one batch
+
+
 def test_there_is_no_ratio_to_a_cost_of_nothing() -> None:
     check = Check(metric="seconds_per_image", test="ratio", margin=0.5)
     sides = [values(1.0), values(1.0)]
-    for iid in ([values(0.0), values(1.0)], [values(1.0), values()], [values(-1.0), values(1.0)]):
+    some = values(1.0)
+    for iid in ([values(0.0), some], [some, values()], [some, values(-1.0)], [NEVER, some]):
         assert ratio(check, -1.0, sides, iid)[0] == UNUSABLE
 
 
@@ -584,3 +588,9 @@ def test_the_direction_of_a_check_is_the_metric_s_unless_it_says_another(tmp_pat
         for direction in (None, "higher", "lower")
     ]
     assert signs == [1.0, 1.0, -1.0, -1.0, 1.0, -1.0]
+
+
+def test_too_few_prompts_say_what_they_would_show() -> None:
+    gains = np.tile([1.0, -1.0], 6)
+    seen = f"regressions from {0.5 + detectable(gains):.3g} are seen"
+    assert seen in judge_gaps(gains, 0.5)[1]
