@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from contextlib import redirect_stdout
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -15,8 +16,8 @@ import pytest
 from eddy_bench.cli.summary_table import print_summary
 from eddy_bench.experiment.score import Scored
 from eddy_bench.ids import MethodId, MetricId
-from eddy_bench.results.headroom import headrooms
-from eddy_bench.results.results import read_results
+from eddy_bench.results.headroom import Headroom, headrooms
+from eddy_bench.results.results import Results, read_results
 from eddy_bench.results.summary import summarise, write_summary
 from eddy_bench.scoring.metrics import METRICS
 from eddy_bench.storage.group import FinishedGroup
@@ -250,3 +251,45 @@ def test_two_prompts_show_nothing(tmp_path: Path) -> None:
     shown = piped(scored(tmp_path / "s", 2, (METHODS[0], METHODS[-1])))
     assert "*" not in shown
     assert "Nothing is significantly better than iid" in shown
+
+
+def test_each_kind_of_metric_is_summarised_in_its_own_way(tmp_path: Path) -> None:
+    """Prompts count alike however many seeds they have; costs are means, memory is the highest."""
+    lines = [
+        ("vendi", "p0", "0", 1.0),
+        ("vendi", "p0", "1", 2.0),
+        ("vendi", "p0", "2", 6.0),
+        ("vendi", "p1", "0", 5.0),
+        ("seconds_per_image", "p0", "0", 1.0),
+        ("seconds_per_image", "p0", "1", 1.0),
+        ("seconds_per_image", "p1", "0", 4.0),
+        ("peak_memory_mb", "p0", "0", 70.0),
+        ("peak_memory_mb", "p0", "1", 90.0),
+        ("peak_memory_mb", "p1", "0", 80.0),
+        ("fd", "", "", 12.0),
+    ]
+    frame = pd.DataFrame(lines, columns=["metric", "prompt_id", "seed", "value"])
+    own = frame.assign(
+        method=MethodId("lhs"),
+        metric=[MetricId(name) for name in frame["metric"]],
+        particles=4,
+        signature="s",
+    )
+    share = Headroom(MethodId("lhs"), MetricId("headroom"), 0.3, 0.1, 0.6, 0.5, 2)
+    others = replace(share, method=MethodId("pg"), value=0.9)
+    groups = {MethodId("lhs"): [FinishedGroup(_group(MethodId("lhs")), tmp_path)] * 3}
+    (found,) = summarise(Results(own, {}, ("r",)), groups, [share, others])
+    values = {column.name: estimate for column, estimate in found.values.items()}
+    assert list(values)[-2:] == ["seconds_per_image", "peak_memory_mb"], "costs stand last"
+    assert {name: estimate.value for name, estimate in values.items()} == {
+        "vendi": 4.0,
+        "fd": 12.0,
+        "headroom": 0.3,
+        "seconds_per_image": 2.0,
+        "peak_memory_mb": 90.0,
+    }
+    vendi, headroom = values["vendi"], values["headroom"]
+    assert vendi.low < 4.0 < vendi.high
+    assert (headroom.low, headroom.high) == (0.1, 0.6)
+    assert np.isnan([values["fd"].low, values["seconds_per_image"].high]).all()
+    assert (found.groups, found.images) == (3, 3 * groups[MethodId("lhs")][0].group.particles)

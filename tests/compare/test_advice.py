@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from eddy_bench.compare.advice import Answer, answers, preserves_marginal, together
+from eddy_bench.compare.advice import (
+    NONE_FITS,
+    NONE_GAINS,
+    NONE_SIGNIFICANT,
+    QUESTIONS,
+    Answer,
+    Candidate,
+    answers,
+    preserves_marginal,
+    together,
+    unfaithful,
+)
 from eddy_bench.compare.fronts import families_of
-from eddy_bench.compare.paired import compare
-from eddy_bench.ids import IID, MethodId
+from eddy_bench.compare.paired import Difference, compare
+from eddy_bench.ids import IID, MethodId, MetricId
 from eddy_bench.methods.registry import load_method, method_names
-from eddy_bench.results.headroom import headrooms
-from eddy_bench.results.results import read_results
+from eddy_bench.results.headroom import Headroom, headrooms
+from eddy_bench.results.results import Results, read_results
 from eddy_bench.scoring.metrics import METRICS
 from tests.makers.score_files import of
 
@@ -33,6 +45,14 @@ STALLED = 2  # prompts whose batch took a hundred times as long, of every method
 
 def scored(tmp_path: Path, gains: dict[str, tuple[float, float, float]]) -> list[Answer]:
     """Write scores of 30 prompts, and read the answers to them."""
+    differences, scores = with_scores(tmp_path, gains)
+    return answers(differences, scores, headrooms(scores))
+
+
+def with_scores(
+    tmp_path: Path, gains: dict[str, tuple[float, float, float]]
+) -> tuple[list[Difference], Results]:
+    """Write scores of 30 prompts, and read them."""
     rng = np.random.default_rng(0)
     template = pd.read_csv("results/baselines/fashion.csv", nrows=1, keep_default_na=False)
     rows = []
@@ -53,7 +73,7 @@ def scored(tmp_path: Path, gains: dict[str, tuple[float, float, float]]) -> list
     path = tmp_path / "scores.csv"
     pd.DataFrame(rows).to_csv(path, index=False)
     scores = read_results([path])
-    return answers(compare(scores), scores, headrooms(scores))
+    return compare(scores), scores
 
 
 def test_each_question_takes_the_most_diverse_of_those_that_fit(tmp_path: Path) -> None:
@@ -117,3 +137,101 @@ def test_questions_with_one_answer_stand_together() -> None:
     parts = [("If a", "lhs: x."), ("If b", "pg: y."), ("If c", "pg: y.")]
     found = together([Answer(question, "", None, said, 0.0) for question, said in parts])
     assert found == [("If a", "lhs: x."), ("If b; if c", "pg: y.")]
+
+
+FIDELITY, DIVERSITY = MetricId("clip", "fmnist-clip"), MetricId("vendi", "fmnist-clip")
+
+
+def change(
+    difference: float, method: str = "pg", metric: MetricId = FIDELITY, baseline: float = 1.0
+) -> Difference:
+    """A significant difference over 30 prompts."""
+    ends = (difference - 1e-6, difference + 1e-6)
+    value = baseline + difference
+    name = MethodId.parse(method)
+    return Difference(name, metric, True, 30, baseline, value, difference, *ends, p_holm=0.001)
+
+
+def choice(
+    *losses: Difference, times: float = 1.0, method: str = "pg", shifted: bool = False
+) -> Candidate:
+    name = MethodId.parse(method)
+    return Candidate(name, change(0.5, method, DIVERSITY), losses, times, shifted)
+
+
+def test_a_method_is_faithful_where_no_fidelity_metric_loses_more_than_1_percent() -> None:
+    assert choice(change(-0.01)).faithful
+    assert choice(change(0.3)).faithful
+    assert not choice(change(-0.0101)).faithful
+    assert not choice(change(0.2), change(-0.02)).faithful
+    assert not choice(change(-0.02), change(0.2)).faithful
+    assert not choice(change(float("nan"))).faithful
+    assert not choice().faithful, "none was compared"
+    assert choice(change(-0.9, baseline=100.0)).faithful
+    assert not choice(change(-0.5, baseline=-10.0)).faithful
+    assert choice(change(-0.5, baseline=0.0)).faithful, "there is no share of nothing"
+    lower = replace(change(0.02), higher_is_better=False)
+    assert not choice(lower).faithful
+    assert choice(replace(lower, difference=-0.02)).faithful
+
+
+@pytest.mark.parametrize(
+    ("candidate", "fits"),
+    [
+        (choice(change(0.0), times=1.2), [False, True, True]),
+        (choice(change(0.0), times=1.21), [False, False, True]),
+        (choice(change(0.0), times=float("nan")), [False, False, True]),
+        (choice(change(-0.02), times=1.0), [False, False, False]),
+        (choice(change(-0.02), method="lhs"), [True, False, False]),
+        (choice(change(0.0), method="lhs", shifted=True), [False, True, True]),
+    ],
+)
+def test_what_fits_which_question(candidate: Candidate, fits: list[bool]) -> None:
+    assert [question.fits(candidate) for question in QUESTIONS] == fits
+
+
+def test_the_best_of_those_shown_to_gain_is_taken(tmp_path: Path) -> None:
+    """The largest gain is not significant; the answer is the next, and its share of the baseline's
+    diversity.
+    """
+    _, scores = with_scores(tmp_path, {"iid": GAINS["iid"]})
+    unsure = replace(change(0.9, "pg", DIVERSITY, 2.0), p_holm=0.05)
+    gains = [change(0.1, "lhs", DIVERSITY, 2.0), unsure, change(0.4, "rke", DIVERSITY, 2.0)]
+    losses = [change(0.0, name) for name in ("lhs", "pg", "rke")]
+    *_, faithful = answers([*gains, *losses], scores, [])
+    assert (str(faithful.method), faithful.gain) == ("rke", 0.2)
+    *_, faithful = answers([unsure, *losses], scores, [])
+    assert (faithful.method, faithful.why) == (None, NONE_SIGNIFICANT)
+    for none in (0.0, -0.3):
+        *_, faithful = answers([replace(unsure, difference=none), *losses], scores, [])
+        assert (faithful.method, faithful.why) == (None, NONE_GAINS)
+    *_, faithful = answers([unsure, change(-0.5)], scores, [])
+    assert (faithful.method, faithful.why) == (None, NONE_FITS)
+    assert answers(losses, scores, []) == []
+
+
+def test_the_largest_loss_is_told_beside_the_gain(tmp_path: Path) -> None:
+    _, scores = with_scores(tmp_path, {"iid": GAINS["iid"]})
+    other = MetricId("align", "classifier")
+    parts = [change(0.5, "pg", DIVERSITY), change(-0.002), change(-0.008, metric=other)]
+    *_, faithful = answers(parts, scores, [])
+    assert "-0.8% align" in faithful.sentence
+    assert "clip" not in faithful.sentence
+    *_, faithful = answers([parts[0], change(0.1)], scores, [])
+    assert "clip" not in faithful.sentence, "a gain is no loss"
+
+
+def test_methods_that_lose_fidelity_are_named(tmp_path: Path) -> None:
+    _, scores = with_scores(tmp_path, {"iid": GAINS["iid"]})
+    losses = [change(-0.01, "a"), change(-0.02, "b"), change(float("nan"), "c"), change(0.5, "d")]
+    ignored = [change(-0.5, "e", DIVERSITY), replace(change(-0.5, "f"), prompts=0)]
+    assert {str(own) for own in unfaithful([*losses, *ignored], scores)} == {"b", "c"}
+
+
+def test_a_method_whose_marginals_shifted_does_not_keep_them(tmp_path: Path) -> None:
+    differences, scores = with_scores(tmp_path, GAINS)
+    column = MetricId("headroom", "fmnist-clip")
+    lhs, sure = MethodId("lhs"), Headroom(MethodId("lhs"), column, 1.5, 1.2, 1.8, 0.001, 30, 0.01)
+    assert str(answers(differences, scores, [sure])[0].method) == "antithetic"
+    for kept in (replace(sure, p_holm=0.05), replace(sure, value=1.0)):
+        assert answers(differences, scores, [kept])[0].method == lhs

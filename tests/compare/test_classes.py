@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -94,3 +95,33 @@ def test_classes_go_with_one_runs_methods_alone(cli: Callable[..., Result], path
     done = cli("compare", path, "--against", path, "--by", "kind")
     assert done.code == 2
     assert "Leave --against out" in done.err
+
+
+def tagged(path: Path, kinds: int, prompts: int, **others: str) -> Results:
+    """Prompts whose tag takes `kinds` values by turns."""
+    table = frame({name: {"vendi": 0.0, "fd": 0.0} for name in ("iid", "a")}, prompts=prompts)
+    place = pd.to_numeric(table["prompt_id"].str[1:].replace("", "0")).astype(int)
+    tags = (place % kinds).map("k{}".format).where(table["prompt_id"] != "", "")
+    more = {f"prompt.{name}": text for name, text in others.items()}
+    return results(write(path / "s.csv", table.assign(**{"prompt.kind": tags}, **more)))
+
+
+def test_there_are_50_classes_at_most(tmp_path: Path) -> None:
+    assert len(by_class(tagged(tmp_path, 50, 52), "kind")) == 50
+    with pytest.raises(CompareError, match="at most 50 classes of prompts, got 51"):
+        by_class(tagged(tmp_path, 51, 52), "kind")
+
+
+def test_a_tag_is_offered_where_its_classes_have_two_prompts_on_average(tmp_path: Path) -> None:
+    assert classes_of(tagged(tmp_path, 4, 8, same="x")) == ["kind", "length"]
+    assert classes_of(tagged(tmp_path, 5, 8)) == ["length"]
+    assert classes_of(tagged(tmp_path, 50, 100)) == ["kind", "length"]
+    assert classes_of(tagged(tmp_path, 51, 104)) == ["length"]
+
+
+def test_prompts_without_a_tag_are_a_class_that_stands_last(tmp_path: Path) -> None:
+    own = tagged(tmp_path, 2, 8)
+    none = own.frame["prompt.kind"].astype(str).replace("k0", "")
+    parts = by_class(replace(own, frame=own.frame.assign(**{"prompt.kind": none})), "kind")
+    assert [(part.name, part.prompts) for part in parts] == [("k1", 4), ("(none)", 4)]
+    assert {line.metric.name for part in parts for line in part.differences} == {"vendi"}

@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 
-from eddy_bench.compare.paired import Difference, compare, win_rate
-from eddy_bench.results.results import read_results
+from eddy_bench.compare.comparable import some_of
+from eddy_bench.compare.paired import Difference, compare, corrected, win_rate
+from eddy_bench.errors import CompareError
+from eddy_bench.ids import IID, MethodId, MetricId
+from eddy_bench.results.results import bad_words, last_run, read_results
 from eddy_bench.results.statistics import (
     detectable,
     holm,
     mean_interval,
     mean_intervals,
+    positive_mean_p,
     zero_mean_p,
 )
+from eddy_bench.scoring.metrics import BAD_IMAGES
 from tests.conftest import Result
 from tests.makers.score_files import frame, of, write
 from tests.makers.terminal import command_line, shown_in_terminal
@@ -524,3 +532,188 @@ def test_a_method_without_a_metric_is_told(cli: Callable[..., Result], tmp_path:
     rows = frame(EFFECTS)
     cut = write(tmp_path / "s.csv", rows[~((rows["method"] == "pg") & (of(rows, "clip")))])
     assert "no value of clip[fmnist-clip], which other methods have" in cli("compare", cut).err
+
+
+@pytest.mark.parametrize(
+    ("change", "better"),
+    [
+        ({}, True),
+        ({"higher_is_better": False}, False),
+        ({"difference": -1.0, "low": -1.5, "high": -0.5}, False),
+        ({"difference": -1.0, "low": -1.5, "high": -0.5, "higher_is_better": False}, True),
+        ({"p_holm": 0.05}, None),
+        ({"p_holm": float("nan")}, None),
+        ({"low": -0.1}, None),
+        ({"low": 0.0}, None),
+        ({"difference": -1.0, "low": -1.5, "high": 0.0}, None),
+        ({"judged": False}, None),
+        ({"warning": "small-sample, signatures differ"}, None),
+        ({"warning": "small-sample"}, True),
+    ],
+)
+def test_a_verdict_needs_a_p_below_5_percent_and_an_interval_without_0(
+    change: dict[str, Any], better: bool | None
+) -> None:
+    """With a corrected p of 4.9%."""
+    pg, vendi = MethodId("pg"), MetricId("vendi", "fmnist-clip")
+    own = Difference(pg, vendi, True, 30, 2.0, 3.0, 1.0, 0.5, 1.5, p_holm=0.049)
+    assert replace(own, **change).better is better
+
+
+def test_a_difference_is_counted_up_where_it_is_better() -> None:
+    pg, drift = MethodId("pg"), MetricId("drift", "fmnist-clip")
+    own = Difference(pg, drift, False, 0, 4.0, 6.0, 2.0)
+    assert (own.gain, replace(own, higher_is_better=True).gain) == (-2.0, 2.0)
+    assert own.ratio == 1.5
+    assert np.isnan(replace(own, baseline=0.0).ratio)
+
+
+def test_what_has_no_p_counts_as_a_method_that_shows_nothing() -> None:
+    pg, vendi = MethodId("pg"), MetricId("vendi", "fmnist-clip")
+    parts = [Difference(pg, vendi, True, 9, 2.0, 3.0, 1.0, p=p) for p in (0.03, float("nan"), 0.01)]
+    assert [own.p_holm for own in corrected(parts)] == pytest.approx([0.06, 1.0, 0.03])
+
+
+def test_figures_of_a_difference_by_hand(tmp_path: Path) -> None:
+    """A metric whose smaller values are better, 2 methods, prompts given in reverse."""
+    rows = frame({name: {"mss": 0.0} for name in ("iid", "pg", "lhs")}, prompts=8, scatter=0.0)
+    gaps = np.array([-0.3, 0.0, -0.1, 0.2, -0.2, -0.4, -0.1, 0.1])
+    moved = rows.assign(value=rows["value"] + np.concatenate([np.zeros(8), gaps, np.zeros(8)]))
+    own, lhs = compare(read_results([write(tmp_path / "s.csv", moved[::-1])]))[::-1]
+    assert (str(own.method), str(lhs.method)) == ("pg", "lhs")
+    assert own.difference == pytest.approx(-0.1)
+    assert own.scatter == pytest.approx(gaps.std(ddof=1))
+    assert own.effect == pytest.approx(-0.1 / gaps.std(ddof=1))
+    assert own.wins == pytest.approx(5.5 / 8)
+    assert own.detectable == pytest.approx(detectable(gaps, comparisons=2))
+    assert own.p_holm == pytest.approx(2 * own.p)
+    assert lhs.wins == 0.5
+    assert np.isnan(lhs.effect), "without scatter there is none"
+
+
+def test_costs_are_medians_which_one_stalled_batch_does_not_move(tmp_path: Path) -> None:
+    rows = frame({name: {"seconds_per_image": 0.0} for name in ("iid", "pg")}, prompts=5)
+    stalled = rows.assign(value=[1.0, 1.0, 90.0, 1.0, 1.0, 3.0, 80.0, 3.0, 3.0, 3.0])
+    (own,) = compare(read_results([write(tmp_path / "s.csv", stalled)]))
+    assert (own.baseline, own.value, own.difference, own.prompts) == (1.0, 3.0, 2.0, 0)
+    assert own.better is None
+
+
+def test_what_can_be_detected_is_student_s_and_bonferroni_s_by_hand() -> None:
+    values = np.array([1.0, -1.0, 2.0, -2.0, 0.0, 3.0])
+    error = values.std(ddof=1) / 6**0.5
+    expected = error * (stats.t.ppf(0.975, 5) + stats.t.ppf(0.8, 5))
+    assert detectable(values) == pytest.approx(expected)
+    more = np.tile(values, 2)
+    error = more.std(ddof=1) / 12**0.5
+    expected = error * (stats.t.ppf(1 - 0.025 / 4, 11) + stats.t.ppf(0.9, 11))
+    assert detectable(more, power=0.9, comparisons=4) == pytest.approx(expected)
+    assert detectable(values[:5]) == detectable(values, comparisons=2) == float("inf")
+    assert np.isnan(detectable(values[:1]))
+
+
+def test_few_skewed_prompts_widen_an_interval_by_a_third_at_most() -> None:
+    """By 10/n where that is more."""
+    for count, widest in ((6, 10 / 6), (7, 10 / 7), (12, 4 / 3), (40, 4 / 3)):
+        values = np.zeros((1, count))
+        values[0, 0] = 1.0
+        reach = widest * stats.t.ppf(0.975, count - 1) * values.std(ddof=1) / count**0.5
+        (low,), (high,) = mean_intervals(values)
+        assert high == pytest.approx(1 / count + reach)
+        assert low > 1 / count - reach
+        (mirrored,), _ = mean_intervals(-values)
+        assert mirrored == pytest.approx(-high)
+
+
+def test_intervals_and_chances_of_next_to_no_prompts() -> None:
+    assert np.isnan(mean_intervals(np.ones((2, 1)))).all()
+    assert np.isnan(zero_mean_p(np.ones((1, 0)))).all()
+    assert zero_mean_p(np.ones((2, 1))) == positive_mean_p(np.ones((2, 1))) == [1.0, 1.0]
+    assert mean_intervals(np.full((1, 3), 2.0)) == ([2.0], [2.0])
+    assert mean_interval(np.array([1.0, np.nan]))[0] == 1.0
+    assert np.isnan(mean_interval(np.array([np.nan]))).all()
+
+
+def test_one_sided_chances_are_half_of_the_two_sided() -> None:
+    gaps = np.random.default_rng(1).normal(0.3, 1, (1, 40))
+    (up,), (down,), (both,) = positive_mean_p(gaps), positive_mean_p(-gaps), zero_mean_p(gaps)
+    assert up == pytest.approx(both / 2)
+    assert up + down == pytest.approx(1, abs=1e-3)
+    many = np.random.default_rng(1).normal(0.05, 1, (1, 1200))
+    expected = stats.ttest_1samp(many[0], 0, alternative="greater").pvalue
+    assert positive_mean_p(many)[0] == pytest.approx(expected)
+    sure = np.array([[1.0, 2.0, 3.0, 4.0]])
+    assert positive_mean_p(sure) == [1 / 16]
+    assert positive_mean_p(np.zeros((1, 4))) == [1.0]
+
+
+def test_an_interval_of_another_level_is_wider_or_narrower() -> None:
+    values = np.random.default_rng(2).normal(0, 1, (1, 2000))
+    (low,), (high,) = mean_intervals(values, level=0.9)
+    expected = stats.ttest_1samp(values[0], 0).confidence_interval(0.9)
+    assert (low, high) == pytest.approx((expected.low, expected.high))
+
+
+def test_the_newest_run_is_the_last(tmp_path: Path) -> None:
+    for name, age in (("b", 1), ("c", 3), ("a", 2)):
+        path = write(tmp_path / name / "scores.csv", frame({"iid": {"nfe": 0.0}}, prompts=1))
+        os.utime(path, (10**9 - age, 10**9 - age))
+    assert last_run(tmp_path) == tmp_path / "b"
+
+
+def test_bad_images_are_counted_by_method_and_reason(tmp_path: Path) -> None:
+    scores = read_results([write(tmp_path / "s.csv", frame({"iid": {"nfe": 0.0}}, prompts=1))])
+    assert scores.bad_images == {}
+    lines = [("pg", "black", 2), ("pg", "black", 1), ("pg", "grey", 4), ("iid", "black", 5)]
+    bad = [
+        {"method": MethodId(method), "metric": MetricId(BAD_IMAGES, why), "value": float(count)}
+        for method, why, count in lines
+    ]
+    counts = replace(scores, bad=pd.DataFrame(bad)).bad_images
+    assert counts == {("pg", "black"): 3, ("pg", "grey"): 4, ("iid", "black"): 5}
+    (words,) = bad_words(counts)
+    assert words.startswith("12 bad images: pg 3 (black), pg 4 (grey), iid 5 (black).")
+
+
+def test_what_two_runs_hold_alike_stands_once_and_each_keeps_its_costs(tmp_path: Path) -> None:
+    """iid is the same in both but for its seconds, which differ; so is a value that is none."""
+    rows = frame({name: {"vendi": 0.0, "seconds_per_image": 0.0} for name in ("iid", "pg", "lhs")})
+    rows.loc[0, "value"] = np.nan
+    slow = rows.assign(value=rows["value"].mask(of(rows, "seconds_per_image"), 0.4))
+    slow.loc[slow.index[of(slow, "seconds_per_image")][0], "value"] = 70.0
+    paths = [
+        write(tmp_path / "a.csv", rows[rows["method"] != "lhs"]),
+        write(tmp_path / "b.csv", slow[slow["method"] != "pg"]),
+    ]
+    scores = read_results(paths)
+    assert len(scores.rows(IID, MetricId("vendi", "fmnist-clip"))) == 30
+    assert set(scores.rows(IID)["source"]) == {str(paths[0])}
+    costs = scores.baseline_costs(MetricId("seconds_per_image"))
+    assert costs == pytest.approx({str(paths[0]): 0.1, str(paths[1]): 0.4})
+    assert scores.baseline_costs(MetricId("vendi", "fmnist-clip")) == {}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda rows: rows.assign(value=rows["value"] + 1e-9),
+        lambda rows: rows.assign(prompt="another"),
+        lambda rows: rows.assign(signature="vendi|N=4|of=another"),
+        lambda rows: rows[rows["prompt_id"] != "p003"],
+    ],
+)
+def test_what_two_runs_do_not_hold_alike_is_refused(
+    tmp_path: Path, change: Callable[[pd.DataFrame], pd.DataFrame]
+) -> None:
+    rows = frame({"iid": {"vendi": 0.0}})
+    paths = [write(tmp_path / "a.csv", rows), write(tmp_path / "b.csv", change(rows))]
+    with pytest.raises(CompareError, match=r"stand in .*a\.csv and in .*b\.csv"):
+        read_results(paths)
+
+
+def test_a_few_methods_are_named_those_of_the_same_name_first() -> None:
+    ids = [MethodId("lhs"), *(MethodId("pg", f"strength={k}") for k in range(8))]
+    assert some_of(ids[:2], MethodId("pg")) == "pg:strength=0, lhs"
+    assert some_of(ids[1:], MethodId("lhs")).endswith("strength=7")
+    assert some_of(ids, MethodId("pg")).endswith("pg:strength=7 and 1 more")
+    assert some_of(ids, MethodId("lhs")).startswith("lhs, pg:strength=0")

@@ -11,10 +11,28 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from numpy.typing import NDArray
 
-from eddy_bench.compare.gate import PASS, REGRESSION, Check, Gate, exit_code, judge_gaps, run_gate
+from eddy_bench.compare.gate import (
+    PASS,
+    REGRESSION,
+    TOO_FEW,
+    UNUSABLE,
+    Check,
+    CheckResult,
+    Gate,
+    equal,
+    exit_code,
+    judge_gaps,
+    noninferior,
+    pooled,
+    ratio,
+    run_gate,
+)
+from eddy_bench.ids import IID, MethodId, MetricId, Signature
 from eddy_bench.results.results import read_results
 from eddy_bench.results.statistics import detectable
+from eddy_bench.scoring.metrics import BAD_IMAGES
 from tests.conftest import Result
 from tests.makers.score_files import frame, of, write
 
@@ -384,3 +402,195 @@ def test_a_plugin_s_values_are_gated_without_its_code(
         done = cli("compare", now, "--against", before, "--gate", tmp_path / "gate.yaml")
         assert done.code == code, (done.out, done.err)
     assert cli("compare", before).code == 0
+
+
+@pytest.mark.parametrize(
+    ("gains", "margin", "status"),
+    [
+        (np.full(12, -1.0), 0.5, REGRESSION),
+        (np.full(11, -1.0), 0.5, TOO_FEW),
+        (np.full(11, 1.0), 0.5, TOO_FEW),
+        (np.full(12, -1.0), 0.0, REGRESSION),
+        (np.tile([1.0, -1.0], 6), 0.0, TOO_FEW),
+        (np.tile([1.0, -1.0], 6), 0.1, TOO_FEW),
+        (np.full(12, -0.25), 0.25, TOO_FEW),
+        (np.full(12, -0.25), 0.26, PASS),
+        (np.array([]), 0.0, TOO_FEW),
+        (np.array([0.0, 0.0, -1.0]), 0.0, TOO_FEW),
+    ],
+    ids=[
+        "a loss of 12 prompts",
+        "a loss of 11",
+        "a gain of 11",
+        "no margin",
+        "gains and losses",
+        "gains and losses around the margin",
+        "exactly the margin",
+        "within the margin",
+        "no prompts",
+        "no change on most of few",
+    ],
+)
+def test_gains_are_judged_from_12_prompts_on_against_the_margin(
+    gains: NDArray[np.float64], margin: float, status: int
+) -> None:
+    assert judge_gaps(gains, margin)[0] == status
+
+
+def values(*numbers: float, signature: str = "fd|N=4") -> pd.DataFrame:
+    """Rows of one method and metric, a prompt each."""
+    names = [f"p{k}" for k in range(len(numbers))]
+    table = {"prompt_id": names, "seed": "0", "value": numbers}
+    return pd.DataFrame(table).assign(signature=[Signature.parse(signature)] * len(names))
+
+
+@pytest.mark.parametrize(
+    ("difference", "error", "status"),
+    [
+        (0.0, 0.51, PASS),
+        (0.0, 0.52, TOO_FEW),
+        (2.0, 0.51, REGRESSION),
+        (2.0, 0.52, TOO_FEW),
+        (-9.0, 0.5, PASS),
+        (1.0, 0.0, PASS),
+        (1.0, float("nan"), UNUSABLE),
+        (float("nan"), 0.1, UNUSABLE),
+    ],
+)
+def test_a_pooled_difference_is_judged_by_its_95_percent_interval(
+    difference: float, error: float, status: int
+) -> None:
+    """Of a distance, of which 1 more is allowed: 2% of 50."""
+    check = Check(metric="fd[fmnist-clip]", test="pooled", margin=0.02)
+    sides = [values(50 + difference, signature="fd|now"), values(50.0, signature="fd|before")]
+    asked = (IID, check.id, Signature.parse("fd|now"))
+    outcome = pooled(check, -1.0, IID, sides, lambda *own: {asked: (difference, error)}[own])
+    assert outcome[0] == status
+
+
+@pytest.mark.parametrize(
+    ("now", "before", "status"),
+    [(51.0, 50.0, PASS), (51.1, 50.0, REGRESSION), (9.0, 50.0, PASS), (-49.0, -50.0, PASS)],
+)
+def test_without_features_a_pooled_value_is_held_against_its_margin(
+    now: float, before: float, status: int
+) -> None:
+    check = Check(metric="fd[fmnist-clip]", test="pooled", margin=0.02)
+    sides = [values(now), values(before)]
+    assert pooled(check, -1.0, IID, sides, lambda method, metric, mark: None)[0] == status
+
+
+@pytest.mark.parametrize(
+    ("sign", "now", "status"),
+    [
+        (-1.0, (3.0, 3.0, 90.0), PASS),  # one batch stalled
+        (-1.0, (3.1, 3.1, 3.1), REGRESSION),
+        (-1.0, (0.1, 0.1, 0.1), PASS),
+        (1.0, (1.0, 1.0, 1.0), PASS),
+        (1.0, (0.9, 0.9, 0.9), REGRESSION),
+        (1.0, (9.0, 9.0, 9.0), PASS),
+    ],
+)
+def test_a_ratio_may_be_worse_by_the_margin_and_no_more(
+    sign: float, now: tuple[float, ...], status: int
+) -> None:
+    """iid takes 2 now and 4 before: a ratio of 1 before, of 1.5 or 0.5 allowed."""
+    check = Check(metric="seconds_per_image", test="ratio", margin=0.5)
+    sides, iid = [values(*now), values(4, 4, 80)], [values(2, 2, 60), values(4, 4, 1)]
+    assert ratio(check, sign, sides, iid)[0] == status
+
+
+NEVER = values(0.0, 0.0, 9.0)  # but for one batch
+
+
+def test_there_is_no_ratio_to_a_cost_of_nothing() -> None:
+    check = Check(metric="seconds_per_image", test="ratio", margin=0.5)
+    sides = [values(1.0), values(1.0)]
+    some = values(1.0)
+    for iid in ([values(0.0), some], [some, values()], [some, values(-1.0)], [NEVER, some]):
+        assert ratio(check, -1.0, sides, iid)[0] == UNUSABLE
+
+
+def test_equal_means_equal_up_to_rounding_group_by_group() -> None:
+    before = values(40.0, 50.0)
+    assert equal(values(40.0, 50.0)[::-1], before)[0] == PASS
+    assert equal(values(40.0 * (1 + 1e-10), 50.0), before)[0] == PASS
+    assert equal(values(40.0, 50.0 * (1 + 1e-8)), before)[0] == REGRESSION
+    assert equal(values(50.0, 40.0), before)[0] == REGRESSION, "the mean is the same"
+    assert equal(values(1e-12, 50.0), values(0.0, 50.0))[0] == REGRESSION
+
+
+def test_prompts_are_paired_by_name_and_not_by_place() -> None:
+    before = values(*range(12))
+    assert noninferior(1.0, 0.0, before[::-1], before) == (PASS, "no change on any of 12 prompts")
+    worse = before.assign(value=before["value"] - 1)
+    assert noninferior(1.0, 0.5, worse, before)[0] == REGRESSION
+    assert noninferior(-1.0, 0.5, worse, before)[0] == PASS
+
+
+@pytest.mark.parametrize(
+    ("codes", "code"),
+    [
+        ((PASS, TOO_FEW, REGRESSION, UNUSABLE), UNUSABLE),
+        ((PASS, TOO_FEW, REGRESSION), REGRESSION),
+        ((PASS, TOO_FEW), TOO_FEW),
+        ((PASS,), PASS),
+        ((), PASS),
+    ],
+)
+def test_the_exit_code_is_that_of_the_worst(codes: tuple[int, ...], code: int) -> None:
+    assert exit_code([CheckResult("pg", "nfe", "equal", own, "") for own in codes]) == code
+    assert (PASS, REGRESSION, UNUSABLE, TOO_FEW) == (0, 1, 2, 3), "as CI jobs know them"
+
+
+@pytest.mark.parametrize(
+    ("bad", "allowed", "statuses"),
+    [
+        (0, None, []),
+        (0, 0, [PASS]),
+        (2, None, [REGRESSION]),
+        (2, 1, [REGRESSION]),
+        (2, 2, [PASS]),
+    ],
+)
+def test_bad_images_are_counted_against_those_allowed(
+    tmp_path: Path, bad: int, allowed: int | None, statuses: list[int]
+) -> None:
+    """Of the method itself, in the candidate alone; its groups are left out on both sides."""
+    scores = read_results([write(tmp_path / "s.csv", frame({"iid": {"nfe": 0}, "pg": {"nfe": 0}}))])
+    pg = MethodId("pg")
+    lines = [
+        {"method": method, "prompt_id": "p000", "seed": "0", "value": count}
+        | {"metric": MetricId(BAD_IMAGES, "black")}
+        for method, count in ((pg, bad), (IID, 7))
+        if count
+    ]
+    now = replace(scores, bad=pd.DataFrame(lines))
+    odd = (scores.frame["method"] == pg) & (scores.frame["prompt_id"] == "p000")
+    moved = replace(
+        scores, frame=scores.frame.assign(value=scores.frame["value"] + (odd & (bad > 0)))
+    )
+    checks = [{"metric": "nfe", "test": "equal"}]
+    gate = Gate.model_validate({"checks": checks, "methods": ["pg"], BAD_IMAGES: allowed})
+    for sides in ((now, moved), (replace(moved, bad=now.bad), scores)):
+        found = run_gate(gate, *sides)
+        assert [own.status for own in found if own.metric == BAD_IMAGES] == statuses
+        assert [own.status for own in found if own.metric == "nfe"] == [PASS]
+    held = run_gate(gate, moved, replace(scores, bad=now.bad))
+    assert [own.status for own in held if own.metric == "nfe"] == [PASS]
+
+
+def test_the_direction_of_a_check_is_the_metric_s_unless_it_says_another(tmp_path: Path) -> None:
+    scores = read_results([write(tmp_path / "s.csv", frame(EFFECTS))])
+    signs = [
+        Check(metric=metric, test="equal", direction=direction).sign(scores)
+        for metric in ("vendi[fmnist-clip]", "nfe")
+        for direction in (None, "higher", "lower")
+    ]
+    assert signs == [1.0, 1.0, -1.0, -1.0, 1.0, -1.0]
+
+
+def test_too_few_prompts_say_what_they_would_show() -> None:
+    gains = np.tile([1.0, -1.0], 6)
+    seen = f"regressions from {0.5 + detectable(gains):.3g} are seen"
+    assert seen in judge_gaps(gains, 0.5)[1]

@@ -9,7 +9,7 @@ import pytest
 
 from eddy_bench.compare.fronts import Fronts, diversity_at_loss, front_differences, fronts
 from eddy_bench.results.results import read_results
-from tests.makers.score_files import frame, write
+from tests.makers.score_files import frame, of, write
 
 GRID = {
     "iid": {"vendi": 0.0, "clip": 0.0, "seconds_per_image": 0.0},
@@ -142,3 +142,61 @@ def test_best_of_m_is_a_family_over_m(tmp_path: Path) -> None:
     assert [
         (family.name, [point.strength for point in family.points]) for family in result.families
     ] == [("best-of-m", ["", "5", "17"])]
+
+
+def test_levels_of_fidelity_are_reached_by_the_best_of_those_at_or_above_them(
+    tmp_path: Path,
+) -> None:
+    """Where nothing scatters, the band is the front itself."""
+    result = fronts(read_results([write(tmp_path / "s.csv", frame(GRID, scatter=0.0))]))
+    assert result is not None
+    front, pg = result.front, result.families[0].points
+    worst = min(point.fidelity.value for point in result.families[1].points)
+    assert (front.levels[0], front.levels[-1]) == (worst, pg[0].fidelity.value)
+    assert (np.diff(front.levels) > 0).all()
+    heights = sorted(point.diversity.value for point in pg)
+    assert sorted(set(np.round(front.value, 9))) == pytest.approx(heights)
+    assert (np.diff(front.value) <= 0).all()
+    assert front.value[0] == pytest.approx(heights[-1])
+    for band in (front.low, front.high):  # but for rounding at a method's own level
+        assert np.isclose(band, front.value).mean() > 0.9
+    assert result.reference == (pytest.approx(pg[0].diversity.value), pytest.approx(worst))
+    alone = result.families[0].baseline_hypervolumes
+    assert alone == pytest.approx((0.0, 0.0)), "the baseline is the least diverse"
+
+
+def test_an_interval_is_of_95_percent_of_resampled_prompts(tmp_path: Path) -> None:
+    """Of the paired difference, whose standard error is about normal."""
+    rows = frame({"iid": {"vendi": 0.0, "clip": 0.0}, "pg": {"vendi": 0.3, "clip": -0.1}})
+    result = fronts(read_results([write(tmp_path / "s.csv", rows)]))
+    assert result is not None
+    table = rows[of(rows, "vendi")].pivot(index="prompt_id", columns="method", values="value")
+    gaps = (table["pg"] - table["iid"]).to_numpy()
+    own, error = result.families[0].points[1].diversity, gaps.std() / 30**0.5
+    assert own.value == pytest.approx(table["pg"].mean())
+    assert own.low == pytest.approx(own.value - 1.96 * error, abs=0.25 * error)
+    assert own.high == pytest.approx(own.value + 1.96 * error, abs=0.25 * error)
+
+
+def test_prompts_that_a_method_lacks_are_left_out_of_all(tmp_path: Path) -> None:
+    rows = frame({"iid": {"vendi": 0.0, "clip": 0.0}, "pg": {"vendi": 0.3, "clip": -0.1}})
+    lacking = (rows["method"] == "pg") & (
+        (of(rows, "vendi") & (rows["prompt_id"] < "p003"))
+        | (of(rows, "clip") & (rows["prompt_id"] > "p027"))
+    )
+    result = fronts(read_results([write(tmp_path / "s.csv", rows[~lacking])]))
+    assert result is not None
+    assert result.prompts == 25
+    rest = rows[of(rows, "vendi") & (rows["method"] == "iid")]["value"].to_numpy()[3:28]
+    assert result.families[0].points[0].diversity.value == pytest.approx(rest.mean())
+    one = rows[~lacking & (rows["prompt_id"] < "p004")]
+    assert fronts(read_results([write(tmp_path / "one.csv", one)])) is None
+
+
+def test_a_fidelity_whose_smaller_values_are_better_is_counted_up(tmp_path: Path) -> None:
+    rows = frame({"iid": {"mss": 0.0, "clip": 0.0}, "pg": {"mss": -0.2, "clip": -0.1}})
+    result = fronts(read_results([write(tmp_path / "s.csv", rows)]))
+    assert result is not None
+    start, own = (point.diversity.value for point in result.families[0].points)
+    assert own - start == pytest.approx(0.2, abs=0.06)
+    assert start < 0

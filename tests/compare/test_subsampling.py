@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import yaml
 
-from eddy_bench.compare.subsampling import Subsampling
+from eddy_bench.compare.subsampling import Subsampling, direction_words, directions
 from eddy_bench.ids import MethodId, MetricId, Signature
+from eddy_bench.results.results import read_results
 from eddy_bench.scoring.fidelity import frechet_distance
 from eddy_bench.scoring.scorer import read_features, write_features
 from eddy_bench.storage.run_folder import RunFolder
@@ -117,3 +118,48 @@ def test_a_gate_between_two_folders_tests_pooled_metrics(
     )
     assert done.code == code, done.out
     assert "by subsampling prompts" in (tmp_path / "s.md").read_text()
+
+
+class Sampled(Subsampling):
+    """Differences whose errors are known."""
+
+    def difference(
+        self,
+        method: MethodId,
+        column: MetricId,
+        signature: Signature,
+        other: MethodId | None = None,
+    ) -> tuple[float, float]:
+        assert (method, other) == (EXACT, MethodId("iid"))
+        return 99.0, 1.0
+
+
+@pytest.mark.parametrize(
+    ("effect", "gain", "words"),
+    [
+        (-3.0, 3.0, "closer to the real images (fd"),
+        (3.0, -3.0, "farther from them (fd"),
+        (-1.9, 1.9, "neither"),
+    ],
+)
+def test_a_smaller_distance_is_closer_where_it_is_significant(
+    tmp_path: Path, effect: float, gain: float, words: str
+) -> None:
+    levels = {"iid": {"vendi": 0.0, "fd": 0.0}, "eddy-exact": {"vendi": 0.0, "fd": effect}}
+    scores = read_results([write(tmp_path / "s.csv", frame(levels))])
+    (own,) = directions(scores, EXACT, Sampled(None, None))
+    assert (own.gain, own.error) == (pytest.approx(gain), 1.0)
+    assert (own.independent, own.value) == (50.0, 50.0 + effect)
+    assert direction_words(scores, EXACT, Sampled(None, None)).startswith(words)
+    (untested,) = directions(scores, EXACT, None)
+    assert (untested.gain, untested.error, untested.closer) == (pytest.approx(gain), None, None)
+    assert direction_words(scores, EXACT, None) == untested.text
+    assert direction_words(scores, MethodId("lhs"), None) == ""
+
+
+@pytest.mark.parametrize(("prompts", "known"), [(3, False), (4, True)])
+def test_halves_need_four_prompts(tmp_path: Path, prompts: int, known: bool) -> None:
+    folder = with_features(tmp_path / "a", 0.0, 1, prompts=prompts)
+    sides = Subsampling(folder, folder)
+    found = sides.difference(EXACT, FD, Signature.parse(SIGNATURE), MethodId("iid"))
+    assert (found is not None) is known

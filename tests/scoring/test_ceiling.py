@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,16 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from eddy_bench.compare.subsampling import Direction
-from eddy_bench.ids import MetricId
-from eddy_bench.results.headroom import headroom, headrooms, why_no_headroom
+from eddy_bench.ids import MethodId, MetricId
+from eddy_bench.results.headroom import (
+    Headroom,
+    headroom,
+    headrooms,
+    paired_distances,
+    why_no_headroom,
+)
 from eddy_bench.results.results import read_results
+from eddy_bench.results.statistics import holm
 from tests.conftest import Result
 from tests.makers.score_files import frame, of, write
 
@@ -218,3 +226,67 @@ def test_a_direction_is_said_where_its_interval_shows_it(
     answer = Direction(MetricId("fd"), 62.0, 62.0 - gain, gain, error)
     assert answer.closer is closer
     assert ("untested" in answer.text) == (error is None)
+
+
+def test_a_share_by_hand() -> None:
+    """A tenth more distance than i.i.d. on each of 12 prompts, 4 particles: three tenths."""
+    independent = np.linspace(0.2, 0.4, 12)
+    value, low, high, p = headroom(1.1 * independent, independent, 4)
+    assert [value, low, high] == pytest.approx([0.3] * 3)
+    assert p > 0.9, "the ceiling is a third more"
+    assert headroom(independent, independent, 4)[0] == pytest.approx(0)
+    assert headroom(4 / 3 * independent, independent, 4)[0] == pytest.approx(1)
+    value, low, high, _ = headroom(independent[::-1], independent, 2)
+    assert value == pytest.approx(0)
+    assert low < 0 < high
+    none = np.zeros(12)
+    assert np.isnan(headroom(independent, none, 4)).all()
+    assert np.isnan(headroom(independent[:8], none[:8] + 1e-9, 4)).all(), "it may be rounding"
+    assert np.isnan(headroom(none[:0], none[:0], 4)).all()
+
+
+@pytest.mark.parametrize(
+    ("value", "p_holm", "shifted"),
+    [(1.1, 0.049, True), (1.1, 0.05, False), (1.0, 0.001, False), (1.1, float("nan"), False)],
+)
+def test_a_shift_is_said_of_a_share_above_1_with_a_p_below_5_percent(
+    value: float, p_holm: float, shifted: bool
+) -> None:
+    own = Headroom(MethodId("pg"), MetricId("headroom"), value, 0.9, 1.3, 0.001, 12, p_holm)
+    assert own.shifted is shifted
+    assert ("no shift" in own.words) is not shifted
+    assert replace(own, value=float("nan")).words == ""
+
+
+def test_squared_distances_are_of_the_groups_that_both_have() -> None:
+    """2 (1 - similarity), a mean over seeds for each prompt."""
+    own, iid = (
+        pd.DataFrame(lines, columns=["prompt_id", "seed", "value"])
+        for lines in (
+            [("b", "0", 0.5), ("a", "0", 0.9), ("a", "1", 0.7), ("a", "2", 0.0), ("c", "0", 0.1)],
+            [("a", "1", 0.6), ("a", "0", 0.8), ("a", "2", np.nan), ("b", "0", 0.4)],
+        )
+    )
+    distances, independent = paired_distances(own, iid)
+    assert distances == pytest.approx([0.4, 1.0])
+    assert independent == pytest.approx([0.6, 1.2])
+
+
+def test_shares_are_of_groups_of_two_or_more_corrected_over_the_methods(
+    rows: pd.DataFrame, tmp_path: Path
+) -> None:
+    found = headrooms(read_results([write(tmp_path / "s.csv", rows)]))
+    assert [str(own.method) for own in found] == ["antithetic", "pg"]
+    assert [own.p_holm for own in found] == pytest.approx(holm([own.p for own in found]))
+    assert found[1].p_holm == pytest.approx(2 * found[1].p)
+    pairs = headrooms(read_results([write(tmp_path / "two.csv", rows.assign(particles=2))]))
+    assert [own.value for own in pairs] == pytest.approx([own.value / 3 for own in found])
+    one = read_results([write(tmp_path / "one.csv", rows.assign(particles=1))])
+    assert headrooms(one) == []
+
+
+@pytest.mark.parametrize(
+    ("gain", "closer"), [(1.97, True), (1.95, None), (-1.97, False), (-1.95, None), (0.0, None)]
+)
+def test_a_direction_needs_two_standard_errors(gain: float, closer: bool | None) -> None:
+    assert Direction(MetricId("fd"), 62.0, 62.0 - gain, gain, 1.0).closer is closer
