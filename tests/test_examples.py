@@ -18,7 +18,7 @@ SAID = {
     "your-pipeline": [
         "spell:radius=0.5",
         "significantly better than iid",
-        "Marginal-preserving: ",
+        "Marginal-preserving",
         "prompts that show a difference of 0.05 of iid's value",
     ],
     "your-method": [
