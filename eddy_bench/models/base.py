@@ -18,7 +18,7 @@ from eddy_bench.methods.base import Method
 from eddy_bench.methods.best_of_m import check_finite
 from eddy_bench.models.backbones import Judge, load_judge
 from eddy_bench.models.decoding import guide_decoder, make_decode
-from eddy_bench.models.devices import peak_bytes, reset_peak, synchronize
+from eddy_bench.models.devices import CPU, peak_bytes, reset_peak, synchronize
 from eddy_bench.models.images import image_tensor, mark_call, watched_pixels
 from eddy_bench.models.network_features import FeatureCost, NetworkFeatures, RowLimit
 from eddy_bench.models.prompts import PromptCache
@@ -162,7 +162,9 @@ class Model:
             A list of `particles` images per prompt, and the cost of an image. What is no image
             carries the reason (`images.fault`).
         """
-        drawn, device = method.drawn(particles), self.device or self.pipe.device
+        drawn = method.drawn(particles)
+        # exact tasks have no device
+        device: torch.device = self.device or getattr(self.pipe, "device", CPU)
         groups = list(zip(prompts, seeds, strict=True))
         batch = DrawnTogether(self, groups, {**self.call, **arguments}, keep=particles)
         if method.remembers:
