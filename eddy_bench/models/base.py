@@ -163,8 +163,8 @@ class Model:
             carries the reason (`images.fault`).
         """
         drawn = method.drawn(particles)
-        # exact tasks have no device
-        device: torch.device = self.device or getattr(self.pipe, "device", CPU)
+        own: torch.device = getattr(self.pipe, "device", CPU)  # exact tasks have none
+        device = self.device or own
         groups = list(zip(prompts, seeds, strict=True))
         batch = DrawnTogether(self, groups, {**self.call, **arguments}, keep=particles)
         if method.remembers:
