@@ -127,7 +127,7 @@ def warnings(comparison: Comparison, folders: Sequence[Path]) -> list[str]:
         )
     frame = comparison.results.frame
     columns = comparison.results.columns
-    costs = [str(own) for own in columns if comparison.results.metric(own).scope == "cost"]
+    costs = [own for own in columns if comparison.results.metric(own).scope == "cost"]
     frame = frame[~(drawn_elsewhere(frame) & frame["metric"].isin(costs))]
     missing = frame[pd.isna(frame["value"])].groupby("metric", sort=False, observed=True).size()
     if lost := [f"{metric} ({count})" for metric, count in missing.items()]:
