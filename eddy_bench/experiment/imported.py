@@ -12,9 +12,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from PIL import Image
-
-from eddy_bench.errors import PromptError, StoreError, brief, counted
+from eddy_bench.errors import PromptError, StoreError, counted
 from eddy_bench.experiment.events import Listener
 from eddy_bench.experiment.manifest import manifest
 from eddy_bench.ids import MethodId
@@ -22,7 +20,7 @@ from eddy_bench.storage.files import MAX_GROUPS, parse_json, refuse_more
 from eddy_bench.storage.group import GroupGrid, group_key
 from eddy_bench.storage.lock import locked
 from eddy_bench.storage.paths import Files, safe_name
-from eddy_bench.storage.pictures import pictures_below, read_picture
+from eddy_bench.storage.pictures import picture_at, pictures_below
 from eddy_bench.storage.records import Group, RunRecord, RunSettings, SuiteRecord
 from eddy_bench.storage.run_folder import (
     RunFolder,
@@ -463,7 +461,7 @@ def _write(
 ) -> bool:
     """Write a group; returns whether it was not there."""
     prompt = pictures[0].prompt
-    images = [_image(own.path) for own in pictures]
+    images = [picture_at(own.path, StoreError) for own in pictures]
     sizes = {image.size for image in images}
     if len(sizes) > 1:
         raise StoreError(
@@ -496,12 +494,3 @@ def _write(
     cost = {"seconds_per_image": fmean(seconds)} if len(seconds) == len(pictures) else {}
     folder.write_group(group, images, cost, {})
     return True
-
-
-def _image(path: Path) -> Image.Image:
-    try:
-        return read_picture(path)
-    except ValueError as error:
-        raise StoreError(
-            f"{path} cannot be read as an image: {brief(error, 120)}. Remove or replace it."
-        ) from None

@@ -17,7 +17,7 @@ from eddy_bench.models.defaults import ScoringDefaults
 from eddy_bench.scoring.extractor import Extractor, file_digest
 from eddy_bench.storage.files import read_arrays
 from eddy_bench.storage.paths import replacing
-from eddy_bench.storage.pictures import Pictures, pictures_below, read_picture
+from eddy_bench.storage.pictures import Pictures, picture_at, pictures_below
 
 FEATURES_LIMIT = 32 * 2**20  # bytes; 4,096 images under Inception, 16,384 under CLIP ViT-B/32
 TEXTS = ("extractor", "weights", "images")
@@ -75,12 +75,7 @@ def reference_pictures(source: str) -> Pictures:
 
 def read_image(path: Path) -> Image.Image:
     """Read an image as `read_picture`; MetricError where it cannot be read."""
-    try:
-        return read_picture(path)
-    except ValueError as error:
-        raise MetricError(
-            f"{path} cannot be read as an image: {brief(error, 120)}. Remove or replace it."
-        ) from None
+    return picture_at(path, MetricError)
 
 
 def image_digest(image: Image.Image) -> bytes:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from eddy_bench.errors import counted
+from eddy_bench.errors import EddyError, brief, counted
 from eddy_bench.storage.files import open_picture
 
 # Those of Pillow's that decode by themselves: whatever calls another program is left out.
@@ -46,6 +46,16 @@ def read_picture(path: Path) -> Image.Image:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, WHITE), image)
     return image.convert("RGB")
+
+
+def picture_at(path: Path, error: type[EddyError]) -> Image.Image:
+    """Read a picture as `read_picture`; raises `error`, with the path, where it cannot be read."""
+    try:
+        return read_picture(path)
+    except ValueError as problem:
+        raise error(
+            f"{path} cannot be read as an image: {brief(problem, 120)}. Remove or replace it."
+        ) from None
 
 
 def _of_numbers(image: Image.Image) -> Image.Image:
