@@ -180,8 +180,10 @@ def _print(comparison: Comparison, form: str, full: bool) -> None:
     if not full:
         for question, answer in together(comparison.answers):
             write_line(f"{question}: {answer}")
+    # --full has a table per metric of all prompts, none of classes
+    elsewhere = "--format csv" if full or comparison.by else "--full"
     for table in tables_of(comparison, full):
-        print_table(table, "--format csv" if full else "--full")
+        print_table(table, elsewhere)
 
 
 def _compare_votes(
