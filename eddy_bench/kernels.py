@@ -6,10 +6,34 @@ over pairs is a matrix product, so the cost is O(N^2 d) time and O(N^2 + N d) me
 
 from __future__ import annotations
 
+import functools
 import math
 
 import torch
 from torch import Tensor
+
+
+@functools.cache
+def has_float64(device: torch.device) -> bool:
+    """Return whether a device computes in float64; Apple's MPS does not."""
+    try:
+        torch.zeros(1, dtype=torch.float64, device=device)
+    except (TypeError, RuntimeError):
+        return False
+    return True
+
+
+def near(values: Tensor) -> Tensor:
+    """Return values where work between the particles is done.
+
+    That is their own device, or the CPU where it has no float64.
+    """
+    return values if has_float64(values.device) else values.cpu()
+
+
+def exact(values: Tensor) -> Tensor:
+    """Return values in float64, where work between the particles is done (`near`)."""
+    return near(values).double()
 
 
 def squared_distances(x: Tensor, y: Tensor | None = None) -> Tensor:
@@ -47,10 +71,13 @@ def lower_median(values: Tensor) -> Tensor:
 
 
 def _without_diagonal(square: Tensor) -> Tensor:
-    """Drop the diagonal of (G, N, N): (G, N, N - 1)."""
+    """Drop the diagonal of (G, N, N): (G, N, N - 1).
+
+    In one row after another each element of the diagonal begins a run of N + 1.
+    """
     groups, count = square.shape[:2]
-    keep = ~torch.eye(count, dtype=torch.bool, device=square.device)
-    return square[:, keep].reshape(groups, count, count - 1)
+    runs = square.flatten(1)[:, :-1].reshape(groups, count - 1, count + 1)
+    return runs[:, :, 1:].reshape(groups, count, count - 1)
 
 
 def row_median_bandwidth(square: Tensor) -> Tensor:

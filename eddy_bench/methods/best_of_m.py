@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from eddy_bench.errors import ModelError, ParameterError
+from eddy_bench.kernels import exact
 from eddy_bench.methods.base import Count, Method
 
 EXACT_CHOICES = 20_000  # subsets that are tried one by one
@@ -116,7 +117,7 @@ def check_finite(features: Tensor, method: Method) -> None:
 
 def unit_distances(features: Tensor) -> Tensor:
     """Return Euclidean distances between unit features, (M, M), of (M, F)."""
-    unit = torch.nn.functional.normalize(features.double(), dim=-1)
+    unit = torch.nn.functional.normalize(exact(features), dim=-1)
     return torch.cdist(unit, unit)
 
 
@@ -180,7 +181,7 @@ def diverse_groups(features: Tensor, size: int, generator: torch.Generator) -> T
     Returns:
         Indices, (M / size, size), ascending in each group.
     """
-    unit = torch.nn.functional.normalize(features.double(), dim=-1)
+    unit = torch.nn.functional.normalize(exact(features), dim=-1)
     distances = torch.cdist(unit, unit).square()
     best, most = torch.empty(0), -1.0
     for _ in range(STARTS):

@@ -11,6 +11,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, normalize
 
+from eddy_bench.kernels import exact
 from eddy_bench.methods.base import Count, Positive
 from eddy_bench.methods.couplings import StartedMethod
 from eddy_bench.sampling.state import State
@@ -67,14 +68,14 @@ class Cno(StartedMethod):
         if noise.shape[1] == 1:
             return noise
         done = state.memory.setdefault("cno", 0)
-        points = state.denoised.double().reshape(noise.shape)
+        points = exact(state.denoised).reshape(noise.shape)
         reference = state.memory.setdefault("cno reference", pooled(points, self.window))
         state.memory["cno"] = done + 1
         with torch.enable_grad():
             leaf = points.detach().requires_grad_()
             losses = contrast(pooled(leaf, self.window), reference, self.temperature)
             (gradient,) = torch.autograd.grad(losses.sum(), leaf)
-        old, steep = noise.double().flatten(2), gradient.flatten(2)
+        old, steep = exact(noise).flatten(2), gradient.flatten(2)
         steep = (
             steep - (steep * old).sum(-1, keepdim=True) / old.square().sum(-1, keepdim=True) * old
         )

@@ -12,7 +12,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from eddy_bench.kernels import group_median_bandwidth, squared_distances
+from eddy_bench.kernels import exact, group_median_bandwidth, squared_distances
 from eddy_bench.methods.guided import KernelMethod, kernel_points
 from eddy_bench.sampling.state import State
 
@@ -123,7 +123,7 @@ class Coupled(KernelMethod):
         kernel = self.resolved_kernel(state.features is not None)
         points, features = kernel_points(kernel, state)
         values = features.values(points.flatten(0, 1)).unflatten(0, points.shape[:2])
-        square = squared_distances(values.double())
+        square = squared_distances(exact(values))
         logs = -square / self.gamma(state, group_median_bandwidth(square))
         root = (maxcut_root if self.rule == "maxcut" else laplacian_root)(logs, self.strength)
-        return (root.to(noise.dtype) @ noise).to(noise)
+        return (root.to(noise) @ noise).to(noise)

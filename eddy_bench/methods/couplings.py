@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from eddy_bench.errors import ParameterError
+from eddy_bench.kernels import exact
 from eddy_bench.methods.base import Method
 from eddy_bench.sampling.hooks import Hooks
 
@@ -24,7 +25,7 @@ SOBOL_LIMIT = torch.quasirandom.SobolEngine.MAXDIM
 
 def normal_quantile(uniform: Tensor) -> Tensor:
     """Return the inverse of the standard normal distribution function, in float64."""
-    quantile: Tensor = torch.special.ndtri(uniform.double().clamp(EDGE, 1 - EDGE))
+    quantile: Tensor = torch.special.ndtri(exact(uniform).clamp(EDGE, 1 - EDGE))
     return quantile
 
 
@@ -62,9 +63,9 @@ def lhs(noise: Tensor, generator: torch.Generator) -> Tensor:
     count = len(noise)
     if count == 1:
         return noise
-    uniform = torch.special.ndtr(noise.double()).clamp(EDGE, 1 - EDGE)
+    uniform = torch.special.ndtr(exact(noise)).clamp(EDGE, 1 - EDGE)
     order = torch.rand(noise.shape, generator=generator, dtype=torch.float64).argsort(0)
-    return normal_quantile((order.to(noise.device) + uniform) / count).to(noise.dtype)
+    return normal_quantile((order.to(uniform.device) + uniform) / count).to(noise)
 
 
 def sobol(noise: Tensor, generator: torch.Generator) -> Tensor:

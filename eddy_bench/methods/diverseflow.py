@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from eddy_bench.kernels import lower_median
+from eddy_bench.kernels import exact, lower_median
 from eddy_bench.methods.base import Positive
 from eddy_bench.methods.guided import DirectedMethod
 from eddy_bench.methods.potentials import determinant_weights
@@ -49,13 +49,13 @@ class DiverseFlow(DirectedMethod):
     def weights(self, square: Tensor, state: State) -> Tensor:
         """Return the weights of the gradient, (G, N, N)."""
         count = square.shape[-1]
-        upper = torch.triu_indices(count, count, 1)
+        upper = torch.triu_indices(count, count, 1, device=square.device)
         median = lower_median(square.double()[:, upper[0], upper[1]])[..., None]
         return determinant_weights(square, (self.bandwidth or 1.0) / median, self.quality(state))
 
     def quality(self, state: State) -> Tensor:
         """Return q, (G, N)."""
-        energy = state.eps.double().square().sum(-1)
+        energy = exact(state.eps).square().sum(-1)
         if self.percentile is None:
             return torch.ones_like(energy)
         from scipy.stats import chi2

@@ -18,8 +18,10 @@ from torch import Tensor
 from eddy_bench.errors import ParameterError
 from eddy_bench.kernels import (
     eddy_field,
+    exact,
     force_weights,
     group_median_bandwidth,
+    near,
     noise_bandwidth,
     rbf,
     squared_distances,
@@ -74,14 +76,19 @@ class Eddy(GuidingMethod):
         points, features = kernel_points(kernel, state)
         velocity, own = -state.eps, self.v_source == "self"
         on_particles = isinstance(features, Identity)
-        if on_particles and not self.closed_form:
-            points = points.double()
+        if on_particles:
+            points = near(points) if self.closed_form else exact(points)
         values = features.values(points.flatten(0, 1)).unflatten(0, points.shape[:2])
-        square = squared_distances(values.double())
+        square = squared_distances(exact(values))
         gamma = self._gamma(kernel, state, square)
         if self.closed_form and on_particles:
             return eddy_field(
-                points, state.score, velocity, gamma, own_velocity=own, divergence=self._sign
+                points,
+                near(state.score),
+                near(velocity),
+                gamma,
+                own_velocity=own,
+                divergence=self._sign,
             )
         score, velocity = state.score.to(points), velocity.to(points)
         pairs = Pairs(points, features, values, square, gamma, score, velocity, own)
@@ -135,7 +142,7 @@ class EddyExact(Eddy):
                 f"this model has d = {dimension}. Use eddy-hutch, or kernel=latent."
             )
         groups, count, _ = pairs.points.shape
-        gammas = torch.as_tensor(pairs.gamma, dtype=pairs.values.dtype).expand(groups, 1, 1)
+        gammas = torch.as_tensor(pairs.gamma).to(pairs.values).expand(groups, 1, 1)
         psi = torch.zeros_like(pairs.points)
         for group in range(groups):
             for i in range(count):
@@ -285,7 +292,7 @@ class Pairs:
             step: size of the differences, in the units of the points; a number or (G, 1, 1).
             sign: of the divergence term.
         """
-        divergence = self.on_velocity(laplacian.to(self.velocity.dtype)) - self.hessian_part(step)
+        divergence = self.on_velocity(laplacian.to(self.velocity)) - self.hessian_part(step)
         return (self.antisymmetric_part(step) + sign * divergence) / (self.points.shape[1] - 1)
 
     def on_velocity(self, weights: Tensor) -> Tensor:
@@ -315,7 +322,7 @@ class Pairs:
         total = -2 * len(directions) * rbf(self.square, self.gamma)
         for kernels in shifted(directions, step):
             total = total + kernels
-        return _without_diagonal(total) / step**2
+        return _without_diagonal(total) / (near(step) if isinstance(step, Tensor) else step) ** 2
 
     def _plain_shifted_kernels(self, directions: Tensor, step: float | Tensor) -> Iterator[Tensor]:
         """Yield sums over directions of the kernels of shifted particles, through the identity.
@@ -347,8 +354,8 @@ class Pairs:
         for part in directions.split(max(1, CHUNK_ELEMENTS // (2 * groups * count * dimension))):
             shift = step * torch.cat([part, -part])[:, :, None]  # (2 p, G, 1, d)
             moved = self.features.values((self.points + shift).flatten(0, 2))
-            moved = moved.double().unflatten(0, (-1, count))
-            square = squared_distances(moved, self.values.double().repeat(len(shift), 1, 1))
+            moved = exact(moved).unflatten(0, (-1, count))
+            square = squared_distances(moved, exact(self.values).repeat(len(shift), 1, 1))
             yield rbf(square.unflatten(0, (-1, groups)), self.gamma).sum(0)
 
     def antisymmetric_part(self, step: float | Tensor) -> Tensor:
@@ -356,7 +363,7 @@ class Pairs:
 
         It takes a pull-back and a directional derivative (two forward rows) per particle.
         """
-        weights = force_weights(self.square, self.gamma).to(self.values.dtype)
+        weights = force_weights(self.square, self.gamma).to(self.values)
         centred = self.values - self.values.mean(1, keepdim=True)
         push = (
             (self.velocity * self.score).sum(-1)[:, :, None]
@@ -397,10 +404,11 @@ class Pairs:
         # Differences j - i, some at once, so that memory grows with N and not with its square.
         at_once = max(1, self.features.chunk // (2 * groups * count))
         total = torch.zeros_like(self.points)
-        for shifts in torch.arange(1, count).split(at_once):
-            i = torch.arange(count).repeat(len(shifts))
+        particles = torch.arange(count, device=total.device)
+        for shifts in particles[1:].split(at_once):
+            i = particles.repeat(len(shifts))
             j = (i + shifts.repeat_interleave(count)) % count
-            products = self._hessian_products(i.to(total.device), j.to(total.device), step)
+            products = self._hessian_products(i, j, step)
             total += products.unflatten(1, (len(shifts), count)).sum(1)
         return total
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from eddy_bench.errors import ParameterError
-from eddy_bench.kernels import squared_distances, weighted_differences
+from eddy_bench.kernels import near, squared_distances, weighted_differences
 from eddy_bench.methods.base import Method, Positive, Strength
 from eddy_bench.methods.couplings import Init, Starts
 from eddy_bench.sampling.feature_maps import FeatureMap, Identity, UnitVectors
@@ -216,7 +216,8 @@ def pulled_force(
     return features.pull_groups(
         points,
         lambda values: weighted_differences(
-            weights(squared_distances(values)).to(values), values - values.mean(1, keepdim=True)
+            weights(near(squared_distances(values))).to(values),
+            values - values.mean(1, keepdim=True),
         ),
     )
 

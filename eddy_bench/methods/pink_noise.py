@@ -9,6 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from eddy_bench.kernels import exact
 from eddy_bench.methods.base import Method
 
 
@@ -38,9 +39,10 @@ class PinkNoise(Method):
         if self.alpha == 0:
             return noise
         shape = noise.shape[-2:] if noise.ndim > 3 else noise.shape[-1:]
-        weight = spectrum(shape, self.alpha, noise.device)
+        white = exact(noise)
+        weight = spectrum(shape, self.alpha, white.device)
         axes = tuple(range(-len(shape), 0))
-        coloured = torch.fft.ifftn(torch.fft.fftn(noise.double(), dim=axes) * weight, dim=axes)
+        coloured = torch.fft.ifftn(torch.fft.fftn(white, dim=axes) * weight, dim=axes)
         real: Tensor = coloured.real.to(noise)
         return real
 

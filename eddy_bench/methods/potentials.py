@@ -16,6 +16,12 @@ def _identity(like: Tensor) -> Tensor:
     return torch.eye(like.shape[-1], dtype=like.dtype, device=like.device)
 
 
+def inverse(matrices: Tensor) -> Tensor:
+    """Return inverses, (G, N, N); of a singular matrix what is not finite. Nothing waits for it."""
+    inverses: Tensor = torch.linalg.inv_ex(matrices).inverse
+    return inverses
+
+
 def rke_weights(square: Tensor, gamma: Tensor | float) -> Tensor:
     """Return the gradient of log RKE, RKE = 1 / |K / N|_F^2, K = exp(-square / gamma).
 
@@ -52,7 +58,7 @@ def determinant_weights(square: Tensor, scale: Tensor | float, quality: Tensor) 
     kernel = torch.exp(-scale * square.double())
     likeness = quality[:, :, None] * quality[:, None, :] * kernel
     likeness = likeness + JITTER * _identity(kernel)
-    inverses = torch.linalg.inv(likeness) - torch.linalg.inv(likeness + _identity(kernel))
+    inverses = inverse(likeness) - inverse(likeness + _identity(kernel))
     weights: Tensor = -4 * scale * inverses * likeness
     return weights
 
@@ -65,9 +71,7 @@ def volume_weights(square: Tensor, scale: Tensor | float) -> Tensor:
     count = square.shape[-1]
     centring = _identity(square).double() - 1 / count
     gram = -centring @ square.double() @ centring / 2
-    weights: Tensor = (
-        -scale * centring @ torch.linalg.inv(_identity(gram) + scale * gram) @ centring
-    )
+    weights: Tensor = -scale * centring @ inverse(_identity(gram) + scale * gram) @ centring
     return weights
 
 

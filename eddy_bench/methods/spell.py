@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from eddy_bench.errors import ParameterError
-from eddy_bench.kernels import squared_distances, weighted_differences
+from eddy_bench.kernels import near, squared_distances, weighted_differences
 from eddy_bench.methods.base import Positive
 from eddy_bench.methods.guided import GuidingMethod, kernel_points, pulled_force
 from eddy_bench.methods.potentials import shield_weights
@@ -92,5 +92,5 @@ def fixed_force(points: Tensor, fixed: Tensor, radius: float) -> Tensor:
         radius: of the balls around y.
     """
     fixed, centre = fixed.to(points), points.mean(1, keepdim=True)
-    weights = shield_weights(squared_distances(points, fixed), radius).to(points)
+    weights = shield_weights(near(squared_distances(points, fixed)), radius).to(points)
     return weighted_differences(weights, points - centre, fixed - centre)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from eddy_bench.errors import ModelError, ParameterError, SchedulerError
+from eddy_bench.errors import EddyError, ModelError, ParameterError, SchedulerError
 from eddy_bench.sampling.families import Family, denoiser, family_of
 from eddy_bench.sampling.feature_maps import FeatureMap
 from eddy_bench.sampling.hooks import Hooks
@@ -109,10 +109,15 @@ class Call:
     last: Tensor | None = None  # sample that the last step ended with
     steps_done: int = 0  # of the solver, in this call
     active: Tensor | None = None  # particles that are not given up, (G, N), bool; None: all
+    # `active`, the rows that it leaves, and which of them stands for each row; on the device
+    places: tuple[Tensor, Tensor, Tensor] | None = None
     memory: dict[str, Any] = field(default_factory=dict)  # of the method
     # feature maps by the shape of a particle
     maps: dict[tuple[int, ...], FeatureMap] = field(default_factory=dict)
     called: set[str] = field(default_factory=set)  # hooks that were called
+    # step, noise level, and whether guidance was finite there, which is read at the end: to read it
+    # is to wait for the device
+    finite: list[tuple[int, float, Tensor]] = field(default_factory=list)
     _probes: tuple[torch.Generator, ...] = ()
     _streams: tuple[torch.Generator, ...] = ()
 
@@ -202,6 +207,8 @@ class Call:
     def arrive(self, timestep: Any) -> int:
         """Return the index of the coming step, at its timestep."""
         own, told = self.view.own_index, self.coming
+        if own is None and self.readable:
+            own = self.view.place(timestep)
         if own is None and self.readable:
             if told is not None and torch.as_tensor(self.view.timesteps[told]) == timestep:
                 own = told
@@ -347,14 +354,27 @@ class Call:
         """End a call that returned.
 
         Raises:
+            EddyError: the guidance was not finite.
             SchedulerError: no row of its last sample is finite.
             ModelError: it never reached a hook of the method.
         """
+        self.check_guidance()
         if self.last is not None:
             rows = self.particles or len(self.last)
             self.record.finished = self.last.reshape(-1, rows, self.last[0].numel()) / self.unit
             self.check_finite(self.last)
         self._check_acted()
+
+    def check_guidance(self) -> None:
+        """Raise EddyError for guidance that was not finite, once."""
+        told, self.finite = self.finite, []
+        whole = torch.stack([flag for *_, flag in told]).tolist() if told else []
+        for (step, sigma, _), fit in zip(told, whole, strict=True):
+            if not fit:
+                raise EddyError(
+                    f"The guidance is not finite at step {step} "
+                    f"(noise level sigma / alpha = {sigma:.3g}). Lower the strength."
+                )
 
     def check_finite(self, sample: Tensor) -> None:
         """Raise SchedulerError for a sample none of whose rows is finite.

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from eddy_bench.errors import ModelError, ParameterError
+from eddy_bench.kernels import exact
 from eddy_bench.sampling.call import Call, title
 from eddy_bench.sampling.families import Family, blocks_of
 from eddy_bench.sampling.hooks import Block
@@ -165,7 +166,7 @@ def evaluate(
     given = Arguments({**dict(zip(names, args, strict=True)), **kwargs}, len(args))
     rows = rows_in(given.sample)
     if call.active is not None and rows % call.rows == 0:
-        return _of_active(call, forward, given, rows, call.active.flatten())
+        return _of_active(call, forward, given, rows, call.active)
     info = call.info()
     batched = call.family.guidance_rows in ("null first", "null last")
     if batched and rows == 2 * call.rows:
@@ -188,13 +189,23 @@ def _of_active(call: Call, forward: Forward, given: Arguments, rows: int, active
 
     The others get the prediction of one that is left, which keeps them finite.
     """
-    rows_active = active.repeat(rows // call.rows)
-    kept = rows_active.nonzero()[:, 0]
+    kept, source = _places(call, active, given.sample, rows)
     given.values.update(sliced(given.values, rows, kept))
     output = given.call(forward)
-    prediction = prediction_of(output)
-    source = (rows_active.long().cumsum(0) - 1).clamp_min(0).to(prediction.device)
-    return with_prediction(output, prediction[source])
+    return with_prediction(output, prediction_of(output)[source])
+
+
+def _places(call: Call, active: Tensor, sample: Any, rows: int) -> tuple[Tensor, Tensor]:
+    """Return the rows that are left, (kept,), and which of them stands for each row, (rows,).
+
+    They are copied to the device when the particles that are left change, not at each evaluation.
+    """
+    if call.places is None or call.places[0] is not active or len(call.places[2]) != rows:
+        left = active.flatten().repeat(rows // call.rows)
+        source = (left.long().cumsum(0) - 1).clamp_min(0)
+        device = sample[0].device
+        call.places = active, left.nonzero()[:, 0].to(device), source.to(device)
+    return call.places[1:]
 
 
 def _evaluate(call: Call, forward: Forward, given: Arguments, chosen: slice, info: StepInfo) -> Any:
@@ -301,9 +312,9 @@ def _combined(
     if space.slope == 0:
         return null + scale * (conditional - null)
     whole = sample if isinstance(sample, Tensor) else torch.stack(list(sample))
-    x, count = whole[: call.rows].double(), call.count(call.rows)
+    x, count = exact(whole[: call.rows]), call.count(call.rows)
     own, other = (
-        space.estimate(x, sign * part[:, : x.shape[1]].double()).reshape(-1, count, x[0].numel())
+        space.estimate(x, sign * exact(part[:, : x.shape[1]])).reshape(-1, count, x[0].numel())
         for part in (conditional, null)
     )
     change = (call.method.combine(own, other, scale, info) - own) / (sign * space.slope)

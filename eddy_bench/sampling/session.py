@@ -69,6 +69,9 @@ class Session:
             with self._acting(present), torch.inference_mode(False):  # methods may differentiate
                 result = call()
             present.end()
+        except RuntimeError:  # an eigendecomposition refuses what is not finite
+            present.check_guidance()
+            raise
         finally:
             ACTIVE.reset(token)
         return result

@@ -112,6 +112,18 @@ class SolverView:
 
     def __init__(self, scheduler: Any, row: SchedulerRow) -> None:
         self.scheduler, self.row = scheduler, row
+        self._tables: dict[str, tuple[Any, Tensor]] = {}
+
+    def table(self, name: str) -> Tensor:
+        """Return a list of the scheduler on the CPU, copied once: reading a device's waits for it.
+
+        Args:
+            name: of the scheduler's attribute, (steps,).
+        """
+        own, kept = getattr(self.scheduler, name), self._tables.get(name)
+        if kept is None or kept[0] is not own:
+            kept = self._tables[name] = own, torch.as_tensor(own).cpu()
+        return kept[1]
 
     @property
     def unit(self) -> float:
@@ -119,9 +131,9 @@ class SolverView:
         return 1.0
 
     @property
-    def timesteps(self) -> Any:
-        """The timesteps at which the network is evaluated."""
-        return self.scheduler.timesteps
+    def timesteps(self) -> Tensor:
+        """The timesteps at which the network is evaluated, on the CPU."""
+        return self.table("timesteps")
 
     @property
     def fewest_steps(self) -> int:
@@ -139,9 +151,20 @@ class SolverView:
 
     def indices(self, timestep: Any) -> list[int]:
         """Return the indices of the steps at a timestep."""
-        timesteps = torch.as_tensor(self.timesteps)
-        found = (timesteps == torch.as_tensor(timestep).to(timesteps)).nonzero()
+        found = (self.timesteps == torch.as_tensor(timestep).to(self.timesteps)).nonzero()
         return [int(index) for index in found]
+
+    def place(self, timestep: Any) -> int | None:
+        """Return the index of a timestep that is an element of the scheduler's own list.
+
+        Its address tells, so that nothing waits for the device. None: a number, or a copy.
+        """
+        own = self.scheduler.timesteps
+        if not isinstance(timestep, Tensor) or not isinstance(own, Tensor):
+            return None
+        beyond = timestep.data_ptr() - own.data_ptr()
+        inside = timestep.dtype == own.dtype and 0 <= beyond < own.nbytes
+        return beyond // own.itemsize if inside else None
 
     def index(self, timestep: Any) -> int:
         """Return the index of the coming step, at a timestep."""
@@ -252,7 +275,7 @@ class SolverView:
         # in float32, as the scheduler does
         share = 0.0 if last else (1 - eta) * self.timesteps[index + 1]
         timestep = int(torch.floor(torch.as_tensor(share)))
-        return _ratio(*_of_product(float(self.scheduler.alphas_cumprod[timestep])))
+        return _ratio(*_of_product(float(self.table("alphas_cumprod")[timestep])))
 
     def _churned(self, index: int, churn: float) -> float:
         """Return the gain of a step of `sample` = xb that begins at (1 + churn) sigma."""
@@ -276,7 +299,7 @@ class Tabled(SolverView):
 
     def levels(self, index: int) -> tuple[float, float]:
         """Return (alpha_t, sigma_t) before a step."""
-        product = self.scheduler.alphas_cumprod[int(self.timesteps[index])]
+        product = self.table("alphas_cumprod")[int(self.timesteps[index])]
         return _of_product(float(product.double()))
 
     def levels_after(self, index: int) -> tuple[float, float]:
@@ -285,7 +308,7 @@ class Tabled(SolverView):
 
     def _product_after(self, index: int) -> float:
         """Return alpha_t^2 after a step."""
-        products = self.scheduler.alphas_cumprod
+        products = self.table("alphas_cumprod")
         if index + 1 < len(self.timesteps):
             return float(products[int(self.timesteps[index + 1])])
         if self.noise == "anew":  # LCM ends at the denoised estimate
@@ -303,7 +326,7 @@ class Scaled(SolverView):
     def levels(self, index: int) -> tuple[float, float]:
         """Return (alpha_t, sigma_t) before a step."""
         between = self.row.half_steps and not self.scheduler.state_in_first_order
-        table = self.scheduler.sigmas_interpol if between else self.scheduler.sigmas
+        table = self.table("sigmas_interpol" if between else "sigmas")
         sigma = float(table[index])
         root = (1 + sigma**2) ** 0.5
         return 1 / root, sigma / root
@@ -311,7 +334,7 @@ class Scaled(SolverView):
     def sigma_next(self, index: int) -> float:
         """Return the noise level after a step; a half step of KDPM2 ends between `sigmas`."""
         between = self.row.half_steps and self.scheduler.state_in_first_order
-        table = self.scheduler.sigmas_interpol if between else self.scheduler.sigmas
+        table = self.table("sigmas_interpol" if between else "sigmas")
         return float(table[index + 1])
 
     def time(self, index: int) -> float:
@@ -326,7 +349,7 @@ class Multistep(SolverView):
 
     def levels(self, index: int) -> tuple[float, float]:
         """Return (alpha_t, sigma_t) before a step."""
-        sigma = self.scheduler.sigmas[index].double()
+        sigma = self.table("sigmas")[index].double()
         alpha_t, sigma_t = self.scheduler._sigma_to_alpha_sigma_t(sigma)
         return float(alpha_t), float(sigma_t)
 
@@ -338,7 +361,7 @@ class Flow(SolverView):
 
     def levels(self, index: int) -> tuple[float, float]:
         """Return (alpha_t, sigma_t) before a step."""
-        level = float(self.scheduler.sigmas[index])
+        level = float(self.table("sigmas")[index])
         return 1 - level, level
 
 
@@ -356,13 +379,13 @@ class Trigflow(SolverView):
         return float(self.scheduler.config.sigma_data)
 
     @property
-    def timesteps(self) -> Any:
+    def timesteps(self) -> Tensor:
         """The timesteps at which the network is evaluated; the scheduler's list has the end too."""
-        return self.scheduler.timesteps[:-1]
+        return self.table("timesteps")[:-1]
 
     def levels(self, index: int) -> tuple[float, float]:
         """Return (alpha_t, sigma_t) before a step."""
-        angle = float(self.scheduler.timesteps[index])
+        angle = float(self.table("timesteps")[index])
         return math.cos(angle), math.sin(angle)
 
     def time(self, index: int) -> float:
@@ -381,7 +404,7 @@ class Edm(SolverView):
 
     def levels(self, index: int) -> tuple[float, float]:
         """Return (1, sigma) before a step."""
-        return 1.0, float(self.scheduler.sigmas[index])
+        return 1.0, float(self.table("sigmas")[index])
 
     def time(self, index: int) -> float:
         """Return the time of a step."""

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from eddy_bench.errors import EddyError, ParameterError, SchedulerError
+from eddy_bench.errors import ParameterError, SchedulerError
 from eddy_bench.sampling.call import ACTIVE, Call, Transform
 from eddy_bench.sampling.families import no_guidance
 from eddy_bench.sampling.hooks import Hooks
@@ -253,6 +253,7 @@ def _stepped(call: Call, index: int, stepped: Any) -> Any:
     call.coming = index + 1
     call.last = stepped[0] if isinstance(stepped, tuple) else stepped.prev_sample
     if call.step(index) + 1 == call.steps:
+        call.check_guidance()
         call.check_finite(call.last)
     now, *rest = call.order[call.place :] or [index]
     call.place += 1
@@ -313,11 +314,7 @@ def _edit(call: Call, output: Tensor, state: State, coordinates: Coordinates) ->
             f"Expected guidance of shape {tuple(state.particles.shape)}, "
             f"got {tuple(guidance.shape)}."
         )
-    if not torch.isfinite(guidance).all():
-        raise EddyError(
-            f"The guidance is not finite at step {state.step} "
-            f"(noise level sigma / alpha = {state.sigma:.3g}). Lower the strength."
-        )
+    call.finite.append((state.step, state.sigma, torch.isfinite(guidance).all()))
     delta = (coordinates.sigma / coordinates.gain) * guidance.reshape(output.shape)
     return coordinates.edit(output, delta)
 
