@@ -35,7 +35,7 @@ from eddy_bench.sampling.state import State
 EXACT_LIMIT = 4096
 # A single coordinate moves further than a direction: it changes the kernel less, and float32 would
 # drown it.
-COORDINATE_STEP = 4.0
+COORDINATE_STEP = 32.0
 
 
 @dataclass(frozen=True)
@@ -191,7 +191,7 @@ class EddyFd(Eddy):
 
     Args:
         difference_step: relative to the scale of the latents (root mean square per coordinate);
-            single coordinates move 4 times as far.
+            single coordinates move 32 times as far.
         max_coordinates: the Laplacian sums over all coordinates when d is at most this, else over a
             random subset of this size, rescaled so that it stays unbiased.
     """

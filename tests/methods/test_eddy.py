@@ -343,3 +343,35 @@ def test_shifted_kernels_are_the_same_by_products_and_one_by_one(
     monkeypatch.setattr("eddy_bench.methods.eddy.LARGEST_EXPONENT", 0.0)
     assert torch.allclose(laplacian(1.0), by_products, rtol=1e-9, atol=1e-9)
     assert by_products.abs().max() > 0.1
+
+
+@pytest.mark.parametrize("method", [EddyFd(max_coordinates=64), EddyHutch()], ids=lambda m: m.name)
+def test_features_in_float32_give_the_laplacian_of_float64(method: EddyFd | EddyHutch) -> None:
+    """Their differences stand out from rounding, so that images carry over to another device."""
+    x = draw(2, 4, 256)
+    mixture = Mixture.random(256)
+    taken: list[Tensor] = []
+
+    class Kept(Pairs):
+        def laplacian(self, directions: Tensor, step: float | Tensor) -> Tensor:
+            taken.append(super().laplacian(directions, step))
+            return taken[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("eddy_bench.methods.eddy.Pairs", Kept)
+        for dtype in (torch.float64, torch.float32):
+            features = network_features(256)
+            features.network.to(dtype)
+            state = mixture.state(x, SIGMA)
+            state = replace(
+                state,
+                particles=state.particles.to(dtype),
+                score=state.score.to(dtype),
+                denoised=state.denoised.to(dtype),
+                features=features,
+                generators=generators(2),
+                steps=10,
+            )
+            method.guidance(state)
+    exact, rounded = taken
+    assert float((rounded - exact).norm() / exact.norm()) < 1e-4
