@@ -74,7 +74,7 @@ def unknown(kind: str, name: str, available: Iterable[str]) -> str:
     "Unknown method 'edy-hutch'. Did you mean 'eddy-hutch'? Available: eddy-hutch, iid."
     """
     names = sorted(available)
-    near = difflib.get_close_matches(name, names, n=2, cutoff=0.5)
+    near = difflib.get_close_matches(name, names, n=2)
     hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
     return f"Unknown {kind} {name[:SHOWN]!r}.{hint} Available: {', '.join(names)}."
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from eddy_bench.compare.paired import Difference, medians_by_method
-from eddy_bench.errors import EddyError
+from eddy_bench.compare.power import prompts_needed
+from eddy_bench.errors import EddyError, counted
 from eddy_bench.ids import MethodId, MetricId
 from eddy_bench.methods.registry import build_method
 from eddy_bench.results.headroom import Headroom
@@ -19,8 +20,10 @@ from eddy_bench.suites.method_spec import MethodSpec
 
 MORE_TIME = 1.2
 LOSS = 0.01
-NONE_SIGNIFICANT = "no gain here is significant"
-NONE_GAINS = "no method here gains"
+EFFECT = 0.05  # gain that is looked for
+UNDECIDED = "too few prompts to decide"
+NOT_SHOWN = "no gain is shown"
+SMALL = f"no method gains {EFFECT:.0%}"
 NONE_FITS = "no method here is known to fit"
 NOT_MEASURED = "fidelity was not scored"
 
@@ -219,14 +222,49 @@ def _best(question: Question, candidates: Sequence[Candidate], baseline: MethodI
     text, brief = question.text, question.brief
     ordered = sorted(candidates, key=lambda one: one.gain.gain, reverse=True)
     if best := next((one for one in ordered if one.gain.better), None):
-        sentence = f"{best.method}: {_words(best)}."
+        caution = _not_excluded(best) if question.of_fidelity else ""
+        sentence = f"{best.method}: {_words(best)}.{caution}"
         return Answer(text, brief, best.method, sentence, -_loss(best.gain))
     if not ordered:
         return _none(question, baseline, NONE_FITS)
+    if all(_most(one.gain) < EFFECT for one in ordered):
+        return _none(question, baseline, SMALL)
+    if (needed := _needed(ordered)) > ordered[0].gain.prompts:
+        have = counted(ordered[0].gain.prompts, "prompt")
+        enough = f"about {needed:.0f} would show {EFFECT:.0%}" if math.isfinite(needed) else ""
+        sentence = f"{have} cannot decide{f'; {enough}' if enough else ''}."
+        return Answer(text, brief, None, sentence, 0.0, UNDECIDED)
     if ordered[0].gain.gain <= 0:
-        return _none(question, baseline, NONE_GAINS)
-    sentence = f"no gain is significant; largest: {ordered[0].method}, {_words(ordered[0])}."
-    return Answer(text, brief, None, sentence, 0.0, NONE_SIGNIFICANT)
+        return _none(question, baseline, NOT_SHOWN)
+    sentence = f"{NOT_SHOWN}; largest: {ordered[0].method}, {_words(ordered[0])}."
+    return Answer(text, brief, None, sentence, 0.0, NOT_SHOWN)
+
+
+def _needed(candidates: Sequence[Candidate]) -> float:
+    """Return how many prompts would show a gain of 5% of the method that needs most of them."""
+    gains = [one.gain for one in candidates]
+    return max((n for _, n in prompts_needed(gains, EFFECT, len(gains))), default=float("inf"))
+
+
+def _most(gain: Difference) -> float:
+    """Return the largest gain that is not excluded, as a share of the baseline's value."""
+    ends = (gain.low, gain.high) if gain.higher_is_better else (-gain.low, -gain.high)
+    share = max(ends) / abs(gain.baseline) if gain.baseline else float("nan")
+    return share if math.isfinite(share) else float("inf")
+
+
+def _not_excluded(candidate: Candidate) -> str:
+    """Return the largest loss of fidelity that is not excluded, where it is beyond 1%."""
+    worst, name = 0.0, ""
+    for loss in candidate.losses:
+        ends = (-loss.low, -loss.high) if loss.higher_is_better else (loss.low, loss.high)
+        share = max(ends) / abs(loss.baseline) if loss.baseline else 0.0
+        if not share <= worst:
+            worst, name = share, loss.metric.bare
+    if worst <= LOSS:
+        return ""
+    most = f"a loss of up to {worst:.1%} of {name}" if math.isfinite(worst) else f"a loss of {name}"
+    return f" On average; {most} is not excluded."
 
 
 def _none(question: Question, baseline: MethodId, why: str) -> Answer:

@@ -266,6 +266,11 @@ def load_suite(
         ParameterError: a value out of range.
     """
     path = suite_files().get(source or DEFAULT, Path(source or DEFAULT))
+    if not path.is_file() and (path.suffix or len(path.parts) > 1):
+        raise SuiteError(
+            f"Expected a YAML file at {path}, and there is none. "
+            f"Suites by name: {', '.join(suite_names())}."
+        )
     if not path.is_file():
         raise UnknownName(unknown("suite", str(source), suite_names()) + " Or give a YAML file.")
     data = _read(path)

@@ -11,9 +11,9 @@ import pytest
 
 from eddy_bench.compare.advice import (
     NONE_FITS,
-    NONE_GAINS,
-    NONE_SIGNIFICANT,
+    NOT_SHOWN,
     QUESTIONS,
+    UNDECIDED,
     Answer,
     Candidate,
     answers,
@@ -149,7 +149,8 @@ def change(
     ends = (difference - 1e-6, difference + 1e-6)
     value = baseline + difference
     name = MethodId.parse(method)
-    return Difference(name, metric, True, 30, baseline, value, difference, *ends, p_holm=0.001)
+    spread = {"p_holm": 0.001, "scatter": 0.01 * baseline}
+    return Difference(name, metric, True, 30, baseline, value, difference, *ends, **spread)
 
 
 def choice(
@@ -201,10 +202,10 @@ def test_the_best_of_those_shown_to_gain_is_taken(tmp_path: Path) -> None:
     *_, faithful = answers([*gains, *losses], scores, [])
     assert (str(faithful.method), faithful.gain) == ("rke", 0.2)
     *_, faithful = answers([unsure, *losses], scores, [])
-    assert (faithful.method, faithful.why) == (None, NONE_SIGNIFICANT)
+    assert (faithful.method, faithful.why) == (None, NOT_SHOWN)
     for none in (0.0, -0.3):
         *_, faithful = answers([replace(unsure, difference=none), *losses], scores, [])
-        assert (faithful.method, faithful.why) == (None, NONE_GAINS)
+        assert (faithful.method, faithful.why) == (None, NOT_SHOWN)
     *_, faithful = answers([unsure, change(-0.5)], scores, [])
     assert (faithful.method, faithful.why) == (None, NONE_FITS)
     assert answers(losses, scores, []) == []
@@ -235,3 +236,38 @@ def test_a_method_whose_marginals_shifted_does_not_keep_them(tmp_path: Path) -> 
     assert str(answers(differences, scores, [sure])[0].method) == "antithetic"
     for kept in (replace(sure, p_holm=0.05), replace(sure, value=1.0)):
         assert answers(differences, scores, [kept])[0].method == lhs
+
+
+def test_absence_of_evidence_is_told_from_evidence_of_absence(tmp_path: Path) -> None:
+    """Too few prompts, not shown, shown to be small: three answers."""
+    _, scores = with_scores(tmp_path, {"iid": GAINS["iid"]})
+    wide = replace(change(0.1, "pg", DIVERSITY), low=-0.3, high=0.5, p_holm=0.4, scatter=0.2)
+    loss = change(0.0)
+    *_, few = answers([wide, loss], scores, [])
+    assert (few.method, few.why) == (None, UNDECIDED)
+    assert few.sentence == "30 prompts cannot decide; about 128 would show 5%."
+    *_, many = answers([replace(wide, prompts=128), loss], scores, [])
+    assert many.sentence.startswith("no gain is shown; largest: pg, +10% vendi [-30%, +50%]")
+    *_, small = answers([replace(wide, difference=0.01, low=-0.01, high=0.049), loss], scores, [])
+    assert small.sentence == "no method gains 5%: stay with iid."
+    *_, nearly = answers([replace(wide, difference=0.01, low=-0.01, high=0.05), loss], scores, [])
+    assert nearly.why == UNDECIDED
+    lower = replace(wide, higher_is_better=False, difference=-0.01, low=-0.049, high=0.2)
+    *_, lower_small = answers([lower, loss], scores, [])
+    assert lower_small.why == small.why
+
+
+def test_a_loss_that_is_not_excluded_is_told(tmp_path: Path) -> None:
+    """`within 1%` is claimed where the interval ends there, else it is an average."""
+    _, scores = with_scores(tmp_path, {"iid": GAINS["iid"]})
+    gain = change(0.5, "pg", DIVERSITY)
+    kept = replace(change(-0.004), low=-0.01, high=0.002)
+    *_, shown = answers([gain, kept], scores, [])
+    assert "not excluded" not in shown.sentence
+    *_, average = answers([gain, replace(kept, low=-0.032)], scores, [])
+    assert average.sentence.endswith(" On average; a loss of up to 3.2% of clip is not excluded.")
+    falling = replace(kept, higher_is_better=False, low=-0.01, high=0.015)
+    *_, rising = answers([gain, falling], scores, [])
+    assert rising.sentence.endswith("a loss of up to 1.5% of clip is not excluded.")
+    law, *_ = answers([change(0.5, "lhs", DIVERSITY), change(-0.5, "lhs")], scores, [])
+    assert "not excluded" not in law.sentence, "that question is of the law alone"
