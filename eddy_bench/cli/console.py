@@ -51,7 +51,7 @@ def hush_libraries() -> None:
 
 
 def console(stderr: bool = False, live: bool = False) -> Console:
-    """Return a console as wide as the terminal; out of one, tables have their natural width.
+    """Return a console as wide as the terminal; out of one as COLUMNS says, or as tables need.
 
     A notebook gets lines, as a pipe does, and no widgets.
 
@@ -61,7 +61,7 @@ def console(stderr: bool = False, live: bool = False) -> Console:
     """
     stream = sys.stderr if stderr else sys.stdout
     in_notebook = type(stream).__module__.startswith("ipykernel")
-    width = None if stream.isatty() else NOTEBOOK if in_notebook else NATURAL
+    width = None if stream.isatty() else NOTEBOOK if in_notebook else _asked_for() or NATURAL
     return _Console(
         file=stream,
         width=width,
@@ -70,6 +70,12 @@ def console(stderr: bool = False, live: bool = False) -> Console:
         force_jupyter=False,
         force_terminal=False if live and not stream.isatty() else None,
     )
+
+
+def _asked_for() -> int | None:
+    """Return the width that COLUMNS asks for out of a terminal, where it is a number above 0."""
+    asked = os.environ.get("COLUMNS", "")
+    return int(asked) or None if asked.isdecimal() else None
 
 
 class _Console(Console):

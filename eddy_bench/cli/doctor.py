@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import itertools
 import json
 import platform
 import re
@@ -97,21 +98,21 @@ def doctor(
 
     Exit code 1 when there is a problem.
     """
-    listed: list[dict[str, str]] = []
-    for section, finding in examine(weights):
-        if not as_json:
-            if not listed or listed[-1]["section"] != section:
-                _print_line(f"\n{section}" if listed else section)
-            for line in lines_of(finding, min(COLUMNS, console().width)):
-                _print_line(line, STYLES[finding.verdict])
-        listed.append({"section": section, **asdict(finding)})
-    found = Counter(entry["verdict"] for entry in listed)
+    with console(stderr=True, live=True).status("Trying what works here"):
+        listed = list(examine(weights))
+    found = Counter(finding.verdict for _, finding in listed)
     verdict = "problem" if found["problem"] else "note" if found["note"] else "ok"
     if as_json:
-        document = {"eddy_bench": __version__, "verdict": verdict, "findings": listed}
+        findings = [{"section": section, **asdict(finding)} for section, finding in listed]
+        document = {"eddy_bench": __version__, "verdict": verdict, "findings": findings}
         print(shown_json(json.dumps(document, indent=2)))
     else:
-        _print_line(f"\n{summary(found)}")
+        _print_line(summary(found))
+        for section, group in itertools.groupby(listed, key=lambda each: each[0]):
+            _print_line(f"\n{section}")
+            for _, finding in group:
+                for line in lines_of(finding, min(COLUMNS, console().width)):
+                    _print_line(line, STYLES[finding.verdict])
     raise typer.Exit(1 if verdict == "problem" else 0)
 
 

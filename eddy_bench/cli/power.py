@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from eddy_bench.cli.arguments import Sources
+from eddy_bench.errors import counted
 
 if TYPE_CHECKING:
     from eddy_bench.ids import MetricId
+    from eddy_bench.results.results import Results
 
 FEW = 16  # prompts whose scatter is hardly known
 
@@ -40,7 +42,7 @@ def power(
     from eddy_bench.compare.paired import compare
     from eddy_bench.compare.power import fewest, prompts_needed
     from eddy_bench.compare.tables import ordered_columns
-    from eddy_bench.errors import CompareError, counted
+    from eddy_bench.errors import CompareError
     from eddy_bench.render.table import Cell, Column, Table
     from eddy_bench.results.results import last_run, read_results
 
@@ -52,9 +54,7 @@ def power(
     count = methods or max(1, len(results.methods) - 1)
     needed = prompts_needed(differences, effect, count)
     if not needed:
-        raise CompareError(
-            "Expected two methods on two prompts or more, whose scatter can be taken; found fewer."
-        )
+        raise CompareError(_missing(results))
     columns = ordered_columns([own for own, _ in needed], results)
     by_place = {(own.method, own.metric): prompts for own, prompts in needed}
     rows = list(dict.fromkeys(own.method for own, _ in needed))
@@ -79,6 +79,20 @@ def power(
     print_table(Table(title, [*map(str, rows)], titled, caption=caption), "a wider terminal")
     if had < FEW:
         say(f"The scatter of {counted(had, 'prompt')} is hardly known.", "Note")
+
+
+def _missing(results: Results) -> str:
+    """Say what keeps the scatter from being taken: methods, prompts, or metrics of each prompt."""
+    prompts = len(set(results.frame["prompt_id"]) - {""})
+    if len(results.methods) > 1 and prompts > 1:
+        return (
+            "Expected a metric with a value for each prompt, found none in these scores. "
+            "Add one: eddy-bench score RUN --metric vendi."
+        )
+    return (
+        "Expected two methods or more on two prompts or more, whose scatter can be taken, "
+        f"found {counted(len(results.methods), 'method')} and {counted(prompts, 'prompt')}."
+    )
 
 
 def _answer(column: MetricId, needed: Sequence[float]) -> str:

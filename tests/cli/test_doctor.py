@@ -44,7 +44,7 @@ def test_what_is_needed_works_here_and_every_line_fits_80_columns(cli: Cli) -> N
     assert done.code == 0, done.out + done.err
     for expected in ("torch:", "diffusers:", "cpu float32:", "HF_HUB_OFFLINE", ALEXNET, "drawing"):
         assert expected in done.out
-    assert "0 problems" in done.out
+    assert done.out.startswith("0 problems"), "the verdict comes first"
     assert "\x1b" not in done.out
     for line in done.out.splitlines():
         assert len(line) <= 80 or " " not in line.strip(), line

@@ -835,7 +835,7 @@ def main() -> None:
     install(**options)
     if args[0] == "-m":
         sys.argv = args[1:]
-        sys.path.insert(0, os.getcwd())
+        sys.path[0] = os.getcwd()  # not this file's folder, whose modules would hide packages
         runpy.run_module(args[1], run_name="__main__", alter_sys=True)
     else:
         sys.argv = args
