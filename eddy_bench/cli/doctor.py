@@ -100,7 +100,7 @@ def doctor(
     """
     with console(stderr=True, live=True).status("Trying what works here"):
         listed = list(examine(weights))
-    found = Counter(finding.verdict for _, finding in listed)
+    found: Counter[str] = Counter(finding.verdict for _, finding in listed)
     verdict = "problem" if found["problem"] else "note" if found["note"] else "ok"
     if as_json:
         findings = [{"section": section, **asdict(finding)} for section, finding in listed]

@@ -192,16 +192,13 @@ def _run(
     from eddy_bench.experiment.experiment import run as run_experiment
 
     path = options.folder(out or Path("results") / suite.name)
-    own_methods = "methods" not in flags  # what a user asks for stays an error
     # the model is not held here: it makes room for the networks that score
     if options.dry_run:
-        setup = open_suite(suite, path, options, listener, own_methods)
+        setup = open_suite(suite, path, options, listener)
         for line in _described(setup, path):
             console().print(line, soft_wrap=True, markup=False)
         return 0
-    drawn = run_experiment(
-        open_suite(suite, path, options, listener, own_methods), path, options, listener
-    )
+    drawn = run_experiment(open_suite(suite, path, options, listener), path, options, listener)
     return 2 if drawn.failures else 0
 
 

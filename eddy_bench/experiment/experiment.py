@@ -21,7 +21,7 @@ from eddy_bench.experiment.draw import draw_groups, find_missing
 from eddy_bench.experiment.events import Drawn, Listener
 from eddy_bench.experiment.manifest import record_plan
 from eddy_bench.experiment.options import RunOptions, open_executor, out_of_shard
-from eddy_bench.experiment.plan import Plan, idle_methods, make_plan
+from eddy_bench.experiment.plan import Plan, idle_methods, make_plan, usable_methods
 from eddy_bench.experiment.score import ScoringRequest, score_if_needed, tell_bad
 from eddy_bench.experiment.setup import Setup, on_hub
 from eddy_bench.models.devices import release_memory
@@ -31,20 +31,17 @@ from eddy_bench.storage.run_folder import RunFolder
 from eddy_bench.suites.suite import Suite
 
 
-def open_suite(
-    suite: Suite, path: Path, options: RunOptions, listener: Listener, own_methods: bool = False
-) -> Setup:
+def open_suite(suite: Suite, path: Path, options: RunOptions, listener: Listener) -> Setup:
     """Refuse what can be refused before a model is loaded, and load it.
 
     Args:
         suite: to run.
         path: of the run folder.
         options: how it is run.
-        listener: is told.
-        own_methods: leave out methods that need a guide network, where the model has none.
+        listener: is told, also which methods are left out as they cannot act on the model.
 
     Raises:
-        EddyError: the suite cannot be run here.
+        EddyError: the suite cannot be run here, or none of its methods.
     """
     check_early(suite, path, options)
     if options.scores and not RunFolder(path).has_run:
@@ -56,13 +53,8 @@ def open_suite(
     here = {"device": "cpu", "offload": False} if options.executor == "ray" else {}
     setup = Setup(suite, Setup.open(suite.model_copy(update=here)).model)
     listener.tell(f"Loaded {suite.model} in {time.perf_counter() - start:.1f} s.", "Detail")
-    if not own_methods or setup.model.has_features:
-        return setup
-    guided = [spec for spec in suite.methods if spec.parameters.get("kernel") == "features"]
-    listener.tell_all(
-        [f"{spec} left out: this model has no guide network." for spec in guided], "Note"
-    )
-    methods = [spec for spec in suite.methods if spec not in guided]
+    methods, left_out = usable_methods(setup)
+    listener.tell_all([f"{spec} is left out. {why}" for spec, why in left_out], "Warning")
     return replace(setup, suite=suite.model_copy(update={"methods": methods}))
 
 

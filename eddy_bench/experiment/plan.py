@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from eddy_bench.errors import ParameterError
+from eddy_bench.errors import EddyError, ParameterError
+from eddy_bench.experiment.cost_matching import unmatched
 from eddy_bench.experiment.setup import Setup
 from eddy_bench.methods.base import Method, check_demands
 from eddy_bench.methods.iid import Iid
@@ -187,9 +188,39 @@ def _determined_by(prompt: Prompt) -> dict[str, str]:
     return {"prompt": prompt.text, **({"negative": prompt.negative} if prompt.negative else {})}
 
 
+def usable_methods(setup: Setup) -> tuple[list[MethodSpec], list[tuple[MethodSpec, EddyError]]]:
+    """Return the methods that can act on the model, and the others with the reason.
+
+    Raises:
+        EddyError: none but the baseline can, or one cannot be built.
+    """
+    usable: list[MethodSpec] = []
+    refused: list[tuple[MethodSpec, EddyError]] = []
+    for spec in setup.suite.methods:
+        build_method(spec, setup.suite.permission("methods"))
+        try:
+            if spec not in unmatched(setup.suite):
+                _plan_method(spec, setup)
+            usable.append(spec)
+        except EddyError as error:
+            refused.append((spec, error))
+    if refused and all(spec.name == "iid" for spec in usable):
+        raise refused[0][1]
+    return usable, refused
+
+
 def _plan_method(spec: MethodSpec, setup: Setup) -> PlannedMethod:
-    """Build a method, or say why it cannot be used on this model."""
+    """Build a method, or say why it cannot be used on this model, its name first."""
     method = build_method(spec, setup.suite.permission("methods"))
+    try:
+        return _planned(spec, method, setup)
+    except EddyError as error:
+        text = str(error)
+        begins = text.startswith((spec.name, f"Method {spec.name!r}", f"Method {str(spec)!r}"))
+        raise error if begins else type(error)(f"{spec.name}: {text}") from None
+
+
+def _planned(spec: MethodSpec, method: Method, setup: Setup) -> PlannedMethod:
     model, particles = setup.model, setup.suite.particles
     if method.selects and not model.has_features:
         raise ParameterError(

@@ -604,3 +604,25 @@ def test_the_bare_command_shows_its_help(cli: Cli) -> None:
     bare, asked = cli(), cli("--help")
     assert (bare.code, bare.out, bare.err) == (0, asked.out, "")
     assert len(bare.out.splitlines()) > 10
+
+
+def test_a_method_that_cannot_act_is_left_out_by_name_and_the_others_stay(
+    cli: Cli, tmp_path: Path
+) -> None:
+    some = ["run", "--dry-run", "--limit", 1, "--out", tmp_path / "run", "--method", "iid"]
+    done = cli(*some, "--method", "coupled", "--method", "antithetic")
+    assert done.code == 0, done.err
+    assert "Warning: coupled is left out. coupled: Step noise" in " ".join(done.err.split())
+    assert "2 methods" in done.out
+    alone = cli(*some, "--method", "coupled")
+    assert alone.code == 2
+    assert alone.err.splitlines()[-1].startswith("Error: coupled: Step noise can be coupled")
+
+
+def test_a_suite_file_that_is_not_there_is_no_unknown_name(cli: Cli, tmp_path: Path) -> None:
+    for name in ("mine.yaml", str(tmp_path / "mine")):
+        done = cli("run", name)
+        assert (done.code, done.out) == (2, "")
+        assert f"Expected a YAML file at {name}, and there is none." in done.err
+    assert "Unknown suite 'fashon'. Did you mean 'fashion'?" in cli("run", "fashon").err
+    assert "Did you mean" not in cli("run", "--method", "padisle").err
