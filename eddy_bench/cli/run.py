@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import typing
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,7 @@ from eddy_bench.cli.console import console
 from eddy_bench.cli.terminal import Terminal
 from eddy_bench.errors import ParameterError, counted
 from eddy_bench.experiment.options import RunOptions, parse_shard
+from eddy_bench.storage.paths import safe_name
 from eddy_bench.suites.plugins import Permission
 from eddy_bench.suites.suite import EXECUTION, SCORING, Flag, Suite, load_suite
 
@@ -40,7 +42,7 @@ def run(
         typer.Option(
             **PATH,
             help="The run folder itself, or an address such as s3://bucket/run. "
-            "[default: results/SUITE]",
+            "[default: results/SUITE, with the model and settings that were given]",
             show_default=False,
             rich_help_panel=WHERE,
         ),
@@ -191,7 +193,7 @@ def _run(
     from eddy_bench.experiment.experiment import open_suite
     from eddy_bench.experiment.experiment import run as run_experiment
 
-    path = options.folder(out or Path("results") / suite.name)
+    path = options.folder(out or Path("results") / own_name(suite.name, source, flags))
     # the model is not held here: it makes room for the networks that score
     if options.dry_run:
         setup = open_suite(suite, path, options, listener)
@@ -200,6 +202,35 @@ def _run(
         return 0
     drawn = run_experiment(open_suite(suite, path, options, listener), path, options, listener)
     return 2 if drawn.failures else 0
+
+
+# what makes another run of a suite; more methods, seeds or prompts of a set are added to the same
+NAMED = (
+    *("prompts", "scheduler", "timesteps", "steps", "guidance_scale", "negative_prompt", "size"),
+    *("particles", "revision", "variant", "lora", "dtype", "compile", "guide", "decoder"),
+)
+SHORT = 24  # letters of a value in a folder's name
+
+
+def own_name(suite: str, source: str | None, flags: dict[str, Any]) -> str:
+    """Return a run folder's name: the suite, the model, and each setting that was given.
+
+    >>> own_name("fashion", None, {"model": "./z-image", "steps": 8, "limit": 4})
+    'z-image-steps-8'
+    """
+    parts = [] if source is None and "model" in flags else [suite]
+    if "model" in flags:
+        parts.append(Path(flags["model"]).name or str(flags["model"]))
+    for name in NAMED:
+        if name in flags:
+            given = flags[name]
+            values = given if isinstance(given, list) else [given]
+            text = "+".join(Path(str(value)).name for value in values)
+            if len(text) > SHORT:
+                digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+                text = f"{text[: SHORT - 7]}-{digest[:6]}"
+            parts.append(name.replace("_", "-") if given is True else f"{name}-{text}")
+    return safe_name("-".join(parts).replace("_", "-"), "run")
 
 
 def _with_implied(flags: dict[str, Any], source: str | None) -> dict[str, Any]:

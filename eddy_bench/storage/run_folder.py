@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import tempfile
 import time
@@ -192,6 +193,23 @@ def _is_ours(child: Path) -> bool:
     return child.name in OURS or child.match(LEFT_BEHIND[0])
 
 
+FLAGS = (
+    *("model", "revision", "variant", "scheduler", "steps", "guidance_scale", "particles"),
+    *("negative_prompt", "size", "dtype", "timesteps"),
+)
+
+
+def _to_go_on(folder: RunFolder, different: Iterable[str]) -> str:
+    """Return the flags that go on with a folder's run, where flags alone do that."""
+    named = [name for name in different if name in FLAGS]
+    there = folder.read_run().settings.as_dict()
+    others = set(different) - {*named, "weights_fingerprint"}
+    if others or not named or not all(there.get(name) for name in named):
+        return ""
+    words = [f"--{name.replace('_', '-')} {shlex.quote(str(there[name]))}" for name in named]
+    return f". To go on there: {' '.join(words)}"
+
+
 class RunFolder:
     """Read and write `results/NAME`: run.yaml, manifest.json, samples and what is made from them.
 
@@ -235,7 +253,7 @@ class RunFolder:
             if different := folder.read_run().settings.differences(settings):
                 raise StoreError(
                     f"{path} holds a run with other settings: {'; '.join(different.values())}. "
-                    f"Give another folder: --out {path}-2."
+                    f"Give another folder: --out {path}-2{_to_go_on(folder, different)}."
                 )
         elif path.is_dir() and any(not _is_ours(child) for child in path.iterdir()):
             raise StoreError(

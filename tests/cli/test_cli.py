@@ -626,3 +626,34 @@ def test_a_suite_file_that_is_not_there_is_no_unknown_name(cli: Cli, tmp_path: P
         assert f"Expected a YAML file at {name}, and there is none." in done.err
     assert "Unknown suite 'fashon'. Did you mean 'fashion'?" in cli("run", "fashon").err
     assert "Did you mean" not in cli("run", "--method", "padisle").err
+
+
+def test_a_run_has_a_folder_of_its_own_and_a_limit_is_part_of_it(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.txt").write_text("a dress\n")
+
+    def folder(*flags: str) -> str:
+        done = cli("run", "--dry-run", *flags)
+        assert done.code == 0, done.err
+        return done.out.split(" into ")[1].split(":")[0]
+
+    assert folder() == folder("--limit", "4") == folder("--seeds", "2") == "results/fashion"
+    assert folder("--model", "fashion-4step") == "results/fashion-4step"
+    assert folder("grid", "--steps", "8") == "results/grid-steps-8"
+    assert folder("--prompts", "mine.txt", "--scheduler", "euler") == (
+        "results/fashion-prompts-mine.txt-scheduler-euler"
+    )
+    long = folder("--negative-prompt", "blurred, dark, " * 9)
+    assert long != folder("--negative-prompt", "blurred, dark, " * 8)
+    assert len(long) < 70
+
+
+def test_other_settings_name_the_flags_that_go_on(cli: Cli, tmp_path: Path) -> None:
+    some = ["run", "--limit", 1, "--method", "iid", "--metric", "pdist", "--out", tmp_path / "r"]
+    assert cli(*some, "--steps", 2, "--guidance-scale", 3).code == 0
+    done = cli(*some, "--steps", 3, "--guidance-scale", 3)
+    assert done.code == 2
+    assert "To go on there: --steps 2." in " ".join(done.err.split())
+    assert cli(*some, "--steps", 2, "--guidance-scale", 3).code == 0
