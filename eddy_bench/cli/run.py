@@ -177,7 +177,7 @@ def _run(
     options: RunOptions,
     log: Sequence[str],
 ) -> int:
-    """Run a suite; returns the exit code: 2 when a group could not be drawn."""
+    """Run a suite; returns the exit code: 2 when a group, or diversity, is missing."""
     if log and options.shard is not None:
         raise ParameterError(
             "--log sends scores, and a shard is not scored. "
@@ -201,7 +201,7 @@ def _run(
             console().print(line, soft_wrap=True, markup=False)
         return 0
     drawn = run_experiment(open_suite(suite, path, options, listener), path, options, listener)
-    return 2 if drawn.failures else 0
+    return 2 if drawn.failures or listener.undiverse else 0
 
 
 # what makes another run of a suite; more methods, seeds or prompts of a set are added to the same

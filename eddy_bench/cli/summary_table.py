@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,6 +38,9 @@ def print_summary(
         console().print(f"{name:9}{folder.path / name}.csv", soft_wrap=True, markup=False)
     for text in _shown_grids(folder, grids):
         console().print(f"{'grids':9}{text}", soft_wrap=True, markup=False)
+    path = shlex.quote(str(folder.path))
+    following = f"eddy-bench compare {path}, eddy-bench report {path}"
+    console().print(f"{'next':9}{following}", soft_wrap=True, markup=False)
 
 
 def _shown_grids(folder: RunFolder, grids: Sequence[Path]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -28,6 +29,7 @@ class Terminal(Listener):
     def __init__(self, log: Sequence[str] = ()) -> None:
         check_trackers(log)
         self.log = log
+        self.undiverse = False  # what was scored says nothing of diversity
 
     def began(self, title: str, total: float) -> AbstractContextManager[Advance]:
         """Show a bar."""
@@ -45,8 +47,20 @@ class Terminal(Listener):
     ) -> None:
         """Print the table, and where the files are."""
         from eddy_bench.cli.summary_table import print_summary
+        from eddy_bench.scoring.metrics import METRICS
 
         print_summary(folder, scored, grids, requested)
+        skipped = [own for own in scored.skipped if own.name in METRICS]
+        lacks = any(METRICS[own.name].aspect == "diversity" for own in skipped)
+        results = scored.results
+        self.undiverse = lacks and not results.of_aspect("diversity", results.columns)
+        if self.undiverse:
+            again = f"eddy-bench score {shlex.quote(str(folder.path))}"
+            say(
+                f"No metric of diversity could be scored. With weights: {again} --weights DIR; "
+                f"without: {again} --metric pdist[pixels].",
+                "Warning",
+            )
 
     def finished(self, folder: RunFolder) -> None:
         """Send the summary to the trackers."""

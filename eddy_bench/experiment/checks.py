@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from eddy_bench.errors import MetricError, ParameterError, UnknownName, unknown
+from eddy_bench.errors import EddyError, MetricError, ParameterError, UnknownName, unknown
 from eddy_bench.experiment.cost_matching import unmatched
 from eddy_bench.experiment.options import RunOptions
 from eddy_bench.experiment.plan import check_size
@@ -66,29 +66,38 @@ def check_judges(suite: Suite, metrics: Sequence[MetricSpec]) -> None:
                 )
 
 
-def check_metrics(suite: Suite) -> None:
-    """Load once the networks of metrics that were requested by name.
+def check_metrics(suite: Suite) -> list[str]:
+    """Load once the networks that score; returns which of the model's own metrics lack theirs.
 
     What is missing is told before hours of drawing, not after them.
+
+    Raises:
+        EddyError: a metric that was requested by name cannot be computed.
     """
-    if not suite.metrics:
-        return
+    defaults = scoring_defaults(suite.model)
+    if not suite.metrics and not defaults.extractor.startswith("open_clip:"):
+        return []  # all of it ships with the package
     weights = Path(suite.weights) if suite.weights else None
-    seen = set()
     request = ScoringRequest(suite.metrics, permission=suite.permission("metrics"))
-    for spec in resolve_specs(request, scoring_defaults(suite.model), suite.model, True):
-        metric = spec.metric
-        if metric.needs == "values":
-            open_values(load_prompts(suite.prompts), suite.prompts)
-        load = metric.sees or metric.load
+    has_reference = bool(suite.metrics or suite.reference or defaults.reference)
+    faults: dict[str, str] = {}  # of each network, by its name
+    missing: dict[str, list[str]] = {}
+    for spec in resolve_specs(request, defaults, suite.model, has_reference):
+        load = spec.metric.sees or spec.metric.load
         source = spec.name if load else spec.extractor
-        if source in seen or not source or metric.needs == "attributes":
-            continue  # loaded already, or ships with the package
-        seen.add(source)
-        if load:
-            load(weights, CPU)
-        else:
-            load_extractor(source, weights)
+        try:
+            if spec.metric.needs == "values":
+                open_values(load_prompts(suite.prompts), suite.prompts)
+            if source and source not in faults and spec.metric.needs != "attributes":
+                faults[source] = ""
+                load(weights, CPU) if load else load_extractor(source, weights)
+        except EddyError as error:
+            if suite.metrics:
+                raise
+            faults[source] = str(error)
+        if faults.get(source):
+            missing.setdefault(faults[source], []).append(str(spec.id))
+    return [f"{', '.join(ids)} will not be scored: {why}" for why, ids in missing.items()]
 
 
 def check_folder(source: str | None, expected: str) -> None:

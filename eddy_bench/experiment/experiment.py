@@ -44,8 +44,8 @@ def open_suite(suite: Suite, path: Path, options: RunOptions, listener: Listener
         EddyError: the suite cannot be run here, or none of its methods.
     """
     check_early(suite, path, options)
-    if options.scores and not RunFolder(path).has_run:
-        check_metrics(suite)
+    if options.shard is None and not RunFolder(path).has_run:
+        listener.tell_all(check_metrics(suite), "Warning")
     missing = "; what is not here yet is downloaded" if on_hub(suite.model) else ""
     listener.tell(f"Loading {suite.model}{missing}.", "" if missing else "Detail")
     start = time.perf_counter()

@@ -19,6 +19,7 @@ from PIL import Image
 from eddy_bench.methods.registry import method_names
 from eddy_bench.shown import text_of_cell
 from tests.conftest import Result
+from tests.makers.families import family_folder
 from tests.makers.pipelines import tiny_folder
 from tests.makers.terminal import command_line, shown_in_terminal
 
@@ -657,3 +658,18 @@ def test_other_settings_name_the_flags_that_go_on(cli: Cli, tmp_path: Path) -> N
     assert done.code == 2
     assert "To go on there: --steps 2." in " ".join(done.err.split())
     assert cli(*some, "--steps", 2, "--guidance-scale", 3).code == 0
+
+
+def test_missing_weights_are_told_before_drawing_and_a_run_without_diversity_fails(
+    cli: Cli, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    some = ["run", "--model", family_folder("sd15"), "--size", 16, "--steps", 1, "--limit", 1]
+    done = cli(*some, "--particles", 2, "--method", "iid", "--out", out)
+    assert done.code == 2
+    told, drawn = " ".join(done.err.split()).split("Drew 1 group")
+    assert "Warning: vendi[open_clip:ViT-B-32-quickgelu/openai]" in told
+    assert "will not be scored: " in told
+    assert f"without: eddy-bench score {out} --metric pdist[pixels]." in drawn
+    assert cli("score", out, "--metric", "pdist[pixels]").code == 0
+    assert cli(*some, "--particles", 2, "--method", "iid", "--out", out).code == 0, "pdist is there"
