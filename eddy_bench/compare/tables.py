@@ -149,8 +149,9 @@ def ordered_columns(differences: Sequence[Difference], results: Results) -> list
     def of_role(role: str) -> list[MetricId]:
         return [column for column in columns if roles[column] == role]
 
-    first = [*diversity[:1], *fidelity[:1], *of_role("seconds"), *of_role("headroom")[:1]]
-    rest = [*fidelity[1:], *diversity[1:], *of_role("reference-distance"), *of_role("nfe")]
+    real = of_role("reference-distance")
+    first = [*diversity[:1], *fidelity[:2], *of_role("seconds"), *real[:1]]
+    rest = [*of_role("headroom")[:1], *diversity[1:], *fidelity[2:], *real, *of_role("nfe")]
     return list(dict.fromkeys([*first, *rest]))
 
 
