@@ -27,7 +27,7 @@ from eddy_bench.experiment.setup import Setup, on_hub
 from eddy_bench.models.devices import release_memory
 from eddy_bench.storage.lock import locked
 from eddy_bench.storage.records import CostMatch
-from eddy_bench.storage.run_folder import RunFolder
+from eddy_bench.storage.run_folder import RunFolder, read_manifest
 from eddy_bench.suites.suite import Suite
 
 
@@ -118,6 +118,9 @@ def draw(
     check_ownership: Callable[[], None],
 ) -> Drawn:
     """Draw the groups that are missing, and the hold-out set where iid could be drawn."""
+    broken: list[str] = []
+    read_manifest(folder.path, broken)
+    listener.tell_all(broken, "Warning")
     wanted = options.shard_of(plan, plan.groups)
     missing, notes = find_missing(wanted, folder, options.verify)
     if unlike := record_plan(plan, folder, matched, draws=bool(missing)):

@@ -33,6 +33,8 @@ from eddy_bench.sampling.noise import (
 from eddy_bench.sampling.session import replaced
 from eddy_bench.sampling.steer import preview, steer
 
+LIFELONG = "peak_memory_mb is of this process since it began: this system measures no other"
+
 
 @dataclass
 class Cost:
@@ -171,7 +173,8 @@ class Model:
             memory = self._earlier_seeds(method, particles, arguments, len(prompts))
             batch.earlier = memory.before(prompts, common_seed(seeds, method.title()))
         with counted_rows(self.pipe) as rows:
-            reset_peak(device)
+            if not reset_peak(device) and LIFELONG not in self.notes:
+                self.notes.append(LIFELONG)
             start, encoding = _now(device), self._encoding_seconds
             if method.previewed is not None and drawn > particles:
                 images = batch.call(method, batch.chosen_early(method, particles))

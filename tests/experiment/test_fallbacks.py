@@ -83,6 +83,15 @@ def test_encodings_that_are_not_kept_are_counted(
     assert "drawn alone" not in quiet.err
 
 
+def test_a_peak_that_is_not_of_the_batch_is_told_once(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on macOS, or where /proc cannot be written."""
+    monkeypatch.setattr(base, "reset_peak", lambda device: False)
+    done = cli(*RUN, "--out", tmp_path / "run")
+    assert " ".join(done.err.split()).count("peak_memory_mb is of this process since") == 1
+
+
 def test_what_a_worker_elsewhere_notes_arrives_with_its_groups() -> None:
     """A Ray worker's model is not the driver's, and its notes were lost with it."""
     suite = Suite(steps=2, batch_prompts=1, particles=2, device="cpu")
