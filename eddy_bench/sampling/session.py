@@ -69,6 +69,10 @@ class Session:
             with self._acting(present), torch.inference_mode(False):  # methods may differentiate
                 result = call()
             present.end()
+        except Exception:
+            if hasattr(self.pipe, "maybe_free_model_hooks"):
+                self.pipe.maybe_free_model_hooks()  # a call that returns does so itself
+            raise
         finally:
             ACTIVE.reset(token)
         return result

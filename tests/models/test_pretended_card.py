@@ -51,9 +51,9 @@ print(json.dumps(told))
 """
 
 
-def run(source: str, out: Path, device: str, side: int = 0) -> dict[str, Any]:
+def run(source: str, out: Path, *given: object, code: str = RUN) -> dict[str, Any]:
     """Draw five prompts in batches of two under two methods, in a process of its own."""
-    call = [sys.executable, "-W", "ignore", "-c", RUN, source, str(out), device, str(side)]
+    call = [sys.executable, "-W", "ignore", "-c", code, source, str(out), *map(str, given)]
     done = subprocess.run(call, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
@@ -69,3 +69,62 @@ def test_a_card_draws_every_batch_together(name: str, side: int, tmp_path: Path)
     assert card["drawn"] == 10
     assert card["failures"] == card["fallbacks"] == []
     assert card["evaluations"] == 2 + 2 * 3 * 2, "a warm-up; methods, batches, steps"
+
+
+OFFLOADED = """
+import json, sys
+from pathlib import Path
+from tests.makers import pretend
+pretend.install(budget=int(sys.argv[3]))
+from tests.makers import offload
+offload.install()
+import torch
+from eddy_bench.models.load import load_model
+from eddy_bench.experiment.draw import draw_groups
+from eddy_bench.experiment.plan import make_plan
+from eddy_bench.experiment.setup import Setup
+from eddy_bench.sampling.steer import preview
+from eddy_bench.storage.run_folder import RunFolder
+from eddy_bench.suites.method_spec import MethodSpec
+from eddy_bench.suites.prompts import prompts_of_texts
+from eddy_bench.suites.suite import Suite
+source, out, _ = sys.argv[1:]
+suite = Suite(
+    model=source, device="cuda", methods=[MethodSpec.parse("iid")], particles=2, seeds=1, steps=2,
+    batch_prompts="auto", guidance_scale=3.0, size=64, offload=True,
+)
+model = load_model(source, device="cuda", offload=True)
+
+def ballast(part, given):
+    part.ballast[:1] + next(part.parameters()).flatten()[:1]  # on one device
+
+for part in (model.pipe.text_encoder, model.pipe.unet):
+    part.register_buffer("ballast", torch.zeros(3 * 2**20))
+    part.register_forward_pre_hook(ballast)
+told = {}
+prompts = prompts_of_texts(["a dress", "a coat", "a dark bag"])
+plan = make_plan(Setup(suite, model, prompts))
+folder = RunFolder.prepare(Path(out), plan.settings)
+done = draw_groups(plan, folder, plan.groups, lambda *given: None)
+told["drawn"], told["failures"] = done.drawn, [why for _, why in done.failures]
+told["fallbacks"], told["warnings"] = done.fallback_notes, done.warnings
+arguments = Setup(suite, model).call_arguments(1)
+state = preview(model.pipe, 1, lambda: model.pipe("a dress", **arguments))
+parts = {"unet": model.pipe.unet, "text_encoder": model.pipe.text_encoder}
+told["left"] = [name for name, part in parts.items() if next(part.parameters()).is_cuda]
+print(json.dumps(told))
+"""
+
+
+@pytest.mark.slow
+def test_offload_recovers_from_running_out_of_memory_and_a_preview_leaves_nothing_there(
+    tmp_path: Path,
+) -> None:
+    """Text encoder or denoiser fit beside one prompt's activations, 12 MB each; both do not.
+
+    The warm-up runs out with 8, 4 and 2 prompts, in the denoiser.
+    """
+    told = run(str(family_folder("sd15")), tmp_path / "run", str(20 * 2**20), code=OFFLOADED)
+    assert (told["drawn"], told["failures"], told["fallbacks"]) == (3, [], [])
+    assert told["warnings"] == ["memory: 1 prompt has a forward pass"]
+    assert told["left"] == []
