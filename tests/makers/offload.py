@@ -8,7 +8,9 @@ from importlib.util import find_spec
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import pytest
 import torch
+from diffusers.pipelines import pipeline_utils
 
 
 class Hook:
@@ -87,17 +89,14 @@ def remove_hook_from_module(module: torch.nn.Module, recurse: bool = False) -> N
                 vars(layer).pop(name, None)
 
 
-def install() -> None:
+def install(patch: pytest.MonkeyPatch) -> None:
     """Let diffusers find this in the place of accelerate, where that is not installed."""
     if find_spec("accelerate") is not None:
         return
-    from diffusers.pipelines import pipeline_utils
-
     module: Any = ModuleType("accelerate")
     module.cpu_offload, module.cpu_offload_with_hook = cpu_offload, cpu_offload_with_hook
     module.hooks = SimpleNamespace(remove_hook_from_module=remove_hook_from_module)
-    sys.modules["accelerate"] = module
-    places: Any = pipeline_utils
-    places.accelerate = module
-    places.is_accelerate_available = lambda: True
-    places.is_accelerate_version = lambda *versions: True
+    patch.setitem(sys.modules, "accelerate", module)
+    patch.setattr(pipeline_utils, "accelerate", module, raising=False)
+    patch.setattr(pipeline_utils, "is_accelerate_available", lambda: True)
+    patch.setattr(pipeline_utils, "is_accelerate_version", lambda *versions: True)

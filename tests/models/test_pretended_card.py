@@ -76,9 +76,9 @@ import json, sys
 from pathlib import Path
 from tests.makers import pretend
 pretend.install(budget=int(sys.argv[3]))
+import pytest, torch
 from tests.makers import offload
-offload.install()
-import torch
+offload.install(pytest.MonkeyPatch())
 from eddy_bench.models.load import load_model
 from eddy_bench.experiment.draw import draw_groups
 from eddy_bench.experiment.plan import make_plan
