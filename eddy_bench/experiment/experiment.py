@@ -87,7 +87,8 @@ def run(setup: Setup, path: Path, options: RunOptions, listener: Listener) -> Dr
                 suite.metrics,
                 suite.reference,
                 suite.weights,
-                "auto" if options.executor == "ray" else suite.device,  # or the workers'
+                # of workers that have GPUs: this machine may have none
+                "auto" if options.executor == "ray" and suite.device != "cpu" else suite.device,
                 check_ownership,
                 suite.permission("metrics"),
             )

@@ -171,7 +171,8 @@ class Model:
         batch = DrawnTogether(self, groups, {**self.call, **arguments}, keep=particles)
         if method.remembers:
             memory = self._earlier_seeds(method, particles, arguments, len(prompts))
-            batch.earlier = memory.before(prompts, common_seed(seeds, method.title()))
+            earlier = memory.before(prompts, common_seed(seeds, method.title()))
+            batch.earlier = None if earlier is None else earlier.to(device)  # once for all steps
         with counted_rows(self.pipe) as rows:
             if not reset_peak(device) and LIFELONG not in self.notes:
                 self.notes.append(LIFELONG)
@@ -356,14 +357,15 @@ class DrawnTogether:
 
     def _quality(self, name: str) -> Callable[[Tensor], Tensor]:
         """Return the judgement of denoised estimates (G, n, d) by the groups' prompts, (G, n)."""
-        judge, prompts = self.model.judge(name), [prompt for prompt, _ in self.groups]
+        judge = self.model.judge(name)
+        texts = judge.texts([prompt for prompt, _ in self.groups])  # once for all steps
 
         def quality(points: Tensor) -> Tensor:
             seen = self.maps[0]  # decodes for the guide network, made before anything is judged
             judged = replace(seen, network=judge.backbone, modules=(), cost=FeatureCost())
             self.maps.append(judged)
             features = judged.values(points.flatten(0, 1)).unflatten(0, points.shape[:2])
-            return judge.cosines(features, prompts)
+            return judge.cosines(features, texts)
 
         return quality
 

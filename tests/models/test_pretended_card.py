@@ -128,3 +128,32 @@ def test_offload_recovers_from_running_out_of_memory_and_a_preview_leaves_nothin
     assert (told["drawn"], told["failures"], told["fallbacks"]) == (3, [], [])
     assert told["warnings"] == ["memory: 1 prompt has a forward pass"]
     assert told["left"] == []
+
+
+COPIES = """
+import json, sys
+from tests.makers import pretend
+pretend.install(budget=2**33)
+import torch
+from eddy_bench.methods.registry import build_method
+from eddy_bench.models.load import load_model
+from eddy_bench.suites.method_spec import MethodSpec
+model = load_model("fashion", device=sys.argv[3])
+spell = build_method(MethodSpec.parse("spell:earlier=true,strength=1"))
+call = {"num_inference_steps": 6, "guidance_scale": 2.0}
+model.draw(["a dress"], [0], 2, spell, call)
+pretend.COUNTS.clear()
+groups, _ = model.draw(["a dress"], [1], 2, spell, call)
+rows = {row["where"]: row["count"] for row in pretend.COUNTS.rows() if row["kind"] == "h2d"}
+told = {"spell": sum(n for w, n in rows.items() if w.startswith("methods/spell"))}
+told["devices"] = sorted({int(k) for k, n in pretend.MEMORY.peak.items() if n})
+print(json.dumps(told))
+"""
+
+
+@pytest.mark.slow
+def test_earlier_latents_are_copied_to_the_card_of_the_run_and_not_at_each_step(
+    tmp_path: Path,
+) -> None:
+    told = run("fashion", tmp_path, "cuda:1", code=COPIES)
+    assert told == {"spell": 0, "devices": [1]}
