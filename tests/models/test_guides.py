@@ -344,7 +344,7 @@ def test_batches_halve_when_memory_runs_out(
     record_plan(plan, folder)
     done = draw_groups(plan, folder, plan.groups, lambda count, label: None)
     assert (done.drawn, done.failures) == (3, [])
-    assert sizes[1:] == [16, 8, 4, 4], "after the warm-up"
+    assert sizes == [16, 8, 4, 4, 4], "the warm-up, then two batches"
     assert any("2 prompts share a forward pass" in note for note in done.warnings)
     assert find_missing(plan.groups, folder) == ([], [])
     assert (
