@@ -157,3 +157,45 @@ def test_earlier_latents_are_copied_to_the_card_of_the_run_and_not_at_each_step(
 ) -> None:
     told = run("fashion", tmp_path, "cuda:1", code=COPIES)
     assert told == {"spell": 0, "devices": [1]}
+
+
+GIVEN = """
+import json, sys
+from tests.makers import pretend
+pretend.install(budget=2**33)
+import numpy as np, torch
+from eddy_bench import steer
+from eddy_bench.methods.registry import build_method
+from eddy_bench.models.load import load_model
+from eddy_bench.suites.method_spec import MethodSpec
+
+def generators(count, first):
+    return [torch.Generator().manual_seed(first + k) for k in range(count)]
+
+def drawn(text, device):
+    pipe = load_model("fashion", device=device).pipe
+    method = build_method(MethodSpec.parse(text))
+    with steer(pipe, method, probes=generators(1, 7), streams=generators(4, 70)):
+        images = pipe(
+            "a dress", num_images_per_prompt=4, num_inference_steps=6, guidance_scale=2.0,
+            generator=generators(4, 700), output_type="np",
+        ).images
+    return np.asarray(images)
+
+told = {}
+for text in sys.argv[4:]:
+    card, cpu = (drawn(text, device) for device in (sys.argv[3], "cpu"))
+    told[text] = float(abs(card - cpu).max())
+print(json.dumps(told))
+"""
+METHODS = (
+    *("cads", "lhs", "sobol", "restart:low=0.5,high=5,coupling=lhs"),
+    *("eddy-hutch:kernel=latent", "eddy-fd:kernel=latent,max_coordinates=20"),
+)
+
+
+@pytest.mark.slow
+def test_generators_of_the_cpu_give_a_card_the_same_numbers(tmp_path: Path) -> None:
+    told = run("fashion", tmp_path, "cuda:1", *METHODS, code=GIVEN)
+    assert told.keys() == set(METHODS)
+    assert max(told.values()) < 1e-3
