@@ -171,8 +171,7 @@ class Model:
         batch = DrawnTogether(self, groups, {**self.call, **arguments}, keep=particles)
         if method.remembers:
             memory = self._earlier_seeds(method, particles, arguments, len(prompts))
-            earlier = memory.before(prompts, common_seed(seeds, method.title()))
-            batch.earlier = None if earlier is None else earlier.to(device)  # once for all steps
+            batch.earlier = memory.before(prompts, common_seed(seeds, method.title()))
         with counted_rows(self.pipe) as rows:
             if not reset_peak(device) and LIFELONG not in self.notes:
                 self.notes.append(LIFELONG)

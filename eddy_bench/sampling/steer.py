@@ -104,6 +104,8 @@ def steer(
             "does not do. Use eddy-bench run or benchmark(), or pass keep=."
         )
     _check_generators({"probes": probes, "streams": streams})
+    if earlier is not None:  # once for all steps
+        earlier = earlier.to(getattr(pipe, "_execution_device", earlier.device))
     settings = Settings(
         particles, features, probes, generator, seed, streams, keep, earlier, quality, seen
     )
