@@ -315,6 +315,22 @@ def test_weights_that_cannot_be_read_are_told(kind: str) -> None:
     assert unknown_weights({"vae": parts["vae"]}) == []
 
 
+def test_a_run_tells_of_weights_that_it_could_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And goes on in the same folder."""
+
+    def locked(network: torch.nn.Module) -> Any:
+        raise NotImplementedError("view")
+
+    monkeypatch.setattr(identity, "_stored", locked)
+    pipe = pipeline()
+    for methods in (["iid"], ["iid", "lhs"]):
+        benchmark(pipe, methods, ["a lamp"], tmp_path / "run", **SETTINGS)
+        told = " ".join(capsys.readouterr().err.split())
+        assert told.count("the weights of vae and text_encoder and unet cannot be read") == 1, told
+
+
 def test_a_digest_is_computed_once_while_the_weights_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[int] = []
     inner = identity._digest
