@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
@@ -18,7 +18,7 @@ from eddy_bench.audit.estimates import Estimate
 from eddy_bench.audit.measure import Baseline, Groups, Measured, Row
 from eddy_bench.audit.plan import BASELINE, AuditPlan, Block, Candidate
 from eddy_bench.audit.verdict import Verdict, judge_block
-from eddy_bench.errors import ModelError, StoreError, reason_of
+from eddy_bench.errors import ModelError, StoreError, counted, reason_of
 from eddy_bench.experiment.batches import InProcess
 from eddy_bench.experiment.events import Advance, Listener
 from eddy_bench.methods.base import Method
@@ -123,6 +123,11 @@ class Cell:
             return None
         return [torch.from_numpy(draw) for draw in draws]
 
+    def is_broken(self, measured: Mapping[Path, Measured]) -> bool:
+        """Return whether a file is there that could not be read."""
+        unread = self.path.exists() and self.path not in measured
+        return unread or (self.draws.exists() and self.kept_draws() is None)
+
     def keep_draws(self, draws: list[Tensor]) -> None:
         """Write the iid groups."""
         try:
@@ -205,6 +210,9 @@ def run_audit(plan: AuditPlan, folder: Path, listener: Listener) -> list[Audited
     """
     with locked(folder, lambda text: listener.tell(text, "Note")), one_thread():
         measured, missing = find_missing(plan, folder)
+        if again := sum(cell.is_broken(measured) for cell in missing):
+            files = counted(again, "file")
+            listener.tell(f"{files} of {folder} could not be read: measured again.", "Warning")
         with listener.began("Auditing", sum(cell.work for cell in missing)) as advance:
             executor = InProcess[Cell, Outcome](lambda cell: [draw_cell(cell, advance)])
             base: Baseline

@@ -40,6 +40,12 @@ def check_early(suite: Suite, path: Path, options: RunOptions) -> None:
     if scheduler != "default" and scheduler not in SCHEDULERS:
         raise UnknownName(unknown("scheduler", scheduler, [*SCHEDULERS, "default"]))
     check_judges(suite, specs)
+    if options.executor == "ray" and ":" in suite.device:
+        kind, _, number = suite.device.partition(":")
+        raise ParameterError(
+            f"Expected --device {kind} with --executor ray, which gives each worker a GPU of its "
+            f"own, got {suite.device}. To leave it that one set CUDA_VISIBLE_DEVICES={number}."
+        )
     if (options.executor == "ray" or options.shard) and (open_specs := unmatched(suite)):
         name = open_specs[0].name
         sweep = build_method(open_specs[0], suite.permission("methods")).sweep

@@ -96,14 +96,15 @@ def _measure(setup: Setup, rivals: Sequence[MethodSpec], name: str) -> int:
             raise
         except Exception as error:
             may_shrink = setup.suite.batch_prompts == "auto"
-            if out_of_memory(error) and may_shrink and setup.model.take_less(size):
-                release_memory()
-                return seconds(spec)
-            raise ModelError(
-                f"How long {spec} takes cannot be measured for {name}: "
-                f"{type(error).__name__}: {brief(error)}"
-            ) from None
-        return cost.seconds_per_image
+            if not (out_of_memory(error) and may_shrink and setup.model.take_less(size)):
+                raise ModelError(
+                    f"How long {spec} takes cannot be measured for {name}: "
+                    f"{type(error).__name__}: {brief(error)}"
+                ) from None
+        else:
+            return cost.seconds_per_image
+        release_memory()  # after the error, which holds what it left
+        return seconds(spec)
 
     seconds(BASELINE)  # first calls allocate and choose kernels
     own = seconds(BASELINE)

@@ -18,13 +18,14 @@ from eddy_bench.experiment.batches import (
     GroupResult,
     InProcess,
     draw_batch,
+    memory_note,
     planned_batches,
 )
 from eddy_bench.experiment.events import Advance, Drawn
 from eddy_bench.experiment.plan import Plan
 from eddy_bench.experiment.setup import Setup
 from eddy_bench.methods.iid import Iid
-from eddy_bench.models.devices import out_of_memory
+from eddy_bench.models.devices import out_of_memory, release_memory
 from eddy_bench.models.prompts import MOST_BYTES, cut_text
 from eddy_bench.sampling.solver_view import view_of
 from eddy_bench.storage.group import Entry, FinishedGroup, entry_of, png_bytes
@@ -69,7 +70,7 @@ def draw_groups(
         summary.warnings.append(line)
     folder.clear_partial()
     if groups and warm_up and executor is None:
-        _warm_up(plan.setup, groups[0])
+        summary.warnings += _warm_up(plan.setup, groups[0])
     running = executor or InProcess(
         lambda batch: draw_batch(plan.setup, plan.method_of(batch.groups[0]), batch)
     )
@@ -103,9 +104,23 @@ def draw_groups(
     return summary
 
 
-def _warm_up(setup: Setup, group: Group) -> None:
-    """Draw two steps outside the clock: first calls allocate and choose kernels."""
-    suite, size = setup.suite, setup.prompts_together
+def _warm_up(setup: Setup, group: Group) -> list[str]:
+    """Draw two steps outside the clock: first calls allocate and choose kernels.
+
+    Where memory runs out it begins again with less, and so does drawing; the note is returned.
+    """
+    size = first = setup.prompts_together
+    while not _fits(setup, group, size):
+        release_memory()  # after the error, which holds what it left
+        if not setup.model.take_less(size):
+            return []  # drawing says of every group that not even one prompt fits
+        size = setup.prompts_together
+    return [memory_note(size)] if size < first else []
+
+
+def _fits(setup: Setup, group: Group, size: int) -> bool:
+    """Draw two steps; returns whether memory sufficed, where the suite lets it be tried."""
+    suite = setup.suite
     steps = max(min(2, setup.steps), view_of(setup.model.pipe.scheduler).fewest_steps)
     arguments = {**setup.call_arguments(size), "num_inference_steps": steps}
     try:
@@ -114,13 +129,14 @@ def _warm_up(setup: Setup, group: Group) -> None:
         raise
     except Exception as error:
         if suite.batch_prompts == "auto" and out_of_memory(error):
-            return  # drawing finds the size that fits
+            return False
         scheduler = suite.scheduler.name
         hint = f" Its pipeline may not take scheduler {scheduler!r}: leave --scheduler out."
         raise ModelError(
             f"{suite.model} cannot draw with these settings: "
             f"{type(error).__name__}: {brief(error)}{hint if scheduler != 'default' else ''}"
         ) from None
+    return True
 
 
 def find_missing(

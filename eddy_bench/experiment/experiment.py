@@ -27,7 +27,7 @@ from eddy_bench.experiment.setup import Setup, on_hub
 from eddy_bench.models.devices import release_memory
 from eddy_bench.storage.lock import locked
 from eddy_bench.storage.records import CostMatch
-from eddy_bench.storage.run_folder import RunFolder
+from eddy_bench.storage.run_folder import RunFolder, read_manifest
 from eddy_bench.suites.suite import Suite
 
 
@@ -79,7 +79,8 @@ def run(setup: Setup, path: Path, options: RunOptions, listener: Listener) -> Dr
                 suite.metrics,
                 suite.reference,
                 suite.weights,
-                "auto" if options.executor == "ray" else suite.device,  # or the workers'
+                # of workers that have GPUs: this machine may have none
+                "auto" if options.executor == "ray" and suite.device != "cpu" else suite.device,
                 check_ownership,
                 suite.permission("metrics"),
             )
@@ -110,6 +111,9 @@ def draw(
     check_ownership: Callable[[], None],
 ) -> Drawn:
     """Draw the groups that are missing, and the hold-out set where iid could be drawn."""
+    broken: list[str] = []
+    read_manifest(folder.path, broken)
+    listener.tell_all(broken, "Warning")
     wanted = options.shard_of(plan, plan.groups)
     missing, notes = find_missing(wanted, folder, options.verify)
     if unlike := record_plan(plan, folder, matched, draws=bool(missing)):

@@ -140,7 +140,8 @@ def _of_folder(
         by_place[place] = samples or paths  # GenEval's grid beside them is none
     prompts = known or _told_prompts(request.source, by_place)
     names = _Names(prompts)
-    told = {own: _told(request.source / own) for own in by_place}
+    silent: list[Path] = []
+    told = {own: _told(request.source / own, silent) for own in by_place}
     found_at = {own: names.find(told[own], own) for own in by_place}
     numbered = all(own.isdecimal() and not told[own] for own in by_place)
     if numbered and None in found_at.values():
@@ -160,6 +161,9 @@ def _of_folder(
             f"{request.source / prompts.prompts[0].id}, got {', '.join(lost[:LISTED])}."
         )
     notes = [f"{request.source}: {note}" for note in found.notes]
+    if silent:
+        files = counted(len(silent), "file")
+        notes.append(f"{files} such as {silent[0]} with no prompt: taken from the folder's name")
     if lost:
         notes.append(
             f"left out {counted(sum(len(by_place[own]) for own in lost), 'picture')} of no prompt: "
@@ -236,14 +240,18 @@ def _by_number(source: Path, places: Sequence[str], prompts: PromptSet) -> dict[
     return {place: prompts.prompts[int(place)] for place in places}
 
 
-def _told(folder: Path) -> str:
-    """Return the prompt that a file in a folder names, as GenEval's; empty where none does."""
+def _told(folder: Path, silent: list[Path]) -> str:
+    """Return the prompt that a file in a folder names, as GenEval's; empty where none does.
+
+    `silent` is told of a file that names none.
+    """
     for name in METADATA:
         if (folder / name).is_file():
             try:
                 data = parse_json((folder / name).read_bytes().splitlines()[0])
                 return str(data["prompt"]).strip()
             except (OSError, ValueError, LookupError, TypeError):
+                silent.append(folder / name)
                 return ""
     return ""
 

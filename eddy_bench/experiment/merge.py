@@ -47,8 +47,9 @@ def merge(target: Path, sources: Sequence[Path], listener: Listener) -> int:
         drawn = [_drawn(folders), _drawn([folder.reference() for folder in folders])]
         store = RunFolder.prepare(target, runs[0].settings)
         check_ownership = stack.enter_context(locked(target, listener.tell))
-        unlike = _record(store, folders, runs)
-        moved: list[str] = []
+        moved, broken = list[str](), list[str]()
+        unlike = _record(store, folders, runs, broken)
+        listener.tell_all(broken, "Warning")
         total, copied = sum(map(len, drawn)), 0
         with listener.began("Merging", total) as advance:
             for place, groups in zip((store, store.reference()), drawn, strict=True):
@@ -118,10 +119,13 @@ def _check_alike(folders: Sequence[RunFolder], runs: Sequence[RunRecord]) -> Non
             )
 
 
-def _record(store: RunFolder, folders: Sequence[RunFolder], runs: Sequence[RunRecord]) -> str:
+def _record(
+    store: RunFolder, folders: Sequence[RunFolder], runs: Sequence[RunRecord], broken: list[str]
+) -> str:
     """Write run.yaml, planned.json and manifest.json of the merged run.
 
-    Returns in what the environments of its images differ.
+    Returns in what the environments of its images differ; `broken` is told of manifests that
+    cannot be read.
     """
     known = [*([store.read_run()] if store.has_run else []), *runs]
     methods = dict.fromkeys(text for run in known for text in run.suite.methods)
@@ -130,7 +134,7 @@ def _record(store: RunFolder, folders: Sequence[RunFolder], runs: Sequence[RunRe
     write_run(store.path, runs[0].model_copy(update={"suite": suite, "matched": matched}))
     store.clear_partial()
     add_planned(store.path, (grid for folder in folders for grid in read_planned(folder.path)))
-    own, *shards = (read_manifest(folder.path) for folder in (store, *folders))
+    own, *shards = (read_manifest(folder.path, broken) for folder in (store, *folders))
     environments = distinct(one for known in (own, *shards) for one in known.environments)
     kept = {"scored": None, "scored_images": own.scored_images, "environments": environments}
     write_manifest(store.path, own.updated(**{**shards[0].as_dict(), **kept}))

@@ -207,7 +207,7 @@ def ray_executor(
     _join(ray, options)
     try:
         cpus, room = options.cpus_per_worker, ray.cluster_resources()
-        gpus = int(room.get("GPU", 0))
+        gpus = 0 if plan.suite.device == "cpu" else int(room.get("GPU", 0))
         count = _count(room, options.workers, cpus, gpus)
         actor = ray.remote(num_cpus=cpus, num_gpus=1 if gpus else 0, max_restarts=0)(Worker)
         yield RayExecutor(ray, actor, plan, cpus, count, tell)

@@ -82,7 +82,7 @@ def groups_by_method(
     """
     methods: dict[MethodId, list[FinishedGroup]] = {}
     broken, particles = list(found.broken), run.settings.particles
-    tags = read_manifest(folder.path).tags
+    tags = read_manifest(folder.path, broken).tags
     for group in found.groups:
         if group.group.particles != particles:
             broken.append(
@@ -211,6 +211,7 @@ def score_folder(
     done.warnings += [
         *told,
         *scorer.warnings,
+        *scorer.memory_notes,
         *_keep_earlier(folder, methods, computed, done),
         *notes,
     ]

@@ -215,7 +215,8 @@ class EddyFd(Eddy):
             coordinates = torch.stack(
                 [torch.randperm(dimension, generator=g)[:chosen] for g in state.generators]
             )
-        directions = torch.nn.functional.one_hot(coordinates.T, dimension).to(pairs.points)
+        index = coordinates.T[:, :, None].to(pairs.points.device)  # (chosen, G, 1)
+        directions = pairs.points.new_zeros(chosen, groups, dimension).scatter_(2, index, 1.0)
         laplacian = pairs.laplacian(directions, COORDINATE_STEP * step) * (dimension / chosen)
         return pairs.stein_field(laplacian, step, self._sign)
 

@@ -210,11 +210,16 @@ class Judge:
         """Its name with the digest of its weights."""
         return f"{self.backbone.name}@{self.backbone.digest}"
 
-    def cosines(self, features: Tensor, prompts: Sequence[str]) -> Tensor:
-        """Return the cosine of each image with its prompt, (G, n); features: (G, n, F)."""
+    def cosines(self, features: Tensor, texts: Tensor) -> Tensor:
+        """Return the cosine of each image with its prompt, (G, n).
+
+        Args:
+            features: of the images, (G, n, F).
+            texts: what `texts` gives for the prompts, (G, F).
+        """
         normalise = torch.nn.functional.normalize
-        texts = normalise(self.texts(prompts).to(features), dim=-1)
-        cosines: Tensor = (normalise(features, dim=-1) * texts[:, None]).sum(-1)
+        unit = normalise(texts.to(features), dim=-1)
+        cosines: Tensor = (normalise(features, dim=-1) * unit[:, None]).sum(-1)
         return cosines
 
 

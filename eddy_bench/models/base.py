@@ -33,6 +33,8 @@ from eddy_bench.sampling.noise import (
 from eddy_bench.sampling.session import replaced
 from eddy_bench.sampling.steer import preview, steer
 
+LIFELONG = "peak_memory_mb is of this process since it began: this system measures no other"
+
 
 @dataclass
 class Cost:
@@ -171,7 +173,8 @@ class Model:
             memory = self._earlier_seeds(method, particles, arguments, len(prompts))
             batch.earlier = memory.before(prompts, common_seed(seeds, method.title()))
         with counted_rows(self.pipe) as rows:
-            reset_peak(device)
+            if not reset_peak(device) and LIFELONG not in self.notes:
+                self.notes.append(LIFELONG)
             start, encoding = _now(device), self._encoding_seconds
             if method.previewed is not None and drawn > particles:
                 images = batch.call(method, batch.chosen_early(method, particles))
@@ -353,14 +356,15 @@ class DrawnTogether:
 
     def _quality(self, name: str) -> Callable[[Tensor], Tensor]:
         """Return the judgement of denoised estimates (G, n, d) by the groups' prompts, (G, n)."""
-        judge, prompts = self.model.judge(name), [prompt for prompt, _ in self.groups]
+        judge = self.model.judge(name)
+        texts = judge.texts([prompt for prompt, _ in self.groups])  # once for all steps
 
         def quality(points: Tensor) -> Tensor:
             seen = self.maps[0]  # decodes for the guide network, made before anything is judged
             judged = replace(seen, network=judge.backbone, modules=(), cost=FeatureCost())
             self.maps.append(judged)
             features = judged.values(points.flatten(0, 1)).unflatten(0, points.shape[:2])
-            return judge.cosines(features, prompts)
+            return judge.cosines(features, texts)
 
         return quality
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from eddy_bench.errors import ModelError, brief
+from eddy_bench.models.images import by_channel
 from eddy_bench.sampling.families import Family, family_of
 
 # (rows, *shape) latents to (rows, c, h, w) images in [-1, 1], float32
@@ -70,7 +71,7 @@ def _in_units(latents: Tensor, pipe: Any, family: Family, config: Any) -> Tensor
     if family.decoding == "by channel" and mean is not None and std is not None:
         channels = (1, -1, *([1] * (latents.ndim - 2)))
         centre, spread = (
-            torch.tensor(values, dtype=latents.dtype, device=latents.device).view(channels)
+            by_channel(tuple(values), latents.device, latents.dtype, channels)
             for values in (mean, std)
         )
         return latents * spread / scale + centre

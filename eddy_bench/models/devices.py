@@ -184,18 +184,21 @@ def peak_taken(device: torch.device) -> Iterator[Callable[[], float]]:
     It returns 0 where the system does not tell.
     """
     release_memory()
-    before = reset_peak(device)
+    reset_peak(device)
+    before = peak_bytes(device)
     yield lambda: max(0.0, peak_bytes(device) - before)
 
 
-def reset_peak(device: torch.device) -> float:
-    """Begin to measure the peak anew, where the system can; returns the bytes taken now."""
+def reset_peak(device: torch.device) -> bool:
+    """Begin to measure the peak anew; returns whether the system can."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-        return float(torch.cuda.memory_allocated(device))
-    with suppress(OSError):
+        return True
+    try:
         Path("/proc/self/clear_refs").write_text("5")
-    return peak_bytes(device)
+    except OSError:
+        return False
+    return True
 
 
 def peak_bytes(device: torch.device) -> float:

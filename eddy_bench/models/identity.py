@@ -8,10 +8,13 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 
 def model_fingerprint(name: str, folder: Path, revision: str | None) -> str:
@@ -46,6 +49,10 @@ def folder_digest(folder: Path) -> str:
 
 SIDE = 8  # of the thumbnail of what a pipeline draws
 WHOLE = 2**20  # numbers of a tensor that are all read; of larger ones as many, spread evenly
+MARKS = 64  # numbers of a tensor that are looked at where its network's digest is known
+UNKNOWN = "unknown"
+# of networks, with what they were computed from
+DIGESTS: WeakKeyDictionary[torch.nn.Module, tuple[str, str]] = WeakKeyDictionary()
 
 
 def parts_of(pipe: Any) -> dict[str, str]:
@@ -74,16 +81,71 @@ def parts_of(pipe: Any) -> dict[str, str]:
 
 
 def weights_of(network: torch.nn.Module) -> str:
-    """Return a digest of a network's weights, with their dtype; of offloaded ones their shapes."""
-    digest, dtypes = hashlib.sha256(), set()
+    """Return a digest of a network's weights, with their dtype; UNKNOWN where none can be read.
+
+    Quantised weights are known by what they store. A digest stands as long as the tensors, and a
+    few numbers of each, are the same.
+    """
+    try:
+        weights = dict(_stored(network))
+        marks = f"{_digest(weights, MARKS)} {[_place(value) for value in weights.values()]}"
+        known = DIGESTS.get(network)
+        if known is None or known[0] != marks:
+            DIGESTS[network] = known = marks, _digest(weights, WHOLE)
+    except Exception as error:  # tensors of other libraries refuse what they like
+        return f"{UNKNOWN} ({type(error).__name__})"
+    dtypes = {str(value.dtype).removeprefix("torch.") for value in weights.values()}
+    return f"{known[1][:10]} {'/'.join(sorted(dtypes))}"
+
+
+def unknown_weights(parts: dict[str, str]) -> list[str]:
+    """Return a note where weights of a pipeline cannot be read; none where all are known."""
+    names = [name for name, text in parts.items() if text.startswith(UNKNOWN)]
+    if not names:
+        return []
+    return [
+        f"the weights of {' and '.join(names)} cannot be read: others in their place are seen by "
+        "one image that the pipeline draws, and not otherwise"
+    ]
+
+
+def _stored(network: torch.nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Yield the tensors that hold a network's weights, by name, also where they are offloaded."""
+    modules = dict(network.named_modules())
     for name, value in sorted(network.state_dict().items()):
+        if value.is_meta:
+            owner, _, own = name.rpartition(".")
+            hook = modules[owner]._hf_hook  # accelerate's
+            maps = (getattr(each, "weights_map", None) for each in getattr(hook, "hooks", [hook]))
+            value = next(own_map for own_map in maps if own_map is not None)[own]
+        yield from _plain(name, value)
+
+
+def _plain(name: str, value: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """Yield the tensors that a quantised one consists of; others as they are."""
+    if not is_traceable_wrapper_subclass(value):
+        yield name, value
+        return
+    for part in value.__tensor_flatten__()[0]:
+        yield from _plain(f"{name}.{type(value).__name__}.{part}", getattr(value, part))
+
+
+def _digest(weights: dict[str, Tensor], most: int) -> str:
+    """Return a digest of tensors, of each about `most` numbers or all."""
+    digest = hashlib.sha256()
+    for name, value in weights.items():
         digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
-        dtypes.add(str(value.dtype).removeprefix("torch."))
-        if value.device.type != "meta":
+        with torch._C.DisableTorchFunctionSubclass():  # a GGUF parameter gives bytes then
             flat = value.detach().reshape(-1)
-            part = flat[:: max(len(flat) // WHOLE, 1)].cpu().contiguous()
-            digest.update(part.view(torch.uint8).numpy())
-    return f"{digest.hexdigest()[:10]} {'/'.join(sorted(dtypes))}"
+            part = flat[:: max(len(flat) // most, 1)].cpu().contiguous()
+            array: Any = part.view(torch.uint8).numpy()
+        digest.update(array)
+    return digest.hexdigest()
+
+
+def _place(value: Tensor) -> tuple[int, int]:
+    """Return where a tensor is, and how often it was written to since."""
+    return value.data_ptr(), 0 if value.is_inference() else value._version
 
 
 def thumbnail(draw: Callable[[], Any]) -> str:

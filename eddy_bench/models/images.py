@@ -7,6 +7,7 @@ holds it.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -63,8 +64,20 @@ def channels_first(pixels: Tensor) -> Tensor:
 
 def normalised(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """Return (images - mean) / std by channel, of images (n, c, h, w)."""
-    centre, spread = (torch.tensor(x, device=images.device).view(-1, 1, 1) for x in (mean, std))
+    centre, spread = (by_channel(tuple(own), images.device) for own in (mean, std))
     return (images - centre) / spread
+
+
+@functools.cache
+def by_channel(
+    values: tuple[float, ...],
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
+    shape: tuple[int, ...] = (-1, 1, 1),
+) -> Tensor:
+    """Return numbers of channels as a tensor, which is made and copied to the device once."""
+    with torch.inference_mode(False):  # gradients pass by it
+        return torch.tensor(values, dtype=dtype, device=device).view(shape)
 
 
 BAD = "bad"

@@ -40,7 +40,7 @@ from eddy_bench.models.folders import (
     refuse_file,
     refuse_missing,
 )
-from eddy_bench.models.identity import digest_of, model_fingerprint, parts_of
+from eddy_bench.models.identity import digest_of, model_fingerprint, parts_of, unknown_weights
 from eddy_bench.models.lora import fuse_lora
 from eddy_bench.models.network_features import RowLimit
 from eddy_bench.models.pipeline_class import check_steerable, pipeline_class
@@ -149,6 +149,7 @@ def wrap_pipeline(pipe: Any, name: str = "") -> Model:
     model = Model(name or type(pipe).__name__, pipe, digest_of(parts), parts=parts)
     model.device = torch.device(getattr(pipe, "_execution_device", pipe.device))
     model.texts = remember_prompts(pipe)
+    model.notes += unknown_weights(parts)
     return model
 
 

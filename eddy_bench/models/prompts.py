@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from eddy_bench.models.devices import synchronize
 from eddy_bench.sampling.families import family_of
 
 MOST_BYTES = 2 * 2**30
@@ -78,8 +79,9 @@ class PromptCache:
     def _timed(self, *args: Any, **kwargs: Any) -> Any:
         start = time.perf_counter()
         outputs = self.encode(*args, **kwargs)
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
+        each = outputs if isinstance(outputs, tuple) else (outputs,)
+        for device in {value.device for part in each for value in _tensors(part)}:
+            synchronize(device)
         self.seconds += time.perf_counter() - start
         return outputs
 

@@ -12,6 +12,7 @@ import pandas as pd
 from eddy_bench.compare.advice import of_aspect
 from eddy_bench.compare.comparison import Comparison
 from eddy_bench.compare.paired import Progress, by_prompt
+from eddy_bench.errors import counted
 from eddy_bench.ids import MetricId
 from eddy_bench.report.strips import BUDGET, OVERHEAD, SMALL, Strip, groups_of, make_strip
 from eddy_bench.storage.group import FinishedGroup
@@ -50,13 +51,15 @@ def prompt_fields(
         values = _named(by_prompt(rows[rows["seed"] == seeds[0]]))  # of the seed that is shown
     advance = progress(min(PROMPTS, len(order)))
     names = list(dict.fromkeys([baseline, *map(str, results.methods)]))
-    prompts = _prompts(groups_of(folders), names, order[:PROMPTS], texts, values, advance)
+    broken: list[str] = []
+    groups = groups_of(folders, broken)
+    prompts = _prompts(groups, names, order[:PROMPTS], texts, values, advance)
     strips = [strip for prompt in prompts for strip in prompt["strips"]]
     return {
         "extremes": extremes,
         "pictures": prompts,
         "small_images": all(strip.height <= SMALL for strip in strips),
-        "shown_prompts": _shown(len(order) - len(prompts), seeds, prompts),
+        "shown_prompts": _shown(len(order) - len(prompts), seeds, prompts, len(broken)),
         "gains": _gains_by_method(gains, [prompt["id"] for prompt in prompts]),
     }
 
@@ -93,13 +96,13 @@ def first_prompts(
     return list(dict.fromkeys([order[0], order[len(order) // 2], order[-1]]))
 
 
-def _shown(left: int, seeds: Sequence[str], prompts: Sequence[dict[str, Any]]) -> str:
-    """Say which prompts and seeds are shown."""
-    unread = sum(prompt["unread"] for prompt in prompts)
+def _shown(left: int, seeds: Sequence[str], prompts: Sequence[dict[str, Any]], broken: int) -> str:
+    """Say which prompts and seeds are shown, and how many groups cannot be."""
+    unread = broken + sum(prompt["unread"] for prompt in prompts)
     return (
         (f"{left} more prompts are left out to keep the page small. " if left else "")
         + (f"Seed {seeds[0]} of {len(seeds)} is shown." if len(seeds) > 1 else "")
-        + (f" {unread} groups could not be read." if unread else "")
+        + (f" {counted(unread, 'group')} could not be read." if unread else "")
     )
 
 

@@ -38,11 +38,16 @@ class Strip:
     value: str = ""
 
 
-def groups_of(folders: Sequence[Path], seed: int = 0) -> dict[tuple[str, str], FinishedGroup]:
-    """Return the finished groups of one seed by (method, prompt id)."""
+def groups_of(
+    folders: Sequence[Path], broken: list[str], seed: int = 0
+) -> dict[tuple[str, str], FinishedGroup]:
+    """Return the finished groups of one seed by (method, prompt id).
+
+    `broken` is told what is wrong with others, of any seed.
+    """
     groups = {}
     for path in folders:
-        for group in RunFolder(path).finished(broken=[]):
+        for group in RunFolder(path).finished(broken):
             if group.group.seed == seed:
                 groups[group.group.name, group.group.prompt_id] = group
     return groups

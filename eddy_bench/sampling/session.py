@@ -81,6 +81,7 @@ class Session:
         """Change the pipeline's parts for a call."""
         scheduler, method = self.pipe.scheduler, self.method
         with ExitStack() as stack:
+            stack.push(self._free_card)
             if method.changes_start:
                 watch_draws(start_namespace(self.pipe))
             if method.couples_steps:
@@ -98,6 +99,11 @@ class Session:
             tap = functools.partial(step, call, inner, signature)
             stack.enter_context(replaced(scheduler, "step", only_in(call, inner, tap)))
             yield
+
+    def _free_card(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        """Take the part that is at work off the card under offload, as a call that returns does."""
+        if isinstance(error, Exception) and hasattr(self.pipe, "maybe_free_model_hooks"):
+            self.pipe.maybe_free_model_hooks()
 
     def _lengthen(self, call: Call, stack: ExitStack) -> None:
         """Let the pipeline go through more steps than the scheduler's own."""

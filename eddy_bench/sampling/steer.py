@@ -62,11 +62,11 @@ def steer(
             image alone.
         features: from the shape of one particle to the map that `features` kernels see; None where
             there is none.
-        probes: a generator per prompt for random probes and couplings; by default made from
-            `seed`. Each call begins with them as they are when the block opens.
+        probes: a generator per prompt for random probes and couplings, on the CPU; by default made
+            from `seed`. Each call begins with them as they are when the block opens.
         generator: a generator per row, for pipelines that pass none to `scheduler.step`.
         seed: of the default probes and streams.
-        streams: a generator per row for noise on text embeddings, as `probes`.
+        streams: a generator per row for noise on text embeddings and of restarts, as `probes`.
         keep: particles that a method which draws more has to leave in each group. A method that
             chooses among finished images does so outside of this block.
         earlier: finished latents of each prompt's earlier groups, (G, M, d), for a method that
@@ -85,7 +85,8 @@ def steer(
         ModelError: the pipeline draws its samples outside one scheduler loop, or has no embeddings
             or guidance that the method could change; a call ended without the method having acted.
         ParameterError: fewer particles than the method needs, rows that are no multiple of
-            `particles`, or a method that chooses outside the loop.
+            `particles`, a method that chooses outside the loop, or probes or streams that are not
+            on the CPU.
 
     Example:
         with steer(pipe, EddyHutch(strength=2.0)):
@@ -102,6 +103,9 @@ def steer(
             f"{title(method)} draws more images than it keeps and chooses among them, which steer "
             "does not do. Use eddy-bench run or benchmark(), or pass keep=."
         )
+    _check_generators({"probes": probes, "streams": streams})
+    if earlier is not None:  # once for all steps
+        earlier = earlier.to(getattr(pipe, "_execution_device", earlier.device))
     settings = Settings(
         particles, features, probes, generator, seed, streams, keep, earlier, quality, seen
     )
@@ -111,6 +115,16 @@ def steer(
         method.edited_block(name, len(blocks_of(pipe, family_of(pipe))))
     with watched(session):
         yield session.record
+
+
+def _check_generators(given: dict[str, Sequence[torch.Generator] | None]) -> None:
+    """Raise ParameterError for generators elsewhere than on the CPU, where methods draw."""
+    for name, generators in given.items():
+        if others := [str(each.device) for each in generators or () if each.device.type != "cpu"]:
+            raise ParameterError(
+                f"Expected {name} of generators on the CPU, whose numbers are the same for a model "
+                f"on any device, got one on {others[0]}. Make them with torch.Generator()."
+            )
 
 
 class _SeenEnough(Exception):

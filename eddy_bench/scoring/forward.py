@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from eddy_bench.errors import MetricError
+from eddy_bench.errors import MetricError, counted
 from eddy_bench.models.devices import out_of_memory, release_memory, whole_float32
 
 Row = tuple[NDArray[Any], ...]  # arrays of one shape: an image, a pair of images, tokens
@@ -40,6 +40,7 @@ class Forward:
     device: where the network is.
     collate: makes tensors of a batch of rows.
     size: rows at once at most; halved when memory runs out, and never raised again.
+    halved: how often memory ran out.
     pixels: of a batch at most, so that larger images go in smaller batches; None for no bound.
     """
 
@@ -49,6 +50,15 @@ class Forward:
     collate: Callable[[Sequence[Row]], tuple[Tensor, ...]] = first_of_each
     size: int = BATCH
     pixels: int | None = None
+    halved: int = 0
+
+    @property
+    def note(self) -> str:
+        """What memory made of the batches, for the user; empty where all fitted."""
+        if not self.halved:
+            return ""
+        times = counted(self.halved, "time")
+        return f"memory ran out {times} in {self.name}, which takes {self.size} images at once now"
 
     def __call__(self, rows: Iterable[Row]) -> Iterator[NDArray[Any]]:
         """Yield each row's result in order, floats in float32; rows are taken batch by batch.
@@ -90,7 +100,7 @@ class Forward:
                     f"with {self.name}. Score on another device: eddy-bench score --device."
                 ) from None
         release_memory()  # after the error, which holds what it left
-        self.size = len(batch) // 2
+        self.size, self.halved = len(batch) // 2, self.halved + 1
         return []
 
     def _results(self, batch: Sequence[Row]) -> NDArray[Any]:

@@ -162,6 +162,7 @@ def _read_judged(scorer: Scorer, spec: MetricSpec, methods: Methods) -> Iterator
         judge = metric.load(scorer.weights, scorer.device)
     else:
         judge = Judge(lambda rows: (metric(*row, **spec.values) for row in rows), "")
+    scorer.networks[str(spec.id)] = judge.values
     net: list[Part] = [("net", f"{spec.extractor}@{judge.digest}")] if judge.digest else []
     signature = spec.signature(*net)
     together = 2 if metric.needs == "pairs" else 1

@@ -50,6 +50,8 @@ class Scorer:
     kept: dict[tuple[str, str], dict[str, Features]] = field(default_factory=dict)
     judged: dict[str, NDArray[np.int64]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    # what images went through, by name
+    networks: dict[str, Callable[..., Any]] = field(default_factory=dict)
     values: Values = field(default_factory=dict)  # that prompts leave open, where a metric asks
 
     def extractor(self, name: str, load: Load | None = None) -> Extractor:
@@ -71,6 +73,7 @@ class Scorer:
     def features(self, name: str, groups: Sequence[FinishedGroup]) -> dict[str, Features]:
         """Return features (N, F) of each group of one method, by key; compute what is new."""
         extractor = self.extractor(name)
+        self.networks[name] = extractor.forward
         label = groups[0].group.label if groups else "none"
         path = features_folder(self.folder.path, name, extractor.digest) / f"{label}.npz"
         if (name, label) not in self.kept:  # of one method at a time: runs may be large
@@ -124,12 +127,19 @@ class Scorer:
     def attributes(self, groups: Sequence[FinishedGroup]) -> dict[str, NDArray[np.int64]]:
         """Return the predicted (class, tone, shape) of each image, by the group's key."""
         self.classifier = self.classifier or load_classifier(self.device)
+        self.networks["the classifier"] = self.classifier
         new = [group for group in groups if group.group.key not in self.judged]
         with closing(rows_of_groups(self.classifier, pixel_array, new)) as rows:
             for group, predicted in rows:
                 self.judged[group.group.key] = predicted
                 self.advance(1, f"{group.group.name} classifier")
         return {group.group.key: self.judged[group.group.key] for group in groups}
+
+    @property
+    def memory_notes(self) -> list[str]:
+        """What memory made of the batches of each network."""
+        own = (each for each in self.networks.values() if isinstance(each, Forward))
+        return [each.note for each in own if each.note]
 
     def note_truncated(self, extractor: Extractor, prompts: Sequence[str]) -> None:
         """Warn of prompts that are longer than the extractor's text tower takes."""

@@ -104,13 +104,24 @@ def write_run(folder: Path, record: RunRecord) -> None:
     write_text(folder / "run.yaml", text)
 
 
-def read_manifest(folder: Path) -> Manifest:
-    """Read manifest.json; an empty one where there is none yet, or none that can be read."""
+def read_manifest(folder: Path, broken: list[str] | None = None) -> Manifest:
+    """Read manifest.json; an empty one where there is none yet, or none that can be read.
+
+    Args:
+        folder: of a run.
+        broken: is told where there is one that cannot be read.
+    """
+    path = folder / "manifest.json"
     try:
-        text = read_text(folder / "manifest.json", StoreError, "manifest.json", MAX_BYTES)
+        text = read_text(path, StoreError, "manifest.json", MAX_BYTES)
         return Manifest.model_validate(parse_json(text))
     except (StoreError, ValueError):
+        if broken is not None and path.exists():
+            broken.append(f"{path} could not be read and is replaced: {LOST}")
         return Manifest()
+
+
+LOST = "the environments of earlier images, changed tags and what was scored are gone"
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

@@ -24,7 +24,7 @@ from eddy_bench.audit.plan import AuditPlan, make_plan, parse_step_counts
 from eddy_bench.audit.run import find_missing, prepare_folder, run_audit
 from eddy_bench.audit.tables import COLUMNS
 from eddy_bench.errors import EddyError, ParameterError
-from eddy_bench.experiment.events import Advance, Listener
+from eddy_bench.experiment.events import Advance, Kind, Listener
 from eddy_bench.methods.iid import Iid
 from eddy_bench.methods.registry import build_method
 from eddy_bench.models.tasks import load_task
@@ -42,12 +42,16 @@ class Recorder(Listener):
 
     def __init__(self, stop: str = "") -> None:
         self.done: list[tuple[float, str]] = []
+        self.told: list[str] = []
         self.stop = stop
         self.total = 0.0
 
     def began(self, title: str, total: float) -> AbstractContextManager[Advance]:
         self.total = total
         return nullcontext(self._advance)
+
+    def tell(self, text: str, kind: Kind = "") -> None:
+        self.told.append(text)
 
     def _advance(self, count: float, label: str) -> None:
         if self.stop and label.endswith(self.stop):
@@ -439,7 +443,8 @@ def test_damaged_parts_are_measured_again(tmp_path: Path) -> None:
     for text in ('{"gain": [], "rows": 1}', "[]", "{}", ""):
         part.write_text(text)
         assert missing_work(wanted, tmp_path) > 0
-        run_audit(wanted, tmp_path, Listener())
+        run_audit(wanted, tmp_path, recorder := Recorder())
+        assert recorder.told == [f"1 file of {tmp_path} could not be read: measured again."]
         assert (missing_work(wanted, tmp_path), part.read_text()) == (0, kept)
     iid = folder / f"{wanted.key(block, 4)}.json"
     rows = iid.read_text()
@@ -447,8 +452,11 @@ def test_damaged_parts_are_measured_again(tmp_path: Path) -> None:
         iid.write_text("[")
         part.unlink()
         iid.with_suffix(".npy").write_bytes(damaged)
-        run_audit(wanted, tmp_path, Listener())
+        run_audit(wanted, tmp_path, recorder := Recorder())
+        assert recorder.told == [f"1 file of {tmp_path} could not be read: measured again."]
         assert (iid.read_text(), part.read_text()) == (rows, kept)
+    run_audit(wanted, tmp_path, recorder := Recorder())
+    assert recorder.told == []
 
 
 def test_a_kill_loses_one_method_and_other_methods_meet_the_same_iid(tmp_path: Path) -> None:

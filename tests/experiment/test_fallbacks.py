@@ -8,14 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from eddy_bench.experiment.batches import Batch, draw_batch
+from eddy_bench.experiment.draw import draw_groups
+from eddy_bench.experiment.plan import make_plan
 from eddy_bench.experiment.ray_executor import Worker
 from eddy_bench.experiment.setup import Setup
 from eddy_bench.methods.iid import Iid
 from eddy_bench.models import base, load
 from eddy_bench.models.load import load_model
 from eddy_bench.models.prompts import remember_prompts
+from eddy_bench.sampling.families import denoiser
+from eddy_bench.storage.run_folder import RunFolder
+from eddy_bench.suites.method_spec import MethodSpec
 from eddy_bench.suites.suite import Suite
 from tests.conftest import Result
 from tests.makers.groups import make_group
@@ -65,6 +71,32 @@ def test_every_group_says_why_it_was_drawn_alone(alone_only: list[int]) -> None:
     assert all(result.images for result in (*together, *alone))
 
 
+def test_a_warm_up_that_runs_out_of_memory_is_told_and_frees_the_pipeline(
+    tmp_path: Path,
+) -> None:
+    """As a call that returns does: under `--offload` the denoiser would stay on the card."""
+    suite = Suite(steps=2, particles=2, seeds=1, limit=4, methods=[MethodSpec.parse("iid")])
+    setup = Setup(suite, load_model("fashion", device="cpu"))
+    network, freed = denoiser(setup.model.pipe), list[int]()
+    inner = network.forward
+
+    def forward(sample: Any, *args: Any, **kwargs: Any) -> Any:
+        if len(sample) > 8:  # two prompts with two particles, both branches of guidance
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return inner(sample, *args, **kwargs)
+
+    network.forward = forward
+    setup.model.pipe.maybe_free_model_hooks = lambda: freed.append(1)
+    plan = make_plan(setup)
+    folder = RunFolder.prepare(tmp_path / "run", plan.settings)
+    done = draw_groups(plan, folder, plan.groups, lambda *given: None)
+    assert (done.drawn, done.failures) == (4, [])
+    assert done.warnings == ["memory: 2 prompts share a forward pass"]
+    # 8 and 4 prompts ran out; the last warm-up and two batches returned
+    assert setup.suite.first_batch == 8
+    assert len(freed) == 2 + 1 + 2
+
+
 def _with_little_memory(pipe: Any) -> Any:
     cache = remember_prompts(pipe)
     assert cache is not None
@@ -81,6 +113,15 @@ def test_encodings_that_are_not_kept_are_counted(
     assert said.count("encodings of prompts made anew, as no more than 2 GiB") == 1
     quiet = cli(*RUN, "--steps", "3", "--out", tmp_path / "other")
     assert "drawn alone" not in quiet.err
+
+
+def test_a_peak_that_is_not_of_the_batch_is_told_once(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on macOS, or where /proc cannot be written."""
+    monkeypatch.setattr(base, "reset_peak", lambda device: False)
+    done = cli(*RUN, "--out", tmp_path / "run")
+    assert " ".join(done.err.split()).count("peak_memory_mb is of this process since") == 1
 
 
 def test_what_a_worker_elsewhere_notes_arrives_with_its_groups() -> None:

@@ -183,6 +183,18 @@ def test_genevals_folders_name_their_prompts(cli: Cli, tmp_path: Path) -> None:
     assert (group["prompt"], group["tags"]) == (PROMPTS[1], {"tag": "single"})
 
 
+def test_a_file_that_names_no_prompt_is_told(cli: Cli, tmp_path: Path, prompts: Path) -> None:
+    by_folder(tmp_path / "x", ["p0", "p1", "p2"])
+    for place in ("p0", "p1"):
+        (tmp_path / "x" / place / "metadata.jsonl").write_text("{")
+    call = ("import", tmp_path / "x", "--method", "m", "--prompts", prompts, "--out")
+    done = cli(*call, tmp_path / "run")
+    assert done.code == 0, done.err
+    told = " ".join(done.err.split())
+    first = tmp_path / "x" / "p0" / "metadata.jsonl"
+    assert f"2 files such as {first} with no prompt: taken from the folder's name" in told
+
+
 def test_what_is_left_out_is_counted(cli: Cli, tmp_path: Path, prompts: Path) -> None:
     by_folder(tmp_path / "x", ["p0", "p1", "other"], 3)
     picture(tmp_path / "x/p1/4.png")

@@ -9,18 +9,22 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from eddy_bench.experiment.batches import Batch
+from eddy_bench.experiment.options import RunOptions
 from eddy_bench.methods.best_of_m import BestOfM
 from eddy_bench.methods.iid import Iid
+from eddy_bench.suites.suite import Suite
 from tests.conftest import Result
 from tests.makers.groups import make_group
 from tests.makers.runs import RUN, image_hashes, scores
 
 pytest.importorskip("ray", reason="needs the package ray")
-from eddy_bench.experiment.ray_executor import weight
+from eddy_bench.experiment.ray_executor import ray_executor, weight
 
 Cli = Callable[..., Result]
 
@@ -43,6 +47,31 @@ def wait_for_groups(process: subprocess.Popen[str], out: Path, count: int) -> No
         if process.poll() is not None or finished(out) >= count:
             return
         time.sleep(0.05)
+
+
+def test_a_numbered_card_is_refused_before_anything_is_loaded(cli: Cli, tmp_path: Path) -> None:
+    done = cli(*RUN, "--executor", "ray", "--device", "cuda:1", "--out", tmp_path / "run")
+    assert done.code == 2
+    said = " ".join(done.err.split())
+    assert "Expected --device cuda with --executor ray" in said
+    assert "CUDA_VISIBLE_DEVICES=1" in said
+
+
+@pytest.mark.parametrize(("device", "each"), [("cpu", 0), ("cuda", 1), ("auto", 1)])
+def test_workers_take_cards_only_where_the_run_does(
+    device: str, each: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+    cluster = SimpleNamespace(
+        init=lambda **given: None,
+        shutdown=lambda: None,
+        cluster_resources=lambda: {"CPU": 8.0, "GPU": 2.0},
+        remote=lambda **given: asked.append(given["num_gpus"]) or (lambda worker: worker),
+    )
+    monkeypatch.setitem(sys.modules, "ray", cluster)
+    plan: Any = SimpleNamespace(suite=Suite(device=device))
+    with ray_executor(plan, RunOptions(executor="ray"), lambda text: None) as executor:
+        assert (asked, executor.count) == ([each], 2 if each else 8)
 
 
 @pytest.mark.slow

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from eddy_bench import EddyExact, EddyFd, EddyHutch, State
 from eddy_bench.errors import ParameterError
@@ -185,6 +187,29 @@ def test_a_random_subset_of_coordinates_is_unbiased() -> None:
     error = draws.std(0) / 20
     assert ((draws.mean(0) - full).abs() <= 4.5 * error + 1e-9).all()
     assert error.max() > 1e-4 * full.abs().max()
+
+
+class LargestIntegers(TorchDispatchMode):
+    """Sees the bytes of the largest tensor of whole numbers that is made."""
+
+    most = 0
+
+    def __torch_dispatch__(
+        self, operation: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        made = operation(*args, **(kwargs or {}))
+        if isinstance(made, torch.Tensor) and made.dtype == torch.int64:
+            self.most = max(self.most, made.nbytes)
+        return made
+
+
+def test_coordinates_are_no_large_tensor_of_whole_numbers() -> None:
+    """Of 256 coordinates at FLUX's size it was 537 MB a group and step, on the CPU."""
+    points = torch.randn(1, 3, 1000, generator=torch.Generator().manual_seed(1)).double()
+    state = State(points, -points, points, 1.0, generators=generators(1, 0))
+    with LargestIntegers() as seen:
+        EddyFd(max_coordinates=64, kernel="latent").guidance(state)
+    assert 0 < seen.most <= 8 * 1000, "a permutation of the coordinates"
 
 
 @pytest.mark.parametrize("kernel", ["latent", "features"])

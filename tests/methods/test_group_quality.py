@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -102,7 +102,7 @@ def test_the_judge_is_open_clip_s_cosine(model: Model) -> None:
 
     judge = model.judge(JUDGE)
     images = torch.rand(2, 3, 32, 32) * 2 - 1
-    cosines = judge.cosines(judge.backbone(images)[:, None], PROMPTS)
+    cosines = judge.cosines(judge.backbone(images)[:, None], judge.texts(PROMPTS))
     tokens = open_clip.get_tokenizer("clip-for-tests")(PROMPTS)
     network = judge.backbone.module
     data = open_clip.get_model_preprocess_cfg(network)
@@ -110,6 +110,18 @@ def test_the_judge_is_open_clip_s_cosine(model: Model) -> None:
     with torch.inference_mode():
         image, text, _ = network(((images + 1) / 2 - mean) / std, tokens)
     assert torch.allclose(cosines[:, 0], (image * text).sum(-1), atol=1e-5)
+
+
+def test_prompts_are_encoded_once_for_all_steps(model: Model) -> None:
+    judge, calls = model.judge(JUDGE), list[int]()
+
+    def texts(prompts: Sequence[str]) -> torch.Tensor:
+        calls.append(len(prompts))
+        return judge.texts(prompts)
+
+    watched = replace(model, judges={JUDGE: replace(judge, texts=texts)})
+    draw(watched, GroupInference(m=8, quality=JUDGE, prune=0.1))
+    assert calls == [2]
 
 
 def test_what_judges_changes_the_choice_and_is_counted(model: Model) -> None:

@@ -15,7 +15,10 @@ import torch
 from eddy_bench import benchmark, steer
 from eddy_bench.errors import ModelError, StoreError
 from eddy_bench.methods.registry import build_method
+from eddy_bench.models import identity
+from eddy_bench.models.identity import unknown_weights, weights_of
 from eddy_bench.suites.method_spec import MethodSpec
+from tests.makers import offload
 from tests.makers.families import family_folder
 from tests.makers.pipelines import tiny_folder
 
@@ -216,9 +219,133 @@ def test_a_pipeline_that_draws_nothing_is_told_so(tmp_path: Path) -> None:
     same(before, state(pipe))
 
 
-def test_offloaded_weights_are_known_by_their_shapes() -> None:
-    from eddy_bench.models.identity import weights_of
+def test_offloaded_layers_draw_and_are_known_by_their_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their parameters are meta tensors, and the run that began without offload goes on."""
+    pipe = pipeline()
+    run = benchmark(pipe, ["iid"], ["a lamp"], tmp_path / "run", **SETTINGS)
+    offload.install(monkeypatch)
+    pipe.enable_sequential_cpu_offload(device="cpu")
+    assert {value.device.type for value in pipe.unet.parameters()} == {"meta"}
+    again = benchmark(pipe, ["iid", "lhs"], ["a lamp"], tmp_path / "run", **SETTINGS)
+    assert again.methods == ["iid", "lhs"]
+    other = benchmark(pipe, ["iid"], ["a lamp"], tmp_path / "other", **SETTINGS)
+    prompt = run._prompt_ids[0]
+    pairs = zip(run.images("iid", prompt), other.images("iid", prompt), strict=True)
+    assert all(one.tobytes() == two.tobytes() for one, two in pairs)
+    changed = pipeline()
+    changed.unet.conv_out.bias.data.add_(1)
+    changed.enable_sequential_cpu_offload(device="cpu")
+    with pytest.raises(StoreError, match="pipeline unet"):
+        benchmark(changed, ["iid"], ["a lamp"], tmp_path / "run", **SETTINGS)
 
-    with torch.device("meta"):
-        layer = torch.nn.Linear(3, 2)
-    assert weights_of(layer).endswith("float32")
+
+class Quantised(torch.Tensor):
+    """A tensor in two, as torchao's, that takes part in no operation here."""
+
+    def __new__(cls, parts: dict[str, torch.Tensor]) -> Any:
+        shape = next(iter(parts.values())).shape
+        self = torch.Tensor._make_wrapper_subclass(cls, shape, dtype=torch.float32)
+        self.__dict__.update(parts)
+        return self
+
+    def __tensor_flatten__(self) -> tuple[list[str], None]:
+        return ["scale", "values"], None
+
+    @staticmethod
+    def __tensor_unflatten__(parts: Any, context: None, size: Any, stride: Any) -> Any:
+        return Quantised(parts)
+
+    @classmethod
+    def __torch_dispatch__(
+        cls, operation: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        if operation is torch.ops.aten.detach.default:
+            return cls({name: getattr(args[0], name) for name in ("scale", "values")})
+        raise NotImplementedError(operation)
+
+
+class Locked(Quantised):
+    """One that does not tell its parts."""
+
+    __tensor_flatten__ = None  # type: ignore[assignment]
+
+
+class Bytes(torch.nn.Parameter):
+    """Bytes that stay of their class in every operation and know no other length, as GGUF's."""
+
+    @classmethod
+    def __torch_function__(
+        cls, operation: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        result = super().__torch_function__(operation, types, args, kwargs or {})
+        if isinstance(result, torch.Tensor) and result.numel() % 18:
+            raise ValueError("no whole block")
+        return result
+
+
+def quantised(kind: str, first: int) -> torch.nn.Module:
+    numbers = torch.arange(3600, dtype=torch.uint8).reshape(200, 18)
+    numbers[0, 0] = first
+    layer = torch.nn.Linear(18, 200, bias=False)
+    parts = {"values": numbers, "scale": torch.ones(200, 1)}
+    value = {
+        "torchao": lambda: torch.nn.Parameter(Quantised(parts), False),
+        "GGUF": lambda: Bytes(numbers, False),
+        "locked": lambda: torch.nn.Parameter(Locked(parts), False),
+        "meta": lambda: torch.nn.Parameter(numbers.float().to("meta"), False),
+    }[kind]
+    layer.weight = value()
+    return layer
+
+
+@pytest.mark.parametrize("kind", ["torchao", "GGUF"])
+def test_quantised_weights_are_known_by_what_they_store(kind: str) -> None:
+    one, same_one, other = (weights_of(quantised(kind, first)) for first in (1, 1, 2))
+    assert one == same_one != other
+    assert "uint8" in one
+
+
+@pytest.mark.parametrize("kind", ["locked", "meta"])
+def test_weights_that_cannot_be_read_are_told(kind: str) -> None:
+    parts = {"vae": "0123456789 float32", "unet": weights_of(quantised(kind, 1))}
+    (note,) = unknown_weights(parts)
+    assert "the weights of unet cannot be read" in note
+    assert unknown_weights({"vae": parts["vae"]}) == []
+
+
+def test_a_run_tells_of_weights_that_it_could_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And goes on in the same folder."""
+
+    def locked(network: torch.nn.Module) -> Any:
+        raise NotImplementedError("view")
+
+    monkeypatch.setattr(identity, "_stored", locked)
+    pipe = pipeline()
+    for methods in (["iid"], ["iid", "lhs"]):
+        benchmark(pipe, methods, ["a lamp"], tmp_path / "run", **SETTINGS)
+        told = " ".join(capsys.readouterr().err.split())
+        assert told.count("the weights of vae and text_encoder and unet cannot be read") == 1, told
+
+
+def test_a_digest_is_computed_once_while_the_weights_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+    inner = identity._digest
+
+    def digest(weights: dict[str, torch.Tensor], most: int) -> str:
+        read.append(most)
+        return inner(weights, most)
+
+    monkeypatch.setattr(identity, "_digest", digest)
+    layer = torch.nn.Linear(300, 300)
+    first = weights_of(layer)
+    assert weights_of(layer) == first
+    assert read.count(identity.WHOLE) == 1
+    with torch.no_grad():
+        layer.weight[7, 7] += 1  # none of the numbers that are looked at, but it is counted
+    changed = weights_of(layer)
+    layer.weight.data.mul_(2)  # not counted, but seen
+    assert len({first, changed, weights_of(layer)}) == 3

@@ -23,6 +23,7 @@ from eddy_bench.experiment.setup import Setup
 from eddy_bench.ids import MetricId, Signature
 from eddy_bench.methods.registry import build_method
 from eddy_bench.models.backbones import load_backbone, resolve_backbone, same_network
+from eddy_bench.models.images import by_channel, normalised
 from eddy_bench.models.load import load_model
 from eddy_bench.models.network_features import RowLimit
 from eddy_bench.scoring.extractors import load_extractor
@@ -92,6 +93,20 @@ def test_backbones_see_images_of_any_shape_with_a_graph(weights: Path, name: str
     assert backbone.digest == load_backbone(name, weights, CPU).digest
     grey = backbone(images.expand(-1, 3, -1, -1))
     assert torch.equal(grey, features)
+
+
+def test_means_and_deviations_of_inputs_are_copied_to_a_device_once() -> None:
+    """Also where features of finished images were computed before those with a graph."""
+    values, device = ((0.5, 0.4, 0.3), (0.2, 0.2, 0.1)), torch.device("cpu")
+    images = torch.rand(2, 3, 8, 8)
+    with torch.inference_mode():
+        first = normalised(images, *values)
+    assert by_channel(values[0], device) is by_channel(values[0], device)
+    leaf = images.clone().requires_grad_()
+    again = normalised(leaf, *values)
+    (slope,) = torch.autograd.grad(again.sum(), leaf)
+    assert torch.equal(first, again)
+    assert slope[0, 2, 0, 0] == pytest.approx(10)
 
 
 def test_a_backbone_scores_images_of_different_sizes_together_as_alone(weights: Path) -> None:
@@ -329,7 +344,7 @@ def test_batches_halve_when_memory_runs_out(
     record_plan(plan, folder)
     done = draw_groups(plan, folder, plan.groups, lambda count, label: None)
     assert (done.drawn, done.failures) == (3, [])
-    assert sizes[1:] == [16, 8, 4, 4], "after the warm-up"
+    assert sizes == [16, 8, 4, 4, 4], "the warm-up, then two batches"
     assert any("2 prompts share a forward pass" in note for note in done.warnings)
     assert find_missing(plan.groups, folder) == ([], [])
     assert (

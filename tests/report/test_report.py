@@ -125,6 +125,15 @@ def test_broken_pictures_are_left_out(run: Path) -> None:
     assert (strip.width, strip.height, strip.count) == (2 * 32 + 2, 32, 2)
 
 
+def test_groups_that_are_left_out_are_counted(cli: Callable[..., Result], run: Path) -> None:
+    """One whose picture is damaged, and one whose record is."""
+    first, second, *_ = RunFolder(run).finished()
+    (first.folder / "0.png").write_bytes(b"x" * first.files["0.png"].size)
+    (second.folder / "group.json").write_text("{")
+    assert cli("report", run).code == 0
+    assert "2 groups could not be read." in (run / "report.html").read_text()
+
+
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
 def test_in_a_real_browser(
     browser: Browser, cli: Callable[..., Result], run: Path, width: int, scheme: str

@@ -6,6 +6,7 @@ import asyncio
 import copy
 import threading
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import diffusers
@@ -367,3 +368,13 @@ def test_compiled_networks_are_acted_on_or_refused(name: str, way: Callable[[Any
     with counted_rows(pipe) as rows:
         draw(pipe)
     assert rows == [2 * 4 * 6], "network evaluations are counted all the same"
+
+
+@pytest.mark.parametrize("name", ["probes", "streams"])
+def test_generators_on_a_device_are_refused_by_name(name: str) -> None:
+    given: Any = {name: [torch.Generator(), SimpleNamespace(device=torch.device("cuda:1"))]}
+    with (
+        pytest.raises(ParameterError, match=rf"Expected {name} of .*CPU.*got one on cuda:1"),
+        steer(SimpleNamespace(scheduler=None), method("cads"), **given),
+    ):
+        pass

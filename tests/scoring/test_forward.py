@@ -134,7 +134,10 @@ def test_batches_halve_when_memory_runs_out_and_stay_small(error: type[Exception
     forward = Forward("network", fits(5, error), CPU)
     seen = seen_by(forward)
     rows = [(np.array([k]),) for k in range(70)]
+    assert forward.note == ""
     assert np.array_equal(list(forward(rows)), 2 * np.arange(70)[:, None])
+    said = "memory ran out 4 times in network, which takes 4 images at once now"
+    assert forward.note == said
     assert seen[:5] == [64, 32, 16, 8, 4]
     assert set(seen[5:]) == {4, 2}
     seen.clear()
@@ -173,6 +176,9 @@ def test_features_survive_a_network_that_runs_out_of_memory(
 
     forward.network = small
     features = again.features("fmnist-clip", groups)
+    (said,) = again.memory_notes
+    assert "fmnist-clip" in said
+    assert scorer.memory_notes == []
     for key, value in expected.items():
         assert np.abs(features[key] - value).max() <= 1e-4 * np.abs(value).max()
 

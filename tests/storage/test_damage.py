@@ -76,6 +76,19 @@ def test_what_is_made_again_or_lost_is_told(cli: Cli, run: Path) -> None:
     assert "are gone" not in again.err
 
 
+def test_a_manifest_that_is_replaced_is_told(cli: Cli, run: Path, tmp_path: Path) -> None:
+    """It holds the environments of earlier images, and tags."""
+    merged = tmp_path / "merged"
+    commands = (("score", run, "--metric", "pdist"), ("merge", merged, run), (*RUN, "--out", run))
+    for command in commands:
+        (run / "manifest.json").write_text("{")
+        done = cli(*command)
+        assert done.code == 0, done.err
+        told = " ".join(done.err.split())
+        assert told.count(f"{run / 'manifest.json'} could not be read and is replaced") == 1, told
+    assert "manifest.json" not in cli(*RUN, "--out", run).err
+
+
 def test_merging_tells_which_broken_group_was_in_the_way(
     cli: Cli, run: Path, tmp_path: Path
 ) -> None:
