@@ -72,6 +72,7 @@ SILENT = {
     "compare/published.py": 1,
     "experiment/plan.py": 1,
     "experiment/ray_executor.py": 1,
+    "kernels.py": 1,
     "models/devices.py": 5,
     "models/folders.py": 1,
     "report/strips.py": 1,
