@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from eddy_bench.errors import counted
 from eddy_bench.experiment.checks import check_early, check_metrics
 from eddy_bench.experiment.cost_matching import match_costs
 from eddy_bench.experiment.draw import draw_groups, find_missing
@@ -123,9 +124,15 @@ def draw(
     if unlike := record_plan(plan, folder, matched, draws=bool(missing)):
         listener.tell(f"{unlike}: figures may differ by more than the method.", "Warning")
     listener.tell_all([*plan.prompts.notes, *notes, *idle_methods(plan)], "Note")
+    if options.pack:  # what is there already; the rest as it is drawn
+        pack(folder, listener, check_ownership)
     start = time.perf_counter()
     with open_executor(plan, options, listener.tell) as executor:
-        keywords: dict[str, Any] = {"executor": executor, "check_ownership": check_ownership}
+        keywords: dict[str, Any] = {
+            "executor": executor,
+            "check_ownership": check_ownership,
+            "pack": options.pack,
+        }
         title = f"Drawing on {executor.title}" if executor else "Drawing"
         with listener.began(title, len(missing)) as advance:
             drawn = draw_groups(plan, folder, missing, advance, **keywords)
@@ -139,4 +146,20 @@ def draw(
             with listener.began("Drawing for drift", len(lacking)) as advance:
                 drawn.add(draw_groups(plan, store, lacking, advance, warm_up=False, **keywords))
     drawn.kept, drawn.seconds = len(wanted) - len(missing), time.perf_counter() - start
+    if options.pack:
+        pack(folder, listener, check_ownership)
+        pack(folder.reference(), listener, check_ownership)
     return drawn
+
+
+def pack(folder: RunFolder, listener: Listener, check_ownership: Callable[[], None]) -> None:
+    """Move finished groups from their folders into packs, and tell how many."""
+    if not (count := len(folder.files().folders.names("*/*/*/group.json"))):
+        return
+    with listener.began(f"Packing {folder.samples.name}", count) as advance:
+        done = folder.pack(advance, check_ownership)
+    packed = f"{counted(len(done.places), 'group')} of {folder.samples}"
+    listener.tell(f"Packed {packed} into {counted(done.packs, 'file')}.", "Detail")
+    if done.left:
+        left = f"{counted(len(done.left), 'group')} not packed"
+        listener.tell(f"{left} ({done.left[0]}); what is whole is read from its folder.", "Note")

@@ -13,7 +13,8 @@ from eddy_bench.experiment.events import Advance, Listener
 from eddy_bench.experiment.plan import REFERENCE
 from eddy_bench.storage.group import Entry, FinishedGroup, parse_group
 from eddy_bench.storage.lock import locked, unused
-from eddy_bench.storage.paths import Files, expanded, read_many
+from eddy_bench.storage.packs import GroupFiles
+from eddy_bench.storage.paths import expanded
 from eddy_bench.storage.provenance import differing, distinct
 from eddy_bench.storage.records import RunRecord
 from eddy_bench.storage.run_folder import (
@@ -144,9 +145,8 @@ def _planned(store: RunFolder) -> tuple[int, int]:
     planned = missing = 0
     for view, wanted in ((store, grids), (store.reference(), reference)):
         paths = {path for grid in wanted for path in grid.paths()}
-        names = view.files().names("*/*/*/group.json")
-        there = {name.removesuffix("/group.json") for name in names}
-        planned, missing = planned + len(paths), missing + len(paths - there)
+        there = view.files().places()
+        planned, missing = planned + len(paths), missing + len(paths - there.keys())
     return planned, missing
 
 
@@ -159,6 +159,7 @@ def _copy(
 ) -> int:
     """Copy groups; returns how many were not there. `moved` is told which broken ones were."""
     files, known = target.files(), target.index.read()
+    moved += target.set_packs_aside(files)
     written: dict[Path, FinishedGroup] = {}
     for group in groups:
         check_ownership()
@@ -166,8 +167,7 @@ def _copy(
         entry = known.get(path.as_posix())
         there = written.get(path) or _there(target, path, files, entry, moved)
         if there is None:
-            text = read_many([group.folder / "group.json"])[0]
-            details = parse_group(text, path).details
+            details = parse_group(group.text(), path).details
             written[path] = target.write_group(group.group, group.contents(), group.cost, details)
         else:
             _check_same(there, group)
@@ -177,7 +177,7 @@ def _copy(
 
 
 def _there(
-    target: RunFolder, path: Path, files: Files, entry: Entry | None, moved: list[str]
+    target: RunFolder, path: Path, files: GroupFiles, entry: Entry | None, moved: list[str]
 ) -> FinishedGroup | None:
     """Return a group of the target, when it is whole; move a broken one aside."""
     try:
@@ -185,6 +185,6 @@ def _there(
         if group is not None and entry is not None and entry.key != group.group.key:
             group.contents()  # it is doubted
     except StoreError as error:
-        moved.append(moved_away(error, target.set_aside(path)))
+        moved.append(moved_away(error, target, path, files))
         return None
     return group
