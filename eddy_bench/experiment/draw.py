@@ -20,7 +20,7 @@ from eddy_bench.experiment.batches import (
     draw_batch,
     planned_batches,
 )
-from eddy_bench.experiment.events import Advance, Drawn
+from eddy_bench.experiment.events import Advance, Drawn, Listener
 from eddy_bench.experiment.plan import Plan
 from eddy_bench.experiment.setup import Setup
 from eddy_bench.methods.iid import Iid
@@ -214,6 +214,19 @@ def moved_away(error: StoreError, folder: RunFolder, path: Path, files: GroupFil
     if files.in_pack(path.as_posix()) is not None:
         return problem
     return f"{problem}; moved to {folder.set_aside(path)}"
+
+
+def pack_groups(folder: RunFolder, listener: Listener, check_ownership: Callable[[], None]) -> None:
+    """Move finished groups from their folders into packs, and tell how many."""
+    if not (count := len(folder.files().folders.names("*/*/*/group.json"))):
+        return
+    with listener.began(f"Packing {folder.samples.name}", count) as advance:
+        done = folder.pack(advance, check_ownership)
+    packed = f"{counted(len(done.places), 'group')} of {folder.samples}"
+    listener.tell(f"Packed {packed} into {counted(done.packs, 'file')}.", "Detail")
+    if done.left:
+        left = f"{counted(len(done.left), 'group')} not packed"
+        listener.tell(f"{left} ({done.left[0]}); what is whole is read from its folder.", "Note")
 
 
 WAITING = 16  # groups between drawing and the disk; then drawing waits

@@ -15,10 +15,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from eddy_bench.errors import counted
 from eddy_bench.experiment.checks import check_early, check_metrics
 from eddy_bench.experiment.cost_matching import match_costs
-from eddy_bench.experiment.draw import draw_groups, find_missing
+from eddy_bench.experiment.draw import draw_groups, find_missing, pack_groups
 from eddy_bench.experiment.events import Drawn, Listener
 from eddy_bench.experiment.manifest import record_plan
 from eddy_bench.experiment.options import RunOptions, open_executor, out_of_shard
@@ -125,7 +124,7 @@ def draw(
         listener.tell(f"{unlike}: figures may differ by more than the method.", "Warning")
     listener.tell_all([*plan.prompts.notes, *notes, *idle_methods(plan)], "Note")
     if options.pack:  # what is there already; the rest as it is drawn
-        pack(folder, listener, check_ownership)
+        pack_groups(folder, listener, check_ownership)
     start = time.perf_counter()
     with open_executor(plan, options, listener.tell) as executor:
         keywords: dict[str, Any] = {
@@ -147,19 +146,6 @@ def draw(
                 drawn.add(draw_groups(plan, store, lacking, advance, warm_up=False, **keywords))
     drawn.kept, drawn.seconds = len(wanted) - len(missing), time.perf_counter() - start
     if options.pack:
-        pack(folder, listener, check_ownership)
-        pack(folder.reference(), listener, check_ownership)
+        pack_groups(folder, listener, check_ownership)
+        pack_groups(folder.reference(), listener, check_ownership)
     return drawn
-
-
-def pack(folder: RunFolder, listener: Listener, check_ownership: Callable[[], None]) -> None:
-    """Move finished groups from their folders into packs, and tell how many."""
-    if not (count := len(folder.files().folders.names("*/*/*/group.json"))):
-        return
-    with listener.began(f"Packing {folder.samples.name}", count) as advance:
-        done = folder.pack(advance, check_ownership)
-    packed = f"{counted(len(done.places), 'group')} of {folder.samples}"
-    listener.tell(f"Packed {packed} into {counted(done.packs, 'file')}.", "Detail")
-    if done.left:
-        left = f"{counted(len(done.left), 'group')} not packed"
-        listener.tell(f"{left} ({done.left[0]}); what is whole is read from its folder.", "Note")

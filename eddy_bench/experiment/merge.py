@@ -8,12 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from eddy_bench.errors import StoreError, counted
-from eddy_bench.experiment.draw import moved_away
+from eddy_bench.experiment.draw import moved_away, pack_groups
 from eddy_bench.experiment.events import Advance, Listener
 from eddy_bench.experiment.plan import REFERENCE
 from eddy_bench.storage.group import Entry, FinishedGroup, parse_group
 from eddy_bench.storage.lock import locked, unused
-from eddy_bench.storage.packs import GroupFiles
+from eddy_bench.storage.packs import PACK_GROUPS, GroupFiles
 from eddy_bench.storage.paths import expanded
 from eddy_bench.storage.provenance import differing, distinct
 from eddy_bench.storage.records import RunRecord
@@ -29,8 +29,10 @@ from eddy_bench.storage.run_folder import (
 SHOWN_FAILURES = 20
 
 
-def merge(target: Path, sources: Sequence[Path], listener: Listener) -> int:
+def merge(target: Path, sources: Sequence[Path], listener: Listener, pack: bool = False) -> int:
     """Copy the finished groups of run folders into another one, every image checked by its hash.
+
+    pack: put them into packs there.
 
     Returns:
         How many planned groups are in none of them.
@@ -51,9 +53,13 @@ def merge(target: Path, sources: Sequence[Path], listener: Listener) -> int:
         unlike = _record(store, folders, runs)
         moved: list[str] = []
         total, copied = sum(map(len, drawn)), 0
-        with listener.began("Merging", total) as advance:
-            for place, groups in zip((store, store.reference()), drawn, strict=True):
-                copied += _copy(place, groups, advance, check_ownership, moved)
+        for place, groups in zip((store, store.reference()), drawn, strict=True):
+            if pack:  # what is there already
+                pack_groups(place, listener, check_ownership)
+            with listener.began("Merging", len(groups)) as advance:
+                copied += _copy(place, groups, advance, check_ownership, moved, pack)
+            if pack:
+                pack_groups(place, listener, check_ownership)
         planned, missing = _planned(store)
     listener.tell(f"{target}: {copied} groups copied, {total - copied} were there.")
     if unlike:
@@ -156,8 +162,12 @@ def _copy(
     advance: Advance,
     check_ownership: Callable[[], None],
     moved: list[str],
+    pack: bool,
 ) -> int:
-    """Copy groups; returns how many were not there. `moved` is told which broken ones were."""
+    """Copy groups; returns how many were not there. `moved` is told which broken ones were.
+
+    pack: put a thousand groups into a pack whenever they are copied.
+    """
     files, known = target.files(), target.index.read()
     moved += target.set_packs_aside(files)
     written: dict[Path, FinishedGroup] = {}
@@ -169,6 +179,8 @@ def _copy(
         if there is None:
             details = parse_group(group.text(), path).details
             written[path] = target.write_group(group.group, group.contents(), group.cost, details)
+            if pack and len(written) % PACK_GROUPS == 0:
+                target.pack(lambda count, label: None, check_ownership)
         else:
             _check_same(there, group)
         advance(1, group.group.name)

@@ -200,7 +200,7 @@ LEFT_BEHIND = (
     "features/*/.*.tmp",
 )
 READ_TOGETHER = 256  # small files
-REMOVED_TOGETHER = 16  # remote ones
+REMOVED_TOGETHER = 16  # folders: disks that discard at once, and networks, keep one waiting
 Advance = Callable[[int, str], None]
 
 
@@ -439,6 +439,8 @@ class RunFolder:
                     continue
                 if group is not None:
                     yield group
+                elif broken is not None:  # another process packs, or somebody removes it
+                    broken.append(f"{self.samples / path} went away while it was read: try again")
         if damaged:
             self.index.forget()  # so that the next run looks at every group
             with suppress(StoreError):  # of a folder that cannot be written
@@ -485,17 +487,19 @@ class RunFolder:
         """Remove the folders of groups; none is seen without some of its files."""
         folders = [self.samples / row.place for row in rows]
         try:
-            if is_remote(self.path):
-                images = [f"{k}.png" for k in range(max(len(row.images) for row in rows))]
-                with ThreadPoolExecutor(REMOVED_TOGETHER) as pool:
-                    list(pool.map(lambda folder: remove_file(folder / "group.json"), folders))
-                    names = [folder / name for folder in folders for name in images]
+            with ThreadPoolExecutor(REMOVED_TOGETHER) as pool:
+                if is_remote(self.path):
+                    list(pool.map(remove_file, (folder / "group.json" for folder in folders)))
+                    images = range(max(len(row.images) for row in rows))
+                    names = (folder / f"{k}.png" for folder in folders for k in images)
                     list(pool.map(remove_file, names))
-                return
-            (self.path / "partial").mkdir(parents=True, exist_ok=True)
-            for folder in folders:
-                os.replace(folder, gone := self.path / "partial" / uuid.uuid4().hex)
-                shutil.rmtree(gone)
+                    return
+                partial = self.path / "partial"
+                partial.mkdir(parents=True, exist_ok=True)
+                gone = [partial / uuid.uuid4().hex for _ in folders]
+                for folder, target in zip(folders, gone, strict=True):
+                    os.replace(folder, target)
+                list(pool.map(shutil.rmtree, gone))
         except OSError as error:
             raise StoreError(
                 f"Folders below {self.samples} cannot be removed: {why(error)}. "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -176,12 +177,12 @@ def test_nothing_is_lost_or_counted_twice_after_a_kill_at_any_step(
 
         return call
 
+    monkeypatch.setattr("eddy_bench.storage.run_folder.REMOVED_TOGETHER", 1)
     remote = not isinstance(path, Path)
     if remote:
         system: Any = type(path.fs)
         for name in ("pipe_file", "rm_file"):
             monkeypatch.setattr(system, name, counting(getattr(system, name)))
-        monkeypatch.setattr("eddy_bench.storage.run_folder.REMOVED_TOGETHER", 1)
     else:
         for name in ("replace", "unlink", "rmdir", "fsync"):
             monkeypatch.setattr(os, name, counting(getattr(os, name)))
@@ -377,6 +378,44 @@ def test_shards_in_packs_and_in_folders_merge(tmp_path: Path) -> None:
     pack_files(one)[0].write_bytes(b"PAR1")
     with pytest.raises(StoreError, match=r"\(5 broken groups\). Merge when that is done"):
         merge(tmp_path / "more", [one.path, other.path], Listener())
+
+
+def test_a_merge_packs_what_it_copies_and_what_was_there(tmp_path: Path) -> None:
+    one, whole = drawn(tmp_path / "one", planned()[:9]), drawn(tmp_path / "whole", planned())
+    merge(tmp_path / "run", [one.path], Listener())
+    merge(tmp_path / "run", [whole.path], Listener(), pack=True)
+    merged = RunFolder(tmp_path / "run")
+    assert contents(merged) == contents(whole)
+    assert not list(merged.samples.rglob("group.json"))
+    assert len(pack_files(merged)) == 3, "nine that were there, three that came"
+
+
+def test_groups_that_another_process_packs_meanwhile_are_told(tmp_path: Path) -> None:
+    folder, broken = drawn(tmp_path / "run", planned()), []
+    inner = folder.files()
+    listed = Listed(inner.folders.names("*/*/*/group.json"))
+
+    def before() -> Any:
+        pack(RunFolder(folder.path))
+        return replace(inner, folders=listed)
+
+    folder.files = before  # type: ignore[method-assign]
+    assert list(folder.finished(broken)) == []
+    assert len(broken) == COUNT
+    assert "went away while it was read: try again" in broken[0]
+
+
+class Listed:
+    """Folders as they were."""
+
+    def __init__(self, listed: list[str]) -> None:
+        self.listed = listed
+
+    def size(self, name: str) -> int | None:
+        return None
+
+    def names(self, pattern: str) -> list[str]:
+        return self.listed
 
 
 def told(call: Callable[[Listener], Any]) -> list[str]:
