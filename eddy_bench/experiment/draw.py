@@ -218,7 +218,7 @@ def moved_away(error: StoreError, folder: RunFolder, path: Path, files: GroupFil
 
 def pack_groups(folder: RunFolder, listener: Listener, check_ownership: Callable[[], None]) -> None:
     """Move finished groups from their folders into packs, and tell how many."""
-    if not (count := len(folder.files().folders.names("*/*/*/group.json"))):
+    if not (count := len(folder.folders().names("*/*/*/group.json"))):
         return
     with listener.began(f"Packing {folder.samples.name}", count) as advance:
         done = folder.pack(advance, check_ownership)

@@ -43,9 +43,10 @@ class PackRow(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Pack:
-    """A pack as it was listed once."""
+    """A pack as it was listed once. counts: how many groups each block holds."""
 
     path: Path
+    counts: list[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,9 @@ class PackedGroup:
         return contents
 
     def _value(self, name: str) -> Any:
-        values = _column(self.pack, self.block, name)
+        # images of a group that is alone in its block may be large, and come once
+        kept = name != "images" or self.pack.counts[self.block] > 1
+        values = (_column if kept else _column.__wrapped__)(self.pack, self.block, name)
         if self.row >= len(values) or values[self.row] is None:
             raise OSError(f"no {name}")
         return values[self.row]
@@ -109,7 +112,7 @@ def read_packs(samples: Path, files: Files) -> GroupFiles:
     for name in files.names(PATTERN):
         path = samples / name
         try:
-            packed.update(_listed(Pack(path)))
+            packed.update(_listed(path))
         except Exception as error:  # pyarrow has many
             if isinstance(error, OSError) and error.errno:
                 raise StoreError(f"{path} cannot be read: {why(error)}.") from None
@@ -124,18 +127,19 @@ def count_of(path: Path) -> int:
     return int(match[2]) if match else 0
 
 
-def _listed(pack: Pack) -> Iterator[tuple[str, PackedGroup]]:
+def _listed(path: Path) -> Iterator[tuple[str, PackedGroup]]:
     """Yield the rows of a pack by their places; whatever is wrong with it is raised first."""
-    with _opened(pack.path, checked=True) as file:
-        rows, said = file.metadata.num_rows, count_of(pack.path)
+    with _opened(path, checked=True) as file:
+        rows, said = file.metadata.num_rows, count_of(path)
         if not 0 < rows <= PACK_GROUPS or (said and rows != said):
             raise ValueError(f"expected {said or f'1 to {PACK_GROUPS}'} groups, found {rows}")
-        blocks = [file.metadata.row_group(k).num_rows for k in range(file.num_row_groups)]
+        counts = [file.metadata.row_group(k).num_rows for k in range(file.num_row_groups)]
         table = file.read(columns=["place", "key"])
         places, keys = (table.column(name).to_pylist() for name in ("place", "key"))
-    if None in places or None in keys or not len(set(places)) == sum(blocks) == rows:
+    if None in places or None in keys or not len(set(places)) == sum(counts) == rows:
         raise ValueError("its rows are no groups")
-    numbers = ((block, row) for block, count in enumerate(blocks) for row in range(count))
+    pack = Pack(path, counts)
+    numbers = ((block, row) for block, count in enumerate(counts) for row in range(count))
     for place, key, (block, row) in zip(places, keys, numbers, strict=True):
         yield place, PackedGroup(pack, block, row, key)
 
@@ -191,9 +195,10 @@ def write_pack(samples: Path, files: Files, rows: Sequence[PackRow]) -> Path:
                 for block in filled(rows, BLOCK_GROUPS, BLOCK_BYTES):
                     columns = dict(zip(PackRow._fields, zip(*block, strict=True), strict=True))
                     writer.write_table(pa.table(columns, schema=schema))
-            _sync(written)
+            _sync(written, os.O_RDWR)
         if not is_remote(path):
-            _sync(samples)
+            with suppress(OSError):  # some systems, and file systems, open no folder
+                _sync(samples, os.O_RDONLY)
     except OSError as error:
         raise StoreError(
             f"{path} cannot be written: {why(error)}. "
@@ -216,11 +221,10 @@ def filled(rows: Iterable[PackRow], most: int, size: int) -> Iterator[list[PackR
         yield part
 
 
-def _sync(path: Path) -> None:
-    """Have a file, or a folder's names, on the disk; some systems open no folders."""
-    with suppress(PermissionError):
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+def _sync(path: Path, flags: int) -> None:
+    """Have a file, or a folder's names, on the disk."""
+    handle = os.open(path, flags)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

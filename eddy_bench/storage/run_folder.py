@@ -51,6 +51,7 @@ from eddy_bench.storage.packs import (
     write_pack,
 )
 from eddy_bench.storage.paths import (
+    Files,
     files_below,
     is_remote,
     move_remote,
@@ -239,8 +240,12 @@ class RunFolder:
 
     def files(self) -> GroupFiles:
         """Return where groups stand; packs, and all of a remote folder, as they are now."""
+        return read_packs(self.samples, self.folders())
+
+    def folders(self) -> Files:
+        """Return the files below the samples, without what packs hold."""
         try:
-            return read_packs(self.samples, files_below(self.samples))
+            return files_below(self.samples)
         except OSError as error:
             raise StoreError(f"{self.samples} cannot be listed: {why(error)}.") from None
 
@@ -455,10 +460,10 @@ class RunFolder:
             advance: takes the number of groups done and their method's folder.
             check_ownership: is called before each pack is written.
         """
-        files, done = self.files(), Packing()
+        files, done = GroupFiles(self.folders(), {}, {}), Packing()
         for rows in filled(self._rows(files, done, advance), PACK_GROUPS, PACK_BYTES):
             check_ownership()
-            write_pack(self.samples, files_below(self.samples), rows)
+            write_pack(self.samples, self.folders(), rows)
             self._remove(rows)
             done.packs += 1
             done.places.update(row.place for row in rows)

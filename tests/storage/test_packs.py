@@ -142,7 +142,9 @@ def test_large_groups_make_packs_of_fewer(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(packs, "BLOCK_BYTES", 1)
     before = contents(folder)
     assert pack(folder).packs == 2
+    packs._column.cache_clear()
     assert contents(folder) == before
+    assert packs._column.cache_info().currsize == 4, "records are kept, large images are not"
 
 
 def test_a_pass_in_order_reads_each_block_once(
@@ -155,6 +157,17 @@ def test_a_pass_in_order_reads_each_block_once(
     monkeypatch.setattr(packs, "open_file", lambda path: opened.append(path) or inner(path))
     contents(folder)
     assert len(opened) == 3 + 2 * 7, "a listing of each pack, records and images of each block"
+
+
+def test_packing_does_not_read_the_packs_that_are_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run of a million groups packs a thousand times."""
+    folder = drawn(tmp_path / "run", planned(5))
+    pack(folder)
+    draw(folder, planned()[5:])
+    monkeypatch.setattr(packs, "open_file", lambda path: pytest.fail(f"{path} was read"))
+    assert pack(folder).packs == 2
 
 
 class Killed(BaseException):
