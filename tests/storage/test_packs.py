@@ -242,6 +242,7 @@ def test_a_damaged_image_is_drawn_again_and_the_rest_is_kept(path: Path) -> None
     draw(folder, missing)
     assert find_missing(planned(), folder) == ([], [])
     assert contents(folder) == before
+    assert find_missing(planned(), folder, verify=True) == ([], []), "folders count first"
     pack(folder)
     assert contents(folder) == before, "the last pack counts"
     assert find_missing(planned(), folder, verify=True) == ([], [])
