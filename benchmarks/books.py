@@ -1,11 +1,13 @@
 """The books of a large run: what a hundred thousand groups, or a million, cost beside drawing them.
 
-    python benchmarks/books.py [--groups 100000] [--methods 20] [--folder DIR]
+    python benchmarks/books.py [--groups 100000] [--methods 20] [--folder DIR] [--pack]
 
 Plans a run of an exact task, writes its groups of two small pictures, then measures, each in a
 process of its own: planning and finding what is missing from the index, with the index lost and
 with every image hashed; scoring from made-up features that are there already; scoring again. Peak
-memory is the whole process's. A million groups take 4 million files and folders and about 17 GB.
+memory is the whole process's. A million groups take 4 million files and folders and about 17 GB;
+with --pack they are written into packs, 1,000 files and 2 GB, and only the first method's groups
+are moved there from folders, which is measured.
 The folder is kept where one is given, and what it holds is not written again.
 """
 
@@ -38,7 +40,9 @@ from eddy_bench.experiment.score import (
 from eddy_bench.experiment.setup import Setup
 from eddy_bench.models.base import Cost
 from eddy_bench.scoring.scorer import features_folder, write_features
-from eddy_bench.storage.group import FinishedGroup, png_bytes
+from eddy_bench.storage.group import finished_of, png_bytes
+from eddy_bench.storage.packs import PACK_BYTES, PACK_GROUPS, PackRow, filled, write_pack
+from eddy_bench.storage.paths import files_below
 from eddy_bench.storage.records import FileInfo, Group, GroupRecord, RunRecord, SuiteRecord
 from eddy_bench.storage.run_folder import RunFolder, write_run
 from eddy_bench.suites.suite import Suite
@@ -55,6 +59,7 @@ class Books:
     path: Path
     groups: int
     methods: int
+    pack: bool = False
 
     def plan(self) -> Plan:
         """Plan an exact task with as many prompts as it takes."""
@@ -101,15 +106,28 @@ def write_groups(books: Books) -> None:
     with timed(f"writing {len(plan.groups)} groups"):
         for label, same in itertools.groupby(plan.groups, lambda group: group.label):
             made = {}
-            for group in same:
-                finished = write_in_place(group, pictures, folder)
+            rows = [made_of(group, pictures) for group in same]
+            for record, images, text in rows:
+                if not books.pack or label == "iid":
+                    write_in_place(folder.samples / record.group.path, images, text)
+                finished = finished_of(record, folder.samples / record.group.path)
                 made[finished.fingerprint] = rng.normal(size=(2, FEATURES)).astype(np.float32)
             features = features_folder(folder.path, "pixels", "v1")
             write_features(features / f"{label}.npz", made)
+            if books.pack and label == "iid":
+                with timed(f"packing {len(rows)} groups out of folders"):
+                    folder.pack(lambda count, label: None, lambda: None)
+            elif books.pack:
+                packed = (
+                    PackRow(record.group.path.as_posix(), record.group.key, text.encode(), images)
+                    for record, images, text in rows
+                )
+                for part in filled(packed, PACK_GROUPS, PACK_BYTES):
+                    write_pack(folder.samples, files_below(folder.samples), part)
 
 
-def write_in_place(group: Group, pictures: list[bytes], folder: RunFolder) -> FinishedGroup:
-    """Write the files that `RunFolder.write_group` leaves, without its care for kills."""
+def made_of(group: Group, pictures: list[bytes]) -> tuple[GroupRecord, list[bytes], str]:
+    """Return what `RunFolder.write_group` makes of a group: its record, images and group.json."""
     number = int(group.key[:8], 16)
     images = [pictures[(number + k) % 64] + f"{group.key}-{k}".encode() for k in range(2)]
     files = {
@@ -117,13 +135,15 @@ def write_in_place(group: Group, pictures: list[bytes], folder: RunFolder) -> Fi
         for k, image in enumerate(images)
     }
     record = GroupRecord(group=group, cost=asdict(Cost(0.1, 2.0)), files=files)
-    place = folder.samples / group.path
+    return record, images, json.dumps(record.as_dict(), indent=1, ensure_ascii=False)
+
+
+def write_in_place(place: Path, images: list[bytes], text: str) -> None:
+    """Write the files that `RunFolder.write_group` leaves, without its care for kills."""
     place.mkdir(parents=True)
     for k, image in enumerate(images):
         (place / f"{k}.png").write_bytes(image)
-    text = json.dumps(record.as_dict(), indent=1, ensure_ascii=False)
     (place / "group.json").write_text(text)
-    return FinishedGroup(group, place, record.cost, files)
 
 
 def resume_without_index(books: Books) -> None:
@@ -179,11 +199,12 @@ def main() -> None:
     parser.add_argument("--groups", type=int, default=100_000)
     parser.add_argument("--methods", type=int, default=20)
     parser.add_argument("--folder", type=Path)
+    parser.add_argument("--pack", action="store_true", help="write groups into packs")
     parser.add_argument("--stage", choices=STAGES, action="append", help="only this one")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         path = options.folder or Path(temporary) / "run"
-        books = Books(path, options.groups, options.methods)
+        books = Books(path, options.groups, options.methods, options.pack)
         for name in options.stage or list(STAGES):
             if name == "write_groups" and (path / "samples").exists():
                 continue

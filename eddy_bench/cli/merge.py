@@ -19,6 +19,10 @@ def merge(
         list[Path],
         typer.Argument(parser=reachable, metavar="SHARD...", help="Run folders of run --shard."),
     ],
+    pack: Annotated[
+        bool,
+        typer.Option("--pack", help="Put the groups into Parquet files, as run --pack does."),
+    ] = False,
 ) -> None:
     """Put the shards of a run together and score them.
 
@@ -31,7 +35,7 @@ def merge(
     from eddy_bench.suites.method_spec import is_file_plugin
 
     terminal = Terminal()
-    missing = merge_shards(target, sources, terminal)
+    missing = merge_shards(target, sources, terminal, pack)
     folder = RunFolder.existing(target)
     suite = folder.read_run().suite
     files = [text for text in suite.metrics or [] if is_file_plugin(text)]

@@ -100,6 +100,16 @@ def run(
             rich_help_panel=EXECUTION,
         ),
     ] = False,
+    pack: Annotated[
+        bool,
+        typer.Option(
+            "--pack",
+            help="For large runs: move finished groups from folders into Parquet files of up to "
+            "1,000, those of earlier runs too. Every command reads both; without --pack new "
+            "groups are folders again.",
+            rich_help_panel=WHERE,
+        ),
+    ] = False,
     allow_code: Annotated[
         bool,
         typer.Option(
@@ -115,7 +125,7 @@ def run(
     What is finished already is kept: the same command goes on where it stopped.
     """
     part = None if shard is None else parse_shard(shard)
-    options = RunOptions(executor, address, workers, cpus_per_worker, part, verify, dry_run)
+    options = RunOptions(executor, address, workers, cpus_per_worker, part, verify, dry_run, pack)
     options.check()
     # an absent option is None, or False where it is a switch
     flags = {key: value for key, value in given.items() if value is not None and value is not False}

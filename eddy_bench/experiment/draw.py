@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from eddy_bench.errors import EddyError, ModelError, StoreError, brief
+from eddy_bench.errors import EddyError, ModelError, StoreError, brief, counted
 from eddy_bench.experiment.batches import (
     Executor,
     GroupResult,
@@ -21,15 +21,16 @@ from eddy_bench.experiment.batches import (
     memory_note,
     planned_batches,
 )
-from eddy_bench.experiment.events import Advance, Drawn
+from eddy_bench.experiment.events import Advance, Drawn, Listener
 from eddy_bench.experiment.plan import Plan
 from eddy_bench.experiment.setup import Setup
 from eddy_bench.methods.iid import Iid
 from eddy_bench.models.devices import out_of_memory, release_memory
 from eddy_bench.models.prompts import MOST_BYTES, cut_text
 from eddy_bench.sampling.solver_view import view_of
-from eddy_bench.storage.group import Entry, FinishedGroup, entry_of, png_bytes
-from eddy_bench.storage.paths import Files, is_remote
+from eddy_bench.storage.group import Entry, FinishedGroup, doubt, entry_of, png_bytes
+from eddy_bench.storage.packs import PACK_GROUPS, GroupFiles, Pack
+from eddy_bench.storage.paths import is_remote
 from eddy_bench.storage.records import Group
 from eddy_bench.storage.run_folder import RunFolder
 
@@ -46,6 +47,7 @@ def draw_groups(
     executor: Executor | None = None,
     check_ownership: Callable[[], None] = lambda: None,
     warm_up: bool = True,
+    pack: bool = False,
 ) -> Drawn:
     """Draw groups of a plan, or of its reference set, and write each when its batch is done.
 
@@ -61,6 +63,7 @@ def draw_groups(
         check_ownership: is called before each write, on the thread that writes; raises when the
             folder is another process's by now.
         warm_up: draw two steps outside the clock first, in this process.
+        pack: put a thousand groups into a pack whenever they are finished.
     """
     model, summary = plan.setup.model, Drawn()
     for text in dict.fromkeys(group.prompt for group in groups):
@@ -87,6 +90,8 @@ def draw_groups(
             details |= {"tiled": True} if result.tiled else {}
             folder.write_group(result.group, images, asdict(result.cost), details)
             summary.drawn += 1
+            if pack and summary.drawn % PACK_GROUPS == 0:
+                folder.pack(lambda count, label: None, check_ownership)
         advance(1, result.group.name)
 
     unkept = 0
@@ -153,40 +158,57 @@ def find_missing(
     Raises:
         StoreError: a finished group holds another prompt or other parameters under the same name.
     """
-    missing, notes, learnt = [], [], []
+    missing, learnt = [], []
     known, files = folder.index.read(), folder.files()
+    notes = [f"{text}, its groups are drawn again" for text in folder.set_packs_aside(files)]
+    doubted = {
+        files.packed[place].pack
+        for place, entry in known.items()
+        if not entry.key and place in files.packed
+    }
+    broken: dict[Pack, list[str]] = {}  # groups of packs: a line each would be a thousand
     for group in groups:
-        entry = None if verify else known.get(group.path.as_posix())
-        if entry is not None and entry.key == group.key and entry.is_whole(files, group.particles):
+        place = group.path.as_posix()
+        entry = None if verify else known.get(place)
+        if entry and entry.key == group.key and entry.is_whole(files.folders, group.particles):
+            continue
+        packed = files.in_pack(place)
+        if packed and packed.key == group.key and not verify and packed.pack not in doubted:
             continue
         finished, note = _load(group, folder, files, entry, verify)
-        notes += [note] if note else []
+        if note and packed is not None:
+            broken.setdefault(packed.pack, []).append(note)
+            learnt.append(doubt(group.path))
+        elif note:
+            notes.append(note)
         if finished is None:
             missing.append(group)
         elif finished.group.key != group.key:
             raise _other_group(finished, group, folder)
-        else:
-            size = files.size(f"{group.path.as_posix()}/group.json") or 0
-            learnt.append(entry_of(finished, size))
+        elif packed is None or entry is not None:  # doubted, and whole
+            learnt.append(entry_of(finished, files.size(f"{place}/group.json") or 0))
     folder.index.add(entry for entry in learnt if known.get(entry.path) != entry)
     folder.index.flush()
+    for texts in broken.values():
+        more = f" ({counted(len(texts), 'broken group')} in that pack)" if len(texts) > 1 else ""
+        notes.append(f"{texts[0]}{more}")
     return missing, notes
 
 
 def _load(
-    group: Group, folder: RunFolder, files: Files, entry: Entry | None, verify: bool
+    group: Group, folder: RunFolder, files: GroupFiles, entry: Entry | None, verify: bool
 ) -> tuple[FinishedGroup | None, str]:
     """Return a finished group, if it is whole; move a broken one aside, and say so."""
     try:
         finished = folder.load(group.path, files)
         if finished is None:
             return None, ""
-        if verify or entry is not None or not is_remote(folder.path):
+        if verify or entry is not None or finished.packed or not is_remote(folder.path):
             finished.contents()
         if finished.group.key == group.key and finished.group != group:
             raise StoreError(f"{finished.folder} is broken: group.json was changed.")
     except StoreError as error:
-        return None, f"{moved_away(error, folder.set_aside(group.path))}, drawn again"
+        return None, f"{moved_away(error, folder, group.path, files)}, drawn again"
     return finished, ""
 
 
@@ -195,16 +217,32 @@ def _other_group(finished: FinishedGroup, group: Group, folder: RunFolder) -> St
         difference = "other parameters or another version of the method"
     else:
         difference = f"the prompt {finished.group.prompt[:60]!r}"
-    return StoreError(
-        f"{finished.folder} was drawn with {difference}. "
-        f"Give another --out, or remove {folder.samples / group.label}."
-    )
+    cure = f", or remove {folder.samples / group.label}" if finished.packed is None else ""
+    return StoreError(f"{finished.folder} was drawn with {difference}. Give another --out{cure}.")
 
 
-def moved_away(error: StoreError, target: Path) -> str:
-    """Say what is wrong with a group, and where it was moved to."""
+def moved_away(error: StoreError, folder: RunFolder, path: Path, files: GroupFiles) -> str:
+    """Move a broken group aside; say what is wrong with it, and where it is.
+
+    One in a pack stays there: the folder that is written anew counts in its stead.
+    """
     problem = str(error).removesuffix(" Run again to redraw it.").rstrip(".")
-    return f"{problem}; moved to {target}"
+    if files.in_pack(path.as_posix()) is not None:
+        return problem
+    return f"{problem}; moved to {folder.set_aside(path)}"
+
+
+def pack_groups(folder: RunFolder, listener: Listener, check_ownership: Callable[[], None]) -> None:
+    """Move finished groups from their folders into packs, and tell how many."""
+    if not (count := len(folder.folders().names("*/*/*/group.json"))):
+        return
+    with listener.began(f"Packing {folder.samples.name}", count) as advance:
+        done = folder.pack(advance, check_ownership)
+    packed = f"{counted(len(done.places), 'group')} of {folder.samples}"
+    listener.tell(f"Packed {packed} into {counted(done.packs, 'file')}.", "Detail")
+    if done.left:
+        left = f"{counted(len(done.left), 'group')} not packed"
+        listener.tell(f"{left} ({done.left[0]}); what is whole is read from its folder.", "Note")
 
 
 WAITING = 16  # groups between drawing and the disk; then drawing waits

@@ -17,7 +17,7 @@ from typing import Any
 
 from eddy_bench.experiment.checks import check_early, check_metrics
 from eddy_bench.experiment.cost_matching import match_costs
-from eddy_bench.experiment.draw import draw_groups, find_missing
+from eddy_bench.experiment.draw import draw_groups, find_missing, pack_groups
 from eddy_bench.experiment.events import Drawn, Listener
 from eddy_bench.experiment.manifest import record_plan
 from eddy_bench.experiment.options import RunOptions, open_executor, out_of_shard
@@ -119,9 +119,15 @@ def draw(
     if unlike := record_plan(plan, folder, matched, draws=bool(missing)):
         listener.tell(f"{unlike}: figures may differ by more than the method.", "Warning")
     listener.tell_all([*plan.prompts.notes, *notes, *idle_methods(plan)], "Note")
+    if options.pack:  # what is there already; the rest as it is drawn
+        pack_groups(folder, listener, check_ownership)
     start = time.perf_counter()
     with open_executor(plan, options, listener.tell) as executor:
-        keywords: dict[str, Any] = {"executor": executor, "check_ownership": check_ownership}
+        keywords: dict[str, Any] = {
+            "executor": executor,
+            "check_ownership": check_ownership,
+            "pack": options.pack,
+        }
         title = f"Drawing on {executor.title}" if executor else "Drawing"
         with listener.began(title, len(missing)) as advance:
             drawn = draw_groups(plan, folder, missing, advance, **keywords)
@@ -135,4 +141,7 @@ def draw(
             with listener.began("Drawing for drift", len(lacking)) as advance:
                 drawn.add(draw_groups(plan, store, lacking, advance, warm_up=False, **keywords))
     drawn.kept, drawn.seconds = len(wanted) - len(missing), time.perf_counter() - start
+    if options.pack:
+        pack_groups(folder, listener, check_ownership)
+        pack_groups(folder.reference(), listener, check_ownership)
     return drawn

@@ -19,7 +19,8 @@ from eddy_bench.ids import MethodId
 from eddy_bench.storage.files import MAX_GROUPS, parse_json, refuse_more
 from eddy_bench.storage.group import GroupGrid, group_key
 from eddy_bench.storage.lock import locked
-from eddy_bench.storage.paths import Files, safe_name
+from eddy_bench.storage.packs import GroupFiles
+from eddy_bench.storage.paths import safe_name
 from eddy_bench.storage.pictures import picture_at, pictures_below
 from eddy_bench.storage.records import Group, RunRecord, RunSettings, SuiteRecord
 from eddy_bench.storage.run_folder import (
@@ -465,7 +466,7 @@ def _label(method: MethodId) -> str:
 
 
 def _write(
-    folder: RunFolder, files: Files, method: MethodId, seed: int, pictures: Sequence[Picture]
+    folder: RunFolder, files: GroupFiles, method: MethodId, seed: int, pictures: Sequence[Picture]
 ) -> bool:
     """Write a group; returns whether it was not there."""
     prompt = pictures[0].prompt

@@ -8,12 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from eddy_bench.errors import StoreError, counted
-from eddy_bench.experiment.draw import moved_away
+from eddy_bench.experiment.draw import moved_away, pack_groups
 from eddy_bench.experiment.events import Advance, Listener
 from eddy_bench.experiment.plan import REFERENCE
 from eddy_bench.storage.group import Entry, FinishedGroup, parse_group
 from eddy_bench.storage.lock import locked, unused
-from eddy_bench.storage.paths import Files, expanded, read_many
+from eddy_bench.storage.packs import PACK_GROUPS, GroupFiles
+from eddy_bench.storage.paths import expanded
 from eddy_bench.storage.provenance import differing, distinct
 from eddy_bench.storage.records import RunRecord
 from eddy_bench.storage.run_folder import (
@@ -28,8 +29,10 @@ from eddy_bench.storage.run_folder import (
 SHOWN_FAILURES = 20
 
 
-def merge(target: Path, sources: Sequence[Path], listener: Listener) -> int:
+def merge(target: Path, sources: Sequence[Path], listener: Listener, pack: bool = False) -> int:
     """Copy the finished groups of run folders into another one, every image checked by its hash.
+
+    pack: put them into packs there.
 
     Returns:
         How many planned groups are in none of them.
@@ -51,9 +54,13 @@ def merge(target: Path, sources: Sequence[Path], listener: Listener) -> int:
         unlike = _record(store, folders, runs, broken)
         listener.tell_all(broken, "Warning")
         total, copied = sum(map(len, drawn)), 0
-        with listener.began("Merging", total) as advance:
-            for place, groups in zip((store, store.reference()), drawn, strict=True):
-                copied += _copy(place, groups, advance, check_ownership, moved)
+        for place, groups in zip((store, store.reference()), drawn, strict=True):
+            if pack:  # what is there already
+                pack_groups(place, listener, check_ownership)
+            with listener.began("Merging", len(groups)) as advance:
+                copied += _copy(place, groups, advance, check_ownership, moved, pack)
+            if pack:
+                pack_groups(place, listener, check_ownership)
         planned, missing = _planned(store)
     listener.tell(f"{target}: {copied} groups copied, {total - copied} were there.")
     if unlike:
@@ -148,9 +155,8 @@ def _planned(store: RunFolder) -> tuple[int, int]:
     planned = missing = 0
     for view, wanted in ((store, grids), (store.reference(), reference)):
         paths = {path for grid in wanted for path in grid.paths()}
-        names = view.files().names("*/*/*/group.json")
-        there = {name.removesuffix("/group.json") for name in names}
-        planned, missing = planned + len(paths), missing + len(paths - there)
+        there = view.files().places()
+        planned, missing = planned + len(paths), missing + len(paths - there.keys())
     return planned, missing
 
 
@@ -160,9 +166,14 @@ def _copy(
     advance: Advance,
     check_ownership: Callable[[], None],
     moved: list[str],
+    pack: bool,
 ) -> int:
-    """Copy groups; returns how many were not there. `moved` is told which broken ones were."""
+    """Copy groups; returns how many were not there. `moved` is told which broken ones were.
+
+    pack: put a thousand groups into a pack whenever they are copied.
+    """
     files, known = target.files(), target.index.read()
+    moved += target.set_packs_aside(files)
     written: dict[Path, FinishedGroup] = {}
     for group in groups:
         check_ownership()
@@ -170,9 +181,10 @@ def _copy(
         entry = known.get(path.as_posix())
         there = written.get(path) or _there(target, path, files, entry, moved)
         if there is None:
-            text = read_many([group.folder / "group.json"])[0]
-            details = parse_group(text, path).details
+            details = parse_group(group.text(), path).details
             written[path] = target.write_group(group.group, group.contents(), group.cost, details)
+            if pack and len(written) % PACK_GROUPS == 0:
+                target.pack(lambda count, label: None, check_ownership)
         else:
             _check_same(there, group)
         advance(1, group.group.name)
@@ -181,7 +193,7 @@ def _copy(
 
 
 def _there(
-    target: RunFolder, path: Path, files: Files, entry: Entry | None, moved: list[str]
+    target: RunFolder, path: Path, files: GroupFiles, entry: Entry | None, moved: list[str]
 ) -> FinishedGroup | None:
     """Return a group of the target, when it is whole; move a broken one aside."""
     try:
@@ -189,6 +201,6 @@ def _there(
         if group is not None and entry is not None and entry.key != group.group.key:
             group.contents()  # it is doubted
     except StoreError as error:
-        moved.append(moved_away(error, target.set_aside(path)))
+        moved.append(moved_away(error, target, path, files))
         return None
     return group

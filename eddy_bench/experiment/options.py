@@ -54,6 +54,7 @@ class RunOptions:
     shard: draw this shard only; None for all groups.
     verify: hash every image of finished groups.
     dry_run: only say what would be drawn.
+    pack: put finished groups into packs, those that are there already, too.
     """
 
     executor: str = "local"
@@ -63,6 +64,7 @@ class RunOptions:
     shard: Shard | None = None
     verify: bool = False
     dry_run: bool = False
+    pack: bool = False
 
     def check(self) -> None:
         """Raise ParameterError for options that do not exist or do not fit together."""

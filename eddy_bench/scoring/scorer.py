@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from eddy_bench.errors import MetricError
+from eddy_bench.errors import MetricError, counted
 from eddy_bench.models.devices import CPU
 from eddy_bench.models.images import pixel_array
 from eddy_bench.scoring.attribute_values import Values
@@ -122,7 +122,13 @@ class Scorer:
 
     def hold_out(self) -> list[FinishedGroup]:
         """Return the disjoint i.i.d. set for drift, one image a group."""
-        return list(self.folder.reference().finished())
+        broken: list[str] = []
+        groups = list(self.folder.reference().finished(broken))
+        if broken:
+            count = counted(len(broken), "broken group")
+            note = f"left out {count} of the hold-out set ({broken[0]})"
+            self.warnings += [note] if note not in self.warnings else []
+        return groups
 
     def attributes(self, groups: Sequence[FinishedGroup]) -> dict[str, NDArray[np.int64]]:
         """Return the predicted (class, tone, shape) of each image, by the group's key."""

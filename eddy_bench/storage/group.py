@@ -8,7 +8,7 @@ import itertools
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +20,7 @@ from pydantic import ValidationError
 
 from eddy_bench.errors import StoreError, brief, why
 from eddy_bench.storage.files import open_picture, parse_json, write_text
+from eddy_bench.storage.packs import PackedGroup
 from eddy_bench.storage.paths import Files, is_remote, open_own, read_many, remove_file
 from eddy_bench.storage.records import Fault, FileInfo, Group, GroupRecord
 
@@ -122,6 +123,13 @@ class GroupIndex:
             for line in file:
                 yield line.rstrip("\n")
 
+    def drop(self, paths: Container[str]) -> None:
+        """Remove the lines of groups that stand in packs now, which are their own index."""
+        self.flush()
+        kept = [entry for path, entry in self.read().items() if path not in paths]
+        self.forget()
+        self.add(kept, at_once=True)
+
     def forget(self) -> None:
         """Remove the log: the next run reads every group itself."""
         self.lines, self.waiting = None, 0
@@ -159,7 +167,10 @@ class GroupGrid:
 
 @dataclass(frozen=True, slots=True)
 class FinishedGroup:
-    """A group on disk, with what its GroupRecord holds."""
+    """A group on disk, with what its GroupRecord holds.
+
+    folder: that of its files; of a packed group the pack, and its place there.
+    """
 
     group: Group
     folder: Path
@@ -167,6 +178,7 @@ class FinishedGroup:
     files: Mapping[str, FileInfo] = field(default_factory=dict)
     bad: Mapping[int, Fault] = field(default_factory=lambda: NONE_BAD)
     judge: str = ""
+    packed: PackedGroup | None = None
 
     @property
     def place(self) -> tuple[str, int]:
@@ -182,7 +194,10 @@ class FinishedGroup:
     def contents(self) -> list[bytes]:
         """Return the image files in order; raises StoreError where one is missing or changed."""
         try:
-            contents = read_many([self.folder / name for name in self.files])
+            if self.packed is None:
+                contents = read_many([self.folder / name for name in self.files])
+            elif len(contents := self.packed.images()) != len(self.files):
+                raise OSError(f"{len(contents)} images of {len(self.files)}")
         except OSError as error:
             self._doubt()
             raise StoreError(
@@ -197,11 +212,18 @@ class FinishedGroup:
                 )
         return contents
 
+    def text(self) -> bytes:
+        """Return the bytes of group.json; raises OSError where they cannot be read."""
+        if self.packed is not None:
+            return self.packed.record()
+        return read_many([self.folder / "group.json"])[0]
+
     def _doubt(self) -> None:
         """Let the next run look at these files, which the index takes for whole."""
-        index = GroupIndex(self.folder.parents[2].with_suffix(".jsonl"))
+        samples = self.folder.parents[2] if self.packed is None else self.packed.pack.path.parent
         with suppress(StoreError):  # of a folder that cannot be written
-            index.add([Entry(self.group.path.as_posix(), "", {})], at_once=True)
+            index = GroupIndex(samples.with_suffix(".jsonl"))
+            index.add([doubt(self.group.path)], at_once=True)
 
     def images(self) -> list[Image.Image]:
         """Return the particles in order; raises StoreError as `contents`, or for no image."""
@@ -252,10 +274,12 @@ def parse_group(text: bytes, path: Path) -> GroupRecord:
     return record
 
 
-def finished_of(record: GroupRecord, folder: Path) -> FinishedGroup:
-    """Return the group of a group.json that stands in a folder."""
+def finished_of(
+    record: GroupRecord, folder: Path, packed: PackedGroup | None = None
+) -> FinishedGroup:
+    """Return the group of a group.json that stands in a folder, or in a pack."""
     bad = record.bad or NONE_BAD
-    return FinishedGroup(record.group, folder, record.cost, record.files, bad, record.judge)
+    return FinishedGroup(record.group, folder, record.cost, record.files, bad, record.judge, packed)
 
 
 def group_key(**parts: Any) -> str:
@@ -271,6 +295,11 @@ def png_bytes(image: Image.Image | bytes) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "PNG", compress_level=PNG_LEVEL)
     return buffer.getvalue()
+
+
+def doubt(path: Path) -> Entry:
+    """Return the line of a group, by its path below the samples, that the next run looks at."""
+    return Entry(path.as_posix(), "", {})
 
 
 def entry_of(finished: FinishedGroup, size: int) -> Entry:

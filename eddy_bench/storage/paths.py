@@ -11,7 +11,7 @@ import glob
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -117,7 +117,7 @@ class LocalFiles:
 
     def names(self, pattern: str) -> list[str]:
         """See `Files`."""
-        return _in_order(glob.glob(pattern, root_dir=self.folder, include_hidden=True))
+        return in_order(glob.glob(pattern, root_dir=self.folder, include_hidden=True))
 
 
 @dataclass(frozen=True)
@@ -134,11 +134,12 @@ class RemoteFiles:
         """See `Files`."""
         depth = pattern.count("/")
         names = [name for name in self.sizes if name.count("/") == depth]
-        return _in_order([name for name in names if PurePosixPath(name).match(pattern)])
+        return in_order([name for name in names if PurePosixPath(name).match(pattern)])
 
 
-def _in_order(names: list[str]) -> list[str]:
-    return sorted(names, key=lambda name: name.replace("/", "\0"))  # part by part
+def in_order(names: Iterable[str]) -> list[str]:
+    """Return names sorted part by part."""
+    return sorted(names, key=lambda name: name.replace("/", "\0"))
 
 
 def files_below(folder: Path) -> Files:

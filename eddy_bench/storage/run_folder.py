@@ -8,8 +8,12 @@ import shlex
 import shutil
 import tempfile
 import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +34,22 @@ from eddy_bench.storage.group import (
     FinishedGroup,
     GroupGrid,
     GroupIndex,
+    doubt,
     entry_of,
     finished_of,
     parse_group,
     png_bytes,
+)
+from eddy_bench.storage.packs import (
+    PACK_BYTES,
+    PACK_GROUPS,
+    GroupFiles,
+    PackedGroup,
+    PackRow,
+    count_of,
+    filled,
+    read_packs,
+    write_pack,
 )
 from eddy_bench.storage.paths import (
     Files,
@@ -191,10 +207,23 @@ LEFT_BEHIND = (
     ".s*.csv-*.tmp",
     ".scores.parquet-*.tmp",
     ".*.html-*.tmp",
+    "samples/.pack-*.tmp",
+    "reference/.pack-*.tmp",
     "grids/.*.tmp",
     "features/*/.*.tmp",
 )
 READ_TOGETHER = 256  # small files
+REMOVED_TOGETHER = 16  # folders: disks that discard at once, and networks, keep one waiting
+Advance = Callable[[int, str], None]
+
+
+@dataclass
+class Packing:
+    """What packing did: how many packs it wrote, of which groups, and why others were left."""
+
+    packs: int = 0
+    places: set[str] = field(default_factory=set)
+    left: list[str] = field(default_factory=list)
 
 
 def _is_ours(child: Path) -> bool:
@@ -238,8 +267,12 @@ class RunFolder:
         """Return the same folder with the disjoint i.i.d. set for drift in the samples' stead."""
         return RunFolder(self.path, "reference")
 
-    def files(self) -> Files:
-        """Return the files below the samples; of a remote folder, as they are now."""
+    def files(self) -> GroupFiles:
+        """Return where groups stand; packs, and all of a remote folder, as they are now."""
+        return read_packs(self.samples, self.folders())
+
+    def folders(self) -> Files:
+        """Return the files below the samples, without what packs hold."""
         try:
             return files_below(self.samples)
         except OSError as error:
@@ -292,7 +325,7 @@ class RunFolder:
         """Read run.yaml, as the function of this name."""
         return read_run(self.path)
 
-    def load(self, path: Path, files: Files) -> FinishedGroup | None:
+    def load(self, path: Path, files: GroupFiles) -> FinishedGroup | None:
         """Load a finished group whose files are there in their sizes; None where none was finished.
 
         Args:
@@ -300,6 +333,8 @@ class RunFolder:
             files: those below the samples.
         """
         folder = self.samples / path
+        if (packed := files.in_pack(path.as_posix())) is not None:
+            return _packed(path, packed)
         if files.size(f"{path.as_posix()}/group.json") is None:
             if not is_remote(folder) and folder.exists():
                 # a remote group is written in place, group.json last
@@ -310,7 +345,7 @@ class RunFolder:
         except OSError as error:
             raise StoreError(f"{folder} is broken: {why(error)}") from None
 
-    def _parsed(self, path: Path, text: bytes, files: Files) -> FinishedGroup:
+    def _parsed(self, path: Path, text: bytes, files: GroupFiles) -> FinishedGroup:
         folder = self.samples / path
         try:
             record = parse_group(text, path)
@@ -327,14 +362,19 @@ class RunFolder:
         """Move a broken group out of the samples; returns where to."""
         source = self.samples / path
         refuse_link(self.path, source)
-        target = self.path / "broken" / f"{'-'.join(path.parts)}-{time.time_ns()}"
-        while target.exists():  # a clock that stands still
-            target = target.with_name(f"{target.name}-again")
+        target = self._aside("-".join(path.parts))
         if is_remote(source):
             move_remote(source, target)
         else:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.move(source, target)
+        return target
+
+    def _aside(self, name: str) -> Path:
+        """Return a path below `broken` where nothing is yet."""
+        target = self.path / "broken" / f"{name}-{time.time_ns()}"
+        while target.exists():  # a clock that stands still
+            target = target.with_name(f"{target.name}-again")
         return target
 
     def write_group(
@@ -408,27 +448,115 @@ class RunFolder:
         Args:
             broken: is told what is wrong with the others.
         """
-        files, damaged, cure = self.files(), False, None
-        names = files.names("*/*/*/group.json")
-        for start in range(0, len(names), READ_TOGETHER):
-            part = [Path(name).parent for name in names[start : start + READ_TOGETHER]]
+        files, damaged, doubted, cure = self.files(), False, [], None
+        if broken is not None:
+            for pack, problem in files.broken.items():
+                broken += [f"{problem}: run again to redraw its groups"] * max(1, count_of(pack))
+        places = iter(files.places().items())
+        while part := [(Path(place), own) for place, own in islice(places, READ_TOGETHER)]:
+            loose = [path for path, packed in part if packed is None]
             try:
-                texts = read_many([self.samples / path / "group.json" for path in part])
+                texts = read_many([self.samples / path / "group.json" for path in loose])
             except OSError:
-                texts = [b""] * len(part)  # one of them cannot be read: each is tried alone
-            for path, text in zip(part, texts, strict=True):
+                texts = [b""] * len(loose)  # one of them cannot be read: each is tried alone
+            known = dict(zip(loose, texts, strict=True))
+            for path, packed in part:
                 try:
+                    text = known.get(path)
                     group = self._parsed(path, text, files) if text else self.load(path, files)
                 except StoreError as error:
                     damaged = True
+                    doubted += [] if packed is None else [doubt(path)]
                     if broken is not None:
                         cure = cure or cure_of(self.path)
                         broken.append(f"{error}: {cure(self.samples / path)}")
                     continue
                 if group is not None:
                     yield group
+                elif broken is not None:  # another process packs, or somebody removes it
+                    broken.append(f"{self.samples / path} went away while it was read: try again")
         if damaged:
             self.index.forget()  # so that the next run looks at every group
+            with suppress(StoreError):  # of a folder that cannot be written
+                self.index.add(doubted, at_once=True)
+
+    def pack(self, advance: Advance, check_ownership: Callable[[], None]) -> Packing:
+        """Move groups from folders into packs; a pack is on the disk before its folders go.
+
+        A group that is broken, or beside which other files stand, keeps its folder.
+
+        Args:
+            advance: takes the number of groups done and their method's folder.
+            check_ownership: is called before each pack is written.
+        """
+        files, done = GroupFiles(self.folders(), {}, {}), Packing()
+        for rows in filled(self._rows(files, done, advance), PACK_GROUPS, PACK_BYTES):
+            check_ownership()
+            write_pack(self.samples, self.folders(), rows)
+            self._remove(rows)
+            done.packs += 1
+            done.places.update(row.place for row in rows)
+        if done.places:
+            self.index.drop(done.places)
+        return done
+
+    def _rows(self, files: GroupFiles, done: Packing, advance: Advance) -> Iterator[PackRow]:
+        """Yield the groups that stand in folders, each read and hashed."""
+        for name in files.folders.names("*/*/*/group.json"):
+            path = Path(name).parent
+            folder = self.samples / path
+            try:
+                refuse_link(self.path, folder)
+                group = self.load(path, files)
+                if group is None:
+                    raise StoreError(f"{folder} is gone")
+                if not is_remote(folder) and len(os.listdir(folder)) > len(group.files) + 1:
+                    raise StoreError(f"{folder} holds other files, too")
+                yield PackRow(path.as_posix(), group.group.key, group.text(), group.contents())
+            except (OSError, StoreError) as error:
+                done.left.append(str(error).rstrip("."))
+            advance(1, path.parts[0])
+
+    def _remove(self, rows: Sequence[PackRow]) -> None:
+        """Remove the folders of groups; none is seen without some of its files."""
+        folders = [self.samples / row.place for row in rows]
+        try:
+            with ThreadPoolExecutor(REMOVED_TOGETHER) as pool:
+                if is_remote(self.path):
+                    list(pool.map(remove_file, (folder / "group.json" for folder in folders)))
+                    images = range(max(len(row.images) for row in rows))
+                    names = (folder / f"{k}.png" for folder in folders for k in images)
+                    list(pool.map(remove_file, names))
+                    return
+                partial = self.path / "partial"
+                partial.mkdir(parents=True, exist_ok=True)
+                gone = [partial / uuid.uuid4().hex for _ in folders]
+                for folder, target in zip(folders, gone, strict=True):
+                    os.replace(folder, target)
+                list(pool.map(shutil.rmtree, gone))
+        except OSError as error:
+            raise StoreError(
+                f"Folders below {self.samples} cannot be removed: {why(error)}. "
+                "Their groups are in a pack, too, and count once."
+            ) from None
+        for level in (0, 1):  # of prompts, then of methods
+            for parent in {folder.parents[level] for folder in folders}:
+                with suppress(OSError):  # not empty
+                    parent.rmdir()
+
+    def set_packs_aside(self, files: GroupFiles) -> list[str]:
+        """Move packs that cannot be read out of the samples; returns what is said of each."""
+        notes = []
+        for path, problem in files.broken.items():
+            target = self._aside(path.name)
+            if is_remote(path):
+                write_many({target: read_many([path])[0]})
+                remove_file(path)
+            else:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(path, target)
+            notes.append(f"{problem}; moved to {target}")
+        return notes
 
     def clear_partial(self) -> None:
         """Remove what an interrupted write left behind."""
@@ -439,6 +567,15 @@ class RunFolder:
             for path in self.path.glob(pattern):  # files that were being replaced
                 if not path.parent.is_symlink():
                     path.unlink(missing_ok=True)
+
+
+def _packed(path: Path, packed: PackedGroup) -> FinishedGroup:
+    """Return the group of a pack; raises StoreError where it is broken."""
+    folder = packed.pack.path / path
+    try:
+        return finished_of(parse_group(packed.record(), path), folder, packed)
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{folder} is broken: {brief(error, 200)}") from None
 
 
 def refuse_file(path: Path) -> None:
