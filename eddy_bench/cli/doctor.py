@@ -248,11 +248,16 @@ def examine_devices() -> Iterator[Finding]:
     """Yield the memory of each device, and each precision that it is asked to compute in."""
     import torch
 
+    from eddy_bench.kernels import has_float64
+
     names = device_names()
     for name in names:
         yield Finding(name, "ok", _memory(torch.device(name)))
         for dtype in LARGEST_ERRORS:
             yield examine_dtype(name, dtype)
+        if not has_float64(torch.device(name)):
+            cure = "nothing to do: work between the particles, N x N numbers, is done on the CPU"
+            yield Finding(f"{name} float64", "note", "the device has no float64", cure)
     if len(names) == 1:
         cure = "with a card in this machine: nvidia-smi tells whether its driver works"
         if torch.version.cuda is None:

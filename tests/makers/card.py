@@ -93,17 +93,63 @@ def batches(name: str, device: str) -> dict[str, Any]:
     return told | {"fallbacks": done.fallback_notes, "evaluations": len(evaluations)}
 
 
+def strictness() -> dict[str, str]:
+    """Return what the card says of what CUDA refuses, and what it counts."""
+    import torch
+
+    from tests.makers.pretend import COUNTS, Settings
+
+    here, there = torch.ones(3), torch.ones(3, device="cuda")
+    second, large = torch.ones(3, device="cuda:1"), Settings.budget // 4 + 1
+    own = torch.Generator(device="cuda")
+    refused: dict[str, Any] = {
+        "cpu and card": lambda: there + here,
+        "two cards": lambda: there + second,
+        "numpy": there.numpy,
+        "generator of the CPU": lambda: torch.randn(3, device="cuda", generator=torch.Generator()),
+        "generator of the card": lambda: torch.randn(3, generator=own),
+        "no such card": lambda: torch.ones(1, device="cuda:7"),
+        "index on the card of a tensor here": lambda: here[there.long()],
+        "memory": lambda: torch.empty(large, device="cuda"),
+        "half precision": lambda: torch.linalg.eigh(torch.eye(2, device="cuda").half()),
+    }
+    said = {}
+    for name, action in refused.items():
+        try:
+            said[name] = f"allowed: {action()}"
+        except Exception as error:
+            said[name] = f"{type(error).__name__}: {error}"
+    COUNTS.clear()
+    counted = {
+        "item": lambda: float(there.sum()),
+        "mask": lambda: there[there > 0],
+        "h2d": lambda: here.to("cuda"),
+        "d2h": there.cpu,
+        "sync:_linalg_eigh": lambda: torch.linalg.eigh(torch.eye(2, device="cuda")),
+    }
+    for name, action in counted.items():
+        before = COUNTS.total(name)
+        action()
+        said[name] = str(COUNTS.total(name) - before)
+    said["number beside a tensor"] = str((there * torch.tensor(2.0)).sum().item())
+    return said
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("cases", nargs="*")
     parser.add_argument("--batches", nargs="*", default=[])
     parser.add_argument("--without", nargs="*", default=[], help="where there is no float64")
     parser.add_argument("--device", default="cuda")
+    parser.add_argument("--strict", action="store_true", help="try what CUDA refuses")
     given = parser.parse_args()
     from tests.makers import pretend
 
     pretend.install(budget=2**33)
     told: dict[str, Any] = {case: difference(case, given.device) for case in given.cases}
+    if given.strict:
+        told["strict"] = strictness()
+        pretend.MEMORY.peak.clear()
     for name in given.batches:
         told[name] = [batches(name, device) for device in (given.device, "cpu")]
     pretend.Settings.no_float64 = True

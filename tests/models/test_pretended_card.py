@@ -34,6 +34,22 @@ KINDS = ["iid", "pg", "pg:kernel=denoised,window=0..", "cads"]
 FIGURE = 1  # of 255: rounding in another order
 
 
+MIXED = "Expected all tensors to be on the same device"
+STRICT = {
+    "cpu and card": MIXED,
+    "two cards": MIXED,
+    "numpy": "can't convert cuda:0 device type tensor to numpy",
+    "generator of the CPU": "Expected a 'cuda' device type for generator",
+    "generator of the card": "Expected a 'cpu' device type for generator",
+    "no such card": "invalid device ordinal",
+    "index on the card of a tensor here": "indices should be either on cpu",
+    "memory": "OutOfMemoryError: CUDA out of memory",
+    "half precision": "Low precision dtypes not supported",
+    **dict.fromkeys(("item", "mask", "h2d", "d2h", "sync:_linalg_eigh"), "1"),
+    "number beside a tensor": "6.0",
+}
+
+
 def told_by(*arguments: str) -> dict[str, Any]:
     """Return what a process with a pretended card tells."""
     call = [sys.executable, "-W", "ignore", "-m", "tests.makers.card", *arguments]
@@ -52,7 +68,10 @@ def unlike(told: dict[str, Any]) -> dict[str, Any]:
 
 def test_a_card_draws_what_the_cpu_draws_in_as_many_evaluations() -> None:
     """Also without float64, as Apple's devices are."""
-    told = told_by(*HERE, "--batches", "fashion", "z-image", "--without", *WITHOUT)
+    told = told_by(*HERE, "--strict", "--batches", "fashion", "z-image", "--without", *WITHOUT)
+    for case, expected in STRICT.items():
+        assert expected in told["strict"].pop(case), case
+    assert not told.pop("strict")
     for name in ("fashion", "z-image"):
         card, cpu = told.pop(name)
         assert card == cpu
