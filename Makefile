@@ -29,8 +29,8 @@ check:  ## format, lint, types, direction of imports, default tests on every cor
 docs: install  ## the site of docs/ in build/site; a warning is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-test-slow: install  ## soaks, simulations, grids
-	OMP_NUM_THREADS=1 $(PYTEST) --dist load -m slow
+test-slow: install  ## soaks, simulations, grids, and what takes longer than 0.8 s (tests/slow.txt)
+	OMP_NUM_THREADS=1 $(PYTEST) -m slow
 
 test-gpu: install  ## what needs a CUDA or MPS device; skipped without one, saying so
 	$(PYTEST) -m gpu -rs

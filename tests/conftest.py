@@ -17,6 +17,16 @@ import torch
 
 Browser = Any  # playwright's, which need not be installed
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # default tests run offline
+os.environ.pop("COLUMNS", None)  # a test that wants a width sets it
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as slow what `slow.txt` lists, which `python -m tests.makers.durations` writes."""
+    slow = set((Path(__file__).parent / "slow.txt").read_text("utf-8").split())
+    for item in items:
+        if item.nodeid.partition("[")[0] in slow:
+            item.add_marker(pytest.mark.slow)
 
 
 def pytest_collection_finish() -> None:

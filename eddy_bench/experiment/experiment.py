@@ -44,8 +44,9 @@ def open_suite(suite: Suite, path: Path, options: RunOptions, listener: Listener
         EddyError: the suite cannot be run here, or none of its methods.
     """
     check_early(suite, path, options)
-    if options.shard is None and not RunFolder(path).has_run:
-        listener.tell_all(check_metrics(suite), "Warning")
+    unscored = options.shard is None and not RunFolder(path).has_run
+    if unscored and suite.metrics:
+        check_metrics(suite)
     missing = "; what is not here yet is downloaded" if on_hub(suite.model) else ""
     listener.tell(f"Loading {suite.model}{missing}.", "" if missing else "Detail")
     start = time.perf_counter()
@@ -54,6 +55,8 @@ def open_suite(suite: Suite, path: Path, options: RunOptions, listener: Listener
     setup = Setup(suite, Setup.open(suite.model_copy(update=here)).model)
     listener.tell(f"Loaded {suite.model} in {time.perf_counter() - start:.1f} s.", "Detail")
     methods, left_out = usable_methods(setup)
+    if unscored and not suite.metrics:
+        listener.tell_all(check_metrics(suite), "Warning")
     listener.tell_all([f"{spec} is left out. {why}" for spec, why in left_out], "Warning")
     return replace(setup, suite=suite.model_copy(update={"methods": methods}))
 

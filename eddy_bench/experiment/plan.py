@@ -216,7 +216,9 @@ def _plan_method(spec: MethodSpec, setup: Setup) -> PlannedMethod:
         return _planned(spec, method, setup)
     except EddyError as error:
         text = str(error)
-        begins = text.startswith((spec.name, f"Method {spec.name!r}", f"Method {str(spec)!r}"))
+        begins = spec.name == "iid" or text.startswith(
+            (spec.name, f"Method {spec.name!r}", f"Method {str(spec)!r}")
+        )
         raise error if begins else type(error)(f"{spec.name}: {text}") from None
 
 

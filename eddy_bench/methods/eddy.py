@@ -33,8 +33,9 @@ from eddy_bench.sampling.feature_maps import FeatureMap, Identity
 from eddy_bench.sampling.state import State
 
 EXACT_LIMIT = 4096
-# A single coordinate moves further than a direction: it changes the kernel less, and float32 would
-# drown it.
+# A single coordinate moves further than a direction: it changes the kernel less, and rounding would
+# drown it, that of features in float32 first.
+COORDINATE_STEPS = {torch.float64: 4.0}
 COORDINATE_STEP = 32.0
 
 
@@ -191,7 +192,7 @@ class EddyFd(Eddy):
 
     Args:
         difference_step: relative to the scale of the latents (root mean square per coordinate);
-            single coordinates move 32 times as far.
+            single coordinates move 32 times as far, in float64 4 times.
         max_coordinates: the Laplacian sums over all coordinates when d is at most this, else over a
             random subset of this size, rescaled so that it stays unbiased.
     """
@@ -217,7 +218,8 @@ class EddyFd(Eddy):
             )
         index = coordinates.T[:, :, None].to(pairs.points.device)  # (chosen, G, 1)
         directions = pairs.points.new_zeros(chosen, groups, dimension).scatter_(2, index, 1.0)
-        laplacian = pairs.laplacian(directions, COORDINATE_STEP * step) * (dimension / chosen)
+        far = COORDINATE_STEPS.get(pairs.values.dtype, COORDINATE_STEP)
+        laplacian = pairs.laplacian(directions, far * step) * (dimension / chosen)
         return pairs.stein_field(laplacian, step, self._sign)
 
 

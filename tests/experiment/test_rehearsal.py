@@ -33,8 +33,8 @@ def test_levels_that_the_solver_does_not_have_are_one_line(
     )
     assert (done.code, done.out) == (2, "")
     assert done.err == (
-        "Error: Expected low=30 and high=40 at different noise levels of the solver, whose 10 go "
-        "from 0.342 to 14.6. Raise the steps, lower low or raise high.\n"
+        "Error: restart: Expected low=30 and high=40 at different noise levels of the solver, "
+        "whose 10 go from 0.342 to 14.6. Raise the steps, lower low or raise high.\n"
     )
     assert not (tmp_path / "r").exists()
 
