@@ -76,6 +76,12 @@ def compare(
             show_default=False,
         ),
     ] = None,
+    write_baseline: Annotated[
+        Path | None,
+        typer.Option(
+            **PATH, help="Write these scores into one CSV file, as the baseline of later gates."
+        ),
+    ] = None,
     votes: Annotated[
         list[Path] | None,
         typer.Option(
@@ -100,6 +106,7 @@ def compare(
         "--full": full,
         "--statistic": statistic,
         "--by": by,
+        "--write-baseline": write_baseline,
         "--allow-missing": allow_missing,
         "--baseline": baseline,
         "--format": form,
@@ -135,6 +142,23 @@ def compare(
             statistic,
             by or "",
         )
+        if write_baseline is not None:
+            _write_baseline(sources or [], write_baseline)
+
+
+def _write_baseline(sources: Sequence[Path], path: Path) -> None:
+    """Write the scores of some runs, or of the last one, into a file."""
+    from eddy_bench.cli.console import say
+    from eddy_bench.errors import counted
+    from eddy_bench.results.io import write_baseline
+    from eddy_bench.results.results import last_run, read_results
+
+    results = read_results(sources or [last_run()])
+    write_baseline(path, results.frame)
+    say(
+        f"{counted(len(results.methods), 'method')} and {counted(len(results.columns), 'metric')} "
+        f"written into {path}."
+    )
 
 
 def _refuse(given: dict[str, Any], own: Sequence[str], to: str) -> None:

@@ -146,6 +146,23 @@ def write_scores(
         ) from None
 
 
+def write_baseline(path: Path, rows: pd.DataFrame) -> None:
+    """Write scores into one CSV file, in one step, for later runs to be compared with.
+
+    Raises:
+        StoreError: it is a folder, or cannot be written.
+    """
+    if path.is_dir():
+        raise StoreError(f"Expected a CSV file to write, got the folder {path}.")
+    texts = escaped(with_texts(rows))[[*COLUMNS, *tag_columns([rows])]]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as file:
+            texts.to_csv(file, index=False, lineterminator="\n", encoding="utf-8")
+    except OSError as error:
+        raise StoreError(f"{path} cannot be written: {why(error)}.") from None
+
+
 def by_method(
     parts: Sequence[pd.DataFrame], methods: Sequence[MethodId]
 ) -> Iterator[tuple[MethodId, pd.DataFrame]]:

@@ -594,3 +594,27 @@ def test_too_few_prompts_say_what_they_would_show() -> None:
     gains = np.tile([1.0, -1.0], 6)
     seen = f"regressions from {0.5 + detectable(gains):.3g} are seen"
     assert seen in judge_gaps(gains, 0.5)[1]
+
+
+def test_a_baseline_is_written_and_gates_against_itself(
+    cli: Callable[..., Result], tmp_path: Path
+) -> None:
+    rows = frame(EFFECTS).assign(category="=dark, or so")
+    candidate = write(tmp_path / "candidate.csv", rows)
+    (tmp_path / "gate.yaml").write_text(yaml.safe_dump(GATE))
+    baseline = tmp_path / "kept" / "mine.csv"
+    done = cli("compare", candidate, "--write-baseline", baseline)
+    assert done.code == 0, done.err
+    assert f"2 methods and 5 metrics written into {baseline}." in " ".join(done.err.split())
+    own, other = (
+        read_results([path]).frame.drop(columns="source") for path in (candidate, baseline)
+    )
+    pd.testing.assert_frame_equal(own, other[own.columns])
+    gate = ("--against", baseline, "--gate", tmp_path / "gate.yaml")
+    assert cli("compare", candidate, *gate).code == 0
+    assert "Expected a CSV file to write, got the folder" in (
+        cli("compare", candidate, "--write-baseline", tmp_path).err
+    )
+    assert (
+        "means nothing to a gate" in cli("compare", candidate, *gate, "--write-baseline", "x").err
+    )
