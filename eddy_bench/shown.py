@@ -53,6 +53,20 @@ def markdown_text(text: str) -> str:
     return re.sub(r"[|`]|(?<=\])[(\[:]", lambda match: f"\\{match[0]}", text)
 
 
+TEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+TEX |= {letter: f"\\{letter}" for letter in "&%$#_{}"}
+TEX |= {"±": r"$\pm$", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "<": "$<$", ">": "$>$"}
+
+
+def latex_text(text: str) -> str:
+    r"""Return text that LaTeX shows as it is.
+
+    >>> print(latex_text("a_b 5% {x} ±1"))
+    a\_b 5\% \{x\} $\pm$1
+    """
+    return "".join(TEX.get(letter, letter) for letter in " ".join(shown(text).split("\n")))
+
+
 def cell_text(text: str) -> str:
     """Return text with an apostrophe before what a spreadsheet would take for a formula.
 

@@ -30,9 +30,10 @@ def compare(
         str | None,
         typer.Option(
             "--format",
-            help="table, markdown, csv or json. [default: table]",
+            help="table, markdown, csv, json or latex; bibtex is the sources of its methods and "
+            "metrics. [default: table]",
             show_default=False,
-            autocompletion=one_of("table", "markdown", "csv", "json"),
+            autocompletion=one_of("table", "markdown", "csv", "json", "latex", "bibtex"),
         ),
     ] = None,
     against: Annotated[

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import Any
 from xml.etree import ElementTree
@@ -15,18 +17,23 @@ from eddy_bench.compare.gate import PASS, TOO_FEW, WORDS, CheckResult
 from eddy_bench.compare.paired import Difference
 from eddy_bench.compare.published import CAPTION as PUBLISHED_CAPTION
 from eddy_bench.compare.published import HEADER as PUBLISHED
-from eddy_bench.errors import ParameterError, counted
+from eddy_bench.errors import EddyError, ParameterError, counted
 from eddy_bench.ids import IID, MetricId
+from eddy_bench.methods.registry import load_method
 from eddy_bench.render.records import as_csv, as_json
 from eddy_bench.render.table import Cell, Column, Table
 from eddy_bench.results.results import Results
-from eddy_bench.shown import markdown_text, shown
+from eddy_bench.shown import latex_text, markdown_text, shown
 
+FORMATS = ("table", "markdown", "csv", "json", "latex", "bibtex")
 TONES = {True: "better", False: "worse", None: ""}
+KINDS = (
+    "headroom: of what marginal-preserving methods can gain, * the marginals shifted. Costs and "
+    "pooled metrics: times the baseline's."
+)
 MATRIX_LEGEND = (
     "Difference to {against} with its 95% interval over prompts; * significant, after Holm's "
-    "correction over the methods. headroom: of what marginal-preserving methods can gain, * the "
-    "marginals shifted. Costs and pooled metrics: times the baseline's. Everything else: --full."
+    f"correction over the methods. {KINDS} Everything else: --full."
 )
 CLASSES_LEGEND = "Classes have fewer prompts: p is corrected over the methods and the classes."
 FRONTS_CAPTION = (
@@ -39,8 +46,9 @@ GATE_STYLES = {PASS: "", TOO_FEW: "note"}
 
 def check_format(form: str) -> None:
     """Raise ParameterError for what is no format."""
-    if form not in ("table", "markdown", "csv", "json"):
-        raise ParameterError(f"Expected --format table, markdown, csv or json, got {form!r}.")
+    if form not in FORMATS:
+        known = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
+        raise ParameterError(f"Expected --format {known}, got {form!r}.")
 
 
 def tables_of(comparison: Comparison, full: bool = False) -> list[Table]:
@@ -60,7 +68,7 @@ def tables_of(comparison: Comparison, full: bool = False) -> list[Table]:
 
 
 def document_of(comparison: Comparison, form: str, full: bool = False) -> str:
-    """Return a comparison as Markdown, CSV or JSON."""
+    """Return a comparison as Markdown, CSV, JSON or LaTeX, or the sources of what is in it."""
     curves = comparison.swept
     parts = [
         {"class": own.name, **record_of(d)} for own in comparison.classes for d in own.differences
@@ -77,6 +85,11 @@ def document_of(comparison: Comparison, form: str, full: bool = False) -> str:
             **({"by": comparison.by, "classes": parts} if comparison.by else {}),
         }
         return as_json(document)
+    if form == "bibtex":
+        return bibtex_of(comparison)
+    if form == "latex":
+        tables = [table.latex(latex_caption(table, comparison)) for table in tables_of(comparison)]
+        return "\n\n".join(tables) + "\n"
     answers = [f"{question}: {answer}" for question, answer in together(comparison.answers)]
     texts = [*_bullets(answers)]
     for table in tables_of(comparison, full):
@@ -84,6 +97,50 @@ def document_of(comparison: Comparison, form: str, full: bool = False) -> str:
         texts += [f"**{markdown_text(table.title)}**"] if titled else []
         texts += [table.markdown().replace("*", r"\*"), table.caption.replace("*", r"\*")]
     return "\n\n".join(filter(None, [*texts, *_bullets(comparison.notes)])) + "\n"
+
+
+def latex_caption(table: Table, comparison: Comparison) -> str:
+    """Return what a reviewer asks for: of what, over how many, with which interval and test."""
+    frame = comparison.results.frame
+    counts = [own.prompts for own in comparison.differences if own.prompts]
+    sizes = sorted({str(size) for size in frame["particles"]})
+    over = (
+        f"{min(counts)} to {max(counts)}" if len(set(counts)) > 1 else f"{max(counts, default=0)}"
+    )
+    title = table.title or "Beside the published figures"
+    return (
+        f"{title[0].upper()}{title[1:]}: paired over {over} prompts on the same noise, "
+        f"N = {', '.join(sizes)} images a prompt. In brackets 95% studentised bootstrap intervals; "
+        f"* significant at 5% after Holm's correction over the methods. {KINDS}"
+    )
+
+
+def bibtex_of(comparison: Comparison) -> str:
+    """Return an entry for each source of the methods and metrics that are compared."""
+    used: dict[str, list[str]] = {}
+    for method in dict.fromkeys(own.method for own in comparison.differences):
+        with suppress(EddyError):  # a plug-in that is not installed
+            used.setdefault(load_method(method.name).citation, []).append(method.name)
+    for metric in dict.fromkeys(own.metric for own in comparison.differences):
+        used.setdefault(comparison.results.metric(metric).citation, []).append(metric.name)
+    entries: dict[str, list[str]] = {}
+    for citation, names in used.items():
+        for source in ARXIV.findall(citation) or filter(None, [citation]):
+            entries.setdefault(source, []).extend(names)
+    return "\n".join(_entry(source, names) for source, names in entries.items())
+
+
+ARXIV = re.compile(r"\d{4}\.\d{4,5}")
+
+
+def _entry(source: str, names: Sequence[str]) -> str:
+    known = ARXIV.fullmatch(source)
+    key = f"arxiv:{source}" if known else "-".join(re.findall(r"\w+", source)).lower()
+    title = f"arXiv:{source}" if known else source
+    fields = {"title": title, **({"eprint": source, "archiveprefix": "arXiv"} if known else {})}
+    fields["note"] = f"eddy-bench: {', '.join(dict.fromkeys(names))}"
+    lines = "".join(f"  {name} = {{{latex_text(text)}}},\n" for name, text in fields.items())
+    return f"@misc{{{key},\n{lines}}}\n"
 
 
 def _bullets(texts: Sequence[str]) -> list[str]:

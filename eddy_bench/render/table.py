@@ -10,7 +10,7 @@ from itertools import zip_longest
 from rich.cells import cell_len
 from rich.text import Text
 
-from eddy_bench.shown import markdown_text
+from eddy_bench.shown import latex_text, markdown_text
 from eddy_bench.suites.method_spec import folded, name_parts
 
 GAP = 2  # columns between two columns of the table
@@ -99,6 +99,34 @@ class Table:
         return "\n".join(
             "| " + " | ".join(map(markdown_text, line)) + " |"
             for line in (header, ["---"] * len(header), *rows)
+        )
+
+    def latex(self, caption: str) -> str:
+        """Return a LaTeX table with the rules of booktabs; intervals stand small beside figures."""
+        header = [self.heading, *(column.title for column in self.columns)]
+        lines = [" & ".join(map(latex_text, header))]
+        for row, name in enumerate(self.names):
+            cells = [column.cells[row] for column in self.columns]
+            figures = [
+                latex_text(cell.text)
+                + (
+                    f" {{\\scriptsize {latex_text(cell.interval.strip())}}}"
+                    if cell.interval
+                    else ""
+                )
+                for cell in cells
+            ]
+            lines.append(" & ".join([rf"\texttt{{{latex_text(name)}}}", *figures]))
+        head, *body = (f"{line} \\\\" for line in lines)
+        return "\n".join(
+            [
+                r"\begin{table}",
+                rf"\caption{{{latex_text(caption)}}}",
+                rf"\begin{{tabular}}{{l{'r' * len(self.columns)}}}",
+                *(r"\toprule", head, r"\midrule", *body, r"\bottomrule"),
+                r"\end{tabular}",
+                r"\end{table}",
+            ]
         )
 
     @property

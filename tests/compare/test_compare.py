@@ -717,3 +717,29 @@ def test_a_few_methods_are_named_those_of_the_same_name_first() -> None:
     assert some_of(ids[1:], MethodId("lhs")).endswith("strength=7")
     assert some_of(ids, MethodId("pg")).endswith("pg:strength=7 and 1 more")
     assert some_of(ids, MethodId("lhs")).startswith("lhs, pg:strength=0")
+
+
+def test_latex_has_a_row_a_method_and_bibtex_an_entry_a_source(
+    cli: Callable[..., Result], tmp_path: Path
+) -> None:
+    effects = {"iid": {"vendi": 2.0, "clip": 30.0, "nfe": 40.0}}
+    effects |= {"pg:kernel=denoised": {"vendi": 2.3, "clip": 30.0, "nfe": 40.0}}
+    scores = write(tmp_path / "scores.csv", frame(effects))
+    done = cli("compare", scores, "--format", "latex")
+    assert done.code == 0, done.err
+    lines = done.out.splitlines()
+    rows = [line for line in lines if line.endswith(r"\\")]
+    assert len(rows) == 2
+    assert lines[2] == r"\begin{tabular}{lrrr}"
+    assert [row.count(" & ") for row in rows] == [3, 3]
+    assert r"\texttt{pg:kernel=denoised}" in rows[1]
+    assert r"{\scriptsize [" in rows[1]
+    assert "over 30 prompts" in lines[1]
+    assert "N = 4 images" in lines[1]
+    assert r"95\% studentised" in lines[1]
+    assert done.out.count("{") == done.out.count("}")
+    sources = cli("compare", scores, "--format", "bibtex").out
+    assert "@misc{arxiv:2310.13102," in sources
+    assert "@misc{arxiv:2210.02410," in sources
+    assert "note = {eddy-bench: pg}," in sources
+    assert sources.count("@misc{") == len(set(re.findall(r"@misc\{(.*),", sources)))
