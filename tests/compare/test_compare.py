@@ -730,8 +730,8 @@ def test_latex_has_a_row_a_method_and_bibtex_an_entry_a_source(
     lines = done.out.splitlines()
     rows = [line for line in lines if line.endswith(r"\\")]
     assert len(rows) == 2
-    assert lines[2] == r"\begin{tabular}{lrrr}"
-    assert [row.count(" & ") for row in rows] == [3, 3]
+    assert lines[2] == r"\begin{tabular}{lrr}"
+    assert [row.count(" & ") for row in rows] == [2, 2]
     assert r"\texttt{pg:kernel=denoised}" in rows[1]
     assert r"{\scriptsize [" in rows[1]
     assert "over 30 prompts" in lines[1]
