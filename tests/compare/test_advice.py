@@ -23,6 +23,7 @@ from eddy_bench.compare.advice import (
 )
 from eddy_bench.compare.fronts import families_of
 from eddy_bench.compare.paired import Difference, compare
+from eddy_bench.compare.power import prompts_needed
 from eddy_bench.ids import IID, MethodId, MetricId
 from eddy_bench.methods.registry import load_method, method_names
 from eddy_bench.results.headroom import Headroom, headrooms
@@ -255,6 +256,16 @@ def test_absence_of_evidence_is_told_from_evidence_of_absence(tmp_path: Path) ->
     lower = replace(wide, higher_is_better=False, difference=-0.01, low=-0.049, high=0.2)
     *_, lower_small = answers([lower, loss], scores, [])
     assert lower_small.why == small.why
+    *_, lower_wide = answers([replace(lower, low=-0.3), loss], scores, [])
+    assert lower_wide.why == UNDECIDED
+    double = replace(change(0.02, "pg", DIVERSITY, 2.0), low=-0.02, high=0.098, p_holm=0.4)
+    *_, of_two = answers([double, loss], scores, [])
+    assert of_two.why == small.why, "5% of the baseline's value"
+    wider = replace(wide, method=MethodId("rke"), scatter=0.4)
+    *_, both = answers([wide, wider, loss, change(0.0, "rke")], scores, [])
+    needed = dict(prompts_needed([wide, wider], 0.05, 2))
+    assert f"about {needed[wider]:.0f} would show" in both.sentence, "the one that needs most"
+    assert needed[wider] > needed[wide]
 
 
 def test_a_loss_that_is_not_excluded_is_told(tmp_path: Path) -> None:
@@ -271,3 +282,16 @@ def test_a_loss_that_is_not_excluded_is_told(tmp_path: Path) -> None:
     assert rising.sentence.endswith("a loss of up to 1.5% of clip is not excluded.")
     law, *_ = answers([change(0.5, "lhs", DIVERSITY), change(-0.5, "lhs")], scores, [])
     assert "not excluded" not in law.sentence, "that question is of the law alone"
+
+
+def test_a_run_without_the_baseline_is_timed_against_another_s(tmp_path: Path) -> None:
+    """Seconds are over the baseline's of the same run, or of the first run that has it."""
+    with_scores(tmp_path, {"iid": (0.0, 0.0, 1.0), "lhs": (0.2, 0.0, 2.0)})
+    table = pd.read_csv(tmp_path / "scores.csv", keep_default_na=False)
+    paths = [tmp_path / name for name in ("a.csv", "b.csv")]
+    table[table["method"] == "iid"].to_csv(paths[0], index=False)
+    table[table["method"] == "lhs"].to_csv(paths[1], index=False)
+    for order in (paths, paths[::-1]):
+        scores = read_results(order)
+        law, *_ = answers(compare(scores), scores, [])
+        assert "2.00x time" in law.sentence
