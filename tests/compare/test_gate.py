@@ -21,6 +21,7 @@ from eddy_bench.compare.gate import (
     Check,
     CheckResult,
     Gate,
+    _with_values,
     equal,
     exit_code,
     judge_gaps,
@@ -618,3 +619,19 @@ def test_a_baseline_is_written_and_gates_against_itself(
     assert (
         "means nothing to a gate" in cli("compare", candidate, *gate, "--write-baseline", "x").err
     )
+
+
+def test_groups_without_a_value_on_both_sides_are_left_out() -> None:
+    """Unless a side has no other: then the missing numbers are told."""
+
+    def side(**values: float) -> pd.DataFrame:
+        rows = [{"prompt_id": name, "seed": "0", "value": value} for name, value in values.items()]
+        return pd.DataFrame(rows)
+
+    nan = float("nan")
+    one, other = side(a=1.0, b=nan, c=nan), side(a=2.0, b=nan, c=3.0)
+    assert [list(own["prompt_id"]) for own in _with_values([one, other])] == [["a", "c"]] * 2
+    whole = [side(a=1.0), side(a=2.0)]
+    assert _with_values(whole) is whole
+    for sides in ([side(a=nan), other.assign(value=nan)], [other.assign(value=nan), side(a=nan)]):
+        assert _with_values(sides) is sides
