@@ -70,6 +70,7 @@ SILENT = {
     "cli/doctor.py": 1,
     "compare/advice.py": 1,
     "compare/published.py": 1,
+    "compare/tables.py": 1,
     "experiment/plan.py": 1,
     "experiment/ray_executor.py": 1,
     "kernels.py": 1,

@@ -197,12 +197,12 @@ from eddy_bench.cli.app import main
 import eddy_bench.cli.list as listing
 before = listing.print_list
 def loud(kind):
+    import diffusers, transformers
     warnings.warn("a library's word")
     for name in ("diffusers.x", "transformers.y", "matplotlib.font_manager", "PIL.z", "timm.w"):
         logging.getLogger(name).warning("a library's word")
     before(kind)
 listing.print_list = loud
-import diffusers, transformers
 main([*sys.argv[1:], "list", "models"])
 """
 
