@@ -33,7 +33,8 @@ How: the C++ side sees PrivateUse1 (renamed `idle`), for which autograd works on
 driver; `Pretend.device` says `cuda:k`. Composite ops are decomposed, so that each part is checked.
 
 Limits (what fails here and would not on a card): `param.data = tensor` through C++ (diffusers'
-group offload), `torch.tensor([tensor])`, sequential offload, torch.save, streams, storages; `inference_mode` is `no_grad`.
+group offload), `torch.tensor([tensor])`, sequential offload, torch.save, streams, storages;
+`inference_mode` is `no_grad`.
 What it cannot show: TF32, cuDNN, nondeterminism, real speed, fused attention, torch.compile.
 Memory is what tensors hold: no workspaces, no fragmentation; an error in a backward pass is raised
 at its end. Moves of a module make new Parameters, so tied weights count twice.
