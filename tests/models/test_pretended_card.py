@@ -91,9 +91,11 @@ def test_every_method_draws_the_cpu_s_images_on_another_card_and_without_float64
 
 @pytest.mark.slow
 def test_every_family_draws_the_cpu_s_images() -> None:
-    # AuraFlow makes a tensor of a list that holds one, which only a real device can read
-    families = [name for name in FAMILIES if name != "auraflow"]
-    assert not unlike(told_by(*(f"{kind}@{name}" for name in families for kind in KINDS)))
+    told = told_by(*(f"{kind}@{name}" for name in FAMILIES for kind in KINDS))
+    # AuraFlow and Hunyuan-DiT make a tensor of a list of one, which only a real device can read
+    limit = {case for case, error in told.items() if "_local_scalar_dense" in str(error)}
+    assert {case.split("@")[1] for case in limit} <= {"auraflow", "hunyuan-dit"}
+    assert not unlike({case: figure for case, figure in told.items() if case not in limit})
 
 
 @pytest.mark.slow
